@@ -1,0 +1,32 @@
+"""Digests: the names of blobs. OCI image spec, descriptor.md "Digests"."""
+
+import re
+from typing import NewType
+
+from orlop.errors import InvalidArgumentError
+
+Digest = NewType("Digest", str)
+DiffID = NewType("DiffID", str)  # digest of a layer's uncompressed tar
+ChainID = NewType("ChainID", str)  # digest of a stack of DiffIDs
+
+_HEX_LENGTH = {"sha256": 64, "sha512": 128}
+_DIGEST = re.compile(r"(?P<algorithm>sha256|sha512):(?P<hex>[0-9a-f]+)")
+
+
+def parse_digest(text: str) -> Digest:
+    """Check that *text* is a digest of an algorithm we can verify, and return it as one.
+
+    Raises InvalidArgumentError for anything else; what passes is safe in a path.
+    """
+    match = _DIGEST.fullmatch(text)
+    if match is None or len(match["hex"]) != _HEX_LENGTH[match["algorithm"]]:
+        raise InvalidArgumentError(
+            f"invalid digest {text[:200]!r}", hint="expected sha256: and 64 lower-case hex digits"
+        )
+    return Digest(text)
+
+
+def split_digest(digest: Digest) -> tuple[str, str]:
+    """Return the algorithm and the hex part."""
+    algorithm, _, hexadecimal = digest.partition(":")
+    return algorithm, hexadecimal
