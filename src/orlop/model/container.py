@@ -1,0 +1,319 @@
+"""A container: what was asked for, what it is now, and which step leads where.
+
+Every value here is written to the metadata store as JSON and read back, so a
+field added later needs a default. Sizes are bytes, times nanoseconds since the
+epoch, unless the name says otherwise.
+"""
+
+import enum
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from orlop.errors import WrongStateError
+
+
+class Status(enum.StrEnum):
+    """Where a container is in its life; the values are Docker's."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"  # stopped, and to be started again by its restart policy
+    EXITED = "exited"
+    REMOVING = "removing"
+    DEAD = "dead"  # removal failed part-way; only removal may be tried again
+
+
+class Step(enum.StrEnum):
+    """What moves a container from one status to the next."""
+
+    START = "start"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
+    EXIT = "exit"
+    RETRY = "retry"
+    GIVE_UP = "give up on"
+    REMOVE = "remove"
+    BURY = "bury"
+
+
+#: Which step leads where, and from where. What is not here is refused.
+MOVES: Mapping[Step, Mapping[Status, Status]] = {
+    Step.START: {
+        Status.CREATED: Status.RUNNING,
+        Status.EXITED: Status.RUNNING,
+        Status.RESTARTING: Status.RUNNING,
+    },
+    Step.PAUSE: {Status.RUNNING: Status.PAUSED},
+    Step.UNPAUSE: {Status.PAUSED: Status.RUNNING},
+    Step.EXIT: {Status.RUNNING: Status.EXITED, Status.PAUSED: Status.EXITED},
+    Step.RETRY: {Status.EXITED: Status.RESTARTING},
+    Step.GIVE_UP: {Status.RESTARTING: Status.EXITED},
+    Step.REMOVE: {
+        Status.CREATED: Status.REMOVING,
+        Status.EXITED: Status.REMOVING,
+        Status.RESTARTING: Status.REMOVING,
+        Status.DEAD: Status.REMOVING,
+    },
+    Step.BURY: {Status.REMOVING: Status.DEAD},
+}
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A value that is stored as JSON; a changed one is a new one (msgspec.structs.replace)."""
+
+
+class Ulimit(Value, frozen=True, kw_only=True):
+    name: str  # without RLIMIT_, lower case: "nofile"
+    soft: int
+    hard: int
+
+
+class DeviceMapping(Value, frozen=True, kw_only=True):
+    host_path: str
+    container_path: str
+    access: str = "rwm"
+
+
+class ThrottleDevice(Value, frozen=True, kw_only=True):
+    path: str
+    rate: int
+
+
+class WeightDevice(Value, frozen=True, kw_only=True):
+    path: str
+    weight: int
+
+
+class Resources(Value, frozen=True, kw_only=True):
+    """Ceilings. None leaves one alone; -1 lifts it where Docker says so."""
+
+    memory_bytes: int | None = None
+    memory_swap_bytes: int | None = None  # memory and swap together; -1 for unlimited swap
+    memory_reservation_bytes: int | None = None
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool | None = None
+    nano_cpus: int | None = None
+    cpu_shares: int | None = None
+    cpu_quota_us: int | None = None
+    cpu_period_us: int | None = None
+    cpu_realtime_period_us: int | None = None
+    cpu_realtime_runtime_us: int | None = None
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids_limit: int | None = None
+    blkio_weight: int | None = None
+    blkio_weight_device: tuple[WeightDevice, ...] = ()
+    read_bps: tuple[ThrottleDevice, ...] = ()
+    write_bps: tuple[ThrottleDevice, ...] = ()
+    read_iops: tuple[ThrottleDevice, ...] = ()
+    write_iops: tuple[ThrottleDevice, ...] = ()
+    devices: tuple[DeviceMapping, ...] = ()
+    device_cgroup_rules: tuple[str, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+
+
+class MountPoint(Value, frozen=True, kw_only=True):
+    """A mount asked for with -v, --mount, --tmpfs or an image's VOLUME."""
+
+    type: Literal["bind", "volume", "tmpfs"]
+    target: str
+    source: str = ""  # host path for bind, volume name for volume ("" = anonymous)
+    read_only: bool = False
+    propagation: str = ""  # bind: rprivate (default), rslave, …
+    non_recursive: bool = False
+    create_host_path: bool = False  # -v makes a missing host folder, --mount does not
+    no_copy: bool = False  # volume: do not fill an empty one from the image
+    subpath: str = ""
+    driver: str = ""
+    driver_options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    tmpfs_size_bytes: int | None = None
+    tmpfs_mode: int | None = None
+    tmpfs_options: str = ""  # --tmpfs PATH:OPTIONS, as given
+    mode: str = ""  # the text after the last colon of -v, for inspect
+
+
+class Health(Value, frozen=True, kw_only=True):
+    """A health check; times in nanoseconds, 0 for the default."""
+
+    test: tuple[str, ...] = ()  # ("NONE",) | ("CMD", …) | ("CMD-SHELL", text)
+    interval_ns: int = 0
+    timeout_ns: int = 0
+    start_period_ns: int = 0
+    start_interval_ns: int = 0
+    retries: int = 0
+
+
+class RestartPolicy(Value, frozen=True, kw_only=True):
+    name: Literal["no", "always", "unless-stopped", "on-failure"] = "no"
+    maximum_retry_count: int = 0
+
+
+class LogOptions(Value, frozen=True, kw_only=True):
+    driver: Literal["json-file", "none"] = "json-file"
+    max_size_bytes: int = 20 << 20
+    max_files: int = 5
+
+
+class ContainerOptions(Value, frozen=True, kw_only=True):
+    """All that a create request can say, already parsed. Defaults are Docker's."""
+
+    # the process; empty or None: what the image says
+    image: str = ""
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    environment: tuple[str, ...] = ()
+    user: str = ""
+    working_dir: str = ""
+    hostname: str = ""
+    domainname: str = ""
+    terminal: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    labels: dict[str, str] = {}
+    stop_signal: str = ""
+    stop_timeout_s: int | None = None
+    health: Health | None = None
+    exposed_ports: tuple[str, ...] = ()  # "80/tcp"
+    volumes: tuple[str, ...] = ()  # targets of anonymous volumes
+    network_disabled: bool = False
+    # how it is held
+    platform: str = ""
+    auto_remove: bool = False
+    restart: RestartPolicy = RestartPolicy()
+    log: LogOptions = LogOptions()
+    init: bool = False
+    privileged: bool = False
+    read_only: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    security_opt: tuple[str, ...] = ()
+    group_add: tuple[str, ...] = ()
+    oom_score_adj: int = 0
+    masked_paths: tuple[str, ...] | None = None
+    readonly_paths: tuple[str, ...] | None = None
+    mounts: tuple[MountPoint, ...] = ()
+    volumes_from: tuple[str, ...] = ()
+    shm_size_bytes: int = 64 << 20
+    sysctls: dict[str, str] = {}
+    network: str = "none"
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    extra_hosts: tuple[str, ...] = ()
+    ipc: str = ""  # "", private, shareable, host, none, container:NAME
+    pid: str = ""  # "", host, container:NAME
+    uts: str = ""  # "", host
+    cgroupns: str = ""  # "", private, host
+    userns: str = ""  # "", host, auto, NAME, or UID-range source
+    cgroup_parent: str = ""
+    resources: Resources = Resources()
+    annotations: dict[str, str] = {}
+    port_bindings: dict[str, tuple[tuple[str, str], ...]] = {}  # kept for inspect until networks
+    storage_options: dict[str, str] = {}
+
+
+class HealthResult(Value, frozen=True, kw_only=True):
+    start_ns: int
+    end_ns: int
+    exit_code: int
+    output: str
+
+
+class HealthState(Value, frozen=True, kw_only=True):
+    status: Literal["starting", "healthy", "unhealthy"] = "starting"
+    failing_streak: int = 0
+    log: tuple[HealthResult, ...] = ()  # the last five
+
+
+class Container(Value, frozen=True, kw_only=True):
+    """One container at one moment: a save is a whole save."""
+
+    id: str  # 64 hex digits
+    name: str
+    options: ContainerOptions
+    image: str  # digest of the image's config ("sha256:…"), or "host"
+    image_name: str  # as the user wrote it
+    created_ns: int
+    status: Status = Status.CREATED
+    path: str = ""  # argv[0] and the rest, resolved from options and image
+    args: tuple[str, ...] = ()
+    pid: int = 0
+    started_ns: int = 0
+    finished_ns: int = 0
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    restart_count: int = 0
+    stopped_by_user: bool = False  # unless-stopped and restart policies ask
+    health: HealthState | None = None
+    mounts: tuple[MountPoint, ...] = ()  # resolved: volumes have names, sources are host paths
+    driver: str = ""  # snapshot driver
+    layers: tuple[str, ...] = ()  # LayerKeys, bottom first
+    log_path: str = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process: running or paused."""
+        return self.status in (Status.RUNNING, Status.PAUSED)
+
+    def check(self, step: Step) -> None:
+        """Raise WrongStateError where MOVES has no such *step* from here."""
+        if self.status not in MOVES[step]:
+            raise WrongStateError(f"cannot {step} container {self.name}: it is {self.status}")
+
+    def moved(self, step: Step) -> Status:
+        """Return the status after *step*; WrongStateError if it may not be taken."""
+        self.check(step)
+        return MOVES[step][self.status]
+
+
+class ExecOptions(Value, frozen=True, kw_only=True):
+    """What a process to run in a running container is to be."""
+
+    command: tuple[str, ...]
+    user: str = ""
+    environment: tuple[str, ...] = ()
+    working_dir: str = ""
+    privileged: bool = False
+    terminal: bool = False
+    attach_stdin: bool = False
+    attach_stdout: bool = True
+    attach_stderr: bool = True
+    detach_keys: str = ""
+
+
+class Exec(Value, frozen=True, kw_only=True):
+    """A process asked for in a running container. Kept in memory; gone with its container."""
+
+    id: str
+    container: str
+    options: ExecOptions
+    running: bool = False
+    pid: int = 0
+    exit_code: int | None = None
+
+
+class Volume(Value, frozen=True, kw_only=True):
+    name: str
+    created_ns: int
+    driver: str = "local"
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    anonymous: bool = False
+
+
+class Event(Value, frozen=True, kw_only=True):
+    """Something that happened; the words are Docker's (type, action, attributes)."""
+
+    type: str  # container, image, volume, daemon
+    action: str
+    id: str
+    attributes: dict[str, str] = {}
+    time_ns: int = 0
