@@ -1,0 +1,14 @@
+"""Keyrings: a session keyring of one's own. keyctl(2)."""
+
+from ctypes import c_char_p, c_int
+
+from orlop.kernel.syscall import bind_number, by_machine
+
+_JOIN_SESSION_KEYRING = 1
+
+_keyctl = bind_number("keyctl", by_machine(x86_64=250, aarch64=219), c_int, c_char_p)
+
+
+def join_session_keyring(name: str) -> int:
+    """Leave the session keyring for a new one, or one of that *name* that we may search."""
+    return _keyctl(_JOIN_SESSION_KEYRING, name.encode())

@@ -1,0 +1,130 @@
+"""Paths that cannot leave a root, whatever is in it and whoever changes it meanwhile."""
+
+import contextlib
+import ctypes
+import enum
+import errno
+import os
+import stat
+import struct
+from ctypes import c_char_p, c_int, c_size_t, c_void_p
+
+from orlop.kernel.syscall import bind, bind_number
+
+
+class Resolve(enum.IntFlag, boundary=enum.STRICT):
+    """How openat2(2) may walk. <linux/openat2.h> RESOLVE_*."""
+
+    NO_XDEV = 0x01
+    NO_MAGICLINKS = 0x02
+    NO_SYMLINKS = 0x04
+    BENEATH = 0x08
+    IN_ROOT = 0x10
+    CACHED = 0x20
+
+
+class FileSystem(enum.IntEnum):
+    """What statfs(2) calls a file system. <linux/magic.h>."""
+
+    TMPFS = 0x01021994
+    CGROUP = 0x27E0EB
+    CGROUP2 = 0x63677270
+    DEVPTS = 0x1CD1
+    PROC = 0x9FA0
+    SYSFS = 0x62656572
+    NSFS = 0x6E736673
+
+
+_IN_ROOT = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)
+_PLAIN = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS)
+_MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
+
+_openat2 = bind_number("openat2", 437, c_int, c_char_p, c_char_p, c_size_t)
+_fstatfs = bind("fstatfs", c_int, c_void_p)
+
+
+def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) -> int:
+    """Open *path* as *resolve* allows; close-on-exec. EAGAIN, when racing renames, is retried."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    name = os.fsencode(path)
+    for _ in range(128):
+        try:
+            return _openat2(dir_fd, name, how, len(how), path=path)
+        except BlockingIOError:
+            continue
+    raise OSError(errno.EAGAIN, "openat2: the path keeps changing", path)
+
+
+def open_in_root(root: int, path: str, flags: int = os.O_PATH) -> int:
+    """Open *path* as a process whose root is *root* would, without magic links."""
+    return openat2(root, path.lstrip("/") or ".", flags, resolve=_IN_ROOT)
+
+
+def open_plain(root: int, path: str, flags: int = os.O_PATH) -> int:
+    """Open *path* under *root*, refusing (ELOOP) every symbolic link on the way."""
+    return openat2(root, path.lstrip("/") or ".", flags, resolve=_PLAIN)
+
+
+def make_directories(root: int, path: str, *, mode: int = 0o755) -> int:
+    """Open the folder *path* under *root*, making what is missing; the caller closes it.
+
+    A link that leads nowhere is followed, inside the root, and its target made.
+    """
+    return _make(root, path, mode=mode, links=_MOST_LINKS)
+
+
+def make_file(root: int, path: str, *, mode: int = 0o644) -> int:
+    """Open *path* under *root* (O_PATH), making an empty file and its folders if missing."""
+    try:
+        return open_in_root(root, path)
+    except FileNotFoundError:
+        pass
+    folder, name = os.path.split(path.rstrip("/"))
+    parent = make_directories(root, folder)
+    try:
+        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+        os.close(os.open(name, flags, mode, dir_fd=parent))
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
+def file_system_type(fd: int) -> int:
+    """Return the magic number of the file system *fd* is on. statfs(2)."""
+    buffer = ctypes.create_string_buffer(256)
+    _fstatfs(fd, buffer)
+    return int(ctypes.c_long.from_buffer(buffer).value)
+
+
+def _make(root: int, path: str, *, mode: int, links: int) -> int:
+    try:
+        return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        pass
+    folder, name = os.path.split(path.rstrip("/"))
+    if name in ("", ".", ".."):
+        raise OSError(errno.ENOENT, "not a path that can be made", path)
+    parent = _make(root, folder or "/", mode=mode, links=links)
+    try:
+        if target := _dangling(parent, name):
+            if not links:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            return _make(root, os.path.join(folder, target), mode=mode, links=links - 1)
+        _make_one(parent, name, mode)
+        return openat2(parent, name, os.O_PATH | os.O_DIRECTORY, resolve=_PLAIN)
+    finally:
+        os.close(parent)
+
+
+def _dangling(parent: int, name: str) -> str:
+    try:
+        if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            return os.readlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    return ""
+
+
+def _make_one(parent: int, name: str, mode: int) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, mode, dir_fd=parent)

@@ -1,0 +1,169 @@
+"""Processes: making one, naming one by descriptor, and what prctl(2) sets."""
+
+import array
+import ctypes
+import enum
+import fcntl
+import os
+import struct
+from ctypes import c_int, c_size_t, c_uint, c_ulong, c_void_p
+from typing import NamedTuple
+
+from orlop.kernel.syscall import bind, bind_number, by_machine
+
+
+class Clone(enum.IntFlag, boundary=enum.STRICT):
+    """Flags of clone3(2) beside the namespaces. <linux/sched.h> CLONE_*."""
+
+    PIDFD = 0x00001000
+    PARENT = 0x00008000
+    CLEAR_SIGHAND = 0x100000000
+    INTO_CGROUP = 0x200000000
+
+
+class Cloned(NamedTuple):
+    pid: int  # 0 in the child
+    pidfd: int  # -1 in the child
+
+
+_PIDFD = int(Clone.PIDFD)
+_PARENT = int(Clone.PARENT)
+_INTO_CGROUP = int(Clone.INTO_CGROUP)
+_SIGCHLD = 17
+_CLOSE_RANGE_CLOEXEC = 4
+_UINT_MAX = 0xFFFFFFFF
+
+# pidfd_info, Linux 6.13; the exit field 6.15. _IOWR(0xFF, 11, 64 bytes)
+_PIDFD_GET_INFO = 0xC040FF0B
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_INFO = struct.Struct("=QQ11Ii")
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_KEEPCAPS = 8
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+
+_clone3 = bind_number("clone3", 435, c_void_p, c_size_t)
+_pidfd_open = bind_number("pidfd_open", 434, c_int, c_uint)
+_pidfd_send_signal = bind_number("pidfd_send_signal", 424, c_int, c_int, c_void_p, c_uint)
+_close_range = bind_number("close_range", 436, c_uint, c_uint, c_uint)
+_prctl = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_prctl_name = bind("prctl", c_int, ctypes.c_char_p, c_ulong, c_ulong, c_ulong)
+_personality = bind("personality", c_ulong)
+_ioprio_set = bind_number("ioprio_set", by_machine(x86_64=251, aarch64=30), c_int, c_int, c_int)
+_sched_setattr = bind_number(
+    "sched_setattr", by_machine(x86_64=314, aarch64=274), c_int, ctypes.c_char_p, c_uint
+)
+
+
+def clone3(flags: int, *, cgroup_fd: int = -1) -> Cloned:
+    """Make a child that goes on from here, in new namespaces as *flags* say. clone3(2).
+
+    Returns twice. Only for a process without threads: the interpreter is not
+    told, no at-fork handler runs, and the child must exec or os._exit(). The
+    pidfd is close-on-exec, and the parent's. With *cgroup_fd* (an open cgroup v2
+    folder) the child begins its life there.
+    """
+    flags = int(flags) | _PIDFD  # int: an IntFlag refuses the bits of another
+    if cgroup_fd >= 0:
+        flags |= _INTO_CGROUP
+    pidfd = array.array("i", (-1,))
+    exit_signal = 0 if flags & _PARENT else _SIGCHLD
+    arguments = struct.pack(
+        "=11Q",
+        flags,
+        pidfd.buffer_info()[0],
+        *(0, 0, exit_signal, 0, 0, 0, 0, 0),
+        max(cgroup_fd, 0),
+    )
+    pid = _clone3(arguments, len(arguments))
+    return Cloned(pid, pidfd[0] if pid else -1)
+
+
+def pidfd_open(pid: int) -> int:
+    """Return a descriptor that names the process even after its pid is used again."""
+    return _pidfd_open(pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, signal: int) -> None:
+    """Send *signal*; ProcessLookupError once the process has been reaped."""
+    _pidfd_send_signal(pidfd, signal, None, 0)
+
+
+def pidfd_exit_status(pidfd: int) -> int | None:
+    """Return the wait status of a process that has been reaped, whoever's child it was.
+
+    None while it runs, or where the kernel is older than 6.15. PIDFD_GET_INFO.
+    """
+    request = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *([0] * 13)))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, request)
+    except OSError:
+        return None
+    fields = _PIDFD_INFO.unpack(request)
+    return int(fields[-1]) if fields[0] & _PIDFD_INFO_EXIT else None
+
+
+def wait_exit(pidfd: int) -> int:
+    """Wait for our child and reap it: its exit code, or 128 plus the signal that ended it.
+
+    ChildProcessError where it is not our child, or was reaped already.
+    """
+    result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    assert result is not None  # only WNOHANG gives None
+    return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
+
+
+def close_on_exec_from(first: int) -> None:
+    """Mark every descriptor from *first* up close-on-exec. close_range(2), Linux 5.11."""
+    _close_range(first, _UINT_MAX, _CLOSE_RANGE_CLOEXEC)
+
+
+def set_parent_death_signal(signal: int) -> None:
+    """Get *signal* when the parent dies; 0 for none. PR_SET_PDEATHSIG."""
+    _prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0)
+
+
+def set_dumpable(*, dumpable: bool) -> None:
+    """Say whether others may trace us and read our memory; exec resets it. PR_SET_DUMPABLE."""
+    _prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0)
+
+
+def set_keep_capabilities(*, keep: bool) -> None:
+    """Say whether the permitted set stays when the user changes from 0. PR_SET_KEEPCAPS."""
+    _prctl(_PR_SET_KEEPCAPS, int(keep), 0, 0, 0)
+
+
+def set_name(name: str) -> None:
+    """Set the thread's name, at most 15 bytes. PR_SET_NAME."""
+    _prctl_name(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def set_child_subreaper() -> None:
+    """Become the parent of descendants whose own parent dies. PR_SET_CHILD_SUBREAPER."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def set_no_new_privileges() -> None:
+    """Gain nothing by exec from now on, for ever. PR_SET_NO_NEW_PRIVS."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def personality(persona: int) -> None:
+    """Set the execution domain. personality(2)."""
+    _personality(persona)
+
+
+def set_io_priority(priority_class: int, level: int) -> None:
+    """Set our I/O class (1 real-time, 2 best effort, 3 idle) and level. ioprio_set(2)."""
+    _ioprio_set(1, 0, priority_class << 13 | level)
+
+
+def set_scheduler(
+    policy: int, *, flags: int, nice: int, priority: int, deadline: tuple[int, int, int]
+) -> None:
+    """Set our scheduling; *deadline* is runtime, deadline and period in ns. sched_setattr(2)."""
+    attributes = struct.pack("=IIQiIQQQ", 48, policy, flags, nice, priority, *deadline)
+    _sched_setattr(0, attributes, 0)

@@ -1,0 +1,42 @@
+"""Pseudo-terminals: ioctls on the master. ioctl_tty(2), pty(7)."""
+
+import fcntl
+import os
+import struct
+import termios
+
+_TIOCGPTPEER = 0x5441
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTN = 0x80045430
+
+
+def unlock(master: int) -> None:
+    """Let the other end of *master* be opened. TIOCSPTLCK."""
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+
+
+def open_peer(master: int) -> int:
+    """Open the other end by descriptor: in the master's own devpts. TIOCGPTPEER, Linux 4.13."""
+    return fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+
+
+def number(master: int) -> int:
+    """Return N of /dev/pts/N. TIOCGPTN."""
+    answer = fcntl.ioctl(master, _TIOCGPTN, bytes(4))
+    return int(struct.unpack("I", answer)[0])
+
+
+def set_size(fd: int, *, height: int, width: int) -> None:
+    """Set the size in characters; the foreground processes get SIGWINCH. TIOCSWINSZ."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", height, width, 0, 0))
+
+
+def get_size(fd: int) -> tuple[int, int]:
+    """Return height and width in characters. TIOCGWINSZ."""
+    height, width, _, _ = struct.unpack("4H", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
+    return height, width
+
+
+def make_controlling(fd: int) -> None:
+    """Make the terminal ours; we lead a session that has none. TIOCSCTTY."""
+    fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
