@@ -1,0 +1,41 @@
+# make demo   a real container, on a machine that has only python3 and root
+# make test   every check and test; installs what they need
+# make bench  Orlop beside docker, podman, ctr and runc
+#
+# Each does its own set-up. SKIP_PACKAGES=1 leaves the system's packages alone.
+
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: demo test bench check format packages-% clean
+
+demo: $(VENV)/.demo
+	@tools/demo $(BIN)/orlop
+
+test: $(VENV)/.test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.test
+	@$(BIN)/python -m pytest -q tests/test_style.py
+
+bench: $(VENV)/.test packages-bench
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+format: $(VENV)/.test
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+packages-%:
+	@[ -n "$(SKIP_PACKAGES)" ] || tools/install-packages $*
+
+$(VENV)/.demo: pyproject.toml | packages-demo
+	@tools/make-venv $(PYTHON) $(VENV) -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | packages-test
+	@tools/make-venv $(PYTHON) $(VENV) -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) build dist
