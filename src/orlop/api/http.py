@@ -1,0 +1,361 @@
+"""HTTP/1.1 over a unix socket: from bytes to Request, from Reply to bytes.
+
+A protocol of our own because an upgraded connection must be given away as a
+raw socket, with no byte lost and no proxying afterwards. One request at a time
+per connection: what a client sends early waits its turn, and is handed over
+with the socket if the request turns out to be an upgrade.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+import sys
+from collections.abc import Mapping
+
+import httptools
+
+from orlop.api.messages import Body, Handler, Peer, Request, Response
+from orlop.api.replies import send
+
+log = logging.getLogger(__name__)
+
+#: Bytes of request line and headers together. X-Registry-Auth can be long.
+HEAD_LIMIT = 256 << 10
+#: Bytes of a following request, or of an upgraded stream, kept while a request is served.
+BACKLOG_LIMIT = 64 << 10
+_RECEIVE_BYTES = 256 << 10
+#: How much of a body that no handler wanted is read before the connection is closed on it.
+_DISCARD_BYTES = 4 << 20
+_DISCARD_S = 1.0
+_HEAD_END = b"\r\n\r\n"
+
+
+class Server:
+    """What the connections of one listening socket share."""
+
+    def __init__(self, handler: Handler, *, headers: Mapping[str, str] | None = None) -> None:
+        self.handler = handler
+        self.common_headers = "".join(f"{k}: {v}\r\n" for k, v in (headers or {}).items())
+        self.connections: set[Connection] = set()
+        # One for all: the loop fills it and the connection empties it before the next is served.
+        self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        self._listener: asyncio.Server | None = None
+
+    async def listen(self, listener: socket.socket) -> None:
+        """Serve what connects to *listener*, a bound unix socket, from now on."""
+        loop = asyncio.get_running_loop()
+
+        def connection() -> Connection:
+            return Connection(self)
+
+        if sys.version_info >= (3, 13):  # would unlink the socket; it may be a service manager's
+            self._listener = await loop.create_unix_server(
+                connection, sock=listener, backlog=512, cleanup_socket=False
+            )
+        else:
+            self._listener = await loop.create_unix_server(connection, sock=listener, backlog=512)
+
+    async def close(self, *, grace_s: float = 5.0) -> None:
+        """Stop listening, let running requests end for *grace_s* seconds, drop the rest."""
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self.connections):
+            connection.close_when_idle()
+        tasks = {c.task for c in self.connections if c.task is not None}
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_s)
+        for connection in list(self.connections):
+            connection.abort()
+        tasks = {task for task in tasks if not task.done()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_s)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One client's connection."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.task: asyncio.Task[None] | None = None
+        self.lost = False
+        self._transport: asyncio.Transport
+        self._peer: Peer | None = None
+        self._backlog = bytearray()
+        self._closing = False
+        self._eof = False
+        self._paused = False
+        self._drained: asyncio.Future[None] | None = None
+        self._begin()
+
+    # -- what the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._peer = _peer(transport.get_extra_info("socket"))
+        self.server.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.server.connections.discard(self)
+        self._body.end(lost=True)
+        if self.task is not None:
+            self.task.cancel()
+        self.resume_writing()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._receive(bytes(self.server.buffer[:nbytes]))
+
+    def eof_received(self) -> bool:
+        """Keep the connection if it is, or becomes, a stream that only the client has ended."""
+        self._eof = True
+        if self._request is not None and self._request.upgrade and not self._body.lost:
+            return True
+        self._body.end(lost=True)
+        if self.task is not None:
+            self.task.cancel()  # the client went away; nobody waits for the answer
+        return False
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    # -- from bytes to requests
+
+    def _begin(self) -> None:
+        """Be ready for the next request."""
+        self._parser = httptools.HttpRequestParser(self)
+        self._body = Body(on_first_read=self._first_read, on_room=self._room)
+        self._request: Request | None = None
+        self._target = b""
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._tail = b""
+        self._remaining: int | None = None  # bytes of the body to come; None when chunked
+        self._refused = False
+
+    def _receive(self, data: bytes) -> None:
+        if self._body.ended or self._closing:
+            self._backlog += data
+            if len(self._backlog) > BACKLOG_LIMIT:
+                self._transport.pause_reading()
+            return
+        try:
+            rest = data if self._request is not None else self._feed_head(data)
+            if rest and not self._body.ended:
+                rest = self._feed_body(rest)
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"malformed HTTP request: {error}")
+            return
+        if self._request is not None and self._request.upgrade and self._body.ended:
+            self._backlog += rest
+        elif rest:
+            self._receive(rest)
+
+    def _feed_head(self, data: bytes) -> bytes:
+        """Parse up to the empty line that ends the headers; return what is behind it."""
+        at = (self._tail + data).find(_HEAD_END)
+        end = len(data) if at < 0 else at + len(_HEAD_END) - len(self._tail)
+        self._tail = (self._tail + data)[-3:]
+        self._head_bytes += end
+        if self._head_bytes > HEAD_LIMIT:
+            self._refuse(431, f"request headers are larger than {HEAD_LIMIT} bytes")
+            return b""
+        self._feed(data[:end])
+        if self._request is None and at >= 0 and not self._refused:
+            raise httptools.HttpParserError("headers end unexpectedly")
+        return data[end:]
+
+    def _feed_body(self, data: bytes) -> bytes:
+        """Parse the part of *data* that is body; return the rest."""
+        if self._remaining is None:
+            rest = self._feed(data)
+        else:
+            piece, rest = data[: self._remaining], data[self._remaining :]
+            self._remaining -= len(piece)
+            if self._parser.should_upgrade():  # for httptools an upgrade has no body
+                self._body.feed(piece)
+                if not self._remaining:
+                    self._body.end()
+            else:
+                self._feed(piece)
+        if self._body.full:
+            self._transport.pause_reading()
+        return rest
+
+    def _feed(self, data: bytes) -> bytes:
+        """Give *data* to the parser; return what belongs to the protocol upgraded to."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return data[upgrade.args[0] :]
+        return b""
+
+    # -- what the parser calls
+
+    def on_message_begin(self) -> None:
+        if self._request is not None:  # only behind a chunked body, where we cannot cut
+            self._request.keep_alive = False
+
+    def on_url(self, url: bytes) -> None:
+        if self._request is None:
+            self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._request is None:
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        if self._request is not None:
+            return
+        request = Request(
+            method=self._parser.get_method().decode("latin-1"),
+            target=self._target.decode("latin-1"),
+            headers=self._headers,
+            body=self._body,
+        )
+        request.keep_alive = self._parser.should_keep_alive()
+        request.http_1_0 = self._parser.get_http_version() == "1.0"
+        request.upgrade = self._parser.should_upgrade()
+        request.peer = self._peer
+        if "transfer-encoding" not in self._headers or request.upgrade:
+            self._remaining = int(self._headers.get("content-length") or 0)
+        self._request = request
+        self.task = asyncio.get_running_loop().create_task(self._serve(request))
+
+    def on_body(self, piece: bytes) -> None:
+        if not self._body.ended:
+            self._body.feed(piece)
+
+    def on_message_complete(self) -> None:
+        if not (self._remaining and self._parser.should_upgrade()):
+            self._body.end()
+
+    # -- from replies to bytes
+
+    async def _serve(self, request: Request) -> None:
+        try:
+            reply = await self.server.handler(request)
+            await send(self, request, reply)
+        except (ConnectionResetError, BrokenPipeError, asyncio.CancelledError):
+            self.abort()
+        except Exception:
+            log.exception("answer failed", extra={"path": request.path})
+            self.abort()
+        finally:
+            self.task = None
+            if not self.lost:
+                await self._after(request)
+
+    async def _after(self, request: Request) -> None:
+        """Close the connection or go on to the next request on it."""
+        if not self._body.ended and "expect" not in request.headers:
+            await self._discard()
+        if not self._body.ended or not request.keep_alive or self._closing or self._eof:
+            self._transport.close()
+            return
+        self._begin()
+        early, self._backlog = bytes(self._backlog), bytearray()
+        self._transport.resume_reading()
+        if early:
+            self._receive(early)
+
+    async def _discard(self) -> None:
+        """Read on for a moment, for a client that sends all of a body before it looks up."""
+        left = _DISCARD_BYTES
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
+            async with asyncio.timeout(_DISCARD_S):
+                async for piece in self._body:
+                    left -= len(piece)
+                    if left < 0:
+                        return
+
+    @property
+    def common_headers(self) -> str:
+        return self.server.common_headers
+
+    async def write(self, data: bytes) -> None:
+        """Send *data*; return when the client has taken enough of it.
+
+        Raises ConnectionResetError when the client is gone.
+        """
+        if self.lost:
+            raise ConnectionResetError("the client went away")
+        self._transport.write(data)
+        if self._paused:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+            if self.lost:
+                raise ConnectionResetError("the client went away")
+
+    async def detach(self, last: bytes) -> tuple[socket.socket, bytes]:
+        """Send *last*, and leave the connection to the caller.
+
+        Returns the socket, which the caller closes, and the bytes that the
+        client has sent beyond its request.
+        """
+        self._transport.pause_reading()
+        self._transport.set_write_buffer_limits(high=0)
+        await self.write(last)
+        peer = self._transport.get_extra_info("socket").dup()
+        self.lost = True
+        self.task = None  # so that the end of the transport does not cancel it
+        self._transport.abort()
+        pending, self._backlog = bytes(self._backlog), bytearray()
+        return peer, pending
+
+    def close_when_idle(self) -> None:
+        """Close now, or behind the answer that is being made."""
+        self._closing = True
+        if self.task is None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close now, whatever is under way."""
+        if not self.lost:
+            self._transport.abort()
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer what is no request, and close."""
+        self._refused = self._closing = True
+        if self._request is not None:  # its handler reads a body that turned out malformed
+            self._body.end(lost=True)
+            return
+        request = Request(method="GET", target="/", headers={}, body=self._body)
+        request.keep_alive = False
+        self._body.end()
+        reply = Response.message(status, message)
+        self.task = asyncio.get_running_loop().create_task(self._refusal(request, reply))
+
+    async def _refusal(self, request: Request, reply: Response) -> None:
+        try:
+            await send(self, request, reply)
+        except ConnectionResetError:
+            return
+        finally:
+            self.task = None
+            self._transport.close()
+
+    def _first_read(self) -> None:
+        if self._headers.get("expect", "").lower() == "100-continue" and not self._body.ended:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _room(self) -> None:
+        if not self._body.ended:
+            self._transport.resume_reading()
+
+
+def _peer(client: socket.socket) -> Peer | None:
+    if client.family != socket.AF_UNIX:
+        return None
+    packed = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return Peer(*struct.unpack("3i", packed))

@@ -1,0 +1,194 @@
+"""What passes between the HTTP protocol and the handlers: requests in, responses out."""
+
+import asyncio
+import collections
+import socket
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from orlop.errors import InvalidArgumentError
+
+#: Bytes of a body that may wait for a handler before the client is made to wait.
+BODY_HIGH_WATER = 256 << 10
+
+#: Spellings of "no" that Docker's clients use; anything else that is present means "yes".
+_FALSE = frozenset(("", "0", "no", "false", "none"))
+
+
+class Body:
+    """A request's body as it arrives. Reading it is what lets more of it arrive.
+
+    An iterator over the bytes, in pieces as the client sent them. A client
+    that goes away before the end makes the reader raise ConnectionResetError.
+    """
+
+    def __init__(self, *, on_first_read: Callable[[], None], on_room: Callable[[], None]) -> None:
+        self._pieces: collections.deque[bytes] = collections.deque()
+        self._waiting_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._on_first_read: Callable[[], None] | None = on_first_read
+        self._on_room = on_room
+        self.ended = False
+        self.lost = False
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits to be read that no more should be received."""
+        return self._waiting_bytes >= BODY_HIGH_WATER
+
+    def feed(self, piece: bytes) -> None:
+        """Append what the parser has found."""
+        self._pieces.append(piece)
+        self._waiting_bytes += len(piece)
+        self._wake()
+
+    def end(self, *, lost: bool = False) -> None:
+        """Say that no more comes; *lost* if the client went away in the middle."""
+        self.lost = lost and not self.ended
+        self.ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._on_first_read is not None:
+            self._on_first_read()
+            self._on_first_read = None
+        while not self._pieces:
+            if self.lost:
+                raise ConnectionResetError("the client went away in the middle of a request")
+            if self.ended:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        piece = self._pieces.popleft()
+        self._waiting_bytes -= len(piece)
+        if not self.full:
+            self._on_room()
+        return piece
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """Return the whole body; InvalidArgumentError if it is larger than *limit_bytes*."""
+        pieces = []
+        size = 0
+        async for piece in self:
+            size += len(piece)
+            if size > limit_bytes:
+                raise InvalidArgumentError(f"request body is larger than {limit_bytes} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+class Query:
+    """The parameters after the "?", read with the types that Docker's clients mean."""
+
+    def __init__(self, text: str) -> None:
+        self._values = urllib.parse.parse_qs(text, keep_blank_values=True) if text else {}
+
+    def text(self, name: str, default: str = "") -> str:
+        values = self._values.get(name)
+        return values[0] if values else default
+
+    def texts(self, name: str) -> list[str]:
+        return list(self._values.get(name, ()))
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        values = self._values.get(name)
+        return values[0].strip().lower() not in _FALSE if values else default
+
+    def integer(self, name: str) -> int | None:
+        """Return the number, None if it is not given; InvalidArgumentError if it is not one."""
+        text = self.text(name)
+        if not text:
+            return None
+        try:
+            return int(text)
+        except ValueError:
+            raise InvalidArgumentError(
+                f"parameter {name} must be a whole number, not {text[:100]!r}"
+            ) from None
+
+
+class Peer(NamedTuple):
+    """Who is at the other end of the socket (SO_PEERCRED)."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class Request:
+    """A request whose headers have arrived. The body may still be on its way."""
+
+    __slots__ = (
+        "body",
+        "headers",
+        "http_1_0",
+        "keep_alive",
+        "method",
+        "path",
+        "peer",
+        "query",
+        "upgrade",
+    )
+
+    def __init__(self, *, method: str, target: str, headers: Mapping[str, str], body: Body) -> None:
+        path, _, query = target.partition("?")
+        if path.startswith("http://"):
+            path = "/" + path[7:].partition("/")[2]
+        self.method = method
+        self.path = urllib.parse.unquote(path) if "%" in path else path
+        self.query = Query(query)
+        self.headers = headers
+        self.body = body
+        self.keep_alive = True
+        self.http_1_0 = False
+        self.upgrade = False
+        self.peer: Peer | None = None
+
+
+class Response(NamedTuple):
+    """An answer that is complete."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = {}
+
+    @staticmethod
+    def message(status: int, message: str) -> "Response":
+        """Return an error as Docker's clients read it."""
+        return Response(status, msgspec.json.encode({"message": message}))
+
+
+class Stream(NamedTuple):
+    """An answer whose headers go out at once and whose *pieces* follow as they come."""
+
+    pieces: AsyncIterator[bytes]
+    content_type: str = "application/json"
+    status: int = 200
+    headers: Mapping[str, str] = {}
+
+
+class Hijack(NamedTuple):
+    """An answer after which the connection is no longer HTTP.
+
+    *take* gets the client's socket and the bytes that the client has sent
+    early; the socket is closed here when *take* returns, so it passes on a
+    duplicate of the descriptor if others shall go on with it.
+    """
+
+    take: Callable[[socket.socket, bytes], Awaitable[None]]
+    content_type: str = "application/vnd.docker.raw-stream"
+
+
+Reply = Response | Stream | Hijack
+Handler = Callable[[Request], Awaitable[Reply]]
