@@ -1,0 +1,243 @@
+"""From create, update and exec bodies to the engine's options."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Literal, cast
+
+from msgspec.structs import replace
+
+from orlop.api.docker import wire
+from orlop.api.docker.parse_mounts import parse_mounts
+from orlop.api.docker.parse_resources import parse_resources
+from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.model.container import ContainerOptions, ExecOptions, Health, LogOptions, RestartPolicy
+
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_RESTARTS = ("no", "always", "unless-stopped", "on-failure")
+_RUNTIMES = ("", "runc", "orlop", "io.containerd.runc.v2")
+
+
+def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
+    """Return the options that *body* asks for."""
+    host = body.host_config or wire.HostConfig()
+    _refuse_what_is_not_there(host)
+    options = ContainerOptions(
+        platform=platform,
+        health=parse_health(body.healthcheck),
+        exposed_ports=tuple(body.exposed_ports or ()),
+        volumes=tuple(body.volumes or ()),
+        auto_remove=bool(host.auto_remove),
+        restart=parse_restart(host.restart_policy),
+        log=parse_log(host.log_config),
+        mounts=parse_mounts(host),
+        volumes_from=tuple(host.volumes_from or ()),
+        resources=parse_resources(host),
+        annotations=host.annotations or {},
+        storage_options=host.storage_opt or {},
+    )
+    if options.auto_remove and options.restart.name not in ("no", "unless-stopped"):
+        raise InvalidArgumentError("cannot restart a container that is removed when it stops")
+    options = _with_process(options, body)
+    return _with_network(_with_isolation(options, host), body, host)
+
+
+def _refuse_what_is_not_there(host: wire.HostConfig) -> None:
+    if host.links:
+        raise UnsupportedError("links between containers are not supported")
+    if host.device_requests:
+        raise UnsupportedError("device requests (--gpus) are not supported")
+    if (host.runtime or "") not in _RUNTIMES:
+        raise InvalidArgumentError(f"unknown runtime {host.runtime!r}")
+
+
+def _with_process(options: ContainerOptions, body: wire.Create) -> ContainerOptions:
+    """Add what config.json calls "process", and what describes it."""
+    return replace(
+        options,
+        image=body.image or "",
+        command=parse_words(body.cmd),
+        entrypoint=_entrypoint(body.entrypoint),
+        environment=environment_of(body.env or ()),
+        user=body.user or "",
+        working_dir=body.working_dir or "",
+        hostname=body.hostname or "",
+        domainname=body.domainname or "",
+        terminal=bool(body.tty),
+        open_stdin=bool(body.open_stdin),
+        stdin_once=bool(body.stdin_once),
+        attach_stdin=bool(body.attach_stdin),
+        attach_stdout=bool(body.attach_stdout),
+        attach_stderr=bool(body.attach_stderr),
+        labels=body.labels or {},
+        stop_signal=body.stop_signal or "",
+        stop_timeout_s=body.stop_timeout,
+    )
+
+
+def _with_isolation(options: ContainerOptions, host: wire.HostConfig) -> ContainerOptions:
+    """Add what holds the container."""
+    return replace(
+        options,
+        init=bool(host.init),
+        privileged=bool(host.privileged),
+        read_only=bool(host.readonly_rootfs),
+        cap_add=parse_words(host.cap_add) or (),
+        cap_drop=parse_words(host.cap_drop) or (),
+        security_opt=tuple(host.security_opt or ()),
+        group_add=tuple(host.group_add or ()),
+        oom_score_adj=host.oom_score_adj or 0,
+        masked_paths=_paths(host.masked_paths),
+        readonly_paths=_paths(host.readonly_paths),
+        shm_size_bytes=_shm_size(host.shm_size or 0),
+        sysctls=host.sysctls or {},
+        ipc=host.ipc_mode or "",
+        pid=host.pid_mode or "",
+        uts=host.uts_mode or "",
+        cgroupns=host.cgroupns_mode or "",
+        userns=host.userns_mode or "",
+        cgroup_parent=host.cgroup_parent or "",
+    )
+
+
+def _with_network(
+    options: ContainerOptions, body: wire.Create, host: wire.HostConfig
+) -> ContainerOptions:
+    """Add names and networks. "default" is what clients send when nobody chose."""
+    network = host.network_mode or "default"
+    return replace(
+        options,
+        network_disabled=bool(body.network_disabled),
+        network="none" if network == "default" or body.network_disabled else network,
+        dns=tuple(host.dns or ()),
+        dns_search=tuple(host.dns_search or ()),
+        dns_options=tuple(host.dns_options or ()),
+        extra_hosts=tuple(host.extra_hosts or ()),
+        port_bindings={
+            port: tuple((b.host_ip or "", b.host_port or "") for b in bindings or ())
+            for port, bindings in (host.port_bindings or {}).items()
+        },
+    )
+
+
+def parse_words(words: wire.Words | None) -> tuple[str, ...] | None:
+    """Return the words; None for none, which means "as the image says"."""
+    if isinstance(words, str):
+        return tuple(shlex.split(words)) or None
+    return tuple(words) if words else None
+
+
+def _entrypoint(words: wire.Words | None) -> tuple[str, ...] | None:
+    """As parse_words, but one empty word is how clients say "no entry point"."""
+    return () if words in ([""], "") and words is not None else parse_words(words)
+
+
+def _paths(paths: list[str] | None) -> tuple[str, ...] | None:
+    return None if paths is None else tuple(paths)
+
+
+def _shm_size(size: int) -> int:
+    if size < 0:
+        raise InvalidArgumentError(f"the size of /dev/shm cannot be {size}")
+    return size or 64 << 20
+
+
+def parse_health(body: wire.Healthcheck | None) -> Health | None:
+    """Return the health check; None to leave it to the image."""
+    if body is None:
+        return None
+    health = Health(
+        test=tuple(body.test or ()),
+        interval_ns=body.interval or 0,
+        timeout_ns=body.timeout or 0,
+        start_period_ns=body.start_period or 0,
+        start_interval_ns=body.start_interval or 0,
+        retries=body.retries or 0,
+    )
+    if health.test and health.test[0] not in ("NONE", "CMD", "CMD-SHELL"):
+        raise InvalidArgumentError(
+            f"invalid health check {health.test[0]!r}", hint="expected NONE, CMD or CMD-SHELL"
+        )
+    for name, value in (
+        ("interval", health.interval_ns),
+        ("timeout", health.timeout_ns),
+        ("start period", health.start_period_ns),
+        ("start interval", health.start_interval_ns),
+    ):
+        if value and value < 1_000_000:
+            raise InvalidArgumentError(f"health check {name} cannot be less than 1 ms")
+    if health.retries < 0:
+        raise InvalidArgumentError("health check retries cannot be negative")
+    return health
+
+
+def parse_restart(body: wire.RestartPolicy | None) -> RestartPolicy:
+    """Return the restart policy; nothing said means "no"."""
+    name = (body.name if body else "") or "no"
+    retries = (body.maximum_retry_count if body else 0) or 0
+    if name not in _RESTARTS:
+        raise InvalidArgumentError(
+            f"invalid restart policy {name!r}", hint="expected one of " + ", ".join(_RESTARTS)
+        )
+    if retries < 0 or (retries and name != "on-failure"):
+        raise InvalidArgumentError(f"restart policy {name} cannot have {retries} retries")
+    policy = cast(Literal["no", "always", "unless-stopped", "on-failure"], name)
+    return RestartPolicy(name=policy, maximum_retry_count=retries)
+
+
+def parse_log(body: wire.LogConfig | None) -> LogOptions:
+    """Return where the output goes; json-file with rotation when nothing is said."""
+    driver = (body.type if body else "") or "json-file"
+    config = dict((body.config if body else None) or {})
+    if driver == "none":
+        return LogOptions(driver="none")
+    if driver != "json-file":
+        raise UnsupportedError(f"no log driver {driver!r}", hint="this build has: json-file, none")
+    default = LogOptions()
+    size = parse_size(config.pop("max-size", ""), "log option max-size") or default.max_size_bytes
+    files = config.pop("max-file", "") or str(default.max_files)
+    if config:
+        raise InvalidArgumentError(
+            f"unknown log option {min(config)!r} for json-file",
+            hint="this build has: max-size, max-file",
+        )
+    if not files.isdecimal() or not int(files):
+        raise InvalidArgumentError(f"log option max-file must be at least 1, not {files!r}")
+    return LogOptions(max_size_bytes=size, max_files=int(files))
+
+
+def parse_size(text: str, what: str) -> int:
+    """Parse 10, 10b, 10k, 10m, 10g; 0 for nothing or -1 (no limit)."""
+    if text in ("", "-1"):
+        return 0
+    lower = text.lower().removesuffix("b")
+    number, unit = (lower[:-1], lower[-1]) if lower[-1:] in ("k", "m", "g") else (lower, "")
+    if not number.isdecimal():
+        raise InvalidArgumentError(f"{what}: invalid size {text!r}", hint="such as 10m")
+    return int(number) * _UNITS[unit]
+
+
+def parse_exec(body: wire.ExecCreate) -> ExecOptions:
+    """Return what an exec body asks for."""
+    command = parse_words(body.cmd)
+    if not command:
+        raise InvalidArgumentError("no exec command specified")
+    return ExecOptions(
+        command=command,
+        user=body.user or "",
+        environment=environment_of(body.env or ()),
+        working_dir=body.working_dir or "",
+        privileged=bool(body.privileged),
+        terminal=bool(body.tty),
+        attach_stdin=bool(body.attach_stdin),
+        attach_stdout=bool(body.attach_stdout),
+        attach_stderr=bool(body.attach_stderr),
+        detach_keys=body.detach_keys or "",
+    )
+
+
+def environment_of(words: Sequence[str]) -> tuple[str, ...]:
+    """Return *words* unchanged once each is NAME=VALUE or NAME."""
+    for word in words:
+        if word.startswith("=") or "\0" in word:
+            raise InvalidArgumentError(f"invalid environment variable {word[:100]!r}")
+    return tuple(words)
