@@ -1,0 +1,42 @@
+"""The verbs of further processes in a running container. Docker Engine API 1.45, "Exec"."""
+
+from __future__ import annotations
+
+from orlop.client.client import finish_upgrade, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from orlop.client import http
+    from orlop.client.client import Client
+
+
+class Execs:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create(self, container: str, body: Mapping[str, Any]) -> str:
+        """Say what is to run; nothing runs yet. Returns the exec's id."""
+        answer = self._client.call("POST", f"/containers/{quote(container)}/exec", body=body)
+        return str(answer["Id"])
+
+    def start(self, identifier: str, *, terminal: bool) -> http.RawStream:
+        """Run it, and return its streams."""
+        body = {"Detach": False, "Tty": terminal}
+        path = f"/exec/{quote(identifier)}/start"
+        return finish_upgrade(self._client.begin_upgrade(path, body=body))
+
+    def start_detached(self, identifier: str, *, terminal: bool) -> None:
+        """Run it, with nobody attached."""
+        body = {"Detach": True, "Tty": terminal}
+        self._client.call("POST", f"/exec/{quote(identifier)}/start", body=body)
+
+    def inspect(self, identifier: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._client.call("GET", f"/exec/{quote(identifier)}/json")
+        return found
+
+    def resize(self, identifier: str, *, height: int, width: int) -> None:
+        query = {"h": height, "w": width}
+        self._client.call("POST", f"/exec/{quote(identifier)}/resize", query=query)

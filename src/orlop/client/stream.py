@@ -1,0 +1,56 @@
+"""Docker's framing of two output streams in one connection.
+
+Each frame: one byte for the stream (0 stdin, 1 stdout, 2 stderr), three zero
+bytes, the length as 32 bits big-endian, the bytes. Docker Engine API, "Attach to
+a container", "Stream format". With a terminal there are no frames.
+"""
+
+from __future__ import annotations
+
+from orlop.errors import CorruptError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STDOUT = 1
+STDERR = 2
+#: The media type of a framed stream, API 1.42 and later.
+FRAMED = "application/vnd.docker.multiplexed-stream"
+_HEADER_BYTES = 8
+
+
+class Demultiplexer:
+    """Takes bytes as they arrive, gives (stream, bytes) as soon as there are any.
+
+    A frame is passed on in parts as it arrives: its length is no reason to
+    wait or to hold it in memory.
+    """
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._stream = STDOUT
+        self._left = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield the parts of frames in *data*; CorruptError for what is no frame."""
+        position = 0
+        while position < len(data):
+            if self._left:
+                part = data[position : position + self._left]
+                self._left -= len(part)
+                position += len(part)
+                yield self._stream, part
+                continue
+            wanted = _HEADER_BYTES - len(self._header)
+            self._header += data[position : position + wanted]
+            position += wanted
+            if len(self._header) == _HEADER_BYTES:
+                self._start(self._header)
+                self._header = b""
+
+    def _start(self, header: bytes) -> None:
+        if header[0] > 3 or header[1:4] != b"\0\0\0":
+            raise CorruptError(f"not a frame of a multiplexed stream: {header!r}")
+        self._stream = STDERR if header[0] >= STDERR else STDOUT
+        self._left = int.from_bytes(header[4:], "big")
