@@ -113,7 +113,7 @@ def _link(tar: tarfile.TarFile) -> None:
 
 
 def _special(tar: tarfile.TarFile) -> None:
-    """File capabilities, xattrs, set-id bits, devices, a fifo; folders that the layer leaves out."""
+    """File capabilities, xattrs, set-id bits, devices, a fifo; folders left out."""
     capability = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
     _add(tar, "srv", tarfile.DIRTYPE, mode=0o3777)
     _add(

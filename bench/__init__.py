@@ -1,0 +1,1 @@
+"""Orlop beside its peers, on this machine, in one run."""
