@@ -1,0 +1,202 @@
+"""One process's output to its log and its clients, and their input to the process."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Mapping
+
+from orlop.shim.attachment import FULL, Attachment, Input
+from orlop.shim.logfile import LogFile
+from orlop.shim.loop import Loop
+from orlop.shim.protocol import IO
+
+BLOCK = 64 << 10  # at most this much of a stream per round: the others' turn comes
+_LEFT_OVER = 4 << 20  # what can still be in a pipe after its writers have ended, and more
+
+
+class Pump:
+    """Copies until the process has ended and its pipes are empty; then calls *on_drained*,
+    and *on_idle* once nobody holds the other end of a pipe.
+
+    *fds* is {"stdin", "stdout", "stderr"} or {"terminal"}, ours from now on; they
+    are made non-blocking. A pipe that some grandchild still holds is read on and
+    thrown away, for to close it would kill the grandchild at its next write.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        fds: Mapping[str, int],
+        io: IO,
+        *,
+        on_drained: Callable[[], None],
+        on_stdin_closed: Callable[[], None],
+        on_idle: Callable[[], None],
+    ) -> None:
+        self.drained = False
+        self._on_idle = on_idle
+        self._loop = loop
+        self._io = io
+        self._on_drained = on_drained
+        self._on_stdin_closed = on_stdin_closed
+        self._attachments: list[Attachment] = []
+        self._paused = False
+        self._stdin_told = False
+        self._log = _open_log(io)
+        self._outputs = _outputs(fds)
+        self._input = self._make_input(fds)
+        for fd in fds.values():
+            os.set_blocking(fd, False)
+        self._resume()
+
+    def attach(self, client: Attachment) -> None:
+        """Let *client* see the output from now on."""
+        client.multiplex = not self._io["terminal"]
+        client.on_room = self._room
+        self._attachments.append(client)
+        client.begin(on_input=self._typed, on_gone=self._gone, use_keys=self._io["terminal"])
+
+    def end(self) -> None:
+        """The process has ended: take what is left and finish. Clients get theirs in their time."""
+        if self.drained:
+            return
+        self.drained = True
+        for stream, fd in list(self._outputs.items()):
+            self._take_left_over(stream, fd)
+        if self._log is not None:
+            self._log.close()
+        if self._input is not None:
+            self._input.close()
+        if self._io["terminal"]:
+            self.close()
+        for client in list(self._attachments):
+            client.end()
+        for stream, fd in self._outputs.items():
+            self._loop.watch(fd, functools.partial(self._discard, stream))
+        self._on_drained()
+        if not self._outputs:
+            self._on_idle()
+
+    def close_stdin(self) -> None:
+        """End the process's input once it has taken what was typed."""
+        if self._input is not None and not self._io["terminal"]:
+            self._input.finish()
+            self._tell_stdin()
+
+    def close(self) -> None:
+        """Close the output descriptors, whoever still writes."""
+        for stream in list(self._outputs):
+            self._close_output(stream)
+
+    def _make_input(self, fds: Mapping[str, int]) -> Input | None:
+        if "terminal" in fds:  # a second descriptor, for the loop watches each for one thing
+            return Input(self._loop, os.dup(fds["terminal"]), on_room=self._taken)
+        if "stdin" in fds:
+            return Input(self._loop, fds["stdin"], on_room=self._taken)
+        return None
+
+    def _resume(self) -> None:
+        for stream, fd in self._outputs.items():
+            self._loop.watch(fd, functools.partial(self._read, stream))
+
+    def _read(self, stream: str, _events: int) -> None:
+        data = self._take(stream)
+        if data:
+            self._distribute(stream, data)
+
+    def _take(self, stream: str) -> bytes:
+        """Read a block; b"" for nothing now, and the stream is gone at its end."""
+        try:
+            data = os.read(self._outputs[stream], BLOCK)
+        except BlockingIOError:
+            return b""
+        except OSError:  # EIO: nobody has the terminal open any more
+            data = b""
+        if not data:
+            self._close_output(stream)
+        return data
+
+    def _distribute(self, stream: str, data: bytes) -> None:
+        if self._log is not None:
+            self._log.write(stream, data)
+        for client in list(self._attachments):
+            client.send(stream, data)
+        if not self.drained and any(client.size > FULL for client in self._attachments):
+            self._pause()
+
+    def _pause(self) -> None:
+        self._paused = True
+        for fd in self._outputs.values():
+            self._loop.forget(fd)
+
+    def _room(self) -> None:
+        if not self._paused or self.drained:
+            return
+        if all(client.size <= FULL for client in self._attachments):
+            self._paused = False
+            self._resume()
+
+    def _take_left_over(self, stream: str, fd: int) -> None:
+        self._loop.forget(fd)
+        taken = 0
+        while taken < _LEFT_OVER and (data := self._take(stream)):
+            taken += len(data)
+            self._distribute(stream, data)
+
+    def _discard(self, stream: str, _events: int) -> None:
+        self._take(stream)
+        if not self._outputs:
+            self._on_idle()
+
+    def _close_output(self, stream: str) -> None:
+        fd = self._outputs.pop(stream, None)
+        if fd is not None:
+            self._loop.forget(fd)
+            os.close(fd)
+
+    def _typed(self, client: Attachment, data: bytes) -> None:
+        if self._input is None or self._input.closed:
+            return
+        if data:
+            self._input.write(data)
+            if self._input.full:
+                self._hold_input(pause=True)
+        elif self._io["stdin_once"]:
+            self.close_stdin()
+
+    def _taken(self) -> None:
+        if self._input is None or self._input.closed:
+            self._tell_stdin()
+        self._hold_input(pause=False)
+
+    def _hold_input(self, *, pause: bool) -> None:
+        for client in self._attachments:
+            if client.wants_input:
+                client.pause_input(pause=pause)
+
+    def _tell_stdin(self) -> None:
+        """The shim holds a copy of the descriptor: until it is closed, no end of input is seen."""
+        if not self._stdin_told:
+            self._stdin_told = True
+            self._on_stdin_closed()
+
+    def _gone(self, client: Attachment) -> None:
+        with contextlib.suppress(ValueError):
+            self._attachments.remove(client)
+        if client.wants_input and self._io["stdin_once"] and not self.drained:
+            self.close_stdin()
+        self._room()
+
+
+def _open_log(io: IO) -> LogFile | None:
+    log = io.get("log")
+    if not log:
+        return None
+    return LogFile(log["path"], max_size=log["max_size"], max_files=log["max_files"])
+
+
+def _outputs(fds: Mapping[str, int]) -> dict[str, int]:
+    """Return the descriptors to read, by the stream they are; a terminal is stdout."""
+    if "terminal" in fds:
+        return {"stdout": fds["terminal"]}
+    return {stream: fds[stream] for stream in ("stdout", "stderr") if stream in fds}

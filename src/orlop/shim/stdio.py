@@ -1,0 +1,247 @@
+"""The stdio process: pumps between containers, their logs and attached clients.
+
+A process of its own, so that a container's flood of output costs the fork server
+nothing. It holds no truth: the shim has a copy of every descriptor, and puts
+another stdio process in the place of a dead one.
+"""
+
+import base64
+import binascii
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+
+from orlop.shim.attachment import Attachment, parse_keys
+from orlop.shim.channel import Channel, Message, close_all, may_command
+from orlop.shim.loop import Loop
+from orlop.shim.pump import Pump
+
+_TICK_S = 1.0
+_MAX_WAITING = 64  # clients of one process that does not exist yet
+
+
+class Held:
+    """A process we pump for: what we need to hand everything back to a new shim."""
+
+    def __init__(self, message: Message, fds: dict[str, int], pump: Pump) -> None:
+        self.message = message
+        self.fds = fds  # copies, closed by us
+        self.pump = pump
+
+
+class Stdio:
+    """Serves protocol.py's stdio half on a listening socket."""
+
+    def __init__(self, loop: Loop, listener: socket.socket) -> None:
+        self._loop = loop
+        self._listener = listener
+        self._channels: set[Channel] = set()
+        self._held: dict[str, Held] = {}
+        self._waiting: dict[str, list[Attachment]] = {}
+        self._clients: set[Attachment] = set()
+        self._ticking = False
+        self._operations = {
+            "add": self._add,
+            "ended": self._ended,
+            "close_stdin": self._close_stdin,
+            "held": self._list_held,
+            "attach": self._attach,
+            "detach": self._detach,
+            "subscribe": self._subscribe,
+        }
+        listener.settimeout(0)
+        loop.watch(listener.fileno(), self._accept)
+
+    def _accept(self, _: int) -> None:
+        try:
+            sock, _address = self._listener.accept()
+        except OSError:
+            return
+        if not may_command(sock):
+            sock.close()
+            return
+        channel = Channel(
+            self._loop, sock, on_message=self._dispatch, on_close=self._channels.discard
+        )
+        self._channels.add(channel)
+
+    def _dispatch(self, channel: Channel, message: Message, fds: list[int]) -> None:
+        try:
+            operation = self._operations[message["op"]]
+            answer = operation(channel, message, fds)
+            response: Message = {"ok": answer}
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            close_all(fds)
+            response = {"error": failure(error)}
+        except Exception:
+            traceback.print_exc()
+            response = {"error": {"kind": "internal", "message": "see shim.log", "hint": None}}
+        if "seq" in message:
+            channel.send({"seq": message["seq"], **response})
+
+    def _subscribe(self, channel: Channel, _message: Message, fds: list[int]) -> None:
+        close_all(fds)
+        channel.subscribed = True
+
+    def _tell(self, event: Message) -> None:
+        for channel in list(self._channels):
+            if channel.subscribed:
+                channel.send(event)
+
+    def _add(self, _channel: Channel, message: Message, fds: list[int]) -> None:
+        key, names = message["key"], message["names"]
+        known = self._held.get(key)
+        if known is not None:
+            if not known.pump.drained:
+                close_all(fds)
+                return
+            self._drop_held(key)
+        by_name = dict(zip(names, fds, strict=True))
+        copies = {name: os.dup(fd) for name, fd in by_name.items() if name != "pidfd"}
+        pump = Pump(
+            self._loop,
+            copies,
+            message["io"],
+            on_drained=lambda: self._drained(key),
+            on_stdin_closed=lambda: self._stdin_closed(key),
+            on_idle=lambda: self._drop_held(key),
+        )
+        self._held[key] = Held(message, by_name, pump)
+        fds.clear()
+        for client in self._waiting.pop(key, []):
+            if not client.closed:
+                self._begin(pump, client)
+
+    def _begin(self, pump: Pump, client: Attachment) -> None:
+        pump.attach(client)
+        if not self._ticking:
+            self._ticking = True
+            self._loop.later(_TICK_S, self._tick)
+
+    def _ended(self, _channel: Channel, message: Message, _fds: list[int]) -> None:
+        """Finish with the process; one we do not have has nothing left to drain."""
+        key = message["key"]
+        held = self._held.get(key)
+        if held is None or held.pump.drained:
+            self._tell({"event": "drained", "key": key})
+            return
+        held.pump.end()
+        if "/" not in key:
+            for other in [name for name in self._held if name.startswith(key + "/")]:
+                self._held[other].pump.end()
+                self._drop_held(other)
+            self._drop_held(key)
+
+    def _drained(self, key: str) -> None:
+        close_all(list(self._held[key].fds.values()))
+        self._held[key].fds = {}
+        self._tell({"event": "drained", "key": key})
+
+    def _drop_held(self, key: str) -> None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            held.pump.close()
+            close_all(list(held.fds.values()))
+
+    def _stdin_closed(self, key: str) -> None:
+        held = self._held.get(key)
+        if held is not None and "stdin" in held.fds:
+            os.close(held.fds.pop("stdin"))
+        self._tell({"event": "stdin_closed", "key": key})
+
+    def _close_stdin(self, _channel: Channel, message: Message, _fds: list[int]) -> None:
+        self._held[message["key"]].pump.close_stdin()
+
+    def _list_held(self, channel: Channel, message: Message, _fds: list[int]) -> None:
+        """Hand everything back, a message each: to a shim that takes over from a dead one."""
+        for key, held in self._held.items():
+            if not held.pump.drained:
+                part = {"key": key, "io": held.message["io"], "names": list(held.fds)}
+                answer = {"seq": message["seq"], "more": True, "ok": part}
+                channel.send(answer, list(held.fds.values()))
+
+    def _attach(self, _channel: Channel, message: Message, fds: list[int]) -> None:
+        key = message["key"]
+        held = self._held.get(key)
+        running = held is not None and not held.pump.drained
+        if not running and not message["wait"]:
+            raise LookupError(f"process {key} is not running")
+        if not running and len(self._waiting.get(key, ())) >= _MAX_WAITING:
+            raise ValueError(f"too many clients wait for process {key}")
+        client = self._client(message, fds)
+        if running and held is not None:
+            self._begin(held.pump, client)
+            return
+        self._waiting.setdefault(key, []).append(client)
+        client.on_waiting_gone(lambda gone: self._forget_waiting(key, gone))
+
+    def _client(self, message: Message, fds: list[int]) -> Attachment:
+        keys = parse_keys(message["detach_keys"])
+        pending = base64.b64decode(message["pending"]) if message["stdin"] else None
+        (fd,) = fds
+        fds.clear()
+        client = Attachment(
+            self._loop,
+            socket.socket(fileno=fd),
+            streams=frozenset(name for name in ("stdout", "stderr") if message[name]),
+            detach_keys=keys,
+            pending=pending,
+        )
+        self._clients.add(client)
+        return client
+
+    def _forget_waiting(self, key: str, client: Attachment) -> None:
+        waiting = self._waiting.get(key, [])
+        if client in waiting:
+            waiting.remove(client)
+        if not waiting:
+            self._waiting.pop(key, None)
+        self._clients.discard(client)
+
+    def _detach(self, _channel: Channel, message: Message, _fds: list[int]) -> None:
+        """Send clients away that wait for a process which will not come, saying why."""
+        text = message.get("message", "")
+        for client in self._waiting.pop(message["key"], []):
+            client.multiplex = bool(message.get("multiplex", True))
+            if text:
+                client.send("stderr" if "stderr" in client.streams else "stdout", text.encode())
+            client.end()
+
+    def _tick(self) -> None:
+        """Drop clients that take nothing; runs only while there are clients."""
+        for client in list(self._clients):
+            if client.stuck:
+                client.drop()
+            if client.closed:
+                self._clients.discard(client)
+        self._ticking = bool(self._clients)
+        if self._ticking:
+            self._loop.later(_TICK_S, self._tick)
+
+
+def failure(error: Exception) -> Message:
+    """Return protocol.Failure for a request that was not understood or cannot be served."""
+    if isinstance(error, LookupError) and not isinstance(error, KeyError):
+        return {"kind": "not_found", "message": str(error), "hint": None}
+    if isinstance(error, KeyError):
+        return {"kind": "invalid_argument", "message": f"unknown or missing {error}", "hint": None}
+    if isinstance(error, (binascii.Error, ValueError, TypeError)):
+        return {"kind": "invalid_argument", "message": str(error), "hint": None}
+    return {"kind": "unavailable", "message": str(error), "hint": None}
+
+
+def serve(listener: socket.socket) -> None:
+    """Pump for ever; never returns."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    gc.enable()
+    loop = Loop()
+    Stdio(loop, listener)
+    try:
+        loop.run()
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(1)
