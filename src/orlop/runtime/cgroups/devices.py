@@ -1,0 +1,120 @@
+"""Device rules of config.json -> one policy -> v1 list, or v2 program.
+
+config-linux.md, "Allowed Device list": rules apply in order, the last match
+wins. A policy says the same without order: a default, and what differs from it.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from orlop.errors import InvalidArgumentError
+from orlop.model.oci import DeviceRule
+
+ANY = -1
+_ACCESS = "rwm"
+
+
+class Device(NamedTuple):
+    """Which nodes: type "b" or "c", numbers or ANY."""
+
+    type: str
+    major: int
+    minor: int
+
+    def covers(self, other: "Device") -> bool:
+        """Whether every node of *other* is one of these."""
+        return (
+            self.type == other.type
+            and self.major in (ANY, other.major)
+            and self.minor in (ANY, other.minor)
+        )
+
+    def meets(self, other: "Device") -> bool:
+        """Whether some node is one of both."""
+        return self.type == other.type and all(
+            mine == theirs or ANY in (mine, theirs)
+            for mine, theirs in ((self.major, other.major), (self.minor, other.minor))
+        )
+
+
+class Policy(NamedTuple):
+    """*allow* is the answer for what no exception names."""
+
+    allow: bool
+    exceptions: dict[Device, str]  # access in "rwm" for which the answer is the other one
+
+
+def policy(rules: Iterable[DeviceRule]) -> Policy:
+    """Fold *rules*, which start from "deny all", into a policy.
+
+    Raises:
+        InvalidArgumentError: a rule is malformed, or takes a part out of a wider
+            exception, which neither kernel interface's list can say.
+    """
+    result = Policy(allow=False, exceptions={})
+    for rule in rules:
+        allow = bool(rule.get("allow", False))
+        access = _access(rule)
+        device_type = rule.get("type") or "a"
+        major, minor = rule.get("major"), rule.get("minor")
+        numbers = (ANY if major is None else major, ANY if minor is None else minor)
+        if device_type == "a" and numbers == (ANY, ANY) and access == _ACCESS:
+            result = Policy(allow, {})
+            continue
+        for letter in _types(device_type):
+            _apply(result, Device(letter, *numbers), access, allow=allow)
+    return result
+
+
+def _types(device_type: str) -> str:
+    try:
+        return {"a": "bc", "b": "b", "c": "c", "u": "c"}[device_type]
+    except KeyError:
+        raise InvalidArgumentError(
+            f"device rule has unknown type {device_type!r}", hint="one of a, b, c"
+        ) from None
+
+
+def _access(rule: DeviceRule) -> str:
+    access = rule.get("access") or _ACCESS
+    if set(access) - set(_ACCESS):
+        raise InvalidArgumentError(
+            f"device rule has unknown access {access!r}", hint="from r, w, m"
+        )
+    return "".join(letter for letter in _ACCESS if letter in access)
+
+
+def _apply(result: Policy, device: Device, access: str, *, allow: bool) -> None:
+    exceptions = result.exceptions
+    if allow != result.allow:
+        merged = set(exceptions.get(device, "")) | set(access)
+        exceptions[device] = "".join(letter for letter in _ACCESS if letter in merged)
+        return
+    for other, held in list(exceptions.items()):
+        left = "".join(letter for letter in held if letter not in access)
+        if left == held or not device.meets(other):
+            continue
+        if not device.covers(other):
+            raise InvalidArgumentError(
+                f"device rule for {text(device)} takes a part out of the rule for {text(other)}",
+                hint="name the devices one by one, or drop the wider rule",
+            )
+        if left:
+            exceptions[other] = left
+        else:
+            del exceptions[other]
+
+
+def text(device: Device) -> str:
+    """Spell *device* as v1's files do: "c 1:3", "b 8:*"."""
+    major, minor = ("*" if number == ANY else str(number) for number in device[1:])
+    return f"{device.type} {major}:{minor}"
+
+
+def list_writes(rules: Iterable[DeviceRule]) -> Iterator[tuple[str, str]]:
+    """Give (file, value) that put the policy of *rules* in force. cgroup-v1/devices.rst."""
+    allow, exceptions = policy(rules)
+    yield ("devices.allow" if allow else "devices.deny"), "a"
+    file = "devices.deny" if allow else "devices.allow"
+    for device, access in exceptions.items():
+        yield file, f"{text(device)} {access}"

@@ -1,0 +1,115 @@
+"""Reading and writing the kernel's small files, and saying what a refusal means."""
+
+import errno
+import os
+from collections.abc import Iterator
+
+from orlop.errors import (
+    ExhaustedError,
+    InvalidArgumentError,
+    OrlopError,
+    PermissionDeniedError,
+    UnsupportedError,
+    WrongStateError,
+)
+from orlop.runtime.cgroups.interface import Write
+
+_MOST_BYTES = 1 << 20
+
+
+def write(path: str, value: str) -> None:
+    """Write *value* in one write(2), as cgroup files want it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
+def read(path: str) -> str:
+    """Return the file's text without the final newline."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(fd, _MOST_BYTES):
+            parts.append(part)
+    finally:
+        os.close(fd)
+    return b"".join(parts).decode(errors="replace").rstrip("\n")
+
+
+def read_or(path: str, default: str) -> str:
+    """Return the file's text, or *default* where this kernel has no such file."""
+    try:
+        return read(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV):
+            return default
+        raise
+
+
+def read_number(path: str, default: int = 0) -> int:
+    """Return the file's one number; *default* for a missing file or a word ("max")."""
+    value = read_or(path, "")
+    return int(value) if value.lstrip("-").isdigit() else default
+
+
+def read_table(path: str) -> dict[str, int]:
+    """Return a file of "name number" lines; {} where there is none."""
+    pairs = (line.rpartition(" ") for line in read_or(path, "").splitlines())
+    return {name: int(value) for name, _, value in pairs if name and value.isdigit()}
+
+
+def below(directory: str) -> Iterator[str]:
+    """Give the cgroups below *directory*, deepest first. One that goes meanwhile is skipped."""
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        yield from below(f"{directory}/{name}")
+        yield f"{directory}/{name}"
+
+
+def apply(directory: str, limit: Write) -> None:
+    """Make the write *limit*, or the one instead where its file does not exist.
+
+    Raises:
+        InvalidArgumentError, WrongStateError, UnsupportedError, PermissionDeniedError,
+        ExhaustedError: as `refusal` says.
+    """
+    try:
+        write(f"{directory}/{limit.file}", limit.value)
+    except FileNotFoundError as error:
+        if limit.instead is None:
+            raise refusal(limit, error) from error
+        apply(directory, limit.instead)
+    except OSError as error:
+        raise refusal(limit, error) from error
+
+
+def refusal(limit: Write, error: OSError) -> OrlopError:
+    """Say what *error* means for someone who asked for *limit*."""
+    what = f"{limit.field} {limit.value!r}"
+    match error.errno:
+        case errno.ENOENT | errno.EOPNOTSUPP:
+            return UnsupportedError(f"this kernel cannot limit {limit.field}: no {limit.file}")
+        case errno.EBUSY if limit.field.startswith("memory"):
+            return WrongStateError(
+                f"{what} is below what the processes use now", hint="ask for more"
+            )
+        case errno.EPERM | errno.EACCES | errno.EROFS:
+            return PermissionDeniedError(
+                f"no permission to set {what}: {limit.file} refuses it",
+                hint="a parent cgroup allows less, or this cgroup is not delegated to you",
+            )
+        case errno.ENOSPC | errno.ENOMEM:
+            return ExhaustedError(f"the kernel has no room for {what}")
+        case errno.ENODEV:
+            return InvalidArgumentError(f"{what} names a device that does not exist")
+        case _:
+            reason = os.strerror(error.errno or 0).lower()
+            return InvalidArgumentError(
+                f"the kernel does not take {what}: {reason}", hint=f"written to {limit.file}"
+            )

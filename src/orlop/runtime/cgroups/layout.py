@@ -1,0 +1,104 @@
+"""How this host mounts its cgroup hierarchies: v1, v2, or both (hybrid)."""
+
+import functools
+from typing import NamedTuple
+
+from orlop.errors import UnsupportedError
+
+_NOT_CONTROLLERS = frozenset({"rw", "ro", "xattr", "noprefix", "clone_children", "none", "all"})
+_MOUNT_FLAGS = frozenset(
+    {"favordynmods", "memory_localevents", "memory_recursiveprot", "nsdelegate", "cpuset_v2_mode"}
+)
+
+
+class Hierarchy(NamedTuple):
+    """One mounted hierarchy; *root* is what of it the mount shows ("/" for all)."""
+
+    mountpoint: str
+    root: str
+    controllers: frozenset[str]
+
+
+class Layout(NamedTuple):
+    """The hierarchies. A named one counts as the controller "name=systemd"."""
+
+    v1: tuple[Hierarchy, ...]
+    unified: Hierarchy | None
+
+    @property
+    def mode(self) -> str:
+        """Return "v1", "v2" or "hybrid"."""
+        if not self.v1:
+            return "v2"
+        return "hybrid" if self.unified else "v1"
+
+    @property
+    def hierarchies(self) -> tuple[Hierarchy, ...]:
+        """Return all of them, the unified one last."""
+        return (*self.v1, self.unified) if self.unified else self.v1
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """Return the controllers that can be used here."""
+        return frozenset().union(*(hierarchy.controllers for hierarchy in self.hierarchies))
+
+
+@functools.cache
+def detect() -> Layout:
+    """Return this host's layout, read once in a process's life.
+
+    Raises:
+        UnsupportedError: no cgroup hierarchy is mounted.
+    """
+    layout = read_layout()
+    if not layout.hierarchies:
+        raise UnsupportedError(
+            "no cgroup hierarchy is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup"
+        )
+    return layout
+
+
+def read_layout(mountinfo: str = "/proc/self/mountinfo") -> Layout:
+    """Parse *mountinfo*. proc_pid_mountinfo(5); of mounts of one hierarchy the first counts."""
+    v1: dict[frozenset[str], Hierarchy] = {}
+    unified: Hierarchy | None = None
+    with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            left, _, right = line.rstrip("\n").partition(" - ")
+            kind, _, rest = right.partition(" ")
+            if kind not in ("cgroup", "cgroup2"):
+                continue
+            root, mountpoint = (_unescape(field) for field in left.split(" ")[3:5])
+            if kind == "cgroup2":
+                unified = unified or _unified(mountpoint, root)
+                continue
+            names = _controllers(rest.rpartition(" ")[2])
+            v1.setdefault(names, Hierarchy(mountpoint, root, names))
+    return Layout(tuple(v1.values()), unified)
+
+
+def _controllers(super_options: str) -> frozenset[str]:
+    words = super_options.split(",")
+    return frozenset(
+        word
+        for word in words
+        if word not in _NOT_CONTROLLERS
+        and word not in _MOUNT_FLAGS
+        and not word.startswith(("release_agent=", "uid=", "gid=", "mode="))
+    )
+
+
+def _unified(mountpoint: str, root: str) -> Hierarchy:
+    try:
+        with open(f"{mountpoint}/cgroup.controllers", encoding="utf-8") as file:
+            names = frozenset(file.read().split())
+    except OSError:  # a mount that is covered by another, or of a foreign namespace
+        names = frozenset()
+    return Hierarchy(mountpoint, root, names)
+
+
+def _unescape(field: str) -> str:
+    """Undo the kernel's octal escapes of blank, tab, newline and backslash."""
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, character)
+    return field

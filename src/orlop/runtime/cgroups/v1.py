@@ -1,0 +1,229 @@
+"""Driver for hosts with v1 hierarchies, with or without a v2 one beside them (hybrid).
+
+A cgroup is a directory of the same path in every hierarchy, named ones too: a
+process left out of one would see the host's tree there. Controllers that live
+in the v2 hierarchy get v2 files; freezing and killing use it when it is there,
+because frozen v1 tasks cannot die.
+"""
+
+import contextlib
+import os
+import signal as signals
+from collections.abc import Iterator, Mapping
+
+from orlop.errors import AlreadyExistsError, InvalidArgumentError, OrlopError, UnsupportedError
+from orlop.model.oci import Resources
+from orlop.runtime.cgroups import control, v1_limits, v1_statistics, v2, v2_limits
+from orlop.runtime.cgroups.files import apply, read, read_table, write
+from orlop.runtime.cgroups.interface import Statistics, Write
+from orlop.runtime.cgroups.layout import Layout
+
+
+class V1Cgroup:
+    """See interface.Cgroup."""
+
+    __slots__ = ("_by_controller", "_layout", "_unified", "path")
+
+    def __init__(self, layout: Layout, path: str) -> None:
+        self.path = path
+        self._layout = layout
+        self._by_controller = {
+            name: hierarchy.mountpoint + path
+            for hierarchy in layout.v1
+            for name in hierarchy.controllers
+        }
+        self._unified = layout.unified.mountpoint + path if layout.unified else None
+
+    @classmethod
+    def create(cls, layout: Layout, path: str, resources: Resources) -> "V1Cgroup":
+        """Make the directories and put *resources* in force; nothing stays on failure."""
+        cgroup = cls(layout, path)
+        writes = cgroup._writes(resources)
+        made: list[str] = []
+        try:
+            for directory in cgroup._all():
+                _make(directory)
+                made.append(directory)
+            if cpuset := cgroup._by_controller.get("cpuset"):
+                _fill_cpuset(cpuset)
+            cgroup._enable_unified(writes)
+            for limit in writes:
+                apply(cgroup._by_controller[limit.controller], limit)
+        except (OSError, OrlopError):
+            for directory in made:
+                control.remove(directory)
+            raise
+        return cgroup
+
+    @property
+    def directories(self) -> Mapping[str, str]:
+        result = {
+            ",".join(sorted(hierarchy.controllers)): hierarchy.mountpoint + self.path
+            for hierarchy in self._layout.v1
+        }
+        return result | ({"": self._unified} if self._unified else {})
+
+    def clone_fd(self) -> int | None:
+        if self._unified is None:
+            return None
+        return os.open(self._unified, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def doors(self) -> tuple[int, ...]:
+        with contextlib.ExitStack() as undo:
+            opened = []
+            for hierarchy in self._layout.v1:
+                name = f"{hierarchy.mountpoint}{self.path}/tasks"
+                opened.append(os.open(name, os.O_WRONLY | os.O_CLOEXEC))
+                undo.callback(os.close, opened[-1])
+            undo.pop_all()
+        return tuple(opened)
+
+    def enter(self, pid: int) -> None:
+        for directory in self._all():
+            write(f"{directory}/cgroup.procs", str(pid))
+
+    def update(self, resources: Resources) -> None:
+        for limit in _in_possible_order(self._writes(resources), self._by_controller):
+            apply(self._by_controller[limit.controller], limit)
+
+    def freeze(self, *, timeout_s: float = 10.0) -> None:
+        if self._unified:
+            control.freeze_v2(self._unified, timeout_s=timeout_s)
+        else:
+            control.freeze_v1(self._freezer(), timeout_s=timeout_s)
+
+    def thaw(self) -> None:
+        if self._unified:
+            write(f"{self._unified}/cgroup.freeze", "0")
+        else:
+            write(f"{self._freezer()}/freezer.state", "THAWED")
+
+    def kill(self, signal: int = signals.SIGKILL) -> None:
+        if signal != signals.SIGKILL:
+            control.send(self._reference(), signal)
+        elif self._unified:
+            control.kill_v2(self._unified)
+        else:
+            self._kill_by_freezing()
+
+    def pids(self) -> Iterator[int]:
+        return control.pids(self._reference())
+
+    def statistics(self) -> Statistics:
+        return v1_statistics.read(self._by_controller)
+
+    def oom_kills(self) -> int:
+        memory = self._by_controller.get("memory", "")
+        return read_table(f"{memory}/memory.oom_control").get("oom_kill", 0)
+
+    def remove(self) -> None:
+        for directory in self._all():
+            control.remove(directory)
+
+    def _all(self) -> Iterator[str]:
+        return (hierarchy.mountpoint + self.path for hierarchy in self._layout.hierarchies)
+
+    def _reference(self) -> str:
+        """The directory that is asked who is in the cgroup."""
+        return self._unified or self._layout.v1[0].mountpoint + self.path
+
+    def _freezer(self) -> str:
+        try:
+            return self._by_controller["freezer"]
+        except KeyError:
+            raise UnsupportedError("this host has no cgroup freezer") from None
+
+    def _kill_by_freezing(self) -> None:
+        """Frozen, nobody forks; each gets its SIGKILL and dies when thawed."""
+        with contextlib.suppress(TimeoutError, UnsupportedError, FileNotFoundError):
+            self.freeze(timeout_s=1.0)
+        control.send(self._reference(), signals.SIGKILL)
+        with contextlib.suppress(UnsupportedError, FileNotFoundError):
+            self.thaw()
+        control.kill_by_rounds(self._reference())
+
+    def _writes(self, resources: Resources) -> list[Write]:
+        """v1 files, and v2 files of the controllers that the unified hierarchy has."""
+        unified = self._layout.unified.controllers if self._layout.unified else frozenset()
+        wanted = [limit for limit in v1_limits.files(resources) if limit.controller not in unified]
+        if unified:
+            lasting: Resources = {**resources}
+            lasting.pop("network", None)
+            named = [limit for limit in v2_limits.files(lasting) if limit.controller in unified]
+            for limit in named:
+                self._by_controller.setdefault(limit.controller, self._unified or "")
+            wanted += named
+        foreign = {
+            name: value
+            for name, value in resources.get("unified", {}).items()
+            if name.partition(".")[0] not in unified
+        }
+        v1_limits.refuse_unified({"unified": foreign})
+        for limit in wanted:
+            if limit.controller not in self._by_controller:
+                raise UnsupportedError(
+                    f"this host has no cgroup controller {limit.controller} for {limit.field}"
+                )
+        return wanted
+
+    def _enable_unified(self, writes: list[Write]) -> None:
+        unified = self._layout.unified
+        if unified and (names := {w.controller for w in writes} & unified.controllers):
+            v2.enable(unified.mountpoint, self.path, names)
+
+
+def _make(directory: str) -> None:
+    """Make one directory, and its parents where they are missing.
+
+    A parent made here hands its cpus and memory nodes down by itself, which saves
+    each child two writes (cgroup.clone_children; cpusets.rst).
+    """
+    try:
+        os.mkdir(directory, 0o755)
+    except FileNotFoundError:
+        _make_parent(os.path.dirname(directory))
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        raise AlreadyExistsError(
+            f"cgroup {directory} exists", hint="another container, or a crash, left it"
+        ) from None
+
+
+def _make_parent(directory: str) -> None:
+    if os.path.isdir(directory):
+        return
+    _make_parent(os.path.dirname(directory))
+    with contextlib.suppress(FileExistsError):  # another start made it just now
+        os.mkdir(directory, 0o755)
+    if os.path.exists(f"{directory}/cpuset.cpus"):
+        _fill_cpuset(directory)
+        write(f"{directory}/cgroup.clone_children", "1")
+
+
+def _fill_cpuset(directory: str) -> None:
+    """Inherit cpus and mems: an empty set, v1's default, admits no process."""
+    for file in ("cpuset.cpus", "cpuset.mems"):
+        if read(f"{directory}/{file}"):
+            continue
+        parent = os.path.dirname(directory)
+        value = read(f"{parent}/{file}")
+        if not value:
+            _fill_cpuset(parent)
+            value = read(f"{parent}/{file}")
+        try:
+            write(f"{directory}/{file}", value)
+        except OSError as error:
+            raise InvalidArgumentError(
+                f"cgroup {directory} cannot take its parent's {file}"
+            ) from error
+
+
+def _in_possible_order(writes: list[Write], directories: Mapping[str, str]) -> list[Write]:
+    """Raise memory+swap before memory, lower it after: their order must hold at each write."""
+    swap = next((w for w in writes if w.file == "memory.memsw.limit_in_bytes"), None)
+    if swap is None or int(swap.value) < 0:
+        return writes
+    now = int(read(f"{directories['memory']}/{swap.file}"))
+    if int(swap.value) > now:
+        return [swap, *(write for write in writes if write is not swap)]
+    return writes

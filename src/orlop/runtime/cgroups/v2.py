@@ -1,0 +1,166 @@
+"""Driver for hosts with the unified hierarchy alone."""
+
+import contextlib
+import os
+import signal as signals
+from collections.abc import Iterable, Iterator, Mapping
+
+from orlop.errors import (
+    AlreadyExistsError,
+    OrlopError,
+    PermissionDeniedError,
+    UnsupportedError,
+    WrongStateError,
+)
+from orlop.model.oci import Resources
+from orlop.runtime.cgroups import control, device_program, v2_limits, v2_statistics
+from orlop.runtime.cgroups.files import apply, read, read_table, write
+from orlop.runtime.cgroups.interface import Statistics, Write
+from orlop.runtime.cgroups.layout import Layout
+
+#: Handed down to every container, so that statistics count even without a limit.
+_COUNTED = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc")
+
+
+class V2Cgroup:
+    """See interface.Cgroup."""
+
+    __slots__ = ("_controllers", "_directory", "path")
+
+    def __init__(self, layout: Layout, path: str) -> None:
+        if layout.unified is None:
+            raise UnsupportedError("this host mounts no cgroup v2 hierarchy")
+        self.path = path
+        self._controllers = layout.unified.controllers
+        self._directory = layout.unified.mountpoint + path
+
+    @classmethod
+    def create(cls, layout: Layout, path: str, resources: Resources) -> "V2Cgroup":
+        """Make the directory and put *resources* in force; nothing stays on failure."""
+        cgroup = cls(layout, path)
+        writes = cgroup._writes(resources)
+        mountpoint = cgroup._directory.removesuffix(path)
+        enable(mountpoint, path, [name for name in _COUNTED if name in cgroup._controllers])
+        try:
+            os.mkdir(cgroup._directory, 0o755)
+        except FileExistsError:
+            raise AlreadyExistsError(
+                f"cgroup {cgroup._directory} exists", hint="another container, or a crash, left it"
+            ) from None
+        try:
+            for limit in writes:
+                apply(cgroup._directory, limit)
+            if "devices" in resources:
+                device_program.put(cgroup._directory, resources["devices"])
+        except (OSError, OrlopError):
+            control.remove(cgroup._directory)
+            raise
+        return cgroup
+
+    @property
+    def directories(self) -> Mapping[str, str]:
+        return {"": self._directory}
+
+    def clone_fd(self) -> int | None:
+        return os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def doors(self) -> tuple[int, ...]:
+        return ()
+
+    def enter(self, pid: int) -> None:
+        write(f"{self._directory}/cgroup.procs", str(pid))
+
+    def update(self, resources: Resources) -> None:
+        for limit in self._writes(resources):
+            apply(self._directory, limit)
+        if "devices" in resources:
+            device_program.put(self._directory, resources["devices"])
+
+    def freeze(self, *, timeout_s: float = 10.0) -> None:
+        control.freeze_v2(self._directory, timeout_s=timeout_s)
+
+    def thaw(self) -> None:
+        write(f"{self._directory}/cgroup.freeze", "0")
+
+    def kill(self, signal: int = signals.SIGKILL) -> None:
+        if signal == signals.SIGKILL:
+            control.kill_v2(self._directory)
+        else:
+            control.send(self._directory, signal)
+
+    def pids(self) -> Iterator[int]:
+        return control.pids(self._directory)
+
+    def statistics(self) -> Statistics:
+        return v2_statistics.read(self._directory)
+
+    def oom_kills(self) -> int:
+        return read_table(f"{self._directory}/memory.events").get("oom_kill", 0)
+
+    def remove(self) -> None:
+        control.remove(self._directory)
+
+    def _writes(self, resources: Resources) -> list[Write]:
+        wanted = v2_limits.files(resources)
+        for limit in wanted:
+            if limit.controller not in self._controllers:
+                raise UnsupportedError(
+                    f"no cgroup controller {limit.controller} for {limit.field} here",
+                    hint="the kernel lacks it, or it is not delegated to this cgroup",
+                )
+        return wanted
+
+
+def enable(mountpoint: str, path: str, controllers: Iterable[str]) -> None:
+    """Hand *controllers* down to the cgroup at *path*, making its parents as needed.
+
+    From the top, since a cgroup can give on only what it was given. One read when
+    there is nothing to do. cgroup-v2.rst, "Enabling and Disabling".
+
+    Raises:
+        WrongStateError: a cgroup on the way has processes of its own.
+        PermissionDeniedError: a cgroup on the way is not ours to change.
+    """
+    wanted = set(controllers)
+    parent = mountpoint + os.path.dirname(path).rstrip("/")
+    with contextlib.suppress(FileNotFoundError):
+        if wanted <= set(read(f"{parent}/cgroup.subtree_control").split()):
+            return
+    directory = mountpoint
+    steps = [name for name in os.path.dirname(path).split("/") if name]
+    for name in (*steps, None):
+        _hand_down(directory, wanted)
+        if name is not None:
+            directory = f"{directory}/{name}"
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o755)
+
+
+def _hand_down(directory: str, wanted: set[str]) -> None:
+    file = f"{directory}/cgroup.subtree_control"
+    missing = sorted(wanted - set(read(file).split()))
+    if not missing:
+        return
+    try:
+        write(file, " ".join(f"+{name}" for name in missing))
+    except OSError as error:
+        raise _delegation_error(directory, missing, error) from error
+
+
+def _delegation_error(directory: str, missing: list[str], error: OSError) -> OrlopError:
+    names = ", ".join(missing)
+    if isinstance(error, PermissionError):
+        return PermissionDeniedError(
+            f"cgroup {directory} may not hand down {names}",
+            hint="with systemd: Delegate=yes in the unit that starts the engine",
+        )
+    if isinstance(error, FileNotFoundError):
+        offered = read(f"{directory}/cgroup.controllers") or "nothing"
+        return UnsupportedError(
+            f"cgroup {directory} was not given all of {names}",
+            hint=f"it has {offered}; delegate the rest in its parent's cgroup.subtree_control",
+        )
+    return WrongStateError(
+        f"cgroup {directory} cannot hand down {names}: it has processes of its own",
+        hint="move them to a cgroup below it first, or choose another --cgroup-parent",
+    )
