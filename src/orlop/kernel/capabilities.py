@@ -1,6 +1,7 @@
 """Capabilities: their names and the calls that set the five sets. capabilities(7)."""
 
 import ctypes
+import functools
 import struct
 from collections.abc import Iterable
 from ctypes import c_char_p, c_int, c_ulong
@@ -98,14 +99,19 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 
 def bounding() -> int:
-    """Return our bounding set, as far as this kernel has capabilities."""
+    """Return our bounding set."""
     bits = 0
-    for bit in range(len(NAMES)):
-        try:
-            bits |= _prctl(_PR_CAPBSET_READ, bit, 0, 0, 0) << bit
-        except OSError:  # EINVAL: an older kernel, with fewer
-            break
+    for bit in range(supported().bit_length()):
+        bits |= _prctl(_PR_CAPBSET_READ, bit, 0, 0, 0) << bit
     return bits
+
+
+@functools.cache
+def supported() -> int:
+    """Return every capability that this kernel and our table know."""
+    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
+        last = int(file.read())
+    return (1 << min(last + 1, len(NAMES))) - 1
 
 
 def drop_bounding(bits: int) -> None:

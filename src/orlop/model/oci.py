@@ -14,7 +14,8 @@ class User(TypedDict, total=False):
     gid: int
     umask: int
     additionalGids: list[int]
-    username: str
+    username: str  # on Linux ours: NAME[:GROUP], looked up in the container's own files
+    additionalGroups: list[str]  # ours: likewise, names or numbers
 
 
 class Capabilities(TypedDict, total=False):

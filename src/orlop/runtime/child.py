@@ -1,0 +1,113 @@
+"""What a child knows between clone3 and execve, and what every step takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from orlop.kernel.mount import mount_setattr
+from orlop.kernel.namespaces import Namespace
+from orlop.model import oci
+from orlop.model.mount import Mount
+from orlop.runtime.bundle import Stdio
+from orlop.runtime.plan import MountPlan, Namespaces, ProcessPlan
+
+if TYPE_CHECKING:
+    from orlop.runtime.seccomp import Filter
+
+
+class ContainerPlan(NamedTuple):
+    """All that the first process has to set up for its container."""
+
+    id: str
+    namespaces: Namespaces
+    root: tuple[Mount, ...]
+    root_readonly: bool
+    propagation: str
+    mounts: tuple[MountPlan, ...]
+    cgroup_folders: tuple[tuple[str, str], ...]  # name in /sys/fs/cgroup ("" for v2), host path
+    devices: tuple[oci.Device, ...]
+    masked: tuple[str, ...]
+    readonly: tuple[str, ...]
+    sysctls: tuple[tuple[str, str], ...]  # path under /proc/sys, value
+    hostname: str
+    domainname: str
+    personality: int | None
+
+
+class Child:
+    """The state of one child. Descriptors in it are close-on-exec."""
+
+    __slots__ = (
+        "console",
+        "container",
+        "devices",
+        "doors",
+        "filter",
+        "gate",
+        "gid",
+        "go",
+        "groups",
+        "home",
+        "join",
+        "mounts",
+        "pidfd",
+        "proc",
+        "process",
+        "program",
+        "report",
+        "root",
+        "stdio",
+        "uid",
+    )
+
+    def __init__(
+        self,
+        process: ProcessPlan,
+        *,
+        container: ContainerPlan | None = None,
+        stdio: Stdio | None,
+        filter_: Filter | None = None,
+    ) -> None:
+        self.process = process
+        self.container = container
+        self.stdio = stdio
+        self.filter = filter_
+        self.join: Sequence[tuple[Namespace, int]] = ()  # namespaces to join, by descriptor
+        self.pidfd = -1  # of the process whose namespaces are joined
+        self.root = -1  # the container's root
+        self.proc = -1  # a proc of the container's pid namespace
+        self.mounts: dict[int, int] = {}  # detached, by their place in the plan
+        self.devices: dict[str, int] = {}  # nodes of the host's, detached, by path
+        self.console = -1  # socket on which the terminal's master goes to the parent
+        self.doors: Sequence[int] = ()  # files of the cgroup to write "0" to
+        self.report = -1
+        self.go = -1  # the parent writes one byte when its part is done
+        self.gate = -1  # the caller says when the program may run
+        self.uid = 0
+        self.gid = 0
+        self.groups: Sequence[int] = ()
+        self.home = "/"
+        self.program = ""
+
+    @property
+    def plan(self) -> ContainerPlan:
+        """The container's plan; only its first process has one."""
+        assert self.container is not None
+        return self.container
+
+
+#: A step does one thing to the process it runs in, or raises OSError or StepError.
+Step = Callable[[Child], None]
+
+
+def take(fd: int) -> None:
+    """Close *fd* if it is one; a detached mount dies with it, an attached one stays."""
+    if fd >= 0:
+        os.close(fd)
+
+
+def set_propagation(fd: int, flag: int, *, recursive: bool = False) -> None:
+    """Set how mount events cross the mount *fd*."""
+    mount_setattr(fd, propagation=flag, recursive=recursive)

@@ -1,0 +1,56 @@
+"""Steps: the standard streams and the terminal."""
+
+import os
+import socket
+
+from orlop.kernel import terminal
+from orlop.kernel.mount import clone_mount, move_mount
+from orlop.kernel.paths import FileSystem, file_system_type, make_file, open_in_root
+from orlop.runtime.bundle import Stdio
+from orlop.runtime.child import Child
+from orlop.runtime.failure import StepError
+
+_OPEN = os.O_RDWR | os.O_NOCTTY
+
+
+def make_terminal(child: Child) -> None:
+    """Make a terminal in the container's devpts; the master goes to the parent."""
+    if not child.process.terminal:
+        return
+    master = open_in_root(child.root, "/dev/pts/ptmx", _OPEN)
+    if file_system_type(master) != FileSystem.DEVPTS:
+        raise StepError("/dev/pts in the container is not a devpts")
+    terminal.unlock(master)
+    peer = terminal.open_peer(master)
+    if child.process.console_size:
+        height, width = child.process.console_size
+        terminal.set_size(master, height=height, width=width)
+    with socket.socket(fileno=child.console) as parent:
+        socket.send_fds(parent, [b"console"], [master])
+    child.console = -1
+    os.close(master)
+    child.stdio = Stdio(peer, peer, peer)
+
+
+def mount_console(child: Child) -> None:
+    """Mount the terminal on /dev/console, by descriptor: a name in /dev/pts can be swapped."""
+    if not child.process.terminal or child.stdio is None:
+        return
+    target = make_file(child.root, "/dev/console")
+    copy = clone_mount(child.stdio.stdin)
+    move_mount(copy, target)
+    os.close(copy)
+    os.close(target)
+
+
+def attach_stdio(child: Child) -> None:
+    """Lead a session, with the streams as 0, 1 and 2 and the terminal, if any, as its own."""
+    os.setsid()
+    if child.stdio is None:
+        raise StepError("no standard streams")
+    # Above 2 first, so that none is closed before it has been copied.
+    streams = [os.dup(fd) if fd < 3 else fd for fd in child.stdio]
+    for number, fd in enumerate(streams):
+        os.dup2(fd, number)
+    if child.process.terminal:
+        terminal.make_controlling(0)

@@ -1,0 +1,70 @@
+"""Another process in a running container."""
+
+import os
+from contextlib import ExitStack
+from typing import NoReturn
+
+from orlop.errors import InvalidArgumentError, WrongStateError
+from orlop.kernel.namespaces import Namespace
+from orlop.kernel.process import Clone, pidfd_send_signal
+from orlop.model.oci import Process
+from orlop.runtime import init
+from orlop.runtime.bundle import Starting, Stdio, Target
+from orlop.runtime.child import Child
+from orlop.runtime.parent import FILES, Launch, launch
+from orlop.runtime.plan import plan_namespaces, plan_process
+from orlop.runtime.start import make_filter
+
+_CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
+
+
+def execute(target: Target, process: Process, stdio: Stdio | None) -> Starting:
+    """Run *process* in the container *target*: its namespaces, its cgroup, its seccomp filter.
+
+    Returns and is waited for as start(); a failure leaves the container alone.
+    WrongStateError where the container's first process is gone.
+    """
+    planned = plan_process(process)
+    if stdio is None and not planned.terminal:
+        raise InvalidArgumentError("a process without a terminal needs standard streams")
+    namespaces = plan_namespaces(target.config.get("linux", {}))
+    kinds = [*(kind for kind in FILES if kind in namespaces.new)]
+    kinds += [kind for kind, _ in namespaces.join]
+    child = Child(planned, stdio=stdio, filter_=make_filter(target.config))
+    child.pidfd = target.pidfd
+    child.join = [(kind, -1) for kind in kinds if kind not in (Namespace.PID, Namespace.TIME)]
+    with ExitStack() as ours:
+        near = _open_for_parent(target, kinds, ours)
+        how = Launch(
+            name=target.id,
+            flags=_CLEAR_SIGHAND,
+            cgroup=target.cgroup,
+            owns_cgroup=False,
+            joined=near,
+        )
+        try:
+            return launch(how, child, _run)
+        except ProcessLookupError:
+            raise WrongStateError(f"container {target.id} is not running") from None
+
+
+def _run(child: Child) -> NoReturn:
+    init.run(child, init.exec_steps(child))
+
+
+def _open_for_parent(
+    target: Target, kinds: list[Namespace], ours: ExitStack
+) -> list[tuple[Namespace, int]]:
+    """Open what only a parent can join for its child, if the pid is still the container's."""
+    near = []
+    try:
+        for kind in (Namespace.PID, Namespace.TIME):
+            if kind in kinds:
+                path = f"/proc/{target.pid}/ns/{FILES[kind]}"
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                ours.callback(os.close, fd)
+                near.append((kind, fd))
+        pidfd_send_signal(target.pidfd, 0)
+    except (FileNotFoundError, ProcessLookupError):
+        raise WrongStateError(f"container {target.id} is not running") from None
+    return near

@@ -1,0 +1,113 @@
+"""What a child says to its parent when a step fails, and what that means to a user.
+
+One JSON object on the report pipe: {"step", "errno", "message", "kind"}.
+"""
+
+import enum
+import errno
+import json
+import os
+from typing import TypedDict
+
+from orlop.errors import (
+    ExhaustedError,
+    InvalidArgumentError,
+    OrlopError,
+    PermissionDeniedError,
+    UnsupportedError,
+)
+
+
+class CommandNotFoundError(InvalidArgumentError):
+    """There is no such program in the container: exit code 127."""
+
+
+class CommandNotExecutableError(InvalidArgumentError):
+    """The program cannot be run: exit code 126."""
+
+
+class Kind(enum.StrEnum):
+    NOT_FOUND = "not_found"
+    NOT_EXECUTABLE = "not_executable"
+    FAILED = "failed"
+
+
+class Report(TypedDict):
+    step: str
+    errno: int
+    message: str
+    kind: str
+
+
+class StepError(Exception):
+    """A step's failure for which the errno says too little."""
+
+    def __init__(
+        self, message: str, *, kind: Kind = Kind.FAILED, number: int = errno.EINVAL
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.number = number
+
+
+_ERRORS: dict[str, type[OrlopError]] = {
+    Kind.NOT_FOUND: CommandNotFoundError,
+    Kind.NOT_EXECUTABLE: CommandNotExecutableError,
+}
+
+_ERRORS_BY_NUMBER: dict[int, type[OrlopError]] = {
+    errno.EPERM: PermissionDeniedError,
+    errno.ENOSYS: UnsupportedError,
+    errno.EOPNOTSUPP: UnsupportedError,
+    errno.ENODEV: UnsupportedError,
+    errno.ENOSPC: ExhaustedError,
+    errno.EDQUOT: ExhaustedError,
+    errno.ENOMEM: ExhaustedError,
+    errno.EMFILE: ExhaustedError,
+    errno.ENFILE: ExhaustedError,
+    errno.EAGAIN: ExhaustedError,
+}
+
+
+def encode(step: str, error: BaseException) -> bytes:
+    """Write *error* down as the report of *step*."""
+    number, kind = errno.EINVAL, Kind.FAILED
+    if isinstance(error, StepError):
+        number, kind = error.number, error.kind
+        text = str(error)
+    elif isinstance(error, OSError):
+        number = error.errno or errno.EINVAL
+        text = _text(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    report = Report(step=step, errno=number, message=text, kind=kind)
+    return json.dumps(report).encode(errors="replace")
+
+
+def decode(name: str, data: bytes) -> OrlopError:
+    """Return the error that the report *data* of the process called *name* stands for."""
+    try:
+        report: Report = json.loads(data)
+        step, number, message = report["step"], report["errno"], report["message"]
+        kind = report["kind"]
+    except (ValueError, KeyError, TypeError):
+        return OrlopError(
+            f"cannot start container {name}: its process ended before it could say why"
+        )
+    if kind in _ERRORS:
+        return _ERRORS[kind](f"cannot start container {name}: {message}")
+    error = _ERRORS_BY_NUMBER.get(number, InvalidArgumentError)
+    return error(f"cannot start container {name}: {step.replace('_', ' ')}: {message}")
+
+
+def translate(name: str, step: str, error: OSError) -> OrlopError:
+    """Return the error for a call of the parent's own that failed."""
+    return decode(name, encode(step, error))
+
+
+def _text(error: OSError) -> str:
+    reason = os.strerror(error.errno or 0)  # in a clause, so not with a capital
+    text = (error.strerror or reason).replace(reason, reason[:1].lower() + reason[1:])
+    if error.filename is not None:
+        text += f": {os.fsdecode(error.filename)!r}"
+    return text

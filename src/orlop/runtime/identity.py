@@ -1,0 +1,83 @@
+"""Steps: who the process is: user, groups, capabilities."""
+
+import os
+import stat
+
+from orlop.kernel import capabilities
+from orlop.kernel.process import set_keep_capabilities, set_no_new_privileges
+from orlop.runtime import users
+from orlop.runtime.child import Child
+
+_NULL = os.makedev(1, 3)
+
+
+def find_user(child: Child) -> None:
+    """Find out who the process will be; names are the image's."""
+    user = child.process.user
+    child.groups = tuple(user.get("additionalGids", ()))
+    if name := user.get("username"):
+        child.uid, child.gid, groups, child.home = users.resolve(child.root, name)
+        child.groups = (*dict.fromkeys((*groups, *child.groups)),)
+    else:
+        child.uid, child.gid = user.get("uid", 0), user.get("gid", 0)
+        if not any(text.startswith("HOME=") for text in child.process.env):
+            child.home = users.home_of(child.root, child.uid)
+    extra = [users.group_id(child.root, g) for g in user.get("additionalGroups", ())]
+    child.groups = (*child.groups, *extra)
+
+
+def become_root_inside(child: Child) -> None:
+    """Be user 0 of the new user namespace, whose mappings the parent has written."""
+    del child
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def own_stdio(child: Child) -> None:
+    """Give 0, 1 and 2 to the user, so that /dev/stdout can be opened; refusals do not matter."""
+    for fd in (0, 1, 2):
+        status = os.fstat(fd)
+        if status.st_uid == child.uid or (stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL):
+            continue
+        try:
+            os.fchown(fd, child.uid, -1)
+        except OSError:
+            continue
+
+
+def become_user(child: Child) -> None:
+    """Change groups and user, keeping the permitted capabilities, and drop the bounding set."""
+    keep = child.process.capabilities.bounding
+    capabilities.drop_bounding(capabilities.supported() & ~keep)
+    set_keep_capabilities(keep=True)
+    os.setgroups(child.groups)
+    os.setresgid(child.gid, child.gid, child.gid)
+    os.setresuid(child.uid, child.uid, child.uid)
+    set_keep_capabilities(keep=False)
+    os.umask(child.process.umask)
+
+
+def raise_capabilities(child: Child) -> None:
+    """Make what is permitted effective again, for the steps that remain."""
+    del child
+    effective, permitted, inheritable = capabilities.capget()
+    if effective != permitted:
+        capabilities.capset(permitted, permitted, inheritable)
+
+
+def set_capabilities(child: Child) -> None:
+    """Set the capabilities that the program gets, as far as we have them to give."""
+    wanted = child.process.capabilities
+    _, have, _ = capabilities.capget()
+    permitted = wanted.permitted & have
+    inheritable = wanted.inheritable & have
+    capabilities.capset(wanted.effective & permitted, permitted, inheritable)
+    if wanted.ambient:
+        capabilities.set_ambient(wanted.ambient & permitted & inheritable)
+
+
+def forgo_privileges(child: Child) -> None:
+    """Gain nothing by exec, if the bundle says so."""
+    if child.process.no_new_privileges:
+        set_no_new_privileges()

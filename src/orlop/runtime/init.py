@@ -1,0 +1,260 @@
+"""From clone3 to execve: the order in which a container is made.
+
+The child takes the steps one by one and reports the first refusal by the step's
+name. All thinking was done by the parent, before there was a child.
+
+    parent                                  child
+      | clone3 ------------------------------>|
+      | user namespace: id maps written       | enter_cgroup
+      | "go", one byte ---------------------->| await_parent
+      |                                       | pivot_root, mounts attached, …
+      |<---- terminal's master (SCM_RIGHTS)   | make_terminal
+      | gate, one byte (the caller's) ------->| wait_at_gate
+      |<---- report: JSON, or end of file     | a step failed, or execve
+"""
+
+import errno
+import gc
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+from orlop.kernel.namespaces import Namespace, setns, unshare
+from orlop.kernel.process import set_dumpable, set_parent_death_signal
+from orlop.runtime import failure
+from orlop.runtime.child import Child, Step
+from orlop.runtime.console import attach_stdio, make_terminal, mount_console
+from orlop.runtime.devices import make_devices, open_host_nodes
+from orlop.runtime.hiding import mask_paths, protect_paths
+from orlop.runtime.identity import (
+    become_root_inside,
+    become_user,
+    find_user,
+    forgo_privileges,
+    own_stdio,
+    raise_capabilities,
+    set_capabilities,
+)
+from orlop.runtime.limits import (
+    join_keyring,
+    set_names,
+    set_oom_score,
+    set_rlimits,
+    set_scheduling,
+)
+from orlop.runtime.mounts import (
+    attach_mounts,
+    cut_propagation,
+    enter_root,
+    finish_root,
+    make_cgroup_mounts,
+    make_mounts,
+    make_root,
+    open_hierarchies,
+)
+from orlop.runtime.program import (
+    check_working_directory,
+    enter_working_directory,
+    find_program,
+    label_process,
+    release_signals,
+    run_program,
+    seal_descriptors,
+    wait_at_gate,
+)
+from orlop.runtime.sysctl import write_sysctls
+
+_SIGKILL = 9
+
+
+def shield(child: Child) -> None:
+    """Be nobody's to trace, and no more than our parent's life long."""
+    del child
+    gc.disable()
+    set_parent_death_signal(_SIGKILL)
+    set_dumpable(dumpable=False)
+    os.umask(0)
+
+
+def enter_cgroup(child: Child) -> None:
+    """Move into our cgroup; alone, for the kernel takes long to move another process."""
+    for door in child.doors:
+        os.write(door, b"0")
+        os.close(door)
+
+
+def join_namespaces(child: Child) -> None:
+    """Join the namespaces that the bundle names by path."""
+    for kind, fd in child.join:
+        setns(fd, kind)
+        os.close(fd)
+
+
+def join_container(child: Child) -> None:
+    """Join a running container: all namespaces but the user's at once, then that."""
+    others, user = Namespace(0), Namespace(0)
+    for kind, _ in child.join:
+        if kind is Namespace.USER:
+            user = kind
+        else:
+            others |= kind
+    if others:
+        setns(child.pidfd, others)
+    if user:
+        setns(child.pidfd, user)
+    child.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def await_parent(child: Child) -> None:
+    """Wait until the parent has done its part."""
+    if child.go >= 0 and not os.read(child.go, 1):
+        raise OSError(errno.ECANCELED, "the parent gave up")
+
+
+def leave_cgroup_namespace(child: Child) -> None:
+    """Make the cgroup that we are in the root of a new cgroup namespace."""
+    if Namespace.CGROUP in child.plan.namespaces.new:
+        unshare(Namespace.CGROUP)
+
+
+def load_filter(child: Child) -> None:
+    """Install the seccomp filter; it may forbid any call made above."""
+    if child.filter is not None:
+        from orlop.kernel import seccomp
+
+        seccomp.load(child.filter.program, child.filter.flags)
+
+
+_INSIDE: Sequence[Step] = (
+    attach_mounts,  # destinations are resolved here, when no host path is left
+    make_devices,  # after the mount on /dev
+    set_names,
+    write_sysctls,  # before /proc/sys is made read-only
+    make_terminal,  # in the container's own devpts
+    mount_console,
+    mask_paths,  # after make_devices: the cover is our own null device
+    protect_paths,
+    finish_root,  # after all that makes files in the root
+    join_keyring,
+)
+
+_PROCESS: Sequence[Step] = (
+    find_user,  # by files of the root
+    enter_working_directory,  # as root: it may have to be made
+    attach_stdio,
+    own_stdio,
+    label_process,  # by /proc, as root
+    set_scheduling,  # may need CAP_SYS_NICE
+    wait_at_gate,
+    become_user,
+    check_working_directory,
+    find_program,  # as the user
+    raise_capabilities,
+    seal_descriptors,
+    release_signals,
+    set_rlimits,  # late: they bind our interpreter too
+)
+
+_LAST: Sequence[Step] = (
+    load_filter,  # needs CAP_SYS_ADMIN where privileges can still be gained
+    set_capabilities,
+    run_program,
+)
+
+_LAST_WITHOUT_PRIVILEGES: Sequence[Step] = (
+    set_capabilities,
+    forgo_privileges,
+    load_filter,  # after all but exec
+    run_program,
+)
+
+#: The order is the design.
+_CONTAINER: Sequence[Step] = (
+    shield,
+    enter_cgroup,  # so that all we use is counted
+    set_oom_score,  # by the host's /proc
+    cut_propagation,  # before anything is mounted
+    join_namespaces,  # before mounts that show them
+    make_root,
+    make_mounts,  # sources are host paths
+    open_hierarchies,
+    leave_cgroup_namespace,
+    make_cgroup_mounts,
+    enter_root,  # no host path is used from here on
+    *_INSIDE,
+    *_PROCESS,
+)
+
+#: In a user namespace the parent has made the root and opened the bind mounts.
+_CONTAINER_IN_USER_NAMESPACE: Sequence[Step] = (
+    shield,
+    enter_cgroup,
+    set_oom_score,  # while we are still who the file belongs to
+    await_parent,  # our ids mean something from here on
+    become_root_inside,
+    leave_cgroup_namespace,
+    cut_propagation,
+    make_mounts,
+    open_hierarchies,
+    make_cgroup_mounts,
+    open_host_nodes,  # nodes made in a user namespace do not work
+    enter_root,
+    *_INSIDE,
+    *_PROCESS,
+)
+
+#: In another mount namespace nothing is to be mounted.
+_CONTAINER_IN_GIVEN_ROOT: Sequence[Step] = (
+    shield,
+    enter_cgroup,
+    set_oom_score,
+    join_namespaces,
+    leave_cgroup_namespace,
+    set_names,
+    join_keyring,
+    *_PROCESS,
+)
+
+#: Another process in a running container.
+_EXEC: Sequence[Step] = (
+    shield,
+    enter_cgroup,
+    set_oom_score,
+    join_container,
+    make_terminal,
+    *_PROCESS,
+)
+
+
+def container_steps(child: Child) -> Sequence[Step]:
+    """Return the steps of a container's first process."""
+    namespaces = child.plan.namespaces
+    if Namespace.MOUNT not in namespaces.new:
+        steps = _CONTAINER_IN_GIVEN_ROOT
+    elif Namespace.USER in namespaces.new:
+        steps = _CONTAINER_IN_USER_NAMESPACE
+    else:
+        steps = _CONTAINER
+    return (*steps, *_last(child))
+
+
+def exec_steps(child: Child) -> Sequence[Step]:
+    """Return the steps of a later process."""
+    return (*_EXEC, *_last(child))
+
+
+def run(child: Child, steps: Sequence[Step]) -> NoReturn:
+    """Take the *steps*; on the first refusal report it by name and exit with 1."""
+    name = "run"
+    try:
+        for step in steps:
+            name = step.__name__
+            step(child)
+    except BaseException as error:
+        os.write(child.report, failure.encode(name, error))
+    finally:
+        os._exit(1)
+
+
+def _last(child: Child) -> Sequence[Step]:
+    return _LAST_WITHOUT_PRIVILEGES if child.process.no_new_privileges else _LAST

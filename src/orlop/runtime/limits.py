@@ -1,0 +1,66 @@
+"""Steps: names, limits and scheduling; a refusal that a container can live with is no failure."""
+
+import contextlib
+import os
+import resource
+
+from orlop.kernel.keyring import join_session_keyring
+from orlop.kernel.namespaces import setdomainname, sethostname
+from orlop.kernel.process import personality, set_io_priority, set_scheduler
+from orlop.runtime.child import Child
+
+
+def set_oom_score(child: Child) -> None:
+    """Say how soon the kernel may kill us; lowering needs CAP_SYS_RESOURCE, so it may stay."""
+    score = child.process.oom_score_adj
+    if score is None:
+        return
+    with contextlib.suppress(PermissionError):
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(score).encode())
+        finally:
+            os.close(fd)
+
+
+def set_names(child: Child) -> None:
+    """Set the host's and the domain's name in our UTS namespace."""
+    if child.plan.hostname:
+        sethostname(child.plan.hostname)
+    if child.plan.domainname:
+        setdomainname(child.plan.domainname)
+
+
+def set_rlimits(child: Child) -> None:
+    """Set the limits; one above what we may raise becomes the highest that we may."""
+    for number, soft, hard in child.process.rlimits:
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (ValueError, PermissionError):
+            _, highest = resource.getrlimit(number)
+            hard = _lower(hard, highest)
+            resource.setrlimit(number, (_lower(soft, hard), hard))
+
+
+def set_scheduling(child: Child) -> None:
+    """Set execution domain, scheduler and I/O priority, where the bundle has them."""
+    if child.container and child.container.personality is not None:
+        personality(child.container.personality)
+    if child.process.scheduler:
+        policy, flags, nice, priority, deadline = child.process.scheduler
+        set_scheduler(policy, flags=flags, nice=nice, priority=priority, deadline=deadline)
+    if child.process.io_priority:
+        set_io_priority(*child.process.io_priority)
+
+
+def join_keyring(child: Child) -> None:
+    """Take a session keyring of our own; a host may be short of keys or have none."""
+    if child.container:
+        with contextlib.suppress(OSError):
+            join_session_keyring(child.container.id)
+
+
+def _lower(one: int, other: int) -> int:
+    if -1 in (one, other):
+        return max(one, other)
+    return min(one, other)

@@ -1,0 +1,236 @@
+"""Steps: the container's mounts, made detached first and attached inside its root.
+
+In between lies pivot_root: sources are host paths and are opened before it,
+destinations are the image's and are resolved after it, when there is no host
+left to reach. A destination is opened once, under the root, and mounted on by
+descriptor, so a link swapped meanwhile changes nothing.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+
+from orlop.kernel.mount import (
+    MountAttr,
+    MountFlag,
+    Unmount,
+    mount,
+    mount_setattr,
+    move_mount,
+    pivot_root,
+    umount,
+)
+from orlop.kernel.paths import make_directories, make_file, open_in_root, open_plain
+from orlop.runtime.child import Child
+from orlop.runtime.copyup import copy_up
+from orlop.runtime.failure import StepError
+from orlop.runtime.options import Options, Special
+from orlop.runtime.plan import MountKind, MountPlan
+from orlop.runtime.rootfs import assemble, bind, filesystem, set_attributes
+
+_SHARED = ("shared", "rshared")
+_RECURSIVE_SLAVE = int(MountFlag.REC | MountFlag.SLAVE)
+_RECURSIVE_PRIVATE = int(MountFlag.REC | MountFlag.PRIVATE)
+_RDONLY = int(MountAttr.RDONLY)
+_LINKLESS = frozenset(("proc", "sysfs"))
+_CGROUP_ROOT = Options(set_=int(MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC))
+
+
+def cut_propagation(child: Child) -> None:
+    """Keep our mounts from reaching the host, as far as the bundle allows."""
+    wanted = child.plan.propagation
+    if wanted in _SHARED:
+        mount("", "/", flags=int(MountFlag.PRIVATE))
+    elif wanted.endswith("private"):
+        mount("", "/", flags=_RECURSIVE_PRIVATE)
+    else:
+        mount("", "/", flags=_RECURSIVE_SLAVE)
+
+
+def make_root(child: Child) -> None:
+    """Make the root file system, attached nowhere."""
+    if child.root < 0:
+        child.root = assemble(child.plan.root)
+
+
+def make_mounts(child: Child) -> None:
+    """Make every mount but the root, attached nowhere."""
+    for index, plan in enumerate(child.plan.mounts):
+        if index not in child.mounts and plan.kind is not MountKind.CGROUP:
+            child.mounts[index] = _made(plan)
+        if plan.fstype == "proc":
+            child.proc = child.mounts[index]
+
+
+def bind_sources(child: Child, *, userns_fd: int | None = None) -> None:
+    """Open what bind mounts show, for a child that could not; map the ids of those that ask."""
+    for index, plan in enumerate(child.plan.mounts):
+        if plan.kind is MountKind.BIND:
+            fd = bind(plan.source, recursive=Special.RBIND in plan.options.special)
+            child.mounts[index] = fd
+            mount_setattr(fd, propagation=int(MountFlag.SLAVE), recursive=True)
+            set_attributes(fd, plan.options)
+            if userns_fd is not None and plan.options.special & {Special.IDMAP, Special.RIDMAP}:
+                mount_setattr(
+                    fd,
+                    set_=int(MountAttr.IDMAP),
+                    userns_fd=userns_fd,
+                    recursive=Special.RIDMAP in plan.options.special,
+                )
+
+
+def make_cgroup_mounts(child: Child) -> None:
+    """Make the mounts that show the container its own cgroup: one, or one per hierarchy."""
+    for index, plan in enumerate(child.plan.mounts):
+        if plan.kind is MountKind.CGROUP:
+            child.mounts[index] = _cgroup(child, plan)
+
+
+def enter_root(child: Child) -> None:
+    """Make the root ours and let go of the host's mounts. pivot_root(2), NOTES."""
+    host = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    move_mount(child.root, host)
+    os.close(host)
+    os.fchdir(child.root)
+    pivot_root(".", ".")
+    umount(".", Unmount.DETACH)
+    os.chdir("/")
+
+
+def attach_mounts(child: Child) -> None:
+    """Attach the mounts in order, making the destinations that are missing."""
+    for index, plan in enumerate(child.plan.mounts):
+        fd = child.mounts[index]
+        try:
+            _attach(child, plan, fd)
+        except OSError as error:
+            raise _about(error, plan) from None
+        if fd != child.proc:
+            os.close(fd)
+
+
+def finish_root(child: Child) -> None:
+    """Give the root its propagation, and make it read-only if asked."""
+    wanted = child.plan.propagation.removeprefix("r")
+    if wanted in ("shared", "private", "unbindable"):
+        mount_setattr(child.root, propagation=int(MountFlag[wanted.upper()]))
+    if child.plan.root_readonly:
+        mount_setattr(child.root, set_=_RDONLY)
+
+
+def _made(plan: MountPlan) -> int:
+    options = plan.options
+    if plan.kind is MountKind.BIND:
+        fd = bind(plan.source, recursive=Special.RBIND in options.special)
+        set_attributes(fd, options)
+        return fd
+    if Special.COPY_UP in options.special:  # the copy goes in first
+        options = options._replace(set_=options.set_ & ~_RDONLY)
+    try:
+        fd = filesystem(plan.fstype, plan.source, options)
+    except PermissionError:
+        if plan.fstype != "sysfs":  # refused where the network namespace is not ours
+            raise
+        fd = bind("/sys", recursive=True)
+        mount_setattr(fd, set_=options.set_, recursive=True)
+    if options.propagation:
+        set_attributes(fd, Options(propagation=options.propagation))
+    return fd
+
+
+def _cgroup(child: Child, plan: MountPlan) -> int:
+    folders = child.plan.cgroup_folders
+    if len(folders) == 1 and not folders[0][0]:
+        fd = bind(folders[0][1], recursive=False)
+        set_attributes(fd, plan.options)
+        return fd
+    words = (("mode", "755"), ("size", "64k"))
+    return filesystem("tmpfs", "tmpfs", _CGROUP_ROOT._replace(filesystem=words))
+
+
+def _attach(child: Child, plan: MountPlan, fd: int) -> None:
+    existed = True
+    try:
+        target = _open_target(child.root, plan, fd)
+    except FileNotFoundError:
+        existed = False
+        target = _make_target(child.root, plan, fd)
+    try:
+        if plan.fstype == "tmpfs" and existed:
+            _like_the_target(plan, fd, target)
+        move_mount(fd, target)
+    finally:
+        os.close(target)
+    if plan.kind is MountKind.CGROUP:
+        _attach_hierarchies(child, plan, fd)
+
+
+def _open_target(root: int, plan: MountPlan, fd: int) -> int:
+    if plan.fstype in _LINKLESS:
+        try:
+            return open_plain(root, plan.destination, os.O_PATH | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise StepError(
+                f"{plan.fstype} cannot be mounted on {plan.destination!r}: it is a symbolic link",
+                number=errno.ELOOP,
+            ) from None
+    return open_in_root(root, plan.destination)
+
+
+def _make_target(root: int, plan: MountPlan, fd: int) -> int:
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        return make_directories(root, plan.destination)
+    return make_file(root, plan.destination)
+
+
+def _like_the_target(plan: MountPlan, fd: int, target: int) -> None:
+    """A tmpfs without a mode gets that of the folder it covers, and its contents if asked."""
+    copied = Special.COPY_UP in plan.options.special
+    keys = {key for key, _ in plan.options.filesystem}
+    if copied or "mode" not in keys:
+        opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            if copied:
+                copy_up(target, opened)
+            if "mode" not in keys:
+                os.fchmod(opened, stat.S_IMODE(os.fstat(target).st_mode))
+        finally:
+            os.close(opened)
+    if copied and plan.options.set_ & _RDONLY:
+        mount_setattr(fd, set_=_RDONLY)
+
+
+def _attach_hierarchies(child: Child, plan: MountPlan, fd: int) -> None:
+    folders = child.plan.cgroup_folders
+    if len(folders) == 1 and not folders[0][0]:
+        return
+    for name, _ in folders:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=fd)
+        target = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        source = child.devices.pop("cgroup:" + name)
+        set_attributes(source, plan.options)
+        move_mount(source, target)
+        os.close(source)
+        os.close(target)
+        for alias in name.split(",") if "," in name else ():
+            os.symlink(name, alias, dir_fd=fd)
+    mount_setattr(fd, set_=plan.options.set_ & _RDONLY)
+
+
+def open_hierarchies(child: Child) -> None:
+    """Open our cgroup's folder in each hierarchy, while host paths mean something."""
+    if len(child.plan.cgroup_folders) == 1 and not child.plan.cgroup_folders[0][0]:
+        return
+    if any(plan.kind is MountKind.CGROUP for plan in child.plan.mounts):
+        for name, path in child.plan.cgroup_folders:
+            child.devices["cgroup:" + name] = bind(path, recursive=False)
+
+
+def _about(error: OSError, plan: MountPlan) -> OSError:
+    reason = error.strerror or os.strerror(error.errno or 0)
+    source = f"{plan.fstype} " if plan.kind is not MountKind.BIND else f"{plan.source!r} "
+    return OSError(error.errno, f"{source}on {plan.destination!r}: {reason}")

@@ -1,0 +1,104 @@
+"""Mount options: from the words of mount(8) and the OCI specification to what the kernel takes.
+
+The tables are the list of what is understood; every other word goes to the file
+system as it is. runtime-spec config.md, "Linux mount options".
+"""
+
+import enum
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from orlop.kernel.mount import ATIME_MASK, MountAttr, MountFlag
+
+_A = MountAttr
+
+#: Word: attributes to set, attributes to clear. With an "r" before it, a word is
+#: for the whole tree of mounts.
+ATTRIBUTES: Mapping[str, tuple[int, int]] = {
+    "ro": (int(_A.RDONLY), 0),
+    "rw": (0, int(_A.RDONLY)),
+    "nosuid": (int(_A.NOSUID), 0),
+    "suid": (0, int(_A.NOSUID)),
+    "nodev": (int(_A.NODEV), 0),
+    "dev": (0, int(_A.NODEV)),
+    "noexec": (int(_A.NOEXEC), 0),
+    "exec": (0, int(_A.NOEXEC)),
+    "nodiratime": (int(_A.NODIRATIME), 0),
+    "diratime": (0, int(_A.NODIRATIME)),
+    "relatime": (0, ATIME_MASK),
+    "norelatime": (0, ATIME_MASK),
+    "noatime": (int(_A.NOATIME), ATIME_MASK),
+    "atime": (0, ATIME_MASK),
+    "strictatime": (int(_A.STRICTATIME), ATIME_MASK),
+    "nostrictatime": (0, ATIME_MASK),
+    "nosymfollow": (int(_A.NOSYMFOLLOW), 0),
+    "symfollow": (0, int(_A.NOSYMFOLLOW)),
+}
+
+RECURSIVE_ATTRIBUTES: Mapping[str, tuple[int, int]] = {
+    f"r{word}": bits for word, bits in ATTRIBUTES.items()
+}
+
+#: Word: the propagation, and whether it is for the whole tree.
+PROPAGATION: Mapping[str, tuple[int, bool]] = {
+    f"{prefix}{flag.name.lower()}": (int(flag), bool(prefix))
+    for flag in (MountFlag.SHARED, MountFlag.SLAVE, MountFlag.PRIVATE, MountFlag.UNBINDABLE)
+    if flag.name
+    for prefix in ("", "r")
+}
+
+#: What mount(8) keeps for itself, and what is a default of the kernel's.
+IGNORED = frozenset(
+    ("defaults", "loud", "silent", "async", "nomand", "nolazytime", "noiversion", "remount")
+)
+
+
+class Special(enum.StrEnum):
+    """Words that are about how the mount is made."""
+
+    BIND = "bind"
+    RBIND = "rbind"
+    COPY_UP = "tmpcopyup"
+    IDMAP = "idmap"
+    RIDMAP = "ridmap"
+
+
+_SPECIAL = frozenset(str(word) for word in Special)
+
+
+class Options(NamedTuple):
+    """Mount options, sorted by who takes them."""
+
+    set_: int = 0
+    clear: int = 0
+    tree_set: int = 0
+    tree_clear: int = 0
+    propagation: tuple[tuple[int, bool], ...] = ()
+    special: frozenset[str] = frozenset()
+    filesystem: tuple[tuple[str, str | None], ...] = ()  # for fsconfig, in order
+
+
+def parse(words: Iterable[str]) -> Options:
+    """Sort *words*; of two that contradict, the later one counts."""
+    here, tree = (0, 0), (0, 0)
+    propagation: list[tuple[int, bool]] = []
+    special: list[str] = []
+    filesystem: list[tuple[str, str | None]] = []
+    for word in words:
+        if word in ATTRIBUTES:
+            here = _then(here, ATTRIBUTES[word])
+        elif word in RECURSIVE_ATTRIBUTES:
+            tree = _then(tree, RECURSIVE_ATTRIBUTES[word])
+        elif word in PROPAGATION:
+            propagation.append(PROPAGATION[word])
+        elif word in _SPECIAL:
+            special.append(word)
+        elif word and word not in IGNORED:
+            key, equals, value = word.partition("=")
+            filesystem.append((key, value if equals else None))
+    return Options(*here, *tree, tuple(propagation), frozenset(special), tuple(filesystem))
+
+
+def _then(before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
+    set_, clear = after
+    return before[0] & ~clear | set_, before[1] & ~set_ | clear

@@ -1,0 +1,199 @@
+"""The parent's side of a start: descriptors for the child, clone3, and the undoing."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from orlop.errors import OrlopError
+from orlop.kernel.idmap import write_maps
+from orlop.kernel.namespaces import Namespace, setns, unshare
+from orlop.kernel.process import clone3, pidfd_send_signal, set_dumpable
+from orlop.runtime import failure
+from orlop.runtime.bundle import Starting
+from orlop.runtime.child import Child
+from orlop.runtime.plan import IDMap
+
+if TYPE_CHECKING:
+    from orlop.runtime.cgroups.interface import Cgroup
+
+_SIGKILL = 9
+_MOST_REPORT = 64 << 10
+
+#: The kinds, as /proc/PID/ns calls them.
+FILES: dict[Namespace, str] = {
+    Namespace.PID: "pid",
+    Namespace.NET: "net",
+    Namespace.MOUNT: "mnt",
+    Namespace.IPC: "ipc",
+    Namespace.UTS: "uts",
+    Namespace.USER: "user",
+    Namespace.CGROUP: "cgroup",
+    Namespace.TIME: "time",
+}
+
+
+class Launch(NamedTuple):
+    """How to make the child."""
+
+    name: str  # for messages
+    flags: int  # clone3's
+    cgroup: Cgroup | None
+    owns_cgroup: bool
+    joined: Sequence[tuple[Namespace, int]] = ()  # joined by the parent while it clones
+    time_offsets: str = ""
+    idmap: IDMap | None = None
+
+
+def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Starting:
+    """Make the process, which goes on in *run*; the caller undoes what it made itself.
+
+    For a terminal this waits until the master has arrived. OrlopError with the
+    child's own reason if it failed before that; the child is gone then.
+    """
+    with ExitStack() as ours:
+        report, child.report = _pipe(ours)
+        console = _console(child, ours)
+        go = -1
+        if how.idmap:
+            child.go, go = os.pipe()
+            ours.callback(os.close, child.go)
+            ours.callback(os.close, go)
+        cgroup_fd = _cgroup(how, child, ours)
+        set_dumpable(dumpable=False)  # the child is born with it, perhaps in sight of others
+        with joined(how.joined, time_offsets=how.time_offsets):
+            cloned = clone3(how.flags, cgroup_fd=cgroup_fd)
+            if not cloned.pid:
+                os.close(report)
+                run(child)
+        starting = Starting(
+            how.name, cloned.pid, cloned.pidfd, report, None, how.cgroup, how.owns_cgroup
+        )
+        try:
+            if how.idmap:
+                write_maps(cloned.pid, how.idmap.uids, how.idmap.gids)
+                os.write(go, b"g")
+        except OSError as error:
+            _end(starting)
+            raise failure.translate(how.name, "write_id_maps", error) from error
+    return starting if console is None else _receive(starting, console)
+
+
+def wait_ready(starting: Starting) -> None:
+    """Block until the program runs, or raise as settle() does."""
+    data = b""
+    while part := os.read(starting.report, 4096):
+        data += part
+        if len(data) > _MOST_REPORT:
+            break
+    settle(starting, data)
+
+
+def settle(starting: Starting, data: bytes) -> None:
+    """Take note of the whole report, *data*; empty means that the program runs.
+
+    Closes *report* and returns, or raises the OrlopError that the report stands
+    for: then the child has been reaped, its cgroup removed if it was made for
+    it, and every descriptor of *starting* closed.
+    """
+    if not data and _executed(starting):
+        os.close(starting.report)
+        return
+    _end(starting)
+    raise failure.decode(starting.name, data)
+
+
+@contextmanager
+def joined(
+    namespaces: Sequence[tuple[Namespace, int]], *, time_offsets: str = ""
+) -> Iterator[None]:
+    """Be in other namespaces for a while, so that a child is born in them.
+
+    PID and TIME work in no other way; the rest is for a child that would have
+    no right to join. The child runs in here too, and never comes out.
+    """
+    kinds = [kind for kind, _ in namespaces]
+    if time_offsets:
+        kinds.append(Namespace.TIME)
+    with ExitStack() as stack:
+        for kind in kinds:
+            own = os.open(f"/proc/self/ns/{FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, own)
+            stack.callback(setns, own, kind)
+        for kind, fd in namespaces:
+            setns(fd, kind)
+        if time_offsets:
+            _new_time_namespace(time_offsets)
+        yield
+
+
+def _new_time_namespace(offsets: str) -> None:
+    unshare(Namespace.TIME)
+    with open("/proc/self/timens_offsets", "w") as file:
+        file.write(offsets)
+
+
+def _pipe(ours: ExitStack) -> tuple[int, int]:
+    reader, writer = os.pipe()
+    ours.callback(os.close, writer)
+    return reader, writer
+
+
+def _console(child: Child, ours: ExitStack) -> socket.socket | None:
+    if not child.process.terminal:
+        return None
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    child.console = far.fileno()
+    ours.callback(far.close)
+    return near
+
+
+def _cgroup(how: Launch, child: Child, ours: ExitStack) -> int:
+    if how.cgroup is None:
+        return -1
+    child.doors = how.cgroup.doors()
+    for door in child.doors:
+        ours.callback(os.close, door)
+    fd = how.cgroup.clone_fd()
+    if fd is None:
+        return -1
+    ours.callback(os.close, fd)
+    return fd
+
+
+def _receive(starting: Starting, console: socket.socket) -> Starting:
+    with console:
+        _, fds, _, _ = socket.recv_fds(console, 16, 1)
+    if fds:
+        os.set_inheritable(fds[0], False)  # noqa: FBT003 - a positional-only parameter
+        return starting._replace(console=fds[0])
+    wait_ready(starting)
+    raise OrlopError(f"cannot start container {starting.name}: it made no terminal")
+
+
+def _executed(starting: Starting) -> bool:
+    """Whether the program was reached; a child that is killed first gives no report either."""
+    try:
+        with open(f"/proc/{starting.pid}/stat", "rb") as file:
+            flags = int(file.read().rpartition(b")")[2].split()[6])
+    except (OSError, ValueError, IndexError):
+        return True
+    return not flags & _PF_FORKNOEXEC
+
+
+_PF_FORKNOEXEC = 0x00000040  # forked and did not exec; proc(5) stat, field 9
+
+
+def _end(starting: Starting) -> None:
+    with suppress(ProcessLookupError):
+        pidfd_send_signal(starting.pidfd, _SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, starting.pidfd, os.WEXITED)
+    if starting.owns_cgroup and starting.cgroup is not None:
+        starting.cgroup.remove()
+    for fd in (starting.report, starting.pidfd, starting.console):
+        if fd is not None:
+            os.close(fd)

@@ -1,0 +1,149 @@
+"""Steps: the last ones, from the working directory to the program itself."""
+
+import errno
+import json
+import os
+import signal
+import stat
+from typing import NoReturn
+
+from orlop.kernel.paths import make_directories, open_in_root, open_plain
+from orlop.kernel.process import close_on_exec_from, set_parent_death_signal
+from orlop.runtime.child import Child
+from orlop.runtime.failure import Kind, StepError
+
+#: Python ignores these, and what is ignored stays so over exec.
+_IGNORED = tuple(
+    number
+    for number in sorted(signal.valid_signals())
+    if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) is signal.SIG_IGN
+)
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY
+
+
+def enter_working_directory(child: Child) -> None:
+    """Change to the working directory, made if missing; it cannot be outside the root."""
+    path = child.process.cwd
+    try:
+        fd = open_in_root(child.root, path, _DIRECTORY)
+    except FileNotFoundError:
+        fd = make_directories(child.root, path)
+    os.fchdir(fd)
+    os.close(fd)
+    check_working_directory(child)
+
+
+def check_working_directory(child: Child) -> None:
+    """Look that the kernel has a path for where we are: there is none outside the root."""
+    try:
+        inside = os.getcwd().startswith("/")
+    except FileNotFoundError:
+        inside = False
+    if not inside:
+        raise StepError(f"working directory {child.process.cwd!r} is outside the container")
+
+
+def find_program(child: Child) -> None:
+    """Find the program, as the user and with the process's PATH, before seccomp may forbid to."""
+    name = child.process.args[0]
+    if "/" in name:
+        _check_program(name)
+        child.program = name
+        return
+    for folder in _variable(child, "PATH").split(":"):
+        path = os.path.join(folder or ".", name)
+        if os.access(path, os.X_OK) and stat.S_ISREG(os.stat(path).st_mode):
+            child.program = path
+            return
+    raise StepError(
+        f'exec: "{name}": executable file not found in $PATH',
+        kind=Kind.NOT_FOUND,
+        number=errno.ENOENT,
+    )
+
+
+def label_process(child: Child) -> None:
+    """Ask for the security labels that exec is to give."""
+    if label := child.process.apparmor:
+        _write_attribute(child, f"exec {label}", "attr/apparmor/exec", "attr/exec")
+    if label := child.process.selinux:
+        _write_attribute(child, label, "attr/exec")
+
+
+def seal_descriptors(child: Child) -> None:
+    """Let nothing but 0, 1 and 2 pass into the program."""
+    del child
+    close_on_exec_from(3)
+
+
+def wait_at_gate(child: Child) -> None:
+    """Wait until the caller writes a byte; its end of file means never."""
+    if child.gate >= 0 and not os.read(child.gate, 1):
+        raise StepError("the start was called off", number=errno.ECANCELED)
+
+
+def release_signals(child: Child) -> None:
+    """Give the program signals as a fresh process has them, and let it outlive the parent."""
+    del child
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    set_parent_death_signal(0)
+
+
+def run_program(child: Child) -> NoReturn:
+    """Become the program. execve(2)."""
+    env = dict(text.partition("=")[::2] for text in child.process.env if "=" in text)
+    env.setdefault("HOME", child.home)
+    try:
+        os.execve(child.program, child.process.args, env)
+    except OSError as error:
+        kind = Kind.NOT_FOUND if error.errno == errno.ENOENT else Kind.NOT_EXECUTABLE
+        raise _exec_error(child.program, error.errno or 0, kind) from None
+
+
+def _check_program(path: str) -> None:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            text = os.strerror(error.errno).lower()
+            raise StepError(
+                f"exec: {json.dumps(path)}: stat {path}: {text}",
+                kind=Kind.NOT_FOUND,
+                number=error.errno,
+            ) from None
+        raise _exec_error(path, error.errno or 0, Kind.NOT_EXECUTABLE) from None
+    if stat.S_ISDIR(status.st_mode):
+        raise _exec_error(path, errno.EISDIR, Kind.NOT_EXECUTABLE)
+    if not os.access(path, os.X_OK):
+        raise _exec_error(path, errno.EACCES, Kind.NOT_EXECUTABLE)
+
+
+def _exec_error(path: str, number: int, kind: Kind) -> StepError:
+    text = os.strerror(number)
+    text = text[:1].lower() + text[1:]
+    return StepError(f"exec: {json.dumps(path)}: {text}", kind=kind, number=number)
+
+
+def _variable(child: Child, name: str) -> str:
+    for text in reversed(child.process.env):
+        if text.startswith(name + "="):
+            return text[len(name) + 1 :]
+    return ""
+
+
+def _write_attribute(child: Child, value: str, *paths: str) -> None:
+    last: OSError | None = None
+    for path in paths:
+        try:
+            fd = open_plain(child.proc, f"{os.getpid()}/{path}", os.O_WRONLY)
+        except FileNotFoundError as error:
+            last = error
+            continue
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+        return
+    raise StepError(f"this host has no such security labels: {value!r}") from last

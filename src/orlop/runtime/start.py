@@ -1,0 +1,223 @@
+"""From a bundle to a container's first process."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from functools import cache
+from typing import TYPE_CHECKING, NoReturn
+
+from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.kernel.idmap import open_user_namespace
+from orlop.kernel.namespaces import Namespace
+from orlop.kernel.process import Clone
+from orlop.model.mount import Mount
+from orlop.model.oci import Config, Linux
+from orlop.runtime import failure, init
+from orlop.runtime.bundle import Bundle, Starting, Stdio
+from orlop.runtime.child import Child, ContainerPlan
+from orlop.runtime.devices import all_devices
+from orlop.runtime.mounts import bind_sources
+from orlop.runtime.parent import Launch, launch, settle, wait_ready
+from orlop.runtime.plan import (
+    IDMap,
+    MountKind,
+    MountPlan,
+    Namespaces,
+    plan_mount,
+    plan_namespaces,
+    plan_personality,
+    plan_process,
+)
+from orlop.runtime.rootfs import assemble
+from orlop.runtime.sysctl import plan_sysctls
+
+if TYPE_CHECKING:
+    from orlop.runtime.cgroups.interface import Cgroup
+    from orlop.runtime.seccomp import Filter
+
+_CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
+_PROPAGATIONS = ("", "shared", "slave", "private", "unbindable")
+
+
+def start(bundle: Bundle, stdio: Stdio | None, *, gate: int | None = None) -> Starting:
+    """Make the container's cgroup and its first process, which sets up the rest and execs.
+
+    Returns as soon as the process is made (for a terminal: once the master is
+    here); whether its steps succeed is told by wait_ready(), or by *report* and
+    settle(). *stdio* may be None for a terminal. With *gate*, the program waits
+    until one byte can be read from that descriptor. Only for a caller without
+    threads, and root.
+
+    Raises OrlopError; nothing is left behind then.
+    """
+    config = bundle.config
+    process = plan_process(config.get("process", {}))
+    namespaces = plan_namespaces(config.get("linux", {}))
+    if stdio is None and not process.terminal:
+        raise InvalidArgumentError("a process without a terminal needs standard streams")
+    with ExitStack() as undo, ExitStack() as ours:
+        cgroup = make_cgroup(bundle)
+        if cgroup is not None:
+            undo.callback(cgroup.remove)
+        container = plan_container(bundle, namespaces, cgroup)
+        child = Child(process, container=container, stdio=stdio, filter_=make_filter(config))
+        child.gate = -1 if gate is None else gate
+        try:
+            near, far = _open_namespaces(namespaces, ours)
+            child.join = far
+            if namespaces.idmap:
+                _prepare(child, namespaces.idmap, ours)
+        except OSError as error:
+            raise failure.translate(bundle.id, "open_sources", error) from error
+        flags = int(namespaces.new & ~(Namespace.CGROUP | Namespace.TIME)) | _CLEAR_SIGHAND
+        how = Launch(
+            name=bundle.id,
+            flags=flags,
+            cgroup=cgroup,
+            owns_cgroup=True,
+            joined=near,
+            time_offsets=_time_offsets(namespaces),
+            idmap=namespaces.idmap,
+        )
+        starting = launch(how, child, _run)
+        undo.pop_all()
+    return starting
+
+
+def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None) -> ContainerPlan:
+    """Check and compute all that is about the container and not about its process."""
+    config = bundle.config
+    linux = config.get("linux", {})
+    _refuse_unsupported(config, linux)
+    propagation = linux.get("rootfsPropagation", "")
+    if propagation.removeprefix("r") not in _PROPAGATIONS:
+        raise InvalidArgumentError(f"unknown rootfsPropagation {propagation!r}")
+    mounts = tuple(plan_mount(mount, bundle.path) for mount in config.get("mounts", ()))
+    hostname, domainname = config.get("hostname", ""), config.get("domainname", "")
+    if (hostname or domainname) and Namespace.UTS not in _own(namespaces):
+        raise InvalidArgumentError("a host name needs a uts namespace of the container's own")
+    dev_is_given = any(
+        plan.kind is MountKind.BIND and plan.destination.rstrip("/") == "/dev" for plan in mounts
+    )
+    return ContainerPlan(
+        id=bundle.id,
+        namespaces=namespaces,
+        root=_root(bundle),
+        root_readonly=config.get("root", {}).get("readonly", False),
+        propagation=propagation,
+        mounts=mounts,
+        cgroup_folders=_cgroup_folders(cgroup, mounts),
+        devices=() if dev_is_given else all_devices(tuple(linux.get("devices", ()))),
+        masked=tuple(linux.get("maskedPaths", ())),
+        readonly=tuple(linux.get("readonlyPaths", ())),
+        sysctls=plan_sysctls(linux.get("sysctl", {}), namespaces),
+        hostname=hostname,
+        domainname=domainname,
+        personality=plan_personality(linux),
+    )
+
+
+def _run(child: Child) -> NoReturn:
+    init.run(child, init.container_steps(child))
+
+
+def _own(namespaces: Namespaces) -> Namespace:
+    own = namespaces.new
+    for kind, _ in namespaces.join:
+        own |= kind
+    return own
+
+
+def _root(bundle: Bundle) -> tuple[Mount, ...]:
+    if bundle.rootfs:
+        return bundle.rootfs
+    path = bundle.config.get("root", {}).get("path", "")
+    if not path:
+        raise InvalidArgumentError("the bundle has no root file system")
+    return (Mount("bind", os.path.join(bundle.path, path), "/", ("rbind",)),)
+
+
+def _refuse_unsupported(config: Config, linux: Linux) -> None:
+    for key in ("intelRdt", "memoryPolicy", "netDevices"):
+        if linux.get(key):
+            raise UnsupportedError(f"linux.{key} is not supported")
+    if any(config.get("hooks", {}).values()):
+        raise UnsupportedError("hooks are not supported")
+    if any(entry.get("path") for entry in linux.get("namespaces", ()) if entry["type"] == "user"):
+        raise UnsupportedError("joining a user namespace by path is not supported")
+
+
+def _cgroup_folders(
+    cgroup: Cgroup | None, mounts: tuple[MountPlan, ...]
+) -> tuple[tuple[str, str], ...]:
+    if cgroup is None or not any(plan.kind is MountKind.CGROUP for plan in mounts):
+        return ()
+    folders = cgroup.directories
+    if len(folders) == 1:
+        return tuple(folders.items())
+    return tuple((name.removeprefix("name=") or "unified", path) for name, path in folders.items())
+
+
+def _open_namespaces(
+    namespaces: Namespaces, ours: ExitStack
+) -> tuple[list[tuple[Namespace, int]], list[tuple[Namespace, int]]]:
+    """Open what is joined by path: first what the parent joins for the child, then the rest."""
+    near: list[tuple[Namespace, int]] = []
+    far: list[tuple[Namespace, int]] = []
+    for kind, path in namespaces.join:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        ours.callback(os.close, fd)
+        by_parent = namespaces.idmap or kind in (Namespace.PID, Namespace.TIME)
+        (near if by_parent else far).append((kind, fd))
+    return near, far
+
+
+def _time_offsets(namespaces: Namespaces) -> str:
+    """Return what makes the parent clone into a new time namespace, if there is to be one."""
+    if Namespace.TIME not in namespaces.new:
+        return ""
+    return namespaces.time_offsets or "monotonic 0 0\n"
+
+
+def _prepare(child: Child, idmap: IDMap, ours: ExitStack) -> None:
+    """Make what a child in a user namespace may not: the root, and mounts of host paths."""
+    userns = _user_namespace(idmap)
+    child.root = assemble(child.plan.root, userns_fd=userns)
+    ours.callback(os.close, child.root)
+    bind_sources(child, userns_fd=userns)
+    for fd in child.mounts.values():
+        ours.callback(os.close, fd)
+
+
+@cache
+def _user_namespace(idmap: IDMap) -> int:
+    """Return a user namespace for id-mapped mounts; kept open, one for each mapping."""
+    return open_user_namespace(idmap.uids, idmap.gids)
+
+
+def make_cgroup(bundle: Bundle) -> Cgroup | None:
+    """Make the bundle's cgroup with its limits in force."""
+    try:
+        from orlop.runtime import cgroups
+    except ImportError:
+        return None
+    if not hasattr(cgroups, "create"):
+        return None
+    linux = bundle.config.get("linux", {})
+    path = linux.get("cgroupsPath") or f"/orlop/{bundle.id}"
+    made: Cgroup = cgroups.create(path, linux.get("resources", {}))
+    return made
+
+
+def make_filter(config: Config) -> Filter | None:
+    """Return the compiled seccomp policy, or None where there is none."""
+    policy = config.get("linux", {}).get("seccomp")
+    if not policy:
+        return None
+    from orlop.runtime import seccomp
+
+    return seccomp.compile(policy)
+
+
+__all__ = ["settle", "start", "wait_ready"]

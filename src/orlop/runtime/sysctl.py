@@ -1,0 +1,88 @@
+"""Kernel parameters: only those that belong to a namespace the container has for itself."""
+
+import os
+import re
+
+from orlop.errors import InvalidArgumentError
+from orlop.kernel.namespaces import Namespace
+from orlop.kernel.paths import FileSystem, file_system_type, open_plain
+from orlop.runtime.child import Child
+from orlop.runtime.failure import StepError
+from orlop.runtime.plan import Namespaces
+
+_KEY = re.compile(r"[a-z0-9_-]+([./][a-zA-Z0-9_@:-]+)+")
+
+_IPC = frozenset(
+    (
+        "kernel/msgmax",
+        "kernel/msgmnb",
+        "kernel/msgmni",
+        "kernel/sem",
+        "kernel/shmall",
+        "kernel/shmmax",
+        "kernel/shmmni",
+        "kernel/shm_rmid_forced",
+    )
+)
+
+
+def plan_sysctls(wanted: dict[str, str], namespaces: Namespaces) -> tuple[tuple[str, str], ...]:
+    """Check keys and values, and return paths under /proc/sys with what to write.
+
+    InvalidArgumentError for a key that would change the host.
+    """
+    own = namespaces.new
+    for kind, _ in namespaces.join:
+        own |= kind
+    return tuple((_path(key, own), _value(key, value)) for key, value in wanted.items())
+
+
+def write_sysctls(child: Child) -> None:
+    """Write the parameters through a proc of our own, which no image can put a file into."""
+    for path, value in child.plan.sysctls:
+        fd = open_plain(child.proc, f"sys/{path}", os.O_WRONLY)
+        try:
+            if file_system_type(fd) != FileSystem.PROC:
+                raise StepError(f"/proc/sys/{path} is not the kernel's")
+            os.write(fd, value.encode())
+        except OSError as error:
+            raise OSError(error.errno, f"sysctl {path}: {error.strerror}") from None
+        finally:
+            os.close(fd)
+
+
+def _path(key: str, own: Namespace) -> str:
+    if not _KEY.fullmatch(key):
+        raise InvalidArgumentError(f"invalid sysctl name {key!r}")
+    # As sysctl(8): with "/" first, "." belongs to a name, such as that of a VLAN device.
+    first = next(c for c in key if c in "./")
+    path = key if first == "/" else key.replace("/", "\0").replace(".", "/").replace("\0", ".")
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        raise InvalidArgumentError(f"invalid sysctl name {key!r}")
+    needed = _namespace(path)
+    if needed is None:
+        raise InvalidArgumentError(
+            f"sysctl {key!r} is not of a namespace: it would change the host"
+        )
+    if needed not in own:
+        name = str(needed.name).lower()
+        raise InvalidArgumentError(
+            f"sysctl {key!r} needs a {name} namespace of the container's own"
+        )
+    return path
+
+
+def _namespace(path: str) -> Namespace | None:
+    if path.startswith("net/"):
+        return Namespace.NET
+    if path in _IPC or path.startswith("fs/mqueue/"):
+        return Namespace.IPC
+    if path == "kernel/domainname":
+        return Namespace.UTS
+    return Namespace.USER if path.startswith("user/") else None
+
+
+def _value(key: str, value: str) -> str:
+    if any(ord(c) < 32 and c != "\t" for c in value) or len(value) > 4096:
+        raise InvalidArgumentError(f"invalid value for sysctl {key!r}")
+    return value
