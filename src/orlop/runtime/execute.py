@@ -56,7 +56,7 @@ def _open_for_parent(
     target: Target, kinds: list[Namespace], ours: ExitStack
 ) -> list[tuple[Namespace, int]]:
     """Open what only a parent can join for its child, if the pid is still the container's."""
-    near = []
+    near: list[tuple[Namespace, int]] = []
     try:
         for kind in (Namespace.PID, Namespace.TIME):
             if kind in kinds:

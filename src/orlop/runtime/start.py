@@ -13,7 +13,7 @@ from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import Clone
 from orlop.model.mount import Mount
 from orlop.model.oci import Config, Linux
-from orlop.runtime import failure, init
+from orlop.runtime import cgroups, failure, init
 from orlop.runtime.bundle import Bundle, Starting, Stdio
 from orlop.runtime.child import Child, ContainerPlan
 from orlop.runtime.devices import all_devices
@@ -58,8 +58,7 @@ def start(bundle: Bundle, stdio: Stdio | None, *, gate: int | None = None) -> St
         raise InvalidArgumentError("a process without a terminal needs standard streams")
     with ExitStack() as undo, ExitStack() as ours:
         cgroup = make_cgroup(bundle)
-        if cgroup is not None:
-            undo.callback(cgroup.remove)
+        undo.callback(cgroup.remove)
         container = plan_container(bundle, namespaces, cgroup)
         child = Child(process, container=container, stdio=stdio, filter_=make_filter(config))
         child.gate = -1 if gate is None else gate
@@ -196,18 +195,11 @@ def _user_namespace(idmap: IDMap) -> int:
     return open_user_namespace(idmap.uids, idmap.gids)
 
 
-def make_cgroup(bundle: Bundle) -> Cgroup | None:
+def make_cgroup(bundle: Bundle) -> Cgroup:
     """Make the bundle's cgroup with its limits in force."""
-    try:
-        from orlop.runtime import cgroups
-    except ImportError:
-        return None
-    if not hasattr(cgroups, "create"):
-        return None
     linux = bundle.config.get("linux", {})
     path = linux.get("cgroupsPath") or f"/orlop/{bundle.id}"
-    made: Cgroup = cgroups.create(path, linux.get("resources", {}))
-    return made
+    return cgroups.create(path, linux.get("resources", {}))
 
 
 def make_filter(config: Config) -> Filter | None:
