@@ -117,9 +117,12 @@ class RawStream:
         except ConnectionResetError:
             return b""
 
-    def send(self, data: bytes) -> None:
-        """Send all of *data*. BrokenPipeError if nobody reads it any more."""
-        self._socket.sendall(data, _socket.MSG_NOSIGNAL)
+    def try_send(self, data: bytes) -> int:
+        """Send as much of *data* as fits now; return how many bytes. OSError if nobody reads."""
+        try:
+            return self._socket.send(data, _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
 
     def end_input(self) -> None:
         """Say that no more will be sent; receiving goes on."""

@@ -1,0 +1,110 @@
+"""A container's or an exec's streams on this terminal: what run, start, attach, exec share."""
+
+from __future__ import annotations
+
+import os
+
+from orlop.cli import signals, terminal
+from orlop.cli.pump import Pump
+from orlop.errors import InvalidArgumentError, OrlopError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+    from orlop.client.client import Client
+    from orlop.client.http import RawStream
+
+STDIN = 0
+NOT_FOUND, NOT_EXECUTABLE, ENGINE_FAILED = 127, 126, 125
+DETACHED_NOTE = "read escape sequence\n"
+#: What an engine's message says when there is nothing to execute, and when it may not be.
+_MISSING = ("executable file not found", "no such file or directory", "command not found")
+_REFUSED = ("permission denied", "is a directory", "exec format error")
+
+
+def detach_keys(text: str) -> bytes:
+    """Return the keys that --detach-keys names, Docker's if it is empty."""
+    try:
+        return terminal.parse_detach_keys(text or terminal.DEFAULT_DETACH_KEYS)
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from None
+
+
+def check_terminal(*, tty: bool, stdin: bool) -> None:
+    """InvalidArgumentError if a terminal's input is wanted and ours is none."""
+    if tty and stdin and not os.isatty(STDIN):
+        raise InvalidArgumentError("the input device is not a TTY", hint="leave out -t, or use -i")
+
+
+def converse(
+    stream: RawStream,
+    *,
+    stdin: bool,
+    tty: bool,
+    keys: bytes,
+    resize: Callable[[int, int], None] | None = None,
+) -> bool:
+    """Connect this process's streams with *stream* until it ends; return whether the user detached.
+
+    *resize* is told the terminal's height and width, now and when they change.
+    """
+    if tty and resize is not None:
+        _follow_size(resize)
+    pump = Pump(
+        stream,
+        stdin=STDIN if stdin else None,
+        framed=not tty,
+        detach_keys=keys if tty and stdin else None,
+    )
+    try:
+        if not (tty and stdin):
+            return pump.run()
+        with terminal.Raw(STDIN):
+            return pump.run()
+    finally:
+        stream.close()
+
+
+def _follow_size(resize: Callable[[int, int], None]) -> None:
+    def tell() -> None:
+        size = terminal.size(1) or terminal.size(STDIN)
+        if size is not None:
+            try:  # noqa: SIM105 (contextlib costs 3 ms to import)
+                resize(*size)
+            except OrlopError:  # it has just ended, or not begun
+                pass
+
+    signals.on_resize(tell)
+    tell()
+
+
+def forwarder(client: Client, identifier: str) -> Callable[[int], None]:
+    """Return what sends a signal to a container, on a connection of its own, and never fails."""
+
+    def deliver(number: int) -> None:
+        from orlop.client.client import Client
+
+        try:
+            with Client(client.settings) as another:  # ours may be in the middle of a request
+                another.containers.kill(identifier, signal=str(number))
+        except OrlopError:  # it has ended meanwhile
+            pass
+
+    return deliver
+
+
+def exit_code_of(error: OrlopError) -> int:
+    """Return what `run` exits with when the engine could not start the process, as Docker does."""
+    message = str(error).lower()
+    if any(words in message for words in _MISSING):
+        return NOT_FOUND
+    if any(words in message for words in _REFUSED):
+        return NOT_EXECUTABLE
+    return ENGINE_FAILED
+
+
+def say(err: TextIO, error: OrlopError) -> None:
+    """Print *error* as every command does."""
+    print(f"orlop: {error}", file=err)

@@ -1,0 +1,197 @@
+"""From the options of run and create to the body of POST /containers/create. All pure,
+but for the files and variables that options name.
+"""
+
+from __future__ import annotations
+
+import os
+
+from orlop.cli import values
+from orlop.cli.container import mounts, resources
+from orlop.errors import InvalidArgumentError, UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from orlop.cli.container.flags import ContainerArguments
+
+_STREAMS = ("stdin", "stdout", "stderr")
+
+
+def create_body(args: ContainerArguments, *, attached: bool) -> dict[str, Any]:
+    """Return the body; InvalidArgumentError for what cannot be read.
+
+    *attached*: the streams will be, by whoever makes the container.
+    """
+    if args.gpus:
+        raise UnsupportedError("--gpus is not supported", hint="give it devices with --device")
+    try:
+        body = _config(args, attached=attached)
+        body["HostConfig"] = _host_config(args)
+        binds, anonymous = mounts.volumes(args.volume)
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from None
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise InvalidArgumentError(f"cannot read {error.filename}: {reason}") from None
+    if binds:
+        body["HostConfig"]["Binds"] = binds
+    if anonymous:
+        body["Volumes"] = anonymous
+    return body
+
+
+def streams_of(args: ContainerArguments, *, attached: bool) -> list[str]:
+    """Return which of stdin, stdout and stderr to attach."""
+    wanted = [stream.lower() for stream in args.attach]
+    for stream in wanted:
+        if stream not in _STREAMS:
+            raise InvalidArgumentError(
+                f"invalid value {stream!r} for --attach", hint=f"one of {', '.join(_STREAMS)}"
+            )
+    if wanted:
+        return wanted
+    if not attached:
+        return []
+    return list(_STREAMS) if args.interactive else ["stdout", "stderr"]
+
+
+def _config(args: ContainerArguments, *, attached: bool) -> dict[str, Any]:
+    streams = streams_of(args, attached=attached)
+    config: dict[str, Any] = {
+        "Image": args.image,
+        "Cmd": args.command or None,
+        "Env": environment(args.env, args.env_file),
+        "Tty": args.tty,
+        "OpenStdin": args.interactive,
+        "StdinOnce": args.interactive and "stdin" in streams,
+        "AttachStdin": "stdin" in streams,
+        "AttachStdout": "stdout" in streams,
+        "AttachStderr": "stderr" in streams,
+        "User": args.user,
+        "WorkingDir": args.workdir,
+        "Hostname": args.hostname,
+        "Domainname": args.domainname,
+        "StopSignal": args.stop_signal,
+        "Labels": _labels(args),
+    }
+    if args.entrypoint is not None:
+        config["Entrypoint"] = [args.entrypoint]
+    if args.stop_timeout is not None:
+        config["StopTimeout"] = args.stop_timeout
+    health = _health(args)
+    if health:
+        config["Healthcheck"] = health
+    if args.expose or args.publish:
+        from orlop.cli.container.ports import exposed
+
+        config["ExposedPorts"] = exposed(args.expose, args.publish)
+    return config
+
+
+def _labels(args: ContainerArguments) -> dict[str, str]:
+    lines = [line for path in args.label_file for line in _lines(path)]
+    return values.key_values(lines + args.label, option="--label")
+
+
+def environment(given: list[str], files: list[str]) -> list[str]:
+    """Return KEY=VALUE of files, then of options; a KEY alone hands on ours, if it is set."""
+    result = []
+    for entry in [line for path in files for line in _lines(path)] + given:
+        key, equals, _ = entry.partition("=")
+        if not key or any(letter.isspace() for letter in key):
+            raise ValueError(f"invalid environment variable {entry!r}: expected KEY=VALUE")
+        if equals:
+            result.append(entry)
+        elif key in os.environ:
+            result.append(f"{key}={os.environ[key]}")
+    return result
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a file of KEY=VALUE, without comments."""
+    with open(path, encoding="utf-8-sig") as file:
+        lines = [line.rstrip("\r\n").lstrip() for line in file]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _health(args: ContainerArguments) -> dict[str, Any]:
+    times = {
+        "Interval": args.health_interval,
+        "Timeout": args.health_timeout,
+        "StartPeriod": args.health_start_period,
+        "StartInterval": args.health_start_interval,
+        "Retries": args.health_retries,
+    }
+    health: dict[str, Any] = {name: value for name, value in times.items() if value is not None}
+    if args.no_healthcheck:
+        if health or args.health_cmd is not None:
+            raise ValueError("--no-healthcheck conflicts with --health-* options")
+        return {"Test": ["NONE"]}
+    if args.health_cmd:
+        health["Test"] = ["CMD-SHELL", args.health_cmd]
+    return health
+
+
+def _host_config(args: ContainerArguments) -> dict[str, Any]:
+    host: dict[str, Any] = {
+        "NetworkMode": args.network,
+        "AutoRemove": args.rm,
+        "RestartPolicy": resources.restart_policy(args.restart),
+        "Privileged": args.privileged,
+        "ReadonlyRootfs": args.read_only,
+        "IpcMode": args.ipc,
+        "PidMode": args.pid,
+        "UTSMode": args.uts,
+        "CgroupnsMode": args.cgroupns,
+        "UsernsMode": args.userns,
+        "LogConfig": {
+            "Type": args.log_driver,
+            "Config": values.key_values(args.log_opt, option="--log-opt"),
+        },
+        **resources.limits(args),
+    }
+    if args.rm and args.restart not in ("", "no"):
+        raise ValueError("--rm conflicts with --restart")
+    host.update({key: value for key, value in _optional(args).items() if value})
+    if args.init:
+        host["Init"] = True
+    return host
+
+
+def _optional(args: ContainerArguments) -> dict[str, Any]:
+    """What is sent only where it was asked for."""
+    options: dict[str, Any] = {
+        "CapAdd": args.cap_add,
+        "CapDrop": args.cap_drop,
+        "SecurityOpt": [_security_option(option) for option in args.security_opt],
+        "GroupAdd": args.group_add,
+        "OomScoreAdj": args.oom_score_adj,
+        "Mounts": [mounts.mount(value) for value in args.mount],
+        "Tmpfs": mounts.tmpfs(args.tmpfs),
+        "VolumesFrom": args.volumes_from,
+        "VolumeDriver": args.volume_driver,
+        "ShmSize": args.shm_size,
+        "StorageOpt": values.key_values(args.storage_opt, option="--storage-opt"),
+        "Sysctls": values.key_values(args.sysctl, option="--sysctl"),
+        "Annotations": values.key_values(args.annotation, option="--annotation"),
+        "Dns": args.dns,
+        "DnsSearch": args.dns_search,
+        "DnsOptions": args.dns_option,
+        "ExtraHosts": args.add_host,
+    }
+    if args.publish:
+        from orlop.cli.container.ports import bindings
+
+        options["PortBindings"] = bindings(args.publish)
+    return options
+
+
+def _security_option(option: str) -> str:
+    """Put a seccomp profile in place of its file's name: the engine reads no files of ours."""
+    key, _, value = option.partition("=")
+    if key != "seccomp" or value in ("unconfined", "builtin", ""):
+        return option
+    with open(value, encoding="utf-8") as file:
+        return f"seccomp={file.read()}"

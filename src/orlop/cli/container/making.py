@@ -1,0 +1,68 @@
+"""To make a container, fetching its image if need be: what run and create share."""
+
+from __future__ import annotations
+
+import os
+
+from orlop.cli.container.body import create_body
+from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from orlop.cli.container.flags import ContainerArguments
+    from orlop.client.client import Client
+
+
+def create(args: ContainerArguments, client: Client, err: TextIO, *, attached: bool) -> str:
+    """Create the container that *args* describe and return its id; warnings go to *err*."""
+    if not args.image:
+        raise InvalidArgumentError("the image's name is empty")
+    if args.cidfile and os.path.exists(args.cidfile):
+        raise AlreadyExistsError(
+            f"container id file {args.cidfile} exists", hint="remove it, or name another"
+        )
+    body = create_body(args, attached=attached)
+    if args.pull == "always":
+        _pull(args, client, err)
+    platform = args.platform or None
+    try:
+        made = client.containers.create(body, name=args.name, platform=platform)
+    except NotFoundError as error:
+        if args.pull != "missing" or not _is_about_image(error):
+            raise
+        print(f"Unable to find image '{_tagged(args.image)}' locally", file=err, flush=True)
+        _pull(args, client, err)
+        made = client.containers.create(body, name=args.name, platform=platform)
+    for warning in made.get("Warnings") or []:
+        print(f"WARNING: {warning}", file=err)
+    identifier = str(made["Id"])
+    if args.cidfile:
+        _write_id(args.cidfile, identifier)
+    return identifier
+
+
+def _is_about_image(error: NotFoundError) -> bool:
+    message = str(error).lower()
+    return "no such image" in message or "image" in message.split("(")[0]
+
+
+def _tagged(image: str) -> str:
+    last = image.rsplit("/", 1)[-1]
+    return image if ":" in last or "@" in last else f"{image}:latest"
+
+
+def _pull(args: ContainerArguments, client: Client, err: TextIO) -> None:
+    from orlop.cli.image.pull import pull
+
+    pull(client, args.image, platform=args.platform, out=err, quiet=args.quiet)
+
+
+def _write_id(path: str, identifier: str) -> None:
+    try:
+        with open(path, "x", encoding="ascii") as file:
+            file.write(identifier)
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise InvalidArgumentError(f"cannot write container id file {path}: {reason}") from None

@@ -1,0 +1,1 @@
+"""Commands about images, one file each."""

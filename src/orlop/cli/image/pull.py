@@ -1,0 +1,38 @@
+"""orlop pull: an image from a registry, with progress."""
+
+from __future__ import annotations
+
+from orlop.cli.options import Arguments, flag, operand, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from orlop.client.client import Client
+
+
+class Args(Arguments):
+    description = "Fetches an image and everything it needs from its registry."
+    examples = (
+        ("orlop pull alpine:3.22", "from docker.io/library"),
+        ("orlop pull --platform linux/arm64 registry.example/team/app@sha256:…", "exactly this"),
+    )
+
+    platform = text("--platform", metavar="OS/ARCH", help="choose the image's platform")
+    quiet = flag("-q", "--quiet", help="print only the digest")
+    image = operand("IMAGE")
+
+
+def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
+    """Pull it; OrlopError if it cannot be."""
+    pull(client, args.image, platform=args.platform, out=out, quiet=args.quiet)
+    return 0
+
+
+def pull(client: Client, image: str, *, platform: str, out: TextIO, quiet: bool) -> None:
+    """Pull *image*, drawing progress on *out*; OrlopError if it cannot be."""
+    from orlop.cli.output.progress import show
+    from orlop.client.credentials import header_for
+
+    messages = client.images.pull(image, platform=platform or None, auth=header_for(image))
+    show(messages, out, quiet=quiet)
