@@ -43,8 +43,9 @@ def test_a_reference_has_a_canonical_and_a_familiar_form(
     [
         "", " ", ":", "a:", "a@", "/a", "a/", "a//b", "Alpine", "localhost/Upper", "a b", "-a",
         "a..b", "a___b", ".a", "a:b:c", "a:-x", "a:" + "t" * 129, f"a@sha256:{HEX[:-1]}", "a-",
-        f"a@sha256:{HEX.upper()}", f"a@md5:{HEX}", HEX, "x/" + "a" * 260, "https://host/app", "host.:5000/a",
-        "../etc", "a/../b", "host.io/../a", "a\n", "ä", "[::1/a", "a:t\n", "host:port/a",
+        f"a@sha256:{HEX.upper()}", f"a@md5:{HEX}", HEX, "x/" + "a" * 260, "host.:5000/a",
+        "https://host/app", "../etc", "a/../b", "host.io/../a", "a\n", "ä", "[::1/a",
+        "a:t\n", "host:port/a",
     ],
 )  # fmt: skip
 def test_what_cannot_name_an_image_is_refused(text: str) -> None:

@@ -1,7 +1,7 @@
 """Blobs by digest: an OCI image layout on disk that other tools can read.
 
     content/oci-layout
-    content/index.json            one entry for each image name; see names.py
+    content/index.json            one entry for each image name; see publish()
     content/blobs/sha256/HEX      read-only, complete and verified when they appear
     content/ingest/HEX            being written; its writer holds a lock (flock(2)) on it
 
@@ -19,15 +19,25 @@ are written durable.
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from orlop.errors import CorruptError, InvalidArgumentError, NotFoundError
 from orlop.model.digest import Digest, split_digest
-from orlop.model.image import MAX_DOCUMENT_BYTES, Descriptor, digest_of
+from orlop.model.image import (
+    MAX_DOCUMENT_BYTES,
+    OCI_INDEX,
+    REF_NAME,
+    Descriptor,
+    Index,
+    digest_of,
+    encode,
+)
 from orlop.store.faults import explained
 from orlop.store.ingest import Writer, is_busy, remove_unless_busy
 
@@ -141,18 +151,26 @@ class Content:
                 writer.commit()
         return digest
 
-    def touch(self, digest: Digest) -> bool:
-        """Make the blob young again, which the collector spares; False if it is not here."""
-        try:
-            os.utime(self.path(digest))
-        except FileNotFoundError:
-            return False
-        return True
-
     def delete(self, digest: Digest) -> None:
         """Remove the blob; one that is already gone is no error."""
         with explained(f"blob {digest}"), suppress(FileNotFoundError):
             self.path(digest).unlink()
+
+    def publish(self, names: Mapping[str, Descriptor]) -> None:
+        """Make index.json name exactly *names*, for other tools that read the layout.
+
+        Ours is the metadata; this is written from it, whole, by rename.
+        """
+        manifests = tuple(
+            msgspec.structs.replace(
+                descriptor, annotations={**descriptor.annotations, REF_NAME: name}, urls=()
+            )
+            for name, descriptor in sorted(names.items())
+        )
+        index = Index(schema_version=2, media_type=OCI_INDEX, manifests=manifests)
+        path = self.root / "index.json"
+        with explained(f"{path}"):
+            _replace(path, encode(index))
 
     def walk(self) -> Iterator[Blob]:
         """Yield each blob that is here."""
@@ -170,10 +188,10 @@ class Content:
                 if not is_busy(entry.path):
                     yield Ingest(entry.name, stat.st_size, stat.st_mtime_ns)
 
-    def discard(self, ingest: Ingest) -> None:
+    def discard(self, name: str) -> None:
         """Remove an abandoned ingest, unless it came back to life or is already gone."""
-        with explained(f"ingest {ingest.name}"), suppress(FileNotFoundError):
-            remove_unless_busy(self._ingests / ingest.name)
+        with explained(f"ingest {name}"), suppress(FileNotFoundError):
+            remove_unless_busy(self._ingests / name)
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
@@ -185,9 +203,17 @@ def _write_once(path: Path, data: bytes) -> None:
     """Write a file that exists whole or not at all."""
     if path.exists():
         return
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(data)
-    beside.replace(path)
+    _replace(path, data)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _missing(digest: Digest) -> NotFoundError:

@@ -1,0 +1,229 @@
+"""One HTTP exchange over a connection that is kept for the next; nothing about registries."""
+
+import http.client
+import ssl
+import threading
+import urllib.request
+from collections.abc import Mapping
+from typing import BinaryIO, NamedTuple, Protocol, Self
+from urllib.parse import SplitResult, urlsplit
+
+from orlop.errors import CorruptError, InvalidArgumentError
+
+_BLOCK = 1 << 18
+_MAX_IDLE = 8  # connections kept for one host
+
+
+class Tls(NamedTuple):
+    """Whom to trust, and who we are. Paths of PEM files."""
+
+    skip_verify: bool = False
+    authorities: tuple[str, ...] = ()  # besides the system's
+    client: tuple[tuple[str, str], ...] = ()  # certificate and key; "" where one file holds both
+
+
+class Body(Protocol):
+    """What to send. It may be opened again, for a request that is repeated."""
+
+    @property
+    def length(self) -> int: ...
+
+    def open(self) -> BinaryIO: ...
+
+
+class Request(NamedTuple):
+    method: str
+    url: str
+    headers: Mapping[str, str] = {}
+    body: Body | None = None
+
+
+class Answer:
+    """A response, to be read and closed; closing it when all is read keeps the connection."""
+
+    def __init__(self, response: http.client.HTTPResponse, origin: "_Lease") -> None:
+        self._response = response
+        self._origin = origin
+        self.status = response.status
+        self.headers = response.headers
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:
+        """Fill *buffer*; 0 at the end. IncompleteRead (HTTPException) if it comes too early."""
+        count = self._response.readinto(buffer)
+        if count == 0 and self._response.length:
+            raise http.client.IncompleteRead(b"", self._response.length)
+        return count
+
+    def read(self, limit: int) -> bytes:
+        """Return the whole body; CorruptError if it is longer than *limit* bytes."""
+        data = self._response.read(limit + 1)
+        if len(data) > limit:
+            raise CorruptError(f"the answer of {self._origin.host} is longer than {limit} bytes")
+        if self._response.length:
+            raise http.client.IncompleteRead(data, self._response.length)
+        return data
+
+    def close(self) -> None:
+        reusable = self._response.isclosed() and not self._response.will_close
+        self._response.close()
+        self._origin.end(reusable=reusable)
+
+    def drain(self) -> None:
+        """Read what little is left, so that the connection can be kept, and close."""
+        try:
+            self._response.read(_BLOCK)
+        finally:
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Transport:
+    """Keeps connections by origin. Safe in threads; close() it."""
+
+    def __init__(self, *, timeout_s: float = 30.0) -> None:
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._idle: dict[tuple[str, str, Tls], list[http.client.HTTPConnection]] = {}
+        self._contexts: dict[Tls, ssl.SSLContext] = {}
+
+    def send(self, request: Request, tls: Tls = Tls()) -> Answer:  # noqa: B008 (a tuple)
+        """Send *request* and return the answer's head; OSError or HTTPException if it fails.
+
+        A kept connection that the server closed meanwhile is replaced, once.
+        """
+        target = urlsplit(request.url)
+        if target.scheme not in ("http", "https") or not target.hostname:
+            raise InvalidArgumentError(f"cannot fetch {request.url[:200]!r}")
+        key = (target.scheme, target.netloc, tls)
+        kept = self._take(key)
+        if kept is not None:
+            try:
+                return self._exchange(kept, request, key)
+            except (http.client.HTTPException, ConnectionError):
+                kept.close()
+        return self._exchange(self._connect(target, tls), request, key)
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for connection in connections:
+                connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        request: Request,
+        key: tuple[str, str, Tls],
+    ) -> Answer:
+        target = urlsplit(request.url)
+        path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+        if _proxy_of(target) and target.scheme == "http":
+            path = request.url
+        headers = {"User-Agent": "orlop", "Accept-Encoding": "identity"} | dict(request.headers)
+        try:
+            if request.body is None:
+                if request.method in ("POST", "PUT", "PATCH"):
+                    headers.setdefault("Content-Length", "0")
+                connection.request(request.method, path, headers=headers)
+            else:
+                headers["Content-Length"] = str(request.body.length)
+                with request.body.open() as stream:
+                    connection.request(request.method, path, body=stream, headers=headers)
+            response = connection.getresponse()
+        except BaseException:
+            connection.close()
+            raise
+        return Answer(response, _Lease(self, key, connection))
+
+    def _connect(self, target: SplitResult, tls: Tls) -> http.client.HTTPConnection:
+        proxy = urlsplit(_proxy_of(target))
+        host, port = target.hostname or "", target.port
+        through = (proxy.hostname, proxy.port) if proxy.hostname else (host, port)
+        if target.scheme == "http":
+            return http.client.HTTPConnection(*through, timeout=self._timeout_s, blocksize=_BLOCK)
+        connection = http.client.HTTPSConnection(
+            *through, timeout=self._timeout_s, blocksize=_BLOCK, context=self._context(tls)
+        )
+        if proxy.hostname:
+            connection.set_tunnel(host, port)
+        return connection
+
+    def _context(self, tls: Tls) -> ssl.SSLContext:
+        with self._lock:
+            context = self._contexts.get(tls)
+        if context is None:
+            context = ssl.create_default_context()
+            for path in tls.authorities:
+                context.load_verify_locations(path)
+            for certificate, key in tls.client:
+                context.load_cert_chain(certificate, key or None)
+            if tls.skip_verify:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            with self._lock:
+                self._contexts[tls] = context
+        return context
+
+    def _take(self, key: tuple[str, str, Tls]) -> http.client.HTTPConnection | None:
+        with self._lock:
+            connections = self._idle.get(key)
+            return connections.pop() if connections else None
+
+    def keep(self, key: tuple[str, str, Tls], connection: http.client.HTTPConnection) -> None:
+        """Take back a connection whose exchange is over."""
+        with self._lock:
+            connections = self._idle.setdefault(key, [])
+            if len(connections) < _MAX_IDLE:
+                connections.append(connection)
+                return
+        connection.close()
+
+
+class _Lease:
+    """A connection while an answer is read from it."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        key: tuple[str, str, Tls],
+        connection: http.client.HTTPConnection,
+    ) -> None:
+        self._transport = transport
+        self._key = key
+        self._connection: http.client.HTTPConnection | None = connection
+        self.host = key[1]
+
+    def end(self, *, reusable: bool) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if reusable:
+            self._transport.keep(self._key, connection)
+        else:
+            connection.close()
+
+
+def _proxy_of(target: SplitResult) -> str:
+    """Return the proxy for *target* that the environment names (HTTPS_PROXY, NO_PROXY), or ""."""
+    proxies = urllib.request.getproxies_environment()
+    proxy = proxies.get(target.scheme, "")
+    if not proxy or is_loopback(target.hostname or ""):
+        return ""
+    return "" if urllib.request.proxy_bypass(target.netloc) else proxy
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host*, a name or an address without port, is this machine."""
+    return host in ("localhost", "::1") or host.startswith("127.")

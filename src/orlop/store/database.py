@@ -1,0 +1,131 @@
+"""The SQLite file below the metadata: one connection, whole transactions, a version.
+
+WAL with synchronous=NORMAL: a killed process loses nothing; a power failure may
+lose the last transactions but never tears one (sqlite.org/wal.html).
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from orlop.errors import (
+    CorruptError,
+    ExhaustedError,
+    OrlopError,
+    UnavailableError,
+    UnsupportedError,
+    WrongStateError,
+)
+from orlop.store.faults import explained
+
+#: Each entry takes the schema from version n to n + 1; entries are only ever added.
+MIGRATIONS: Sequence[str] = (
+    """
+    CREATE TABLE images (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE containers (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE volumes (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE layers (
+        driver TEXT, key TEXT, size INTEGER NOT NULL, created_ns INTEGER NOT NULL,
+        PRIMARY KEY (driver, key)) WITHOUT ROWID;
+    CREATE TABLE snapshots (
+        name TEXT PRIMARY KEY, driver TEXT NOT NULL, layers TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE leases (
+        id TEXT PRIMARY KEY, what TEXT NOT NULL, created_ns INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE leased (
+        lease TEXT REFERENCES leases (id) ON DELETE CASCADE, digest TEXT,
+        PRIMARY KEY (lease, digest)) WITHOUT ROWID;
+    """,
+)
+
+_MEANING: dict[int, tuple[type[OrlopError], str]] = {
+    sqlite3.SQLITE_FULL: (ExhaustedError, "no space left to write the metadata"),
+    sqlite3.SQLITE_IOERR: (ExhaustedError, "the disk refused to write the metadata"),
+    sqlite3.SQLITE_READONLY: (WrongStateError, "cannot write the metadata: the disk is read-only"),
+    sqlite3.SQLITE_CANTOPEN: (WrongStateError, "cannot open the metadata"),
+    sqlite3.SQLITE_CORRUPT: (CorruptError, "the metadata is damaged"),
+    sqlite3.SQLITE_NOTADB: (CorruptError, "the metadata is damaged"),
+    sqlite3.SQLITE_BUSY: (UnavailableError, "the metadata is in use by another process"),
+    sqlite3.SQLITE_LOCKED: (UnavailableError, "the metadata is in use by another process"),
+}
+
+
+class Database:
+    """One connection, shared by threads: a lock makes each transaction one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the database; UnsupportedError if a newer Orlop made it."""
+        self._path = path
+        self._lock = threading.Lock()
+        with explained(f"the metadata {path}"):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # SQLite says only "unable to open" of what the kernel has good words for
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with self._explained():
+            self._connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close; what was committed is in the file."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Hold one transaction: all that is done inside becomes true, or none of it."""
+        with self._lock, self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection for one statement that only reads."""
+        with self._lock, self._explained():
+            yield self._connection
+
+    def _prepare(self) -> None:
+        with self._lock, self._explained():
+            self._connection.execute("PRAGMA busy_timeout = 2000")
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise UnsupportedError(
+                f"{self._path} is of version {version}, this Orlop knows up to {len(MIGRATIONS)}",
+                hint="use the newer Orlop that made it",
+            )
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            with self.write() as connection:
+                for statement in script.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raise what SQLite refuses in the words of the domain. IntegrityError passes."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
+            known = _MEANING.get((error.sqlite_errorcode or 0) & 0xFF)
+            if known is None:
+                raise
+            cls, text = known
+            raise cls(f"{text} ({self._path})") from error

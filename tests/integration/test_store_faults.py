@@ -1,0 +1,133 @@
+"""A disk that is full or read-only: a clear error, and the store as it was."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_PRELUDE = """
+import json, sys
+from pathlib import Path
+from orlop.errors import OrlopError
+from orlop.model.container import Volume
+from orlop.model.image import digest_of
+from orlop.store.content import Content
+from orlop.store.metadata import Metadata
+root = Path(sys.argv[1])
+
+def attempt(action):
+    try:
+        action()
+    except OrlopError as error:
+        return [type(error).__name__, str(error)]
+    return ["", ""]
+"""
+
+
+def on_a_disk(place: Path, mounting: str, script: str) -> Any:
+    """Run *script* with the disk that *mounting* makes at *place*, which only it sees."""
+    command = f'{mounting} && exec "$@"'
+    python = [sys.executable, "-c", _PRELUDE + script, str(place)]
+    result = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command, "sh", *python],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    place = tmp_path / "disk"
+    place.mkdir()
+    return place
+
+
+def test_a_full_disk_is_said_and_leaves_the_store_intact(place: Path) -> None:
+    script = """
+content = Content.create(root / "content")
+kept = content.add(b"kept")
+big = b"x" * (4 << 20)
+
+def write():
+    with content.writer(digest_of(big), size=len(big)) as writer:
+        for start in range(0, len(big), 65536):
+            writer.write(big[start : start + 65536])
+        writer.commit()
+
+said = attempt(write)
+left = [ingest.name for ingest in content.abandoned()]
+for name in left:
+    content.discard(name)
+content.verify(kept)
+print(json.dumps({"said": said, "left": left, "blobs": [b.digest == kept for b in content.walk()],
+                  "again": content.add(b"again")}))
+"""
+    got = on_a_disk(place, f"mount -t tmpfs -o size=1m none {place}", script)
+    assert got["said"][0] == "ExhaustedError"
+    assert "no space left" in got["said"][1]
+    assert len(got["left"]) == 1  # to be gone on from, or collected
+    assert got["blobs"] == [True]
+
+
+def test_a_full_disk_stops_a_record_and_keeps_the_others(place: Path) -> None:
+    script = """
+content = Content.create(root / "content")
+metadata = Metadata(root / "db", content)
+metadata.volumes.add(Volume(name="before", created_ns=1))
+try:
+    with open(root / "filler", "wb") as filler:
+        while True:
+            filler.write(b"x" * 4096)
+            filler.flush()
+except OSError:
+    pass
+saved = []
+
+def save():
+    for number in range(2000):
+        metadata.volumes.add(Volume(name=str(number), created_ns=1, labels={"pad": "x" * 4000}))
+        saved.append(str(number))
+
+said = attempt(save)
+(root / "filler").unlink()
+metadata.close()
+metadata = Metadata(root / "db", content)
+names = {volume.name for volume in metadata.volumes.list()}
+print(json.dumps({"said": said, "same": names == {"before", *saved}}))
+"""
+    got = on_a_disk(place, f"mount -t tmpfs -o size=1m none {place}", script)
+    assert got["said"][0] == "ExhaustedError"
+    assert got["same"]
+
+
+def test_a_read_only_disk_is_said(place: Path) -> None:
+    from orlop.store.content import Content
+    from orlop.store.metadata import Metadata
+
+    content = Content.create(place / "content")
+    kept = content.add(b"kept")
+    Metadata(place / "db", content).close()
+    script = """
+content = Content.create(root / "content")
+[kept] = [blob.digest for blob in content.walk()]
+print(json.dumps([
+    attempt(lambda: content.add(b"new")),
+    attempt(lambda: content.delete(kept)),
+    attempt(lambda: content.publish({})),
+    attempt(lambda: Metadata(root / "db", content)),
+    attempt(lambda: content.verify(kept)),
+]))
+"""
+    mounting = f"mount --bind {place} {place} && mount -o remount,bind,ro {place}"
+    *refused, readable = on_a_disk(place, mounting, script)
+    for name, text in refused:
+        assert name == "WrongStateError"
+        assert "read-only" in text
+    assert readable == ["", ""]
+    content.verify(kept)
