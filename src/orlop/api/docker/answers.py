@@ -1,0 +1,77 @@
+"""Small pieces that many endpoints answer or ask with."""
+
+import base64
+import binascii
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from orlop.api.docker import wire
+from orlop.api.messages import Request, Response
+from orlop.engine.requests import Credentials, Filters
+from orlop.errors import InvalidArgumentError
+
+NO_CONTENT = Response(204)
+NOT_MODIFIED = Response(304)
+RAW_STREAM = "application/vnd.docker.raw-stream"
+MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json(value: object, *, status: int = 200) -> Response:
+    """Answer with *value* as JSON."""
+    return Response(status, _encode(value) + b"\n")
+
+
+def json_list(values: Iterable[Any]) -> Response:
+    """Answer with a list; Docker's clients want [] where Go would write null."""
+    return json(list(values))
+
+
+def filters_of(request: Request) -> Filters:
+    """Decode "filters": {"name": ["value"]}, or as older clients say {"name": {"value": true}}."""
+    text = request.query.text("filters")
+    if not text:
+        return {}
+    kind = dict[str, list[str] | dict[str, bool]]
+    decoded = wire.decode(text.encode(), kind, what="parameter filters")
+    return {name: list(values) for name, values in decoded.items()}
+
+
+def stream_type(*, terminal: bool, version: tuple[int, int]) -> str:
+    """Return the content type of output: clients from 1.42 on are told of the 8-byte headers."""
+    return RAW_STREAM if terminal or version < (1, 42) else MULTIPLEXED_STREAM
+
+
+def credentials_of(request: Request) -> Credentials | None:
+    """Decode X-Registry-Auth: base64url of JSON. None if there is none, or it is empty."""
+    text = request.headers.get("x-registry-auth", "")
+    if not text:
+        return None
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        raise InvalidArgumentError("X-Registry-Auth is not base64") from None
+    return to_credentials(wire.decode(data, wire.AuthConfig, what="X-Registry-Auth"))
+
+
+def to_credentials(auth: wire.AuthConfig) -> Credentials | None:
+    """Return the engine's form of *auth*; None if it says nothing."""
+    username, password = auth.username or "", auth.password or ""
+    if auth.auth and not username:
+        try:
+            pair = base64.b64decode(auth.auth).decode()
+        except (binascii.Error, ValueError):
+            raise InvalidArgumentError("the auth field of the credentials is not base64") from None
+        username, _, password = pair.partition(":")
+    if not (username or auth.identitytoken or auth.registrytoken):
+        return None
+    return Credentials(
+        username=username,
+        password=password,
+        identity_token=auth.identitytoken or "",
+        registry_token=auth.registrytoken or "",
+        server=auth.serveraddress or "",
+    )

@@ -1,0 +1,111 @@
+"""A container's streams: attach, logs, resize."""
+
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator
+
+from orlop.api.docker.answers import json, stream_type
+from orlop.api.docker.routing import Call
+from orlop.api.docker.times import parse_time, rfc3339_padded
+from orlop.api.messages import Hijack, Reply, Response, Stream
+from orlop.engine.answers import LogEntry
+from orlop.engine.requests import AttachRequest, LogRequest
+from orlop.errors import InvalidArgumentError, OrlopError
+
+_STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+
+async def attach(call: Call) -> Reply:
+    """POST /containers/{name}/attach."""
+    query = call.query
+    container = call.engine.containers.get(call.name)
+    terminal = container.options.terminal
+
+    async def take(client: socket.socket, pending: bytes) -> None:
+        request = AttachRequest(
+            stdin=query.flag("stdin"),
+            stdout=query.flag("stdout"),
+            stderr=query.flag("stderr"),
+            stream=query.flag("stream"),
+            logs=query.flag("logs"),
+            detach_keys=query.text("detachKeys") or "ctrl-p,ctrl-q",
+            pending=pending,
+        )
+        try:
+            await call.engine.containers.attach(container.id, client, request)
+        except OrlopError as error:
+            tell(client, error, terminal=terminal)
+
+    return Hijack(take, stream_type(terminal=terminal, version=call.version))
+
+
+def tell(client: socket.socket, error: OrlopError, *, terminal: bool) -> None:
+    """Write *error* to a hijacked connection, as standard error of what did not come."""
+    text = f"{error}\r\n".encode()
+    with contextlib.suppress(OSError):  # the client has gone or does not read: nobody to tell
+        client.send(text if terminal else frame("stderr", text), socket.MSG_DONTWAIT)
+
+
+def frame(stream: str, data: bytes) -> bytes:
+    """Return *data* behind Docker's 8-byte header: which stream, how many bytes."""
+    return struct.pack(">BxxxL", _STREAMS[stream], len(data)) + data
+
+
+async def resize(call: Call) -> Reply:
+    """POST /containers/{name}/resize."""
+    height, width = size_of(call)
+    await call.engine.containers.resize(call.name, height=height, width=width)
+    return Response(200)
+
+
+def size_of(call: Call) -> tuple[int, int]:
+    """Return a terminal's height and width from the query."""
+    height, width = call.query.integer("h"), call.query.integer("w")
+    if height is None or width is None or not (0 <= height < 65536 and 0 <= width < 65536):
+        raise InvalidArgumentError("parameters h and w must be a terminal's height and width")
+    return height, width
+
+
+async def logs(call: Call) -> Reply:
+    """GET /containers/{name}/logs."""
+    query = call.query
+    container = call.engine.containers.get(call.name)
+    if not (query.flag("stdout") or query.flag("stderr")):
+        raise InvalidArgumentError("Bad parameters: you must choose at least one stream")
+    request = LogRequest(
+        stdout=query.flag("stdout"),
+        stderr=query.flag("stderr"),
+        since_ns=parse_time(query.text("since"), "since"),
+        until_ns=parse_time(query.text("until"), "until"),
+        tail=_tail(query.text("tail")),
+        follow=query.flag("follow"),
+    )
+    entries = call.engine.containers.logs(container.id, request)
+    terminal = container.options.terminal
+    pieces = _render(entries, timestamps=query.flag("timestamps"), terminal=terminal)
+    return Stream(pieces, stream_type(terminal=terminal, version=call.version))
+
+
+def _tail(text: str) -> int | None:
+    if text in ("", "all"):
+        return None
+    if not text.isdecimal():
+        return None  # Docker takes what is no number for "all"
+    return int(text)
+
+
+async def _render(
+    entries: AsyncIterator[LogEntry], *, timestamps: bool, terminal: bool
+) -> AsyncIterator[bytes]:
+    async for entry in entries:
+        text = entry.text
+        if timestamps:
+            text = rfc3339_padded(entry.time_ns).encode() + b" " + text
+        yield text if terminal else frame(entry.stream, text)
+
+
+async def attach_websocket(call: Call) -> Reply:
+    """GET /containers/{name}/attach/ws: not here; the raw stream does all that it does."""
+    call.engine.containers.get(call.name)
+    return json({"message": "attach over a websocket is not implemented"}, status=501)

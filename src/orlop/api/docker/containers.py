@@ -1,0 +1,197 @@
+"""Containers: create, list, look at, change, remove."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from orlop.api.docker.answers import NO_CONTENT, NOT_MODIFIED, filters_of, json, json_list
+from orlop.api.docker.lines import cancel, error_line, line
+from orlop.api.docker.parse_container import parse_create, parse_restart
+from orlop.api.docker.parse_resources import parse_resources
+from orlop.api.docker.render_container import render_container, render_summary
+from orlop.api.docker.render_image import render_pruned
+from orlop.api.docker.routing import Call
+from orlop.api.docker.wire import Create, Update, read_json
+from orlop.api.messages import Reply, Stream
+from orlop.engine.answers import Finished
+from orlop.engine.requests import CommitRequest, UpdateRequest
+from orlop.errors import InvalidArgumentError, OrlopError
+
+_CONDITIONS = ("not-running", "next-exit", "removed")
+_CHANGE_KINDS = {"C": 0, "A": 1, "D": 2}
+
+
+async def list_containers(call: Call) -> Reply:
+    """GET /containers/json."""
+    query = call.query
+    limit = query.integer("limit")
+    listed = await call.engine.containers.list(
+        all=query.flag("all") or bool(limit and limit > 0),
+        filters=filters_of(call.request),
+        limit=limit if limit and limit > 0 else None,
+    )
+    if not query.flag("size"):
+        return json_list(render_summary(container) for container in listed)
+    sizes = [await call.engine.containers.size(container.id) for container in listed]
+    return json_list(
+        render_summary(container, size=size) for container, size in zip(listed, sizes, strict=True)
+    )
+
+
+async def create(call: Call) -> Reply:
+    """POST /containers/create."""
+    body = await read_json(call.request, Create)
+    options = parse_create(body, platform=call.query.text("platform"))
+    name = call.query.text("name").removeprefix("/") or None
+    created = await call.engine.containers.create(options, name=name)
+    return json({"Id": created.id, "Warnings": created.warnings}, status=201)
+
+
+async def inspect(call: Call) -> Reply:
+    """GET /containers/{name}/json."""
+    container = call.engine.containers.get(call.name)
+    size = None
+    if call.query.flag("size"):
+        size = await call.engine.containers.size(container.id)
+    return json(render_container(container, size=size))
+
+
+async def start(call: Call) -> Reply:
+    """POST /containers/{name}/start. 304 if it runs already."""
+    if call.engine.containers.get(call.name).running:
+        return NOT_MODIFIED
+    await call.engine.containers.start(call.name)
+    return NO_CONTENT
+
+
+async def stop(call: Call) -> Reply:
+    """POST /containers/{name}/stop. 304 if there is nothing to stop."""
+    container = call.engine.containers.get(call.name)
+    if not container.running and container.status != "restarting":
+        return NOT_MODIFIED
+    await call.engine.containers.stop(
+        container.id, timeout_s=call.query.integer("t"), signal=call.query.text("signal")
+    )
+    return NO_CONTENT
+
+
+async def restart(call: Call) -> Reply:
+    """POST /containers/{name}/restart."""
+    await call.engine.containers.restart(
+        call.name, timeout_s=call.query.integer("t"), signal=call.query.text("signal")
+    )
+    return NO_CONTENT
+
+
+async def kill(call: Call) -> Reply:
+    """POST /containers/{name}/kill."""
+    await call.engine.containers.kill(call.name, call.query.text("signal") or "SIGKILL")
+    return NO_CONTENT
+
+
+async def pause(call: Call) -> Reply:
+    """POST /containers/{name}/pause."""
+    await call.engine.containers.pause(call.name)
+    return NO_CONTENT
+
+
+async def unpause(call: Call) -> Reply:
+    """POST /containers/{name}/unpause."""
+    await call.engine.containers.unpause(call.name)
+    return NO_CONTENT
+
+
+async def rename(call: Call) -> Reply:
+    """POST /containers/{name}/rename."""
+    name = call.query.text("name").removeprefix("/")
+    if not name:
+        raise InvalidArgumentError("the new name is missing")
+    await call.engine.containers.rename(call.name, name)
+    return NO_CONTENT
+
+
+async def update(call: Call) -> Reply:
+    """POST /containers/{name}/update."""
+    body = await read_json(call.request, Update)
+    restart = body.restart_policy
+    request = UpdateRequest(
+        resources=parse_resources(body),
+        restart=parse_restart(restart) if restart and restart.name else None,
+    )
+    warnings = await call.engine.containers.update(call.name, request)
+    return json({"Warnings": list(warnings or ())})
+
+
+async def remove(call: Call) -> Reply:
+    """DELETE /containers/{name}."""
+    if call.query.flag("link"):
+        raise InvalidArgumentError("links between containers are not supported")
+    await call.engine.containers.remove(
+        call.name, force=call.query.flag("force"), volumes=call.query.flag("v")
+    )
+    return NO_CONTENT
+
+
+async def prune(call: Call) -> Reply:
+    """POST /containers/prune."""
+    pruned = await call.engine.containers.prune(filters_of(call.request))
+    return json(render_pruned(pruned, "ContainersDeleted"))
+
+
+async def wait(call: Call) -> Reply:
+    """POST /containers/{name}/wait.
+
+    The headers go out as soon as the wait is in force: `docker run` starts the
+    container only when it has seen them.
+    """
+    condition = call.query.text("condition") or "not-running"
+    if condition not in _CONDITIONS:
+        raise InvalidArgumentError(
+            f"invalid condition {condition!r}", hint="expected one of " + ", ".join(_CONDITIONS)
+        )
+    container = call.engine.containers.get(call.name)
+    waiting = asyncio.ensure_future(call.engine.containers.wait(container.id, condition))
+    await asyncio.sleep(0)  # it has begun, so it cannot miss what happens from here on
+    return Stream(_finished(waiting))
+
+
+async def _finished(waiting: asyncio.Future[Finished]) -> AsyncIterator[bytes]:
+    try:
+        finished = await waiting
+        answer: dict[str, object] = {"StatusCode": finished.exit_code}
+        if finished.error:
+            answer["Error"] = {"Message": finished.error}
+        yield line(answer)
+    except OrlopError as error:
+        yield error_line(error)
+    finally:
+        await cancel(waiting)
+
+
+async def top(call: Call) -> Reply:
+    """GET /containers/{name}/top."""
+    processes = await call.engine.containers.top(call.name, call.query.text("ps_args") or "-ef")
+    return json({"Titles": processes.titles, "Processes": processes.rows})
+
+
+async def changes(call: Call) -> Reply:
+    """GET /containers/{name}/changes."""
+    changed = await call.engine.containers.changes(call.name)
+    listed = [{"Path": change.path, "Kind": _CHANGE_KINDS[change.kind]} for change in changed]
+    return json(listed or None)
+
+
+async def commit(call: Call) -> Reply:
+    """POST /commit. The body, a container configuration, is not needed: changes say it all."""
+    query = call.query
+    repository, tag = query.text("repo"), query.text("tag")
+    if not query.text("container"):
+        raise InvalidArgumentError("parameter container is missing")
+    request = CommitRequest(
+        author=query.text("author"),
+        message=query.text("comment"),
+        changes=tuple(query.texts("changes")),
+        pause=query.flag("pause", default=True),
+    )
+    reference = f"{repository}:{tag}" if repository and tag else repository
+    digest = await call.engine.images.commit(query.text("container"), reference, request)
+    return json({"Id": digest}, status=201)

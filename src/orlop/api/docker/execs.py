@@ -1,0 +1,61 @@
+"""Processes in running containers."""
+
+import socket
+
+from orlop.api.docker.answers import json, stream_type
+from orlop.api.docker.attach import size_of, tell
+from orlop.api.docker.parse_container import parse_exec
+from orlop.api.docker.render_container import render_exec
+from orlop.api.docker.routing import Call
+from orlop.api.docker.wire import ExecCreate, ExecStart, read_json
+from orlop.api.messages import Hijack, Reply, Response
+from orlop.errors import InvalidArgumentError, OrlopError
+
+
+async def create(call: Call) -> Reply:
+    """POST /containers/{name}/exec."""
+    options = parse_exec(await read_json(call.request, ExecCreate))
+    exec_id = await call.engine.execs.create(call.name, options)
+    return json({"Id": exec_id}, status=201)
+
+
+async def start(call: Call) -> Reply:
+    """POST /exec/{name}/start."""
+    body = await read_json(call.request, ExecStart)
+    process = call.engine.execs.get(call.name)
+    size = _console_size(body)
+    if body.detach:
+        await call.engine.execs.start(process.id, None, size=size)
+        return Response(200)
+    terminal = process.options.terminal
+    call.engine.execs.check_start(process.id)
+
+    async def take(client: socket.socket, pending: bytes) -> None:
+        try:
+            await call.engine.execs.start(process.id, client, pending=pending, size=size)
+        except OrlopError as error:
+            tell(client, error, terminal=terminal)
+
+    return Hijack(take, stream_type(terminal=terminal, version=call.version))
+
+
+def _console_size(body: ExecStart) -> tuple[int, int] | None:
+    """Return height and width of the client's terminal, None if it does not say."""
+    size = body.console_size
+    if size is None:
+        return None
+    if len(size) != 2 or not all(0 <= n < 65536 for n in size):
+        raise InvalidArgumentError("ConsoleSize must be a terminal's height and width")
+    return (size[0], size[1]) if all(size) else None
+
+
+async def resize(call: Call) -> Reply:
+    """POST /exec/{name}/resize."""
+    height, width = size_of(call)
+    await call.engine.execs.resize(call.name, height=height, width=width)
+    return Response(200)
+
+
+async def inspect(call: Call) -> Reply:
+    """GET /exec/{name}/json."""
+    return json(render_exec(call.engine.execs.get(call.name)))

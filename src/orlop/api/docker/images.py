@@ -1,0 +1,166 @@
+"""Images: pull, push, list, look at, tag, remove, save, load, import."""
+
+from orlop.api.docker.answers import credentials_of, filters_of, json, json_list
+from orlop.api.docker.lines import Lines
+from orlop.api.docker.pipes import consume, stream_from
+from orlop.api.docker.render_image import (
+    render_deleted,
+    render_history,
+    render_image,
+    render_pruned,
+    render_summary,
+)
+from orlop.api.docker.routing import Call
+from orlop.api.messages import Reply, Response
+from orlop.errors import InvalidArgumentError, UnsupportedError
+
+
+async def list_images(call: Call) -> Reply:
+    """GET /images/json."""
+    listed = await call.engine.images.list(
+        all=call.query.flag("all"), filters=filters_of(call.request)
+    )
+    return json_list(render_summary(summary) for summary in listed)
+
+
+async def inspect(call: Call) -> Reply:
+    """GET /images/{name}/json."""
+    image = call.engine.images.resolve(call.name)
+    return json(render_image(image, driver=call.engine.system.driver))
+
+
+async def history(call: Call) -> Reply:
+    """GET /images/{name}/history."""
+    return json_list(render_history(step) for step in await call.engine.images.history(call.name))
+
+
+async def create(call: Call) -> Reply:
+    """POST /images/create: pull (fromImage), or import a file system (fromSrc)."""
+    if call.query.text("fromSrc"):
+        return await _import(call)
+    if not call.query.text("fromImage"):
+        raise InvalidArgumentError("parameter fromImage is missing")
+    return await _pull(call)
+
+
+async def _pull(call: Call) -> Reply:
+    reference = _reference(call.query.text("fromImage"), call.query.text("tag"))
+    platform = call.query.text("platform") or None
+    auth = credentials_of(call.request)
+    lines = Lines()
+
+    async def work() -> None:
+        await call.engine.images.pull(
+            reference, platform=platform, auth=auth, progress=lines.progress
+        )
+
+    return await lines.reply(work())
+
+
+async def _import(call: Call) -> Reply:
+    query = call.query
+    if query.text("fromSrc") != "-":
+        raise UnsupportedError(
+            "importing from a URL is not supported", hint="fetch it, and import the file"
+        )
+    reference = _reference(query.text("repo"), query.text("tag")) if query.text("repo") else ""
+    lines = Lines()
+
+    async def work() -> None:
+        image = await consume(
+            call.request.body,
+            lambda source: call.engine.images.import_(
+                source,
+                reference,
+                changes=tuple(query.texts("changes")),
+                message=query.text("message"),
+            ),
+        )
+        lines.emit({"status": image})
+
+    return await lines.reply(work())
+
+
+async def push(call: Call) -> Reply:
+    """POST /images/{name}/push."""
+    reference = _reference(call.name, call.query.text("tag"))
+    auth = credentials_of(call.request)
+    lines = Lines()
+
+    async def work() -> None:
+        descriptor = await call.engine.images.push(reference, auth=auth, progress=lines.progress)
+        tag = call.query.text("tag") or "latest"
+        digest, size = descriptor.digest, descriptor.size
+        lines.emit({"status": f"{tag}: digest: {digest} size: {size}"})
+        lines.emit({"progressDetail": {}, "aux": {"Tag": tag, "Digest": digest, "Size": size}})
+
+    return await lines.reply(work())
+
+
+async def tag(call: Call) -> Reply:
+    """POST /images/{name}/tag."""
+    repository = call.query.text("repo")
+    if not repository:
+        raise InvalidArgumentError("parameter repo is missing")
+    await call.engine.images.tag(call.name, _reference(repository, call.query.text("tag")))
+    return Response(201)
+
+
+async def remove(call: Call) -> Reply:
+    """DELETE /images/{name}."""
+    removed = await call.engine.images.remove(
+        call.name, force=call.query.flag("force"), prune=not call.query.flag("noprune")
+    )
+    return json_list(render_deleted(one) for one in removed)
+
+
+async def prune(call: Call) -> Reply:
+    """POST /images/prune."""
+    pruned = await call.engine.images.prune(filters_of(call.request))
+    return json(render_pruned(pruned, "ImagesDeleted"))
+
+
+async def search(call: Call) -> Reply:
+    """GET /images/search: only Docker Hub's index can be searched, and Orlop does not know it."""
+    raise UnsupportedError(
+        "searching registries is not supported", hint="look on the registry's web site"
+    )
+
+
+async def save(call: Call) -> Reply:
+    """GET /images/get?names=…, GET /images/{name}/get."""
+    names = [call.name] if "name" in call.args else call.query.texts("names")
+    if not names:
+        raise InvalidArgumentError("parameter names is missing")
+    return await stream_from(lambda out: call.engine.images.save(names, out))
+
+
+async def load(call: Call) -> Reply:
+    """POST /images/load. The stream tells which images came."""
+    lines = Lines()
+    quiet = call.query.flag("quiet")
+
+    async def work() -> None:
+        loaded = await consume(
+            call.request.body,
+            lambda source: call.engine.images.load(
+                source, progress=(lambda _: None) if quiet else lines.progress
+            ),
+        )
+        for name in loaded:
+            what = "Loaded image ID" if name.startswith("sha256:") else "Loaded image"
+            lines.emit({"stream": f"{what}: {name}\n"})
+
+    return await lines.reply(work())
+
+
+async def distribution(call: Call) -> Reply:
+    """GET /distribution/{name}/json: what a registry says a name is."""
+    raise UnsupportedError("asking a registry about an image is not supported", hint="pull it")
+
+
+def _reference(name: str, tag: str) -> str:
+    """Join a name and the tag or digest that clients send apart from it."""
+    if not tag:
+        return name
+    return f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"

@@ -1,0 +1,217 @@
+"""The Config, HostConfig and Mounts parts of a container, as Docker shows them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from orlop.model.container import Container, ContainerOptions, Health, MountPoint, Resources
+
+Shape = dict[str, Any]
+
+
+def render_config(container: Container) -> Shape:
+    """Return Config: what runs, and what describes it."""
+    options = container.options
+    shape: Shape = {
+        "Hostname": options.hostname or container.id[:12],
+        "Domainname": options.domainname,
+        "User": options.user,
+        "AttachStdin": options.attach_stdin,
+        "AttachStdout": options.attach_stdout,
+        "AttachStderr": options.attach_stderr,
+        "Tty": options.terminal,
+        "OpenStdin": options.open_stdin,
+        "StdinOnce": options.stdin_once,
+        "Env": options.environment,
+        "Cmd": options.command,
+        "Image": container.image_name,
+        "Volumes": {target: {} for target in options.volumes} or None,
+        "WorkingDir": options.working_dir,
+        "Entrypoint": options.entrypoint,
+        "OnBuild": None,
+        "Labels": options.labels,
+    }
+    if options.exposed_ports:
+        shape["ExposedPorts"] = {port: {} for port in options.exposed_ports}
+    if options.stop_signal:
+        shape["StopSignal"] = options.stop_signal
+    if options.stop_timeout_s is not None:
+        shape["StopTimeout"] = options.stop_timeout_s
+    if options.health is not None:
+        shape["Healthcheck"] = _health(options.health)
+    return shape
+
+
+def _health(health: Health) -> Shape:
+    shape = {
+        "Test": health.test,
+        "Interval": health.interval_ns,
+        "Timeout": health.timeout_ns,
+        "StartPeriod": health.start_period_ns,
+        "StartInterval": health.start_interval_ns,
+        "Retries": health.retries,
+    }
+    return {name: value for name, value in shape.items() if value}
+
+
+def render_host_config(options: ContainerOptions) -> Shape:
+    """Return HostConfig: what holds the container."""
+    return {
+        **_held(options),
+        **_isolation(options),
+        **render_resources(options.resources),
+        "CgroupParent": options.cgroup_parent,
+    }
+
+
+def _held(options: ContainerOptions) -> Shape:
+    return {
+        "Binds": [_bind(point) for point in options.mounts if _was_bind(point)] or None,
+        "ContainerIDFile": "",
+        "LogConfig": _log(options),
+        "NetworkMode": options.network,
+        "PortBindings": {
+            port: [{"HostIp": ip, "HostPort": host_port} for ip, host_port in bindings]
+            for port, bindings in options.port_bindings.items()
+        },
+        "RestartPolicy": {
+            "Name": options.restart.name,
+            "MaximumRetryCount": options.restart.maximum_retry_count,
+        },
+        "AutoRemove": options.auto_remove,
+        "VolumeDriver": "",
+        "VolumesFrom": options.volumes_from or None,
+        "ConsoleSize": [0, 0],
+        "Annotations": options.annotations or None,
+        "Mounts": [_mount(point) for point in options.mounts if _was_mount(point)],
+        "Tmpfs": {p.target: p.tmpfs_options for p in options.mounts if _was_tmpfs(p)},
+        "StorageOpt": options.storage_options or None,
+        "Init": options.init,
+    }
+
+
+def _isolation(options: ContainerOptions) -> Shape:
+    return {
+        "CapAdd": options.cap_add or None,
+        "CapDrop": options.cap_drop or None,
+        "CgroupnsMode": options.cgroupns or "private",
+        "Dns": options.dns,
+        "DnsOptions": options.dns_options,
+        "DnsSearch": options.dns_search,
+        "ExtraHosts": options.extra_hosts or None,
+        "GroupAdd": options.group_add or None,
+        "IpcMode": options.ipc or "private",
+        "Cgroup": "",
+        "Links": None,
+        "OomScoreAdj": options.oom_score_adj,
+        "PidMode": options.pid,
+        "Privileged": options.privileged,
+        "PublishAllPorts": False,
+        "ReadonlyRootfs": options.read_only,
+        "SecurityOpt": options.security_opt or None,
+        "UTSMode": options.uts,
+        "UsernsMode": options.userns,
+        "ShmSize": options.shm_size_bytes,
+        "Sysctls": options.sysctls,
+        "Runtime": "orlop",
+        "Isolation": "",
+        "MaskedPaths": options.masked_paths,
+        "ReadonlyPaths": options.readonly_paths,
+    }
+
+
+def render_resources(resources: Resources) -> Shape:
+    """Return the fields that HostConfig and update share; 0 where nothing was asked for."""
+    return {
+        "Memory": resources.memory_bytes or 0,
+        "MemorySwap": resources.memory_swap_bytes or 0,
+        "MemoryReservation": resources.memory_reservation_bytes or 0,
+        "MemorySwappiness": resources.memory_swappiness,
+        "OomKillDisable": resources.oom_kill_disable,
+        "NanoCpus": resources.nano_cpus or 0,
+        "CpuShares": resources.cpu_shares or 0,
+        "CpuQuota": resources.cpu_quota_us or 0,
+        "CpuPeriod": resources.cpu_period_us or 0,
+        "CpuRealtimePeriod": resources.cpu_realtime_period_us or 0,
+        "CpuRealtimeRuntime": resources.cpu_realtime_runtime_us or 0,
+        "CpusetCpus": resources.cpuset_cpus,
+        "CpusetMems": resources.cpuset_mems,
+        "PidsLimit": resources.pids_limit,
+        "BlkioWeight": resources.blkio_weight or 0,
+        "BlkioWeightDevice": [
+            {"Path": d.path, "Weight": d.weight} for d in resources.blkio_weight_device
+        ],
+        "BlkioDeviceReadBps": [{"Path": d.path, "Rate": d.rate} for d in resources.read_bps],
+        "BlkioDeviceWriteBps": [{"Path": d.path, "Rate": d.rate} for d in resources.write_bps],
+        "BlkioDeviceReadIOps": [{"Path": d.path, "Rate": d.rate} for d in resources.read_iops],
+        "BlkioDeviceWriteIOps": [{"Path": d.path, "Rate": d.rate} for d in resources.write_iops],
+        "Devices": [
+            {
+                "PathOnHost": d.host_path,
+                "PathInContainer": d.container_path,
+                "CgroupPermissions": d.access,
+            }
+            for d in resources.devices
+        ],
+        "DeviceCgroupRules": resources.device_cgroup_rules or None,
+        "DeviceRequests": None,
+        "Ulimits": [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in resources.ulimits],
+    }
+
+
+def _log(options: ContainerOptions) -> Shape:
+    if options.log.driver == "none":
+        return {"Type": "none", "Config": {}}
+    config = {"max-size": str(options.log.max_size_bytes), "max-file": str(options.log.max_files)}
+    return {"Type": options.log.driver, "Config": config}
+
+
+def _was_tmpfs(point: MountPoint) -> bool:
+    return point.type == "tmpfs" and point.tmpfs_size_bytes is None and point.tmpfs_mode is None
+
+
+def _was_bind(point: MountPoint) -> bool:
+    return point.create_host_path or bool(point.mode)
+
+
+def _was_mount(point: MountPoint) -> bool:
+    return not _was_tmpfs(point) and not _was_bind(point)
+
+
+def _bind(point: MountPoint) -> str:
+    text = f"{point.source}:{point.target}" if point.source else point.target
+    return f"{text}:{point.mode}" if point.mode else text
+
+
+def _mount(point: MountPoint) -> Shape:
+    shape: Shape = {"Type": point.type, "Source": point.source, "Target": point.target}
+    if point.read_only:
+        shape["ReadOnly"] = True
+    if point.type == "bind" and point.propagation:
+        shape["BindOptions"] = {"Propagation": point.propagation}
+    if point.type == "volume":
+        shape["VolumeOptions"] = {"NoCopy": point.no_copy, "Labels": point.labels}
+    if point.type == "tmpfs":
+        shape["TmpfsOptions"] = {
+            "SizeBytes": point.tmpfs_size_bytes or 0,
+            "Mode": point.tmpfs_mode or 0,
+        }
+    return shape
+
+
+def render_mounts(points: Iterable[MountPoint]) -> list[Shape]:
+    """Return Mounts: what is there now, sources resolved."""
+    return [_mounted(point) for point in points]
+
+
+def _mounted(point: MountPoint) -> Shape:
+    shape: Shape = {
+        "Type": point.type,
+        "Source": point.source,
+        "Destination": point.target,
+        "Mode": point.mode,
+        "RW": not point.read_only,
+        "Propagation": point.propagation or ("rprivate" if point.type == "bind" else ""),
+    }
+    if point.type == "volume":
+        shape |= {"Name": point.source, "Driver": point.driver or "local"}
+    return shape

@@ -1,0 +1,162 @@
+"""Version, info and disk usage in the shapes of Docker's API."""
+
+import os
+import platform
+from typing import Any
+
+from orlop import __version__
+from orlop.api.docker.render_container import render_summary as render_container_summary
+from orlop.api.docker.render_image import render_summary as render_image_summary
+from orlop.api.docker.render_image import render_volume
+from orlop.api.docker.routing import MAX_VERSION, MIN_VERSION, version_text
+from orlop.api.docker.times import rfc3339
+from orlop.engine.answers import DiskUsage, Info, VolumeAnswer
+
+Shape = dict[str, Any]
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+
+
+def render_version() -> Shape:
+    """Return GET /version."""
+    kernel = os.uname()
+    architecture = _ARCHITECTURES.get(kernel.machine, kernel.machine)
+    details = {
+        "ApiVersion": version_text(MAX_VERSION),
+        "Arch": architecture,
+        "KernelVersion": kernel.release,
+        "MinAPIVersion": version_text(MIN_VERSION),
+        "Os": "linux",
+        "PythonVersion": platform.python_version(),
+    }
+    return {
+        "Platform": {"Name": "Orlop"},
+        "Components": [{"Name": "Engine", "Version": __version__, "Details": details}],
+        "Version": __version__,
+        "ApiVersion": version_text(MAX_VERSION),
+        "MinAPIVersion": version_text(MIN_VERSION),
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": architecture,
+        "KernelVersion": kernel.release,
+        "BuildTime": "",
+    }
+
+
+def render_info(info: Info) -> Shape:
+    """Return GET /info."""
+    return {**_counts(info), **_host(info), **_abilities(info)}
+
+
+def _counts(info: Info) -> Shape:
+    return {
+        "ID": info.id,
+        "Name": info.name,
+        "Containers": info.containers,
+        "ContainersRunning": info.running,
+        "ContainersPaused": info.paused,
+        "ContainersStopped": info.stopped,
+        "Images": info.images,
+        "NEventsListener": info.subscribers,
+        "NFd": -1,
+        "NGoroutines": -1,
+        "SystemTime": rfc3339(info.time_ns),
+    }
+
+
+def _host(info: Info) -> Shape:
+    return {
+        "OperatingSystem": info.operating_system,
+        "OSType": "linux",
+        "OSVersion": "",
+        "Architecture": info.architecture,
+        "KernelVersion": info.kernel,
+        "NCPU": info.cpus,
+        "MemTotal": info.memory,
+        "DockerRootDir": info.root,
+        "Driver": info.driver,
+        "DriverStatus": [],
+        "CgroupDriver": info.cgroup_driver,
+        "CgroupVersion": info.cgroup_version,
+        "SecurityOptions": info.security,
+        "Labels": info.labels,
+        "ServerVersion": __version__,
+        "Warnings": info.warnings or None,
+        "Debug": False,
+        "HttpProxy": os.environ.get("HTTP_PROXY", ""),
+        "HttpsProxy": os.environ.get("HTTPS_PROXY", ""),
+        "NoProxy": os.environ.get("NO_PROXY", ""),
+    }
+
+
+def _abilities(info: Info) -> Shape:
+    true = dict.fromkeys(
+        (
+            "MemoryLimit",
+            "SwapLimit",
+            "CpuCfsPeriod",
+            "CpuCfsQuota",
+            "CPUShares",
+            "CPUSet",
+            "PidsLimit",
+            "OomKillDisable",
+            "IPv4Forwarding",
+        ),
+        True,
+    )
+    return {
+        **true,
+        "BridgeNfIptables": False,
+        "BridgeNfIp6tables": False,
+        "LoggingDriver": "json-file",
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["host", "null"],
+            "Authorization": None,
+            "Log": ["json-file"],
+        },
+        "Runtimes": {"orlop": {"path": "orlop-runtime"}},
+        "DefaultRuntime": "orlop",
+        "InitBinary": "docker-init",
+        "ExperimentalBuild": False,
+        "LiveRestoreEnabled": True,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": {
+            "IndexConfigs": {},
+            "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+            "Mirrors": [],
+        },
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
+        "Isolation": "",
+        "ContainerdCommit": {"ID": "", "Expected": ""},
+        "RuncCommit": {"ID": "", "Expected": ""},
+        "InitCommit": {"ID": "", "Expected": ""},
+    }
+
+
+def render_disk_usage(usage: DiskUsage, *, mountpoint: str) -> Shape:
+    """Return GET /system/df. *mountpoint* is the folder that volumes are under."""
+    return {
+        "LayersSize": usage.layers,
+        "Images": [render_image_summary(image) for image in usage.images],
+        "Containers": [render_container_summary(c, size=size) for c, size in usage.containers],
+        "Volumes": [
+            render_volume(
+                VolumeAnswer(
+                    volume=volume,
+                    mountpoint=f"{mountpoint}/{volume.name}/_data",
+                    size=size,
+                    users=users,
+                )
+            )
+            for volume, size, users in usage.volumes
+        ],
+        "BuildCache": [],
+    }

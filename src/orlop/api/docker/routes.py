@@ -1,0 +1,108 @@
+"""The table: every path of the API, and what answers it."""
+
+from collections.abc import Sequence
+
+from orlop.api.docker import archive, attach, containers, execs, images, stats, system, volumes
+from orlop.api.docker.routing import Route
+
+_SWARM = ("nodes", "services", "tasks", "secrets", "configs", "swarm")
+
+SYSTEM: Sequence[Route] = (
+    Route("GET", "/_ping", system.ping),
+    Route("HEAD", "/_ping", system.ping),
+    Route("GET", "/version", system.version),
+    Route("GET", "/info", system.info),
+    Route("GET", "/events", system.events),
+    Route("GET", "/system/df", system.disk_usage),
+    Route("POST", "/auth", system.auth),
+)
+
+CONTAINERS: Sequence[Route] = (
+    Route("GET", "/containers/json", containers.list_containers),
+    Route("POST", "/containers/create", containers.create, completes=True),
+    Route("POST", "/containers/prune", containers.prune, completes=True),
+    Route("GET", "/containers/{name}/json", containers.inspect),
+    Route("POST", "/containers/{name}/start", containers.start, completes=True),
+    Route("POST", "/containers/{name}/stop", containers.stop, completes=True),
+    Route("POST", "/containers/{name}/restart", containers.restart, completes=True),
+    Route("POST", "/containers/{name}/kill", containers.kill, completes=True),
+    Route("POST", "/containers/{name}/pause", containers.pause, completes=True),
+    Route("POST", "/containers/{name}/unpause", containers.unpause, completes=True),
+    Route("POST", "/containers/{name}/rename", containers.rename, completes=True),
+    Route("POST", "/containers/{name}/update", containers.update, completes=True),
+    Route("POST", "/containers/{name}/wait", containers.wait),
+    Route("DELETE", "/containers/{name}", containers.remove, completes=True),
+    Route("POST", "/containers/{name}/attach", attach.attach),
+    Route("GET", "/containers/{name}/attach/ws", attach.attach_websocket),
+    Route("POST", "/containers/{name}/resize", attach.resize),
+    Route("GET", "/containers/{name}/logs", attach.logs),
+    Route("GET", "/containers/{name}/top", containers.top),
+    Route("GET", "/containers/{name}/stats", stats.stats),
+    Route("GET", "/containers/{name}/changes", containers.changes),
+    Route("GET", "/containers/{name}/export", archive.export),
+    Route("HEAD", "/containers/{name}/archive", archive.stat_path),
+    Route("GET", "/containers/{name}/archive", archive.get),
+    Route("PUT", "/containers/{name}/archive", archive.put),
+    Route("POST", "/containers/{name}/exec", execs.create, completes=True),
+    Route("POST", "/exec/{name}/start", execs.start),
+    Route("POST", "/exec/{name}/resize", execs.resize),
+    Route("GET", "/exec/{name}/json", execs.inspect),
+    Route("POST", "/commit", containers.commit),
+)
+
+#: Names of images have slashes in them, so the words behind them decide, in this order.
+IMAGES: Sequence[Route] = (
+    Route("GET", "/images/json", images.list_images),
+    Route("POST", "/images/create", images.create),
+    Route("POST", "/images/load", images.load),
+    Route("POST", "/images/prune", images.prune, completes=True),
+    Route("GET", "/images/search", images.search),
+    Route("GET", "/images/get", images.save),
+    Route("GET", "/images/{name:path}/json", images.inspect),
+    Route("GET", "/images/{name:path}/history", images.history),
+    Route("GET", "/images/{name:path}/get", images.save),
+    Route("POST", "/images/{name:path}/push", images.push),
+    Route("POST", "/images/{name:path}/tag", images.tag, completes=True),
+    Route("DELETE", "/images/{name:path}", images.remove, completes=True),
+    Route("GET", "/distribution/{name:path}/json", images.distribution),
+)
+
+VOLUMES: Sequence[Route] = (
+    Route("GET", "/volumes", volumes.list_volumes),
+    Route("POST", "/volumes/create", volumes.create, completes=True),
+    Route("POST", "/volumes/prune", volumes.prune, completes=True),
+    Route("GET", "/volumes/{name}", volumes.inspect),
+    Route("DELETE", "/volumes/{name}", volumes.remove, completes=True),
+)
+
+NETWORKS: Sequence[Route] = (
+    Route("GET", "/networks", volumes.list_networks),
+    Route("GET", "/networks/{name}", volumes.inspect_network),
+    Route("POST", "/networks/prune", volumes.no_networks),
+    Route("POST", "/networks/create", volumes.no_networks),
+    Route("DELETE", "/networks/{name}", volumes.no_networks),
+    Route("POST", "/networks/{name}/connect", volumes.no_networks),
+    Route("POST", "/networks/{name}/disconnect", volumes.no_networks),
+)
+
+#: What Docker has and we do not: each says so, in the status that its clients expect.
+ABSENT: Sequence[Route] = (
+    Route("POST", "/build", system.no_build),
+    Route("POST", "/build/prune", system.no_build_cache),
+    Route("POST", "/build/cancel", system.no_build),
+    Route("POST", "/session", system.no_build),
+    Route("POST", "/grpc", system.no_build),
+    *(
+        Route(method, f"/{word}{rest}", system.no_swarm)
+        for word in _SWARM
+        for method in ("GET", "POST", "DELETE")
+        for rest in ("", "/{name:path}")
+    ),
+    *(
+        Route(method, f"/plugins{rest}", system.no_plugins)
+        for method in ("GET", "POST", "DELETE")
+        for rest in ("", "/{name:path}")
+    ),
+)
+
+ROUTES: Sequence[Route] = (*SYSTEM, *CONTAINERS, *IMAGES, *VOLUMES, *NETWORKS, *ABSENT)
