@@ -44,6 +44,7 @@ class Stdio:
         self._clients: set[Attachment] = set()
         self._ticking = False
         self._operations = {
+            "hello": lambda _channel, _message, _fds: {"pid": os.getpid()},
             "add": self._add,
             "ended": self._ended,
             "close_stdin": self._close_stdin,
@@ -51,6 +52,7 @@ class Stdio:
             "attach": self._attach,
             "detach": self._detach,
             "subscribe": self._subscribe,
+            "exit": self._exit,
         }
         listener.settimeout(0)
         loop.watch(listener.fileno(), self._accept)
@@ -85,6 +87,10 @@ class Stdio:
     def _subscribe(self, channel: Channel, _message: Message, fds: list[int]) -> None:
         close_all(fds)
         channel.subscribed = True
+
+    def _exit(self, _channel: Channel, _message: Message, _fds: list[int]) -> None:
+        """End, for a shim that ends too: only when it has nothing running."""
+        self._loop.stop()
 
     def _tell(self, event: Message) -> None:
         for channel in list(self._channels):
@@ -244,4 +250,5 @@ def serve(listener: socket.socket) -> None:
     except Exception:
         traceback.print_exc()
         sys.stderr.flush()
-    os._exit(1)
+        os._exit(1)
+    os._exit(0)

@@ -1,0 +1,159 @@
+"""One process that the shim holds, from before its clone until nothing is left of it."""
+
+import os
+from typing import Any
+
+from orlop.kernel.process import pidfd_exit_status, pidfd_send_signal
+from orlop.runtime.bundle import Starting, Stdio
+from orlop.runtime.cgroups.interface import Cgroup
+from orlop.shim.protocol import IO, Exit
+from orlop.shim.records import Record, zombie_status
+
+UNKNOWN_STATUS = 255  # it ended while no shim ran, on a kernel that cannot tell how
+
+
+class Process:
+    """What we know of a process, and the descriptors we hold for it.
+
+    *fds* is what the stdio process pumps: stdin, stdout, stderr, or terminal. Our
+    copies outlive a killed stdio process.
+    """
+
+    __slots__ = (
+        "cgroup",
+        "exit",
+        "fds",
+        "io",
+        "key",
+        "pidfd",
+        "record",
+        "removals",
+        "report",
+        "starting",
+        "waiting",
+    )
+
+    def __init__(self, key: str, record: Record) -> None:
+        self.key = key
+        self.record = record
+        self.io: IO = record["io"]
+        self.fds: dict[str, int] = {}
+        self.pidfd = -1
+        self.cgroup: Cgroup | None = None
+        self.starting: Starting | None = None  # until its program runs
+        self.report = b""
+        self.waiting: Any = None  # (channel, seq) to be told how the start went
+        self.exit: Exit | None = None
+        self.removals = 0  # times the cgroup has been found not empty
+
+    @property
+    def is_init(self) -> bool:
+        """Whether it is the container's first process, on whose end the container ends."""
+        return "/" not in self.key
+
+    @property
+    def running(self) -> bool:
+        return self.starting is None and self.exit is None and self.pidfd >= 0
+
+    def signal(self, number: int) -> None:
+        """Send a signal; ProcessLookupError once it is reaped."""
+        pidfd_send_signal(self.pidfd, number)
+
+    def close_fd(self, name: str) -> None:
+        fd = self.fds.pop(name, None)
+        if fd is not None:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close all that we hold."""
+        for name in list(self.fds):
+            self.close_fd(name)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class Pipes:
+    """The pipes of a process without a terminal: our ends, and those that it gets."""
+
+    def __init__(self, io: IO, *, null: int) -> None:
+        self.ours: dict[str, int] = {}
+        self._theirs: dict[str, int] = {}
+        self._null = null
+        try:
+            for name in ("stdout", "stderr"):
+                self.ours[name], self._theirs[name] = os.pipe()
+            if io["stdin"]:
+                self._theirs["stdin"], self.ours["stdin"] = os.pipe()
+        except OSError:
+            self.close()
+            raise
+
+    @property
+    def stdio(self) -> Stdio:
+        theirs = self._theirs
+        return Stdio(theirs.get("stdin", self._null), theirs["stdout"], theirs["stderr"])
+
+    @property
+    def inodes(self) -> dict[str, int]:
+        return {name: os.fstat(fd).st_ino for name, fd in self._theirs.items()}
+
+    def close_theirs(self) -> None:
+        for fd in self._theirs.values():
+            os.close(fd)
+        self._theirs.clear()
+
+    def close(self) -> None:
+        self.close_theirs()
+        for fd in self.ours.values():
+            os.close(fd)
+        self.ours.clear()
+
+
+def split_status(status: int) -> tuple[int, int]:
+    """Return the exit code as a shell gives it, and the signal or 0, of a wait status."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return 128 + number, number
+    return os.WEXITSTATUS(status), 0
+
+
+def own_child_status(pidfd: int) -> tuple[int, int] | None:
+    """Return exit code and signal of our child without reaping it, or None while it runs.
+
+    ChildProcessError where it is not our child.
+    """
+    result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if result is None:
+        return None
+    if result.si_code == os.CLD_EXITED:
+        return result.si_status, 0
+    return 128 + result.si_status, result.si_status
+
+
+def foreign_status(pidfd: int, pid: int) -> tuple[int, int]:
+    """Return exit code and signal of an ended process that a shim before us had started."""
+    status = zombie_status(pid)
+    if status is None:
+        status = pidfd_exit_status(pidfd)
+    return (UNKNOWN_STATUS, 0) if status is None else split_status(status)
+
+
+def reopen_pipes(pid: int, inodes: dict[str, int]) -> dict[str, int]:
+    """Open the far ends of a process's pipes again, by its own descriptors.
+
+    For when shim and stdio process were both killed. A pipe whose other end is
+    gone is not dead: opened through /proc/PID/fd it has a reader again. Between
+    the two a write gave EPIPE (and SIGPIPE), a read the end of file.
+    """
+    fds: dict[str, int] = {}
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        path = f"/proc/{pid}/fd/{number}"
+        try:
+            if name not in inodes or os.stat(path).st_ino != inodes[name]:
+                continue
+            mode = os.O_WRONLY if name == "stdin" else os.O_RDONLY
+            fds[name] = os.open(path, mode | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+    return fds

@@ -1,0 +1,134 @@
+"""The shim's side of the stdio process: starting it, feeding it, and putting one in its place."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+from orlop.errors import UnavailableError
+from orlop.shim import stdio
+from orlop.shim.adopt import Held
+from orlop.shim.channel import (
+    Channel,
+    Message,
+    close_all,
+    connect,
+    encode,
+    listen,
+    receive_datagram,
+)
+from orlop.shim.loop import Loop
+from orlop.shim.process import Process
+
+_ANSWER_S = 5.0
+_PAUSE_S = 0.2  # between two deaths in a row
+
+
+class Pumps:
+    """A connection to the stdio process that is always there again."""
+
+    def __init__(self, loop: Loop, *, run: str) -> None:
+        self.pid = 0  # of the stdio process, if it is our child
+        self.on_drained: Callable[[str], None] = lambda _key: None
+        self.on_stdin_closed: Callable[[str], None] = lambda _key: None
+        self._loop = loop
+        self._path = os.path.join(run, "stdio.sock")
+        self._listener: socket.socket | None = None
+        self._channel: Channel | None = None
+        self._processes: Mapping[str, Process] = {}
+        self._started = 0.0
+
+    def open(self, processes: Mapping[str, Process]) -> Held:
+        """Find the stdio process of a shim before us, or start one; return what it holds.
+
+        *processes* is looked at whenever a new one has to be told of everything.
+        """
+        self._processes = processes
+        try:
+            sock = connect(self._path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            self._spawn()
+            return {}
+        held = _ask_for_all(sock)
+        self._talk(sock)
+        return held
+
+    def add(self, process: Process) -> None:
+        """Let it pump for *process*; it gets copies of the descriptors."""
+        names = [*process.fds, "pidfd"]
+        message = {"op": "add", "key": process.key, "io": process.io, "names": names}
+        self.send(message, [*process.fds.values(), process.pidfd])
+
+    def send(self, message: Message, fds: list[int] | None = None) -> None:
+        """Send, unless it has just died: then its successor is told everything anyway."""
+        if self._channel is not None:
+            self._channel.send(message, fds or ())
+
+    def shut_down(self, *, end: bool) -> None:
+        """Let go of the stdio process, and with *end* make it exit."""
+        if end:
+            self.send({"op": "exit"})
+        self._channel = None
+
+    def _talk(self, sock: socket.socket) -> None:
+        self._channel = Channel(self._loop, sock, on_message=self._told, on_close=self._died)
+        self._channel.send({"op": "subscribe"})
+
+    def _told(self, _channel: Channel, message: Message, fds: list[int]) -> None:
+        close_all(fds)
+        if message.get("event") == "drained":
+            self.on_drained(message["key"])
+        elif message.get("event") == "stdin_closed":
+            self.on_stdin_closed(message["key"])
+
+    def _died(self, _channel: Channel) -> None:
+        self._channel, self.pid = None, 0
+        pause = 0.0 if time.monotonic() - self._started > 1 else _PAUSE_S
+        self._loop.later(pause, self._replace)
+
+    def _replace(self) -> None:
+        self._spawn()
+        for process in list(self._processes.values()):
+            if process.starting is not None:
+                continue
+            if process.fds:
+                self.add(process)
+            if process.exit is not None:
+                self.send({"op": "ended", "key": process.key})
+
+    def _spawn(self) -> None:
+        """Fork: the child shares our pages, and keeps nothing but the listening socket."""
+        self._started = time.monotonic()
+        if self._listener is None:
+            self._listener = listen(self._path)
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._become_stdio(self._listener)
+        self._talk(connect(self._path))
+
+    def _become_stdio(self, listener: socket.socket) -> None:
+        try:
+            fd = listener.fileno()
+            os.closerange(3, fd)
+            os.closerange(fd + 1, 1 << 20)
+            stdio.serve(listener)
+        finally:
+            os._exit(1)
+
+
+def _ask_for_all(sock: socket.socket) -> Held:
+    """Ask a stdio process that outlived its shim for all its descriptors. UnavailableError."""
+    sock.settimeout(_ANSWER_S)
+    held: Held = {}
+    try:
+        sock.send(encode({"op": "held", "seq": 0}))
+        while received := receive_datagram(sock):
+            message, fds = received
+            if not message.get("more"):
+                return held
+            part = message["ok"]
+            held[part["key"]] = dict(zip(part["names"], fds, strict=True))
+    except TimeoutError:
+        pass
+    sock.close()
+    raise UnavailableError("the stdio process does not answer", hint="kill it and try again")

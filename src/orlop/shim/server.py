@@ -1,0 +1,346 @@
+"""The shim: a fork server, the parent of every container.
+
+Single-threaded, and nothing in it waits for long: a start is a clone and a
+report that comes back through the loop, so several overlap. It decides nothing;
+it starts, signals, reaps, remembers, and keeps copies of the descriptors that
+the stdio process pumps.
+"""
+
+import errno
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from orlop.errors import AlreadyExistsError, NotFoundError, OrlopError, WrongStateError
+from orlop.kernel.terminal import set_size
+from orlop.shim import adopt
+from orlop.shim.channel import Channel, Message, close_all, may_command
+from orlop.shim.loop import Loop
+from orlop.shim.process import Process, foreign_status, own_child_status
+from orlop.shim.protocol import Exit
+from orlop.shim.pumps import Pumps
+from orlop.shim.records import Records, key_of
+from orlop.shim.starts import Starts
+
+_SIGKILL = 9
+_SWEEP_S = 10.0
+_REMOVE_S = 0.005  # first pause before an occupied cgroup is looked at again; then it doubles
+_REMOVE_TRIES = 10
+
+
+class Server:
+    """Serves protocol.py's shim half on *listener*; *pumps* leads to the stdio process."""
+
+    def __init__(self, loop: Loop, *, run: str, listener: socket.socket, pumps: Pumps) -> None:
+        self._loop = loop
+        self._listener = listener
+        self._channels: set[Channel] = set()
+        self._records = Records(run)
+        self._processes: dict[str, Process] = {}
+        self._exits = self._records.exits()
+        self._pumps = pumps
+        self._starts = Starts(self._records, self._processes)
+        self._operations: dict[str, Callable[[Channel, Message], Any]] = {
+            "hello": lambda _channel, _message: {"pid": os.getpid()},
+            "start": self._start,
+            "exec": self._start,
+            "signal": self._signal,
+            "resize": self._resize,
+            "close_stdin": self._close_stdin,
+            "forget": self._forget,
+            "list": self._list,
+            "subscribe": self._subscribe,
+            "shutdown": self._shutdown,
+        }
+        pumps.on_drained = self._drained
+        pumps.on_stdin_closed = self._stdin_closed
+        self._adopt(pumps.open(self._processes))
+        listener.settimeout(0)
+        loop.watch(listener.fileno(), self._accept)
+        loop.later(_SWEEP_S, self._sweep)
+
+    # Requests
+
+    def _accept(self, _: int) -> None:
+        try:
+            sock, _address = self._listener.accept()
+        except OSError:
+            return
+        if not may_command(sock):
+            sock.close()
+            return
+        gone = self._channels.discard
+        self._channels.add(Channel(self._loop, sock, on_message=self._dispatch, on_close=gone))
+
+    def _dispatch(self, channel: Channel, message: Message, fds: list[int]) -> None:
+        close_all(fds)
+        try:
+            answer = self._operations[message["op"]](channel, message)
+        except Exception as error:
+            channel.send({"seq": message.get("seq"), "error": failure(error)})
+        else:
+            if answer is not LATER:
+                channel.send({"seq": message.get("seq"), "ok": answer})
+
+    def _start(self, channel: Channel, message: Message) -> Any:
+        key = key_of(message)
+        if key in self._processes:
+            raise AlreadyExistsError(f"process {key} is running")
+        process = self._starts.begin(key, message)
+        self._processes[key] = process
+        self._exits.pop(key, None)
+        self._records.remove_exit(key)
+        process.waiting = (channel, message["seq"])
+        assert process.starting is not None
+        self._loop.watch(process.starting.report, lambda _: self._reported(process))
+        self._loop.watch(process.pidfd, lambda _: self._ended(process))
+        return LATER
+
+    def _signal(self, _channel: Channel, message: Message) -> None:
+        process = self._running(message)
+        try:
+            process.signal(message["signal"])
+        except ProcessLookupError:
+            raise WrongStateError(f"process {process.key} has ended") from None
+
+    def _resize(self, _channel: Channel, message: Message) -> None:
+        process = self._running(message)
+        if "terminal" not in process.fds:
+            raise WrongStateError(f"process {process.key} has no terminal")
+        set_size(process.fds["terminal"], height=message["height"], width=message["width"])
+
+    def _close_stdin(self, _channel: Channel, message: Message) -> None:
+        self._pumps.send({"op": "close_stdin", "key": self._running(message).key})
+
+    def _forget(self, _channel: Channel, message: Message) -> None:
+        key = key_of(message)
+        if key in self._processes:
+            raise WrongStateError(f"process {key} is running")
+        self._exits.pop(key, None)
+        self._records.remove_exit(key)
+
+    def _list(self, channel: Channel, message: Message) -> None:
+        for process in self._processes.values():
+            if process.running:
+                item = {"id": process.record["id"], "pid": process.record["pid"], "running": True}
+                if "exec_id" in process.record:
+                    item["exec_id"] = process.record["exec_id"]
+                channel.send({"seq": message["seq"], "more": True, "ok": item})
+        for key, exit_ in self._exits.items():
+            if key not in self._processes:
+                channel.send({"seq": message["seq"], "more": True, "ok": exit_})
+
+    def _subscribe(self, channel: Channel, _message: Message) -> None:
+        channel.subscribed = True
+
+    def _shutdown(self, channel: Channel, message: Message) -> Any:
+        """End shim and stdio process; with force, the containers are left to a next shim."""
+        if self._processes and not message.get("force"):
+            raise WrongStateError(
+                f"{len(self._processes)} processes are running", hint="stop them first"
+            )
+        channel.send({"seq": message.get("seq"), "ok": None})
+        self._pumps.shut_down(end=not self._processes)
+        self._loop.stop()
+        return LATER
+
+    def _running(self, message: Message) -> Process:
+        key = key_of(message)
+        process = self._processes.get(key)
+        if process is None:
+            raise NotFoundError(f"process {key} is not running")
+        if not process.running:
+            raise WrongStateError(f"process {key} is not running")
+        return process
+
+    # What happens
+
+    def _reported(self, process: Process) -> None:
+        """Take the child's report; at its end the program runs, or the start has failed."""
+        starting = process.starting
+        if starting is None:
+            return
+        try:
+            part = os.read(starting.report, 65536)
+        except BlockingIOError:
+            return
+        process.report += part
+        if part:
+            return
+        self._loop.forget(starting.report)
+        try:
+            self._starts.settle(process)
+        except Exception as error:
+            self._failed(process, error)
+            return
+        self._pumps.add(process)
+        self._answer(process, ok={"pid": process.record["pid"], "time_ns": time.time_ns()})
+
+    def _failed(self, process: Process, error: Exception) -> None:
+        """Forget a process that never ran: settle() has reaped it and removed its cgroup."""
+        self._loop.forget(process.pidfd)
+        process.pidfd = -1
+        process.close()
+        self._processes.pop(process.key, None)
+        self._records.end(process.key)
+        self._answer(process, error=failure(error))
+
+    def _answer(self, process: Process, **result: Any) -> None:
+        if process.waiting is not None:
+            channel, seq = process.waiting
+            process.waiting = None
+            channel.send({"seq": seq, **result})
+
+    def _ended(self, process: Process) -> None:
+        """Write down how it ended, then reap it, then let go of everything else."""
+        if process.starting is not None:  # the report comes before the end
+            self._reported(process)
+            if process.starting is not None or process.pidfd < 0:
+                return
+        try:
+            status = own_child_status(process.pidfd)
+            ours = True
+        except ChildProcessError:
+            status = foreign_status(process.pidfd, process.record["pid"])
+            ours = False
+        if status is None:
+            return
+        self._loop.forget(process.pidfd)
+        self._conclude(process, status)
+        if ours:
+            os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
+
+    def _conclude(self, process: Process, status: tuple[int, int]) -> None:
+        record = process.record
+        exit_ = Exit(
+            id=record["id"],
+            pid=record["pid"],
+            status=status[0],
+            signal=status[1],
+            time_ns=time.time_ns(),
+            oom=process.is_init and _killed_for_memory(process),
+        )
+        if "exec_id" in record:
+            exit_["exec_id"] = record["exec_id"]
+        process.exit = exit_
+        self._records.write_exit(process.key, exit_)
+        self._exits[process.key] = exit_
+        self._pumps.send({"op": "ended", "key": process.key})
+        if process.is_init:
+            self._kill_rest(process)
+
+    def _kill_rest(self, process: Process) -> None:
+        """Kill what the first process left: other processes of its cgroup, and its execs."""
+        try:
+            if process.cgroup is not None:
+                process.cgroup.kill(_SIGKILL)
+        except (OSError, OrlopError):
+            traceback.print_exc()
+
+    def _drained(self, key: str) -> None:
+        process = self._processes.get(key)
+        if process is None or process.exit is None:
+            return
+        for name in list(process.fds):
+            process.close_fd(name)
+        self._finish(process)
+
+    def _finish(self, process: Process) -> None:
+        """Remove the cgroup once it is empty, then tell everyone."""
+        if process.is_init and process.cgroup is not None and not self._removed(process):
+            if process.removals <= _REMOVE_TRIES:
+                pause = _REMOVE_S * 2**process.removals
+                self._loop.later(pause, lambda: self._finish(process))
+                return
+            traceback.print_stack()
+        process.close()
+        self._processes.pop(process.key, None)
+        self._records.end(process.key)
+        assert process.exit is not None
+        for channel in list(self._channels):
+            if channel.subscribed:
+                channel.send({"event": "exit", **process.exit})
+
+    def _removed(self, process: Process) -> bool:
+        assert process.cgroup is not None
+        process.removals += 1
+        self._sweep_now()
+        try:
+            if next(iter(process.cgroup.pids()), None) is not None:
+                return False
+            process.cgroup.remove()
+        except (OSError, OrlopError) as error:
+            return isinstance(error, FileNotFoundError)
+        return True
+
+    def _stdin_closed(self, key: str) -> None:
+        if key in self._processes:
+            self._processes[key].close_fd("stdin")
+
+    # Orphans, and the shim before us
+
+    def _sweep(self) -> None:
+        self._sweep_now()
+        self._loop.later(_SWEEP_S, self._sweep)
+
+    def _sweep_now(self) -> None:
+        """Reap orphans, whose parent we are as the subreaper; our own wait for their pidfd."""
+        own = {process.record["pid"] for process in self._processes.values()}
+        own.add(self._pumps.pid)
+        while True:
+            try:
+                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if result is None or result.si_pid in own:
+                return
+            os.waitid(os.P_PID, result.si_pid, os.WEXITED)
+
+    def _adopt(self, held: adopt.Held) -> None:
+        for key, record in self._records.running().items():
+            process = adopt.adopt(key, record, held.pop(key, {}))
+            if process is None:
+                self._records.end(key)
+                continue
+            self._processes[key] = process
+            if key in self._exits:
+                process.exit = self._exits[key]
+                self._pumps.send({"op": "ended", "key": key})
+            elif process.pidfd < 0:
+                self._conclude(process, (adopt.UNKNOWN_STATUS, 0))
+            else:
+                self._pumps.add(process)
+                self._loop.watch(process.pidfd, lambda _, process=process: self._ended(process))  # type: ignore[misc]
+        for key, fds in held.items():
+            close_all(list(fds.values()))
+            self._pumps.send({"op": "ended", "key": key})
+
+
+LATER = object()  # the answer comes with an event
+
+
+def _killed_for_memory(process: Process) -> bool:
+    try:
+        return process.cgroup is not None and process.cgroup.oom_kills() > 0
+    except (OSError, OrlopError):
+        return False
+
+
+def failure(error: Exception) -> Message:
+    """Return protocol.Failure for *error*; one that is our own fault is printed to shim.log."""
+    if isinstance(error, OrlopError):
+        name = type(error).__name__.removesuffix("Error")
+        kind = "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
+        return {"kind": kind.lstrip("_"), "message": error.args[0], "hint": error.hint}
+    if isinstance(error, (KeyError, TypeError, ValueError)):
+        traceback.print_exception(error)
+        text = f"{type(error).__name__}: {error}"
+        return {"kind": "invalid_argument", "message": f"bad request: {text}", "hint": None}
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+        return {"kind": "exhausted" if full else "unavailable", "message": str(error), "hint": None}
+    traceback.print_exception(error)
+    return {"kind": "orlop", "message": f"internal error: {error!r}", "hint": "see shim.log"}

@@ -1,0 +1,135 @@
+"""From a request to a process whose steps run: the record, the pipes, the runtime's call."""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import cast
+
+from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
+from orlop.model.mount import Mount
+from orlop.model.oci import Config
+from orlop.model.oci import Process as OCIProcess
+from orlop.runtime import start as runtime
+from orlop.runtime.bundle import Bundle, Starting, Stdio, Target
+from orlop.shim.channel import Message
+from orlop.shim.process import Pipes, Process
+from orlop.shim.records import Record, Records, start_ticks
+
+_MOST_CONFIGS = 16
+
+
+class Starts:
+    """Starts containers and processes in them, noting each before it exists."""
+
+    def __init__(self, records: Records, processes: dict[str, Process]) -> None:
+        self._records = records
+        self._processes = processes
+        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._configs: dict[tuple[str, int], Config] = {}  # of running containers, for execs
+
+    def begin(self, key: str, message: Message) -> Process:
+        """Make the process; settle() tells what became of it. Leaves nothing where it raises."""
+        record = Record(
+            id=message["id"],
+            pid=0,
+            start_ticks=0,
+            bundle=message.get("bundle", ""),
+            cgroup="",
+            io=message["io"],
+            inodes={},
+        )
+        if "/" in key:
+            record["exec_id"] = message["exec_id"]
+            make = self._executor(message)
+        else:
+            make = self._starter(message, record)
+        self._records.begin(key, record)
+        try:
+            return self._make(Process(key, record), make)
+        except BaseException:
+            self._records.end(key)
+            raise
+
+    def settle(self, process: Process) -> None:
+        """Raise what the report says, with nothing left of the process, or let it run."""
+        starting = process.starting
+        assert starting is not None
+        process.starting = None
+        runtime.settle(starting, process.report)
+        process.report = b""
+
+    def _make(self, process: Process, make: Callable[[Stdio | None], Starting]) -> Process:
+        record = process.record
+        with ExitStack() as undo:
+            stdio = None
+            if not process.io["terminal"]:
+                pipes = Pipes(process.io, null=self._null)
+                undo.callback(pipes.close)
+                stdio, record["inodes"] = pipes.stdio, pipes.inodes
+            starting = make(stdio)
+            undo.pop_all()
+        if stdio is not None:
+            pipes.close_theirs()
+            process.fds = pipes.ours
+        if starting.console is not None:
+            process.fds = {"terminal": starting.console}
+        os.set_blocking(starting.report, False)
+        process.starting = starting._replace(console=None)
+        process.pidfd = starting.pidfd
+        process.cgroup = starting.cgroup
+        record["pid"] = starting.pid
+        record["start_ticks"] = start_ticks(starting.pid)
+        try:
+            self._records.update(process.key, record)
+        except OSError:
+            process.pidfd = -1  # settle() closes it
+            process.close()
+            with suppress(OrlopError):
+                runtime.settle(process.starting, b"?")  # kills, reaps, removes the cgroup
+            raise
+        return process
+
+    def _starter(self, message: Message, record: Record) -> Callable[[Stdio | None], Starting]:
+        config = _read_config(record["bundle"])
+        record["cgroup"] = config.get("linux", {}).get("cgroupsPath") or f"/orlop/{record['id']}"
+        rootfs = tuple(
+            Mount(type_, source, target, tuple(options))
+            for type_, source, target, options in message["rootfs"]
+        )
+        bundle = Bundle(record["id"], record["bundle"], config, rootfs)
+        return lambda stdio: runtime.start(bundle, stdio)
+
+    def _executor(self, message: Message) -> Callable[[Stdio | None], Starting]:
+        from orlop.runtime.execute import execute
+
+        container = self._processes.get(message["id"])
+        if container is None or not container.running:
+            raise WrongStateError(f"container {message['id']} is not running")
+        target = Target(
+            message["id"],
+            container.record["pid"],
+            container.pidfd,
+            self._config(container),
+            container.cgroup,
+        )
+        wanted = cast("OCIProcess", message["process"])
+        return lambda stdio: execute(target, wanted, stdio)
+
+    def _config(self, container: Process) -> Config:
+        """Return the running container's config.json; the last few are kept, decoded."""
+        name = (container.record["bundle"], container.record["pid"])
+        if name not in self._configs:
+            while len(self._configs) >= _MOST_CONFIGS:
+                del self._configs[next(iter(self._configs))]
+            self._configs[name] = _read_config(name[0])
+        return self._configs[name]
+
+
+def _read_config(bundle: str) -> Config:
+    path = os.path.join(bundle, "config.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return cast("Config", json.load(file))
+    except (OSError, ValueError) as error:
+        raise InvalidArgumentError(f"cannot read {path}: {error}") from error
