@@ -1,14 +1,15 @@
 """Another process in a running container."""
 
 import os
+import select
 from contextlib import ExitStack
 from typing import NoReturn
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.kernel.namespaces import Namespace
-from orlop.kernel.process import Clone, pidfd_send_signal
+from orlop.kernel.process import Clone
 from orlop.model.oci import Process
-from orlop.runtime import init
+from orlop.runtime import failure, init
 from orlop.runtime.bundle import Starting, Stdio, Target
 from orlop.runtime.child import Child
 from orlop.runtime.parent import FILES, Launch, launch
@@ -34,18 +35,19 @@ def execute(target: Target, process: Process, stdio: Stdio | None) -> Starting:
     child.pidfd = target.pidfd
     child.join = [(kind, -1) for kind in kinds if kind not in (Namespace.PID, Namespace.TIME)]
     with ExitStack() as ours:
-        near = _open_for_parent(target, kinds, ours)
-        how = Launch(
-            name=target.id,
-            flags=_CLEAR_SIGHAND,
-            cgroup=target.cgroup,
-            owns_cgroup=False,
-            joined=near,
-        )
+        _check_running(target)
         try:
+            how = Launch(
+                name=target.id,
+                flags=_CLEAR_SIGHAND,
+                cgroup=target.cgroup,
+                owns_cgroup=False,
+                joined=_open_for_parent(target, kinds, ours),
+            )
             return launch(how, child, _run)
-        except ProcessLookupError:
-            raise WrongStateError(f"container {target.id} is not running") from None
+        except OSError as error:
+            _check_running(target)
+            raise failure.translate(target.id, "make_process", error) from error
 
 
 def _run(child: Child) -> NoReturn:
@@ -55,16 +57,20 @@ def _run(child: Child) -> NoReturn:
 def _open_for_parent(
     target: Target, kinds: list[Namespace], ours: ExitStack
 ) -> list[tuple[Namespace, int]]:
-    """Open what only a parent can join for its child, if the pid is still the container's."""
+    """Open what only a parent can join for its child."""
     near: list[tuple[Namespace, int]] = []
-    try:
-        for kind in (Namespace.PID, Namespace.TIME):
-            if kind in kinds:
-                path = f"/proc/{target.pid}/ns/{FILES[kind]}"
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                ours.callback(os.close, fd)
-                near.append((kind, fd))
-        pidfd_send_signal(target.pidfd, 0)
-    except (FileNotFoundError, ProcessLookupError):
-        raise WrongStateError(f"container {target.id} is not running") from None
+    for kind in (Namespace.PID, Namespace.TIME):
+        if kind in kinds:
+            fd = os.open(f"/proc/{target.pid}/ns/{FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC)
+            ours.callback(os.close, fd)
+            near.append((kind, fd))
+    _check_running(target)  # so that the pid was still its own
     return near
+
+
+def _check_running(target: Target) -> None:
+    """Raise WrongStateError if the first process has ended, reaped or not."""
+    poll = select.poll()
+    poll.register(target.pidfd, select.POLLIN)
+    if poll.poll(0):
+        raise WrongStateError(f"container {target.id} is not running")

@@ -52,7 +52,8 @@ def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Start
     """Make the process, which goes on in *run*; the caller undoes what it made itself.
 
     For a terminal this waits until the master has arrived. OrlopError with the
-    child's own reason if it failed before that; the child is gone then.
+    child's own reason if it failed before that; the child is gone then. OSError
+    if there is no child.
     """
     with ExitStack() as ours:
         report, child.report = _pipe(ours)
@@ -64,11 +65,14 @@ def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Start
             ours.callback(os.close, go)
         cgroup_fd = _cgroup(how, child, ours)
         set_dumpable(dumpable=False)  # the child is born with it, perhaps in sight of others
-        with joined(how.joined, time_offsets=how.time_offsets):
-            cloned = clone3(how.flags, cgroup_fd=cgroup_fd)
-            if not cloned.pid:
-                os.close(report)
-                run(child)
+        with ExitStack() as undo:
+            undo.callback(os.close, report)
+            with joined(how.joined, time_offsets=how.time_offsets):
+                cloned = clone3(how.flags, cgroup_fd=cgroup_fd)
+                if not cloned.pid:
+                    os.close(report)
+                    run(child)
+            undo.pop_all()
         starting = Starting(
             how.name, cloned.pid, cloned.pidfd, report, None, how.cgroup, how.owns_cgroup
         )

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from orlop.runtime.seccomp import Filter
 
 _CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
+_NOT_BY_CLONE = Namespace.CGROUP | Namespace.TIME  # the child's own doing, and the parent's
 _PROPAGATIONS = ("", "shared", "slave", "private", "unbindable")
 
 
@@ -67,19 +68,9 @@ def start(bundle: Bundle, stdio: Stdio | None, *, gate: int | None = None) -> St
             child.join = far
             if namespaces.idmap:
                 _prepare(child, namespaces.idmap, ours)
+            starting = launch(_launch(bundle.id, namespaces, cgroup, near), child, _run)
         except OSError as error:
-            raise failure.translate(bundle.id, "open_sources", error) from error
-        flags = int(namespaces.new & ~(Namespace.CGROUP | Namespace.TIME)) | _CLEAR_SIGHAND
-        how = Launch(
-            name=bundle.id,
-            flags=flags,
-            cgroup=cgroup,
-            owns_cgroup=True,
-            joined=near,
-            time_offsets=_time_offsets(namespaces),
-            idmap=namespaces.idmap,
-        )
-        starting = launch(how, child, _run)
+            raise failure.translate(bundle.id, "make_process", error) from error
         undo.pop_all()
     return starting
 
@@ -114,6 +105,20 @@ def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None
         hostname=hostname,
         domainname=domainname,
         personality=plan_personality(linux),
+    )
+
+
+def _launch(
+    name: str, namespaces: Namespaces, cgroup: Cgroup, near: list[tuple[Namespace, int]]
+) -> Launch:
+    return Launch(
+        name=name,
+        flags=int(namespaces.new & ~_NOT_BY_CLONE) | _CLEAR_SIGHAND,
+        cgroup=cgroup,
+        owns_cgroup=True,
+        joined=near,
+        time_offsets=_time_offsets(namespaces),
+        idmap=namespaces.idmap,
     )
 
 

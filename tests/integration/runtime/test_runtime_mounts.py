@@ -1,0 +1,208 @@
+"""Mounts: options, propagation, destinations, masks."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from runtime_box import Box
+
+from orlop.errors import OrlopError
+from orlop.model.mount import Mount
+
+
+def options(box: Box, destination: str, script: str = "") -> set[str]:
+    """Return the per-mount options that the kernel shows for *destination*."""
+    text = box.sh(f"{script}\ncat /proc/self/mountinfo")
+    lines = [line.split() for line in text.splitlines() if line.count(" ") > 8]
+    return set([line for line in lines if line[4] == destination][-1][5].split(","))
+
+
+def test_the_usual_mounts_are_there_with_their_options(box: Box) -> None:
+    assert {"nosuid", "nodev", "noexec"} <= options(box, "/proc")
+    assert {"ro", "nosuid", "nodev", "noexec"} <= options(box, "/sys")
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("ro", "ro"),
+        ("nosuid", "nosuid"),
+        ("nodev", "nodev"),
+        ("noexec", "noexec"),
+        ("noatime", "noatime"),
+        ("nodiratime", "nodiratime"),
+        ("nosymfollow", "nosymfollow"),
+    ],
+)
+def test_a_bind_mount_gets_its_option(box: Box, word: str, shown: str) -> None:
+    source = box.folder / "source"
+    source.mkdir()
+    box.mount("/data", str(source), word)
+    assert shown in options(box, "/data")
+
+
+def test_strictatime_takes_relatime_away(box: Box) -> None:
+    box.config["mounts"].append(
+        {"destination": "/t", "type": "tmpfs", "source": "t", "options": ["strictatime"]}
+    )
+    assert "relatime" not in options(box, "/t")
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_rro_reaches_mounts_below_and_ro_does_not(box: Box, *, recursive: bool) -> None:
+    box.mount("/hostdev", "/dev", "rro" if recursive else "ro")
+    assert "ro" in options(box, "/hostdev")
+    assert ("ro" in options(box, "/hostdev/shm")) is recursive
+
+
+def test_a_plain_bind_leaves_out_mounts_below(box: Box) -> None:
+    box.config["mounts"].append(
+        {"destination": "/hostdev", "type": "bind", "source": "/dev", "options": ["bind"]}
+    )
+    assert box.sh("grep -c /hostdev/shm /proc/self/mountinfo || true").strip() == "0"
+
+
+def test_a_file_is_bound_onto_a_file_that_is_made(box: Box) -> None:
+    source = box.folder / "file"
+    source.write_text("hello")
+    box.mount("/new/folder/file", str(source), "ro")
+    assert box.sh("cat /new/folder/file") == "hello"
+
+
+def test_propagation_is_as_asked(box: Box) -> None:
+    source = box.folder / "source"
+    source.mkdir()
+    box.mount("/private", str(source), "rprivate")
+    box.mount("/shared", str(source), "rshared")
+    lines = box.sh("cat /proc/self/mountinfo").splitlines()
+    fields = {line.split()[4]: line for line in lines}
+    assert "shared:" in fields["/shared"]
+    assert "shared:" not in fields["/private"]
+    assert "master:" not in fields["/private"]
+
+
+def test_rootfs_propagation_is_as_asked(box: Box) -> None:
+    box.linux["rootfsPropagation"] = "shared"
+    lines = box.sh("cat /proc/self/mountinfo").splitlines()
+    assert "shared:" in next(line for line in lines if line.split()[4] == "/")
+
+
+def test_tmpcopyup_fills_the_tmpfs_from_the_image(box: Box) -> None:
+    (box.lower / "data/sub").mkdir(parents=True)
+    (box.lower / "data/sub/file").write_text("kept")
+    (box.lower / "data/link").symlink_to("sub/file")
+    os.chown(box.lower / "data/sub/file", 5, 6)
+    os.chmod(box.lower / "data", 0o1750)
+    box.config["mounts"].append(
+        {"destination": "/data", "type": "tmpfs", "source": "t", "options": ["tmpcopyup", "ro"]}
+    )
+    output = box.sh("cat /data/link; stat -c '%u %g' /data/sub/file; stat -c %a /data")
+    assert output.split() == ["kept5", "6", "1750"]
+    assert "ro" in options(box, "/data")
+
+
+def test_a_tmpfs_takes_the_mode_of_what_it_covers_and_its_size(box: Box) -> None:
+    (box.lower / "t").mkdir(mode=0o711)
+    box.config["mounts"].append(
+        {"destination": "/t", "type": "tmpfs", "source": "t", "options": ["size=128k"]}
+    )
+    assert box.sh("stat -c %a /t; df -k /t | tail -1 | awk '{print $2}'").split() == ["711", "128"]
+
+
+def test_a_read_only_root_refuses_writes_and_its_mounts_do_not(box: Box) -> None:
+    box.config["root"] = {"path": "unused", "readonly": True}
+    assert box.run("touch", "/x").status != 0
+    assert box.run("touch", "/dev/shm/x").status == 0
+
+
+def test_a_root_that_is_a_folder_is_used_as_it_is(box: Box) -> None:
+    box.config["root"] = {"path": str(box.lower)}
+    box.__class__ = type("Plain", (Box,), {"rootfs": ()})
+    box.sh("echo hi > /written")
+    assert (box.lower / "written").read_text() == "hi\n"
+
+
+def test_layers_can_be_mounts_that_are_in_no_namespace(box: Box) -> None:
+    image = box.folder / "image.erofs"
+    (box.folder / "extra").mkdir()
+    (box.folder / "extra/file").write_text("from erofs")
+    assert (
+        os.spawnlp(
+            os.P_WAIT, "mkfs.erofs", "mkfs.erofs", "--quiet", str(image), str(box.folder / "extra")
+        )
+        == 0
+    )
+    rootfs = (
+        Mount("erofs", str(image), "", ("ro",)),
+        Mount(
+            "overlay",
+            "overlay",
+            "/",
+            (
+                "lowerdir+=mount:0",
+                f"lowerdir+={box.lower}",
+                f"upperdir={box.upper}",
+                f"workdir={box.folder / 'work'}",
+                "volatile",
+            ),
+        ),
+    )
+    box.__class__ = type("Layered", (Box,), {"rootfs": rootfs})
+    assert box.sh("cat /file; echo new > /file; cat /file") == "from erofsnew\n"
+    assert (box.upper / "file").read_text() == "new\n"
+
+
+def test_layer_paths_may_be_long(box: Box) -> None:
+    deep = box.folder
+    for _ in range(4):
+        deep = deep / ("d" * 80)
+    deep.parent.mkdir(parents=True)
+    box.lower.rename(deep)
+    box.lower = deep
+    assert box.sh("echo long") == "long\n"
+
+
+def test_masked_paths_are_empty_and_read_only(box: Box) -> None:
+    output = box.sh("ls /sys/firmware; cat /proc/timer_list; stat -c '%t:%T' /proc/timer_list")
+    assert output == "1:3\n"
+    assert "ro" in options(box, "/proc/timer_list")
+    assert "ro" in options(box, "/sys/firmware")
+
+
+def test_readonly_paths_are_read_only(box: Box) -> None:
+    assert "ro" in options(box, "/proc/sys")
+    assert box.run("sh", "-c", "echo x > /proc/sys/kernel/domainname").status != 0
+
+
+def test_devices_are_there_and_no_others(box: Box) -> None:
+    box.linux["devices"] = [
+        {"type": "c", "path": "/dev/extra", "major": 1, "minor": 3, "fileMode": 0o640, "gid": 5}
+    ]
+    names = set(box.sh("ls /dev").split())
+    links = {"fd", "stdin", "stdout", "stderr", "ptmx"}
+    nodes = {"null", "zero", "full", "random", "urandom", "tty", "extra"}
+    assert names == links | nodes | {"pts", "shm", "mqueue"}
+    assert box.sh("stat -c '%a %g %t:%T' /dev/extra").strip() == "640 5 1:3"
+    assert box.sh("echo gone > /dev/null; head -c 3 /dev/zero | wc -c").strip() == "3"
+
+
+def test_a_bind_source_that_is_missing_is_named(box: Box) -> None:
+    box.mount("/x", "/no/such/source")
+    with pytest.raises(OrlopError, match=r"make mounts.*/no/such/source"):
+        box.run("true")
+
+
+def test_nothing_of_the_host_is_mounted_inside(box: Box) -> None:
+    mounted = {line.split()[4] for line in box.sh("cat /proc/self/mountinfo").splitlines()}
+    expected = {"/", "/proc", "/dev", "/dev/pts", "/sys", "/dev/mqueue", "/dev/shm"}
+    assert {m for m in mounted if not m.startswith(("/proc/", "/sys/"))} == expected - {""}
+
+
+def test_made_files_and_folders_have_sensible_modes(box: Box) -> None:
+    box.config["mounts"].append(
+        {"destination": "/a/b", "type": "tmpfs", "source": "t", "options": []}
+    )
+    box.sh("true")
+    assert stat.S_IMODE((box.upper / "a").stat().st_mode) == 0o755
+    assert not Path("/a/b").exists()
