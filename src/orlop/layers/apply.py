@@ -1,0 +1,338 @@
+"""From a layer's tar to a tree of files. OCI image-spec layer.md, "Applying Changesets"."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from orlop.errors import CorruptError
+from orlop.layers.folders import OPAQUE, Folders, is_whiteout
+from orlop.layers.header import (
+    BLOCK_DEVICE,
+    CHAR,
+    FIFO,
+    FILE,
+    FOLDER,
+    LINK,
+    SYMLINK,
+    Entry,
+    clean,
+)
+from orlop.layers.tar import Stream, TarReader
+
+WHITEOUT = b".wh."
+OPAQUE_WHITEOUT = b".wh..wh..opq"
+_META_WHITEOUT = b".wh..wh."
+
+#: What only the host may say: overlay's own marks, and labels of its policy.
+_REFUSED_XATTRS = ("trusted.overlay.", "user.overlay.", "security.selinux", "system.nfs4_acl")
+_SPECIAL = {CHAR: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Limits(NamedTuple):
+    """What one layer may ask for. More is a CorruptError."""
+
+    entries: int = 8_000_000
+    file_bytes: int = 1 << 43  # of one file, holes included: what ext4 could hold is 1 << 44
+
+
+class Applied(NamedTuple):
+    """What applying a layer found out."""
+
+    implicit: frozenset[bytes]  # folders that had to be made and that the layer says nothing of
+    root_given: bool  # whether the layer says what its root is like
+    entries: int
+    file_bytes: int
+
+
+class Marks(Protocol):
+    """How a removal is written down."""
+
+    def whiteout(self, folders: Folders, parent: bytes, name: bytes) -> None: ...
+
+    def opaque(self, folders: Folders, path: bytes) -> None: ...
+
+
+class OverlayMarks:
+    """Removals become overlay's whiteouts and opaque folders: the layer is a layer still."""
+
+    def whiteout(self, folders: Folders, parent: bytes, name: bytes) -> None:
+        fd = folders.open(parent)
+        try:
+            os.mknod(name, stat.S_IFCHR, 0, dir_fd=fd)
+        except FileExistsError:
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):  # the layer's own, and not what was below it
+                self.opaque(folders, parent + b"/" + name if parent else name)
+
+    def opaque(self, folders: Folders, path: bytes) -> None:
+        os.setxattr(folders.open(path), OPAQUE, b"y")
+
+
+class FlatMarks:
+    """Removals remove: the tree already holds the layers below."""
+
+    def __init__(self) -> None:
+        self.own: set[bytes] = set()  # what this layer itself put there stays
+
+    def whiteout(self, folders: Folders, parent: bytes, name: bytes) -> None:
+        path = parent + b"/" + name if parent else name
+        if path in self.own:
+            self._clear(folders, path)
+        elif folders.existing(parent) is not None:
+            folders.remove(parent, name)
+            folders.forget()
+
+    def opaque(self, folders: Folders, path: bytes) -> None:
+        if folders.existing(path) is not None:
+            self._clear(folders, path)
+
+    def _clear(self, folders: Folders, path: bytes) -> None:
+        fd = folders.existing(path)
+        if fd is None:
+            return
+        for name in os.listdir(fd):
+            inner = path + b"/" + os.fsencode(name) if path else os.fsencode(name)
+            if inner in self.own:
+                if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                    self._clear(folders, inner)
+                    fd = folders.open(path)
+            else:
+                folders.remove(path, os.fsencode(name))
+        folders.forget()
+
+
+def apply(
+    stream: Stream, root: int, *, flat: bool = False, limits: Limits | None = None
+) -> Applied:
+    """Write the layer in *stream* into the folder *root*, a descriptor.
+
+    *flat* applies it to a tree that holds the layers below; otherwise *root* is
+    empty and becomes a layer for overlay. Raises CorruptError for what is wrong
+    with the archive, OSError for what the kernel refuses; a half-written tree
+    remains, to be removed by the caller.
+    """
+    layer = _Layer(root, FlatMarks() if flat else OverlayMarks(), limits or Limits())
+    try:
+        layer.apply(TarReader(stream))
+    finally:
+        layer.folders.close()
+    return Applied(
+        frozenset(layer.folders.implicit), layer.root_given, layer.entries, layer.file_bytes
+    )
+
+
+class _Layer:
+    def __init__(self, root: int, marks: Marks, limits: Limits) -> None:
+        self.folders = Folders(root)
+        self.root_given = False
+        self.entries = 0
+        self.file_bytes = 0
+        self._root = root
+        self._marks = marks
+        self._own = marks.own if isinstance(marks, FlatMarks) else None
+        self._limits = limits
+        self._times: dict[bytes, int] = {}  # of folders, set when nothing more is put in them
+        self._make: dict[bytes, Callable[[Entry, bytes, bytes, int], None]] = {
+            SYMLINK: self._symlink,
+            LINK: self._link,
+            CHAR: self._special,
+            BLOCK_DEVICE: self._special,
+            FIFO: self._special,
+        }
+
+    def apply(self, reader: TarReader) -> None:
+        for entry in reader:
+            self.entries += 1
+            if self.entries > self._limits.entries or entry.size > self._limits.file_bytes:
+                raise CorruptError(f"layer is larger than the limits {self._limits}")
+            path = clean(entry.name)
+            parent, _, name = path.rpartition(b"/")
+            if name.startswith(WHITEOUT):
+                self._removal(parent, name)
+            elif entry.kind == FILE:
+                self._file(entry, parent, name, reader)
+            elif entry.kind == FOLDER:
+                self._folder(entry, path, parent, name)
+            else:
+                self._other(entry, parent, name)
+            if self._own is not None:
+                self._own.add(path)
+        self._set_times()
+
+    def _removal(self, parent: bytes, name: bytes) -> None:
+        if name == OPAQUE_WHITEOUT:
+            self._marks.opaque(self.folders, parent)
+        elif not name.startswith(_META_WHITEOUT):
+            removed = name[len(WHITEOUT) :]
+            if removed in (b"", b".", b".."):
+                raise CorruptError(f"layer has a whiteout of {os.fsdecode(removed)!r}")
+            self._marks.whiteout(self.folders, parent, removed)
+
+    def _file(self, entry: Entry, parent: bytes, name: bytes, reader: TarReader) -> None:
+        fd = self._create(entry, parent, name)
+        try:
+            if entry.sparse is not None:
+                _write_sparse(fd, entry, reader)
+            else:
+                for piece in reader.pieces(entry.stored):
+                    written = os.write(fd, piece)
+                    while written < len(piece):
+                        written += os.write(fd, piece[written:])
+            os.fchown(fd, entry.uid, entry.gid)
+            if entry.xattrs:
+                _set_xattrs(fd, entry)
+            os.fchmod(fd, entry.mode)
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
+        self.file_bytes += entry.stored
+
+    def _create(self, entry: Entry, parent: bytes, name: bytes) -> int:
+        if not name:
+            raise CorruptError(f"layer has a file named {os.fsdecode(entry.name)!r}")
+        folder = self.folders.open(parent)
+        try:
+            return os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+        except FileExistsError:
+            self._remove(parent, name)
+        return os.open(name, _NEW_FILE, 0o600, dir_fd=self.folders.open(parent))
+
+    def _folder(self, entry: Entry, path: bytes, parent: bytes, name: bytes) -> None:
+        if not name:
+            fd = self._root
+            self.root_given = True
+        else:
+            fd = self._make_folder(path, parent, name)
+        os.fchown(fd, entry.uid, entry.gid)
+        if entry.xattrs:
+            _set_xattrs(fd, entry)
+        os.fchmod(fd, entry.mode)
+        self._times[path] = entry.mtime_ns
+
+    def _make_folder(self, path: bytes, parent: bytes, name: bytes) -> int:
+        folder = self.folders.open(parent)
+        replaced = False
+        try:
+            os.mkdir(name, 0o700, dir_fd=folder)
+        except FileExistsError:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            replaced = not stat.S_ISDIR(status.st_mode)
+            if replaced:
+                self._remove(parent, name)
+                folder = self.folders.open(parent)
+                os.mkdir(name, 0o700, dir_fd=folder)
+        fd = os.open(name, _OPEN_FOLDER, dir_fd=folder)
+        self.folders.remember(path, fd)
+        if replaced and self._own is None:
+            os.setxattr(fd, OPAQUE, b"y")  # what was there hid any folder below
+        if self.folders.implicit:
+            self.folders.implicit.discard(self.folders.true_path(fd))
+        return fd
+
+    def _other(self, entry: Entry, parent: bytes, name: bytes) -> None:
+        """Make what is neither file nor folder, in place of what may be there."""
+        if not name:
+            raise CorruptError(f"layer has a link or device named {os.fsdecode(entry.name)!r}")
+        make = self._make[entry.kind]
+        try:
+            make(entry, parent, name, self.folders.open(parent))
+        except FileExistsError:
+            self._remove(parent, name)
+            make(entry, parent, name, self.folders.open(parent))
+
+    def _symlink(self, entry: Entry, parent: bytes, name: bytes, folder: int) -> None:
+        os.symlink(entry.link, name, dir_fd=folder)
+        os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
+        self._finish(entry, name, folder)
+
+    def _special(self, entry: Entry, parent: bytes, name: bytes, folder: int) -> None:
+        device = 0 if entry.kind == FIFO else os.makedev(entry.major, entry.minor)
+        os.mknod(name, _SPECIAL[entry.kind] | 0o600, device, dir_fd=folder)
+        os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
+        os.chmod(name, entry.mode, dir_fd=folder)  # just made, so it is no link
+        self._finish(entry, name, folder)
+
+    def _finish(self, entry: Entry, name: bytes, folder: int) -> None:
+        if entry.xattrs:
+            _set_xattrs(b"/proc/self/fd/%d/%s" % (folder, name), entry)
+        times = (entry.mtime_ns, entry.mtime_ns)
+        os.utime(name, ns=times, dir_fd=folder, follow_symlinks=False)
+
+    def _link(self, entry: Entry, parent: bytes, name: bytes, folder: int) -> None:
+        target = clean(entry.link)
+        if target == (parent + b"/" + name if parent else name):
+            return
+        target_parent, _, target_name = target.rpartition(b"/")
+        source = self.folders.existing(target_parent)
+        if source is None or not target_name or is_whiteout(target_name, source):
+            raise _no_target(entry)
+        try:
+            os.link(
+                target_name,
+                name,
+                src_dir_fd=source,
+                dst_dir_fd=self.folders.open(parent),
+                follow_symlinks=False,
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise _no_target(entry) from error
+
+    def _remove(self, parent: bytes, name: bytes) -> None:
+        self.folders.remove(parent, name)
+        path = parent + b"/" + name if parent else name
+        if self._times.pop(path, None) is not None:
+            below = path + b"/"
+            self._times = {p: t for p, t in self._times.items() if not p.startswith(below)}
+        self.folders.forget()  # a path through it may now lead elsewhere
+
+    def _set_times(self) -> None:
+        for path in self.folders.implicit:
+            self._times.setdefault(path, 0)
+        if not self.root_given and self._own is None:
+            self._times[b""] = 0
+        for path, mtime_ns in self._times.items():
+            fd = self.folders.existing(path)
+            if fd is not None:
+                os.utime(fd, ns=(mtime_ns, mtime_ns))
+
+
+def _no_target(entry: Entry) -> CorruptError:
+    shown = os.fsdecode(entry.link[:200])
+    return CorruptError(f"layer has a hard link to {shown!r}, which it lacks")
+
+
+def _write_sparse(fd: int, entry: Entry, reader: TarReader) -> None:
+    assert entry.sparse is not None
+    os.ftruncate(fd, entry.size)
+    for offset, size in entry.sparse:
+        for piece in reader.pieces(size):
+            while piece:
+                written = os.pwrite(fd, piece, offset)
+                offset += written
+                piece = piece[written:]
+
+
+def _set_xattrs(target: int | bytes, entry: Entry) -> None:
+    """Set what the entry carries, but for what images may not decide or the host cannot hold."""
+    assert entry.xattrs is not None
+    for name, value in entry.xattrs.items():
+        if name.startswith(_REFUSED_XATTRS):
+            continue
+        try:
+            os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
+        except OSError as error:
+            if not _may_miss(error, name, entry):
+                raise
+
+
+def _may_miss(error: OSError, name: str, entry: Entry) -> bool:
+    """Whether to go without: no such thing on this file system or, xattr(7), this kind of file."""
+    if error.errno in (errno.ENOTSUP, errno.EINVAL):
+        return True
+    return (
+        error.errno == errno.EPERM and name.startswith("user.") and entry.kind not in (FILE, FOLDER)
+    )

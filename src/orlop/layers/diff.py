@@ -1,0 +1,182 @@
+"""From a tree and its base to the changes. OCI image-spec layer.md, "Change Types".
+
+Two ways to find them: the upper layer of an overlay holds them already, with
+marks for what is gone; a plain copy is compared with what it is a copy of.
+"""
+
+import enum
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from orlop.errors import UnsupportedError
+from orlop.kernel.paths import open_plain
+from orlop.layers.folders import OPAQUE
+from orlop.layers.header import MAX_PATH_BYTES
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+
+
+class ChangeKind(enum.StrEnum):
+    """The letters of `docker diff`."""
+
+    ADDED = "A"
+    CHANGED = "C"
+    DELETED = "D"
+
+
+class Change(NamedTuple):
+    kind: ChangeKind
+    path: str  # from the root, with a leading "/"
+
+
+class Found(NamedTuple):
+    """A difference; or, with no kind, a folder that is as it was, on the way to one."""
+
+    path: str  # from the root, without a leading "/"; "" is the root
+    kind: ChangeKind | None
+    status: os.stat_result | None = None  # None for what is deleted
+    opaque: bool = False  # nothing of the base shows in this folder
+
+
+def changes(found: Iterable[Found]) -> Iterator[Change]:
+    """Yield what `docker diff` shows: a folder counts as changed when something came or went."""
+    pending: list[str] = []
+    for item in found:
+        pending = [path for path in pending if item.path.startswith(path + "/")]
+        if item.kind is None:
+            pending.append(item.path)
+            continue
+        if item.kind is not ChangeKind.CHANGED:
+            yield from (Change(ChangeKind.CHANGED, f"/{path}") for path in pending if path)
+            pending = []
+        if item.path:
+            yield Change(item.kind, f"/{item.path}")
+
+
+def in_upper(upper: int, lower: int, *, prefix: str = "") -> Iterator[Found]:
+    """Yield the differences that overlay's upper layer *upper* makes to *lower*, parents first."""
+    for path, status in walk(upper):
+        was = _status(lower, path)
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            found = Found(path, ChangeKind.DELETED)
+            if was is None:
+                continue
+        else:
+            opaque = stat.S_ISDIR(status.st_mode) and _is_opaque(upper, path)
+            found = Found(path, _kind(status, was, opaque=opaque), status, opaque)
+        yield found._replace(path=_join(prefix, path))
+        if found.opaque:
+            for name in _hidden(upper, lower, path):
+                yield Found(_join(prefix, _join(path, name)), ChangeKind.DELETED)
+
+
+def in_copy(tree: int, base: int) -> Iterator[Found]:
+    """Yield the differences of *tree* to *base*, which it began as a copy of, parents first."""
+    for path, status in walk(tree):
+        was = _status(base, path)
+        if was is not None and not stat.S_ISDIR(status.st_mode) and _same_file(status, was):
+            continue
+        yield Found(path, _kind(status, was, opaque=False), status)
+        if stat.S_ISDIR(status.st_mode) and was is not None and stat.S_ISDIR(was.st_mode):
+            for name in _hidden(tree, base, path):
+                yield Found(_join(path, name), ChangeKind.DELETED)
+
+
+def walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield each path below *root*, with "" for itself, and its status, parents first, sorted."""
+    yield "", os.fstat(root)
+    pending = [_listed(root, "")]
+    while pending:
+        item = next(pending[-1], None)
+        if item is None:
+            pending.pop()
+            continue
+        yield item
+        if stat.S_ISDIR(item[1].st_mode):
+            pending.append(_listed(root, item[0]))
+
+
+def _listed(root: int, path: str) -> Iterator[tuple[str, os.stat_result]]:
+    fd = open_plain(root, path, _FOLDER)
+    try:
+        names = sorted(os.listdir(fd))
+        items = [(_join(path, name), _status_in(fd, name)) for name in names]
+    finally:
+        os.close(fd)
+    if items and len(os.fsencode(items[0][0])) > MAX_PATH_BYTES:
+        raise UnsupportedError(f"path {path[:60]}… is too long for a layer")
+    return iter(items)
+
+
+def _status_in(fd: int, name: str) -> os.stat_result:
+    return os.stat(name, dir_fd=fd, follow_symlinks=False)
+
+
+def _status(root: int, path: str) -> os.stat_result | None:
+    """Return the status of *path* below *root* if it is there, following no link on the way."""
+    parent, _, name = path.rpartition("/")
+    if not name:
+        return os.fstat(root)
+    try:
+        fd = open_plain(root, parent, os.O_PATH | os.O_DIRECTORY)
+    except OSError:  # not there, or no folder
+        return None
+    try:
+        return _status_in(fd, name)
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _kind(status: os.stat_result, was: os.stat_result | None, *, opaque: bool) -> ChangeKind | None:
+    if was is None:
+        return ChangeKind.ADDED
+    folders = stat.S_ISDIR(status.st_mode) and stat.S_ISDIR(was.st_mode)
+    if folders and not opaque and _attributes(status) == _attributes(was):
+        return None
+    return ChangeKind.CHANGED
+
+
+def _attributes(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns
+
+
+def _same_file(status: os.stat_result, was: os.stat_result) -> bool:
+    """Whether a copy is still one, as far as can be told without reading it."""
+    return (*_attributes(status), status.st_size, status.st_rdev) == (
+        *_attributes(was),
+        was.st_size,
+        was.st_rdev,
+    )
+
+
+def _hidden(tree: int, base: int, path: str) -> list[str]:
+    """Return the names in the base's folder that the tree's folder has not."""
+    names: list[set[str]] = []
+    for root in (base, tree):
+        try:
+            fd = open_plain(root, path, _FOLDER)
+        except OSError:
+            return []
+        try:
+            names.append(set(os.listdir(fd)))
+        finally:
+            os.close(fd)
+    return sorted(names[0] - names[1])
+
+
+def _is_opaque(root: int, path: str) -> bool:
+    fd = open_plain(root, path, _FOLDER)
+    try:
+        return os.getxattr(fd, OPAQUE) == b"y"
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _join(parent: str, name: str) -> str:
+    return f"{parent}/{name}" if parent and name else parent or name

@@ -1,0 +1,198 @@
+"""Writing the tar of a layer: ustar headers, with PAX records for what does not fit them."""
+
+import os
+import stat
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from orlop.kernel.paths import open_plain
+from orlop.layers.apply import OPAQUE_WHITEOUT, WHITEOUT
+from orlop.layers.diff import Found
+from orlop.layers.header import (
+    BLOCK,
+    BLOCK_DEVICE,
+    CHAR,
+    FIFO,
+    FILE,
+    FOLDER,
+    LINK,
+    PAX,
+    SYMLINK,
+    Entry,
+)
+
+_CHUNK = 1 << 20
+_MOST_OCTAL = 0o7777777
+_MOST_SIZE = 0o77777777777
+_OWN_XATTRS = ("trusted.overlay.", "user.overlay.", "security.selinux")
+_KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFCHR: CHAR,
+    stat.S_IFBLK: BLOCK_DEVICE,
+    stat.S_IFIFO: FIFO,
+}
+
+
+class TarWriter:
+    """Writes entries to *out*; close() ends the archive, and leaves *out* open."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+
+    def add(self, entry: Entry, data: Iterable[bytes] = ()) -> None:
+        """Write the entry and its data: *entry.size* bytes, cut or filled with zeros."""
+        records = _pax(entry)
+        if records:
+            header = Entry(b"PaxHeaders/0", PAX, 0o644, 0, 0, len(records), 0, 0, b"", 0, 0)
+            self._out.write(_header(header) + _padded(records))
+        self._out.write(_header(entry))
+        left = entry.size
+        for piece in data:
+            piece = piece[:left]
+            self._out.write(piece)
+            left -= len(piece)
+        while left:  # the file shrank meanwhile
+            filling = bytes(min(left, _CHUNK))
+            self._out.write(filling)
+            left -= len(filling)
+        self._out.write(bytes(-entry.size % BLOCK))
+
+    def close(self) -> None:
+        self._out.write(bytes(2 * BLOCK))
+
+
+def export(found: Iterable[Found], tree: int, writer: TarWriter, *, prefix: str = "") -> None:
+    """Write the differences as a layer; *tree*, where they are, is at *prefix* in the root.
+
+    Sockets are left out, as are names that a layer cannot hold (`.wh.…`).
+    """
+    links: dict[tuple[int, int], bytes] = {}
+    for item in found:
+        path = os.fsencode(item.path)
+        parent, _, name = path.rpartition(b"/")
+        if name.startswith(WHITEOUT):
+            continue
+        if item.status is None:
+            gone = WHITEOUT + name
+            writer.add(_plain(parent + b"/" + gone if parent else gone))
+        elif path or item.kind is not None:
+            _export_one(item, tree, writer, links, own=item.path[len(prefix) :].lstrip("/"))
+            if item.opaque:
+                writer.add(_plain(path + b"/" + OPAQUE_WHITEOUT if path else OPAQUE_WHITEOUT))
+
+
+def _export_one(
+    item: Found, tree: int, writer: TarWriter, links: dict[tuple[int, int], bytes], *, own: str
+) -> None:
+    status = item.status
+    assert status is not None
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    if kind is None:
+        return
+    path = os.fsencode(item.path) or b"."
+    entry = _plain(path + b"/" if kind == FOLDER else path)
+    entry.kind, entry.mode = kind, stat.S_IMODE(status.st_mode)
+    entry.uid, entry.gid, entry.mtime_ns = status.st_uid, status.st_gid, status.st_mtime_ns
+    if kind in (CHAR, BLOCK_DEVICE):
+        entry.major, entry.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    if kind != FOLDER and status.st_nlink > 1:
+        first = links.setdefault((status.st_dev, status.st_ino), path)
+        if first != path:
+            entry.kind, entry.link = LINK, first
+            writer.add(entry)
+            return
+    _add_contents(entry, own, tree, writer)
+
+
+def _add_contents(entry: Entry, own: str, tree: int, writer: TarWriter) -> None:
+    """Write the entry with what can be read only from the file: link, xattrs, data."""
+    parent_path, _, name = own.rpartition("/")
+    parent = open_plain(tree, parent_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        place = f"/proc/self/fd/{parent}/{name or '.'}"
+        names = os.listxattr(place, follow_symlinks=False)
+        entry.xattrs = {
+            xattr: os.getxattr(place, xattr, follow_symlinks=False)
+            for xattr in sorted(names)
+            if not xattr.startswith(_OWN_XATTRS)
+        }
+        if entry.kind == SYMLINK:
+            entry.link = os.fsencode(os.readlink(name, dir_fd=parent))
+        if entry.kind != FILE:
+            writer.add(entry)
+            return
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=parent)
+    finally:
+        os.close(parent)
+    with open(fd, "rb", buffering=0) as file:
+        entry.size = os.fstat(fd).st_size
+        writer.add(entry, iter(lambda: file.read(_CHUNK), b""))
+
+
+def _plain(name: bytes) -> Entry:
+    return Entry(name, FILE, 0o600, 0, 0, 0, 0, 0, b"", 0, 0)
+
+
+def _pax(entry: Entry) -> bytes:
+    """Return the records of what a ustar header cannot say."""
+    values: dict[bytes, bytes] = {}
+    if len(entry.name) > 100 or not entry.name.isascii():
+        values[b"path"] = entry.name
+    if len(entry.link) > 100 or not entry.link.isascii():
+        values[b"linkpath"] = entry.link
+    if entry.size > _MOST_SIZE:
+        values[b"size"] = b"%d" % entry.size
+    if entry.uid > _MOST_OCTAL:
+        values[b"uid"] = b"%d" % entry.uid
+    if entry.gid > _MOST_OCTAL:
+        values[b"gid"] = b"%d" % entry.gid
+    seconds, fraction = divmod(entry.mtime_ns, 1_000_000_000)
+    if fraction or not 0 <= seconds <= _MOST_SIZE:
+        values[b"mtime"] = _time(entry.mtime_ns)
+    for name, value in (entry.xattrs or {}).items():
+        values[b"SCHILY.xattr." + os.fsencode(name)] = value
+    return b"".join(_record(key, value) for key, value in values.items())
+
+
+def _time(time_ns: int) -> bytes:
+    seconds, fraction = divmod(abs(time_ns), 1_000_000_000)
+    text = f"{seconds}.{fraction:09}".rstrip("0").rstrip(".")
+    return (("-" if time_ns < 0 else "") + text).encode()
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """Return `LENGTH KEY=VALUE\\n`, where the length counts its own digits. pax(1)."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(str(rest))
+    if len(str(length)) + rest != length:
+        length += 1
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def _header(entry: Entry) -> bytes:
+    seconds = min(max(entry.mtime_ns // 1_000_000_000, 0), _MOST_SIZE)
+    fields = (
+        entry.name[:100].ljust(100, b"\0"),
+        b"%07o\0" % entry.mode,
+        b"%07o\0" % min(entry.uid, _MOST_OCTAL),
+        b"%07o\0" % min(entry.gid, _MOST_OCTAL),
+        b"%011o\0" % min(entry.size, _MOST_SIZE),
+        b"%011o\0" % seconds,
+        b" " * 8,
+        entry.kind,
+        entry.link[:100].ljust(100, b"\0"),
+        b"ustar\x0000",
+        bytes(64),
+        b"%07o\0" % entry.major,
+        b"%07o\0" % entry.minor,
+        bytes(167),
+    )
+    block = b"".join(fields)
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % BLOCK)

@@ -1,0 +1,92 @@
+"""Which snapshot driver: by name, or the best that this host can do."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.snapshots.interface import Snapshots
+
+ENTRY_POINTS = "orlop.snapshots"
+_CHOICE = "chosen.json"
+
+
+class Driver(Protocol):
+    """Makes a driver of the folder that is to be its own; a class will do."""
+
+    def __call__(self, root: str, /, *, volatile: bool = False) -> Snapshots: ...
+
+    def probe(self, root: str) -> None:
+        """Try it, in that folder; UnsupportedError, saying why, where this host cannot."""
+
+
+def _overlay() -> Driver:
+    from orlop.snapshots.overlay import Overlay
+
+    return Overlay
+
+
+#: Best first. Each is loaded when wanted, for a program needs but one.
+DRIVERS: Mapping[str, Callable[[], Driver]] = {
+    "overlay": _overlay,
+}
+
+
+def snapshots(root: str, name: str | None = None, *, volatile: bool = False) -> Snapshots:
+    """Return the driver *name*, or the best, with its layers under `ROOT/NAME`.
+
+    The best is found by trying, and remembered until the kernel is another, in
+    `ROOT/chosen.json`; layers of another driver would else have to be made anew.
+    """
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    name = name or _remembered(root) or _best(root)
+    driver = _find(name)
+    folder = os.path.join(root, name)
+    driver.probe(folder)
+    return driver(folder, volatile=volatile)
+
+
+def _find(name: str) -> Driver:
+    if name in DRIVERS:
+        return DRIVERS[name]()
+    from importlib.metadata import entry_points  # 20 ms, for drivers of other packages only
+
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        driver: Driver = point.load()
+        return driver
+    known = ", ".join(DRIVERS)
+    raise InvalidArgumentError(
+        f"no snapshot driver {name!r}", hint=f"this build has: {known}"
+    ) from None
+
+
+def _best(root: str) -> str:
+    reasons: list[str] = []
+    for name in DRIVERS:
+        try:
+            _find(name).probe(os.path.join(root, name))
+        except UnsupportedError as error:
+            reasons.append(f"{name}: {error}")
+        else:
+            _remember(root, name)
+            return name
+    raise UnsupportedError("no snapshot driver works here: " + "; ".join(reasons))
+
+
+def _remembered(root: str) -> str | None:
+    try:
+        with open(os.path.join(root, _CHOICE), encoding="utf-8") as file:
+            choice = json.load(file)
+        if choice["kernel"] == os.uname().release and choice["name"] in DRIVERS:
+            return str(choice["name"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _remember(root: str, name: str) -> None:
+    beside = os.path.join(root, f".{_CHOICE}.{os.getpid()}")
+    with open(beside, "w", encoding="utf-8") as file:
+        json.dump({"kernel": os.uname().release, "name": name}, file)
+    os.rename(beside, os.path.join(root, _CHOICE))

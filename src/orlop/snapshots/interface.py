@@ -1,0 +1,94 @@
+"""What a snapshot driver promises; what others may extend.
+
+A driver keeps unpacked layers by key, and writable snapshots by name, and says
+which mounts put the two together. It mounts nothing that outlives a call. The
+contract is tests/integration/snapshots/contract.py; a driver of another package
+registers in the entry-point group `orlop.snapshots`, as the built-in ones do.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, NewType, Protocol
+
+from orlop.layers.diff import Change
+from orlop.layers.tar import Stream
+from orlop.model.digest import DiffID, parse_digest
+from orlop.model.mount import Mount
+
+#: Names an unpacked layer: its DiffID, since one that leaves attributes of
+#: folders to the layers below is mended per stack by the driver (patches.py),
+#: so that shared layers are unpacked once, and all in parallel.
+LayerKey = NewType("LayerKey", str)
+
+
+def layer_key(diff_id: DiffID | str) -> LayerKey:
+    """Return the key of the layer; InvalidArgumentError if *diff_id* is no digest."""
+    return LayerKey(parse_digest(diff_id))
+
+
+class Snapshots(Protocol):
+    """A driver. *layers* are bottom first, as in an image's configuration.
+
+    Methods raise NotFoundError for what is not there, ExhaustedError for a full
+    disk, InvalidArgumentError for a name that is none. Any number of processes
+    may add layers at once; one (the engine) uses the rest, from any thread.
+    """
+
+    name: str
+
+    def has_layer(self, key: LayerKey) -> bool:
+        """Whether the layer is here, whole, and was so before any power cut since."""
+
+    def add_layer(self, key: LayerKey, tar: Stream) -> int:
+        """Make a layer of an uncompressed tar; returns the bytes it takes on disk.
+
+        It appears whole or not at all; one that is there already is left as it
+        is, the stream read to its end. CorruptError if the archive is bad.
+        Call sync() some time after, or a power cut takes the layer away again.
+        """
+
+    def remove_layer(self, key: LayerKey) -> None:
+        """Remove the layer; one that is already gone is no error. Quick: see collect()."""
+
+    def layers(self) -> set[LayerKey]:
+        """Return the keys of the layers that are here."""
+
+    def layer_usage(self, key: LayerKey) -> int:
+        """Return the bytes the layer takes on disk."""
+
+    def prepare(
+        self, snapshot: str, layers: Sequence[LayerKey], *, base: Sequence[Mount] = ()
+    ) -> None:
+        """Make a writable snapshot on *layers*. AlreadyExistsError if the name is taken.
+
+        *base*: more mounts inside the root, after it. An overlay there with only
+        `lowerdir+=` gets a writable upper layer of this snapshot (images/host.py).
+        """
+
+    def mounts(
+        self, snapshot: str, layers: Sequence[LayerKey], *, readonly: bool = False
+    ) -> tuple[Mount, ...]:
+        """Return the mounts that make the snapshot's root; with *readonly*, none can be written."""
+
+    def remove(self, snapshot: str) -> None:
+        """Remove the snapshot; one that is already gone is no error. Quick: see collect()."""
+
+    def snapshots(self) -> set[str]:
+        """Return the names of the snapshots that are here."""
+
+    def usage(self, snapshot: str) -> int:
+        """Return the bytes the snapshot's own changes take on disk."""
+
+    def changes(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[Change]:
+        """Yield what differs from *layers*, in order of path."""
+
+    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: BinaryIO) -> None:
+        """Write what differs from *layers* as the tar of a layer."""
+
+    def sync(self) -> None:
+        """Return when every layer added so far would outlive a power cut."""
+
+    def collect(self) -> int:
+        """Delete what remove_layer(), remove() and killed processes left; returns how many trees.
+
+        Slow, safe at any time, and touches nothing that a live process is making.
+        """

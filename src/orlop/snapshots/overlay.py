@@ -1,0 +1,255 @@
+"""Overlay on unpacked layers: each layer a folder, whatever image it belongs to."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import BinaryIO, NamedTuple
+
+from orlop.errors import InvalidArgumentError
+from orlop.layers.apply import Applied, Limits, apply
+from orlop.layers.diff import Change, changes, in_upper
+from orlop.layers.tar import Stream
+from orlop.layers.write import TarWriter, export
+from orlop.model.mount import Mount
+from orlop.snapshots.base import Bases
+from orlop.snapshots.interface import LayerKey
+from orlop.snapshots.shelf import Shelf, disk_usage, stack_name
+from orlop.snapshots.stacks import (
+    Attributes,
+    Layer,
+    patch_of,
+    root_attributes,
+    set_attributes,
+    write_patch,
+)
+from orlop.snapshots.view import open_root
+from orlop.store.faults import explained
+
+MOST_LAYERS = 500  # the kernel's OVL_MAX_STACK
+
+#: Redirects and metacopy would be marks in layers that only overlay understands.
+_OPTIONS = ("index=off", "metacopy=off", "redirect_dir=nofollow")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Stack(NamedTuple):
+    """Layers made ready to be mounted."""
+
+    patch: str | None  # a folder to go on top
+    root: Attributes
+
+
+class Overlay:
+    """The driver `overlay`. With *volatile*, what containers write is not flushed for them."""
+
+    name = "overlay"
+
+    def __init__(self, root: str, *, volatile: bool = False, limits: Limits | None = None) -> None:
+        self._shelf = Shelf(root)
+        #: For where overlay wants more folders below than there are layers.
+        self._empty = [os.path.join(self._shelf.root, name) for name in ("empty-0", "empty-1")]
+        for folder in self._empty:
+            os.makedirs(folder, mode=0o755, exist_ok=True)
+        self._volatile = volatile
+        self._limits = limits
+        self._stacks: dict[tuple[LayerKey, ...], Stack] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def probe(cls, root: str) -> None:
+        """Mount an overlay with an upper layer in *root*; UnsupportedError where that fails."""
+        with Shelf(root).staging() as folder:
+            for name in ("fs", "work", "lower"):
+                os.mkdir(f"{folder}/{name}")
+            folders = (f"upperdir={folder}/fs", f"workdir={folder}/work")
+            options = (f"lowerdir+={folder}/lower", *folders, *_OPTIONS)
+            os.close(open_root([Mount("overlay", "overlay", "/", options)]))
+
+    def has_layer(self, key: LayerKey) -> bool:
+        return self._shelf.has_layer(key)
+
+    def add_layer(self, key: LayerKey, tar: Stream) -> int:
+        if self.has_layer(key):
+            drain(tar)
+            return self.layer_usage(key)
+        with explained(f"layer {key}"), self._shelf.staging() as staged:
+            applied, size = self._fill(staged, tar)
+            self._shelf.publish_layer(staged, key, applied, size=size)
+        return size
+
+    def remove_layer(self, key: LayerKey) -> None:
+        with self._lock:
+            self._stacks = {keys: stack for keys, stack in self._stacks.items() if key not in keys}
+            self._shelf.remove_layer(key)
+
+    def layers(self) -> set[LayerKey]:
+        return self._shelf.layers()
+
+    def layer_usage(self, key: LayerKey) -> int:
+        return int(self._shelf.record(key)["size"])
+
+    def prepare(
+        self, snapshot: str, layers: Sequence[LayerKey], *, base: Sequence[Mount] = ()
+    ) -> None:
+        root = self._stack(layers).root
+        with explained(f"snapshot {snapshot}"):
+            path = self._shelf.make_snapshot(snapshot)
+            os.mkdir(f"{path}/work", 0o700)
+            os.mkdir(f"{path}/fs", 0o700)
+            with opened(f"{path}/fs") as fd:
+                set_attributes(fd, root)
+            if base:
+                Bases(path).make(base)
+
+    def mounts(
+        self, snapshot: str, layers: Sequence[LayerKey], *, readonly: bool = False
+    ) -> tuple[Mount, ...]:
+        path = self._shelf.existing_snapshot(snapshot)
+        root = self.lower_mounts(layers) if readonly else self._writable(path, layers)
+        return (*root, *Bases(path).mounts(self.upper, readonly=readonly))
+
+    def lower_mounts(self, layers: Sequence[LayerKey]) -> tuple[Mount, ...]:
+        """Return the mounts of the layers alone; overlay wants two where it has no upper one."""
+        before, lowers = self._lowers(layers)
+        fill = self._empty[: max(0, 2 - len(lowers))]
+        options = (*lowers, *(f"lowerdir+={folder}" for folder in fill), *_OPTIONS)
+        return (*before, Mount("overlay", "overlay", "/", options))
+
+    def _writable(self, path: str, layers: Sequence[LayerKey]) -> tuple[Mount, ...]:
+        before, lowers = self._lowers(layers)
+        lowers = lowers or (f"lowerdir+={self._empty[0]}",)
+        options = (*lowers, *self.upper(path), *_OPTIONS)
+        return (*before, Mount("overlay", "overlay", "/", options))
+
+    def _lowers(self, layers: Sequence[LayerKey]) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
+        """Return mounts to make first, and the options that name the layers, topmost first."""
+        if len(layers) >= MOST_LAYERS:
+            raise InvalidArgumentError(f"more than {MOST_LAYERS - 1} layers cannot be mounted")
+        patch = self._stack(layers).patch
+        before: list[Mount] = []
+        lowers = [f"lowerdir+={self._shelf.patch_path(patch)}/fs"] if patch else []
+        for key in reversed(layers):
+            lowers.append(f"lowerdir+={self._lower(key, before)}")
+        return tuple(before), tuple(lowers)
+
+    def _lower(self, key: LayerKey, before: list[Mount]) -> str:
+        """Return what names one layer; a mount that it needs goes to *before*."""
+        return f"{self._shelf.layer_path(key)}/fs"
+
+    def _fill(self, staged: str, tar: Stream) -> tuple[Applied, int]:
+        """Make a layer in the empty folder *staged*; returns its size on disk in bytes too."""
+        return unpack(staged, tar, self._limits)
+
+    def _open_layer(self, key: LayerKey) -> int:
+        """Return the layer's root, open; the caller closes it."""
+        return os.open(f"{self._shelf.layer_path(key)}/fs", _FOLDER)
+
+    def _stack(self, layers: Sequence[LayerKey]) -> Stack:
+        keys = tuple(layers)
+        stack = self._stacks.get(keys)
+        if stack is None:
+            with self._lock:
+                stack = self._stacks[keys] = self._make_stack(keys)
+        return stack
+
+    def _make_stack(self, keys: tuple[LayerKey, ...]) -> Stack:
+        with ExitStack() as undo:
+            opened = []
+            for key in keys:
+                record = self._shelf.record(key)
+                fd = self._open_layer(key)
+                undo.callback(os.close, fd)
+                opened.append(Layer(fd, frozenset(record["implicit"]), record["root"]))
+            patch = patch_of(opened)
+            root = patch.get("") or root_attributes(opened)
+        return Stack(self._make_patch(keys, patch) if patch else None, root)
+
+    def _make_patch(self, keys: tuple[LayerKey, ...], patch: dict[str, Attributes]) -> str:
+        name = stack_name(keys)
+        if self._shelf.has_patch(name):
+            return name
+        with self._shelf.staging() as staged:
+            os.mkdir(f"{staged}/fs", 0o700)
+            with opened(f"{staged}/fs") as fd:
+                write_patch(fd, patch)
+            self._shelf.publish_patch(staged, name, keys)
+        return name
+
+    def remove(self, snapshot: str) -> None:
+        self._shelf.discard(self._shelf.snapshot_path(snapshot))
+
+    def snapshots(self) -> set[str]:
+        return self._shelf.snapshots()
+
+    def usage(self, snapshot: str) -> int:
+        path = self._shelf.existing_snapshot(snapshot)
+        return disk_usage(Bases(path).uppers())
+
+    def changes(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[Change]:
+        for prefix, upper, lower in self._opened(snapshot, layers):
+            yield from changes(in_upper(upper, lower, prefix=prefix))
+
+    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: BinaryIO) -> None:
+        writer = TarWriter(out)
+        for prefix, upper, lower in self._opened(snapshot, layers):
+            export(in_upper(upper, lower, prefix=prefix), upper, writer, prefix=prefix)
+        writer.close()
+
+    def _opened(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[tuple[str, int, int]]:
+        """Yield each writable part: where in the root it is, its upper and lower folder, open."""
+        path = self._shelf.existing_snapshot(snapshot)
+        lower = open_root(self.lower_mounts(layers))
+        with closing(lower), opened(f"{path}/fs") as upper:
+            yield "", upper, lower
+        for target, below, above in Bases(path).halves():
+            with opened(below) as lower, opened(above) as upper:
+                yield target, upper, lower
+
+    def sync(self) -> None:
+        self._shelf.sync()
+
+    def collect(self) -> int:
+        return self._shelf.collect()
+
+    def upper(self, path: str) -> tuple[str, ...]:
+        """Return the options that make *path* the writable part of an overlay."""
+        if self._volatile:
+            # overlay leaves this mark, and refuses a second mount while it stands
+            with suppress(FileNotFoundError):
+                os.rmdir(f"{path}/work/work/incompat/volatile")
+        options = (f"upperdir={path}/fs", f"workdir={path}/work")
+        return (*options, "volatile") if self._volatile else options
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Open a folder for as long as the context lasts."""
+    fd = os.open(path, _FOLDER)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def closing(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def unpack(staged: str, tar: Stream, limits: Limits | None) -> tuple[Applied, int]:
+    """Make the layer as a folder `fs` in *staged*."""
+    os.mkdir(f"{staged}/fs", 0o755)
+    with opened(f"{staged}/fs") as fd:
+        os.fchmod(fd, 0o755)  # whatever the umask
+        applied = apply(tar, fd, limits=limits)
+    return applied, applied.file_bytes
+
+
+def drain(tar: Stream) -> None:
+    """Read the stream to its end, for whoever takes a digest on the way."""
+    while tar.read(1 << 20):
+        pass

@@ -1,0 +1,67 @@
+"""Looking into mounts without mounting them anywhere: detached, gone with their descriptor."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from orlop.errors import UnsupportedError
+from orlop.kernel import mount as kernel
+from orlop.model.mount import Mount
+
+_BY_PLACE = "mount:"
+
+
+def open_root(mounts: Sequence[Mount]) -> int:
+    """Return the root that *mounts* make, as an open folder; the caller closes it.
+
+    Only mounts that make the root itself are taken: overlay, EROFS, a bind.
+    Raises UnsupportedError with the kernel's words for what this host cannot mount.
+    """
+    made: list[int] = []
+    with ExitStack() as undo:
+        for mount in mounts:
+            fd = _make(mount, made)
+            undo.callback(os.close, fd)
+            made.append(fd)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=made[-1])
+
+
+def _make(mount: Mount, made: Sequence[int]) -> int:
+    if mount.type == "bind":
+        return kernel.open_tree(mount.source, kernel.OpenTree.CLONE)
+    fd = kernel.fsopen(mount.type)
+    try:
+        _configure(fd, mount, made)
+        kernel.fsconfig_create(fd)
+        return kernel.fsmount(fd)
+    except OSError as error:
+        said = kernel.fs_messages(fd) or error.strerror
+        raise UnsupportedError(f"cannot mount {mount.type}: {said}") from error
+    finally:
+        os.close(fd)
+
+
+def _configure(fd: int, mount: Mount, made: Sequence[int]) -> None:
+    kernel.fsconfig_string(fd, "source", mount.source)
+    for option in mount.options:
+        key, equals, value = option.partition("=")
+        if value.startswith(_BY_PLACE):
+            kernel.fsconfig_fd(fd, key, made[int(value[len(_BY_PLACE) :])])
+        elif key == "lowerdir+":
+            _set_folder(fd, key, value)
+        elif equals:
+            kernel.fsconfig_string(fd, key, value)
+        else:
+            kernel.fsconfig_flag(fd, key)
+
+
+def _set_folder(fd: int, key: str, path: str) -> None:
+    """Name a folder, by descriptor where its path is longer than fsconfig(2) takes."""
+    if len(os.fsencode(path)) < 256:
+        kernel.fsconfig_string(fd, key, path)
+        return
+    folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        kernel.fsconfig_fd(fd, key, folder)
+    finally:
+        os.close(folder)
