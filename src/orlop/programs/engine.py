@@ -1,0 +1,191 @@
+"""`orlop engine`: the engine's process, from settings to a socket that answers.
+
+Under a service manager it stays in the foreground, logs to stderr, takes its
+socket from LISTEN_FDS and says READY=1 to NOTIFY_SOCKET. Started on demand, its
+stderr is <run>/engine.log, which it then rotates. SIGTERM and SIGINT end it;
+containers run on.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import logging
+import logging.handlers
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from orlop.api.docker.app import HEADERS, DockerAPI
+from orlop.api.http import Server
+from orlop.engine.settings import Settings, from_environment
+from orlop.errors import OrlopError, UnavailableError, WrongStateError
+
+log = logging.getLogger(__name__)
+
+_LOG_NAME = "engine.log"
+_LOG_BYTES = 4 << 20
+_LOG_FILES = 3
+_FIRST_PASSED_FD = 3  # sd_listen_fds(3)
+_SOCKET_MODE = 0o660
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the engine until it is told to stop; return the exit code."""
+    try:
+        settings = _settings(arguments)
+        with _lock(settings):
+            _log_to(settings)
+            asyncio.run(serve(settings))
+    except OrlopError as error:
+        print(f"orlop engine: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"orlop engine: {error.strerror}: {error.filename}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _settings(arguments: Sequence[str] | None) -> Settings:
+    parser = argparse.ArgumentParser(prog="orlop engine", description="Run the engine.")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="what survives a reboot")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="sockets and running state")
+    parser.add_argument(
+        "--snapshotter", metavar="NAME", help="snapshot driver (default: the best the host can do)"
+    )
+    parser.add_argument("--debug", action="store_true", default=None, help="log every request")
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value}
+    for name in given.keys() & {"root", "run"}:
+        given[name] = given[name].absolute()
+    return replace(from_environment(), **given)
+
+
+@contextlib.contextmanager
+def _lock(settings: Settings) -> Iterator[None]:
+    """Be the only engine of this run folder; WrongStateError if there is one already."""
+    if os.geteuid() != 0:
+        raise UnavailableError("the engine needs root", hint="use sudo")
+    for folder in (settings.root, settings.run):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(settings.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _take(descriptor, settings)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, settings: Settings) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(descriptor, 20).decode().strip() or "unknown"
+        raise WrongStateError(
+            f"another engine runs on {settings.run} (pid {pid})", hint="choose another --run"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+
+
+def _log_to(settings: Settings) -> None:
+    """Log to stderr, with rotation if that is our own log file."""
+    path = settings.run / _LOG_NAME
+    handler: logging.Handler = logging.StreamHandler()
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(2), path.stat()):
+            handler = logging.handlers.RotatingFileHandler(
+                path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES
+            )
+    handler.setFormatter(Format("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    level = logging.DEBUG if settings.debug else logging.INFO
+    logging.basicConfig(level=level, handlers=[handler])
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+class Format(logging.Formatter):
+    """One line a record, with the fields of "extra" as name=value behind the text."""
+
+    _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        fields = [f"{k}={v}" for k, v in vars(record).items() if k not in self._KNOWN]
+        first, newline, rest = text.partition("\n")
+        return " ".join((first, *fields)) + newline + rest
+
+
+async def serve(settings: Settings) -> None:
+    """Open the engine and answer its socket until SIGTERM or SIGINT."""
+    from orlop.engine.engine import Engine  # late: a second engine is refused before this costs
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Engine.open(settings) as engine:
+        server = Server(DockerAPI(engine), headers=HEADERS)
+        with _listener(settings) as listener:
+            await server.listen(listener)
+            log.info("engine ready", extra={"root": settings.root, "run": settings.run})
+            _notify("READY=1")
+            await stop.wait()
+            _notify("STOPPING=1")
+            await server.close()
+    log.info("engine stopped")
+
+
+@contextlib.contextmanager
+def _listener(settings: Settings) -> Iterator[socket.socket]:
+    """Return the listening socket: a service manager's, or our own."""
+    passed = _passed_socket()
+    if passed is not None:
+        with passed:
+            yield passed
+        return
+    path = settings.api_socket
+    path.unlink(missing_ok=True)  # left by an engine that was killed; we hold the lock
+    with socket.socket(socket.AF_UNIX) as listener:
+        before = os.umask(0o777 & ~_SOCKET_MODE)
+        try:
+            listener.bind(str(path))
+        except OSError as error:
+            raise UnavailableError(f"cannot listen on {path}: {error.strerror or error}") from error
+        finally:
+            os.umask(before)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _passed_socket() -> socket.socket | None:
+    """Return the socket that a service manager has opened for us. sd_listen_fds(3)."""
+    count, pid = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isdecimal() or not int(count):
+        return None
+    if not stat.S_ISSOCK(os.fstat(_FIRST_PASSED_FD).st_mode):
+        raise UnavailableError("the descriptor in LISTEN_FDS is no socket")
+    os.set_inheritable(_FIRST_PASSED_FD, False)  # noqa: FBT003 - os has no keyword
+    return socket.socket(fileno=_FIRST_PASSED_FD)
+
+
+def _notify(state: str) -> None:
+    """Tell the service manager. sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, contextlib.suppress(OSError):
+        manager.sendto(state.encode(), address)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
