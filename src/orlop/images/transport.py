@@ -1,11 +1,12 @@
 """One HTTP exchange over a connection that is kept for the next; nothing about registries."""
 
+import contextlib
 import http.client
 import ssl
 import threading
 import urllib.request
 from collections.abc import Mapping
-from typing import BinaryIO, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 from urllib.parse import SplitResult, urlsplit
 
 from orlop.errors import CorruptError, InvalidArgumentError
@@ -22,13 +23,21 @@ class Tls(NamedTuple):
     client: tuple[tuple[str, str], ...] = ()  # certificate and key; "" where one file holds both
 
 
+class Stream(Protocol):
+    """What a body is read from."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
 class Body(Protocol):
     """What to send. It may be opened again, for a request that is repeated."""
 
     @property
     def length(self) -> int: ...
 
-    def open(self) -> BinaryIO: ...
+    def open(self) -> Stream: ...
 
 
 class Request(NamedTuple):
@@ -139,7 +148,7 @@ class Transport:
                 connection.request(request.method, path, headers=headers)
             else:
                 headers["Content-Length"] = str(request.body.length)
-                with request.body.open() as stream:
+                with contextlib.closing(request.body.open()) as stream:
                     connection.request(request.method, path, body=stream, headers=headers)
             response = connection.getresponse()
         except BaseException:

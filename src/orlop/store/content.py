@@ -58,6 +58,22 @@ class Ingest(NamedTuple):
     modified_ns: int
 
 
+class Checker:
+    """Verifies a blob while somebody reads it."""
+
+    def __init__(self, digest: Digest) -> None:
+        self._digest = digest
+        self._hash = hashlib.sha256()
+
+    def update(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+
+    def finish(self) -> None:
+        """Raise CorruptError if the bytes were not what the digest says."""
+        if self._hash.hexdigest() != split_digest(self._digest)[1]:
+            raise _damaged(self._digest)
+
+
 class Content:
     """The blobs under *root*. Methods are safe in threads: there is no state but the disk."""
 
@@ -120,7 +136,7 @@ class Content:
         with self.open(digest) as blob:
             data = blob.read(MAX_DOCUMENT_BYTES + 1) or b""
         if len(data) > MAX_DOCUMENT_BYTES or digest_of(data) != digest:
-            raise CorruptError(f"blob {digest} is damaged", hint="pull the image again")
+            raise _damaged(digest)
         return data
 
     def verify(self, digest: Digest) -> None:
@@ -128,7 +144,7 @@ class Content:
         with self.open(digest) as blob:
             actual = hashlib.file_digest(blob, "sha256").hexdigest()
         if actual != split_digest(digest)[1]:
-            raise CorruptError(f"blob {digest} is damaged", hint="pull the image again")
+            raise _damaged(digest)
 
     def writer(self, digest: Digest, *, size: int | None = None, durable: bool = False) -> Writer:
         """Return a writer for the blob *digest*; waits while another writes the same one.
@@ -218,3 +234,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 def _missing(digest: Digest) -> NotFoundError:
     return NotFoundError(f"no blob {digest}", hint="pull the image again")
+
+
+def _damaged(digest: Digest) -> CorruptError:
+    return CorruptError(f"blob {digest} is damaged", hint="pull the image again")

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +57,16 @@ class Writer:
                 written = os.write(self._fd, view)
                 self.offset += written
                 view = view[written:]
+
+    def replay(self, buffer: bytearray) -> Iterator[memoryview]:
+        """Yield what is here already, piece by piece, through *buffer*."""
+        position = 0
+        while position < self.offset:
+            count = os.preadv(self._fd, [buffer], position)
+            if count == 0:
+                raise CorruptError(f"{self._name} was cut while it was written")
+            yield memoryview(buffer)[:count]
+            position += count
 
     def restart(self) -> None:
         """Throw away what has been written."""
