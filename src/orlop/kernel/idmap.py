@@ -2,12 +2,18 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ctypes import c_uint
 from typing import NamedTuple, NoReturn
 
+from orlop.kernel.capabilities import capget, capset
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import clone3, pidfd_send_signal, set_parent_death_signal
+from orlop.kernel.syscall import bind
 
+_setfsuid = bind("setfsuid", c_uint)
+_setfsgid = bind("setfsgid", c_uint)
 _SIGKILL = int(signal.SIGKILL)
 
 
@@ -28,6 +34,25 @@ def write_maps(pid: int, uids: Sequence[Mapping], gids: Sequence[Mapping]) -> No
             os.write(fd, text.encode())
         finally:
             os.close(fd)
+
+
+@contextmanager
+def acting_as(uid: int, gid: int) -> Iterator[None]:
+    """Touch files as user *uid* of the host for a while, keeping every capability.
+
+    What is made belongs to it, and a file system mounted meanwhile remembers it.
+    setfsuid(2), capabilities(7) "Effect of user ID changes on capabilities".
+    """
+    effective, permitted, inheritable = capget()
+    _setfsgid(gid)
+    _setfsuid(uid)
+    try:
+        capset(effective, permitted, inheritable)
+        yield
+    finally:
+        _setfsuid(os.geteuid())
+        _setfsgid(os.getegid())
+        capset(effective, permitted, inheritable)
 
 
 def open_user_namespace(uids: Sequence[Mapping], gids: Sequence[Mapping]) -> int:

@@ -19,6 +19,7 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
+from orlop.kernel import seccomp
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.process import set_dumpable, set_parent_death_signal
 from orlop.runtime import failure
@@ -120,8 +121,6 @@ def leave_cgroup_namespace(child: Child) -> None:
 def load_filter(child: Child) -> None:
     """Install the seccomp filter; it may forbid any call made above."""
     if child.filter is not None:
-        from orlop.kernel import seccomp
-
         seccomp.load(child.filter.program, child.filter.flags)
 
 

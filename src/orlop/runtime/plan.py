@@ -42,6 +42,14 @@ class IDMap(NamedTuple):
     uids: tuple[IDMapping, ...]
     gids: tuple[IDMapping, ...]
 
+    def host_uid(self, uid: int) -> int:
+        """Return what the host calls user *uid* of the container."""
+        return _outside(self.uids, uid)
+
+    def host_gid(self, gid: int) -> int:
+        """Return what the host calls group *gid* of the container."""
+        return _outside(self.gids, gid)
+
 
 class MountPlan(NamedTuple):
     kind: MountKind
@@ -216,6 +224,13 @@ def plan_personality(linux: oci.Linux) -> int | None:
     if domain not in _PERSONALITIES:
         raise InvalidArgumentError(f"unknown personality {domain!r}")
     return _PERSONALITIES[domain]
+
+
+def _outside(mappings: tuple[IDMapping, ...], number: int) -> int:
+    for inside, outside, size in mappings:
+        if inside <= number < inside + size:
+            return outside + number - inside
+    raise InvalidArgumentError(f"the id mappings leave out {number}")
 
 
 def _mappings(mappings: Iterable[oci.IDMapping]) -> tuple[IDMapping, ...]:

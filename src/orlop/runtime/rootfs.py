@@ -7,7 +7,9 @@ of a mount earlier in the list that is in no namespace at all.
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
+from orlop.kernel.idmap import acting_as
 from orlop.kernel.mount import (
     MountAttr,
     OpenTree,
@@ -31,10 +33,18 @@ _IDMAP = int(MountAttr.IDMAP)
 _LAYER_KEYS = frozenset(("lowerdir+", "datadir+"))
 
 
-def assemble(mounts: Sequence[Mount], *, userns_fd: int | None = None) -> int:
+class Owner(NamedTuple):
+    """Whose the root is to be: a user namespace, and its user 0 as the host sees it."""
+
+    userns_fd: int
+    uid: int
+    gid: int
+
+
+def assemble(mounts: Sequence[Mount], *, owner: Owner | None = None) -> int:
     """Make *mounts* and return the root, the one whose target is "/", detached.
 
-    With *userns_fd* every layer is id-mapped by that user namespace, so that
+    With *owner* every layer is id-mapped by its user namespace, so that
     nothing on disk changes owner; only a caller that is root where the file
     systems were mounted may do that. What was made for the root lives as long
     as the root does.
@@ -42,7 +52,7 @@ def assemble(mounts: Sequence[Mount], *, userns_fd: int | None = None) -> int:
     made: list[int] = []
     with ExitStack() as undo:
         for mount in mounts:
-            fd = _make(mount, made, userns_fd)
+            fd = _make(mount, made, owner)
             undo.callback(os.close, fd)
             made.append(fd)
             if mount.target == "/":
@@ -84,17 +94,21 @@ def set_attributes(fd: int, options: Options) -> None:
         mount_setattr(fd, propagation=propagation, recursive=recursive)
 
 
-def _make(mount: Mount, made: Sequence[int], userns_fd: int | None) -> int:
+def _make(mount: Mount, made: Sequence[int], owner: Owner | None) -> int:
     options = parse(mount.options)
     if mount.type == "overlay":
-        return _overlay(mount, options, made, userns_fd)
+        if owner is None:
+            return _overlay(mount, options, made, None)
+        # Overlay works in its upper layer as who mounts it, so that must be somebody there.
+        with acting_as(owner.uid, owner.gid):
+            return _overlay(mount, options, made, owner.userns_fd)
     if mount.type == "bind":
         fd = bind(mount.source, recursive=Special.RBIND in options.special)
         set_attributes(fd, options)
     else:
         fd = filesystem(mount.type, mount.source, options)
-    if userns_fd is not None:
-        mount_setattr(fd, set_=_IDMAP, userns_fd=userns_fd)
+    if owner is not None:
+        mount_setattr(fd, set_=_IDMAP, userns_fd=owner.userns_fd)
     return fd
 
 

@@ -13,7 +13,7 @@ from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import Clone
 from orlop.model.mount import Mount
 from orlop.model.oci import Config, Linux
-from orlop.runtime import cgroups, failure, init
+from orlop.runtime import cgroups, failure, init, seccomp
 from orlop.runtime.bundle import Bundle, Starting, Stdio
 from orlop.runtime.child import Child, ContainerPlan
 from orlop.runtime.devices import all_devices
@@ -29,7 +29,7 @@ from orlop.runtime.plan import (
     plan_personality,
     plan_process,
 )
-from orlop.runtime.rootfs import assemble
+from orlop.runtime.rootfs import Owner, assemble
 from orlop.runtime.sysctl import plan_sysctls
 
 if TYPE_CHECKING:
@@ -187,7 +187,8 @@ def _time_offsets(namespaces: Namespaces) -> str:
 def _prepare(child: Child, idmap: IDMap, ours: ExitStack) -> None:
     """Make what a child in a user namespace may not: the root, and mounts of host paths."""
     userns = _user_namespace(idmap)
-    child.root = assemble(child.plan.root, userns_fd=userns)
+    owner = Owner(userns, idmap.host_uid(0), idmap.host_gid(0))
+    child.root = assemble(child.plan.root, owner=owner)
     ours.callback(os.close, child.root)
     bind_sources(child, userns_fd=userns)
     for fd in child.mounts.values():
@@ -210,11 +211,7 @@ def make_cgroup(bundle: Bundle) -> Cgroup:
 def make_filter(config: Config) -> Filter | None:
     """Return the compiled seccomp policy, or None where there is none."""
     policy = config.get("linux", {}).get("seccomp")
-    if not policy:
-        return None
-    from orlop.runtime import seccomp
-
-    return seccomp.compile(policy)
+    return seccomp.compile(policy) if policy else None
 
 
 __all__ = ["settle", "start", "wait_ready"]

@@ -3,7 +3,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runtime_box import Box
+
+from tests.integration.runtime.box import Box
 
 
 @pytest.fixture

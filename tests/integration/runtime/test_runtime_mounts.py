@@ -5,10 +5,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from runtime_box import Box
 
 from orlop.errors import OrlopError
 from orlop.model.mount import Mount
+from tests.integration.runtime.box import Box
 
 
 def options(box: Box, destination: str, script: str = "") -> set[str]:

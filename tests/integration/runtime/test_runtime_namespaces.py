@@ -5,9 +5,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from runtime_box import Box
 
 from orlop.errors import InvalidArgumentError
+from tests.integration.runtime.box import Box
 
 
 def test_every_namespace_asked_for_is_a_new_one(box: Box) -> None:

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from runtime_box import Box
 
 from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
 from orlop.kernel import terminal
@@ -16,6 +15,7 @@ from orlop.kernel.process import pidfd_send_signal, wait_exit
 from orlop.runtime.bundle import Stdio
 from orlop.runtime.failure import CommandNotExecutableError, CommandNotFoundError
 from orlop.runtime.start import wait_ready
+from tests.integration.runtime.box import Box
 
 
 def status(box: Box, *fields: str) -> list[str]:
