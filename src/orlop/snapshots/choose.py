@@ -40,11 +40,14 @@ def snapshots(root: str, name: str | None = None, *, volatile: bool = False) -> 
     `ROOT/chosen.json`; layers of another driver would else have to be made anew.
     """
     os.makedirs(root, mode=0o700, exist_ok=True)
-    name = name or _remembered(root) or _best(root)
-    driver = _find(name)
-    folder = os.path.join(root, name)
-    driver.probe(folder)
-    return driver(folder, volatile=volatile)
+    if name is not None:
+        _find(name).probe(os.path.join(root, name))
+    return open_driver(root, name or _remembered(root) or _best(root), volatile=volatile)
+
+
+def open_driver(root: str, name: str, *, volatile: bool = False) -> Snapshots:
+    """Return the driver *name*, which is known to work here."""
+    return _find(name)(os.path.join(root, name), volatile=volatile)
 
 
 def _find(name: str) -> Driver:

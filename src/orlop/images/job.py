@@ -1,0 +1,58 @@
+"""What the engine says to a worker and hears from it: one JSON value per line.
+
+    engine -> worker   Job
+    worker -> engine   Report: ready, once; then for each job progress…, and done or failed
+
+A worker takes any number of jobs, one after another, and ends when its input
+does, or its parent. See programs/worker.py.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from orlop import errors
+from orlop.errors import OrlopError
+from orlop.images.registry import Source
+from orlop.model.digest import DiffID
+from orlop.model.image import Descriptor, Size
+
+#: For asyncio's StreamReader: no line is longer.
+MAX_LINE_BYTES = 1 << 20
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Fetch a layer's blob into the content store, and unpack it, in one pass."""
+
+    layer: Descriptor
+    diff_id: DiffID
+    content: str  # the store's folder
+    snapshots: str  # the folder of all drivers
+    driver: str  # one that is known to work
+    source: Source | None = None  # None: the blob is in the store
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a worker's output."""
+
+    event: Literal["ready", "progress", "done", "failed"]
+    kind: str = ""  # of progress: images.progress.Kind; of failure: a class in errors
+    done: Size = 0  # bytes
+    total: Size = 0
+    size: Size = 0  # of the unpacked layer, in bytes on disk
+    message: str = ""
+    hint: str | None = None
+
+
+def failure(error: OrlopError) -> Report:
+    """Return the report that says that a job failed with *error*."""
+    message = str(error.args[0]) if error.args else str(error)
+    return Report(event="failed", kind=type(error).__name__, message=message, hint=error.hint)
+
+
+def error_of(report: Report) -> OrlopError:
+    """Return the error that a failed *report* tells of, to be raised."""
+    known = getattr(errors, report.kind, OrlopError)
+    if not (isinstance(known, type) and issubclass(known, OrlopError)):
+        known = OrlopError
+    return known(report.message, hint=report.hint)

@@ -1,0 +1,146 @@
+"""From a layer's blob to its tar, in bounded memory, whatever the blob claims to be.
+
+What a layer is compressed with is told from its first bytes, not from its media
+type: registries hold layers whose type is wrong, and other engines accept them.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Protocol, cast
+
+from orlop.errors import CorruptError, UnsupportedError
+
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_SKIPPABLE = bytes(range(0x50, 0x60))  # first byte of a zstd frame to be skipped; RFC 8878, 3.1.2
+_SKIPPABLE_REST = b"\x2a\x4d\x18"
+_UNSUPPORTED = {b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
+_MOST_MAGIC = 6
+_CHUNK = 1 << 20
+_ZSTD_SLICE = 4096  # a block of 128 KiB may come of 4 bytes: this bounds what comes at once
+
+
+class Decompressor(Protocol):
+    def feed(self, data: memoryview) -> Iterator[bytes]:
+        """Yield what *data* decompresses to, in pieces of bounded size; CorruptError."""
+
+    def end(self) -> None:
+        """Say that no more comes; CorruptError if more was to come."""
+
+
+class Layer:
+    """Decompresses a layer of whatever kind it turns out to be."""
+
+    def __init__(self) -> None:
+        self._start = b""
+        self._inner: Decompressor | None = None
+
+    def feed(self, data: memoryview) -> Iterator[bytes]:
+        if self._inner is None:
+            self._start += data
+            if len(self._start) < _MOST_MAGIC:
+                return
+            self._inner = _choose(self._start)
+            data = memoryview(self._start)
+        yield from self._inner.feed(data)
+
+    def rest(self) -> Iterator[bytes]:
+        """Yield what was held back, the layer being shorter than any magic; then as end()."""
+        if self._inner is None:
+            self._inner = _choose(self._start)
+            yield from self._inner.feed(memoryview(self._start))
+        self._inner.end()
+
+
+class _Plain:
+    def feed(self, data: memoryview) -> Iterator[bytes]:
+        yield bytes(data)
+
+    def end(self) -> None:
+        pass
+
+
+class _Member(Protocol):
+    """What zlib's decompressobj() has, and its kin."""
+
+    eof: bool
+    unconsumed_tail: bytes
+    unused_data: bytes
+
+    def decompress(self, data: bytes | memoryview, max_length: int = ..., /) -> bytes: ...
+
+
+class _Gzip:
+    """Members one after another, as pigz and others write; zeros may follow the last."""
+
+    def __init__(self) -> None:
+        from isal import isal_zlib
+
+        self._new: Callable[[], _Member] = functools.partial(isal_zlib.decompressobj, wbits=31)
+        self._error = cast("type[Exception]", isal_zlib.error)
+        self._member: _Member = self._new()
+        self._fresh = True  # nothing of the member was seen
+
+    def feed(self, data: memoryview) -> Iterator[bytes]:
+        left: bytes | memoryview = data
+        while left:
+            if self._fresh and not bytes(left[:1]).strip(b"\0"):
+                left = bytes(left).lstrip(b"\0")
+                continue
+            self._fresh = False
+            try:
+                piece = self._member.decompress(left, _CHUNK)
+            except self._error as error:
+                raise CorruptError(f"layer is not valid gzip: {error}") from error
+            if piece:
+                yield piece
+            left = self._member.unconsumed_tail
+            if self._member.eof:
+                left = self._member.unused_data
+                self._member = self._new()
+                self._fresh = True
+
+    def end(self) -> None:
+        if not self._fresh:
+            raise CorruptError("layer is truncated: its gzip ends too early")
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        import zstandard
+
+        self._error: type[Exception] = zstandard.ZstdError
+        self._new = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj
+        self._frame = self._new()
+        self._fresh = True
+
+    def feed(self, data: memoryview) -> Iterator[bytes]:
+        for start in range(0, len(data), _ZSTD_SLICE):
+            left = bytes(data[start : start + _ZSTD_SLICE])
+            while left:
+                self._fresh = False
+                try:
+                    piece = self._frame.decompress(left)
+                except self._error as error:
+                    raise CorruptError(f"layer is not valid zstd: {error}") from error
+                if piece:
+                    yield piece
+                left = b""
+                if self._frame.eof:
+                    left = self._frame.unused_data
+                    self._frame = self._new()
+                    self._fresh = True
+
+    def end(self) -> None:
+        if not self._fresh:
+            raise CorruptError("layer is truncated: its zstd ends too early")
+
+
+def _choose(start: bytes) -> Decompressor:
+    for magic, name in _UNSUPPORTED.items():
+        if start.startswith(magic):
+            raise UnsupportedError(f"layer is compressed with {name}", hint="use gzip or zstd")
+    if start.startswith(_GZIP):
+        return _Gzip()
+    if start.startswith(_ZSTD) or (start[:1] in _SKIPPABLE and start[1:4] == _SKIPPABLE_REST):
+        return _Zstd()
+    return _Plain()

@@ -1,0 +1,139 @@
+"""A layer's bytes on their way from whoever has them to whoever unpacks them.
+
+Producing (download, digest of the blob, decompression, DiffID) runs in a thread,
+consuming in the caller's: almost all of both is done without the interpreter's
+lock, so that two cores are used.
+"""
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from orlop.errors import CorruptError, OrlopError
+from orlop.layers.decompress import Layer
+from orlop.layers.tar import Stream
+from orlop.model.digest import DiffID, Digest, split_digest
+
+T = TypeVar("T")
+_DEPTH = 16  # chunks of at most about a MiB
+
+#: Gives the blob's bytes, in order, to the function that it is called with, and
+#: raises if they are not what they should be.
+Producer = Callable[[Callable[[memoryview], None]], object]
+
+
+class _StoppedError(Exception):
+    """Raised in the producer, for nobody wants any more."""
+
+
+def through(produce: Producer, consume: Callable[[Stream], T], *, diff_id: DiffID) -> T:
+    """Let *consume* read the tar of the blob that *produce* gives, and return its result.
+
+    The stream's end is reached only once the producer has returned and the tar
+    has that *diff_id*; else reading raises the producer's error, or CorruptError.
+    Where both are unhappy about the bytes the producer is believed: it saw the blob.
+    """
+    feed = _Feed(diff_id)
+    thread = threading.Thread(target=feed.run, args=(produce,), name="layer-feed")
+    thread.start()
+    try:
+        result = consume(feed)
+    except BaseException as error:
+        feed.discard(thread, stop=not isinstance(error, CorruptError))
+        if isinstance(feed.failure, OrlopError) and feed.failure is not error:
+            raise feed.failure from error
+        raise
+    if not feed.ended:  # else it only has to end, and discard() would look now and then
+        feed.discard(thread, stop=True)
+    thread.join()
+    return result
+
+
+class _Feed:
+    def __init__(self, diff_id: DiffID) -> None:
+        algorithm, self._expected = split_digest(Digest(diff_id))
+        self._hash = hashlib.new(algorithm)
+        self._queue: queue.Queue[bytes | Exception | None] = queue.Queue(_DEPTH)
+        self._layer = Layer()
+        self._left = b""
+        self.ended = False
+        self._broken = False
+        self._unwanted = False
+        self._stop = False
+        self.failure: Exception | None = None  # the producer's own
+
+    def run(self, produce: Producer) -> None:
+        try:
+            produce(self._take)
+        except _StoppedError:
+            return
+        except Exception as error:
+            self.failure = error
+            self._put(error)
+            return
+        if not self._broken:
+            self._finish()
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._left:
+            if self.ended:
+                return b""
+            item = self._queue.get()
+            if item is None:
+                self.ended = True
+                return b""
+            if isinstance(item, Exception):
+                raise item
+            self._left = item
+        if 0 <= size < len(self._left):
+            data, self._left = self._left[:size], self._left[size:]
+        else:
+            data, self._left = self._left, b""
+        return data
+
+    def discard(self, thread: threading.Thread, *, stop: bool) -> None:
+        """Let the producer end, at once or with all that it has, and wait for that."""
+        self._unwanted = True
+        self._stop = stop
+        while thread.is_alive():
+            try:
+                self._queue.get(timeout=0.02)
+            except queue.Empty:
+                continue
+        thread.join()
+
+    def _take(self, data: memoryview) -> None:
+        if self._stop:
+            raise _StoppedError
+        if self._broken:
+            return  # the producer may yet find out why
+        try:
+            for piece in self._layer.feed(data):
+                self._pass(piece)
+        except OrlopError as error:
+            self._broken = True
+            self._put(error)
+
+    def _finish(self) -> None:
+        try:
+            for piece in self._layer.rest():
+                self._pass(piece)
+            actual = self._hash.hexdigest()
+            if actual != self._expected:
+                raise CorruptError(
+                    f"layer is not what the image's configuration says: its tar is {actual}"
+                )
+        except OrlopError as error:
+            self._put(error)
+        else:
+            self._put(None)
+
+    def _pass(self, piece: bytes) -> None:
+        self._hash.update(piece)
+        self._put(piece)
+
+    def _put(self, item: bytes | Exception | None) -> None:
+        if not self._unwanted:
+            self._queue.put(item)
