@@ -1,0 +1,550 @@
+"""The docker command of Debian's docker-cli against a real engine."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.engines import EngineProcess
+
+IMAGE = "busybox:test"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _image(engine: EngineProcess, busybox_archive: Path) -> None:
+    engine.docker("load", "-i", str(busybox_archive))
+
+
+@pytest.fixture
+def name(engine: EngineProcess) -> Iterator[str]:
+    """A container's name; what has it in the end is removed."""
+    name = "t" + uuid.uuid4().hex[:10]
+    yield name
+    engine.docker("rm", "-f", "-v", name, check=False)
+
+
+def eventually(engine: EngineProcess, name: str, template: str, wanted: str) -> None:
+    deadline = time.monotonic() + 20
+    while (found := engine.out("inspect", "-f", template, name)) != wanted:
+        assert time.monotonic() < deadline, f"{template} is {found}, not {wanted}"
+        time.sleep(0.05)
+
+
+class Terminal:
+    """A docker command whose standard streams are a terminal."""
+
+    def __init__(self, engine: EngineProcess, *arguments: str) -> None:
+        self.output = b""
+        self.master, slave = pty.openpty()
+        environment = engine.environment() | {"TERM": "xterm"}
+        self.process = subprocess.Popen(
+            ["docker", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            start_new_session=True,
+        )
+        os.close(slave)
+
+    def send(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def expect(self, pattern: str) -> re.Match[bytes]:
+        """Read until *pattern* has come; what is before its end is consumed."""
+        deadline = time.monotonic() + 20
+        while not (match := re.search(pattern.encode(), self.output)):
+            left = deadline - time.monotonic()
+            ready = left > 0 and select.select([self.master], [], [], left)[0]
+            assert ready, f"{pattern!r} did not come: {self.output!r}"
+            try:
+                piece = os.read(self.master, 65536)
+            except OSError:
+                piece = b""
+            assert piece, f"the terminal closed before {pattern!r}: {self.output!r}"
+            self.output += piece
+        self.output = self.output[match.end() :]
+        return match
+
+    def wait(self) -> int:
+        """Return the exit code of the command."""
+        deadline = time.monotonic() + 20
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if select.select([self.master], [], [], 0.05)[0]:
+                with contextlib.suppress(OSError):
+                    self.output += os.read(self.master, 65536)
+        return self.process.wait(1)
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.master)
+
+
+# -- the engine
+
+
+def test_version_shows_engine_and_api(engine: EngineProcess) -> None:
+    version = json.loads(engine.out("version", "--format", "json"))
+    assert version["Server"]["Platform"]["Name"] == "Orlop"
+    assert version["Client"]["ApiVersion"] == version["Server"]["ApiVersion"] == "1.45"
+
+
+def test_info_counts_images_and_names_the_host(engine: EngineProcess) -> None:
+    info = json.loads(engine.out("info", "--format", "json"))
+    assert info["Images"] >= 1
+    assert info["NCPU"] == os.cpu_count()
+    assert info["OSType"] == "linux"
+    assert not info.get("ServerErrors")
+
+
+def test_events_tell_of_a_containers_life(engine: EngineProcess, name: str) -> None:
+    since = str(time.time())
+    engine.docker("run", "--name", name, IMAGE, "true")
+    eventually(engine, name, "{{.State.Status}}", "exited")
+    engine.docker("rm", name)
+    text = engine.out(
+        "events", "--since", since, "--until", str(time.time()), "-f", f"container={name}",
+        "--format", "{{.Action}}",
+    )  # fmt: skip
+    assert [x for x in text.split() if x in ("create", "start", "die", "destroy")] == [
+        "create",
+        "start",
+        "die",
+        "destroy",
+    ]
+
+
+# -- images
+
+
+def test_images_lists_what_was_loaded(engine: EngineProcess) -> None:
+    assert IMAGE in engine.out("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+
+
+def test_image_can_be_tagged_and_untagged(engine: EngineProcess) -> None:
+    engine.docker("tag", IMAGE, "other/busybox:v1")
+    image_id = engine.out("inspect", "-f", "{{.Id}}", "other/busybox:v1")
+    assert image_id == engine.out("inspect", "-f", "{{.Id}}", IMAGE)
+    assert "Untagged: other/busybox:v1" in engine.out("rmi", "other/busybox:v1")
+    assert engine.docker("image", "inspect", "other/busybox:v1", check=False).returncode == 1
+    assert engine.docker("image", "inspect", IMAGE).returncode == 0
+
+
+def test_history_tells_how_an_image_was_made(engine: EngineProcess) -> None:
+    assert engine.out("history", "--no-trunc", "--format", "{{.CreatedBy}}", IMAGE) == "busybox"
+
+
+def test_image_goes_to_a_registry_and_comes_back(
+    engine: EngineProcess, loopback_registry: str
+) -> None:
+    remote = f"{loopback_registry}/team/busybox:v1"
+    engine.docker("tag", IMAGE, remote)
+    pushed = engine.out("push", remote)
+    digest = re.search(r"v1: digest: (sha256:[0-9a-f]{64}) size: \d+", pushed)
+    assert digest is not None, pushed
+    engine.docker("rmi", remote)
+    pulled = engine.out("pull", remote)
+    assert f"Digest: {digest[1]}" in pulled
+    assert f"Status: Downloaded newer image for {remote}" in pulled
+    assert engine.out("run", "--rm", remote, "echo", "hello") == "hello"
+    assert "Image is up to date" in engine.out("pull", remote)
+    engine.docker("rmi", remote)
+
+
+def test_pull_draws_bars_on_a_terminal(engine: EngineProcess, loopback_registry: str) -> None:
+    remote = f"{loopback_registry}/team/bars:v1"
+    engine.docker("tag", IMAGE, remote)
+    engine.docker("push", remote)
+    engine.docker("rmi", remote)
+    with Terminal(engine, "pull", remote) as terminal:
+        terminal.expect("Pulling from team/bars")
+        terminal.expect("Status: ")
+        assert terminal.wait() == 0
+    engine.docker("rmi", remote)
+
+
+def test_run_pulls_an_image_that_is_missing(engine: EngineProcess, loopback_registry: str) -> None:
+    remote = f"{loopback_registry}/team/missing:v1"
+    engine.docker("tag", IMAGE, remote)
+    engine.docker("push", remote)
+    engine.docker("rmi", remote)
+    done = engine.docker("run", "--rm", remote, "echo", "pulled")
+    assert done.stdout == "pulled\n"
+    assert "Unable to find image" in done.stderr
+    engine.docker("rmi", remote)
+
+
+def test_pull_of_an_unknown_image_says_so(engine: EngineProcess, loopback_registry: str) -> None:
+    done = engine.docker("pull", f"{loopback_registry}/team/nowhere:v1", check=False)
+    assert done.returncode == 1
+    assert "team/nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_saved_image_can_be_loaded(engine: EngineProcess, tmp_path: Path) -> None:
+    archive = tmp_path / "saved.tar"
+    engine.docker("tag", IMAGE, "saved:v1")
+    engine.docker("save", "-o", str(archive), "saved:v1")
+    engine.docker("rmi", "saved:v1")
+    assert engine.out("load", "-i", str(archive)) == "Loaded image: saved:v1"
+    assert engine.out("run", "--rm", "saved:v1", "echo", "again") == "again"
+    engine.docker("rmi", "saved:v1")
+
+
+def test_load_of_rubbish_says_so(engine: EngineProcess, tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(b"rubbish" * 1000)
+    done = engine.docker("load", "-i", str(tmp_path / "x.tar"), check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_container_can_be_committed_to_an_image(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "--name", name, IMAGE, "sh", "-c", "echo new >/made")
+    digest = engine.out("commit", "-c", "CMD cat /made", "-m", "why", name, "made:v1")
+    assert digest.startswith("sha256:")
+    assert engine.out("run", "--rm", "made:v1") == "new"
+    engine.docker("rmi", "made:v1")
+
+
+def test_import_makes_an_image_of_a_root(engine: EngineProcess, name: str, tmp_path: Path) -> None:
+    engine.docker("create", "--name", name, IMAGE)
+    engine.docker("export", "-o", str(tmp_path / "root.tar"), name)
+    engine.docker("import", "-c", "ENV PATH=/bin", str(tmp_path / "root.tar"), "imported:v1")
+    assert engine.out("run", "--rm", "imported:v1", "echo", "in") == "in"
+    engine.docker("rmi", "imported:v1")
+
+
+def test_search_and_build_are_refused_in_a_sentence(engine: EngineProcess, tmp_path: Path) -> None:
+    done = engine.docker("search", "x", check=False)
+    assert "searching registries is not supported" in done.stderr
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    done = engine.docker("build", str(tmp_path), check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+# -- run
+
+
+def test_run_prints_both_streams_and_returns_the_exit_code(engine: EngineProcess) -> None:
+    done = engine.docker(
+        "run", "--rm", IMAGE, "sh", "-c", "echo out; echo err >&2; exit 42", check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (42, "out\n", "err\n")
+
+
+def test_run_passes_stdin_and_its_end(engine: EngineProcess) -> None:
+    done = engine.docker("run", "--rm", "-i", IMAGE, "cat", input="first\nlast")
+    assert done.stdout == "first\nlast"
+
+
+def test_large_output_arrives_whole(engine: EngineProcess) -> None:
+    done = engine.docker("run", "--rm", IMAGE, "seq", "1", "300000")
+    assert done.stdout.split()[-1] == "300000"
+    assert len(done.stdout.split()) == 300000
+
+
+def test_run_of_an_unknown_command_is_127_and_not_executable_126(engine: EngineProcess) -> None:
+    done = engine.docker("run", "--rm", IMAGE, "no-such-command", check=False)
+    assert done.returncode == 127
+    assert "no-such-command" in done.stderr
+    assert engine.docker("run", "--rm", IMAGE, "/etc/passwd", check=False).returncode == 126
+    assert engine.out("ps", "-aq", "--filter", "status=created") == ""
+
+
+def test_run_of_an_unknown_option_value_is_125(engine: EngineProcess) -> None:
+    done = engine.docker("run", "--rm", "--network", "nowhere", IMAGE, "true", check=False)
+    assert done.returncode == 125
+    assert "Traceback" not in done.stderr
+
+
+def test_detached_container_runs_until_it_is_stopped(engine: EngineProcess, name: str) -> None:
+    container = engine.out("run", "-d", "--name", name, IMAGE, "sleep", "1000")
+    assert re.fullmatch("[0-9a-f]{64}", container)
+    assert name in engine.out("ps", "--format", "{{.Names}}")
+    assert engine.out("ps", "--filter", f"name={name}", "--format", "{{.Status}}").startswith("Up ")
+    engine.docker("stop", "-t", "0", name)
+    assert name not in engine.out("ps", "--format", "{{.Names}}").split()
+    assert (
+        engine.out("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name) == "exited 137"
+    )
+    engine.docker("stop", name)  # a second time is no error
+
+
+def test_start_of_a_running_container_is_no_error(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, IMAGE, "sleep", "1000")
+    assert engine.docker("start", name).returncode == 0
+
+
+def test_start_attached_shows_output_and_exit_code(engine: EngineProcess, name: str) -> None:
+    engine.docker("create", "--name", name, IMAGE, "sh", "-c", "echo again; exit 3")
+    for _ in range(2):
+        done = engine.docker("start", "-a", name, check=False)
+        assert (done.returncode, done.stdout) == (3, "again\n")
+
+
+def test_run_with_a_terminal_is_interactive(engine: EngineProcess) -> None:
+    with Terminal(engine, "run", "--rm", "-it", IMAGE, "sh") as terminal:
+        terminal.expect("# ")
+        terminal.send("tty; echo $((6*7))\n")
+        terminal.expect("/dev/(pts/0|console)")
+        terminal.expect("42")
+        terminal.send("exit 5\n")
+        assert terminal.wait() == 5
+
+
+def test_terminal_can_be_detached_from_and_attached_to(engine: EngineProcess, name: str) -> None:
+    with Terminal(engine, "run", "--name", name, "-it", IMAGE, "sh") as terminal:
+        terminal.expect("# ")
+        terminal.send("\x10\x11")
+        assert terminal.wait() == 0
+    assert engine.out("inspect", "-f", "{{.State.Running}}", name) == "true"
+    with Terminal(engine, "attach", name) as terminal:
+        terminal.send("echo back-$((1+1))\n")
+        terminal.expect("back-2")
+        terminal.send("exit 6\n")
+        assert terminal.wait() == 6
+
+
+def test_signals_are_forwarded_to_an_attached_container(engine: EngineProcess, name: str) -> None:
+    script = "trap 'echo caught; exit 9' TERM; echo ready; while :; do sleep 0.1; done"
+    with subprocess.Popen(
+        ["docker", "run", "--name", name, IMAGE, "sh", "-c", script],
+        env=engine.environment(),
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "caught\n"
+        assert process.wait(20) == 9
+
+
+def test_rm_option_leaves_nothing(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "--rm", "--name", name, IMAGE, "true")
+    deadline = time.monotonic() + 20
+    while name in engine.out("ps", "-a", "--format", "{{.Names}}").split():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# -- a container's life
+
+
+def test_exec_runs_in_the_container_and_returns_its_exit_code(
+    engine: EngineProcess, name: str
+) -> None:
+    engine.docker("run", "-d", "--name", name, IMAGE, "sleep", "1000")
+    assert (
+        engine.out("exec", "-e", "A=b", "-w", "/tmp", name, "sh", "-c", "echo $A $PWD") == "b /tmp"
+    )
+    done = engine.docker("exec", name, "sh", "-c", "echo e >&2; exit 7", check=False)
+    assert (done.returncode, done.stderr) == (7, "e\n")
+    assert engine.docker("exec", "-i", name, "cat", input="through").stdout == "through"
+    assert engine.docker("exec", name, "no-such-command", check=False).returncode == 127
+    engine.docker("exec", "-d", name, "touch", "/tmp/made")
+    deadline = time.monotonic() + 20
+    while engine.docker("exec", name, "test", "-e", "/tmp/made", check=False).returncode:
+        assert time.monotonic() < deadline
+
+
+def test_exec_with_a_terminal_is_interactive(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, IMAGE, "sleep", "1000")
+    with Terminal(engine, "exec", "-it", name, "sh") as terminal:
+        terminal.expect("# ")
+        terminal.send("echo $((40+2))\n")
+        terminal.expect("42")
+        terminal.send("exit 4\n")
+        assert terminal.wait() == 4
+
+
+def test_exec_in_a_stopped_container_is_refused(engine: EngineProcess, name: str) -> None:
+    engine.docker("create", "--name", name, IMAGE)
+    done = engine.docker("exec", name, "true", check=False)
+    assert done.returncode == 1
+    assert "not running" in done.stderr or "created" in done.stderr
+
+
+def test_logs_can_be_followed_to_the_end(engine: EngineProcess, name: str) -> None:
+    script = "echo one; echo two >&2; sleep 0.5; echo three"
+    engine.docker("run", "-d", "--name", name, IMAGE, "sh", "-c", script)
+    done = engine.docker("logs", "-f", name)
+    assert (done.stdout, done.stderr) == ("one\nthree\n", "two\n")
+    assert engine.docker("logs", "--tail", "1", name).stdout == "three\n"
+    stamped = engine.docker("logs", "-t", "--tail", "1", name).stdout
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z three\n", stamped)
+
+
+def test_logs_until_the_past_are_empty(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "--name", name, IMAGE, "echo", "x")
+    assert engine.docker("logs", "--until", "1h", name).stdout == ""
+    assert engine.docker("logs", "--since", "1h", name).stdout == "x\n"
+
+
+def test_kill_sends_the_signal_that_is_named(engine: EngineProcess, name: str) -> None:
+    script = "trap 'exit 12' USR1; while :; do sleep 0.1; done"
+    engine.docker("run", "-d", "--name", name, IMAGE, "sh", "-c", script + "")
+    engine.docker(
+        "exec", name, "sh", "-c", "until grep -q 'SigCgt:.*[1-9a-f]' /proc/1/status; do :; done"
+    )
+    engine.docker("kill", "-s", "USR1", name)
+    assert engine.out("wait", name) == "12"
+    done = engine.docker("kill", name, check=False)
+    assert "is not running" in done.stderr
+
+
+def test_wait_returns_exit_codes(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, IMAGE, "sh", "-c", "sleep 0.3; exit 21")
+    assert engine.out("wait", name) == "21"
+    assert engine.out("wait", name) == "21"
+
+
+def test_paused_container_says_so(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, IMAGE, "sleep", "1000")
+    engine.docker("pause", name)
+    assert "(Paused)" in engine.out("ps", "--filter", f"name={name}", "--format", "{{.Status}}")
+    engine.docker("unpause", name)
+    assert engine.out("inspect", "-f", "{{.State.Status}}", name) == "running"
+
+
+def test_restart_gives_a_new_process(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, IMAGE, "sleep", "1000")
+    before = engine.out("inspect", "-f", "{{.State.Pid}}", name)
+    engine.docker("restart", "-t", "0", name)
+    assert engine.out("inspect", "-f", "{{.State.Pid}}", name) not in (before, "0")
+
+
+def test_rename_and_duplicate_names(engine: EngineProcess, name: str) -> None:
+    engine.docker("create", "--name", name + "x", IMAGE)
+    engine.docker("rename", name + "x", name)
+    assert engine.out("inspect", "-f", "{{.Name}}", name) == f"/{name}"
+    done = engine.docker("create", "--name", name, IMAGE, check=False)
+    assert done.returncode == 1
+    assert name in done.stderr
+
+
+def test_update_changes_a_limit(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, "-m", "64m", IMAGE, "sleep", "1000")
+    engine.docker("update", "-m", "128m", "--memory-swap", "256m", name)
+    assert engine.out("inspect", "-f", "{{.HostConfig.Memory}}", name) == str(128 << 20)
+
+
+def test_running_container_is_removed_only_by_force(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, IMAGE, "sleep", "1000")
+    assert engine.docker("rm", name, check=False).returncode == 1
+    assert engine.out("rm", "-f", name) == name
+    assert engine.docker("inspect", name, check=False).returncode == 1
+
+
+def test_files_are_copied_in_and_out(engine: EngineProcess, name: str, tmp_path: Path) -> None:
+    engine.docker("run", "-d", "--name", name, IMAGE, "sleep", "1000")
+    (tmp_path / "in.txt").write_text("payload")
+    engine.docker("cp", str(tmp_path / "in.txt"), f"{name}:/tmp/there.txt")
+    assert engine.out("exec", name, "cat", "/tmp/there.txt") == "payload"
+    engine.docker("cp", f"{name}:/tmp/there.txt", str(tmp_path / "out.txt"))
+    assert (tmp_path / "out.txt").read_text() == "payload"
+    engine.docker("exec", name, "sh", "-c", "mkdir -p /tmp/d/e && echo 1 >/tmp/d/e/f")
+    engine.docker("cp", f"{name}:/tmp/d", str(tmp_path / "d"))
+    assert (tmp_path / "d/e/f").read_text() == "1\n"
+    done = engine.docker("cp", f"{name}:/no/such", str(tmp_path / "x"), check=False)
+    assert done.returncode == 1
+    assert "/no/such" in done.stderr
+
+
+def test_stats_show_memory_and_pids(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, "-m", "64m", IMAGE, "sleep", "1000")
+    text = engine.out("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", name)
+    assert text.startswith(f"{name} 1 ")
+    assert text.endswith("/ 64MiB")
+
+
+def test_top_lists_the_processes(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, IMAGE, "sleep", "1000")
+    assert "sleep 1000" in engine.out("top", name)
+
+
+def test_diff_lists_what_changed(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "--name", name, IMAGE, "sh", "-c", "echo >/tmp/new; rm /etc/group")
+    assert set(engine.out("diff", name).splitlines()) == {
+        "C /tmp",
+        "A /tmp/new",
+        "C /etc",
+        "D /etc/group",
+    }
+
+
+def test_port_of_a_container_without_ports_is_empty(engine: EngineProcess, name: str) -> None:
+    engine.docker("create", "--name", name, IMAGE)
+    assert engine.out("port", name) == ""
+
+
+def test_unknown_container_is_named_in_the_error(engine: EngineProcess) -> None:
+    for command in ("start", "stop", "rm", "logs", "kill", "wait", "inspect"):
+        done = engine.docker(command, "nobody-here", check=False)
+        assert done.returncode == 1, command
+        assert "nobody-here" in done.stderr, command
+
+
+# -- volumes
+
+
+def test_volume_keeps_what_a_container_wrote(engine: EngineProcess) -> None:
+    volume = "v" + uuid.uuid4().hex[:10]
+    assert engine.out("volume", "create", "--label", "a=b", volume) == volume
+    engine.docker("run", "--rm", "-v", f"{volume}:/data", IMAGE, "sh", "-c", "echo kept >/data/f")
+    assert engine.out("run", "--rm", "-v", f"{volume}:/data:ro", IMAGE, "cat", "/data/f") == "kept"
+    assert volume in engine.out("volume", "ls", "-q").split()
+    shown = json.loads(engine.out("volume", "inspect", volume))[0]
+    assert shown["Labels"] == {"a": "b"}
+    assert (Path(shown["Mountpoint"]) / "f").read_text() == "kept\n"
+    assert engine.out("volume", "rm", volume) == volume
+    assert engine.docker("volume", "inspect", volume, check=False).returncode == 1
+
+
+def test_volume_in_use_is_not_removed(engine: EngineProcess, name: str) -> None:
+    volume = "v" + uuid.uuid4().hex[:10]
+    engine.docker("create", "--name", name, "-v", f"{volume}:/data", IMAGE)
+    done = engine.docker("volume", "rm", volume, check=False)
+    assert done.returncode == 1
+    assert volume in done.stderr
+    engine.docker("rm", name)
+    engine.docker("volume", "rm", volume)
+
+
+def test_host_folder_is_mounted(engine: EngineProcess, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("from the host")
+    assert (
+        engine.out("run", "--rm", "-v", f"{tmp_path}:/h:ro", IMAGE, "cat", "/h/f")
+        == "from the host"
+    )
+
+
+def test_system_df_and_prune_work(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "--name", name, IMAGE, "true")
+    assert "Images" in engine.out("system", "df")
+    eventually(engine, name, "{{.State.Status}}", "exited")
+    engine.docker("container", "prune", "-f")
+    assert engine.docker("inspect", name, check=False).returncode == 1
+
+
+def test_networks_that_need_no_setup_are_listed(engine: EngineProcess) -> None:
+    assert set(engine.out("network", "ls", "--format", "{{.Name}}").split()) == {"none", "host"}
+    done = engine.docker("network", "create", "x", check=False)
+    assert "not implemented" in done.stderr
