@@ -22,6 +22,11 @@ _MAX_FDS = 253  # SCM_MAX_FD
 _SO_SNDBUFFORCE = 32
 _SO_PEERCRED = struct.Struct("3i")
 _MAX_SUN_PATH = 107
+# Plain numbers: arithmetic on the enums costs more than the call they go to.
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+_SPACE = socket.CMSG_SPACE(_MAX_FDS * 4)
+_NOSIGNAL = int(socket.MSG_NOSIGNAL)
+_CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 
 Message = dict[str, Any]
 
@@ -132,12 +137,11 @@ def encode(message: Message) -> bytes:
 
 def send_datagram(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
     """Send one datagram with descriptors; BlockingIOError where the peer's queue is full."""
-    flags = socket.MSG_NOSIGNAL
     if not fds:
-        sock.send(data, flags)
+        sock.send(data, _NOSIGNAL)
         return
     rights = struct.pack(f"{len(fds)}i", *fds)
-    sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
+    sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], _NOSIGNAL)
 
 
 def receive_datagram(sock: socket.socket, *, flags: int = 0) -> tuple[Message, list[int]] | None:
@@ -145,9 +149,8 @@ def receive_datagram(sock: socket.socket, *, flags: int = 0) -> tuple[Message, l
 
     ValueError for what is not a whole JSON object; its descriptors are closed.
     """
-    space = socket.CMSG_SPACE(_MAX_FDS * 4)
-    flags |= socket.MSG_CMSG_CLOEXEC
-    count, ancillary, flags, _ = sock.recvmsg_into([_buffer], space, flags)
+    flags |= _CLOEXEC
+    count, ancillary, flags, _ = sock.recvmsg_into([_buffer], _SPACE, flags)
     fds: list[int] = []
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -155,7 +158,7 @@ def receive_datagram(sock: socket.socket, *, flags: int = 0) -> tuple[Message, l
     if count == 0:
         close_all(fds)
         return None
-    cut_short = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+    cut_short = flags & _CUT_SHORT
     try:
         message = None if cut_short else json.loads(_buffer[:count])
     except ValueError:

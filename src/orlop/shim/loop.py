@@ -4,6 +4,7 @@ The shim forks, so its loop must be one that a child can simply not go on with;
 asyncio would bring its signal wakeups, its selector and 9 MB along.
 """
 
+import contextlib
 import heapq
 import itertools
 import select
@@ -55,9 +56,10 @@ class Loop:
         self._callbacks[fd] = callback
 
     def forget(self, fd: int) -> None:
-        """Watch *fd* no more; call it before closing. One not watched is no error."""
+        """Watch *fd* no more. One not watched, or just closed, is no error."""
         if self._callbacks.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
 
     def later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call *callback* once, after *seconds*."""

@@ -6,7 +6,6 @@ it starts, signals, reaps, remembers, and keeps copies of the descriptors that
 the stdio process pumps.
 """
 
-import errno
 import os
 import socket
 import time
@@ -18,6 +17,7 @@ from orlop.errors import AlreadyExistsError, NotFoundError, OrlopError, WrongSta
 from orlop.kernel.terminal import set_size
 from orlop.shim import adopt
 from orlop.shim.channel import Channel, Message, close_all, may_command
+from orlop.shim.failure import failure
 from orlop.shim.loop import Loop
 from orlop.shim.process import Process, foreign_status, own_child_status
 from orlop.shim.protocol import Exit
@@ -327,20 +327,3 @@ def _killed_for_memory(process: Process) -> bool:
         return process.cgroup is not None and process.cgroup.oom_kills() > 0
     except (OSError, OrlopError):
         return False
-
-
-def failure(error: Exception) -> Message:
-    """Return protocol.Failure for *error*; one that is our own fault is printed to shim.log."""
-    if isinstance(error, OrlopError):
-        name = type(error).__name__.removesuffix("Error")
-        kind = "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
-        return {"kind": kind.lstrip("_"), "message": error.args[0], "hint": error.hint}
-    if isinstance(error, (KeyError, TypeError, ValueError)):
-        traceback.print_exception(error)
-        text = f"{type(error).__name__}: {error}"
-        return {"kind": "invalid_argument", "message": f"bad request: {text}", "hint": None}
-    if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-        return {"kind": "exhausted" if full else "unavailable", "message": str(error), "hint": None}
-    traceback.print_exception(error)
-    return {"kind": "orlop", "message": f"internal error: {error!r}", "hint": "see shim.log"}

@@ -6,7 +6,6 @@ another stdio process in the place of a dead one.
 """
 
 import base64
-import binascii
 import gc
 import os
 import signal
@@ -14,8 +13,10 @@ import socket
 import sys
 import traceback
 
+from orlop.errors import ExhaustedError, NotFoundError
 from orlop.shim.attachment import Attachment, parse_keys
 from orlop.shim.channel import Channel, Message, close_all, may_command
+from orlop.shim.failure import failure
 from orlop.shim.loop import Loop
 from orlop.shim.pump import Pump
 
@@ -75,12 +76,9 @@ class Stdio:
             operation = self._operations[message["op"]]
             answer = operation(channel, message, fds)
             response: Message = {"ok": answer}
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except Exception as error:
             close_all(fds)
             response = {"error": failure(error)}
-        except Exception:
-            traceback.print_exc()
-            response = {"error": {"kind": "internal", "message": "see shim.log", "hint": None}}
         if "seq" in message:
             channel.send({"seq": message["seq"], **response})
 
@@ -174,9 +172,9 @@ class Stdio:
         held = self._held.get(key)
         running = held is not None and not held.pump.drained
         if not running and not message["wait"]:
-            raise LookupError(f"process {key} is not running")
+            raise NotFoundError(f"process {key} is not running")
         if not running and len(self._waiting.get(key, ())) >= _MAX_WAITING:
-            raise ValueError(f"too many clients wait for process {key}")
+            raise ExhaustedError(f"too many clients wait for process {key}")
         client = self._client(message, fds)
         if running and held is not None:
             self._begin(held.pump, client)
@@ -226,17 +224,6 @@ class Stdio:
         self._ticking = bool(self._clients)
         if self._ticking:
             self._loop.later(_TICK_S, self._tick)
-
-
-def failure(error: Exception) -> Message:
-    """Return protocol.Failure for a request that was not understood or cannot be served."""
-    if isinstance(error, LookupError) and not isinstance(error, KeyError):
-        return {"kind": "not_found", "message": str(error), "hint": None}
-    if isinstance(error, KeyError):
-        return {"kind": "invalid_argument", "message": f"unknown or missing {error}", "hint": None}
-    if isinstance(error, (binascii.Error, ValueError, TypeError)):
-        return {"kind": "invalid_argument", "message": str(error), "hint": None}
-    return {"kind": "unavailable", "message": str(error), "hint": None}
 
 
 def serve(listener: socket.socket) -> None:

@@ -20,7 +20,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 NAMESPACES = ("pid", "mount", "ipc", "uts", "network")
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """The shim answered with an error."""
 
     def __init__(self, failure: Message) -> None:
@@ -70,7 +70,7 @@ class Shim:
     def request(self, **message: Any) -> Any:
         answer = self.client.call(message)
         if "error" in answer:
-            raise Failed(answer["error"])
+            raise FailedError(answer["error"])
         return answer["ok"]
 
     def bundle(self, name: str, *args: str, terminal: bool = False) -> Path:
@@ -143,7 +143,7 @@ class Shim:
 
     def wait_exit(self, name: str, exec_id: str | None = None) -> Message:
         """Return the exit event of the process; other events stay."""
-        others = []
+        others: list[Message] = []
         while True:
             event = self.client.wait_event()
             if event.get("id") == name and event.get("exec_id") == exec_id:
@@ -172,7 +172,7 @@ class Shim:
             answer = stdio.call(request, [theirs.fileno()])
         if "error" in answer:
             ours.close()
-            raise Failed(answer["error"])
+            raise FailedError(answer["error"])
         return ours
 
     def cgroups(self) -> list[Path]:
@@ -198,7 +198,7 @@ class Shim:
             self.request(op="shutdown")
         self.client.close()
         if stdio_pid:
-            eventually(lambda: not os.path.exists(f"/proc/{stdio_pid}"))
+            eventually(lambda: state_of(stdio_pid) in ("", "Z"))
         for folder in CGROUPS.glob(f"*{self.parent}"):
             for child in folder.iterdir():
                 if child.is_dir():

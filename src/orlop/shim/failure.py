@@ -1,0 +1,26 @@
+"""What an exception becomes on the wire: protocol.Failure."""
+
+import errno
+import traceback
+
+from orlop.errors import OrlopError
+from orlop.shim.protocol import Failure
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+def failure(error: Exception) -> Failure:
+    """Return what to answer; an error that is our own fault is printed to shim.log."""
+    if isinstance(error, OrlopError):
+        name = type(error).__name__.removesuffix("Error")
+        kind = "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
+        return {"kind": kind.lstrip("_"), "message": error.args[0], "hint": error.hint}
+    if isinstance(error, (KeyError, TypeError, ValueError)):
+        traceback.print_exception(error)
+        text = f"bad request: {type(error).__name__}: {error}"
+        return {"kind": "invalid_argument", "message": text, "hint": None}
+    if isinstance(error, OSError):
+        kind = "exhausted" if error.errno in _FULL else "unavailable"
+        return {"kind": kind, "message": str(error), "hint": None}
+    traceback.print_exception(error)
+    return {"kind": "orlop", "message": f"internal error: {error!r}", "hint": "see shim.log"}

@@ -1,0 +1,174 @@
+"""kill -9 of the stdio process, of the shim, and of both: what stays and what is said."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from .harness import Shim, eventually, kill_and_wait, payloads, read_all, state_of
+
+COUNT = 'i=0; while [ $i -lt 200 ]; do echo "line $i"; i=$((i+1)); sleep 0.01; done'
+
+
+def lines_of(shim: Shim, name: str) -> list[str]:
+    return shim.output(name).splitlines()
+
+
+def test_log_goes_on_after_the_stdio_process_is_killed(shim: Shim) -> None:
+    shim.start("writer", "sh", "-c", COUNT)
+    for _ in range(3):
+        time.sleep(0.2)
+        kill_and_wait(shim.stdio_pid)
+        eventually(lambda: _answers(shim))
+    assert shim.wait_exit("writer")["status"] == 0
+    assert lines_of(shim, "writer") == [f"line {i}" for i in range(200)]
+
+
+def _answers(shim: Shim) -> bool:
+    try:
+        return shim.stdio_pid > 0
+    except Exception:
+        return False
+
+
+def test_entry_torn_by_a_kill_is_cut_off(shim: Shim) -> None:
+    shim.log_path("torn").write_text('{"log":"whole\\n","stream":"stdout","time":"x"}\n{"log":"to')
+    shim.run_to_end("torn", "echo", "next")
+    assert lines_of(shim, "torn") == ["whole", "next"]
+
+
+def test_stdio_process_killed_as_the_container_ends_loses_no_exit(shim: Shim) -> None:
+    for number in range(10):
+        name = f"c{number}"
+        pid = shim.stdio_pid
+        shim.client.post(shim.start_message(name, "sh", "-c", "echo done; exit 4"))
+        time.sleep(0.001 * number)
+        kill_and_wait(pid)
+        assert shim.wait_exit(name)["status"] == 4
+        shim.request(op="forget", id=name)
+    assert shim.cgroups() == []
+
+
+def test_killed_shim_is_replaced_by_one_that_adopts_the_containers(shim: Shim) -> None:
+    shim.start("writer", "sh", "-c", COUNT + "; exit 9")
+    stdio = shim.stdio_pid
+    pid = next(item["pid"] for item in shim.request(op="list"))
+    time.sleep(0.1)
+    shim.kill_shim()
+    assert state_of(pid) in ("S", "R")
+    shim.again()
+    assert [item["pid"] for item in shim.request(op="list")] == [pid]
+    assert shim.stdio_pid == stdio
+    assert shim.wait_exit("writer")["status"] == 9
+    assert lines_of(shim, "writer") == [f"line {i}" for i in range(200)]
+    assert shim.cgroups() == []
+    assert list((shim.run / "running").iterdir()) == []
+
+
+def test_container_that_ends_while_no_shim_runs_keeps_its_exit_code(shim: Shim) -> None:
+    shim.start("short", "sh", "-c", "sleep 0.3; echo bye; exit 6")
+    pid = next(item["pid"] for item in shim.request(op="list"))
+    shim.kill_shim()
+    eventually(lambda: state_of(pid) in ("", "Z"))
+    shim.again()
+    eventually(lambda: (shim.run / "exits" / "short").exists())
+    assert json.loads((shim.run / "exits" / "short").read_text())["status"] == 6
+    eventually(lambda: [item["status"] for item in shim.request(op="list")] == [6])
+    assert lines_of(shim, "short") == ["bye"]
+    assert shim.cgroups() == []
+
+
+def test_exit_that_nobody_can_tell_is_255(shim: Shim) -> None:
+    shim.start("lost", "sleep", "100")
+    item = next(iter(shim.request(op="list")))
+    stdio = shim.stdio_pid
+    shim.kill_shim()
+    kill_and_wait(stdio)
+    kill_and_wait(item["pid"])
+    eventually(lambda: state_of(item["pid"]) == "")
+    shim.again()
+    eventually(lambda: [item["status"] for item in shim.request(op="list")] == [255])
+    assert shim.cgroups() == []
+
+
+def test_shim_and_stdio_killed_together_reopen_the_pipes(shim: Shim) -> None:
+    script = "trap '' PIPE; while sleep 0.05; do echo tick 2>&-; done"
+    shim.start("ticker", "sh", "-c", script, stdin=True)
+    eventually(lambda: len(lines_of(shim, "ticker")) > 2)
+    stdio = shim.stdio_pid
+    shim.kill_shim()
+    kill_and_wait(stdio)
+    shim.again()
+    before = len(lines_of(shim, "ticker"))
+    eventually(lambda: len(lines_of(shim, "ticker")) > before + 2)
+    shim.request(op="signal", id="ticker", signal=int(signal.SIGKILL))
+    assert shim.wait_exit("ticker")["status"] == 137
+
+
+def test_input_and_attach_work_after_the_stdio_process_is_replaced(shim: Shim) -> None:
+    shim.start("cat", "cat", stdin=True, stdin_once=True)
+    kill_and_wait(shim.stdio_pid)
+    eventually(lambda: _answers(shim))
+    with shim.attach("cat") as client:
+        client.sendall(b"hello")
+        client.shutdown(socket.SHUT_WR)
+        assert payloads(read_all(client))[1] == b"hello"
+    assert shim.wait_exit("cat")["status"] == 0
+
+
+def test_terminal_survives_the_death_of_either(shim: Shim) -> None:
+    shim.start("tty", "cat", terminal=True, stdin=True)
+    kill_and_wait(shim.stdio_pid)
+    eventually(lambda: _answers(shim))
+    shim.kill_shim()
+    shim.again()
+    with shim.attach("tty") as client:
+        client.sendall(b"still\n")
+        eventually(lambda: "still" in shim.output("tty"))
+    shim.request(op="resize", id="tty", height=10, width=20)
+
+
+@pytest.mark.parametrize("delay_ms", [0, 1, 2, 3, 5, 8])
+def test_shim_killed_during_a_start_leaves_a_known_container_or_nothing(
+    shim: Shim, delay_ms: int
+) -> None:
+    pid = shim.pid
+    shim.client.post(shim.start_message("race", "sleep", "100"))
+    time.sleep(delay_ms / 1000)
+    kill_and_wait(pid)
+    shim.again()
+    running = [item for item in shim.request(op="list") if item.get("running")]
+    if running:
+        assert state_of(running[0]["pid"]) in ("S", "R")
+        shim.request(op="signal", id="race", signal=9)
+        assert shim.wait_exit("race")["status"] == 137
+    eventually(lambda: shim.cgroups() == [])
+    assert list((shim.run / "running").iterdir()) == []
+
+
+def test_shim_killed_as_containers_end_loses_no_exit(shim: Shim) -> None:
+    for number in range(6):
+        names = [f"r{number}-{i}" for i in range(4)]
+        for name in names:
+            shim.client.post(shim.start_message(name, "sh", "-c", "sleep 0.05; exit 3"))
+        started = 0
+        while started < len(names):
+            started += "ok" in shim.client.wait_event()
+        pid = shim.pid
+        time.sleep(0.03 + 0.008 * number)
+        kill_and_wait(pid)
+        shim.again()
+        eventually(lambda names=names: _statuses(shim) == dict.fromkeys(names, 3))  # type: ignore[misc]
+        for name in names:
+            shim.request(op="forget", id=name)
+    assert shim.cgroups() == []
+    with contextlib.suppress(FileNotFoundError):
+        assert os.listdir(shim.run / "exits") == []
+
+
+def _statuses(shim: Shim) -> dict[str, int]:
+    return {item["id"]: item.get("status", -1) for item in shim.request(op="list")}
