@@ -1,0 +1,24 @@
+"""What config.json is made from."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from orlop.model.container import ContainerOptions, MountPoint
+from orlop.model.image import Process as ImageProcess
+from orlop.model.oci import IDMapping
+
+
+class Given(NamedTuple):
+    """A container's options and its image, and every name in them resolved."""
+
+    id: str
+    options: ContainerOptions
+    image: ImageProcess
+    hostname: str
+    mounts: tuple[MountPoint, ...] = ()  # volumes too; sources are host paths
+    files: Mapping[str, str] = {}  # container path -> host path: /etc/hosts and the like
+    #: Namespace type of config.json -> path, for modes "container:NAME".
+    joined: Mapping[str, str] = {}
+    uid_mappings: tuple[IDMapping, ...] = ()  # of a user namespace; empty for none
+    gid_mappings: tuple[IDMapping, ...] = ()
+    init: str = ""  # host path of the init program, where options.init

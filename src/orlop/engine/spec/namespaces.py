@@ -1,0 +1,96 @@
+"""Which namespaces are new, joined or the host's, and the kernel parameters that go with them."""
+
+from collections.abc import Iterator
+
+from orlop.engine.spec.given import Given
+from orlop.errors import InvalidArgumentError
+from orlop.model.container import ContainerOptions
+from orlop.model.oci import Namespace
+
+#: As Docker: pings without a capability, and ports below 1024 for everybody, since the
+#: network namespace is the container's own.
+_NETWORK_DEFAULTS = {
+    "net.ipv4.ip_unprivileged_port_start": "0",
+    "net.ipv4.ping_group_range": "0 2147483647",
+}
+_IPC_KEYS = frozenset(
+    f"kernel.{name}"
+    for name in [
+        "msgmax",
+        "msgmnb",
+        "msgmni",
+        "sem",
+        "shmall",
+        "shmmax",
+        "shmmni",
+        "shm_rmid_forced",
+    ]
+)
+
+
+def namespaces(given: Given) -> list[Namespace]:
+    """Return the namespaces: new, unless the mode says host or container:NAME."""
+    result: list[Namespace] = [{"type": "mount"}]
+    if given.uid_mappings:
+        result.append({"type": "user"})
+    for kind, mode in _modes(given.options):
+        if mode == "host":
+            continue
+        if mode.startswith("container:"):
+            if kind not in given.joined:
+                raise InvalidArgumentError(f"{kind} mode {mode!r} names no running container")
+            result.append({"type": kind, "path": given.joined[kind]})
+        else:
+            result.append({"type": kind})
+    return result
+
+
+def _modes(options: ContainerOptions) -> Iterator[tuple[str, str]]:
+    """Give type and mode; InvalidArgumentError for a mode that nobody knows."""
+    known = {
+        "network": (options.network, ("", "none", "default", "private")),
+        "ipc": (options.ipc, ("", "none", "private", "shareable")),
+        "pid": (options.pid, ("", "private")),
+        "uts": (options.uts, ("", "private")),
+        "cgroup": (options.cgroupns, ("", "private")),
+    }
+    joinable = ("network", "ipc", "pid")
+    for kind, (mode, own) in known.items():
+        joins = mode.startswith("container:") and kind in joinable
+        if mode != "host" and not joins and mode not in own:
+            raise InvalidArgumentError(f"invalid {kind} mode {mode!r}")
+        yield kind, mode
+
+
+def sysctls(given: Given) -> dict[str, str]:
+    """Return the parameters to set.
+
+    Raises:
+        InvalidArgumentError: one would change the host, or is of a namespace
+            that the container does not have for itself.
+    """
+    options = given.options
+    for key in options.sysctls:
+        _check(key.replace("/", "."), options)
+    own_network = not options.network.startswith(("host", "container:"))
+    # In a user namespace the range of groups would have to be one that is mapped.
+    defaults = _NETWORK_DEFAULTS if own_network and not given.uid_mappings else {}
+    return {**defaults, **options.sysctls}
+
+
+def _check(key: str, options: ContainerOptions) -> None:
+    if key.startswith("net."):
+        kind, mode = "network", options.network
+    elif key in _IPC_KEYS or key.startswith("fs.mqueue."):
+        kind, mode = "ipc", options.ipc
+    elif key == "kernel.domainname":
+        kind, mode = "uts", options.uts
+    else:
+        raise InvalidArgumentError(
+            f"sysctl {key!r} is not of a namespace: it would change the host",
+            hint="net.*, fs.mqueue.*, kernel.msg*, kernel.sem and kernel.shm* can be set",
+        )
+    if mode.startswith(("host", "container:")):
+        raise InvalidArgumentError(
+            f"sysctl {key!r} needs a {kind} namespace of the container's own, not {mode!r}"
+        )
