@@ -1,0 +1,87 @@
+"""Where an engine keeps its things, and how it behaves."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from orlop.errors import InvalidArgumentError
+
+DEFAULT_ROOT = Path("/var/lib/orlop")
+DEFAULT_RUN = Path("/run/orlop")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine's settings; two engines with different roots and runs do not meet."""
+
+    root: Path = DEFAULT_ROOT  # survives a reboot
+    run: Path = DEFAULT_RUN  # lost with a reboot: sockets, bundles, exit statuses
+    snapshotter: str | None = None  # None: the best this host can do
+    labels: tuple[str, ...] = ()
+    debug: bool = False
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run / "orlop.sock"
+
+    @property
+    def shim_socket(self) -> Path:
+        return self.run / "shim.sock"
+
+    @property
+    def stdio_socket(self) -> Path:
+        return self.run / "stdio.sock"
+
+    @property
+    def exits(self) -> Path:
+        return self.run / "exits"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.run / "engine.lock"
+
+    @property
+    def bundles(self) -> Path:
+        return self.run / "containers"
+
+    @property
+    def content(self) -> Path:
+        return self.root / "content"
+
+    @property
+    def metadata(self) -> Path:
+        return self.root / "metadata.db"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
+    def containers(self) -> Path:
+        return self.root / "containers"
+
+    @property
+    def volumes(self) -> Path:
+        return self.root / "volumes"
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings that ORLOP_ROOT, ORLOP_RUN and ORLOP_SNAPSHOTTER ask for."""
+    environment = os.environ if environment is None else environment
+    return Settings(
+        root=_folder(environment, "ORLOP_ROOT", DEFAULT_ROOT),
+        run=_folder(environment, "ORLOP_RUN", DEFAULT_RUN),
+        snapshotter=environment.get("ORLOP_SNAPSHOTTER") or None,
+        debug=bool(environment.get("ORLOP_DEBUG")),
+    )
+
+
+def _folder(environment: Mapping[str, str], name: str, default: Path) -> Path:
+    text = environment.get(name)
+    if not text:
+        return default
+    path = Path(text)
+    if not path.is_absolute():
+        raise InvalidArgumentError(f"{name} is {text!r}", hint="it must be an absolute path")
+    return path

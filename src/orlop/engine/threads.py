@@ -1,0 +1,34 @@
+"""The door between the engine's event loop and code that blocks."""
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking *function* in a worker thread and wait for it to end.
+
+    Even when cancelled: a thread cannot be interrupted, and to return early
+    would let the caller drop its locks while the work still runs.
+
+    Never call unshare() or setns() through here, for the thread goes back to
+    the pool changed. Those run in a child process.
+    """
+    call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+    work = asyncio.get_running_loop().run_in_executor(None, call)
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not work.cancelled():
+            work.exception()  # seen, so asyncio does not warn
+        raise cancelled
+    return work.result()
