@@ -158,6 +158,8 @@ class Shim:
         return event
 
     def output(self, name: str) -> str:
+        if not self.log_path(name).exists():  # the stdio process has not got to it
+            return ""
         lines = self.log_path(name).read_text().splitlines()
         return "".join(json.loads(line)["log"] for line in lines)
 
