@@ -106,6 +106,8 @@ def _make(root: int, path: str, *, mode: int, links: int) -> int:
         raise OSError(errno.ENOENT, "not a path that can be made", path)
     parent = _make(root, folder or "/", mode=mode, links=links)
     try:
+        if file_system_type(parent) == FileSystem.PROC:  # its links come and go, and lead anywhere
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         if target := _dangling(parent, name):
             if not links:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)

@@ -134,6 +134,26 @@ class Box:
 
         return self.collect(begin)
 
+    def exec_in_background(self, starting: Starting, *args: str) -> tuple[Starting, int]:
+        """Run a command in a container; output_of() waits for it."""
+        wanted = {**copy.deepcopy(self.process), "args": list(args)}
+        reader, writer = os.pipe()
+        null = os.open(os.devnull, os.O_RDONLY)
+        stdio = Stdio(null, writer, null)
+        made = execute(self.target(starting), wanted, stdio)  # type: ignore[arg-type] # built of Any
+        self.running.append(made)
+        os.close(writer)
+        os.close(null)
+        wait_ready(made)
+        return made, reader
+
+    def output_of(self, background: tuple[Starting, int]) -> str:
+        starting, reader = background
+        with open(reader, "rb") as output:
+            data = output.read()
+        self.finish(starting)
+        return data.decode(errors="replace")
+
     def collect(self, begin: Any) -> Result:
         reader, writer = os.pipe()
         null = os.open(os.devnull, os.O_RDONLY)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orlop.errors import InvalidArgumentError
+from orlop.kernel.capabilities import NAMES
 from tests.integration.runtime.box import Box
 
 FIRST = 200_000
@@ -108,3 +109,17 @@ def test_a_user_namespace_without_mappings_is_refused(mapped: Box) -> None:
     del mapped.linux["uidMappings"]
     with pytest.raises(InvalidArgumentError, match="mappings"):
         mapped.run("true")
+
+
+def test_our_interpreter_cannot_be_reached_while_it_is_inside(mapped: Box) -> None:
+    """Root inside may trace what is in its user namespace, but not exec's child before its exec."""
+    sets = {key: list(NAMES) for key in ("bounding", "effective", "permitted")}
+    mapped.process["capabilities"] = sets
+    running = mapped.sleeping()
+    script = "for i in $(seq 300); do ls -l /proc/[0-9]*/exe; done"
+    watcher = mapped.exec_in_background(running, "sh", "-c", script)
+    for _ in range(30):
+        mapped.exec(running, "true")
+    seen = mapped.output_of(watcher)
+    assert "sleep" in seen
+    assert "python" not in seen
