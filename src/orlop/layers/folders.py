@@ -140,7 +140,8 @@ class Folders:
                 raise _not_a_folder(name) from error
             raise
         fd = os.open(name, _OPEN_FOLDER, dir_fd=parent)
-        os.fchmod(fd, 0o755)
+        inherited = os.fstat(fd).st_mode & stat.S_ISGID  # inode(7); other engines leave it too
+        os.fchmod(fd, 0o755 | inherited)
         self.implicit.add(self.true_path(fd))
         return fd
 

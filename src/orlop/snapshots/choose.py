@@ -27,9 +27,16 @@ def _overlay() -> Driver:
     return Overlay
 
 
+def _native() -> Driver:
+    from orlop.snapshots.native import Native
+
+    return Native
+
+
 #: Best first. Each is loaded when wanted, for a program needs but one.
 DRIVERS: Mapping[str, Callable[[], Driver]] = {
     "overlay": _overlay,
+    "native": _native,
 }
 
 

@@ -1,28 +1,26 @@
 """Overlay on unpacked layers: each layer a folder, whatever image it belongs to."""
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from typing import BinaryIO, NamedTuple
+from contextlib import suppress
+from typing import BinaryIO
 
 from orlop.errors import InvalidArgumentError
-from orlop.layers.apply import Applied, Limits, apply
+from orlop.layers.apply import Limits
 from orlop.layers.diff import Change, changes, in_upper
-from orlop.layers.tar import Stream
 from orlop.layers.write import TarWriter, export
 from orlop.model.mount import Mount
 from orlop.snapshots.base import Bases
 from orlop.snapshots.interface import LayerKey
-from orlop.snapshots.shelf import Shelf, disk_usage, stack_name
+from orlop.snapshots.shelf import Shelf, stack_name
 from orlop.snapshots.stacks import (
     Attributes,
-    Layer,
     patch_of,
     root_attributes,
     set_attributes,
     write_patch,
 )
+from orlop.snapshots.unpacked import Stack, UnpackedLayers, closing, opened
 from orlop.snapshots.view import open_root
 from orlop.store.faults import explained
 
@@ -30,31 +28,20 @@ MOST_LAYERS = 500  # the kernel's OVL_MAX_STACK
 
 #: Redirects and metacopy would be marks in layers that only overlay understands.
 _OPTIONS = ("index=off", "metacopy=off", "redirect_dir=nofollow")
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Stack(NamedTuple):
-    """Layers made ready to be mounted."""
-
-    patch: str | None  # a folder to go on top
-    root: Attributes
-
-
-class Overlay:
+class Overlay(UnpackedLayers):
     """The driver `overlay`. With *volatile*, what containers write is not flushed for them."""
 
     name = "overlay"
 
     def __init__(self, root: str, *, volatile: bool = False, limits: Limits | None = None) -> None:
-        self._shelf = Shelf(root)
+        super().__init__(root, limits=limits)
         #: For where overlay wants more folders below than there are layers.
         self._empty = [os.path.join(self._shelf.root, name) for name in ("empty-0", "empty-1")]
         for folder in self._empty:
             os.makedirs(folder, mode=0o755, exist_ok=True)
         self._volatile = volatile
-        self._limits = limits
-        self._stacks: dict[tuple[LayerKey, ...], Stack] = {}
-        self._lock = threading.Lock()
 
     @classmethod
     def probe(cls, root: str) -> None:
@@ -65,29 +52,6 @@ class Overlay:
             folders = (f"upperdir={folder}/fs", f"workdir={folder}/work")
             options = (f"lowerdir+={folder}/lower", *folders, *_OPTIONS)
             os.close(open_root([Mount("overlay", "overlay", "/", options)]))
-
-    def has_layer(self, key: LayerKey) -> bool:
-        return self._shelf.has_layer(key)
-
-    def add_layer(self, key: LayerKey, tar: Stream) -> int:
-        if self.has_layer(key):
-            drain(tar)
-            return self.layer_usage(key)
-        with explained(f"layer {key}"), self._shelf.staging() as staged:
-            applied, size = self._fill(staged, tar)
-            self._shelf.publish_layer(staged, key, applied, size=size)
-        return size
-
-    def remove_layer(self, key: LayerKey) -> None:
-        with self._lock:
-            self._stacks = {keys: stack for keys, stack in self._stacks.items() if key not in keys}
-            self._shelf.remove_layer(key)
-
-    def layers(self) -> set[LayerKey]:
-        return self._shelf.layers()
-
-    def layer_usage(self, key: LayerKey) -> int:
-        return int(self._shelf.record(key)["size"])
 
     def prepare(
         self, snapshot: str, layers: Sequence[LayerKey], *, base: Sequence[Mount] = ()
@@ -137,32 +101,10 @@ class Overlay:
         """Return what names one layer; a mount that it needs goes to *before*."""
         return f"{self._shelf.layer_path(key)}/fs"
 
-    def _fill(self, staged: str, tar: Stream) -> tuple[Applied, int]:
-        """Make a layer in the empty folder *staged*; returns its size on disk in bytes too."""
-        return unpack(staged, tar, self._limits)
-
-    def _open_layer(self, key: LayerKey) -> int:
-        """Return the layer's root, open; the caller closes it."""
-        return os.open(f"{self._shelf.layer_path(key)}/fs", _FOLDER)
-
-    def _stack(self, layers: Sequence[LayerKey]) -> Stack:
-        keys = tuple(layers)
-        stack = self._stacks.get(keys)
-        if stack is None:
-            with self._lock:
-                stack = self._stacks[keys] = self._make_stack(keys)
-        return stack
-
     def _make_stack(self, keys: tuple[LayerKey, ...]) -> Stack:
-        with ExitStack() as undo:
-            opened = []
-            for key in keys:
-                record = self._shelf.record(key)
-                fd = self._open_layer(key)
-                undo.callback(os.close, fd)
-                opened.append(Layer(fd, frozenset(record["implicit"]), record["root"]))
-            patch = patch_of(opened)
-            root = patch.get("") or root_attributes(opened)
+        with self._layers(keys) as layers:
+            patch = patch_of(layers)
+            root = patch.get("") or root_attributes(layers)
         return Stack(self._make_patch(keys, patch) if patch else None, root)
 
     def _make_patch(self, keys: tuple[LayerKey, ...], patch: dict[str, Attributes]) -> str:
@@ -175,16 +117,6 @@ class Overlay:
                 write_patch(fd, patch)
             self._shelf.publish_patch(staged, name, keys)
         return name
-
-    def remove(self, snapshot: str) -> None:
-        self._shelf.discard(self._shelf.snapshot_path(snapshot))
-
-    def snapshots(self) -> set[str]:
-        return self._shelf.snapshots()
-
-    def usage(self, snapshot: str) -> int:
-        path = self._shelf.existing_snapshot(snapshot)
-        return disk_usage(Bases(path).uppers())
 
     def changes(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[Change]:
         for prefix, upper, lower in self._opened(snapshot, layers):
@@ -206,12 +138,6 @@ class Overlay:
             with opened(below) as lower, opened(above) as upper:
                 yield target, upper, lower
 
-    def sync(self) -> None:
-        self._shelf.sync()
-
-    def collect(self) -> int:
-        return self._shelf.collect()
-
     def upper(self, path: str) -> tuple[str, ...]:
         """Return the options that make *path* the writable part of an overlay."""
         if self._volatile:
@@ -220,36 +146,3 @@ class Overlay:
                 os.rmdir(f"{path}/work/work/incompat/volatile")
         options = (f"upperdir={path}/fs", f"workdir={path}/work")
         return (*options, "volatile") if self._volatile else options
-
-
-@contextmanager
-def opened(path: str) -> Iterator[int]:
-    """Open a folder for as long as the context lasts."""
-    fd = os.open(path, _FOLDER)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def closing(fd: int) -> Iterator[int]:
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def unpack(staged: str, tar: Stream, limits: Limits | None) -> tuple[Applied, int]:
-    """Make the layer as a folder `fs` in *staged*."""
-    os.mkdir(f"{staged}/fs", 0o755)
-    with opened(f"{staged}/fs") as fd:
-        os.fchmod(fd, 0o755)  # whatever the umask
-        applied = apply(tar, fd, limits=limits)
-    return applied, applied.file_bytes
-
-
-def drain(tar: Stream) -> None:
-    """Read the stream to its end, for whoever takes a digest on the way."""
-    while tar.read(1 << 20):
-        pass

@@ -1,0 +1,94 @@
+"""Plain copies, for where there is no overlay: slow to prepare, and works everywhere.
+
+Layers are kept as for overlay. Each stack in use is laid together once, as one
+tree, which every snapshot is a copy of (blocks are shared where the file system
+can) and is later compared with.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from orlop.layers.apply import Limits
+from orlop.layers.copy import lay_over
+from orlop.layers.diff import Change, changes, in_copy
+from orlop.layers.write import TarWriter, export
+from orlop.model.mount import Mount
+from orlop.snapshots.base import Bases, read_only_bind
+from orlop.snapshots.interface import LayerKey
+from orlop.snapshots.shelf import Shelf, stack_name
+from orlop.snapshots.stacks import root_attributes, set_attributes
+from orlop.snapshots.unpacked import Stack, UnpackedLayers, opened
+from orlop.store.faults import explained
+
+
+class Native(UnpackedLayers):
+    """The driver `native`. *volatile* changes nothing: nothing is flushed here anyway."""
+
+    name = "native"
+
+    def __init__(self, root: str, *, volatile: bool = False, limits: Limits | None = None) -> None:
+        super().__init__(root, limits=limits)
+
+    @classmethod
+    def probe(cls, root: str) -> None:
+        """Find that the folder can be made; OSError if not."""
+        Shelf(root)
+
+    def prepare(
+        self, snapshot: str, layers: Sequence[LayerKey], *, base: Sequence[Mount] = ()
+    ) -> None:
+        flat = self._flat(layers)
+        with explained(f"snapshot {snapshot}"):
+            path = self._shelf.make_snapshot(snapshot)
+            os.mkdir(f"{path}/fs", 0o700)
+            with opened(flat) as source, opened(f"{path}/fs") as target:
+                lay_over(source, target)
+            if base:
+                plain = [read_only_bind(m) if m.type == "overlay" else m for m in base]
+                Bases(path).make(plain)
+
+    def mounts(
+        self, snapshot: str, layers: Sequence[LayerKey], *, readonly: bool = False
+    ) -> tuple[Mount, ...]:
+        path = self._shelf.existing_snapshot(snapshot)
+        options = ("bind", "ro") if readonly else ("bind",)
+        return (Mount("bind", f"{path}/fs", "/", options), *Bases(path).read())
+
+    def changes(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[Change]:
+        with self._opened(snapshot, layers) as (tree, base):
+            yield from changes(in_copy(tree, base))
+
+    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: BinaryIO) -> None:
+        writer = TarWriter(out)
+        with self._opened(snapshot, layers) as (tree, base):
+            export(in_copy(tree, base), tree, writer)
+        writer.close()
+
+    @contextmanager
+    def _opened(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[tuple[int, int]]:
+        path = self._shelf.existing_snapshot(snapshot)
+        with opened(f"{path}/fs") as tree, opened(self._flat(layers)) as base:
+            yield tree, base
+
+    def _flat(self, layers: Sequence[LayerKey]) -> str:
+        patch = self._stack(layers).patch
+        assert patch is not None
+        return f"{self._shelf.patch_path(patch)}/fs"
+
+    def _make_stack(self, keys: tuple[LayerKey, ...]) -> Stack:
+        name = stack_name(keys)
+        with self._layers(keys) as layers:
+            root = root_attributes(layers)
+            if self._shelf.has_patch(name):
+                return Stack(name, root)
+            with explained("the image's files"), self._shelf.staging() as staged:
+                os.mkdir(f"{staged}/fs", 0o755)
+                with opened(f"{staged}/fs") as tree:
+                    set_attributes(tree, root)
+                    for layer in layers:
+                        lay_over(layer.root, tree, keep=layer.implicit | {""})
+                    set_attributes(tree, root)
+                self._shelf.publish_patch(staged, name, keys)
+        return Stack(name, root)

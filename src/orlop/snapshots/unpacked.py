@@ -1,0 +1,138 @@
+"""Layers unpacked into folders: what the drivers that do so have in common."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+from orlop.layers.apply import Applied, Limits, apply
+from orlop.layers.tar import Stream
+from orlop.snapshots.base import Bases
+from orlop.snapshots.interface import LayerKey
+from orlop.snapshots.shelf import Shelf, disk_usage
+from orlop.snapshots.stacks import Attributes, Layer
+from orlop.store.faults import explained
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Stack(NamedTuple):
+    """Layers made ready to be mounted."""
+
+    patch: str | None  # a folder to go on top
+    root: Attributes
+
+
+class UnpackedLayers:
+    """The half of a driver that keeps layers, and names of snapshots."""
+
+    def __init__(self, root: str, *, limits: Limits | None) -> None:
+        self._shelf = Shelf(root)
+        self._limits = limits
+        self._stacks: dict[tuple[LayerKey, ...], Stack] = {}
+        self._lock = threading.Lock()
+
+    def has_layer(self, key: LayerKey) -> bool:
+        return self._shelf.has_layer(key)
+
+    def add_layer(self, key: LayerKey, tar: Stream) -> int:
+        if self.has_layer(key):
+            drain(tar)
+            return self.layer_usage(key)
+        with explained(f"layer {key}"), self._shelf.staging() as staged:
+            applied, size = self._fill(staged, tar)
+            self._shelf.publish_layer(staged, key, applied, size=size)
+        return size
+
+    def remove_layer(self, key: LayerKey) -> None:
+        with self._lock:
+            self._stacks = {keys: stack for keys, stack in self._stacks.items() if key not in keys}
+            self._shelf.remove_layer(key)
+
+    def layers(self) -> set[LayerKey]:
+        return self._shelf.layers()
+
+    def layer_usage(self, key: LayerKey) -> int:
+        return int(self._shelf.record(key)["size"])
+
+    def remove(self, snapshot: str) -> None:
+        self._shelf.discard(self._shelf.snapshot_path(snapshot))
+
+    def snapshots(self) -> set[str]:
+        return self._shelf.snapshots()
+
+    def usage(self, snapshot: str) -> int:
+        path = self._shelf.existing_snapshot(snapshot)
+        return disk_usage(Bases(path).uppers())
+
+    def sync(self) -> None:
+        self._shelf.sync()
+
+    def collect(self) -> int:
+        return self._shelf.collect()
+
+    def _fill(self, staged: str, tar: Stream) -> tuple[Applied, int]:
+        """Make a layer in the empty folder *staged*; returns its size on disk in bytes too."""
+        return unpack(staged, tar, self._limits)
+
+    def _open_layer(self, key: LayerKey) -> int:
+        """Return the layer's root, open; the caller closes it."""
+        return os.open(f"{self._shelf.layer_path(key)}/fs", FOLDER)
+
+    def _stack(self, layers: Sequence[LayerKey]) -> Stack:
+        keys = tuple(layers)
+        stack = self._stacks.get(keys)
+        if stack is None:
+            with self._lock:
+                stack = self._stacks[keys] = self._make_stack(keys)
+        return stack
+
+    def _make_stack(self, keys: tuple[LayerKey, ...]) -> Stack:
+        """Make ready what the stack needs beyond its layers."""
+        raise NotImplementedError
+
+    @contextmanager
+    def _layers(self, keys: Sequence[LayerKey]) -> Iterator[list[Layer]]:
+        """Open the layers for as long as the context lasts."""
+        with ExitStack() as undo:
+            layers: list[Layer] = []
+            for key in keys:
+                record = self._shelf.record(key)
+                fd = self._open_layer(key)
+                undo.callback(os.close, fd)
+                layers.append(Layer(fd, frozenset(record["implicit"]), record["root"]))
+            yield layers
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Open a folder for as long as the context lasts."""
+    fd = os.open(path, FOLDER)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def closing(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def unpack(staged: str, tar: Stream, limits: Limits | None) -> tuple[Applied, int]:
+    """Make the layer as a folder `fs` in *staged*."""
+    os.mkdir(f"{staged}/fs", 0o755)
+    with opened(f"{staged}/fs") as fd:
+        os.fchmod(fd, 0o755)  # whatever the umask
+        applied = apply(tar, fd, limits=limits)
+    return applied, applied.file_bytes
+
+
+def drain(tar: Stream) -> None:
+    """Read the stream to its end, for whoever takes a digest on the way."""
+    while tar.read(1 << 20):
+        pass
