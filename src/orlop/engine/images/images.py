@@ -11,6 +11,7 @@ from orlop.engine.answers import (
     Pruned,
 )
 from orlop.engine.requests import NO_FILTERS, CommitRequest, Credentials, Filters
+from orlop.model.image import Descriptor
 
 
 class Images:
@@ -29,12 +30,18 @@ class Images:
         credentials: Credentials | None = None,
         progress: ProgressCallback,
     ) -> ImageRecord:
-        """Fetch and unpack an image; what is here already is not fetched again."""
+        """Fetch and unpack an image; what is here already is not fetched again.
+
+        The first progress, once the registry has shown the manifest, is "Pulling from
+        library/alpine" with the tag as its id; then one id a layer. What came of it
+        ("Digest: …", "Status: …") is said by who renders the record.
+        """
         raise NotImplementedError
 
     async def push(
         self, reference: str, *, credentials: Credentials | None = None, progress: ProgressCallback
-    ) -> None:
+    ) -> Descriptor:
+        """Send an image; returns the manifest as the registry has it now."""
         raise NotImplementedError
 
     async def tag(self, source: str, target: str) -> None:
