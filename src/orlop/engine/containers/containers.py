@@ -22,6 +22,7 @@ from orlop.engine.requests import (
     UpdateRequest,
 )
 from orlop.model.container import Container, ContainerOptions
+from orlop.runtime.cgroups.interface import Statistics
 
 
 class Containers:
@@ -110,6 +111,10 @@ class Containers:
         raise NotImplementedError
 
     async def top(self, ref: str, *, ps_args: str = "-ef") -> Processes:
+        raise NotImplementedError
+
+    async def stats(self, ref: str) -> Statistics:
+        """Return its counters now; WrongStateError unless it runs."""
         raise NotImplementedError
 
     async def changes(self, ref: str) -> Sequence[Change]:
