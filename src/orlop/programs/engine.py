@@ -24,6 +24,7 @@ from msgspec.structs import replace
 
 from orlop.api.docker.app import HEADERS, DockerAPI
 from orlop.api.http import Server
+from orlop.engine.engine import Engine
 from orlop.engine.settings import Settings, from_environment
 from orlop.errors import OrlopError, UnavailableError, WrongStateError
 
@@ -122,8 +123,6 @@ class Format(logging.Formatter):
 
 async def serve(settings: Settings) -> None:
     """Open the engine and answer its socket until SIGTERM or SIGINT."""
-    from orlop.engine.engine import Engine  # late: a second engine is refused before this costs
-
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

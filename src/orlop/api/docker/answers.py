@@ -2,13 +2,13 @@
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from orlop.api.docker import wire
-from orlop.api.messages import Request, Response
+from orlop.api.messages import Request, Response, Stream
 from orlop.engine.requests import Credentials, Filters
 from orlop.errors import InvalidArgumentError
 
@@ -28,6 +28,24 @@ def json(value: object, *, status: int = 200) -> Response:
 def json_list(values: Iterable[Any]) -> Response:
     """Answer with a list; Docker's clients want [] where Go would write null."""
     return json(list(values))
+
+
+async def stream_of(
+    pieces: AsyncIterator[bytes], *, headers: Mapping[str, str] | None = None
+) -> Stream:
+    """Answer with an archive; what fails before its first byte still gets a status."""
+    first = await anext(pieces, b"")
+    return Stream(_with_first(first, pieces), "application/x-tar", headers=headers or {})
+
+
+async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        yield first
+        async for piece in rest:
+            yield piece
+    finally:
+        if isinstance(rest, AsyncGenerator):
+            await rest.aclose()
 
 
 def filters_of(request: Request) -> Filters:

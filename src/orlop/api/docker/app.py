@@ -3,17 +3,14 @@
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
 
 from orlop import __version__
 from orlop.api.docker.errors import render_error, translate_os_error
 from orlop.api.docker.routes import ROUTES
 from orlop.api.docker.routing import MAX_VERSION, Call, Route, Router, split_version, version_text
 from orlop.api.messages import Reply, Request, Response
+from orlop.engine.engine import Engine
 from orlop.errors import NotFoundError, OrlopError
-
-if TYPE_CHECKING:
-    from orlop.engine.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +26,7 @@ HEADERS = {
 class DockerAPI:
     """Answers requests with what *engine* does."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._router = Router(ROUTES)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from orlop.api.docker.pipes import consume, stream_from
+from orlop.api.docker.answers import stream_of
 from orlop.api.docker.routing import Call
 from orlop.api.docker.times import rfc3339
 from orlop.api.messages import Reply, Response
@@ -37,12 +37,8 @@ async def stat_path(call: Call) -> Reply:
 async def get(call: Call) -> Reply:
     """GET /containers/{name}/archive: what is at a path, as a tar."""
     path = _path(call)
-    containers = call.engine.containers
-    found = await containers.archive_stat(call.name, path)
-    return await stream_from(
-        lambda out: containers.archive_get(call.name, path, out),
-        headers={_STAT_HEADER: _render(found)},
-    )
+    found, pieces = await call.engine.containers.archive_get(call.name, path)
+    return await stream_of(pieces, headers={_STAT_HEADER: _render(found)})
 
 
 async def put(call: Call) -> Reply:
@@ -52,17 +48,13 @@ async def put(call: Call) -> Reply:
         no_overwrite_dir_non_dir=call.query.flag("noOverwriteDirNonDir"),
         copy_uid_gid=call.query.flag("copyUIDGID"),
     )
-    await consume(
-        call.request.body,
-        lambda source: call.engine.containers.archive_put(call.name, path, source, options),
-    )
+    await call.engine.containers.archive_put(call.name, path, call.request.body, options)
     return Response(200)
 
 
 async def export(call: Call) -> Reply:
     """GET /containers/{name}/export: the whole root file system, as a tar."""
-    container = call.engine.containers.get(call.name)
-    return await stream_from(lambda out: call.engine.containers.export(container.id, out))
+    return await stream_of(await call.engine.containers.export(call.name))
 
 
 def _path(call: Call) -> str:

@@ -81,7 +81,7 @@ async def logs(call: Call) -> Reply:
         tail=_tail(query.text("tail")),
         follow=query.flag("follow"),
     )
-    entries = call.engine.containers.logs(container.id, request)
+    entries = await call.engine.containers.logs(container.id, request)
     terminal = container.options.terminal
     pieces = _render(entries, timestamps=query.flag("timestamps"), terminal=terminal)
     return Stream(pieces, stream_type(terminal=terminal, version=call.version))

@@ -23,11 +23,9 @@ _CHANGE_KINDS = {"C": 0, "A": 1, "D": 2}
 async def list_containers(call: Call) -> Reply:
     """GET /containers/json."""
     query = call.query
-    limit = query.integer("limit")
-    listed = await call.engine.containers.list(
-        all=query.flag("all") or bool(limit and limit > 0),
-        filters=filters_of(call.request),
-        limit=limit if limit and limit > 0 else None,
+    limit = max(0, query.integer("limit") or 0)
+    listed = call.engine.containers.list(
+        all=query.flag("all") or limit > 0, filters=filters_of(call.request), limit=limit
     )
     if not query.flag("size"):
         return json_list(render_summary(container) for container in listed)
@@ -57,34 +55,30 @@ async def inspect(call: Call) -> Reply:
 
 async def start(call: Call) -> Reply:
     """POST /containers/{name}/start. 304 if it runs already."""
-    if call.engine.containers.get(call.name).running:
-        return NOT_MODIFIED
-    await call.engine.containers.start(call.name)
-    return NO_CONTENT
+    detach_keys = call.query.text("detachKeys")
+    started = await call.engine.containers.start(call.name, detach_keys=detach_keys)
+    return NO_CONTENT if started else NOT_MODIFIED
 
 
 async def stop(call: Call) -> Reply:
     """POST /containers/{name}/stop. 304 if there is nothing to stop."""
-    container = call.engine.containers.get(call.name)
-    if not container.running and container.status != "restarting":
-        return NOT_MODIFIED
-    await call.engine.containers.stop(
-        container.id, timeout_s=call.query.integer("t"), signal=call.query.text("signal")
+    stopped = await call.engine.containers.stop(
+        call.name, timeout_s=call.query.integer("t"), signal=call.query.text("signal") or None
     )
-    return NO_CONTENT
+    return NO_CONTENT if stopped else NOT_MODIFIED
 
 
 async def restart(call: Call) -> Reply:
     """POST /containers/{name}/restart."""
     await call.engine.containers.restart(
-        call.name, timeout_s=call.query.integer("t"), signal=call.query.text("signal")
+        call.name, timeout_s=call.query.integer("t"), signal=call.query.text("signal") or None
     )
     return NO_CONTENT
 
 
 async def kill(call: Call) -> Reply:
     """POST /containers/{name}/kill."""
-    await call.engine.containers.kill(call.name, call.query.text("signal") or "SIGKILL")
+    await call.engine.containers.kill(call.name, signal=call.query.text("signal") or "SIGKILL")
     return NO_CONTENT
 
 
@@ -118,7 +112,7 @@ async def update(call: Call) -> Reply:
         restart=parse_restart(restart) if restart and restart.name else None,
     )
     warnings = await call.engine.containers.update(call.name, request)
-    return json({"Warnings": list(warnings or ())})
+    return json({"Warnings": list(warnings)})
 
 
 async def remove(call: Call) -> Reply:
@@ -149,7 +143,7 @@ async def wait(call: Call) -> Reply:
             f"invalid condition {condition!r}", hint="expected one of " + ", ".join(_CONDITIONS)
         )
     container = call.engine.containers.get(call.name)
-    waiting = asyncio.ensure_future(call.engine.containers.wait(container.id, condition))
+    waiting = asyncio.ensure_future(call.engine.containers.wait(container.id, condition=condition))
     await asyncio.sleep(0)  # it has begun, so it cannot miss what happens from here on
     return Stream(_finished(waiting))
 
@@ -169,7 +163,9 @@ async def _finished(waiting: asyncio.Future[Finished]) -> AsyncIterator[bytes]:
 
 async def top(call: Call) -> Reply:
     """GET /containers/{name}/top."""
-    processes = await call.engine.containers.top(call.name, call.query.text("ps_args") or "-ef")
+    processes = await call.engine.containers.top(
+        call.name, ps_args=call.query.text("ps_args") or "-ef"
+    )
     return json({"Titles": processes.titles, "Processes": processes.rows})
 
 

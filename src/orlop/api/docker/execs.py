@@ -25,10 +25,9 @@ async def start(call: Call) -> Reply:
     process = call.engine.execs.get(call.name)
     size = _console_size(body)
     if body.detach:
-        await call.engine.execs.start(process.id, None, size=size)
+        await call.engine.execs.start(process.id, detach=True, size=size)
         return Response(200)
     terminal = process.options.terminal
-    call.engine.execs.check_start(process.id)
 
     async def take(client: socket.socket, pending: bytes) -> None:
         try:

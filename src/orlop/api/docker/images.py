@@ -1,18 +1,19 @@
 """Images: pull, push, list, look at, tag, remove, save, load, import."""
 
-from orlop.api.docker.answers import credentials_of, filters_of, json, json_list
+from orlop.api.docker.answers import credentials_of, filters_of, json, json_list, stream_of
 from orlop.api.docker.lines import Lines
-from orlop.api.docker.pipes import consume, stream_from
 from orlop.api.docker.render_image import (
     render_deleted,
     render_history,
     render_image,
     render_pruned,
+    render_pulled,
     render_summary,
 )
 from orlop.api.docker.routing import Call
 from orlop.api.messages import Reply, Response
-from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError
+from orlop.model.reference import parse_reference
 
 
 async def list_images(call: Call) -> Reply:
@@ -26,12 +27,12 @@ async def list_images(call: Call) -> Reply:
 async def inspect(call: Call) -> Reply:
     """GET /images/{name}/json."""
     image = call.engine.images.resolve(call.name)
-    return json(render_image(image, driver=call.engine.system.driver))
+    return json(render_image(image, driver=call.engine.system.info().driver))
 
 
 async def history(call: Call) -> Reply:
     """GET /images/{name}/history."""
-    return json_list(render_history(step) for step in await call.engine.images.history(call.name))
+    return json_list(render_history(step) for step in call.engine.images.history(call.name))
 
 
 async def create(call: Call) -> Reply:
@@ -46,15 +47,25 @@ async def create(call: Call) -> Reply:
 async def _pull(call: Call) -> Reply:
     reference = _reference(call.query.text("fromImage"), call.query.text("tag"))
     platform = call.query.text("platform") or None
-    auth = credentials_of(call.request)
+    credentials = credentials_of(call.request)
     lines = Lines()
 
     async def work() -> None:
-        await call.engine.images.pull(
-            reference, platform=platform, auth=auth, progress=lines.progress
+        before = _id(call, reference)
+        image = await call.engine.images.pull(
+            reference, platform=platform, credentials=credentials, progress=lines.progress
         )
+        for text in render_pulled(image, reference, is_new=image.id != before):
+            lines.emit({"status": text})
 
     return await lines.reply(work())
+
+
+def _id(call: Call, reference: str) -> str:
+    try:
+        return call.engine.images.resolve(reference).id
+    except NotFoundError:
+        return ""
 
 
 async def _import(call: Call) -> Reply:
@@ -67,14 +78,12 @@ async def _import(call: Call) -> Reply:
     lines = Lines()
 
     async def work() -> None:
-        image = await consume(
+        image = await call.engine.images.import_(
             call.request.body,
-            lambda source: call.engine.images.import_(
-                source,
-                reference,
-                changes=tuple(query.texts("changes")),
-                message=query.text("message"),
-            ),
+            reference,
+            changes=query.texts("changes"),
+            message=query.text("message"),
+            platform=query.text("platform") or None,
         )
         lines.emit({"status": image})
 
@@ -84,11 +93,14 @@ async def _import(call: Call) -> Reply:
 async def push(call: Call) -> Reply:
     """POST /images/{name}/push."""
     reference = _reference(call.name, call.query.text("tag"))
-    auth = credentials_of(call.request)
+    credentials = credentials_of(call.request)
     lines = Lines()
 
     async def work() -> None:
-        descriptor = await call.engine.images.push(reference, auth=auth, progress=lines.progress)
+        lines.emit({"status": f"The push refers to repository [{parse_reference(reference).name}]"})
+        descriptor = await call.engine.images.push(
+            reference, credentials=credentials, progress=lines.progress
+        )
         tag = call.query.text("tag") or "latest"
         digest, size = descriptor.digest, descriptor.size
         lines.emit({"status": f"{tag}: digest: {digest} size: {size}"})
@@ -132,7 +144,7 @@ async def save(call: Call) -> Reply:
     names = [call.name] if "name" in call.args else call.query.texts("names")
     if not names:
         raise InvalidArgumentError("parameter names is missing")
-    return await stream_from(lambda out: call.engine.images.save(names, out))
+    return await stream_of(await call.engine.images.save(names))
 
 
 async def load(call: Call) -> Reply:
@@ -141,11 +153,8 @@ async def load(call: Call) -> Reply:
     quiet = call.query.flag("quiet")
 
     async def work() -> None:
-        loaded = await consume(
-            call.request.body,
-            lambda source: call.engine.images.load(
-                source, progress=(lambda _: None) if quiet else lines.progress
-            ),
+        loaded = await call.engine.images.load(
+            call.request.body, progress=(lambda _: None) if quiet else lines.progress
         )
         for name in loaded:
             what = "Loaded image ID" if name.startswith("sha256:") else "Loaded image"

@@ -14,6 +14,7 @@ from orlop.engine.answers import (
     VolumeAnswer,
 )
 from orlop.model.image import Process
+from orlop.model.reference import parse_reference
 
 Shape = dict[str, Any]
 
@@ -95,6 +96,15 @@ def render_history(step: HistoryStep) -> Shape:
         "Size": step.size,
         "Comment": step.comment,
     }
+
+
+def render_pulled(image: ImageRecord, reference: str, *, is_new: bool) -> list[str]:
+    """Return the lines that end a pull: which digest it is, and whether that was news."""
+    name = parse_reference(reference)
+    digest = next((d for d in image.digests if d.startswith(f"{name.familiar_name}@")), "")
+    lines = [f"Digest: {digest.partition('@')[2]}"] if digest else []
+    what = "Downloaded newer image" if is_new else "Image is up to date"
+    return [*lines, f"Status: {what} for {name.familiar}"]
 
 
 def render_deleted(deleted: Deleted) -> Shape:

@@ -2,13 +2,11 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from orlop.api.messages import Query, Reply, Request
+from orlop.engine.engine import Engine
 from orlop.errors import InvalidArgumentError
-
-if TYPE_CHECKING:
-    from orlop.engine.engine import Engine
 
 MIN_VERSION = (1, 24)
 MAX_VERSION = (1, 45)
@@ -20,7 +18,7 @@ _PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 class Call(NamedTuple):
     """One request on its way through a handler."""
 
-    engine: "Engine"
+    engine: Engine
     request: Request
     args: Mapping[str, str]  # what the pattern's {names} matched
     version: tuple[int, int]  # the API version the client speaks

@@ -33,7 +33,7 @@ async def version(_call: Call) -> Reply:
 
 async def info(call: Call) -> Reply:
     """GET /info."""
-    return json(render_info(await call.engine.system.info()))
+    return json(render_info(call.engine.system.info()))
 
 
 async def disk_usage(call: Call) -> Reply:
@@ -65,10 +65,10 @@ async def auth(call: Call) -> Reply:
     if credentials is None:
         raise InvalidArgumentError("no credentials given")
     try:
-        token = await call.engine.images.login(credentials)
+        token = await call.engine.system.login(credentials)
     except PermissionDeniedError as error:
         return Response.message(401, str(error))
-    return json({"Status": "Login Succeeded", "IdentityToken": token or ""})
+    return json({"Status": "Login Succeeded", "IdentityToken": token})
 
 
 async def no_build(_call: Call) -> Reply:

@@ -15,24 +15,25 @@ _NETWORKS = {"none": "null", "host": "host"}
 
 async def list_volumes(call: Call) -> Reply:
     """GET /volumes."""
-    volumes = await call.engine.volumes.list(filters=filters_of(call.request))
+    volumes = call.engine.volumes.list(filters_of(call.request))
     return json({"Volumes": [render_volume(v) for v in volumes], "Warnings": None})
 
 
 async def create(call: Call) -> Reply:
     """POST /volumes/create. The volume that is there already is an answer too."""
     body = await read_json(call.request, VolumeCreate)
-    if (body.driver or "local") != "local":
-        raise UnsupportedError(f"no volume driver {body.driver!r}", hint="this build has: local")
     volume = await call.engine.volumes.create(
-        body.name or None, options=body.driver_opts or {}, labels=body.labels or {}
+        body.name or "",
+        driver=body.driver or "local",
+        options=body.driver_opts or {},
+        labels=body.labels or {},
     )
     return json(render_volume(volume), status=201)
 
 
 async def inspect(call: Call) -> Reply:
     """GET /volumes/{name}."""
-    return json(render_volume(await call.engine.volumes.inspect(call.name)))
+    return json(render_volume(call.engine.volumes.get(call.name)))
 
 
 async def remove(call: Call) -> Reply:
