@@ -7,7 +7,7 @@ import sys
 
 from orlop.cli import commands, signals
 from orlop.cli.options import FOLDER, Arguments, flag, operands, text
-from orlop.cli.parser import HelpWanted, UsageError, parse, suggestion
+from orlop.cli.parser import HelpWanted, OperandsError, UsageError, parse, suggestion
 from orlop.client.address import settings
 from orlop.client.client import Client
 from orlop.errors import OrlopError
@@ -102,7 +102,7 @@ def _overview(out: TextIO, group: str) -> int:
 def _refuse(err: TextIO, error: UsageError, command: str) -> int:
     _say(err, str(error))
     print(f"See '{command} --help'.", file=err)
-    return USAGE
+    return FAILURE if isinstance(error, OperandsError) else USAGE
 
 
 def _unknown(err: TextIO, name: str) -> int:

@@ -25,6 +25,10 @@ class UsageError(InvalidArgumentError):
     """The line does not say what the command understands."""
 
 
+class OperandsError(UsageError):
+    """Too few or too many words that are no options; Docker exits with 1, not 125, for these."""
+
+
 class HelpWanted(Exception):  # noqa: N818 (no error)
     """--help was given."""
 
@@ -124,7 +128,7 @@ class _Line:
         position = 0
         for attribute, option in self._operands:
             if not option.optional and position >= len(found):
-                raise UsageError(f"missing argument: {option.metavar}")
+                raise OperandsError(f"missing argument: {option.metavar}")
             if option.many:
                 setattr(self.args, attribute, found[position:])
                 return
@@ -132,7 +136,7 @@ class _Line:
                 setattr(self.args, attribute, found[position])
             position += 1
         if position < len(found):
-            raise UsageError(f"unexpected argument: {found[position]}")
+            raise OperandsError(f"unexpected argument: {found[position]}")
 
 
 def _converted(name: str, option: Option, value: str) -> object:

@@ -1,0 +1,72 @@
+"""orlop start."""
+
+from __future__ import annotations
+
+from orlop.cli import signals
+from orlop.cli.container import attached
+from orlop.cli.each import each
+from orlop.cli.options import CONTAINER, Arguments, flag, operands, text
+from orlop.errors import InvalidArgumentError, OrlopError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from orlop.client.client import Client
+
+
+class Args(Arguments):
+    description = "Starts containers that were created or have stopped."
+    examples = (("orlop start -ai work", "go on in a stopped container's shell"),)
+
+    attach = flag("-a", "--attach", help="show its output, hand signals on")
+    interactive = flag("-i", "--interactive", help="give it this terminal's input")
+    detach_keys = text("--detach-keys", metavar="KEYS", help="default: ctrl-p,ctrl-q")
+    sig_proxy = flag("--sig-proxy", help="hand signals on (default: true)", default=True)
+    names = operands("CONTAINER", completes=CONTAINER)
+
+
+def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
+    """Start each; attached to one, return its exit code."""
+    if not (args.attach or args.interactive):
+
+        def act(name: str) -> None:
+            client.containers.start(name, detach_keys=args.detach_keys or None)
+
+        return each(args.names, act, out=out, err=err)
+    if len(args.names) > 1:
+        raise InvalidArgumentError("only one container can be started attached")
+    return _attached(args, client, err)
+
+
+def _attached(args: Args, client: Client, err: TextIO) -> int:
+    containers = client.containers
+    found = containers.inspect(args.names[0])
+    identifier, config = str(found["Id"]), found["Config"]
+    tty, stdin = bool(config["Tty"]), bool(args.interactive and config["OpenStdin"])
+    attached.check_terminal(tty=tty, stdin=stdin)
+    keys = attached.detach_keys(args.detach_keys)
+    removed = bool(found["HostConfig"].get("AutoRemove"))
+    streams = ("stdin", "stdout", "stderr") if stdin else ("stdout", "stderr")
+
+    def resize(height: int, width: int) -> None:
+        containers.resize(identifier, height=height, width=width)
+
+    deliver = attached.forwarder(client, identifier)
+    with signals.Forwarding(deliver, enabled=args.sig_proxy) as forwarding:
+        attaching = containers.attach(identifier, streams=streams, detach_keys=args.detach_keys)
+        waiting = containers.wait(identifier, condition="removed" if removed else "next-exit")
+        stream = attaching.stream()
+        waiting.accepted()
+        try:
+            containers.start(identifier)
+        except OrlopError:
+            stream.close()
+            waiting.close()
+            raise
+        forwarding.start()
+        if attached.converse(stream, stdin=stdin, tty=tty, keys=keys, resize=resize):
+            waiting.close()
+            print(attached.DETACHED_NOTE, end="", file=err)
+            return 0
+        return waiting.exit_status()[0]

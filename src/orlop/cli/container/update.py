@@ -1,0 +1,80 @@
+"""orlop update."""
+
+from __future__ import annotations
+
+from orlop.cli import values
+from orlop.cli.container.resources import restart_policy
+from orlop.cli.each import each
+from orlop.cli.options import CONTAINER, Arguments, number, operands, text
+from orlop.errors import InvalidArgumentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
+
+    from orlop.client.client import Client
+
+
+class Args(Arguments):
+    description = "Changes limits of containers in place, or their restart policy."
+    examples = (("orlop update --memory 512m --memory-swap 512m --cpus 1.5 web", ""),)
+
+    memory = number("-m", "--memory", metavar="SIZE", help="memory", convert=values.size)
+    memory_swap = number(
+        "--memory-swap",
+        metavar="SIZE",
+        help="memory and swap together; -1 for no limit on swap",
+        convert=values.size_or_unlimited,
+    )
+    memory_reservation = number(
+        "--memory-reservation",
+        metavar="SIZE",
+        help="memory it keeps when memory is short",
+        convert=values.size,
+    )
+    cpus = number("--cpus", help="processors, such as 1.5", convert=values.cpus)
+    cpu_shares = number("-c", "--cpu-shares", help="weight")
+    cpu_period = number("--cpu-period", metavar="US", help="CFS period")
+    cpu_quota = number("--cpu-quota", metavar="US", help="CFS quota")
+    cpuset_cpus = text("--cpuset-cpus", metavar="LIST", help="processors to use: 0-2,5")
+    cpuset_mems = text("--cpuset-mems", metavar="LIST", help="memory nodes to use")
+    pids_limit = number("--pids-limit", help="processes; -1 for no limit")
+    blkio_weight = number("--blkio-weight", help="10 to 1000")
+    restart = text("--restart", metavar="POLICY", help="no, always, unless-stopped, on-failure[:N]")
+    names = operands("CONTAINER", completes=CONTAINER)
+
+
+def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
+    """Update each; 1 if any could not be."""
+    body = update_body(args)
+    if not body:
+        raise InvalidArgumentError("nothing to update", hint="name at least one limit")
+
+    def act(name: str) -> None:
+        for warning in client.containers.update(name, body):
+            print(f"WARNING: {warning}", file=err)
+
+    return each(args.names, act, out=out, err=err)
+
+
+def update_body(args: Args) -> dict[str, Any]:
+    """Return what is to change, and nothing else."""
+    given: dict[str, Any] = {
+        "Memory": args.memory,
+        "MemorySwap": args.memory_swap,
+        "MemoryReservation": args.memory_reservation,
+        "NanoCpus": args.cpus,
+        "CpuShares": args.cpu_shares,
+        "CpuPeriod": args.cpu_period,
+        "CpuQuota": args.cpu_quota,
+        "CpusetCpus": args.cpuset_cpus or None,
+        "CpusetMems": args.cpuset_mems or None,
+        "PidsLimit": args.pids_limit,
+        "BlkioWeight": args.blkio_weight,
+    }
+    if args.restart:
+        try:
+            given["RestartPolicy"] = restart_policy(args.restart)
+        except ValueError as error:
+            raise InvalidArgumentError(str(error)) from None
+    return {name: value for name, value in given.items() if value is not None}

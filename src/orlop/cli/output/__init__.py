@@ -1,0 +1,1 @@
+"""From answers of the engine to lines on a screen: tables, templates, units, progress."""

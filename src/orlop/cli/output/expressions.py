@@ -1,0 +1,225 @@
+"""What stands between {{ and }}: fields, variables, literals, calls and pipes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from orlop.client import wire
+from orlop.errors import InvalidArgumentError
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<string>"(?:[^"\\]|\\.)*"|`[^`]*`)
+      | (?P<number>-?\d+(?:\.\d+)?)
+      | (?P<path>(?:\$\w*)?(?:\.\w+)+|\$\w*|\.)
+      | (?P<word>\w+)
+      | (?P<mark>[()|])
+    )""",
+    re.VERBOSE,
+)
+_ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
+
+
+class Scope:
+    """Where an expression is evaluated: the dot and the variables."""
+
+    def __init__(self, dot: Any, variables: dict[str, Any]) -> None:
+        self.dot = dot
+        self.variables = variables
+
+    def within(self, dot: Any) -> Scope:
+        """Return a scope inside this one, about another *dot*."""
+        return Scope(dot, dict(self.variables))
+
+
+Expression = Callable[[Scope], Any]
+
+
+def wrong(what: str) -> InvalidArgumentError:
+    """Return the error for a template that says *what*."""
+    return InvalidArgumentError(f"invalid --format template: {what}")
+
+
+def parse_expression(source: str) -> Expression:
+    """Return what evaluates *source*; InvalidArgumentError if it is none."""
+    tokens: list[tuple[str, str]] = []
+    position = 0
+    while position < len(source.rstrip()):
+        match = _TOKEN.match(source, position)
+        if match is None:
+            raise wrong(f"unexpected {source[position:].strip()[:20]!r}")
+        tokens.append((str(match.lastgroup), match[str(match.lastgroup)]))
+        position = match.end()
+    tokens.reverse()
+    expression = _pipeline(tokens)
+    if tokens:
+        raise wrong(f"unexpected {tokens[-1][1]!r}")
+    return expression
+
+
+def _pipeline(tokens: list[tuple[str, str]]) -> Expression:
+    """COMMAND | COMMAND …: what one gives is the last argument of the next."""
+    expression = _command(tokens, piped=None)
+    while tokens and tokens[-1] == ("mark", "|"):
+        tokens.pop()
+        expression = _command(tokens, piped=expression)
+    return expression
+
+
+def _command(tokens: list[tuple[str, str]], *, piped: Expression | None) -> Expression:
+    if not tokens:
+        raise wrong("missing value")
+    kind, text = tokens[-1]
+    named = kind == "word" and text not in ("true", "false", "nil")
+    if named:
+        tokens.pop()
+        if text not in FUNCTIONS:
+            raise wrong(f"function {text!r} not defined")
+    head = None if named else _operand(tokens)
+    arguments = []
+    while tokens and tokens[-1] not in (("mark", "|"), ("mark", ")")):
+        arguments.append(_operand(tokens))
+    if piped is not None:
+        arguments.append(piped)
+    if head is None:
+        return _call(text, arguments)
+    return _method(head, arguments) if arguments else head
+
+
+def _call(name: str, arguments: list[Expression]) -> Expression:
+    function = FUNCTIONS[name]
+
+    def evaluate(scope: Scope) -> Any:
+        try:
+            return function(*(argument(scope) for argument in arguments))
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise wrong(f"error calling {name}: {error}") from None
+
+    return evaluate
+
+
+def _method(head: Expression, arguments: list[Expression]) -> Expression:
+    """`.Label "name"`: a field that is a function of its arguments."""
+
+    def evaluate(scope: Scope) -> Any:
+        function = head(scope)
+        if not callable(function):
+            raise wrong("a field with arguments is no function")
+        return function(*(argument(scope) for argument in arguments))
+
+    return evaluate
+
+
+def _operand(tokens: list[tuple[str, str]]) -> Expression:
+    kind, text = tokens.pop()
+    if kind == "string":
+        value = text[1:-1] if text[0] == "`" else _unescaped(text[1:-1])
+        return lambda _scope: value
+    if kind == "number":
+        number = float(text) if "." in text else int(text)
+        return lambda _scope: number
+    if kind == "path":
+        return _path(text)
+    if kind == "word" and text in ("true", "false", "nil"):
+        constant = {"true": True, "false": False, "nil": None}[text]
+        return lambda _scope: constant
+    if kind == "word" and text in FUNCTIONS:
+        return _call(text, [])
+    if (kind, text) == ("mark", "("):
+        inner = _pipeline(tokens)
+        if not tokens or tokens.pop() != ("mark", ")"):
+            raise wrong("unclosed parenthesis")
+        return inner
+    raise wrong(f"unexpected {text!r}")
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[0]), text)
+
+
+def _path(text: str) -> Expression:
+    head, *fields = text.split(".")
+    fields = [field for field in fields if field]
+
+    def evaluate(scope: Scope) -> Any:
+        if head and head not in scope.variables:
+            raise wrong(f"undefined variable {head!r}")
+        value = scope.variables[head] if head else scope.dot
+        for field in fields:
+            value = _field(value, field)
+        return value
+
+    return evaluate
+
+
+def _field(value: Any, name: str) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        if name in value:
+            return value[name]
+        raise wrong(f"no entry for key {name!r}")
+    raise wrong(f"can't evaluate field {name!r}")
+
+
+def truth(value: Any) -> bool:
+    """Whether Go's templates take *value* as true: not empty, not zero."""
+    return bool(value)
+
+
+def render_value(value: Any) -> str:
+    """Return *value* as Go prints it."""
+    if value is None:
+        return "<no value>"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        pairs = (f"{key}:{render_value(item)}" for key, item in sorted(value.items()))
+        return "map[" + " ".join(pairs) + "]"
+    if isinstance(value, (list, tuple)):
+        return "[" + " ".join(render_value(item) for item in value) + "]"
+    return str(value)
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, dict):
+        value = {key: item for key, item in value.items() if not callable(item)}
+    return wire.dumps(value)
+
+
+def _index(value: Any, *keys: Any) -> Any:
+    for key in keys:
+        value = value.get(key, "") if isinstance(value, dict) else value[key]
+    return value
+
+
+def _printf(form: str, *values: Any) -> str:
+    return form.replace("%v", "%s") % values
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "json": _json,
+    "index": _index,
+    "len": len,
+    "join": lambda items, separator="": separator.join(render_value(item) for item in items),
+    "split": lambda text, separator: text.split(separator),
+    "upper": lambda text: text.upper(),
+    "lower": lambda text: text.lower(),
+    "title": lambda text: text.title(),
+    "pad": lambda text, before, after: " " * before + text + " " * after,
+    "truncate": lambda text, width: text[:width],
+    "print": lambda *items: "".join(render_value(item) for item in items),
+    "println": lambda *items: " ".join(render_value(item) for item in items) + "\n",
+    "printf": _printf,
+    "not": lambda value: not truth(value),
+    "and": lambda *items: next((item for item in items if not truth(item)), items[-1]),
+    "or": lambda *items: next((item for item in items if truth(item)), items[-1]),
+    "eq": lambda first, *others: any(first == other for other in others),
+    "ne": lambda first, second: first != second,
+    "lt": lambda first, second: first < second,
+    "le": lambda first, second: first <= second,
+    "gt": lambda first, second: first > second,
+    "ge": lambda first, second: first >= second,
+}

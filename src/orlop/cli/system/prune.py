@@ -1,0 +1,59 @@
+"""orlop system prune."""
+
+from __future__ import annotations
+
+from orlop.cli.each import confirmed
+from orlop.cli.image.prune import report
+from orlop.cli.options import Arguments, flag, texts
+from orlop.cli.output.listing import parse_filters
+from orlop.cli.output.units import size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from orlop.client.client import Client
+
+
+class Args(Arguments):
+    description = (
+        "Removes stopped containers and images without a name, and what interrupted pulls have\n"
+        "left; with -a all images that no container uses; with --volumes also volumes without a\n"
+        "name that no container has."
+    )
+
+    all_unused = flag("-a", "--all", help="all images that no container uses")
+    force = flag("-f", "--force", help="do not ask")
+    volumes = flag("--volumes", help="also volumes without a name")
+    filters = texts("--filter", metavar="KEY=VALUE", help="until=24h, label=…")
+
+
+def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
+    """Remove all of it, and print what went."""
+    filters = parse_filters(args.filters)
+    if not args.force and not confirmed(_question(args), out):
+        return 0
+    answer = client.containers.prune(filters=filters)
+    freed = int(answer.get("SpaceReclaimed") or 0)
+    if answer.get("ContainersDeleted"):
+        print("Deleted Containers:", *answer["ContainersDeleted"], "", sep="\n", file=out)
+    if args.volumes:
+        kept = {key: value for key, value in filters.items() if key != "until"}
+        answer = client.volumes.prune(filters=kept)
+        freed += int(answer.get("SpaceReclaimed") or 0)
+        if answer.get("VolumesDeleted"):
+            print("Deleted Volumes:", *answer["VolumesDeleted"], "", sep="\n", file=out)
+    dangling = {**filters, "dangling": ["false" if args.all_unused else "true"]}
+    answer = client.images.prune(filters=dangling)
+    freed += int(answer.get("SpaceReclaimed") or 0)
+    report(answer, out)
+    print(f"Total reclaimed space: {size(freed)}", file=out)
+    return 0
+
+
+def _question(args: Args) -> str:
+    what = ["all stopped containers"]
+    if args.volumes:
+        what.append("all volumes without a name that no container has")
+    what.append(f"all images without a {'container' if args.all_unused else 'name'}")
+    return "This will remove:\n" + "".join(f"  - {thing}\n" for thing in what)
