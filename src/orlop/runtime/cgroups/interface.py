@@ -39,7 +39,7 @@ class MemoryStatistics(NamedTuple):
     peak_bytes: int = 0
     limit_bytes: int | None = None
     swap_bytes: int = 0
-    failures: int = 0  # times the limit was hit
+    failures: int = 0  # times the limit was hit, where the kernel still counts that for v1
     stat: Mapping[str, int] = {}  # memory.stat as it is, v1's and v2's names differ
 
     @property

@@ -1,6 +1,7 @@
 """Driver for hosts with the unified hierarchy alone."""
 
 import contextlib
+import errno
 import os
 import signal as signals
 from collections.abc import Iterable, Iterator, Mapping
@@ -154,7 +155,7 @@ def _delegation_error(directory: str, missing: list[str], error: OSError) -> Orl
             f"cgroup {directory} may not hand down {names}",
             hint="with systemd: Delegate=yes in the unit that starts the engine",
         )
-    if isinstance(error, FileNotFoundError):
+    if error.errno in (errno.ENOENT, errno.EINVAL):  # not given; unknown to the kernel
         offered = read(f"{directory}/cgroup.controllers") or "nothing"
         return UnsupportedError(
             f"cgroup {directory} was not given all of {names}",

@@ -1,0 +1,167 @@
+"""What every driver promises, tried on this host's layout and on each half of a hybrid one."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from orlop.errors import AlreadyExistsError, WrongStateError
+from orlop.runtime.cgroups import Cgroup
+from tests.integration.cgroups.members import run_inside, sleeping, spawn, until
+
+Make = Callable[..., Cgroup]
+
+
+def is_member(pid: int, cgroup: Cgroup) -> bool:
+    with open(f"/proc/{pid}/cgroup") as file:
+        places = {line.rstrip("\n").split(":", 2)[1]: line.rstrip("\n") for line in file}
+    return all(
+        places[name].endswith(cgroup.path)
+        for name in (",".join(key.split(",")) for key in cgroup.directories)
+    )
+
+
+def test_a_cgroup_is_made_in_every_hierarchy(make: Make) -> None:
+    cgroup = make()
+    assert cgroup.directories
+    assert all(os.path.isdir(path) for path in cgroup.directories.values())
+
+
+def test_a_name_can_be_used_once(make: Make) -> None:
+    cgroup = make()
+    with pytest.raises(AlreadyExistsError, match=cgroup.path):
+        make()
+    assert all(os.path.isdir(path) for path in cgroup.directories.values())
+
+
+def test_a_child_walks_in(make: Make) -> None:
+    cgroup = make()
+    with sleeping(cgroup) as pid:
+        assert is_member(pid, cgroup)
+        assert list(cgroup.pids()) == [pid]
+
+
+def test_a_process_can_be_moved_in_from_outside(make: Make) -> None:
+    outer, inner = make(name="a"), make(name="b")
+    with sleeping(outer) as pid:
+        inner.enter(pid)
+        assert is_member(pid, inner)
+        assert list(outer.pids()) == []
+
+
+def test_pids_counts_the_cgroups_below(make: Make) -> None:
+    outer = make()
+    inner = make(name="one/below")
+    with sleeping(inner) as pid:
+        assert list(outer.pids()) == [pid]
+    inner.remove()
+
+
+def busy_loop() -> int:
+    while True:
+        pass
+
+
+def cpu_ticks(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_frozen_processes_do_nothing_until_thawed(make: Make) -> None:
+    cgroup = make()
+    pid = spawn(cgroup, busy_loop)
+    try:
+        until(lambda: cpu_ticks(pid) > 2)
+        cgroup.freeze()
+        before = cpu_ticks(pid)
+        time.sleep(0.1)
+        assert cpu_ticks(pid) == before
+        cgroup.thaw()
+        until(lambda: cpu_ticks(pid) > before + 2)
+    finally:
+        cgroup.kill()
+        os.waitpid(pid, 0)
+
+
+def test_thawing_what_is_not_frozen_is_no_error(make: Make) -> None:
+    make().thaw()
+
+
+def test_a_frozen_process_can_be_killed(make: Make) -> None:
+    cgroup = make()
+    with sleeping(cgroup) as pid:
+        cgroup.freeze()
+        cgroup.kill()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def fork_bomb() -> int:
+    """Fifty that fork, each of which is followed by another when it ends."""
+    for _ in range(50):
+        if os.fork() == 0:
+            while True:
+                if os.fork() == 0:
+                    time.sleep(0.01)
+                    os._exit(0)
+                os.wait()
+    time.sleep(60)
+    return 0
+
+
+def test_kill_outruns_fifty_that_fork(make: Make) -> None:
+    cgroup = make()
+    pid = spawn(cgroup, fork_bomb)
+    until(lambda: len(list(cgroup.pids())) > 50)
+    cgroup.kill()
+    os.waitpid(pid, 0)
+    until(lambda: not list(cgroup.pids()))
+
+
+def test_other_signals_reach_every_process(make: Make) -> None:
+    cgroup = make()
+    with sleeping(cgroup) as pid:
+        cgroup.kill(signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+
+
+def test_remove_twice_is_no_error(make: Make) -> None:
+    cgroup = make()
+    cgroup.remove()
+    assert not any(os.path.exists(path) for path in cgroup.directories.values())
+    cgroup.remove()
+
+
+def test_remove_takes_the_cgroups_below_along(make: Make) -> None:
+    cgroup = make()
+    for path in cgroup.directories.values():
+        os.makedirs(f"{path}/a/b")
+    cgroup.remove()
+    assert not any(os.path.exists(path) for path in cgroup.directories.values())
+
+
+def test_a_cgroup_in_use_is_not_removed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orlop.runtime.cgroups.control._REMOVE_TIMEOUT_S", 0.05)
+    cgroup = make()
+    with sleeping(cgroup), pytest.raises(WrongStateError, match="in use"):
+        cgroup.remove()
+
+
+def test_remove_waits_for_a_process_that_is_just_ending(make: Make) -> None:
+    cgroup = make()
+    for _ in range(20):
+        assert run_inside(cgroup, lambda: 7) == 7
+    cgroup.remove()
+
+
+def test_a_fresh_cgroup_has_used_next_to_nothing(make: Make) -> None:
+    statistics = make().statistics()
+    assert statistics.pids.current == 0
+    assert statistics.memory.usage_bytes == 0
+    assert statistics.cpu.throttled_periods == 0
+
+
+def test_nobody_was_killed_for_memory_yet(make: Make) -> None:
+    assert make().oom_kills() == 0
