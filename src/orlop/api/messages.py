@@ -182,8 +182,7 @@ class Hijack(NamedTuple):
     """An answer after which the connection is no longer HTTP.
 
     *take* gets the client's socket and the bytes that the client has sent
-    early; the socket is closed here when *take* returns, so it passes on a
-    duplicate of the descriptor if others shall go on with it.
+    early. The socket is its to close, unless it raises.
     """
 
     take: Callable[[socket.socket, bytes], Awaitable[None]]

@@ -71,8 +71,11 @@ async def _hijack(writer: Writer, request: Request, reply: Hijack) -> None:
         head = "HTTP/1.1 200 OK\r\n"
     head += f"Content-Type: {reply.content_type}\r\n{writer.common_headers}\r\n"
     client, pending = await writer.detach(head.encode("latin-1"))
-    with client:
+    try:
         await reply.take(client, pending)
+    except BaseException:
+        client.close()
+        raise
 
 
 def _head(

@@ -70,9 +70,10 @@ class Site:
     async def _hijack(self, client: socket.socket, pending: bytes) -> None:
         loop = asyncio.get_running_loop()
         client.setblocking(False)
-        await loop.sock_sendall(client, b"early:" + pending)
-        while data := await loop.sock_recv(client, 4096):
-            await loop.sock_sendall(client, data.upper())
+        with client:
+            await loop.sock_sendall(client, b"early:" + pending)
+            while data := await loop.sock_recv(client, 4096):
+                await loop.sock_sendall(client, data.upper())
 
 
 def talk(folder: Path, scene: Callable[[Site, Server, str], Coroutine[Any, Any, None]]) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 from orlop.api.docker.answers import json, stream_type
 from orlop.api.docker.routing import Call
@@ -32,15 +32,22 @@ async def attach(call: Call) -> Reply:
             detach_keys=query.text("detachKeys") or "ctrl-p,ctrl-q",
             pending=pending,
         )
-        try:
-            await call.engine.containers.attach(container.id, client, request)
-        except OrlopError as error:
-            tell(client, error, terminal=terminal)
+        handing = call.engine.containers.attach(container.id, client, request)
+        await hand_over(client, handing, terminal=terminal)
 
     return Hijack(take, stream_type(terminal=terminal, version=call.version))
 
 
-def tell(client: socket.socket, error: OrlopError, *, terminal: bool) -> None:
+async def hand_over(client: socket.socket, work: Awaitable[None], *, terminal: bool) -> None:
+    """Wait for *work* to take the *client*; where it refuses, say why and hang up."""
+    try:
+        await work
+    except OrlopError as error:
+        with client:
+            _tell(client, error, terminal=terminal)
+
+
+def _tell(client: socket.socket, error: OrlopError, *, terminal: bool) -> None:
     """Write *error* to a hijacked connection, as standard error of what did not come."""
     text = f"{error}\r\n".encode()
     with contextlib.suppress(OSError):  # the client has gone or does not read: nobody to tell

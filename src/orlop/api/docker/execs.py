@@ -3,13 +3,13 @@
 import socket
 
 from orlop.api.docker.answers import json, stream_type
-from orlop.api.docker.attach import size_of, tell
+from orlop.api.docker.attach import hand_over, size_of
 from orlop.api.docker.parse_container import parse_exec
 from orlop.api.docker.render_container import render_exec
 from orlop.api.docker.routing import Call
 from orlop.api.docker.wire import ExecCreate, ExecStart, read_json
 from orlop.api.messages import Hijack, Reply, Response
-from orlop.errors import InvalidArgumentError, OrlopError
+from orlop.errors import InvalidArgumentError
 
 
 async def create(call: Call) -> Reply:
@@ -30,10 +30,8 @@ async def start(call: Call) -> Reply:
     terminal = process.options.terminal
 
     async def take(client: socket.socket, pending: bytes) -> None:
-        try:
-            await call.engine.execs.start(process.id, client, pending=pending, size=size)
-        except OrlopError as error:
-            tell(client, error, terminal=terminal)
+        starting = call.engine.execs.start(process.id, client, pending=pending, size=size)
+        await hand_over(client, starting, terminal=terminal)
 
     return Hijack(take, stream_type(terminal=terminal, version=call.version))
 
