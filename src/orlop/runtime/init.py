@@ -19,7 +19,7 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from orlop.kernel import seccomp
+from orlop.kernel import loopback, seccomp
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.process import set_dumpable, set_parent_death_signal
 from orlop.runtime import failure
@@ -118,6 +118,12 @@ def leave_cgroup_namespace(child: Child) -> None:
         unshare(Namespace.CGROUP)
 
 
+def raise_loopback(child: Child) -> None:
+    """Bring up the loopback interface of a network namespace that is new."""
+    if Namespace.NET in child.plan.namespaces.new:
+        loopback.raise_loopback()
+
+
 def load_filter(child: Child) -> None:
     """Install the seccomp filter; it may forbid any call made above."""
     if child.filter is not None:
@@ -128,6 +134,7 @@ _INSIDE: Sequence[Step] = (
     attach_mounts,  # destinations are resolved here, when no host path is left
     make_devices,  # after the mount on /dev
     set_names,
+    raise_loopback,
     write_sysctls,  # before /proc/sys is made read-only
     make_terminal,  # in the container's own devpts
     mount_console,
@@ -210,6 +217,7 @@ _CONTAINER_IN_GIVEN_ROOT: Sequence[Step] = (
     join_namespaces,
     leave_cgroup_namespace,
     set_names,
+    raise_loopback,
     join_keyring,
     *_PROCESS,
 )

@@ -76,6 +76,13 @@ def test_only_the_loopback_interface_is_there(box: Box) -> None:
     assert "lo:" in box.sh("cat /proc/net/dev")
 
 
+def test_loopback_is_up_in_a_new_network_namespace(box: Box) -> None:
+    box.process["capabilities"] = dict.fromkeys(
+        ("effective", "permitted", "bounding"), ("CAP_NET_RAW",)
+    )
+    assert box.run("ping", "-c", "1", "127.0.0.1").status == 0
+
+
 def test_without_a_process_there_is_one_clear_sentence(box: Box) -> None:
     box.process["args"] = []
     with pytest.raises(InvalidArgumentError, match="no command"):

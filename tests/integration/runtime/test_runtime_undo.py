@@ -1,0 +1,136 @@
+"""A start that fails at any step leaves nothing, and names the step."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from orlop.errors import OrlopError
+from orlop.runtime import init
+from orlop.runtime.child import Child, Step
+from tests.integration.runtime.box import Box
+
+
+def names(steps: Sequence[Step]) -> list[str]:
+    return [step.__name__ for step in steps]
+
+
+def breaking(name: str, how: Callable[[], None]) -> Callable[[Child], None]:
+    def step(child: Child) -> None:
+        del child
+        how()
+
+    step.__name__ = name
+    return step
+
+
+def refuse() -> None:
+    raise OSError(5, "the test refuses")
+
+
+def die() -> None:
+    os._exit(9)
+
+
+CONTAINER = names((*init._CONTAINER, *init._LAST))
+EXEC = names((*init._EXEC, *init._LAST))
+
+
+@pytest.mark.parametrize("name", CONTAINER)
+def test_a_failed_step_is_named_and_leaves_nothing(
+    box: Box, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = init.container_steps
+
+    def steps(child: Child) -> list[Callable[[Child], None]]:
+        return [breaking(name, refuse) if s.__name__ == name else s for s in plain(child)]
+
+    monkeypatch.setattr(init, "container_steps", steps)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OrlopError, match=f"{name.replace('_', ' ')}: the test refuses"):
+        box.run("true")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert children() == set()
+
+
+@pytest.mark.parametrize("name", ["shield", "enter_root", "make_devices", "load_filter"])
+def test_a_child_that_dies_at_a_step_leaves_nothing(
+    box: Box, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = init.container_steps
+
+    def steps(child: Child) -> list[Callable[[Child], None]]:
+        return [breaking(name, die) if s.__name__ == name else s for s in plain(child)]
+
+    monkeypatch.setattr(init, "container_steps", steps)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OrlopError, match="ended before it could say why"):
+        box.run("true")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert children() == set()
+
+
+@pytest.mark.parametrize("name", EXEC)
+def test_a_failed_step_of_exec_leaves_the_container_alone(
+    box: Box, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = box.sleeping()
+    plain = init.exec_steps
+
+    def steps(child: Child) -> list[Callable[[Child], None]]:
+        return [breaking(name, refuse) if s.__name__ == name else s for s in plain(child)]
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(init, "exec_steps", steps)
+        with pytest.raises(OrlopError, match="the test refuses"):
+            box.exec(running, "true")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert children() == {running.pid}
+    assert box.exec(running, "echo", "well").output == "well\n"
+
+
+def test_a_bad_source_in_a_user_namespace_leaves_nothing(box: Box) -> None:
+    mapping = [{"containerID": 0, "hostID": 200_000, "size": 65536}]
+    box.linux["namespaces"].append({"type": "user"})
+    box.linux["uidMappings"] = box.linux["gidMappings"] = mapping
+    box.run("true")  # the mapping's own user namespace is kept
+    box.mount("/x", "/no/such/source")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OrlopError, match="/no/such/source"):
+        box.run("true")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert children() == set()
+
+
+def test_maps_that_the_kernel_refuses_leave_nothing(box: Box) -> None:
+    mapping = [{"containerID": 0, "hostID": 200_000, "size": 0}]
+    box.linux["namespaces"].append({"type": "user"})
+    box.linux["uidMappings"] = box.linux["gidMappings"] = mapping
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OrlopError):
+        box.run("true")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert children() == set()
+
+
+def test_a_namespace_that_is_gone_leaves_nothing_and_us_where_we_were(box: Box) -> None:
+    for entry in box.linux["namespaces"]:
+        if entry["type"] == "pid":
+            entry["path"] = "/proc/self/ns/net"  # not a pid namespace
+    with pytest.raises(OrlopError, match="make process"):
+        box.run("true")
+    assert children() == set()
+    assert os.readlink("/proc/self/ns/pid_for_children") == os.readlink("/proc/self/ns/pid")
+
+
+def test_seccomp_comes_last_and_before_it_the_capabilities_where_it_may() -> None:
+    assert names(init._LAST)[-1] == names(init._LAST_WITHOUT_PRIVILEGES)[-1] == "run_program"
+    assert names(init._LAST_WITHOUT_PRIVILEGES)[-2] == "load_filter"
+
+
+def children() -> set[int]:
+    """Return our children, zombies too."""
+    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return {int(pid) for pid in text.split()}
