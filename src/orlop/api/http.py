@@ -39,6 +39,7 @@ class Server:
         self.handler = handler
         self.common_headers = "".join(f"{k}: {v}\r\n" for k, v in (headers or {}).items())
         self.connections: set[Connection] = set()
+        self.handovers: set[asyncio.Task[None]] = set()  # of sockets that are no connections now
         # One for all: the loop fills it and the connection empties it before the next is served.
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._listener: asyncio.Server | None = None
@@ -63,7 +64,7 @@ class Server:
             self._listener.close()
         for connection in list(self.connections):
             connection.close_when_idle()
-        tasks = {c.task for c in self.connections if c.task is not None}
+        tasks = {c.task for c in self.connections if c.task is not None} | self.handovers
         if tasks:
             await asyncio.wait(tasks, timeout=grace_s)
         for connection in list(self.connections):
@@ -308,7 +309,10 @@ class Connection(asyncio.BufferedProtocol):
         await self.write(last)
         peer = self._transport.get_extra_info("socket").dup()
         self.lost = True
-        self.task = None  # so that the end of the transport does not cancel it
+        if self.task is not None:  # the end of the transport shall not cancel it
+            self.server.handovers.add(self.task)
+            self.task.add_done_callback(self.server.handovers.discard)
+            self.task = None
         self._transport.abort()
         pending, self._backlog = bytes(self._backlog), bytearray()
         return peer, pending

@@ -29,6 +29,7 @@ class DockerAPI:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._router = Router(ROUTES)
+        self._changes: set[asyncio.Future[Reply]] = set()
 
     async def __call__(self, request: Request) -> Reply:
         """Return the answer; errors become answers too."""
@@ -56,14 +57,21 @@ class DockerAPI:
                 return Response.message(405, f"method {request.method} is not allowed for {path}")
             raise NotFoundError(f"page not found: {request.method} {path}")
         call = Call(self._engine, request, match.args, version)
-        return await _run(match.route, call)
+        return await self._run(match.route, call)
 
+    async def _run(self, route: Route, call: Call) -> Reply:
+        if not route.completes:
+            return await route.endpoint(call)
+        # A change that has begun is finished (or undone) by the engine, whoever still listens.
+        change = asyncio.ensure_future(route.endpoint(call))
+        self._changes.add(change)
+        change.add_done_callback(self._ended)
+        return await asyncio.shield(change)
 
-async def _run(route: Route, call: Call) -> Reply:
-    if not route.completes:
-        return await route.endpoint(call)
-    # A change that has begun is finished (or undone) by the engine, whoever still listens.
-    return await asyncio.shield(asyncio.ensure_future(route.endpoint(call)))
+    def _ended(self, change: asyncio.Future[Reply]) -> None:
+        self._changes.discard(change)
+        if not change.cancelled():
+            change.exception()  # told to the client, or to nobody if it has gone
 
 
 def _log(request: Request, reply: Reply, seconds: float) -> None:
