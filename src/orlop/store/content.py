@@ -39,7 +39,7 @@ from orlop.model.image import (
     encode,
 )
 from orlop.store.faults import explained
-from orlop.store.ingest import Writer, is_busy, remove_unless_busy
+from orlop.store.ingest import Receiver, Writer, is_busy, remove_unless_busy
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _EMPTY_INDEX = b'{"schemaVersion":2,"manifests":[]}'
@@ -156,6 +156,11 @@ class Content:
         target = self.path(digest)
         with explained(f"blob {digest}"):
             return Writer(self._ingests / target.name, target, size=size, durable=durable)
+
+    def receiver(self, *, durable: bool = False) -> Receiver:
+        """Return a writer for a blob whose digest is not known yet."""
+        with explained(f"the content store {self.root}"):
+            return Receiver(self._ingests, self._blobs, durable=durable)
 
     def add(self, data: bytes, *, durable: bool = False) -> Digest:
         """Store *data*, a document, and return its digest."""

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from orlop.errors import CorruptError
+from orlop.model.digest import Digest
 from orlop.store.faults import explained
 
 _BLOCK = 1 << 20
@@ -132,6 +134,56 @@ class Writer:
         while count := os.readv(self._fd, [buffer]):
             self._hash.update(memoryview(buffer)[:count])
             self.offset += count
+
+
+class Receiver:
+    """Writes one blob whose digest is known only at its end. A context manager.
+
+    Leaving it without commit() leaves nothing.
+    """
+
+    def __init__(self, folder: Path, blobs: Path, *, durable: bool) -> None:
+        self._partial = folder / f"new-{secrets.token_hex(16)}"
+        self._blobs = blobs
+        self._durable = durable
+        self._hash = hashlib.sha256()
+        self._fd = _locked(self._partial)
+        self.size = 0  # bytes so far
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what has been written so far."""
+        return Digest(f"sha256:{self._hash.hexdigest()}")
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append all of *data*; returns its length, as a file would."""
+        view = memoryview(data)
+        self._hash.update(view)
+        with explained("a new blob"):
+            while view:
+                written = os.write(self._fd, view)
+                self.size += written
+                view = view[written:]
+        return len(data)
+
+    def commit(self) -> Digest:
+        """Make the blob appear, and return its digest. Lease `digest` before, where it matters."""
+        with explained(f"blob {self.digest}"):
+            os.fchmod(self._fd, 0o444)
+            if self._durable:
+                os.fsync(self._fd)
+            os.rename(self._partial, self._blobs / self._hash.hexdigest())
+            if self._durable:
+                _sync_folder(self._blobs)
+        return self.digest
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(FileNotFoundError):
+            self._partial.unlink()
+        os.close(self._fd)
 
 
 def _locked(path: Path) -> int:

@@ -1,0 +1,157 @@
+"""From the content store to an archive that Docker, skopeo, umoci and containerd read.
+
+One form for all: an OCI layout, and beside it the manifest.json of `docker save`
+whose paths lead to the same blobs.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+import msgspec
+
+from orlop.errors import AlreadyExistsError
+from orlop.images.archives.load import CONTAINERD_NAME
+from orlop.images.progress import Kind, Progress, silent
+from orlop.layers.header import FILE, FOLDER, Entry
+from orlop.layers.write import TarWriter
+from orlop.model.image import (
+    OCI_INDEX,
+    REF_NAME,
+    Descriptor,
+    Index,
+    Manifest,
+    decode_manifest,
+    encode,
+)
+from orlop.model.reference import parse_reference
+from orlop.store.content import Checker, Content
+from orlop.store.faults import explained
+
+_BLOCK = 1 << 20
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+class Saved(NamedTuple):
+    """An image to save, and the names to give it; canonical references."""
+
+    manifest: Descriptor
+    names: tuple[str, ...] = ()
+
+
+class _Sink(Protocol):
+    def folder(self, name: str) -> None: ...
+
+    def file(self, name: str, size: int, pieces: Iterable[bytes]) -> None: ...
+
+
+def save_tar(
+    images: Sequence[Saved], content: Content, out: BinaryIO, *, progress: Progress = silent
+) -> None:
+    """Write *images* to *out* as a tar. CorruptError in the middle if a blob is damaged."""
+    writer = TarWriter(out)
+    _save(images, content, _TarSink(writer), progress)
+    writer.close()
+
+
+def save_folder(
+    images: Sequence[Saved], content: Content, folder: Path, *, progress: Progress = silent
+) -> None:
+    """Write *images* into a new or empty *folder*; AlreadyExistsError if there is something."""
+    with explained(f"{folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise AlreadyExistsError(f"{folder} is not empty")
+        _save(images, content, _FolderSink(folder), progress)
+
+
+def _save(images: Sequence[Saved], content: Content, sink: _Sink, progress: Progress) -> None:
+    manifests = [decode_manifest(content.read(image.manifest)) for image in images]
+    sink.file("oci-layout", len(_LAYOUT), [_LAYOUT])
+    sink.folder("blobs")
+    sink.folder("blobs/sha256")
+    for blob in _blobs(images, manifests):
+        size = content.size(blob.digest)
+        sink.file(_path(blob), size, _read(content, blob))
+        progress(blob.digest, Kind.LOAD, size, size)
+    for name, data in (
+        ("index.json", encode(_index(images))),
+        ("manifest.json", msgspec.json.encode(_docker(images, manifests))),
+    ):
+        sink.file(name, len(data), [data])
+
+
+def _blobs(images: Sequence[Saved], manifests: Sequence[Manifest]) -> Iterator[Descriptor]:
+    """Yield each blob once."""
+    seen: set[str] = set()
+    for image, manifest in zip(images, manifests, strict=True):
+        for blob in (*manifest.layers, manifest.config, image.manifest):
+            if blob.digest not in seen:
+                seen.add(blob.digest)
+                yield blob
+
+
+def _read(content: Content, blob: Descriptor) -> Iterator[bytes]:
+    check = Checker(blob.digest)
+    with content.open(blob.digest) as file:
+        while piece := file.read(_BLOCK):
+            check.update(piece)
+            yield piece
+    check.finish()
+
+
+def _index(images: Sequence[Saved]) -> Index:
+    entries = []
+    for image in images:
+        bare = msgspec.structs.replace(image.manifest, annotations={})
+        entries += [
+            msgspec.structs.replace(bare, annotations={REF_NAME: name, CONTAINERD_NAME: name})
+            for name in image.names
+        ] or [bare]
+    return Index(schema_version=2, media_type=OCI_INDEX, manifests=tuple(entries))
+
+
+def _docker(images: Sequence[Saved], manifests: Sequence[Manifest]) -> list[dict[str, object]]:
+    return [
+        {
+            "Config": _path(manifest.config),
+            "RepoTags": [
+                reference.familiar
+                for reference in map(parse_reference, image.names)
+                if reference.tag and not reference.digest
+            ],
+            "Layers": [_path(layer) for layer in manifest.layers],
+        }
+        for image, manifest in zip(images, manifests, strict=True)
+    ]
+
+
+def _path(blob: Descriptor) -> str:
+    return f"blobs/{blob.digest.replace(':', '/')}"
+
+
+class _TarSink:
+    def __init__(self, writer: TarWriter) -> None:
+        self._writer = writer
+
+    def folder(self, name: str) -> None:
+        self._writer.add(_entry(name + "/", FOLDER, 0o755, 0))
+
+    def file(self, name: str, size: int, pieces: Iterable[bytes]) -> None:
+        self._writer.add(_entry(name, FILE, 0o644, size), pieces)
+
+
+class _FolderSink:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def folder(self, name: str) -> None:
+        (self._folder / name).mkdir()
+
+    def file(self, name: str, size: int, pieces: Iterable[bytes]) -> None:
+        with open(self._folder / name, "xb") as file:
+            file.writelines(pieces)
+
+
+def _entry(name: str, kind: bytes, mode: int, size: int) -> Entry:
+    return Entry(name.encode(), kind, mode, 0, 0, size, size, 0, b"", 0, 0)

@@ -1,0 +1,178 @@
+"""`--change` of commit and import: instructions of a Dockerfile, applied to a configuration."""
+
+import posixpath
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from orlop.errors import InvalidArgumentError
+from orlop.model.image import Healthcheck, Process
+
+_UNITS_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
+_PORT = re.compile(r"\d{1,5}(?:-\d{1,5})?(?:/(?:tcp|udp|sctp))?")
+
+
+def apply_changes(process: Process, changes: Iterable[str]) -> Process:
+    """Return *process* after each instruction; InvalidArgumentError names one that is wrong.
+
+    CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL,
+    USER, VOLUME and WORKDIR, as in Dockerfile reference.
+    """
+    for change in changes:
+        word, _, rest = change.strip().partition(" ")
+        instruction = _INSTRUCTIONS.get(word.upper())
+        if instruction is None:
+            known = ", ".join(_INSTRUCTIONS)
+            raise InvalidArgumentError(f"unknown change {word[:50]!r}", hint=f"known: {known}")
+        try:
+            process = instruction(process, rest.strip())
+        except ValueError as error:
+            raise InvalidArgumentError(f"invalid change {change[:200]!r}: {error}") from error
+    return process
+
+
+def _cmd(process: Process, rest: str) -> Process:
+    return msgspec.structs.replace(process, cmd=_command(process, rest), args_escaped=False)
+
+
+def _entrypoint(process: Process, rest: str) -> Process:
+    return msgspec.structs.replace(process, entrypoint=_command(process, rest))
+
+
+def _env(process: Process, rest: str) -> Process:
+    new = _pairs(rest)
+    kept = tuple(entry for entry in process.env if entry.partition("=")[0] not in new)
+    added = tuple(f"{name}={value}" for name, value in new.items())
+    return msgspec.structs.replace(process, env=kept + added)
+
+
+def _expose(process: Process, rest: str) -> Process:
+    ports = dict(process.exposed_ports)
+    for word in rest.split():
+        if not _PORT.fullmatch(word):
+            raise ValueError(f"no such port: {word}")
+        ports[word if "/" in word else f"{word}/tcp"] = {}
+    return msgspec.structs.replace(process, exposed_ports=ports)
+
+
+def _healthcheck(process: Process, rest: str) -> Process:
+    options: dict[str, str] = {}
+    while rest.startswith("--"):
+        option, _, rest = rest.partition(" ")
+        name, _, value = option[2:].partition("=")
+        options[name], rest = value, rest.strip()
+    if rest.upper() == "NONE":
+        return msgspec.structs.replace(process, healthcheck=Healthcheck(test=("NONE",)))
+    word, _, command = rest.partition(" ")
+    if word.upper() != "CMD" or not command.strip():
+        raise ValueError("expected CMD or NONE")
+    listed = _json_list(command)
+    test = ("CMD", *listed) if listed is not None else ("CMD-SHELL", command.strip())
+    retries = int(options.pop("retries", "0"))
+    times = {f"{name.replace('-', '_')}": _duration_ns(text) for name, text in options.items()}
+    check = Healthcheck(
+        test=test,
+        retries=retries,
+        interval=times.pop("interval", 0),
+        timeout=times.pop("timeout", 0),
+        start_period=times.pop("start_period", 0),
+        start_interval=times.pop("start_interval", 0),
+    )
+    if times:
+        raise ValueError(f"unknown option --{next(iter(times)).replace('_', '-')}")
+    return msgspec.structs.replace(process, healthcheck=check)
+
+
+def _label(process: Process, rest: str) -> Process:
+    return msgspec.structs.replace(process, labels={**process.labels, **_pairs(rest)})
+
+
+def _on_build(process: Process, rest: str) -> Process:
+    return msgspec.structs.replace(process, on_build=(*process.on_build, _needed(rest)))
+
+
+def _shell(process: Process, rest: str) -> Process:
+    words = _json_list(rest)
+    if not words:
+        raise ValueError("expected a JSON list")
+    return msgspec.structs.replace(process, shell=words)
+
+
+def _stop_signal(process: Process, rest: str) -> Process:
+    return msgspec.structs.replace(process, stop_signal=_needed(rest))
+
+
+def _user(process: Process, rest: str) -> Process:
+    return msgspec.structs.replace(process, user=_needed(rest))
+
+
+def _volume(process: Process, rest: str) -> Process:
+    paths = _json_list(rest) or tuple(_needed(rest).split())
+    return msgspec.structs.replace(
+        process, volumes={**process.volumes, **{path: {} for path in paths}}
+    )
+
+
+def _working_dir(process: Process, rest: str) -> Process:
+    path = posixpath.join(process.working_dir or "/", _needed(rest))
+    return msgspec.structs.replace(process, working_dir=posixpath.normpath(path))
+
+
+_INSTRUCTIONS: Mapping[str, Callable[[Process, str], Process]] = {
+    "CMD": _cmd,
+    "ENTRYPOINT": _entrypoint,
+    "ENV": _env,
+    "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
+    "LABEL": _label,
+    "ONBUILD": _on_build,
+    "SHELL": _shell,
+    "STOPSIGNAL": _stop_signal,
+    "USER": _user,
+    "VOLUME": _volume,
+    "WORKDIR": _working_dir,
+}
+
+
+def _command(process: Process, rest: str) -> tuple[str, ...]:
+    """Return a JSON list as it is, anything else as an argument of the shell."""
+    listed = _json_list(rest)
+    if listed is not None:
+        return listed
+    return (*(process.shell or ("/bin/sh", "-c")), rest) if rest else ()
+
+
+def _json_list(text: str) -> tuple[str, ...] | None:
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        return tuple(msgspec.json.decode(text, type=list[str]))
+    except msgspec.DecodeError:
+        return None
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """Return `A=1 B="two words"`, or the old form `A the rest`."""
+    first, _, rest = text.partition(" ")
+    if first and "=" not in first:
+        return {first: _needed(rest.strip())}
+    words = shlex.split(text)
+    if not words or any("=" not in word or word.startswith("=") for word in words):
+        raise ValueError("expected NAME=VALUE")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
+def _needed(text: str) -> str:
+    if not text:
+        raise ValueError("a value is missing")
+    return text
+
+
+def _duration_ns(text: str) -> int:
+    parts = _DURATION.findall(text)
+    if not parts or "".join(value + unit for value, unit in parts) != text:
+        raise ValueError(f"{text!r} is no duration such as 1m30s")
+    return sum(int(float(value) * _UNITS_NS[unit]) for value, unit in parts)
