@@ -233,8 +233,9 @@ def _tags(manifest: bytes | None) -> dict[Digest, tuple[str, ...]]:
 
 def _names(entry: Descriptor) -> tuple[str, ...]:
     """Return the name of an index's entry; a bare tag, as umoci writes, names no repository."""
-    text = entry.annotations.get(CONTAINERD_NAME) or entry.annotations.get(REF_NAME, "")
-    if "/" not in text and ":" not in text:
+    given = (entry.annotations.get(key, "") for key in (REF_NAME, CONTAINERD_NAME))
+    text = next((name for name in given if "/" in name or ":" in name), "")
+    if not text:
         return ()
     try:
         return (str(parse_reference(text)),)
