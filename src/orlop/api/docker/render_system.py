@@ -15,6 +15,30 @@ from orlop.engine.answers import DiskUsage, Info, VolumeAnswer
 Shape = dict[str, Any]
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
+_CAN = (
+    "MemoryLimit",
+    "SwapLimit",
+    "CpuCfsPeriod",
+    "CpuCfsQuota",
+    "CPUShares",
+    "CPUSet",
+    "PidsLimit",
+    "OomKillDisable",
+    "IPv4Forwarding",
+)
+_CANNOT = ("BridgeNfIptables", "BridgeNfIp6tables", "ExperimentalBuild")
+_NO_COMMITS: Shape = {
+    name: {"ID": "", "Expected": ""} for name in ("ContainerdCommit", "RuncCommit", "InitCommit")
+}
+_NO_SWARM: Shape = {
+    "NodeID": "",
+    "NodeAddr": "",
+    "LocalNodeState": "inactive",
+    "ControlAvailable": False,
+    "Error": "",
+    "RemoteManagers": None,
+}
+
 
 def render_version() -> Shape:
     """Return GET /version."""
@@ -45,7 +69,7 @@ def render_version() -> Shape:
 
 def render_info(info: Info) -> Shape:
     """Return GET /info."""
-    return {**_counts(info), **_host(info), **_abilities(info)}
+    return {**_counts(info), **_host(info), **_abilities()}
 
 
 def _counts(info: Info) -> Shape:
@@ -89,25 +113,11 @@ def _host(info: Info) -> Shape:
     }
 
 
-def _abilities(info: Info) -> Shape:
-    true = dict.fromkeys(
-        (
-            "MemoryLimit",
-            "SwapLimit",
-            "CpuCfsPeriod",
-            "CpuCfsQuota",
-            "CPUShares",
-            "CPUSet",
-            "PidsLimit",
-            "OomKillDisable",
-            "IPv4Forwarding",
-        ),
-        True,
-    )
+def _abilities() -> Shape:
     return {
-        **true,
-        "BridgeNfIptables": False,
-        "BridgeNfIp6tables": False,
+        **dict.fromkeys(_CAN, True),
+        **dict.fromkeys(_CANNOT, False),
+        **_NO_COMMITS,
         "LoggingDriver": "json-file",
         "Plugins": {
             "Volume": ["local"],
@@ -118,7 +128,6 @@ def _abilities(info: Info) -> Shape:
         "Runtimes": {"orlop": {"path": "orlop-runtime"}},
         "DefaultRuntime": "orlop",
         "InitBinary": "docker-init",
-        "ExperimentalBuild": False,
         "LiveRestoreEnabled": True,
         "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": {
@@ -126,18 +135,8 @@ def _abilities(info: Info) -> Shape:
             "InsecureRegistryCIDRs": ["127.0.0.0/8"],
             "Mirrors": [],
         },
-        "Swarm": {
-            "NodeID": "",
-            "NodeAddr": "",
-            "LocalNodeState": "inactive",
-            "ControlAvailable": False,
-            "Error": "",
-            "RemoteManagers": None,
-        },
+        "Swarm": _NO_SWARM,
         "Isolation": "",
-        "ContainerdCommit": {"ID": "", "Expected": ""},
-        "RuncCommit": {"ID": "", "Expected": ""},
-        "InitCommit": {"ID": "", "Expected": ""},
     }
 
 

@@ -1,0 +1,66 @@
+"""A docker command on a terminal."""
+
+import contextlib
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+
+from tests.integration.engines import EngineProcess
+
+
+class Terminal:
+    """A docker command whose standard streams are a terminal."""
+
+    def __init__(self, engine: EngineProcess, *arguments: str) -> None:
+        self.output = b""
+        self.master, slave = pty.openpty()
+        environment = engine.environment() | {"TERM": "xterm"}
+        self.process = subprocess.Popen(
+            ["docker", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            start_new_session=True,
+        )
+        os.close(slave)
+
+    def send(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def expect(self, pattern: str) -> re.Match[bytes]:
+        """Read until *pattern* has come; what is before its end is consumed."""
+        deadline = time.monotonic() + 20
+        while not (match := re.search(pattern.encode(), self.output)):
+            left = deadline - time.monotonic()
+            ready = left > 0 and select.select([self.master], [], [], left)[0]
+            assert ready, f"{pattern!r} did not come: {self.output!r}"
+            try:
+                piece = os.read(self.master, 65536)
+            except OSError:
+                piece = b""
+            assert piece, f"the terminal closed before {pattern!r}: {self.output!r}"
+            self.output += piece
+        self.output = self.output[match.end() :]
+        return match
+
+    def wait(self) -> int:
+        """Return the exit code of the command."""
+        deadline = time.monotonic() + 20
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if select.select([self.master], [], [], 0.05)[0]:
+                with contextlib.suppress(OSError):
+                    self.output += os.read(self.master, 65536)
+        return self.process.wait(1)
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.master)

@@ -1,0 +1,118 @@
+"""Images, with the docker command of Debian's docker-cli against a real engine."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.integration.api.terminal import Terminal
+from tests.integration.engines import EngineProcess
+
+IMAGE = "busybox:test"
+pytestmark = pytest.mark.usefixtures("image")
+
+
+def test_images_lists_what_was_loaded(engine: EngineProcess) -> None:
+    assert IMAGE in engine.out("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+
+
+def test_image_can_be_tagged_and_untagged(engine: EngineProcess) -> None:
+    engine.docker("tag", IMAGE, "other/busybox:v1")
+    image_id = engine.out("inspect", "-f", "{{.Id}}", "other/busybox:v1")
+    assert image_id == engine.out("inspect", "-f", "{{.Id}}", IMAGE)
+    assert "Untagged: other/busybox:v1" in engine.out("rmi", "other/busybox:v1")
+    assert engine.docker("image", "inspect", "other/busybox:v1", check=False).returncode == 1
+    assert engine.docker("image", "inspect", IMAGE).returncode == 0
+
+
+def test_history_tells_how_an_image_was_made(engine: EngineProcess) -> None:
+    assert engine.out("history", "--no-trunc", "--format", "{{.CreatedBy}}", IMAGE) == "busybox"
+
+
+def test_image_goes_to_a_registry_and_comes_back(
+    engine: EngineProcess, loopback_registry: str
+) -> None:
+    remote = f"{loopback_registry}/team/busybox:v1"
+    engine.docker("tag", IMAGE, remote)
+    pushed = engine.out("push", remote)
+    digest = re.search(r"v1: digest: (sha256:[0-9a-f]{64}) size: \d+", pushed)
+    assert digest is not None, pushed
+    engine.docker("rmi", remote)
+    pulled = engine.out("pull", remote)
+    assert f"Digest: {digest[1]}" in pulled
+    assert f"Status: Downloaded newer image for {remote}" in pulled
+    assert engine.out("run", "--rm", remote, "echo", "hello") == "hello"
+    assert "Image is up to date" in engine.out("pull", remote)
+    engine.docker("rmi", remote)
+
+
+def test_pull_draws_bars_on_a_terminal(engine: EngineProcess, loopback_registry: str) -> None:
+    remote = f"{loopback_registry}/team/bars:v1"
+    engine.docker("tag", IMAGE, remote)
+    engine.docker("push", remote)
+    engine.docker("rmi", remote)
+    with Terminal(engine, "pull", remote) as terminal:
+        terminal.expect("Pulling from team/bars")
+        terminal.expect("Status: ")
+        assert terminal.wait() == 0
+    engine.docker("rmi", remote)
+
+
+def test_run_pulls_an_image_that_is_missing(engine: EngineProcess, loopback_registry: str) -> None:
+    remote = f"{loopback_registry}/team/missing:v1"
+    engine.docker("tag", IMAGE, remote)
+    engine.docker("push", remote)
+    engine.docker("rmi", remote)
+    done = engine.docker("run", "--rm", remote, "echo", "pulled")
+    assert done.stdout == "pulled\n"
+    assert "Unable to find image" in done.stderr
+    engine.docker("rmi", remote)
+
+
+def test_pull_of_an_unknown_image_says_so(engine: EngineProcess, loopback_registry: str) -> None:
+    done = engine.docker("pull", f"{loopback_registry}/team/nowhere:v1", check=False)
+    assert done.returncode == 1
+    assert "team/nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_saved_image_can_be_loaded(engine: EngineProcess, tmp_path: Path) -> None:
+    archive = tmp_path / "saved.tar"
+    engine.docker("tag", IMAGE, "saved:v1")
+    engine.docker("save", "-o", str(archive), "saved:v1")
+    engine.docker("rmi", "saved:v1")
+    assert engine.out("load", "-i", str(archive)) == "Loaded image: saved:v1"
+    assert engine.out("run", "--rm", "saved:v1", "echo", "again") == "again"
+    engine.docker("rmi", "saved:v1")
+
+
+def test_load_of_rubbish_says_so(engine: EngineProcess, tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(b"rubbish" * 1000)
+    done = engine.docker("load", "-i", str(tmp_path / "x.tar"), check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_container_can_be_committed_to_an_image(engine: EngineProcess, name: str) -> None:
+    engine.docker("run", "--name", name, IMAGE, "sh", "-c", "echo new >/made")
+    digest = engine.out("commit", "-c", "CMD cat /made", "-m", "why", name, "made:v1")
+    assert digest.startswith("sha256:")
+    assert engine.out("run", "--rm", "made:v1") == "new"
+    engine.docker("rmi", "made:v1")
+
+
+def test_import_makes_an_image_of_a_root(engine: EngineProcess, name: str, tmp_path: Path) -> None:
+    engine.docker("create", "--name", name, IMAGE)
+    engine.docker("export", "-o", str(tmp_path / "root.tar"), name)
+    engine.docker("import", "-c", "ENV PATH=/bin", str(tmp_path / "root.tar"), "imported:v1")
+    assert engine.out("run", "--rm", "imported:v1", "echo", "in") == "in"
+    engine.docker("rmi", "imported:v1")
+
+
+def test_search_and_build_are_refused_in_a_sentence(engine: EngineProcess, tmp_path: Path) -> None:
+    done = engine.docker("search", "x", check=False)
+    assert "searching registries is not supported" in done.stderr
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    done = engine.docker("build", str(tmp_path), check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,95 @@
+"""The engine, events and volumes, with the docker command against a real engine."""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.engines import EngineProcess
+
+IMAGE = "busybox:test"
+pytestmark = pytest.mark.usefixtures("image")
+
+
+def test_version_shows_engine_and_api(engine: EngineProcess) -> None:
+    version = json.loads(engine.out("version", "--format", "json"))
+    assert version["Server"]["Platform"]["Name"] == "Orlop"
+    assert version["Client"]["ApiVersion"] == version["Server"]["ApiVersion"] == "1.45"
+
+
+def test_info_counts_images_and_names_the_host(engine: EngineProcess) -> None:
+    info = json.loads(engine.out("info", "--format", "json"))
+    assert info["Images"] >= 1
+    assert info["NCPU"] == os.cpu_count()
+    assert info["OSType"] == "linux"
+    assert not info.get("ServerErrors")
+
+
+def test_events_tell_of_a_containers_life(
+    engine: EngineProcess, name: str, eventually: Callable[[str, str, str], None]
+) -> None:
+    since = str(time.time())
+    engine.docker("run", "--name", name, IMAGE, "true")
+    eventually(name, "{{.State.Status}}", "exited")
+    engine.docker("rm", name)
+    text = engine.out(
+        "events", "--since", since, "--until", str(time.time()), "-f", f"container={name}",
+        "--format", "{{.Action}}",
+    )  # fmt: skip
+    assert [x for x in text.split() if x in ("create", "start", "die", "destroy")] == [
+        "create",
+        "start",
+        "die",
+        "destroy",
+    ]
+
+
+def test_volume_keeps_what_a_container_wrote(engine: EngineProcess) -> None:
+    volume = "v" + uuid.uuid4().hex[:10]
+    assert engine.out("volume", "create", "--label", "a=b", volume) == volume
+    engine.docker("run", "--rm", "-v", f"{volume}:/data", IMAGE, "sh", "-c", "echo kept >/data/f")
+    assert engine.out("run", "--rm", "-v", f"{volume}:/data:ro", IMAGE, "cat", "/data/f") == "kept"
+    assert volume in engine.out("volume", "ls", "-q").split()
+    shown = json.loads(engine.out("volume", "inspect", volume))[0]
+    assert shown["Labels"] == {"a": "b"}
+    assert (Path(shown["Mountpoint"]) / "f").read_text() == "kept\n"
+    assert engine.out("volume", "rm", volume) == volume
+    assert engine.docker("volume", "inspect", volume, check=False).returncode == 1
+
+
+def test_volume_in_use_is_not_removed(engine: EngineProcess, name: str) -> None:
+    volume = "v" + uuid.uuid4().hex[:10]
+    engine.docker("create", "--name", name, "-v", f"{volume}:/data", IMAGE)
+    done = engine.docker("volume", "rm", volume, check=False)
+    assert done.returncode == 1
+    assert volume in done.stderr
+    engine.docker("rm", name)
+    engine.docker("volume", "rm", volume)
+
+
+def test_host_folder_is_mounted(engine: EngineProcess, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("from the host")
+    assert (
+        engine.out("run", "--rm", "-v", f"{tmp_path}:/h:ro", IMAGE, "cat", "/h/f")
+        == "from the host"
+    )
+
+
+def test_system_df_and_prune_work(
+    engine: EngineProcess, name: str, eventually: Callable[[str, str, str], None]
+) -> None:
+    engine.docker("run", "--name", name, IMAGE, "true")
+    assert "Images" in engine.out("system", "df")
+    eventually(name, "{{.State.Status}}", "exited")
+    engine.docker("container", "prune", "-f")
+    assert engine.docker("inspect", name, check=False).returncode == 1
+
+
+def test_networks_that_need_no_setup_are_listed(engine: EngineProcess) -> None:
+    assert set(engine.out("network", "ls", "--format", "{{.Name}}").split()) == {"none", "host"}
+    done = engine.docker("network", "create", "x", check=False)
+    assert "not implemented" in done.stderr
