@@ -1,10 +1,12 @@
 """The HTTP protocol over a real unix socket, spoken to byte by byte."""
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from orlop.api.http import BACKLOG_LIMIT, HEAD_LIMIT, Server
@@ -401,5 +403,37 @@ def test_connections_leave_no_descriptor_behind(tmp_path: Path) -> None:
         while server.connections:
             await asyncio.sleep(0.01)
         assert len(os.listdir("/proc/self/fd")) == before
+
+    talk(tmp_path, scene)
+
+
+def test_no_bytes_make_the_server_fail(tmp_path: Path) -> None:
+    """Mutated requests are answered or refused, and the next client is served as ever."""
+    random = Random(20)
+    whole = (
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"POST /hijack HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n",
+        b"GET /%7e?x=%zz&=&filters=%FF HTTP/1.1\r\nHost: x\r\n\r\n" * 2,
+    )
+
+    async def scene(_site: Site, server: Server, path: str) -> None:
+        for number in range(400):
+            data = bytearray(whole[number % len(whole)])
+            for _ in range(random.randrange(4)):
+                data[random.randrange(len(data))] = random.choice(b"\r\n\0 :%09zZ\xff")
+            cut = random.randrange(len(data) + 1)
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(data[:cut])
+            await asyncio.sleep(0)
+            writer.write(data[cut:])
+            writer.write_eof()
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read(-1)
+            writer.close()
+        assert not server.handovers
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await answer(reader))[1] == b"GET"
+        writer.close()
 
     talk(tmp_path, scene)
