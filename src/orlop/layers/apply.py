@@ -23,10 +23,12 @@ from orlop.layers.tar import Stream, TarReader
 
 WHITEOUT = b".wh."
 OPAQUE_WHITEOUT = b".wh..wh..opq"
-_META_WHITEOUT = b".wh..wh."
+META_WHITEOUT = b".wh..wh."
 
 #: What only the host may say: overlay's own marks, and labels of its policy.
-_REFUSED_XATTRS = ("trusted.overlay.", "user.overlay.", "security.selinux", "system.nfs4_acl")
+REFUSED_XATTRS = ("trusted.overlay.", "user.overlay.", "security.selinux", "system.nfs4_acl")
+#: What the kernel says of names and targets that no file can have.
+_IMPOSSIBLE = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 _SPECIAL = {CHAR: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -37,6 +39,11 @@ class Limits(NamedTuple):
 
     entries: int = 8_000_000
     file_bytes: int = 1 << 43  # of one file, holes included: what ext4 could hold is 1 << 44
+
+    def check(self, entry: Entry, *, count: int) -> None:
+        """Raise CorruptError if the *count*th entry is too many, or too large."""
+        if count > self.entries or entry.size > self.file_bytes:
+            raise CorruptError(f"layer is larger than the limits {self}")
 
 
 class Applied(NamedTuple):
@@ -115,26 +122,29 @@ def apply(
     with the archive, OSError for what the kernel refuses; a half-written tree
     remains, to be removed by the caller.
     """
-    layer = _Layer(root, FlatMarks() if flat else OverlayMarks(), limits or Limits())
+    unpacker = Unpacker(root, flat=flat, limits=limits)
     try:
-        layer.apply(TarReader(stream))
+        reader = TarReader(stream)
+        for entry in reader:
+            unpacker.take(entry, reader)
+        return unpacker.finish()
     finally:
-        layer.folders.close()
-    return Applied(
-        frozenset(layer.folders.implicit), layer.root_given, layer.entries, layer.file_bytes
-    )
+        unpacker.close()
 
 
-class _Layer:
-    def __init__(self, root: int, marks: Marks, limits: Limits) -> None:
-        self.folders = Folders(root)
-        self.root_given = False
-        self.entries = 0
-        self.file_bytes = 0
+class Unpacker:
+    """Writes a layer entry by entry; see apply(). After the last: finish(), always: close()."""
+
+    def __init__(self, root: int, *, flat: bool = False, limits: Limits | None = None) -> None:
+        self._folders = Folders(root)
+        self._root_given = False
+        self._entries = 0
+        self._file_bytes = 0
         self._root = root
-        self._marks = marks
+        marks = FlatMarks() if flat else OverlayMarks()
+        self._marks: Marks = marks
         self._own = marks.own if isinstance(marks, FlatMarks) else None
-        self._limits = limits
+        self._limits = limits or Limits()
         self._times: dict[bytes, int] = {}  # of folders, set when nothing more is put in them
         self._make: dict[bytes, Callable[[Entry, bytes, bytes, int], None]] = {
             SYMLINK: self._symlink,
@@ -144,33 +154,48 @@ class _Layer:
             FIFO: self._special,
         }
 
-    def apply(self, reader: TarReader) -> None:
-        for entry in reader:
-            self.entries += 1
-            if self.entries > self._limits.entries or entry.size > self._limits.file_bytes:
-                raise CorruptError(f"layer is larger than the limits {self._limits}")
-            path = clean(entry.name)
-            parent, _, name = path.rpartition(b"/")
-            if name.startswith(WHITEOUT):
-                self._removal(parent, name)
-            elif entry.kind == FILE:
-                self._file(entry, parent, name, reader)
-            elif entry.kind == FOLDER:
-                self._folder(entry, path, parent, name)
-            else:
-                self._other(entry, parent, name)
-            if self._own is not None:
-                self._own.add(path)
+    def take(self, entry: Entry, reader: TarReader) -> None:
+        """Write the entry, its data from *reader*. CorruptError for what no file can be."""
+        self._entries += 1
+        self._limits.check(entry, count=self._entries)
+        try:
+            self._take(entry, reader)
+        except OSError as error:
+            if error.errno in _IMPOSSIBLE:
+                raise CorruptError(f"layer has a file that cannot be: {error.strerror}") from error
+            raise
+
+    def finish(self) -> Applied:
+        """Set what has to wait to the end, and return what was found out."""
         self._set_times()
+        implicit = frozenset(self._folders.implicit)
+        return Applied(implicit, self._root_given, self._entries, self._file_bytes)
+
+    def close(self) -> None:
+        self._folders.close()
+
+    def _take(self, entry: Entry, reader: TarReader) -> None:
+        path = clean(entry.name)
+        parent, _, name = path.rpartition(b"/")
+        if name.startswith(WHITEOUT):
+            self._removal(parent, name)
+        elif entry.kind == FILE:
+            self._file(entry, parent, name, reader)
+        elif entry.kind == FOLDER:
+            self._folder(entry, path, parent, name)
+        else:
+            self._other(entry, parent, name)
+        if self._own is not None:
+            self._own.add(path)
 
     def _removal(self, parent: bytes, name: bytes) -> None:
         if name == OPAQUE_WHITEOUT:
-            self._marks.opaque(self.folders, parent)
-        elif not name.startswith(_META_WHITEOUT):
+            self._marks.opaque(self._folders, parent)
+        elif not name.startswith(META_WHITEOUT):
             removed = name[len(WHITEOUT) :]
             if removed in (b"", b".", b".."):
                 raise CorruptError(f"layer has a whiteout of {os.fsdecode(removed)!r}")
-            self._marks.whiteout(self.folders, parent, removed)
+            self._marks.whiteout(self._folders, parent, removed)
 
     def _file(self, entry: Entry, parent: bytes, name: bytes, reader: TarReader) -> None:
         fd = self._create(entry, parent, name)
@@ -189,22 +214,22 @@ class _Layer:
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(fd)
-        self.file_bytes += entry.stored
+        self._file_bytes += entry.stored
 
     def _create(self, entry: Entry, parent: bytes, name: bytes) -> int:
         if not name:
             raise CorruptError(f"layer has a file named {os.fsdecode(entry.name)!r}")
-        folder = self.folders.open(parent)
+        folder = self._folders.open(parent)
         try:
             return os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
         except FileExistsError:
             self._remove(parent, name)
-        return os.open(name, _NEW_FILE, 0o600, dir_fd=self.folders.open(parent))
+        return os.open(name, _NEW_FILE, 0o600, dir_fd=self._folders.open(parent))
 
     def _folder(self, entry: Entry, path: bytes, parent: bytes, name: bytes) -> None:
         if not name:
             fd = self._root
-            self.root_given = True
+            self._root_given = True
         else:
             fd = self._make_folder(path, parent, name)
         os.fchown(fd, entry.uid, entry.gid)
@@ -214,7 +239,7 @@ class _Layer:
         self._times[path] = entry.mtime_ns
 
     def _make_folder(self, path: bytes, parent: bytes, name: bytes) -> int:
-        folder = self.folders.open(parent)
+        folder = self._folders.open(parent)
         replaced = False
         try:
             os.mkdir(name, 0o700, dir_fd=folder)
@@ -223,14 +248,14 @@ class _Layer:
             replaced = not stat.S_ISDIR(status.st_mode)
             if replaced:
                 self._remove(parent, name)
-                folder = self.folders.open(parent)
+                folder = self._folders.open(parent)
                 os.mkdir(name, 0o700, dir_fd=folder)
         fd = os.open(name, _OPEN_FOLDER, dir_fd=folder)
-        self.folders.remember(path, fd)
+        self._folders.remember(path, fd)
         if replaced and self._own is None:
             os.setxattr(fd, OPAQUE, b"y")  # what was there hid any folder below
-        if self.folders.implicit:
-            self.folders.implicit.discard(self.folders.true_path(fd))
+        if self._folders.implicit:
+            self._folders.implicit.discard(self._folders.true_path(fd))
         return fd
 
     def _other(self, entry: Entry, parent: bytes, name: bytes) -> None:
@@ -239,10 +264,10 @@ class _Layer:
             raise CorruptError(f"layer has a link or device named {os.fsdecode(entry.name)!r}")
         make = self._make[entry.kind]
         try:
-            make(entry, parent, name, self.folders.open(parent))
+            make(entry, parent, name, self._folders.open(parent))
         except FileExistsError:
             self._remove(parent, name)
-            make(entry, parent, name, self.folders.open(parent))
+            make(entry, parent, name, self._folders.open(parent))
 
     def _symlink(self, entry: Entry, parent: bytes, name: bytes, folder: int) -> None:
         os.symlink(entry.link, name, dir_fd=folder)
@@ -267,7 +292,7 @@ class _Layer:
         if target == (parent + b"/" + name if parent else name):
             return
         target_parent, _, target_name = target.rpartition(b"/")
-        source = self.folders.existing(target_parent)
+        source = self._folders.existing(target_parent)
         if source is None or not target_name or is_whiteout(target_name, source):
             raise _no_target(entry)
         try:
@@ -275,27 +300,27 @@ class _Layer:
                 target_name,
                 name,
                 src_dir_fd=source,
-                dst_dir_fd=self.folders.open(parent),
+                dst_dir_fd=self._folders.open(parent),
                 follow_symlinks=False,
             )
         except (FileNotFoundError, PermissionError) as error:
             raise _no_target(entry) from error
 
     def _remove(self, parent: bytes, name: bytes) -> None:
-        self.folders.remove(parent, name)
+        self._folders.remove(parent, name)
         path = parent + b"/" + name if parent else name
         if self._times.pop(path, None) is not None:
             below = path + b"/"
             self._times = {p: t for p, t in self._times.items() if not p.startswith(below)}
-        self.folders.forget()  # a path through it may now lead elsewhere
+        self._folders.forget()  # a path through it may now lead elsewhere
 
     def _set_times(self) -> None:
-        for path in self.folders.implicit:
+        for path in self._folders.implicit:
             self._times.setdefault(path, 0)
-        if not self.root_given and self._own is None:
+        if not self._root_given and self._own is None:
             self._times[b""] = 0
         for path, mtime_ns in self._times.items():
-            fd = self.folders.existing(path)
+            fd = self._folders.existing(path)
             if fd is not None:
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
 
@@ -320,7 +345,7 @@ def _set_xattrs(target: int | bytes, entry: Entry) -> None:
     """Set what the entry carries, but for what images may not decide or the host cannot hold."""
     assert entry.xattrs is not None
     for name, value in entry.xattrs.items():
-        if name.startswith(_REFUSED_XATTRS):
+        if name.startswith(REFUSED_XATTRS):
             continue
         try:
             os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))

@@ -16,6 +16,9 @@ BLOCK = 512
 MAX_EXTENSION_BYTES = 1 << 20  # of one PAX or long-name record, or one sparse map; as Go's reader
 MAX_PATH_BYTES = 4095  # PATH_MAX less its NUL
 _MAX_INT = (1 << 63) - 1
+_MAX_ID = (1 << 32) - 2  # the last is "no id"; credentials(7)
+_MAX_TIME_S = 1 << 34  # what ext4 can hold; later and earlier times are cut to it
+_MAX_MAJOR, _MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1
 
 FILE, LINK, SYMLINK, CHAR, BLOCK_DEVICE, FOLDER, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
 OLD_FILE, CONTIGUOUS, GNU_SPARSE = b"\0", b"7", b"S"
@@ -116,9 +119,7 @@ def parse(block: bytes) -> Entry:
     if kind == OLD_FILE and name.endswith(b"/"):
         kind = FOLDER
     stored = number(size)
-    if stored < 0:
-        raise CorruptError("layer has a file of negative size")
-    return Entry(
+    entry = Entry(
         name=name,
         kind=kind,
         mode=number(mode) & 0o7777,
@@ -131,6 +132,8 @@ def parse(block: bytes) -> Entry:
         major=number(major) if kind in (CHAR, BLOCK_DEVICE) else 0,
         minor=number(minor) if kind in (CHAR, BLOCK_DEVICE) else 0,
     )
+    _check(entry)
+    return entry
 
 
 def parse_pax(data: bytes) -> Extension:
@@ -172,6 +175,23 @@ def extend(entry: Entry, extension: Extension) -> None:
     }
     if xattrs:
         entry.xattrs = xattrs
+    _check(entry)
+
+
+def _check(entry: Entry) -> None:
+    """Refuse numbers that the kernel would not take for what they are."""
+    if (
+        entry.stored < 0
+        or not 0 <= entry.uid <= _MAX_ID
+        or not 0 <= entry.gid <= _MAX_ID
+        or not 0 <= entry.major <= _MAX_MAJOR
+        or not 0 <= entry.minor <= _MAX_MINOR
+    ):
+        shown = entry.name[:100].decode(errors="replace")
+        raise CorruptError(f"layer has impossible numbers for {shown!r}")
+    limit_ns = _MAX_TIME_S * 1_000_000_000
+    if not -limit_ns < entry.mtime_ns < limit_ns:
+        entry.mtime_ns = limit_ns - 1 if entry.mtime_ns > 0 else 0
 
 
 def decimal(text: bytes) -> int:

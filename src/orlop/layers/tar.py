@@ -54,6 +54,7 @@ class TarReader:
         self._unread = 0  # bytes of the current entry's data
         self._padding = 0
         self.offset = 0  # of the next unread byte in the stream
+        self.unusual = False  # whether there was anything that readers differ about
 
     def __iter__(self) -> Iterator[Entry]:
         extension: Extension | None = None
@@ -69,6 +70,7 @@ class TarReader:
             self._begin(entry)
             if entry.kind in HAS_DATA:
                 self._sparse(entry, extension, block)
+                self.unusual = self.unusual or entry.kind != FILE or entry.sparse is not None
                 entry.kind = FILE
             extension = None
             yield entry
@@ -113,6 +115,7 @@ class TarReader:
         data = self._take(entry.stored)
         self._skip(-entry.stored % BLOCK)
         if entry.kind in (PAX_GLOBAL, GNU_VOLUME):
+            self.unusual = True
             return earlier  # says nothing about files, or nothing that other engines heed
         now = earlier or Extension()
         if entry.kind == GNU_LONG_NAME:

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import Protocol
 
 from orlop.kernel.paths import open_plain
 from orlop.layers.apply import OPAQUE_WHITEOUT, WHITEOUT
@@ -35,13 +35,17 @@ _KINDS = {
 }
 
 
+class Output(Protocol):
+    def write(self, data: bytes | memoryview, /) -> int: ...
+
+
 class TarWriter:
     """Writes entries to *out*; close() ends the archive, and leaves *out* open."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: Output) -> None:
         self._out = out
 
-    def add(self, entry: Entry, data: Iterable[bytes] = ()) -> None:
+    def add(self, entry: Entry, data: Iterable[bytes | memoryview] = ()) -> None:
         """Write the entry and its data: *entry.size* bytes, cut or filled with zeros."""
         records = _pax(entry)
         if records:
@@ -159,7 +163,7 @@ def _pax(entry: Entry) -> bytes:
 
 def _time(time_ns: int) -> bytes:
     seconds, fraction = divmod(abs(time_ns), 1_000_000_000)
-    text = f"{seconds}.{fraction:09}".rstrip("0").rstrip(".")
+    text = f"{seconds}.{fraction:09}" if fraction else f"{seconds}"  # mkfs.erofs wants all digits
     return (("-" if time_ns < 0 else "") + text).encode()
 
 

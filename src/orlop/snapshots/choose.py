@@ -21,6 +21,12 @@ class Driver(Protocol):
         """Try it, in that folder; UnsupportedError, saying why, where this host cannot."""
 
 
+def _erofs() -> Driver:
+    from orlop.snapshots.erofs import Erofs
+
+    return Erofs
+
+
 def _overlay() -> Driver:
     from orlop.snapshots.overlay import Overlay
 
@@ -35,6 +41,7 @@ def _native() -> Driver:
 
 #: Best first. Each is loaded when wanted, for a program needs but one.
 DRIVERS: Mapping[str, Callable[[], Driver]] = {
+    "erofs": _erofs,
     "overlay": _overlay,
     "native": _native,
 }
