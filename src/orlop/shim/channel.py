@@ -144,13 +144,12 @@ def send_datagram(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
     sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], _NOSIGNAL)
 
 
-def receive_datagram(sock: socket.socket, *, flags: int = 0) -> tuple[Message, list[int]] | None:
+def receive_datagram(sock: socket.socket) -> tuple[Message, list[int]] | None:
     """Return the next message and its descriptors, or None at the end of the connection.
 
     ValueError for what is not a whole JSON object; its descriptors are closed.
     """
-    flags |= _CLOEXEC
-    count, ancillary, flags, _ = sock.recvmsg_into([_buffer], _SPACE, flags)
+    count, ancillary, flags, _ = sock.recvmsg_into([_buffer], _SPACE, _CLOEXEC)
     fds: list[int] = []
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

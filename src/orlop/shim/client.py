@@ -1,10 +1,11 @@
 """Talking to the shim or the stdio process: for an event loop, or blocking for tests and tools."""
 
-import socket
 from collections.abc import Iterator, Sequence
 
 from orlop.errors import UnavailableError
 from orlop.shim.channel import Message, connect, encode, receive_datagram, send_datagram
+
+_SEND_S = 5.0
 
 
 class Client:
@@ -33,6 +34,7 @@ class Client:
         requests wait unread, which the peer's loop does not let happen.
         """
         self._seq += 1
+        self._socket.settimeout(_SEND_S)
         data = encode({**message, "seq": self._seq})
         try:
             send_datagram(self._socket, data, fds)
@@ -42,9 +44,10 @@ class Client:
 
     def received(self) -> Iterator[Message]:
         """Yield the messages that are there, without waiting. UnavailableError at the end."""
+        self._socket.settimeout(0)
         while True:
             try:
-                message = self._receive(socket.MSG_DONTWAIT)
+                message = self._receive()
             except BlockingIOError:
                 return
             yield message
@@ -57,11 +60,11 @@ class Client:
         An answer in parts is {"ok": [part, …]}. Events that come meanwhile are
         kept in `events`. TimeoutError.
         """
-        self._socket.settimeout(timeout_s)
         seq = self.post(message, fds)
+        self._socket.settimeout(timeout_s)
         parts = []
         while True:
-            answer = self._receive(0)
+            answer = self._receive()
             if answer.get("seq") != seq:
                 self.events.append(answer)
             elif answer.get("more"):
@@ -76,11 +79,11 @@ class Client:
         if self.events:
             return self.events.pop(0)
         self._socket.settimeout(timeout_s)
-        return self._receive(0)
+        return self._receive()
 
-    def _receive(self, flags: int) -> Message:
+    def _receive(self) -> Message:
         try:
-            received = receive_datagram(self._socket, flags=flags)
+            received = receive_datagram(self._socket)
         except (ConnectionError, ValueError) as error:
             raise UnavailableError("the shim has gone") from error
         if received is None:

@@ -5,7 +5,6 @@ import fcntl
 import gc
 import os
 import resource
-import signal
 import sys
 import traceback
 
@@ -68,8 +67,6 @@ def _settle_down() -> None:
     set_name("orlop-shim")
     set_dumpable(dumpable=False)
     set_child_subreaper()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -27,6 +27,7 @@ from orlop.shim.starts import Starts
 
 _SIGKILL = 9
 _SWEEP_S = 10.0
+_LIST_S = 0.005
 _REMOVE_S = 0.005  # first pause before an occupied cgroup is looked at again; then it doubles
 _REMOVE_TRIES = 10
 
@@ -96,8 +97,11 @@ class Server:
         process.waiting = (channel, message["seq"])
         assert process.starting is not None
         self._loop.watch(process.starting.report, lambda _: self._reported(process))
-        self._loop.watch(process.pidfd, lambda _: self._ended(process))
+        self._watch_end(process)
         return LATER
+
+    def _watch_end(self, process: Process) -> None:
+        self._loop.watch(process.pidfd, lambda _: self._ended(process))
 
     def _signal(self, _channel: Channel, message: Message) -> None:
         process = self._running(message)
@@ -122,7 +126,11 @@ class Server:
         self._exits.pop(key, None)
         self._records.remove_exit(key)
 
-    def _list(self, channel: Channel, message: Message) -> None:
+    def _list(self, channel: Channel, message: Message) -> Any:
+        """Name all that runs and all exits not forgotten, once no start is under way."""
+        if any(process.starting is not None for process in self._processes.values()):
+            self._loop.later(_LIST_S, lambda: self._dispatch(channel, message, []))
+            return LATER
         for process in self._processes.values():
             if process.running:
                 item = {"id": process.record["id"], "pid": process.record["pid"], "running": True}
@@ -132,6 +140,7 @@ class Server:
         for key, exit_ in self._exits.items():
             if key not in self._processes:
                 channel.send({"seq": message["seq"], "more": True, "ok": exit_})
+        return None
 
     def _subscribe(self, channel: Channel, _message: Message) -> None:
         channel.subscribed = True
@@ -313,7 +322,7 @@ class Server:
                 self._conclude(process, (adopt.UNKNOWN_STATUS, 0))
             else:
                 self._pumps.add(process)
-                self._loop.watch(process.pidfd, lambda _, process=process: self._ended(process))  # type: ignore[misc]
+                self._watch_end(process)
         for key, fds in held.items():
             close_all(list(fds.values()))
             self._pumps.send({"op": "ended", "key": key})

@@ -34,8 +34,9 @@ class Shim:
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"
         self.parent = f"/orlop-test-{uuid.uuid4().hex[:8]}"
+        self.linux: dict[str, Any] = {}  # more of config.json's "linux"
         self._folder = folder
-        self._root = make_root(folder / "root")
+        self.root = make_root(folder / "root")
         launch(str(self.run))
         self.client = self._connect()
 
@@ -83,9 +84,9 @@ class Shim:
             "terminal": terminal,
             "user": {"uid": 0, "gid": 0},
         }
-        config = {
+        config: dict[str, Any] = {
             "ociVersion": "1.2.0",
-            "root": {"path": str(self._root)},
+            "root": {"path": str(self.root)},
             "process": process,
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
@@ -107,6 +108,7 @@ class Shim:
                 "cgroupsPath": f"{self.parent}/{name}",
             },
         }
+        config["linux"].update(self.linux)
         (bundle / "config.json").write_text(json.dumps(config))
         return bundle
 
@@ -197,7 +199,7 @@ class Shim:
         with contextlib.suppress(Exception):
             stdio_pid = self.stdio_pid
         with contextlib.suppress(Exception):
-            self.request(op="shutdown")
+            eventually(lambda: "ok" in self.client.call({"op": "shutdown"}))
         self.client.close()
         if stdio_pid:
             eventually(lambda: state_of(stdio_pid) in ("", "Z"))

@@ -31,6 +31,20 @@ def test_killed_container_exits_with_128_and_the_signal(shim: Shim) -> None:
     assert (event["status"], event["signal"]) == (137, 9)
 
 
+def test_container_killed_for_want_of_memory_says_so(shim: Shim) -> None:
+    shim.linux["resources"] = {"memory": {"limit": 8 << 20, "swap": 8 << 20}}
+    event = shim.run_to_end("hungry", "sh", "-c", "exec head -c 100m /dev/zero | tail")
+    assert event["oom"]
+
+
+def test_process_that_shares_the_hosts_pids_dies_with_its_container(shim: Shim) -> None:
+    kinds = ("mount", "ipc", "uts", "network")
+    shim.linux["namespaces"] = [{"type": kind} for kind in kinds]
+    event = shim.run_to_end("shared", "sh", "-c", "sleep 1000 & sleep 1000 & exit 2")
+    assert event["status"] == 2
+    assert shim.cgroups() == []
+
+
 @pytest.mark.parametrize(
     ("command", "kind"),
     [("no-such-program", "command_not_found"), ("/bin/data", "command_not_executable")],
