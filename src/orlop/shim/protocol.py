@@ -1,36 +1,60 @@
 """What the engine, the shim and the stdio process say to each other.
 
-Unix SEQPACKET sockets at a path, mode 0600: one JSON object per datagram, file
-descriptors passed along. The caller numbers its requests ("seq"); the answer
-carries the same number and either "ok" or "error". What has no number is an
-event, sent to every connection that has said "subscribe".
+Unix SEQPACKET sockets at a path, mode 0600 and only for root and our own user:
+one JSON object per datagram, file descriptors passed along, at most
+channel.MAX_MESSAGE bytes. The caller numbers its requests: {"op", "seq", …}. The
+answer carries the same number and either "ok" or "error" (Failure); one with
+"more": true is a part, and others follow. What has no number is an event,
+{"event", …}, sent to every connection that has said "subscribe". A peer that
+leaves thousands of messages unread is disconnected; "list" tells it all again.
 
     engine                       shim                        stdio process
       | start {id, bundle, …}     |                             |
       |-------------------------->| pipes, or a terminal        |
-      |                           | add {key, log} + fds        |
-      |                           |---------------------------->|
-      |                           | clone3 …                    |
+      | attach {key, …} + the client's own socket               |
+      |-------------------------------------------------------->|  waits for the key
+      |                           | clone3 … execve             |
+      |                           | add {key, io} + fds         |
+      |                           |---------------------------->|  pumps to log and clients
       |       ok {pid, time_ns}   |                             |
       |<--------------------------|                             |
-      | attach {key, …} + the client's own socket               |
-      |-------------------------------------------------------->|  copies until the end
-      |                           | the process ends            |
+      |                           | the process ends:           |
+      |                           | exits/<id> written, reaped  |
       |                           | ended {key}                 |
       |                           |---------------------------->|  drains, writes the log
       |                           | drained {key}               |
       |                           |<----------------------------|
+      |                           | cgroup removed              |
       |       exit {id, …}        |                             |
       |<--------------------------|                             |
       | forget {id}               |                             |
       |-------------------------->|                             |
 
-A process is named by its key: the container's id, or "id/exec_id". An exit is
-also a file, `exits/<id>` or `exits/<id>.<exec_id>`, written before the process
-is reaped and removed by "forget": that survives the shim.
+A process is named by its key: the container's id, or "id/exec_id". A start that
+fails never comes to "add": the caller then sends the stdio process "detach", for
+clients that wait. On "exit" the log is complete and nothing of the process is left
+but its exit file; attached clients may still be getting the last of their output.
+
+An exit is also a file, `exits/<id>` or `exits/<id>.<exec_id>`, written before the
+process is reaped and removed by "forget": that survives the shim.
+
+What a kill -9 costs:
+
+- engine: nothing. Connect again, "subscribe", then "list".
+- stdio process: the shim puts another in its place and hands it copies of all
+  descriptors. Attached clients are cut off. Lost is what was read and not yet
+  logged: the unfinished line of each stream, and one block at most.
+- shim: containers and pumps run on. The next shim (launch.launch) adopts them;
+  exits meanwhile are told by the kernel (Linux 6.15), else the status is 255.
+- both at once: the pipes are opened again through /proc/PID/fd. A container that
+  wrote in between got EPIPE; a terminal is hung up.
+
+Requests to the shim: hello, start, exec, signal, resize, close_stdin, forget, list,
+subscribe, shutdown {force}. To the stdio process: hello, attach, detach, subscribe;
+and from the shim only: add, ended, close_stdin, held, exit.
 """
 
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 
 class Log(TypedDict):
@@ -46,7 +70,7 @@ class IO(TypedDict):
 
     terminal: bool
     stdin: bool  # keep stdin open for attached clients; else it is /dev/null
-    stdin_once: bool  # close stdin when the first client that had it goes
+    stdin_once: bool  # close stdin when a client that had it goes or ends its input
     log: NotRequired[Log | None]
 
 
@@ -60,7 +84,10 @@ class Start(TypedDict):
 
 
 class Execute(TypedDict):
-    """op "exec": run another process in a running container. Answer: Started."""
+    """op "exec": run another process in a running container. Answer: Started.
+
+    Its clients attach before, with "wait", to the key "id/exec_id".
+    """
 
     id: str
     exec_id: str
@@ -69,8 +96,20 @@ class Execute(TypedDict):
 
 
 class Started(TypedDict):
+    pid: int  # as the host sees it
+    time_ns: int  # when the program began to run
+
+
+class Running(TypedDict):
+    """An item of "list"'s answer, beside those that are an Exit.
+
+    "list" waits for starts under way, so each is in it or has failed.
+    """
+
+    id: str
+    exec_id: NotRequired[str]
     pid: int
-    time_ns: int
+    running: Literal[True]
 
 
 class Signal(TypedDict):
@@ -112,18 +151,28 @@ class Exit(TypedDict):
 class Attach(TypedDict):
     """op "attach" to the stdio process, with the client's socket as descriptor.
 
-    The stdio process owns the socket from then on and closes it at the end. A
-    key that is not known yet waits for its "add" (attach comes before start);
-    "detach" drops such waiting clients.
+    The stdio process owns the socket from then on and closes it at the end: when
+    the process has ended and its output is sent, when the detach keys are typed
+    (terminals only), or when the client accepts nothing for 10 s. A key that is
+    not known yet waits for its "add" if "wait" says so, else it is not_found.
+    Terminals get plain bytes, all others Docker's 8-byte frame headers.
     """
 
     key: str
+    wait: bool
     stdin: bool
     stdout: bool
     stderr: bool
-    multiplex: bool  # Docker's 8-byte frame headers; False for terminals
     detach_keys: str  # "ctrl-p,ctrl-q"; "" for none
     pending: str  # base64 of bytes the client sent before the hand-over
+
+
+class Detach(TypedDict):
+    """op "detach" to the stdio process: send away the clients that wait for *key*."""
+
+    key: str
+    message: NotRequired[str]  # the last thing they get, as if on stderr
+    multiplex: NotRequired[bool]  # whether in frames; True unless said
 
 
 class Failure(TypedDict):
