@@ -1,6 +1,5 @@
 """Paths that cannot leave a root, whatever is in it and whoever changes it meanwhile."""
 
-import contextlib
 import ctypes
 import enum
 import errno
@@ -106,27 +105,24 @@ def _make(root: int, path: str, *, mode: int, links: int) -> int:
         raise OSError(errno.ENOENT, "not a path that can be made", path)
     parent = _make(root, folder or "/", mode=mode, links=links)
     try:
-        if file_system_type(parent) == FileSystem.PROC:  # its links come and go, and lead anywhere
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        if target := _dangling(parent, name):
-            if not links:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-            return _make(root, os.path.join(folder, target), mode=mode, links=links - 1)
-        _make_one(parent, name, mode)
+        try:
+            os.mkdir(name, mode, dir_fd=parent)
+        except FileExistsError:  # or a link that leads nowhere yet
+            if target := _dangling(parent, name):
+                if not links:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
+                return _make(root, os.path.join(folder, target), mode=mode, links=links - 1)
         return openat2(parent, name, os.O_PATH | os.O_DIRECTORY, resolve=_PLAIN)
     finally:
         os.close(parent)
 
 
 def _dangling(parent: int, name: str) -> str:
+    if file_system_type(parent) == FileSystem.PROC:  # its links come and go, and lead anywhere
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     try:
         if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
             return os.readlink(name, dir_fd=parent)
     except FileNotFoundError:
         pass
     return ""
-
-
-def _make_one(parent: int, name: str, mode: int) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, mode, dir_fd=parent)

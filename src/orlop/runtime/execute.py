@@ -12,7 +12,7 @@ from orlop.model.oci import Process
 from orlop.runtime import failure, init
 from orlop.runtime.bundle import Starting, Stdio, Target
 from orlop.runtime.child import Child
-from orlop.runtime.parent import FILES, Launch, launch
+from orlop.runtime.parent import FILES, Launch, give_stdio, launch
 from orlop.runtime.plan import plan_namespaces, plan_process
 from orlop.runtime.start import make_filter
 
@@ -37,6 +37,8 @@ def execute(target: Target, process: Process, stdio: Stdio | None) -> Starting:
     with ExitStack() as ours:
         _check_running(target)
         try:
+            if namespaces.idmap:
+                give_stdio(stdio, namespaces.idmap)
             how = Launch(
                 name=target.id,
                 flags=_CLEAR_SIGHAND,

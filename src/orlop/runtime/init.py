@@ -89,6 +89,8 @@ def join_namespaces(child: Child) -> None:
     for kind, fd in child.join:
         setns(fd, kind)
         os.close(fd)
+        if kind is Namespace.MOUNT:
+            child.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def join_container(child: Child) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -13,7 +14,7 @@ from orlop.kernel.idmap import write_maps
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.process import clone3, pidfd_send_signal, set_dumpable
 from orlop.runtime import failure
-from orlop.runtime.bundle import Starting
+from orlop.runtime.bundle import Starting, Stdio
 from orlop.runtime.child import Child
 from orlop.runtime.plan import IDMap
 
@@ -84,6 +85,14 @@ def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Start
             _end(starting)
             raise failure.translate(how.name, "write_id_maps", error) from error
     return starting if console is None else _receive(starting, console)
+
+
+def give_stdio(stdio: Stdio | None, idmap: IDMap) -> None:
+    """Make pipes and files the container root's, who could not open /dev/stdout otherwise."""
+    for fd in stdio or ():
+        if not stat.S_ISCHR(os.fstat(fd).st_mode):
+            with suppress(OSError):
+                os.fchown(fd, idmap.host_uid(0), idmap.host_gid(0))
 
 
 def wait_ready(starting: Starting) -> None:

@@ -7,7 +7,13 @@ import signal
 import stat
 from typing import NoReturn
 
-from orlop.kernel.paths import make_directories, open_in_root, open_plain
+from orlop.kernel.paths import (
+    FileSystem,
+    file_system_type,
+    make_directories,
+    open_in_root,
+    open_plain,
+)
 from orlop.kernel.process import close_on_exec_from, set_parent_death_signal
 from orlop.runtime.child import Child
 from orlop.runtime.failure import Kind, StepError
@@ -134,6 +140,10 @@ def _variable(child: Child, name: str) -> str:
 
 
 def _write_attribute(child: Child, value: str, *paths: str) -> None:
+    if child.proc < 0:
+        child.proc = open_plain(child.root, "/proc", os.O_PATH | os.O_DIRECTORY)
+    if file_system_type(child.proc) != FileSystem.PROC:
+        raise StepError("/proc in the container is not the kernel's")
     last: OSError | None = None
     for path in paths:
         try:

@@ -18,7 +18,7 @@ from orlop.runtime.bundle import Bundle, Starting, Stdio
 from orlop.runtime.child import Child, ContainerPlan
 from orlop.runtime.devices import all_devices
 from orlop.runtime.mounts import bind_sources
-from orlop.runtime.parent import Launch, launch, settle, wait_ready
+from orlop.runtime.parent import Launch, give_stdio, launch, settle, wait_ready
 from orlop.runtime.plan import (
     IDMap,
     MountKind,
@@ -67,6 +67,7 @@ def start(bundle: Bundle, stdio: Stdio | None, *, gate: int | None = None) -> St
             near, far = _open_namespaces(namespaces, ours)
             child.join = far
             if namespaces.idmap:
+                give_stdio(stdio, namespaces.idmap)
                 _prepare(child, namespaces.idmap, ours)
             starting = launch(_launch(bundle.id, namespaces, cgroup, near), child, _run)
         except OSError as error:
@@ -80,6 +81,8 @@ def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None
     config = bundle.config
     linux = config.get("linux", {})
     _refuse_unsupported(config, linux)
+    if Namespace.MOUNT not in _own(namespaces):
+        raise InvalidArgumentError("a container needs a mount namespace of its own")
     propagation = linux.get("rootfsPropagation", "")
     if propagation.removeprefix("r") not in _PROPAGATIONS:
         raise InvalidArgumentError(f"unknown rootfsPropagation {propagation!r}")

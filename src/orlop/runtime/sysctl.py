@@ -8,7 +8,9 @@ from orlop.kernel.namespaces import Namespace
 from orlop.kernel.paths import FileSystem, file_system_type, open_plain
 from orlop.runtime.child import Child
 from orlop.runtime.failure import StepError
+from orlop.runtime.options import Options
 from orlop.runtime.plan import Namespaces
+from orlop.runtime.rootfs import filesystem
 
 _KEY = re.compile(r"[a-z0-9_-]+([./][a-zA-Z0-9_@:-]+)+")
 
@@ -39,6 +41,8 @@ def plan_sysctls(wanted: dict[str, str], namespaces: Namespaces) -> tuple[tuple[
 
 def write_sysctls(child: Child) -> None:
     """Write the parameters through a proc of our own, which no image can put a file into."""
+    if child.plan.sysctls and child.proc < 0:
+        child.proc = filesystem("proc", "proc", Options())
     for path, value in child.plan.sysctls:
         fd = open_plain(child.proc, f"sys/{path}", os.O_WRONLY)
         try:

@@ -53,6 +53,26 @@ def test_a_namespace_is_joined_by_path(box: Box) -> None:
     assert os.readlink("/proc/self/ns/pid_for_children") == os.readlink("/proc/self/ns/pid")
 
 
+def test_a_mount_namespace_is_joined_with_its_root(box: Box) -> None:
+    other = box.sleeping()
+    second = Box(box.folder / "second")
+    for entry in second.linux["namespaces"]:
+        if entry["type"] == "mount":
+            entry["path"] = f"/proc/{other.pid}/ns/mnt"
+    try:
+        box.exec(other, "touch", "/dev/shm/there")
+        second.process["user"] = {"username": "alice"}
+        assert second.sh("ls /dev/shm; id -u").split() == ["there", "1000"]
+    finally:
+        second.close()
+
+
+def test_without_a_mount_namespace_a_container_is_refused(box: Box) -> None:
+    box.linux["namespaces"] = [n for n in box.linux["namespaces"] if n["type"] != "mount"]
+    with pytest.raises(InvalidArgumentError, match="mount namespace"):
+        box.run("true")
+
+
 def test_a_time_namespace_moves_the_monotonic_clock(box: Box) -> None:
     box.linux["namespaces"].append({"type": "time"})
     box.linux["timeOffsets"] = {"boottime": {"secs": 1_000_000_000}}

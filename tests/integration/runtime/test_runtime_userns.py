@@ -90,6 +90,13 @@ def test_a_terminal_and_exec_work(mapped: Box) -> None:
     assert result.output.split() == ["0", "0", str(FIRST), "65536"]
 
 
+def test_standard_streams_can_be_opened_again(mapped: Box) -> None:
+    mapped.process["user"] = {"uid": 9, "gid": 9}
+    assert mapped.sh("echo hello > /dev/stdout") == "hello\n"
+    running = mapped.sleeping()
+    assert mapped.exec(running, "sh", "-c", "echo hello > /dev/stdout").output == "hello\n"
+
+
 def test_a_network_namespace_of_the_hosts_can_be_joined(mapped: Box) -> None:
     other = Box(mapped.folder / "other")
     running = other.sleeping()
