@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -66,8 +66,7 @@ def default(*more: str) -> Seccomp:
 
 def one_rule(action: str, **more: Any) -> Seccomp:
     rule = {"names": ["getppid"], "action": action, **more}
-    policy: Any = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
-    return policy
+    return cast(Seccomp, {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})
 
 
 @pytest.mark.parametrize("family", [38, 40, 38 | 1 << 32, 40 | 1 << 32, 1 << 32])
