@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from orlop.errors import AlreadyExistsError, WrongStateError
+from orlop.runtime import cgroups
 from orlop.runtime.cgroups import Cgroup
+from orlop.runtime.cgroups.layout import Layout
 from tests.integration.cgroups.members import run_inside, sleeping, spawn, until
 
 Make = Callable[..., Cgroup]
@@ -34,6 +36,19 @@ def test_a_name_can_be_used_once(make: Make) -> None:
     with pytest.raises(AlreadyExistsError, match=cgroup.path):
         make()
     assert all(os.path.isdir(path) for path in cgroup.directories.values())
+
+
+def test_what_a_crash_left_is_found_and_made_anew(make: Make, layout: Layout, parent: str) -> None:
+    left = make()
+    first = next(iter(left.directories.values()))
+    os.rmdir(first)
+    assert cgroups.names(parent, layout=layout) == (
+        set() if len(left.directories) == 1 else {"one"}
+    )
+    anew = cgroups.create_anew(left.path, {}, layout=layout)
+    assert os.path.isdir(first)
+    with sleeping(anew), pytest.raises(AlreadyExistsError):
+        cgroups.create_anew(left.path, {}, layout=layout)
 
 
 def test_a_child_walks_in(make: Make) -> None:

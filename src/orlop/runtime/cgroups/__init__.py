@@ -5,7 +5,9 @@
 `interface.Cgroup` says what it can do, and how a child gets in fast.
 """
 
-from orlop.errors import InvalidArgumentError, UnsupportedError
+import os
+
+from orlop.errors import AlreadyExistsError, InvalidArgumentError, UnsupportedError
 from orlop.model.oci import Resources
 from orlop.runtime.cgroups.control import walk_in
 from orlop.runtime.cgroups.interface import Cgroup, Statistics
@@ -13,7 +15,7 @@ from orlop.runtime.cgroups.layout import Layout, detect
 from orlop.runtime.cgroups.v1 import V1Cgroup
 from orlop.runtime.cgroups.v2 import V2Cgroup
 
-__all__ = ["Cgroup", "Statistics", "create", "open", "walk_in"]
+__all__ = ["Cgroup", "Statistics", "create", "create_anew", "names", "open", "walk_in"]
 
 
 def create(cgroups_path: str, resources: Resources, *, layout: Layout | None = None) -> Cgroup:
@@ -32,6 +34,38 @@ def create(cgroups_path: str, resources: Resources, *, layout: Layout | None = N
     if layout.v1:
         return V1Cgroup.create(layout, path, resources)
     return V2Cgroup.create(layout, path, resources)
+
+
+def create_anew(cgroups_path: str, resources: Resources, *, layout: Layout | None = None) -> Cgroup:
+    """Do as create(), but take an empty cgroup of that name for what a crash left behind.
+
+    Raises:
+        AlreadyExistsError: there is one with processes in it.
+    """
+    try:
+        return create(cgroups_path, resources, layout=layout)
+    except AlreadyExistsError:
+        old = open(cgroups_path, layout=layout)
+        if next(old.pids(), None) is not None:
+            raise
+        old.remove()
+        return create(cgroups_path, resources, layout=layout)
+
+
+def names(parent: str, *, layout: Layout | None = None) -> set[str]:
+    """Return the names of the cgroups just below *parent*, in whichever hierarchy they are.
+
+    For whoever looks for what a crash left: open(f"{parent}/{name}").remove().
+    """
+    path = _checked(parent)
+    found: set[str] = set()
+    for hierarchy in (layout or detect()).hierarchies:
+        try:
+            with os.scandir(hierarchy.mountpoint + path) as entries:
+                found.update(entry.name for entry in entries if entry.is_dir())
+        except FileNotFoundError:
+            continue
+    return found
 
 
 def open(cgroups_path: str, *, layout: Layout | None = None) -> Cgroup:  # noqa: A001 - cgroups.open
