@@ -208,7 +208,7 @@ def make_cgroup(bundle: Bundle) -> Cgroup:
     """Make the bundle's cgroup with its limits in force."""
     linux = bundle.config.get("linux", {})
     path = linux.get("cgroupsPath") or f"/orlop/{bundle.id}"
-    return cgroups.create(path, linux.get("resources", {}))
+    return cgroups.create_anew(path, linux.get("resources", {}))
 
 
 def make_filter(config: Config) -> Filter | None:
