@@ -1,8 +1,8 @@
 """A layer's bytes on their way from whoever has them to whoever unpacks them.
 
-Producing (download, digest of the blob, decompression, DiffID) runs in a thread,
-consuming in the caller's: almost all of both is done without the interpreter's
-lock, so that two cores are used.
+Producing (download, digest of the blob, decompression) runs in a thread, the
+DiffID is taken in another, consuming is the caller's: almost all of it is done
+without the interpreter's lock, so that the cores are used.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ def through(produce: Producer, consume: Callable[[Stream], T], *, diff_id: DiffI
 class _Feed:
     def __init__(self, diff_id: DiffID) -> None:
         algorithm, self._expected = split_digest(Digest(diff_id))
-        self._hash = hashlib.new(algorithm)
+        self._digest = _Digest(algorithm)
         self._queue: queue.Queue[bytes | Exception | None] = queue.Queue(_DEPTH)
         self._layer = Layer()
         self._left = b""
@@ -65,16 +65,17 @@ class _Feed:
         self.failure: Exception | None = None  # the producer's own
 
     def run(self, produce: Producer) -> None:
-        try:
-            produce(self._take)
-        except _StoppedError:
-            return
-        except Exception as error:
-            self.failure = error
-            self._put(error)
-            return
-        if not self._broken:
-            self._finish()
+        with self._digest:
+            try:
+                produce(self._take)
+            except _StoppedError:
+                return
+            except Exception as error:
+                self.failure = error
+                self._put(error)
+                return
+            if not self._broken:
+                self._finish()
 
     def read(self, size: int = -1, /) -> bytes:
         if not self._left:
@@ -120,7 +121,7 @@ class _Feed:
         try:
             for piece in self._layer.rest():
                 self._pass(piece)
-            actual = self._hash.hexdigest()
+            actual = self._digest.finish()
             if actual != self._expected:
                 raise CorruptError(
                     f"layer is not what the image's configuration says: its tar is {actual}"
@@ -131,9 +132,38 @@ class _Feed:
             self._put(None)
 
     def _pass(self, piece: bytes) -> None:
-        self._hash.update(piece)
+        self._digest.update(piece)
         self._put(piece)
 
     def _put(self, item: bytes | Exception | None) -> None:
         if not self._unwanted:
             self._queue.put(item)
+
+
+class _Digest:
+    """A digest taken in a thread of its own, which lives as long as the context."""
+
+    def __init__(self, algorithm: str) -> None:
+        self._hash = hashlib.new(algorithm)
+        self._queue: queue.Queue[bytes | None] = queue.Queue(_DEPTH)
+        self._thread = threading.Thread(target=self._run, name="layer-digest")
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.put(None)  # one too many after finish(), which nobody reads
+        self._thread.join()
+
+    def update(self, data: bytes) -> None:
+        self._queue.put(data)
+
+    def finish(self) -> str:
+        """Return the digest of all that was given, in hexadecimal."""
+        self._queue.put(None)
+        self._thread.join()
+        return self._hash.hexdigest()
+
+    def _run(self) -> None:
+        while (data := self._queue.get()) is not None:
+            self._hash.update(data)
