@@ -10,7 +10,7 @@ from orlop.kernel.namespaces import Namespace
 from orlop.kernel.paths import make_directories
 from orlop.model.oci import Device
 from orlop.runtime.child import Child
-from orlop.runtime.rootfs import bind
+from orlop.runtime.filesystems import bind
 
 _TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -25,9 +25,10 @@ from orlop.kernel.paths import make_directories, make_file, open_in_root, open_p
 from orlop.runtime.child import Child
 from orlop.runtime.copyup import copy_up
 from orlop.runtime.failure import StepError
+from orlop.runtime.filesystems import bind, filesystem, set_attributes
 from orlop.runtime.options import Options, Special
 from orlop.runtime.plan import MountKind, MountPlan
-from orlop.runtime.rootfs import assemble, bind, filesystem, set_attributes
+from orlop.runtime.rootfs import assemble
 
 _SHARED = ("shared", "rshared")
 _RECURSIVE_SLAVE = int(MountFlag.REC | MountFlag.SLAVE)

@@ -8,9 +8,9 @@ from orlop.kernel.namespaces import Namespace
 from orlop.kernel.paths import FileSystem, file_system_type, open_plain
 from orlop.runtime.child import Child
 from orlop.runtime.failure import StepError
+from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import Options
 from orlop.runtime.plan import Namespaces
-from orlop.runtime.rootfs import filesystem
 
 _KEY = re.compile(r"[a-z0-9_-]+([./][a-zA-Z0-9_@:-]+)+")
 

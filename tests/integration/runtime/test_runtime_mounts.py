@@ -1,5 +1,6 @@
 """Mounts: options, propagation, destinations, masks."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from orlop.errors import OrlopError
+from orlop.kernel import mount
 from orlop.model.mount import Mount
+from orlop.runtime import overlay
 from tests.integration.runtime.box import Box
 
 
@@ -124,6 +127,10 @@ def test_a_root_that_is_a_folder_is_used_as_it_is(box: Box) -> None:
 
 
 def test_layers_can_be_mounts_that_are_in_no_namespace(box: Box) -> None:
+    run_on_erofs(box)
+
+
+def run_on_erofs(box: Box) -> None:
     image = box.folder / "image.erofs"
     (box.folder / "extra").mkdir()
     (box.folder / "extra/file").write_text("from erofs")
@@ -151,6 +158,52 @@ def test_layers_can_be_mounts_that_are_in_no_namespace(box: Box) -> None:
     box.__class__ = type("Layered", (Box,), {"rootfs": rootfs})
     assert box.sh("cat /file; echo new > /file; cat /file") == "from erofsnew\n"
     assert (box.upper / "file").read_text() == "new\n"
+
+
+def before(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse what kernels before *version* do not know; the child inherits it."""
+
+    def no_descriptors(fd: int, key: str, value: int) -> None:
+        raise OSError(errno.EINVAL, f"{fd} {key} {value}")
+
+    def no_lists(fd: int, key: str, value: str) -> None:
+        if key == "lowerdir+":
+            raise OSError(errno.EINVAL, "no lowerdir+")
+        mount.fsconfig_string(fd, key, value)
+
+    monkeypatch.setattr(overlay, "fsconfig_fd", no_descriptors)
+    if version == "6.5":
+        monkeypatch.setattr(overlay, "fsconfig_string", no_lists)
+
+
+@pytest.mark.parametrize("version", ["6.13", "6.5"])
+def test_overlay_works_as_on_an_older_kernel(
+    box: Box, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before(version, monkeypatch)
+    (box.lower / "old").write_text("old")
+    assert box.sh("cat /old; echo new > /old; cat /old") == "oldnew\n"
+    assert (box.upper / "old").read_text() == "new\n"
+
+
+def test_layers_are_attached_where_the_kernel_wants_that(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*args: object) -> int:
+        if not attached:
+            raise OSError(errno.EINVAL, "detached layers")
+        return plain(*args)  # type: ignore[arg-type] # whatever came in
+
+    def attach(source: int, target: int) -> None:
+        attached.append(source)
+        mount.move_mount(source, target)
+
+    attached: list[int] = []
+    plain = overlay._overlay
+    monkeypatch.setattr(overlay, "_overlay", refused)
+    monkeypatch.setattr(overlay, "move_mount", attach)
+    before("6.13", monkeypatch)
+    run_on_erofs(box)
 
 
 def test_layer_paths_may_be_long(box: Box) -> None:

@@ -1,0 +1,60 @@
+"""Mounts that are attached nowhere: new file systems, and copies of mounts that exist."""
+
+import os
+
+from orlop.kernel.mount import (
+    OpenTree,
+    fs_messages,
+    fsconfig_create,
+    fsconfig_flag,
+    fsconfig_string,
+    fsmount,
+    fsopen,
+    mount_setattr,
+    open_tree,
+)
+from orlop.runtime.options import Options
+
+_CLONE = OpenTree.CLONE
+_CLONE_TREE = OpenTree.CLONE | OpenTree.RECURSIVE
+
+
+def filesystem(fstype: str, source: str, options: Options) -> int:
+    """Return a detached mount of a new file system; OSError carries the kernel's own words."""
+    config = fsopen(fstype)
+    try:
+        if source:
+            fsconfig_string(config, "source", source)
+        for key, value in options.filesystem:
+            if value is None:
+                fsconfig_flag(config, key)
+            else:
+                fsconfig_string(config, key, value)
+        fsconfig_create(config)
+        return fsmount(config, options.set_)
+    except OSError as error:
+        raise explained(error, config, fstype) from None
+    finally:
+        os.close(config)
+
+
+def bind(source: str, *, recursive: bool) -> int:
+    """Return a detached copy of the mount at *source*, a folder or a file."""
+    return open_tree(source, _CLONE_TREE if recursive else _CLONE)
+
+
+def set_attributes(fd: int, options: Options) -> None:
+    """Give a bind mount its attributes and propagation."""
+    if options.tree_set or options.tree_clear:
+        mount_setattr(fd, set_=options.tree_set, clear=options.tree_clear, recursive=True)
+    if options.set_ or options.clear:
+        mount_setattr(fd, set_=options.set_, clear=options.clear)
+    for propagation, recursive in options.propagation:
+        mount_setattr(fd, propagation=propagation, recursive=recursive)
+
+
+def explained(error: OSError, config: int, fstype: str) -> OSError:
+    """Add what the kernel said about the configuration on *config* to *error*."""
+    said = fs_messages(config)
+    text = error.strerror or os.strerror(error.errno or 0)
+    return OSError(error.errno, f"{text} ({said})" if said else text, error.filename or fstype)
