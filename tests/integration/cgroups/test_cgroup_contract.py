@@ -157,11 +157,11 @@ def test_remove_takes_the_cgroups_below_along(make: Make) -> None:
     assert not any(os.path.exists(path) for path in cgroup.directories.values())
 
 
-def test_a_cgroup_in_use_is_not_removed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orlop.runtime.cgroups.control._REMOVE_TIMEOUT_S", 0.05)
+@pytest.mark.parametrize("timeout_s", [0, 0.05])
+def test_a_cgroup_in_use_is_not_removed(make: Make, timeout_s: float) -> None:
     cgroup = make()
     with sleeping(cgroup), pytest.raises(WrongStateError, match="in use"):
-        cgroup.remove()
+        cgroup.remove(timeout_s=timeout_s)
 
 
 def test_remove_waits_for_a_process_that_is_just_ending(make: Make) -> None:

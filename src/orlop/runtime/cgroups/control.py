@@ -12,7 +12,7 @@ from orlop.runtime.cgroups.files import below, read, read_or, write
 
 _SHORTEST_WAIT_S = 0.0005
 _LONGEST_WAIT_S = 0.02
-_REMOVE_TIMEOUT_S = 2.0
+REMOVE_TIMEOUT_S = 2.0
 _MOST_KILL_ROUNDS = 200
 
 
@@ -120,13 +120,13 @@ def _alive(pid: int) -> bool:
     return bool(status) and status.rpartition(")")[2].split()[:1] not in (["Z"], ["X"])
 
 
-def remove(directory: str) -> None:
+def remove(directory: str, *, timeout_s: float = REMOVE_TIMEOUT_S) -> None:
     """Remove *directory* and the cgroups below it; one already gone is no error.
 
     The kernel lets go of a dead process a moment after its parent has reaped it.
 
     Raises:
-        WrongStateError: it is still in use after two seconds.
+        WrongStateError: it is still in use after *timeout_s* seconds.
     """
     if _removed(directory):
         return
@@ -135,7 +135,7 @@ def remove(directory: str) -> None:
         left = [place for place in (*below(directory), directory) if not _removed(place)]
         return not left
 
-    if not _wait(gone, timeout_s=_REMOVE_TIMEOUT_S):
+    if not _wait(gone, timeout_s=timeout_s):
         raise WrongStateError(f"cgroup {directory} is in use", hint="kill its processes first")
 
 

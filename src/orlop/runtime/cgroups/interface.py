@@ -143,10 +143,13 @@ class Cgroup(Protocol):
         """Count the processes the kernel killed for want of memory."""
         ...
 
-    def remove(self) -> None:
+    def remove(self, *, timeout_s: float = 2.0) -> None:
         """Remove it and what is below; one already gone is no error.
 
+        The kernel may need a moment after the last process was reaped; with a
+        timeout of 0 this never sleeps.
+
         Raises:
-            WrongStateError: there is still a process after a bounded wait.
+            WrongStateError: it is still in use after *timeout_s* seconds.
         """
         ...

@@ -116,9 +116,9 @@ class V1Cgroup:
         memory = self._by_controller.get("memory", "")
         return read_table(f"{memory}/memory.oom_control").get("oom_kill", 0)
 
-    def remove(self) -> None:
+    def remove(self, *, timeout_s: float = control.REMOVE_TIMEOUT_S) -> None:
         for directory in self._all():
-            control.remove(directory)
+            control.remove(directory, timeout_s=timeout_s)
 
     def _all(self) -> Iterator[str]:
         return (hierarchy.mountpoint + self.path for hierarchy in self._layout.hierarchies)

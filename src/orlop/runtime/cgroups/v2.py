@@ -98,8 +98,8 @@ class V2Cgroup:
     def oom_kills(self) -> int:
         return read_table(f"{self._directory}/memory.events").get("oom_kill", 0)
 
-    def remove(self) -> None:
-        control.remove(self._directory)
+    def remove(self, *, timeout_s: float = control.REMOVE_TIMEOUT_S) -> None:
+        control.remove(self._directory, timeout_s=timeout_s)
 
     def _writes(self, resources: Resources) -> list[Write]:
         wanted = v2_limits.files(resources)
