@@ -293,6 +293,7 @@ class Server:
 
     def _sweep(self) -> None:
         self._sweep_now()
+        self._starts.layers.sweep()
         self._loop.later(_SWEEP_S, self._sweep)
 
     def _sweep_now(self) -> None:

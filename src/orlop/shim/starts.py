@@ -13,6 +13,7 @@ from orlop.model.oci import Process as OCIProcess
 from orlop.runtime import start as runtime
 from orlop.runtime.bundle import Bundle, Starting, Stdio, Target
 from orlop.shim.channel import Message
+from orlop.shim.layers import Layers
 from orlop.shim.process import Pipes, Process
 from orlop.shim.records import Record, Records, start_ticks
 
@@ -25,6 +26,7 @@ class Starts:
     def __init__(self, records: Records, processes: dict[str, Process]) -> None:
         self._records = records
         self._processes = processes
+        self.layers = Layers()
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._configs: dict[tuple[str, int], Config] = {}  # of running containers, for execs
 
@@ -97,8 +99,16 @@ class Starts:
             Mount(type_, source, target, tuple(options))
             for type_, source, target, options in message["rootfs"]
         )
+        if not config.get("linux", {}).get("uidMappings"):  # else each is to be id-mapped
+            rootfs = self._share(rootfs)
         bundle = Bundle(record["id"], record["bundle"], config, rootfs)
         return lambda stdio: runtime.start(bundle, stdio)
+
+    def _share(self, rootfs: tuple[Mount, ...]) -> tuple[Mount, ...]:
+        try:
+            return self.layers.share(rootfs)
+        except OSError:
+            return rootfs  # the runtime says what is wrong with it
 
     def _executor(self, message: Message) -> Callable[[Stdio | None], Starting]:
         from orlop.runtime.execute import execute

@@ -34,6 +34,7 @@ class Shim:
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"
         self.parent = f"/orlop-test-{uuid.uuid4().hex[:8]}"
+        self.rootfs: list[Any] = []  # instead of the bundle's root
         self.linux: dict[str, Any] = {}  # more of config.json's "linux"
         self._folder = folder
         self.root = make_root(folder / "root")
@@ -125,7 +126,7 @@ class Shim:
             "op": "start",
             "id": name,
             "bundle": str(bundle),
-            "rootfs": [],
+            "rootfs": self.rootfs,
             "io": self.io(name, **io),
         }
 
