@@ -280,7 +280,7 @@ class Server:
         try:
             if next(iter(process.cgroup.pids()), None) is not None:
                 return False
-            process.cgroup.remove()
+            process.cgroup.remove(timeout_s=0)
         except (OSError, OrlopError) as error:
             return isinstance(error, FileNotFoundError)
         return True
