@@ -111,8 +111,7 @@ def _spawn(settings: Settings) -> int:
             os.chdir("/")
             for target, source in enumerate((null, log, log)):
                 os.dup2(source, target)
-            environment = {**os.environ, "ORLOP_ROOT": settings.root, "ORLOP_RUN": settings.run}
-            os.execve(sys.executable, _command(), environment)
+            os.execv(sys.executable, engine_command(settings))
         finally:
             os._exit(127)
     os.close(log)
@@ -120,11 +119,13 @@ def _spawn(settings: Settings) -> int:
     return pid
 
 
-def _command() -> list[str]:
+def engine_command(settings: Settings) -> list[str]:
+    """Return the words that start the engine of *settings*; its folders are for ps(1) to show."""
     # Never the current folder on the module path: it may be anyone's. PYTHONPATH is the
     # user's own word (a source tree that is not installed), so it is kept when it is set.
     isolation = "-P" if os.environ.get("PYTHONPATH") else "-I"
-    return [sys.executable, isolation, "-m", "orlop.programs.engine"]
+    folders = ["--root", settings.root, "--run", settings.run]
+    return [sys.executable, isolation, "-m", "orlop.programs.engine", *folders]
 
 
 def _await(connection: Connection, settings: Settings, *, pid: int, timeout_s: float) -> None:

@@ -35,7 +35,7 @@ def detach_keys(text: str) -> bytes:
 def check_terminal(*, tty: bool, stdin: bool) -> None:
     """InvalidArgumentError if a terminal's input is wanted and ours is none."""
     if tty and stdin and not os.isatty(STDIN):
-        raise InvalidArgumentError("the input device is not a TTY", hint="leave out -t, or use -i")
+        raise InvalidArgumentError("the input device is not a TTY", hint="leave out -t")
 
 
 def converse(

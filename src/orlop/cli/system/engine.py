@@ -6,6 +6,7 @@ import os
 import sys
 
 from orlop.cli.options import Arguments, operands
+from orlop.client.launch import engine_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +28,5 @@ class Args(Arguments):
 
 def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     """Become the engine; never returns."""
-    chosen = client.settings
-    environment = {**os.environ, "ORLOP_ROOT": chosen.root, "ORLOP_RUN": chosen.run}
-    isolation = "-P" if environment.get("PYTHONPATH") else "-I"
-    words = [sys.executable, isolation, "-m", "orlop.programs.engine", *args.words]
     out.flush()
-    os.execve(sys.executable, words, environment)
+    os.execv(sys.executable, [*engine_command(client.settings), *args.words])
