@@ -61,7 +61,8 @@ def parse_registry_auth(text: str) -> Credentials | None:
     if not text:
         return None
     try:
-        data = base64.urlsafe_b64decode(text.replace("+", "-").replace("/", "_") + "==")
+        standard = text.replace("-", "+").replace("_", "/").rstrip("=")
+        data = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
         header = msgspec.json.decode(data or b"{}", type=_Header)
     except (binascii.Error, msgspec.DecodeError, ValueError):
         raise InvalidArgumentError("X-Registry-Auth is not base64 of a JSON object") from None

@@ -127,14 +127,12 @@ class Exchange:
 
     def moved(self, request: Request, location: str) -> Request:
         """Return *request* for the *location* that was named; UnavailableError if unsafe."""
-        url = urljoin(request.url, location)
+        url = urljoin(request.url, location) if is_plain(location) else ""
         here, there = urlsplit(request.url), urlsplit(url)
-        if there.scheme not in ("http", "https") or (here.scheme, there.scheme) == (
-            "https",
-            "http",
-        ):
+        downgrade = here.scheme == "https" and there.scheme == "http"
+        if there.scheme not in ("http", "https") or not there.hostname or downgrade:
             raise UnavailableError(
-                f"{self.endpoint.host} redirects to {url[:100]!r}, an unsafe place"
+                f"{self.endpoint.host} redirects to {location[:100]!r}, an unsafe place"
             )
         if (here.scheme, here.netloc) == (there.scheme, there.netloc):
             return request._replace(url=url)
@@ -143,6 +141,14 @@ class Exchange:
             name: value for name, value in request.headers.items() if name.lower() not in private
         }
         return request._replace(url=url, headers=headers)
+
+
+def is_plain(location: str) -> bool:
+    """Whether *location* can be taken apart and sent."""
+    try:
+        return location.isascii() and location.isprintable() and urlsplit(location).port != 0
+    except ValueError:
+        return False
 
 
 def is_passing(error: Exception) -> bool:

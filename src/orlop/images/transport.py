@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import re
 import ssl
 import threading
 import urllib.request
@@ -11,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from orlop.errors import CorruptError, InvalidArgumentError
 
+_LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")  # 127.0.0.1.example is a stranger
 _BLOCK = 1 << 18
 _MAX_IDLE = 8  # connections kept for one host
 
@@ -235,4 +237,4 @@ def _proxy_of(target: SplitResult) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether *host*, a name or an address without port, is this machine."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    return host in ("localhost", "::1") or _LOOPBACK.fullmatch(host) is not None

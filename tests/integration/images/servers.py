@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -63,12 +64,16 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(handler: Handler) -> Iterator[Server]:
-    """Serve with *handler* on a free port."""
+def serving(handler: Handler, *, tls: tuple[Path, Path] | None = None) -> Iterator[Server]:
+    """Serve with *handler* on a free port; *tls* is a certificate and its key."""
     seen: list[Exchange] = []
     cls = type("Bound", (Exchange,), {"handle_request": staticmethod(handler), "seen": seen})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), cls) as server:
         server.daemon_threads = True
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
