@@ -1,5 +1,6 @@
 """--security-opt, --privileged, --cap-add and --cap-drop, read once."""
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -96,8 +97,14 @@ def _seccomp(
     if choice == "unconfined" or (choice is None and privileged):
         return None
     if choice in (None, "builtin", "default"):
-        return seccomp_profile.resolve(seccomp_default.profile(), capabilities)
+        return _default_seccomp(capabilities)
     return seccomp_profile.resolve(_profile(str(choice)), capabilities)
+
+
+@functools.lru_cache(maxsize=32)
+def _default_seccomp(capabilities: tuple[str, ...]) -> Seccomp:
+    """Return the default policy; nobody changes what is returned, so it can be shared."""
+    return seccomp_profile.resolve(seccomp_default.profile(), capabilities)
 
 
 def _profile(choice: str) -> dict[str, Any]:
