@@ -1,6 +1,7 @@
 """Streams: attached clients, terminals, floods, logs."""
 
 import contextlib
+import os
 import socket
 import time
 
@@ -131,3 +132,40 @@ def test_log_of_a_full_disk_says_what_it_lost(shim: Shim) -> None:
     assert shim.run_to_end("full", "sh", "-c", "seq 1000", log=log)["status"] == 0
     with contextlib.suppress(FailedError):
         shim.request(op="forget", id="full")
+
+
+def test_clients_that_come_and_go_leave_no_descriptor(shim: Shim) -> None:
+    shim.start("busy", "cat", stdin=True)
+    with shim.stdio() as stdio:
+        pid = stdio.call({"op": "hello"})["ok"]["pid"]
+        count = len(os.listdir(f"/proc/{pid}/fd"))
+        for number in range(200):
+            shim.attach("busy").close()
+            shim.attach(f"never{number}", wait=True).close()
+        eventually(lambda: len(os.listdir(f"/proc/{pid}/fd")) == count)
+
+
+def test_input_that_nobody_reads_costs_no_time_and_no_memory(shim: Shim) -> None:
+    shim.start("deaf", "sleep", "100", stdin=True)
+    shim.start("deaf-tty", "sleep", "100", stdin=True, terminal=True)
+    pid = shim.stdio_pid
+    with shim.attach("deaf") as pipe, shim.attach("deaf-tty") as terminal:
+        for client in (pipe, terminal):
+            client.settimeout(0)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    client.send(b"x\n" * 5000)
+        eventually(lambda: ticks_during(0.2, pid) == 0, timeout_s=5)
+
+
+def ticks_during(seconds: float, pid: int) -> int:
+    before = cpu_ticks(pid)
+    time.sleep(seconds)
+    return cpu_ticks(pid) - before
+
+
+def cpu_ticks(pid: int) -> int:
+    """Return the processor time that *pid* has used, in clock ticks. proc(5)."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
