@@ -1,0 +1,138 @@
+"""Terminals: raw mode, sizes, detaching."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+
+from tests.integration.cli.conftest import IMAGE, CommandLine
+
+
+class Terminal:
+    """A command line on a terminal of its own."""
+
+    def __init__(self, cli: CommandLine, *words: str) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.modes = termios.tcgetattr(slave)
+        self.slave = slave
+        self.process = subprocess.Popen(
+            [*cli.words, *words],
+            env=cli.environment,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        self.seen = b""
+
+    def type(self, text: bytes) -> None:
+        os.write(self.master, text)
+
+    def expect(self, text: bytes, *, timeout_s: float = 20) -> None:
+        """Read until *text* was seen."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.seen:
+            ready, _, _ = select.select([self.master], [], [], 0.2)
+            if ready:
+                self.seen += os.read(self.master, 4096)
+            assert time.monotonic() < deadline, self.seen
+        self.seen = self.seen.partition(text)[2]
+
+    def resize(self, height: int, width: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)  # it has no controlling terminal to get it from
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@contextlib.contextmanager
+def terminal(cli: CommandLine, *words: str) -> Iterator[Terminal]:
+    made = Terminal(cli, *words)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_shell_has_a_terminal_and_its_exit_code_is_ours(cli: CommandLine) -> None:
+    with terminal(cli, "run", "--rm", "-it", IMAGE, "sh") as tty:
+        tty.expect(b"# ")
+        tty.type(b"test -t 0 && echo is-a-$((1 + 1))-terminal\n")
+        tty.expect(b"is-a-2-terminal")
+        tty.type(b"exit 5\n")
+        assert tty.process.wait(20) == 5
+        assert termios.tcgetattr(tty.slave) == tty.modes
+
+
+def test_size_follows_the_terminal(cli: CommandLine) -> None:
+    with terminal(cli, "run", "--rm", "-it", IMAGE, "sh") as tty:
+        tty.expect(b"# ")
+        tty.type(b"stty size\n")
+        tty.expect(b"24 80")
+        tty.resize(33, 77)
+        tty.type(b"while [ \"$(stty size)\" != '33 77' ]; do sleep 0.1; done; echo re''sized\n")
+        tty.expect(b"resized")
+
+
+def test_control_c_goes_to_the_container(cli: CommandLine) -> None:
+    with terminal(cli, "run", "--rm", "-it", IMAGE, "sh") as tty:
+        tty.expect(b"# ")
+        tty.type(b"trap 'echo inter''rupted' INT\n")
+        tty.type(b"echo re''ady\n")
+        tty.expect(b"ready")
+        tty.type(b"\x03")
+        tty.expect(b"interrupted")
+        assert tty.process.poll() is None
+
+
+def test_keys_detach_and_the_container_runs_on(cli: CommandLine) -> None:
+    with terminal(cli, "run", "-it", "--name", "left", IMAGE, "sh") as tty:
+        tty.expect(b"# ")
+        tty.type(b"\x10\x11")
+        tty.expect(b"read escape sequence")
+        assert tty.process.wait(20) == 0
+        assert termios.tcgetattr(tty.slave) == tty.modes
+    assert cli.out("inspect", "-f", "{{.State.Running}}", "left") == "true"
+    with terminal(cli, "attach", "left") as tty:
+        tty.type(b"echo back-$((2 + 3))\n")
+        tty.expect(b"back-5")
+        tty.type(b"exit 9\n")
+        assert tty.process.wait(20) == 9
+
+
+def test_keys_to_detach_can_be_others(cli: CommandLine) -> None:
+    words = ("run", "-it", "--name", "other", "--detach-keys", "ctrl-x,x", IMAGE, "sh")
+    with terminal(cli, *words) as tty:
+        tty.expect(b"# ")
+        tty.type(b"\x18x")
+        tty.expect(b"read escape sequence")
+        assert tty.process.wait(20) == 0
+
+
+def test_exec_has_a_terminal_of_its_own(cli: CommandLine) -> None:
+    cli.out("run", "-d", "--name", "base", IMAGE, "sleep", "1000")
+    with terminal(cli, "exec", "-it", "base", "sh") as tty:
+        tty.expect(b"# ")
+        tty.type(b"stty size; exit 6\n")
+        tty.expect(b"24 80")
+        assert tty.process.wait(20) == 6
+
+
+def test_terminal_without_one_is_refused(cli: CommandLine) -> None:
+    done = cli.run("run", "--rm", "-it", IMAGE, "true")
+    assert done.returncode == 125
+    assert b"the input device is not a TTY" in done.stderr
+    assert cli.containers() == []
