@@ -1,6 +1,10 @@
 """Images: what containers are made from."""
 
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+
+import msgspec
 
 from orlop.engine.answers import (
     Deleted,
@@ -10,17 +14,59 @@ from orlop.engine.answers import (
     ProgressCallback,
     Pruned,
 )
+from orlop.engine.context import Context
+from orlop.engine.images.catalog import Catalog, parse_time
+from orlop.engine.images.filters import matcher
+from orlop.engine.images.making import Maker, layers_of
+from orlop.engine.images.removal import Remover
+from orlop.engine.images.transfer import Transfers, leased
+from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import NO_FILTERS, CommitRequest, Credentials, Filters
+from orlop.errors import InvalidArgumentError
+from orlop.model.container import Container
 from orlop.model.image import Descriptor
+from orlop.model.reference import parse_reference
+
+#: Holds a container still while inside.
+Hold = Callable[[Container], AbstractAsyncContextManager[None]]
 
 
 class Images:
+    """The use cases of images."""
+
+    def __init__(self, context: Context, *, hold: Hold = lambda _: nullcontext()) -> None:
+        self._context = context
+        self._hold = hold
+        self._catalog = Catalog(context.content, context.metadata)
+        self._unpacker = Unpacker(context, self._catalog)
+        self._transfers = Transfers(context, self._catalog, self._unpacker)
+        self._maker = Maker(context, self._catalog, self._unpacker)
+        self._remover = Remover(context, self._catalog)
+
+    async def close(self) -> None:
+        """End the workers."""
+        await self._unpacker.close()
+
     def resolve(self, ref: str) -> ImageRecord:
         """Return the image that a name, a digest or an id (or its start) means.
 
         NotFoundError "No such image: …". `host` is built in.
         """
-        raise NotImplementedError
+        return self._catalog.resolve(ref)
+
+    async def ready(self, ref: str) -> ImageRecord:
+        """Return the image that *ref* means, its layers unpacked by the driver in use.
+
+        They are, once it was pulled or loaded, unless the driver was another then.
+        """
+        image = self.resolve(ref)
+        driver = self._context.snapshots
+        if image.manifest is not None and not all(driver.has_layer(key) for key in image.layers):  # type: ignore[arg-type] # keys
+            layers = layers_of(self._context, image.manifest)
+            async with leased(self._context, f"unpack {ref}") as lease:
+                lease.add(*(layer.descriptor.digest for layer in layers))
+                await self._unpacker.unpack(layers, source=None, listener=lambda *_: None)
+        return image
 
     async def pull(
         self,
@@ -36,22 +82,43 @@ class Images:
         library/alpine" with the tag as its id; then one id a layer. What came of it
         ("Digest: …", "Status: …") is said by who renders the record.
         """
-        raise NotImplementedError
+        record = await self._transfers.pull(
+            reference, platform=platform, credentials=credentials, progress=progress
+        )
+        self._tell("pull", record.config, parse_reference(reference).familiar)
+        return self.resolve(record.name)
 
     async def push(
         self, reference: str, *, credentials: Credentials | None = None, progress: ProgressCallback
     ) -> Descriptor:
         """Send an image; returns the manifest as the registry has it now."""
-        raise NotImplementedError
+        descriptor = await self._transfers.push(
+            reference, credentials=credentials, progress=progress
+        )
+        name = parse_reference(reference).familiar
+        self._tell("push", name, name)
+        return descriptor
 
     async def tag(self, source: str, target: str) -> None:
-        raise NotImplementedError
+        """Give the image *source* one more name."""
+        reference = parse_reference(target)
+        if reference.digest is not None:
+            raise InvalidArgumentError(
+                f"{target} has a digest", hint="a name that is given to an image has a tag only"
+            )
+        record = self._catalog.meant(source)[0]
+        self._context.metadata.images.put(
+            msgspec.structs.replace(record, name=str(reference), created_ns=time.time_ns())
+        )
+        self._catalog.changed()
+        self._tell("tag", record.config, reference.familiar)
 
     async def remove(
         self, ref: str, *, force: bool = False, prune: bool = True
     ) -> Sequence[Deleted]:
         """Take away the tag, or with the last tag the image; *prune*: untagged parents as well."""
-        raise NotImplementedError
+        del prune  # an image is whole by itself here: no parent stays behind
+        return await self._remover.remove(ref, force=force)
 
     async def list(
         self,
@@ -59,20 +126,43 @@ class Images:
         all: bool = False,  # noqa: A002 - Docker's word
         filters: Filters = NO_FILTERS,
     ) -> Sequence[ImageSummary]:
-        raise NotImplementedError
+        """Return the images that fit, newest first."""
+        del all  # there are no intermediate images
+        wanted = matcher(filters, self._catalog)
+        users = [container.image for container in self._context.records.all()]
+        return [
+            ImageSummary(image=image, containers=users.count(image.id))
+            for image in self._catalog.all()
+            if wanted(image)
+        ]
 
     def history(self, ref: str) -> Sequence[HistoryStep]:
-        raise NotImplementedError
+        """Return the steps of an image's making, newest first."""
+        image = self.resolve(ref)
+        sizes = iter([self._catalog.size_of(key) for key in image.layers])
+        steps = [
+            HistoryStep(
+                id="<missing>",
+                created_ns=parse_time(step.created),
+                created_by=step.created_by,
+                size=0 if step.empty_layer else next(sizes, 0),
+                comment=step.comment,
+            )
+            for step in image.config.history
+        ]
+        if steps:
+            steps[-1] = msgspec.structs.replace(steps[-1], id=image.id, tags=image.tags)
+        return steps[::-1]
 
     async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
         """Return a tar that is a docker archive and an OCI layout at once."""
-        raise NotImplementedError
+        return await self._maker.save(refs)
 
     async def load(
         self, source: AsyncIterator[bytes], *, progress: ProgressCallback
     ) -> Sequence[str]:
         """Read what save() wrote (ours, docker's, skopeo's); returns names, or ids without one."""
-        raise NotImplementedError
+        return await self._maker.load(source, progress=progress)
 
     async def import_(
         self,
@@ -84,12 +174,22 @@ class Images:
         platform: str | None = None,
     ) -> str:
         """Make a one-layer image of a tar of a root file system; returns its id."""
-        raise NotImplementedError
+        del platform  # what is imported is for this host
+        record = await self._maker.import_(source, reference, changes=changes, message=message)
+        self._tell("import", record.config, reference or record.config)
+        return record.config
 
     async def commit(self, container: str, reference: str, request: CommitRequest) -> str:
         """Make an image of a container's changes; returns its id."""
-        raise NotImplementedError
+        found = self._context.records.find(container)
+        async with self._hold(found) if request.pause and found.running else nullcontext():
+            record = await self._maker.commit(found, reference, request)
+        self._context.announce(found, "commit", imageID=record.config, imageRef=reference)
+        return record.config
 
     async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
         """Remove untagged images, with filter dangling=false all that no container uses."""
-        raise NotImplementedError
+        return await self._remover.prune(filters)
+
+    def _tell(self, action: str, id: str, name: str) -> None:  # noqa: A002 - Docker's word
+        self._context.events.publish("image", action, id=id, attributes={"name": name})

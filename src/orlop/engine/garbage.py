@@ -1,0 +1,32 @@
+"""What nothing needs any more, found and removed: blobs, layers, interrupted downloads."""
+
+from orlop.engine.context import Context
+from orlop.snapshots.interface import LayerKey
+from orlop.store import collect
+
+
+def remove_garbage(context: Context, *, dry_run: bool = False) -> int:
+    """Collect, and return the bytes that are free now, or would be. Blocking.
+
+    Partial downloads stay, for the next pull goes on from them; with *dry_run*
+    nothing is removed.
+    """
+    driver, layers = context.snapshots, context.metadata.layers
+    sizes = {layer.key: layer.size for layer in layers.list() if layer.driver == driver.name}
+
+    def items() -> list[collect.Item]:
+        return [collect.Item(key, sizes.get(key, 0)) for key in driver.layers()]
+
+    def remove(key: str) -> None:
+        driver.remove_layer(LayerKey(key))
+        layers.remove(driver.name, key)
+
+    sweeper = collect.Sweeper(
+        "layer", items=items, live=lambda live, key: key in live.layers, remove=remove
+    )
+    garbage = collect.collect(
+        context.content, context.metadata, sweepers=[sweeper], partial=dry_run, dry_run=dry_run
+    )
+    if not dry_run:
+        driver.collect()
+    return garbage.reclaimed_bytes

@@ -1,0 +1,163 @@
+"""The images that are here: found by name, digest or id."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
+
+from orlop.engine.answers import ImageRecord
+from orlop.engine.images.host import HOST, host_image
+from orlop.errors import CorruptError, InvalidArgumentError, NotFoundError
+from orlop.model.digest import Digest
+from orlop.model.image import ImageConfig, decode_config, decode_manifest
+from orlop.model.reference import Reference, parse_reference
+from orlop.snapshots.interface import LayerKey
+from orlop.store.content import Content
+from orlop.store.metadata import ImageRecord as Stored
+from orlop.store.metadata import Metadata
+
+_MIN_ID = 4
+_CACHED = 256
+
+
+class Catalog:
+    def __init__(self, content: Content, metadata: Metadata) -> None:
+        self._content = content
+        self._metadata = metadata
+        self._configs: dict[Digest, ImageConfig] = {}
+        self._sizes = {layer.key: layer.size for layer in metadata.layers.list()}
+        self._by_config: dict[Digest, list[Stored]] | None = None
+
+    def changed(self) -> None:
+        """Look again: images or layers came or went."""
+        self._by_config = None
+        self._sizes = {layer.key: layer.size for layer in self._metadata.layers.list()}
+
+    def all(self) -> list[ImageRecord]:
+        """Return every image once, newest first; not the built-in one."""
+        records = [self._describe(stored) for stored in self._grouped().values()]
+        return sorted(
+            (record for record in records if record), key=lambda r: r.created_ns, reverse=True
+        )
+
+    def resolve(self, ref: str) -> ImageRecord:
+        """Return the image; NotFoundError "No such image: …", InvalidArgumentError."""
+        if ref == HOST:
+            return host_image()
+        stored = self._by_name(ref) or self._by_id(ref)
+        record = self._describe(stored) if stored else None
+        if record is None:
+            raise NotFoundError(f"No such image: {_familiar(ref)}")
+        return record
+
+    def stored(self, ref: str) -> list[Stored]:
+        """Return every record of the image that *ref* means."""
+        return self._grouped()[Digest(self.resolve(ref).id)]
+
+    def named(self, ref: str) -> Stored | None:
+        """Return the record whose name *ref* is, if it is a name rather than an id."""
+        with suppress(InvalidArgumentError, NotFoundError):
+            return self._metadata.images.get(str(parse_reference(ref)))
+        return None
+
+    def meant(self, ref: str) -> list[Stored]:
+        """Return every record of the image that *ref* means, the one it names first."""
+        named = self.named(ref)
+        records = self.stored(ref)
+        return [named, *(one for one in records if one.name != named.name)] if named else records
+
+    def grouped(self) -> dict[Digest, list[Stored]]:
+        """Return all records by the image that they mean."""
+        return dict(self._grouped())
+
+    def size_of(self, key: str) -> int:
+        """Return the bytes that a layer takes on disk."""
+        return self._sizes.get(key, 0)
+
+    def _grouped(self) -> dict[Digest, list[Stored]]:
+        if self._by_config is None:
+            grouped: dict[Digest, list[Stored]] = {}
+            for stored in self._metadata.images.list():
+                grouped.setdefault(stored.config, []).append(stored)
+            self._by_config = grouped
+        return self._by_config
+
+    def _by_name(self, ref: str) -> list[Stored] | None:
+        with suppress(InvalidArgumentError, NotFoundError):
+            reference = parse_reference(ref)
+            if reference.digest:
+                return self._by_digest(reference)
+            return self._grouped()[self._metadata.images.get(str(reference)).config]
+        return None
+
+    def _by_digest(self, reference: Reference) -> list[Stored] | None:
+        for group in self._grouped().values():
+            for stored in group:
+                digests = (stored.target.digest, stored.manifest.digest)
+                if reference.digest in digests and (
+                    stored.dangling or _of(stored).name == reference.name
+                ):
+                    return group
+        return None
+
+    def _by_id(self, ref: str) -> list[Stored] | None:
+        text = ref.removeprefix("sha256:")
+        if len(text) < _MIN_ID or any(c not in "0123456789abcdef" for c in text):
+            return None
+        found = [digest for digest in self._grouped() if digest.startswith("sha256:" + text)]
+        if len(found) > 1:
+            raise InvalidArgumentError(f"Multiple IDs found with provided prefix: {ref[:100]}")
+        return self._grouped()[found[0]] if found else None
+
+    def _describe(self, group: list[Stored]) -> ImageRecord | None:
+        """Return the image of these records; None if its documents are missing or damaged."""
+        first = group[0]
+        try:
+            config = self.config_of(first)
+        except (NotFoundError, CorruptError):
+            return None
+        named = [stored for stored in group if not stored.dangling]
+        references = [(_of(stored), stored) for stored in named]
+        return ImageRecord(
+            id=first.config,
+            manifest=first.manifest,
+            config=config,
+            layers=tuple(LayerKey(diff_id) for diff_id in config.rootfs.diff_ids),
+            tags=tuple(ref.familiar for ref, _ in references if ref.tag),
+            digests=_unique(f"{ref.familiar_name}@{one.target.digest}" for ref, one in references),
+            created_ns=parse_time(config.created),
+            tagged_ns=max((stored.created_ns for stored in group), default=0),
+            size=sum(self._sizes.get(diff_id, 0) for diff_id in config.rootfs.diff_ids),
+            parent=next((s.labels["parent"] for s in group if "parent" in s.labels), ""),
+            comment=config.history[-1].comment if config.history else "",
+        )
+
+    def config_of(self, stored: Stored) -> ImageConfig:
+        config = self._configs.get(stored.config)
+        if config is None:
+            manifest = decode_manifest(self._content.read(stored.manifest))
+            config = decode_config(self._content.read(manifest.config))
+            while len(self._configs) >= _CACHED:
+                del self._configs[next(iter(self._configs))]
+            self._configs[stored.config] = config
+        return config
+
+
+def _of(stored: Stored) -> Reference:
+    return parse_reference(stored.name, default_tag=None)
+
+
+def _familiar(ref: str) -> str:
+    with suppress(InvalidArgumentError):
+        return parse_reference(ref).familiar
+    return ref[:300]
+
+
+def _unique(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+def parse_time(text: str) -> int:
+    """Return nanoseconds since the epoch of an RFC 3339 time; 0 for what is none."""
+    with suppress(ValueError, OverflowError):
+        return int(datetime.fromisoformat(text[:19] + "+00:00").timestamp()) * 1_000_000_000
+    return 0

@@ -1,0 +1,194 @@
+"""Images that come from files or containers: save, load, import, commit."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from orlop.engine.answers import Progress, ProgressCallback
+from orlop.engine.context import Context
+from orlop.engine.images.catalog import Catalog
+from orlop.engine.images.transfer import leased, short
+from orlop.engine.images.unpacking import Unpacker
+from orlop.engine.requests import CommitRequest
+from orlop.engine.streams import Inflow, Outflow
+from orlop.engine.threads import in_thread
+from orlop.images.archives.load import LoadedImage, load_tar
+from orlop.images.archives.save import Saved, save_tar
+from orlop.images.build import Base, Built, LayerWriter, build_image, import_layer
+from orlop.images.changes import apply_changes
+from orlop.images.progress import Kind
+from orlop.images.pull import Layer
+from orlop.model.container import Container
+from orlop.model.digest import Digest
+from orlop.model.image import Descriptor, History, Process, decode_config, decode_manifest
+from orlop.model.reference import parse_reference
+from orlop.snapshots.interface import LayerKey
+from orlop.store.leases import Lease
+from orlop.store.metadata import ImageRecord as Stored
+from orlop.store.metadata import dangling_name
+
+
+class Maker:
+    def __init__(self, context: Context, catalog: Catalog, unpacker: Unpacker) -> None:
+        self._context = context
+        self._catalog = catalog
+        self._unpacker = unpacker
+
+    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        """See Images.save(). Errors in *refs* are raised before the first byte."""
+        saved = [self._saved(ref) for ref in refs]
+        content = self._context.content
+        return Outflow().stream(lambda out: save_tar(saved, content, out))  # type: ignore[arg-type] # only write() is called
+
+    async def load(
+        self, source: AsyncIterator[bytes], *, progress: ProgressCallback
+    ) -> Sequence[str]:
+        """See Images.load()."""
+        content = self._context.content
+        async with leased(self._context, "load") as lease:
+            loaded = await in_thread(load_tar, Inflow(source), content, keep=lease.add)
+            for image in loaded:
+                await self._unpack(image.manifest, progress)
+            return [name for image in loaded for name in self._name(image)]
+
+    async def import_(
+        self,
+        source: AsyncIterator[bytes],
+        reference: str,
+        *,
+        changes: Sequence[str],
+        message: str,
+    ) -> Stored:
+        """See Images.import_()."""
+        process = apply_changes(Process(), changes)
+        names = (str(parse_reference(reference)),) if reference else ()
+        step = History(created=_now(), comment=message or "Imported from -")
+        inflow, content = Inflow(source), self._context.content
+        async with leased(self._context, "import") as lease:
+
+            def build() -> Built:
+                layer = import_layer(inflow, content, keep=lease.add)
+                return build_image(content, process, layer=layer, history=step, keep=lease.add)
+
+            built = await in_thread(build)
+            return await self._finish(built, names, comment=step.comment)
+
+    async def commit(self, container: Container, reference: str, request: CommitRequest) -> Stored:
+        """Make an image of what *container*, which the caller holds still, has changed."""
+        names = (str(parse_reference(reference)),) if reference else ()
+        base = self._base(container)
+        process = apply_changes(_process_of(container, base), request.changes)
+        step = History(
+            created=_now(),
+            author=request.author,
+            created_by=" ".join((container.path, *container.args)),
+            comment=request.message,
+        )
+        async with leased(self._context, f"commit {container.name}") as lease:
+            layer = await in_thread(self._layer_of, container, lease)
+            built = await in_thread(
+                build_image,
+                self._context.content,
+                process,
+                base=base,
+                layer=layer,
+                history=step,
+                keep=lease.add,
+            )
+            parent = container.image if base else ""
+            return await self._finish(built, names, comment=request.message, parent=parent)
+
+    def _saved(self, ref: str) -> Saved:
+        records = self._catalog.meant(ref)
+        named = records[0]
+        is_named = self._catalog.named(ref) is not None
+        return Saved(named.manifest, (named.name,) if is_named else ())
+
+    def _name(self, image: LoadedImage) -> list[str]:
+        """Store the image under its names, or without one; return what users call it."""
+        for name in image.names or (dangling_name(image.config),):
+            record = Stored(
+                name=name,
+                target=image.target,
+                manifest=image.manifest,
+                config=image.config,
+                created_ns=time.time_ns(),
+            )
+            self._context.metadata.images.put(record)  # from here on it exists
+            self._context.events.publish(
+                "image", "load", id=image.config, attributes={"name": name}
+            )
+        self._catalog.changed()
+        return [parse_reference(name).familiar for name in image.names] or [image.config]
+
+    async def _finish(
+        self, built: Built, names: tuple[str, ...], *, comment: str, parent: str = ""
+    ) -> Stored:
+        await self._unpack(built.descriptor, lambda _: None)
+        labels = {"comment": comment, "parent": parent}
+        record = Stored(
+            name=names[0] if names else dangling_name(built.config.digest),
+            target=built.descriptor,
+            manifest=built.descriptor,
+            config=built.config.digest,
+            created_ns=time.time_ns(),
+            labels={name: value for name, value in labels.items() if value},
+        )
+        await in_thread(self._context.metadata.images.put, record)  # from here on it exists
+        self._catalog.changed()
+        return record
+
+    async def _unpack(self, manifest: Descriptor, progress: ProgressCallback) -> None:
+        layers = layers_of(self._context, manifest)
+
+        def listener(digest: Digest, kind: Kind, done: int, total: int) -> None:
+            if kind is not Kind.EXISTS:
+                status = "Loading layer"
+                progress(Progress(status=status, id=short(digest), current=done, total=total))
+
+        await self._unpacker.unpack(layers, source=None, listener=listener)
+
+    def _base(self, container: Container) -> Base | None:
+        records = self._catalog.grouped().get(Digest(container.image))
+        if records is None:
+            return None
+        manifest = decode_manifest(self._context.content.read(records[0].manifest))
+        return Base(manifest, self._catalog.config_of(records[0]))
+
+    def _layer_of(self, container: Container, lease: Lease) -> Layer:
+        keys = [LayerKey(key) for key in container.layers]
+        with LayerWriter(self._context.content, keep=lease.add) as writer:
+            self._context.snapshots.export_diff(container.id, keys, writer)  # type: ignore[arg-type] # only write() is called
+            return writer.finish()
+
+
+def layers_of(context: Context, manifest: Descriptor) -> list[Layer]:
+    """Return the layers of a stored image, bottom first."""
+    document = decode_manifest(context.content.read(manifest))
+    config = decode_config(context.content.read(document.config))
+    return list(map(Layer, document.layers, config.rootfs.diff_ids))
+
+
+def _process_of(container: Container, base: Base | None) -> Process:
+    """Return how to run what was made of *container*: the image's way, and the options' labels."""
+    process = base.config.config if base else Process()
+    options = container.options
+    changed: dict[str, object] = {"labels": {**process.labels, **options.labels}}
+    if options.command is not None:
+        changed["cmd"] = options.command
+    if options.entrypoint is not None:
+        changed["entrypoint"] = options.entrypoint
+    if options.user:
+        changed["user"] = options.user
+    if options.working_dir:
+        changed["working_dir"] = options.working_dir
+    names = {entry.partition("=")[0] for entry in options.environment}
+    kept = tuple(entry for entry in process.env if entry.partition("=")[0] not in names)
+    changed["env"] = kept + tuple(entry for entry in options.environment if "=" in entry)
+    return msgspec.structs.replace(process, **changed)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,116 @@
+"""Layers, fetched and unpacked: all of an image in parallel, each of them once."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+from orlop.engine.context import Context
+from orlop.engine.images.catalog import Catalog
+from orlop.engine.images.workers import Workers
+from orlop.engine.threads import in_thread
+from orlop.images.job import Job, Report
+from orlop.images.progress import Kind
+from orlop.images.pull import Layer
+from orlop.images.registry import Source
+from orlop.model.digest import Digest
+from orlop.snapshots.interface import layer_key
+from orlop.store.metadata import LayerRecord
+
+#: Called in the event loop: a layer, what is done with it, bytes done and in all.
+#: Kind.EXISTS means it was here; done == total of UNPACK that it is ready.
+LayerListener = Callable[[Digest, Kind, int, int], None]
+
+
+class Unpacker:
+    """Makes layers be in the content store and in the snapshot driver."""
+
+    def __init__(self, context: Context, catalog: Catalog) -> None:
+        self._context = context
+        self._catalog = catalog
+        self._workers = Workers()
+        self._flights: dict[Digest, _Flight] = {}
+        self._syncing: asyncio.Task[None] | None = None
+
+    async def unpack(
+        self, layers: Iterable[Layer], *, source: Source | None, listener: LayerListener
+    ) -> None:
+        """Make all *layers* ready, from *source* or, if that is None, from stored blobs.
+
+        The caller holds a lease. The first failure stops the others, unless
+        somebody else waits for them too, and is raised.
+        """
+        unique = {layer.descriptor.digest: layer for layer in layers}
+        tasks = [
+            asyncio.ensure_future(self._ready(layer, source, listener)) for layer in unique.values()
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._syncing is None or self._syncing.done():
+            self._syncing = self._context.spawn(in_thread(self._context.snapshots.sync))
+
+    async def close(self) -> None:
+        await self._workers.close()
+
+    async def _ready(self, layer: Layer, source: Source | None, listener: LayerListener) -> None:
+        descriptor, key = layer.descriptor, layer_key(layer.diff_id)
+        context = self._context
+        has_blob = context.content.has(descriptor.digest, descriptor.size)
+        if has_blob and context.snapshots.has_layer(key):
+            listener(descriptor.digest, Kind.EXISTS, descriptor.size, descriptor.size)
+            return
+        flight = self._flights.get(descriptor.digest)
+        if flight is None:
+            flight = _Flight()
+            self._flights[descriptor.digest] = flight
+            flight.task = asyncio.ensure_future(self._fly(layer, source, flight))
+        await flight.join(listener)
+
+    async def _fly(self, layer: Layer, source: Source | None, flight: "_Flight") -> None:
+        descriptor, key = layer.descriptor, layer_key(layer.diff_id)
+        settings, driver = self._context.settings, self._context.snapshots.name
+        job = Job(
+            layer=descriptor,
+            diff_id=layer.diff_id,
+            content=str(settings.content),
+            snapshots=str(settings.snapshots),
+            driver=driver,
+            source=source,
+        )
+
+        def told(report: Report) -> None:
+            flight.tell(descriptor.digest, Kind(report.kind), report.done, report.total)
+
+        try:
+            size = await self._workers.run(job, told)
+        finally:
+            self._flights.pop(descriptor.digest, None)
+        self._context.metadata.layers.put(LayerRecord(driver, key, size, time.time_ns()))
+        self._catalog.changed()
+        flight.tell(descriptor.digest, Kind.UNPACK, descriptor.size, descriptor.size)
+
+
+class _Flight:
+    """One layer on its way, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Future[None]
+        self._listeners: list[LayerListener] = []
+
+    def tell(self, digest: Digest, kind: Kind, done: int, total: int) -> None:
+        for listener in self._listeners:
+            listener(digest, kind, done, total)
+
+    async def join(self, listener: LayerListener) -> None:
+        """Wait for the layer; when the last who waits gives up, so does the work."""
+        self._listeners.append(listener)
+        try:
+            await asyncio.shield(self.task)
+        finally:
+            self._listeners.remove(listener)
+            if not self._listeners and not self.task.done():
+                self.task.cancel()
+                await asyncio.wait({self.task})

@@ -1,0 +1,138 @@
+"""Processes that fetch and unpack layers: few, warm for a moment, gone when idle."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from orlop.errors import UnavailableError
+from orlop.images.job import MAX_LINE_BYTES, Job, Report, error_of
+
+_COMMAND = (sys.executable, "-I", "-m", "orlop.programs.worker")
+_IDLE_S = 5.0
+_ATTEMPTS = 2
+
+#: Called in the event loop for each report of progress.
+Listener = Callable[[Report], None]
+
+
+class WorkerDiedError(UnavailableError):
+    """Somebody killed the worker; what it had fetched is there for the next."""
+
+
+class Workers:
+    """At most one worker for each core. Made and used in one event loop; close() it."""
+
+    def __init__(self) -> None:
+        self._slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        self._idle: list[_Worker] = []
+        self._timers: set[asyncio.TimerHandle] = set()
+
+    async def run(self, job: Job, listener: Listener) -> int:
+        """Do *job*; return the bytes that the layer takes on disk.
+
+        Raises what the worker says was wrong. A worker that dies is replaced
+        once. When cancelled the worker is killed.
+        """
+        async with self._slots:
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return await self._once(job, listener)
+                except WorkerDiedError:
+                    continue
+            return await self._once(job, listener)
+
+    async def close(self) -> None:
+        """End the workers that wait for work."""
+        for timer in self._timers:
+            timer.cancel()
+        idle, self._idle = self._idle, []
+        for worker in idle:
+            await worker.end()
+
+    async def _once(self, job: Job, listener: Listener) -> int:
+        worker = self._idle.pop() if self._idle else await _Worker.spawn()
+        try:
+            report = await worker.work(job, listener)
+        except BaseException:
+            await worker.end()
+            raise
+        self._keep(worker)
+        if report.event == "failed":
+            raise error_of(report)
+        return report.size
+
+    def _keep(self, worker: "_Worker") -> None:
+        self._idle.append(worker)
+        timer = asyncio.get_running_loop().call_later(_IDLE_S, self._retire, worker)
+        self._timers.add(timer)
+        worker.timer = timer
+
+    def _retire(self, worker: "_Worker") -> None:
+        if worker.timer is not None:
+            self._timers.discard(worker.timer)
+        if worker in self._idle:
+            self._idle.remove(worker)
+            worker.close_input()
+
+
+class _Worker:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._decode = msgspec.json.Decoder(Report).decode
+        self.timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def spawn(cls) -> "_Worker":
+        process = await asyncio.create_subprocess_exec(
+            *_COMMAND,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=MAX_LINE_BYTES,
+        )
+        worker = cls(process)
+        try:
+            await worker._report()  # ready
+        except BaseException:
+            await worker.end()
+            raise
+        return worker
+
+    async def work(self, job: Job, listener: Listener) -> Report:
+        """Return the last report on *job*; WorkerDiedError when there will be none."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(msgspec.json.encode(job) + b"\n")
+            await self._process.stdin.drain()
+        except (ConnectionResetError, BrokenPipeError):
+            raise self._died() from None
+        while (report := await self._report()).event == "progress":
+            listener(report)
+        return report
+
+    def close_input(self) -> None:
+        """Let it end by itself."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    async def end(self) -> None:
+        """Kill it, and wait until it is gone."""
+        if self._process.returncode is None:
+            self._process.kill()
+        self.close_input()
+        await self._process.wait()
+
+    async def _report(self) -> Report:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise self._died()
+        return self._decode(line)
+
+    def _died(self) -> WorkerDiedError:
+        return WorkerDiedError("the process that unpacks layers was killed", hint="try again")
