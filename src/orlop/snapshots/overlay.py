@@ -83,7 +83,7 @@ class Overlay(UnpackedLayers):
     def _writable(self, path: str, layers: Sequence[LayerKey]) -> tuple[Mount, ...]:
         before, lowers = self._lowers(layers)
         lowers = lowers or (f"lowerdir+={self._empty[0]}",)
-        options = (*lowers, *self.upper(path), *_OPTIONS)
+        options = (*lowers, *self.upper(path))
         return (*before, Mount("overlay", "overlay", "/", options))
 
     def _lowers(self, layers: Sequence[LayerKey]) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
@@ -144,5 +144,5 @@ class Overlay(UnpackedLayers):
             # overlay leaves this mark, and refuses a second mount while it stands
             with suppress(FileNotFoundError):
                 os.rmdir(f"{path}/work/work/incompat/volatile")
-        options = (f"upperdir={path}/fs", f"workdir={path}/work")
+        options = (f"upperdir={path}/fs", f"workdir={path}/work", *_OPTIONS)
         return (*options, "volatile") if self._volatile else options

@@ -14,7 +14,7 @@ _BY_PLACE = "mount:"
 def open_root(mounts: Sequence[Mount]) -> int:
     """Return the root that *mounts* make, as an open folder; the caller closes it.
 
-    Only mounts that make the root itself are taken: overlay, EROFS, a bind.
+    Only the mounts that make the root itself are made, not those inside it.
     Raises UnsupportedError with the kernel's words for what this host cannot mount.
     """
     made: list[int] = []
@@ -23,6 +23,8 @@ def open_root(mounts: Sequence[Mount]) -> int:
             fd = _make(mount, made)
             undo.callback(os.close, fd)
             made.append(fd)
+            if mount.target == "/":
+                break
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=made[-1])
 
 

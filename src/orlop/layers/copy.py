@@ -1,0 +1,217 @@
+"""Laying one unpacked layer over a tree by copying: what overlay would show, in plain files."""
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Container
+from contextlib import suppress
+
+from orlop.kernel.paths import open_in_root, open_plain
+from orlop.layers.diff import walk
+from orlop.layers.folders import OPAQUE, Folders
+
+_FICLONE = 0x40049409  # <linux/fs.h>
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_SHARING = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL)
+_MOST_AT_ONCE = 1 << 30
+
+
+def lay_over(layer: int, tree: int, *, keep: Container[str] = ()) -> None:
+    """Copy the folder *layer* over the folder *tree*, both descriptors; whiteouts delete.
+
+    Folders in *keep*, "" being the root, stay as they are where they exist already:
+    the layer does not know better. Data is shared where the file system can (reflink).
+    """
+    merge = _Merge(layer, tree, keep)
+    try:
+        for path, status in walk(layer):
+            merge.one(path, status)
+        merge.set_times()
+    finally:
+        merge.close()
+
+
+def copy_folder(root: int, path: str, target: str | os.PathLike[str]) -> None:
+    """Copy what is in the folder *path* of the tree *root* into the folder *target*, and its looks.
+
+    Where *path* is missing, or no folder, nothing is done. It cannot lead out of *root*.
+    """
+    try:
+        source = open_in_root(root, path, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        into = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            lay_over(source, into)
+        finally:
+            os.close(into)
+    finally:
+        os.close(source)
+
+
+class _Merge:
+    def __init__(self, layer: int, tree: int, keep: Container[str]) -> None:
+        self._layer = layer
+        self._keep = keep
+        self._tree = tree
+        self._folders = Folders(tree)
+        self._links: dict[
+            tuple[int, int], str
+        ] = {}  # by inode, the first name of a file with several
+        self._times: dict[str, int] = {}
+        self._source_path = ""
+        self._source = os.dup(layer)
+
+    def close(self) -> None:
+        os.close(self._source)
+        self._folders.close()
+
+    def one(self, path: str, status: os.stat_result) -> None:
+        parent, _, name = path.rpartition("/")
+        if stat.S_ISDIR(status.st_mode):
+            self._folder(path, parent, name, status)
+            return
+        target = self._folders.open(os.fsencode(parent))
+        if _exists(name, target):
+            self._folders.remove(os.fsencode(parent), os.fsencode(name))
+            self._folders.forget()
+            target = self._folders.open(os.fsencode(parent))
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            return
+        if status.st_nlink > 1:
+            first = self._links.setdefault((status.st_dev, status.st_ino), path)
+            if first != path:
+                self._link(first, name, parent)
+                return
+        self._copy(name, self._open_source(parent), target, status)
+
+    def set_times(self) -> None:
+        """Set folders' times, when nothing more is put in them."""
+        for path, mtime_ns in self._times.items():
+            fd = self._folders.open(os.fsencode(path))
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
+
+    def _folder(self, path: str, parent: str, name: str, status: os.stat_result) -> None:
+        source = open_plain(self._layer, path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            existed = self._make_folder(parent, name, opaque=_is_opaque(source)) if path else True
+            target = self._folders.open(os.fsencode(path))
+            if existed and path in self._keep:
+                self._times[path] = os.fstat(target).st_mtime_ns
+                return
+            for xattr in os.listxattr(target):
+                os.removexattr(target, xattr)
+            os.fchown(target, status.st_uid, status.st_gid)
+            _copy_xattrs(f"/proc/self/fd/{source}/.", f"/proc/self/fd/{target}/.")
+            os.fchmod(target, stat.S_IMODE(status.st_mode))
+            self._times[path] = status.st_mtime_ns
+        finally:
+            os.close(source)
+
+    def _make_folder(self, parent: str, name: str, *, opaque: bool) -> bool:
+        """Make the folder unless it is there; returns whether it was, and stays."""
+        target = self._folders.open(os.fsencode(parent))
+        with suppress(FileNotFoundError):
+            status = os.stat(name, dir_fd=target, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode) and not opaque:
+                return True
+            self._folders.remove(os.fsencode(parent), os.fsencode(name))
+            self._folders.forget()
+            target = self._folders.open(os.fsencode(parent))
+        os.mkdir(name, 0o700, dir_fd=target)
+        return False
+
+    def _link(self, first: str, name: str, parent: str) -> None:
+        folder, _, target = first.rpartition("/")
+        source = open_plain(self._tree, folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            here = self._folders.open(os.fsencode(parent))
+            os.link(target, name, src_dir_fd=source, dst_dir_fd=here, follow_symlinks=False)
+        finally:
+            os.close(source)
+
+    def _open_source(self, parent: str) -> int:
+        if parent != self._source_path:
+            source = open_plain(self._layer, parent, os.O_RDONLY | os.O_DIRECTORY)
+            os.close(self._source)
+            self._source, self._source_path = source, parent
+        return self._source
+
+    def _copy(self, name: str, source: int, target: int, status: os.stat_result) -> None:
+        if stat.S_ISREG(status.st_mode):
+            _copy_file(name, source, target)
+        elif stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        else:
+            os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target)
+        os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+        _copy_xattrs(f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}")
+        if not stat.S_ISLNK(status.st_mode):
+            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
+        times = (status.st_mtime_ns, status.st_mtime_ns)
+        os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
+
+
+def _copy_file(name: str, source: int, target: int) -> None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    reading = os.open(name, flags, dir_fd=source)
+    try:
+        writing = os.open(name, _NEW_FILE, 0o600, dir_fd=target)
+        try:
+            _copy_data(reading, writing)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def _copy_data(reading: int, writing: int) -> None:
+    """Share the file's blocks, or copy them and keep its holes."""
+    try:
+        fcntl.ioctl(writing, _FICLONE, reading)
+    except OSError as error:
+        if error.errno not in _NO_SHARING:
+            raise
+    else:
+        return
+    size = os.fstat(reading).st_size
+    os.ftruncate(writing, size)
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(reading, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # a hole to the end
+        at = os.lseek(reading, start, os.SEEK_HOLE)
+        while start < at:
+            count = min(at - start, _MOST_AT_ONCE)
+            copied = os.copy_file_range(reading, writing, count, start, start)
+            if copied == 0:
+                break
+            start += copied
+
+
+def _copy_xattrs(source: str, target: str) -> None:
+    for name in os.listxattr(source, follow_symlinks=False):
+        if not name.startswith("trusted.overlay."):
+            value = os.getxattr(source, name, follow_symlinks=False)
+            with suppress(PermissionError):  # labels of the host's policy
+                os.setxattr(target, name, value, follow_symlinks=False)
+
+
+def _exists(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_opaque(fd: int) -> bool:
+    with suppress(OSError):
+        return os.getxattr(fd, OPAQUE) == b"y"
+    return False
