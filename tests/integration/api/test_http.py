@@ -412,7 +412,7 @@ def test_no_bytes_make_the_server_fail(tmp_path: Path) -> None:
     random = Random(20)
     whole = (
         b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-        b"POST /hijack HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n",
+        b"POST /hijack HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
         b"GET /%7e?x=%zz&=&filters=%FF HTTP/1.1\r\nHost: x\r\n\r\n" * 2,
     )
 
