@@ -17,8 +17,9 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from orlop.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
-from orlop.images.hosts import Endpoint
+from orlop.images.hosts import HUB, Endpoint
 from orlop.images.transport import Answer, Request
+from orlop.model.reference import DEFAULT_DOMAIN
 
 _MAX_TOKEN_BYTES = 1 << 20
 _CLIENT = "orlop"
@@ -212,6 +213,7 @@ class Authorizer:
 
 def refused(host: str, *, anonymous: bool, what: str = "") -> PermissionDeniedError:
     """Return the error for a registry that does not let us in."""
+    host = DEFAULT_DOMAIN if host == HUB else host
     whose = f"{host} refuses access{f' to {what}' if what else ''}"
     if anonymous:
         return PermissionDeniedError(

@@ -19,7 +19,7 @@ from orlop.images.transport import Tls, is_loopback
 from orlop.model.reference import DEFAULT_DOMAIN
 
 CONFIG_FOLDERS = ("/etc/orlop/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d")
-_HUB = "registry-1.docker.io"
+HUB = "registry-1.docker.io"
 _ALL = ("pull", "resolve", "push")
 
 
@@ -64,9 +64,7 @@ def _spelled(domain: str) -> str:
 
 
 def _server(domain: str, *, tls: Tls = Tls()) -> Endpoint:  # noqa: B008 (a tuple)
-    return Endpoint(
-        url=_url_of(_HUB if domain == DEFAULT_DOMAIN else domain), tls=tls, primary=True
-    )
+    return Endpoint(url=_url_of(HUB if domain == DEFAULT_DOMAIN else domain), tls=tls, primary=True)
 
 
 def _url_of(text: str, *, override_path: bool = False) -> str:
