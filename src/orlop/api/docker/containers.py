@@ -23,15 +23,17 @@ _CHANGE_KINDS = {"C": 0, "A": 1, "D": 2}
 async def list_containers(call: Call) -> Reply:
     """GET /containers/json."""
     query = call.query
+    volumes = call.engine.settings.volumes
     limit = max(0, query.integer("limit") or 0)
     listed = call.engine.containers.list(
         all=query.flag("all") or limit > 0, filters=filters_of(call.request), limit=limit
     )
     if not query.flag("size"):
-        return json_list(render_summary(container) for container in listed)
+        return json_list(render_summary(container, volumes=volumes) for container in listed)
     sizes = [await call.engine.containers.size(container.id) for container in listed]
     return json_list(
-        render_summary(container, size=size) for container, size in zip(listed, sizes, strict=True)
+        render_summary(container, volumes=volumes, size=size)
+        for container, size in zip(listed, sizes, strict=True)
     )
 
 
@@ -50,7 +52,14 @@ async def inspect(call: Call) -> Reply:
     size = None
     if call.query.flag("size"):
         size = await call.engine.containers.size(container.id)
-    return json(render_container(container, size=size))
+    return json(
+        render_container(
+            container,
+            volumes=call.engine.settings.volumes,
+            execs=call.engine.execs.of(container.id),
+            size=size,
+        )
+    )
 
 
 async def start(call: Call) -> Reply:

@@ -27,6 +27,7 @@ async def start(call: Call) -> Reply:
     if body.detach:
         await call.engine.execs.start(process.id, detach=True, size=size)
         return Response(200)
+    call.engine.execs.check_start(process.id)  # while a refusal can still have a status
     terminal = process.options.terminal
 
     async def take(client: socket.socket, pending: bytes) -> None:
@@ -55,4 +56,4 @@ async def resize(call: Call) -> Reply:
 
 async def inspect(call: Call) -> Reply:
     """GET /exec/{name}/json."""
-    return json(render_exec(call.engine.execs.get(call.name)))
+    return json(render_exec(await call.engine.execs.settled(call.name)))

@@ -1,6 +1,7 @@
 """The Config, HostConfig and Mounts parts of a container, as Docker shows them."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from orlop.model.container import Container, ContainerOptions, Health, MountPoint, Resources
@@ -198,12 +199,12 @@ def _mount(point: MountPoint) -> Shape:
     return shape
 
 
-def render_mounts(points: Iterable[MountPoint]) -> list[Shape]:
+def render_mounts(points: Iterable[MountPoint], *, volumes: Path) -> list[Shape]:
     """Return Mounts: what is there now, sources resolved."""
-    return [_mounted(point) for point in points]
+    return [_mounted(point, volumes) for point in points]
 
 
-def _mounted(point: MountPoint) -> Shape:
+def _mounted(point: MountPoint, volumes: Path) -> Shape:
     shape: Shape = {
         "Type": point.type,
         "Source": point.source,
@@ -213,5 +214,9 @@ def _mounted(point: MountPoint) -> Shape:
         "Propagation": point.propagation or ("rprivate" if point.type == "bind" else ""),
     }
     if point.type == "volume":
-        shape |= {"Name": point.source, "Driver": point.driver or "local"}
+        shape |= {
+            "Name": point.source,
+            "Source": str(volumes / point.source / "_data"),
+            "Driver": point.driver or "local",
+        }
     return shape

@@ -1,6 +1,8 @@
 """From the engine's containers to the shapes of Docker's API."""
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from orlop.api.docker.render_config import render_config, render_host_config, render_mounts
@@ -12,9 +14,13 @@ Shape = dict[str, Any]
 
 
 def render_summary(
-    container: Container, *, size: ContainerSize | None = None, now_ns: int | None = None
+    container: Container,
+    *,
+    volumes: Path,
+    size: ContainerSize | None = None,
+    now_ns: int | None = None,
 ) -> Shape:
-    """Return an item of GET /containers/json."""
+    """Return an item of GET /containers/json. *volumes* is the folder that volumes are under."""
     options = container.options
     shape: Shape = {
         "Id": container.id,
@@ -29,7 +35,7 @@ def render_summary(
         "Status": status_words(container, time.time_ns() if now_ns is None else now_ns),
         "HostConfig": {"NetworkMode": options.network},
         "NetworkSettings": {"Networks": _networks(container)},
-        "Mounts": render_mounts(container.mounts),
+        "Mounts": render_mounts(container.mounts, volumes=volumes),
     }
     if size is not None:
         shape |= {"SizeRw": size.writable, "SizeRootFs": size.total}
@@ -62,8 +68,14 @@ def _health_words(health: HealthState | None) -> str:
     return " (health: starting)" if health.status == "starting" else f" ({health.status})"
 
 
-def render_container(container: Container, *, size: ContainerSize | None = None) -> Shape:
-    """Return GET /containers/{id}/json."""
+def render_container(
+    container: Container,
+    *,
+    volumes: Path,
+    execs: Sequence[str] = (),
+    size: ContainerSize | None = None,
+) -> Shape:
+    """Return GET /containers/{id}/json. *volumes* is the folder that volumes are under."""
     shape: Shape = {
         "Id": container.id,
         "Created": rfc3339(container.created_ns),
@@ -82,10 +94,10 @@ def render_container(container: Container, *, size: ContainerSize | None = None)
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": None,
+        "ExecIDs": execs or None,
         "HostConfig": render_host_config(container.options),
         "GraphDriver": {"Name": container.driver, "Data": None},
-        "Mounts": render_mounts(container.mounts),
+        "Mounts": render_mounts(container.mounts, volumes=volumes),
         "Config": render_config(container),
         "NetworkSettings": _network_settings(container),
     }

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 from orlop import __version__
@@ -140,17 +141,19 @@ def _abilities() -> Shape:
     }
 
 
-def render_disk_usage(usage: DiskUsage, *, mountpoint: str) -> Shape:
-    """Return GET /system/df. *mountpoint* is the folder that volumes are under."""
+def render_disk_usage(usage: DiskUsage, *, volumes: Path) -> Shape:
+    """Return GET /system/df. *volumes* is the folder that volumes are under."""
     return {
         "LayersSize": usage.layers,
         "Images": [render_image_summary(image) for image in usage.images],
-        "Containers": [render_container_summary(c, size=size) for c, size in usage.containers],
+        "Containers": [
+            render_container_summary(c, volumes=volumes, size=size) for c, size in usage.containers
+        ],
         "Volumes": [
             render_volume(
                 VolumeAnswer(
                     volume=volume,
-                    mountpoint=f"{mountpoint}/{volume.name}/_data",
+                    mountpoint=str(volumes / volume.name / "_data"),
                     size=size,
                     users=users,
                 )

@@ -39,7 +39,7 @@ async def info(call: Call) -> Reply:
 async def disk_usage(call: Call) -> Reply:
     """GET /system/df."""
     usage = await call.engine.system.disk_usage()
-    return json(render_disk_usage(usage, mountpoint=str(call.engine.settings.volumes)))
+    return json(render_disk_usage(usage, volumes=call.engine.settings.volumes))
 
 
 async def events(call: Call) -> Reply:
