@@ -55,6 +55,8 @@ def create_anew(cgroups_path: str, resources: Resources, *, layout: Layout | Non
 def names(parent: str, *, layout: Layout | None = None) -> set[str]:
     """Return the names of the cgroups just below *parent*, in whichever hierarchy they are.
 
+    Not those of spares (pool.Pool), which begin with a dot.
+
     For whoever looks for what a crash left: open(f"{parent}/{name}").remove().
     """
     path = _checked(parent)
@@ -62,7 +64,8 @@ def names(parent: str, *, layout: Layout | None = None) -> set[str]:
     for hierarchy in (layout or detect()).hierarchies:
         try:
             with os.scandir(hierarchy.mountpoint + path) as entries:
-                found.update(entry.name for entry in entries if entry.is_dir())
+                folders = (entry.name for entry in entries if entry.is_dir())
+                found.update(name for name in folders if not name.startswith("."))
         except FileNotFoundError:
             continue
     return found

@@ -46,11 +46,36 @@ class V1Cgroup:
                 made.append(directory)
             if cpuset := cgroup._by_controller.get("cpuset"):
                 _fill_cpuset(cpuset)
-            cgroup._enable_unified(writes)
-            for limit in writes:
-                apply(cgroup._by_controller[limit.controller], limit)
+            cgroup._enforce(writes)
         except (OSError, OrlopError):
             for directory in made:
+                control.remove(directory)
+            raise
+        return cgroup
+
+    def renamed(self, path: str, resources: Resources) -> "V1Cgroup":
+        """Give this empty cgroup the name *path*, beside it, and put *resources* in force.
+
+        On failure neither is left.
+
+        Raises:
+            AlreadyExistsError, FileExistsError: somebody else's cgroup has that
+                name in some hierarchy.
+        """
+        cgroup = V1Cgroup(self._layout, path)
+        old = [hierarchy.mountpoint + self.path for hierarchy in self._layout.v1]
+        made: list[str] = []
+        try:
+            writes = cgroup._writes(resources)
+            if cgroup._unified:
+                _make(cgroup._unified)
+                made.append(cgroup._unified)
+            for directory, hierarchy in zip(old, self._layout.v1, strict=True):
+                os.rename(directory, hierarchy.mountpoint + path)
+                made.append(hierarchy.mountpoint + path)
+            cgroup._enforce(writes)
+        except (OSError, OrlopError):
+            for directory in (*made, *old):
                 control.remove(directory)
             raise
         return cgroup
@@ -165,6 +190,11 @@ class V1Cgroup:
                     f"this host has no cgroup controller {limit.controller} for {limit.field}"
                 )
         return wanted
+
+    def _enforce(self, writes: list[Write]) -> None:
+        self._enable_unified(writes)
+        for limit in writes:
+            apply(self._by_controller[limit.controller], limit)
 
     def _enable_unified(self, writes: list[Write]) -> None:
         unified = self._layout.unified
