@@ -28,6 +28,7 @@ from orlop.shim.starts import Starts
 _SIGKILL = 9
 _SWEEP_S = 10.0
 _LIST_S = 0.005
+_REFILL_S = 0.01
 _REMOVE_S = 0.005  # first pause before an occupied cgroup is looked at again; then it doubles
 _REMOVE_TRIES = 10
 
@@ -153,6 +154,7 @@ class Server:
             )
         channel.send({"seq": message.get("seq"), "ok": None})
         self._pumps.shut_down(end=not self._processes)
+        self._starts.spares.close()
         self._loop.stop()
         return LATER
 
@@ -187,6 +189,12 @@ class Server:
             return
         self._pumps.add(process)
         self._answer(process, ok={"pid": process.record["pid"], "time_ns": time.time_ns()})
+        self._loop.later(_REFILL_S, self._refill)
+
+    def _refill(self) -> None:
+        """Make one spare cgroup, and look again soon for the next: requests go first."""
+        if self._starts.spares.refill():
+            self._loop.later(_REFILL_S, self._refill)
 
     def _failed(self, process: Process, error: Exception) -> None:
         """Forget a process that never ran: settle() has reaped it and removed its cgroup."""

@@ -12,6 +12,8 @@ from orlop.model.oci import Config
 from orlop.model.oci import Process as OCIProcess
 from orlop.runtime import start as runtime
 from orlop.runtime.bundle import Bundle, Starting, Stdio, Target
+from orlop.runtime.cgroups.pool import Pool
+from orlop.runtime.execute import execute
 from orlop.shim.channel import Message
 from orlop.shim.layers import Layers
 from orlop.shim.process import Pipes, Process
@@ -27,6 +29,8 @@ class Starts:
         self._records = records
         self._processes = processes
         self.layers = Layers()
+        self.spares = Pool()
+        self.spares.sweep()
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._configs: dict[tuple[str, int], Config] = {}  # of running containers, for execs
 
@@ -102,7 +106,7 @@ class Starts:
         if not config.get("linux", {}).get("uidMappings"):  # else each is to be id-mapped
             rootfs = self._share(rootfs)
         bundle = Bundle(record["id"], record["bundle"], config, rootfs)
-        return lambda stdio: runtime.start(bundle, stdio)
+        return lambda stdio: runtime.start(bundle, stdio, spares=self.spares)
 
     def _share(self, rootfs: tuple[Mount, ...]) -> tuple[Mount, ...]:
         try:
@@ -111,8 +115,6 @@ class Starts:
             return rootfs  # the runtime says what is wrong with it
 
     def _executor(self, message: Message) -> Callable[[Stdio | None], Starting]:
-        from orlop.runtime.execute import execute
-
         container = self._processes.get(message["id"])
         if container is None or not container.running:
             raise WrongStateError(f"container {message['id']} is not running")

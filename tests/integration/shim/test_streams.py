@@ -120,11 +120,12 @@ def test_flood_is_complete_in_its_rotated_logs_and_others_start_meanwhile(shim: 
 @pytest.mark.slow
 def test_client_that_reads_nothing_stalls_only_its_own_container(shim: Shim) -> None:
     with shim.attach("flood", wait=True, stdin=False):
-        shim.start("flood", "sh", "-c", f"yes {'0' * 99} | head -c 20000000")
+        shim.start("flood", "sh", "-c", f"yes {'0' * 99} | head -c 60000000")
         time.sleep(0.1)
         assert shim.run_to_end("other", "true")["status"] == 0
         shim.wait_exit("flood")  # after PATIENCE_S the client is dropped
-    assert len(shim.output("flood")) == 20_000_000
+    assert len(shim.output("flood")) == 60_000_000
+    assert peak_kib(shim.stdio_pid) < 40 << 10
 
 
 def test_log_of_a_full_disk_says_what_it_lost(shim: Shim) -> None:
@@ -156,6 +157,11 @@ def test_input_that_nobody_reads_costs_no_time_and_no_memory(shim: Shim) -> None
                 while True:
                     client.send(b"x\n" * 5000)
         eventually(lambda: ticks_during(0.2, pid) == 0, timeout_s=5)
+
+
+def peak_kib(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as file:
+        return int(file.read().split("VmHWM:")[1].split()[0])
 
 
 def ticks_during(seconds: float, pid: int) -> int:
