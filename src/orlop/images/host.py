@@ -193,7 +193,9 @@ def _tree(path: str, name: str) -> Iterator[tuple[Entry, bytes]]:
     elif stat.S_ISREG(mode) and mode & stat.S_IROTH:
         data = _public(path)
         if data is not None:
-            yield _entry(name, FILE, mode=0o755 if mode & 0o111 else 0o644), data
+            entry = _entry(name, FILE, mode=0o755 if mode & 0o111 else 0o644)
+            entry.mtime_ns = os.stat(path).st_mtime_ns  # compiled Python is checked against it
+            yield entry, data
 
 
 def _public(path: str) -> bytes | None:

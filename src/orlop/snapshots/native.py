@@ -42,7 +42,6 @@ class Native(UnpackedLayers):
         flat = self._flat(layers)
         with explained(f"snapshot {snapshot}"):
             path = self._shelf.make_snapshot(snapshot)
-            os.mkdir(f"{path}/fs", 0o700)
             with opened(flat) as source, opened(f"{path}/fs") as target:
                 lay_over(source, target)
             if base:

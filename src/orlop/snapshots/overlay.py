@@ -59,8 +59,6 @@ class Overlay(UnpackedLayers):
         root = self._stack(layers).root
         with explained(f"snapshot {snapshot}"):
             path = self._shelf.make_snapshot(snapshot)
-            os.mkdir(f"{path}/work", 0o700)
-            os.mkdir(f"{path}/fs", 0o700)
             with opened(f"{path}/fs") as fd:
                 set_attributes(fd, root)
             if base:

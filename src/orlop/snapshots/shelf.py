@@ -3,6 +3,7 @@
     layers/sha256-…/    a layer, with layer.json; `durable` once it would outlive a power cut
     patches/…/          what mends a stack of layers (stacks.py)
     snapshots/NAME/     a writable snapshot
+    pool/               snapshots without a name yet (pool.py)
     staging/…/          being made (locked by its maker), or to be deleted (not locked)
 
 A layer is not flushed to disk as it is made, for that would slow every pull.
@@ -26,6 +27,7 @@ from orlop.kernel.files import syncfs
 from orlop.layers.apply import Applied
 from orlop.layers.removal import remove_tree
 from orlop.snapshots.interface import LayerKey, layer_key
+from orlop.snapshots.pool import Pool
 
 _SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _DURABLE = "durable"
@@ -37,8 +39,9 @@ class Shelf:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
-        for name in ("layers", "patches", "snapshots", "staging"):
+        for name in ("layers", "patches", "pool", "snapshots", "staging"):
             os.makedirs(os.path.join(self.root, name), mode=0o700, exist_ok=True)
+        self._pool = Pool(os.path.join(self.root, "pool"))
 
     def layer_path(self, key: LayerKey) -> str:
         return os.path.join(self.root, "layers", layer_key(key).replace(":", "-"))
@@ -60,9 +63,10 @@ class Shelf:
         return path
 
     def make_snapshot(self, name: str) -> str:
+        """Make the snapshot's folder, with `fs` and `work` in it; AlreadyExistsError."""
         path = self.snapshot_path(name)
         try:
-            os.mkdir(path, 0o700)
+            self._pool.take(path)
         except FileExistsError:
             raise AlreadyExistsError(f"snapshot {name} exists already") from None
         return path
