@@ -34,6 +34,7 @@ from orlop.runtime.sysctl import plan_sysctls
 
 if TYPE_CHECKING:
     from orlop.runtime.cgroups.interface import Cgroup
+    from orlop.runtime.cgroups.pool import Pool
     from orlop.runtime.seccomp import Filter
 
 _CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
@@ -41,7 +42,9 @@ _NOT_BY_CLONE = Namespace.CGROUP | Namespace.TIME  # the child's own doing, and 
 _PROPAGATIONS = ("", "shared", "slave", "private", "unbindable")
 
 
-def start(bundle: Bundle, stdio: Stdio | None, *, gate: int | None = None) -> Starting:
+def start(
+    bundle: Bundle, stdio: Stdio | None, *, gate: int | None = None, spares: Pool | None = None
+) -> Starting:
     """Make the container's cgroup and its first process, which sets up the rest and execs.
 
     Returns as soon as the process is made (for a terminal: once the master is
@@ -58,7 +61,7 @@ def start(bundle: Bundle, stdio: Stdio | None, *, gate: int | None = None) -> St
     if stdio is None and not process.terminal:
         raise InvalidArgumentError("a process without a terminal needs standard streams")
     with ExitStack() as undo, ExitStack() as ours:
-        cgroup = make_cgroup(bundle)
+        cgroup = make_cgroup(bundle, spares)
         undo.callback(cgroup.remove)
         container = plan_container(bundle, namespaces, cgroup)
         child = Child(process, container=container, stdio=stdio, filter_=make_filter(config))
@@ -204,11 +207,13 @@ def _user_namespace(idmap: IDMap) -> int:
     return open_user_namespace(idmap.uids, idmap.gids)
 
 
-def make_cgroup(bundle: Bundle) -> Cgroup:
-    """Make the bundle's cgroup with its limits in force."""
+def make_cgroup(bundle: Bundle, spares: Pool | None = None) -> Cgroup:
+    """Make the bundle's cgroup with its limits in force, of a spare one where there is one."""
     linux = bundle.config.get("linux", {})
     path = linux.get("cgroupsPath") or f"/orlop/{bundle.id}"
-    return cgroups.create_anew(path, linux.get("resources", {}))
+    resources = linux.get("resources", {})
+    spare = spares.take(path, resources) if spares else None
+    return spare or cgroups.create_anew(path, resources)
 
 
 def make_filter(config: Config) -> Filter | None:
