@@ -171,7 +171,7 @@ def _request(
     target = _PREFIX + path + (encode(query) if query else "")
     if body is None or isinstance(body, bytes) or not isinstance(body, (dict, list)):
         return target, body, headers or {}
-    return target, wire.dumps(body).encode(), {**_JSON, **(headers or {})}
+    return target, wire.dumps(body).encode(errors="surrogateescape"), {**_JSON, **(headers or {})}
 
 
 def encode(query: Query) -> str:
