@@ -7,10 +7,12 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ def draw(messages: Iterable[dict[str, Any]], out: TextIO) -> None:
         TextColumn("{task.fields[layer]}", style="cyan"),
         TextColumn("{task.description:<18}"),
         BarColumn(bar_width=30),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        _Bytes(),
+        _Rate(),
     )
     closing: list[str] = []
     with Progress(*columns, console=console, transient=False) as progress:
@@ -38,6 +40,21 @@ def draw(messages: Iterable[dict[str, Any]], out: TextIO) -> None:
                 closing.append(_text(message))
     for line in closing:
         console.print(line, soft_wrap=True)
+
+
+class _Bytes(DownloadColumn):
+    """Nothing where nothing is counted, in place of "0/0 bytes"."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.fields["counted"] else Text()
+
+
+class _Rate(TransferSpeedColumn):
+    """Nothing where nothing is counted, or no longer."""
+
+    def render(self, task: Task) -> Text:
+        counting = task.fields["counted"] and not task.finished
+        return super().render(task) if counting else Text()
 
 
 def _text(message: dict[str, Any]) -> str:
@@ -60,7 +77,9 @@ class _Bars:
         name, status = str(message["id"]), str(message.get("status") or "")
         detail = message.get("progressDetail") or {}
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(status, total=None, layer=name[:19])
+            self._tasks[name] = self._progress.add_task(
+                status, total=None, layer=name[:19], counted=False
+            )
         task = self._tasks[name]
         if self._doing.get(name) != status:
             self._doing[name] = status
@@ -72,8 +91,9 @@ class _Bars:
                 description=status,
                 completed=detail.get("current", 0),
                 total=detail["total"],
+                counted=True,
             )
             return
         self._progress.update(task, description=status)
         if not detail and self._progress.tasks[task].total is None:  # nothing to count
-            self._progress.update(task, total=0)
+            self._progress.update(task, total=1, completed=1)
