@@ -10,7 +10,7 @@ from orlop.model import image as documents
 from orlop.model.digest import DiffID, Digest
 from orlop.model.image import Descriptor, ImageConfig, Index, Manifest, RootFS, digest_of
 from orlop.store.collect import Item, Sweeper, collect, usage
-from orlop.store.content import Content
+from orlop.store.content import Blob, Content
 from orlop.store.metadata import ImageRecord, Metadata
 
 
@@ -125,22 +125,29 @@ def test_layers_are_swept_by_the_marks_of_images(content: Content, metadata: Met
     assert layers == {digest_of(b"layer")}
 
 
-def test_a_lease_waits_for_a_collection_to_end(content: Content, metadata: Metadata) -> None:
+def test_a_lease_waits_for_a_collection_to_end(tmp_path: Path) -> None:
+    seen = threading.Event()
+    found: list[bool] = []
+
+    class Interrupted(Content):
+        """A pull begins between mark and sweep, and gets as far as it can."""
+
+        def walk(self) -> Iterator[Blob]:
+            puller.start()
+            seen.wait(0.2)
+            return super().walk()
+
+    content = Interrupted.create(tmp_path / "content")
     stray = content.add(b"stray")
-    seen: list[bool] = []
+    with Metadata(tmp_path / "db", content) as metadata:
 
-    def pull() -> None:
-        with metadata.leases.hold("pull") as lease:
-            lease.add(stray)
-            seen.append(content.has(stray))
+        def pull() -> None:
+            with metadata.leases.hold("pull") as lease:
+                lease.add(stray)
+                found.append(content.has(stray))
+                seen.set()
 
-    puller = threading.Thread(target=pull)
-
-    def start_a_pull_in_mid_sweep() -> list[Item]:
-        puller.start()
-        return []
-
-    sweeper = Sweeper("x", start_a_pull_in_mid_sweep, lambda _live, _key: True, lambda _key: None)
-    collect(content, metadata, sweepers=[sweeper])
-    puller.join()
-    assert seen == [False]
+        puller = threading.Thread(target=pull)
+        collect(content, metadata)
+        puller.join()
+    assert found == [content.has(stray)]

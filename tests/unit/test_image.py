@@ -81,7 +81,7 @@ def test_a_configuration_survives_a_round_trip() -> None:
         as_json(MANIFEST | {"manifests": []}),
         as_json(MANIFEST | {"mediaType": image.OCI_INDEX}),
         b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-        b'{"a":' * 70 + b"1" + b"}" * 70,
+        as_json(MANIFEST | {"deep": json.loads("[" * 70 + "]" * 70)}),
         b" " * (image.MAX_DOCUMENT_BYTES + 1),
     ],
 )

@@ -81,6 +81,15 @@ def test_a_killed_process_loses_nothing_it_was_told_is_saved(
         assert metadata.volumes.get("v").name == "v"
 
 
+def test_a_write_goes_to_the_log_and_not_over_what_is_there(
+    metadata: Metadata, tmp_path: Path
+) -> None:
+    before = (tmp_path / "metadata.db").read_bytes()
+    metadata.volumes.add(Volume(name="v", created_ns=1))
+    assert (tmp_path / "metadata.db").read_bytes() == before
+    assert (tmp_path / "metadata.db-wal").stat().st_size > 0
+
+
 def test_a_container_name_is_held_once(metadata: Metadata) -> None:
     one, two = container("1" * 64, "one"), container("2" * 64, "two")
     metadata.containers.add(one)

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -83,7 +83,7 @@ class Content:
         self._ingests = root / "ingest"
 
     @classmethod
-    def create(cls, root: Path) -> "Content":
+    def create(cls, root: Path) -> Self:
         """Return the content store at *root*, made if there is none."""
         content = cls(root)
         with explained(f"the content store {root}"):

@@ -151,6 +151,20 @@ def test_a_layer_that_is_not_what_was_announced_leaves_nothing(
     assert list(content.abandoned()) == []
 
 
+def test_a_byte_too_many_is_seen_even_after_the_last_full_buffer(
+    content: Content, clock: Clock
+) -> None:
+    data = DATA[: 1 << 20]
+    blob = Descriptor(digest=digest_of(data), size=len(data))
+    with (
+        servers.serving(lambda exchange: exchange.reply(200, data + b"x")) as server,
+        connect(server, clock) as registry,
+        pytest.raises(CorruptError, match="longer"),
+    ):
+        fetch_blob(registry, blob, content)
+    assert list(content.walk()) == []
+
+
 def test_a_consumer_that_fails_stops_the_download_and_keeps_what_came(
     content: Content, clock: Clock
 ) -> None:
@@ -356,13 +370,38 @@ def test_a_server_that_speaks_plain_http_where_tls_is_expected_gets_a_hint(
             fetch_blob(registry, BLOB, content)
 
 
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Return a certificate for 127.0.0.1 and its key."""
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout"]
+    subprocess.run([*command, key, "-out", certificate, *subject], check=True, capture_output=True)
+    return certificate, key
+
+
+def test_a_redirect_from_tls_to_plain_http_is_refused(
+    content: Content, clock: Clock, tmp_path: Path
+) -> None:
+    with servers.serving(lambda exchange: exchange.reply(200, DATA)) as plain:
+
+        def downgrade(exchange: servers.Exchange) -> None:
+            exchange.reply(307, Location=f"{plain.url}/blob")
+
+        with servers.serving(downgrade, tls=self_signed(tmp_path)) as server:
+            endpoint = Endpoint(url=f"https://{server.host}/v2", tls=Tls(skip_verify=True))
+            source = Source(repository="x", endpoints=(endpoint,))
+            with (
+                Registry(source, patience=clock.patience()) as registry,
+                pytest.raises(UnavailableError, match="unsafe"),
+            ):
+                fetch_blob(registry, BLOB, content)
+        assert plain.seen == []
+
+
 def test_a_certificate_is_trusted_only_with_its_authority_or_when_told_to_skip(
     content: Content, clock: Clock, tmp_path: Path
 ) -> None:
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout"]
-    subprocess.run([*command, key, "-out", certificate, *subject], check=True, capture_output=True)
+    certificate, key = self_signed(tmp_path)
     with servers.serving(lambda exchange: exchange.reply(200, DATA), tls=(certificate, key)) as one:
 
         def ask(tls: Tls) -> None:
