@@ -50,6 +50,7 @@ class Applied(NamedTuple):
     """What applying a layer found out."""
 
     implicit: frozenset[bytes]  # folders that had to be made and that the layer says nothing of
+    marked: frozenset[bytes]  # folders that hold whiteouts
     root_given: bool  # whether the layer says what its root is like
     entries: int
     file_bytes: int
@@ -137,6 +138,7 @@ class Unpacker:
 
     def __init__(self, root: int, *, flat: bool = False, limits: Limits | None = None) -> None:
         self._folders = Folders(root)
+        self._marked: set[bytes] = set()
         self._root_given = False
         self._entries = 0
         self._file_bytes = 0
@@ -169,7 +171,8 @@ class Unpacker:
         """Set what has to wait to the end, and return what was found out."""
         self._set_times()
         implicit = frozenset(self._folders.implicit)
-        return Applied(implicit, self._root_given, self._entries, self._file_bytes)
+        marked = frozenset(self._marked)
+        return Applied(implicit, marked, self._root_given, self._entries, self._file_bytes)
 
     def close(self) -> None:
         self._folders.close()
@@ -196,6 +199,7 @@ class Unpacker:
             if removed in (b"", b".", b".."):
                 raise CorruptError(f"layer has a whiteout of {os.fsdecode(removed)!r}")
             self._marks.whiteout(self._folders, parent, removed)
+            self._marked.add(parent)
 
     def _file(self, entry: Entry, parent: bytes, name: bytes, reader: TarReader) -> None:
         fd = self._create(entry, parent, name)

@@ -48,6 +48,7 @@ class Normal:
         self._folders: dict[bytes, int] = {}  # modes
         self._implicit: set[bytes] = set()
         self._whiteouts: set[bytes] = set()
+        self._marked: set[bytes] = set()
 
     def run(self) -> bool:
         for entry in self._entries:
@@ -64,7 +65,8 @@ class Normal:
 
     def applied(self) -> Applied:
         """Return what was found out about a plain layer."""
-        return Applied(frozenset(self._implicit), self._root_given, self._count, self._bytes)
+        implicit, marked = frozenset(self._implicit), frozenset(self._marked)
+        return Applied(implicit, marked, self._root_given, self._count, self._bytes)
 
     def unpack(self, written: Stream, root: int) -> Applied:
         """Unpack what run() has *written*, without what it added, and then the rest."""
@@ -120,6 +122,7 @@ class Normal:
         if name.startswith(WHITEOUT):
             if name != OPAQUE_WHITEOUT:
                 gone = name[len(WHITEOUT) :]
+                self._marked.add(parent)
                 self._whiteouts.add(parent + b"/" + gone if parent else gone)
             entry.kind, entry.size, entry.xattrs = FILE, 0, None
         elif entry.kind == FOLDER:

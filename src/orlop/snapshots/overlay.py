@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import BinaryIO
 
 from orlop.errors import InvalidArgumentError
 from orlop.layers.apply import Limits
 from orlop.layers.diff import Change, changes, in_upper
+from orlop.layers.removal import remove_tree
 from orlop.layers.write import TarWriter, export
 from orlop.model.mount import Mount
 from orlop.snapshots.base import Bases
@@ -140,7 +140,6 @@ class Overlay(UnpackedLayers):
         """Return the options that make *path* the writable part of an overlay."""
         if self._volatile:
             # overlay leaves this mark, and refuses a second mount while it stands
-            with suppress(FileNotFoundError):
-                os.rmdir(f"{path}/work/work/incompat/volatile")
+            remove_tree(f"{path}/work/work/incompat")
         options = (f"upperdir={path}/fs", f"workdir={path}/work", *_OPTIONS)
         return (*options, "volatile") if self._volatile else options

@@ -109,6 +109,7 @@ class Shelf:
             "size": size,
             "root": applied.root_given,
             "implicit": sorted(os.fsdecode(path) for path in applied.implicit),
+            "marked": sorted(os.fsdecode(path) for path in applied.marked),
         }
         with open(os.path.join(staged, _RECORD), "w", encoding="utf-8") as file:
             json.dump(record, file)

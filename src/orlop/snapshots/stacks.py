@@ -5,12 +5,16 @@ folder has to be made, with attributes of no meaning, and in a stack those would
 hide the true ones, of a layer below. Such folders are known from unpacking, and a
 *patch* mends them: one more layer on top, of nothing but the folders concerned,
 made once per stack. Unpacking thus needs no order, and shared layers are shared.
+
+A patch also mends what overlay does with a whiteout that has nothing to hide: in
+a folder of a single layer its name is listed, though there is no such file. With
+the folder in the patch too it is of two layers, and whiteouts are left out.
 """
 
 import enum
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
@@ -40,12 +44,13 @@ class Layer(NamedTuple):
 
     root: int  # an open folder
     implicit: frozenset[str]
+    marked: frozenset[str]  # folders with whiteouts
     root_given: bool
 
 
 class _Seen(enum.Enum):
     ABSENT = enum.auto()
-    HIDDEN = enum.auto()  # absent, and whatever is below is hidden
+    HIDDEN = enum.auto()  # something else is there
     IMPLICIT = enum.auto()
     GIVEN = enum.auto()
 
@@ -78,13 +83,15 @@ def root_attributes(layers: Sequence[Layer]) -> Attributes:
 
 def patch_of(layers: Sequence[Layer]) -> dict[str, Attributes]:
     """Return the folders to mend, parents first, "" being the root; empty if none need it."""
-    wrong = {path for layer in layers for path in layer.implicit}
-    mended = [path for path in sorted(wrong) if _is_wrong(layers, path)]
+    implicit = {path for layer in layers for path in layer.implicit}
+    marked = {path for layer in layers for path in layer.marked if path}
+    mended = [path for path in implicit if _is_wrong(layers, path)]
+    mended += [path for path in marked if _is_alone(layers, path)]
     root = root_attributes(layers)
     if not mended and (root.is_plain or not layers or layers[-1].root_given):
         return {}
     patch = {"": root}
-    for path in mended:
+    for path in sorted(mended):
         parts = path.split("/")
         for depth in range(1, len(parts) + 1):
             prefix = "/".join(parts[:depth])
@@ -108,43 +115,52 @@ def write_patch(root: int, patch: dict[str, Attributes]) -> None:
 
 def _is_wrong(layers: Sequence[Layer], path: str) -> bool:
     """Whether the merged folder would show made-up attributes while a layer has true ones."""
-    for layer in reversed(layers):
-        seen = _look(layer, path, lambda fd: None)
-        if seen is not _Seen.ABSENT:
-            return seen is _Seen.IMPLICIT and _merged(layers, path) is not None
-    return False
+    first = next(_merge(layers, path), None)
+    return first is _Seen.IMPLICIT and _merged(layers, path) is not None
+
+
+def _is_alone(layers: Sequence[Layer], path: str) -> bool:
+    """Whether the merged folder is that of a single layer."""
+    return len(list(_merge(layers, path))) == 1
 
 
 def _merged(layers: Sequence[Layer], path: str) -> Attributes | None:
     """Return what the topmost layer that speaks of the folder says; None if none does."""
     found: list[Attributes] = []
-    for layer in reversed(layers):
-        seen = _look(layer, path, lambda fd: found.append(attributes_of(fd)))
+    for seen in _merge(layers, path, lambda fd: found.append(attributes_of(fd))):
         if seen is _Seen.GIVEN:
             return found[-1]
-        if seen is _Seen.HIDDEN:
-            break
     return None
 
 
-def _look(layer: Layer, path: str, use: Callable[[int], None]) -> _Seen:
-    """Find the folder in one layer, and *use* it there; opaque parents hide what is below."""
+def _merge(
+    layers: Sequence[Layer], path: str, use: Callable[[int], None] = lambda fd: None
+) -> Iterator[_Seen]:
+    """Look at the folder in each layer that overlay would merge, topmost first."""
+    for layer in reversed(layers):
+        seen, opaque = _look(layer, path, use)
+        if seen in (_Seen.IMPLICIT, _Seen.GIVEN):
+            yield seen
+        if opaque or seen is _Seen.HIDDEN:
+            return
+
+
+def _look(layer: Layer, path: str, use: Callable[[int], None]) -> tuple[_Seen, bool]:
+    """Find the folder in one layer, and *use* it there; tell whether it hides what is below."""
     with ExitStack() as stack:
         at, opaque = layer.root, _is_opaque(layer.root)
         for part in path.split("/"):
             try:
                 status = os.stat(part, dir_fd=at, follow_symlinks=False)
             except FileNotFoundError:
-                return _Seen.HIDDEN if opaque else _Seen.ABSENT
+                return _Seen.ABSENT, opaque
             if not stat.S_ISDIR(status.st_mode):
-                return _Seen.HIDDEN
+                return _Seen.HIDDEN, True
             at = os.open(part, _FOLDER, dir_fd=at)
             stack.callback(os.close, at)
             opaque = opaque or _is_opaque(at)
-        if path not in layer.implicit:
-            use(at)
-            return _Seen.GIVEN
-        return _Seen.HIDDEN if opaque else _Seen.IMPLICIT
+        use(at)
+        return (_Seen.IMPLICIT if path in layer.implicit else _Seen.GIVEN), opaque
 
 
 def _is_opaque(fd: int) -> bool:

@@ -101,7 +101,8 @@ class UnpackedLayers:
                 record = self._shelf.record(key)
                 fd = self._open_layer(key)
                 undo.callback(os.close, fd)
-                layers.append(Layer(fd, frozenset(record["implicit"]), record["root"]))
+                implicit, marked = frozenset(record["implicit"]), frozenset(record["marked"])
+                layers.append(Layer(fd, implicit, marked, record["root"]))
             yield layers
 
 

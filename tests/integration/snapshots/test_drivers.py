@@ -1,0 +1,81 @@
+"""The built-in drivers, each after the contract."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.snapshots import choose
+from orlop.snapshots.erofs import Erofs
+from orlop.snapshots.interface import Snapshots
+from orlop.snapshots.native import Native
+from orlop.snapshots.overlay import Overlay
+from tests.crafting import layer
+from tests.integration.snapshots.contract import SnapshotsContract, lower, put, root_of
+
+
+class TestOverlay(SnapshotsContract):
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> Snapshots:
+        return Overlay(str(tmp_path / "overlay"))
+
+
+class TestVolatileOverlay(SnapshotsContract):
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> Snapshots:
+        return Overlay(str(tmp_path / "overlay"), volatile=True)
+
+
+class TestErofs(SnapshotsContract):
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> Snapshots:
+        try:
+            Erofs.probe(str(tmp_path / "erofs"))
+        except UnsupportedError as error:
+            pytest.skip(f"EROFS layers: {error}")
+        return Erofs(str(tmp_path / "erofs"))
+
+
+class TestNative(SnapshotsContract):
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> Snapshots:
+        return Native(str(tmp_path / "native"))
+
+
+def test_plain_layer_is_indexed_and_an_odd_one_unpacked(tmp_path: Path) -> None:
+    driver = Erofs(str(tmp_path))
+
+    def twice(tar: tarfile.TarFile) -> None:
+        lower(tar)
+        lower(tar)
+
+    put(driver, layer(lower))
+    assert len(list(tmp_path.glob("layers/*/layer.erofs"))) == 1
+    keys = put(driver, layer(twice))
+    assert len(list(tmp_path.glob("layers/*/layer.erofs"))) == 1
+    assert len(list(tmp_path.glob("layers/*/fs"))) == 1
+    driver.prepare("one", keys)
+    with root_of(driver, "one", keys) as root:
+        assert (root / "etc/kept").read_bytes() == b"kept"
+
+
+def test_best_driver_is_chosen_and_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(root: str) -> None:
+        raise UnsupportedError("not here")
+
+    monkeypatch.setattr(Erofs, "probe", refuse)
+    assert choose.snapshots(str(tmp_path)).name == "overlay"
+    monkeypatch.setattr(Overlay, "probe", refuse)
+    assert choose.snapshots(str(tmp_path)).name == "overlay"  # remembered
+    (tmp_path / "chosen.json").write_text("{ not json")
+    assert choose.snapshots(str(tmp_path)).name == "native"
+    with pytest.raises(UnsupportedError, match="not here"):
+        choose.snapshots(str(tmp_path), "overlay")
+
+
+def test_unknown_driver_is_named_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"no snapshot driver 'zfs'.*erofs, overlay"):
+        choose.snapshots(str(tmp_path), "zfs")
