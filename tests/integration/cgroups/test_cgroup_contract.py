@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from orlop.errors import AlreadyExistsError, WrongStateError
+from orlop.errors import AlreadyExistsError, InvalidArgumentError, OrlopError, WrongStateError
 from orlop.runtime import cgroups
 from orlop.runtime.cgroups import Cgroup
-from orlop.runtime.cgroups.layout import Layout
+from orlop.runtime.cgroups.layout import Hierarchy, Layout
 from tests.integration.cgroups.members import run_inside, sleeping, spawn, until
 
 Make = Callable[..., Cgroup]
@@ -36,6 +36,18 @@ def test_a_name_can_be_used_once(make: Make) -> None:
     with pytest.raises(AlreadyExistsError, match=cgroup.path):
         make()
     assert all(os.path.isdir(path) for path in cgroup.directories.values())
+
+
+def test_a_path_too_long_for_the_kernel_is_refused(make: Make, parent: str, layout: Layout) -> None:
+    with pytest.raises(InvalidArgumentError, match="cannot be a cgroup's path"):
+        make(name="x" * 5000)
+    assert cgroups.names(parent, layout=layout) == set()
+
+
+def test_a_tree_in_which_nothing_can_be_made_is_explained() -> None:
+    place = Hierarchy("/proc/sys/fs", "/", frozenset({"pids"}))  # no directory can be made here
+    with pytest.raises(OrlopError, match="cgroup /proc/sys/fs"):
+        cgroups.create("/x", {}, layout=Layout((place,), None))
 
 
 def test_what_a_crash_left_is_found_and_made_anew(make: Make, layout: Layout, parent: str) -> None:

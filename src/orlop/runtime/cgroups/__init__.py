@@ -5,9 +5,18 @@
 `interface.Cgroup` says what it can do, and how a child gets in fast.
 """
 
+import errno
 import os
 
-from orlop.errors import AlreadyExistsError, InvalidArgumentError, UnsupportedError
+from orlop.errors import (
+    AlreadyExistsError,
+    ExhaustedError,
+    InvalidArgumentError,
+    OrlopError,
+    PermissionDeniedError,
+    UnavailableError,
+    UnsupportedError,
+)
 from orlop.model.oci import Resources
 from orlop.runtime.cgroups.control import walk_in
 from orlop.runtime.cgroups.interface import Cgroup, Statistics
@@ -31,9 +40,11 @@ def create(cgroups_path: str, resources: Resources, *, layout: Layout | None = N
     """
     path = _checked(cgroups_path)
     layout = layout or detect()
-    if layout.v1:
-        return V1Cgroup.create(layout, path, resources)
-    return V2Cgroup.create(layout, path, resources)
+    driver = V1Cgroup if layout.v1 else V2Cgroup
+    try:
+        return driver.create(layout, path, resources)
+    except OSError as error:
+        raise _translated(path, error) from error
 
 
 def create_anew(cgroups_path: str, resources: Resources, *, layout: Layout | None = None) -> Cgroup:
@@ -76,6 +87,20 @@ def open(cgroups_path: str, *, layout: Layout | None = None) -> Cgroup:  # noqa:
     path = _checked(cgroups_path)
     layout = layout or detect()
     return V1Cgroup(layout, path) if layout.v1 else V2Cgroup(layout, path)
+
+
+def _translated(path: str, error: OSError) -> OrlopError:
+    """Say what it means that a cgroup's directory cannot be made."""
+    where = error.filename or path
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return PermissionDeniedError(
+            f"no permission to make cgroup {where}", hint="it takes root, and writable cgroups"
+        )
+    if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EAGAIN):
+        return ExhaustedError(f"no room for cgroup {where}: a limit above it is reached")
+    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
+        return InvalidArgumentError(f"{path!r} cannot be a cgroup's path")
+    return UnavailableError(f"cannot make cgroup {where}: {error.strerror}")
 
 
 def _checked(cgroups_path: str) -> str:

@@ -40,8 +40,7 @@ class V2Cgroup:
         """Make the directory and put *resources* in force; nothing stays on failure."""
         cgroup = cls(layout, path)
         writes = cgroup._writes(resources)
-        mountpoint = cgroup._directory.removesuffix(path)
-        enable(mountpoint, path, [name for name in _COUNTED if name in cgroup._controllers])
+        cgroup._enable({limit.controller for limit in writes})
         try:
             os.mkdir(cgroup._directory, 0o755)
         except FileExistsError:
@@ -100,6 +99,15 @@ class V2Cgroup:
 
     def remove(self, *, timeout_s: float = control.REMOVE_TIMEOUT_S) -> None:
         control.remove(self._directory, timeout_s=timeout_s)
+
+    def _enable(self, needed: set[str]) -> None:
+        """Hand down what counts things, if it can be had, and what is *needed*, or raise."""
+        mountpoint = self._directory.removesuffix(self.path)
+        wished = needed.union(_COUNTED) & self._controllers
+        try:
+            enable(mountpoint, self.path, wished)
+        except OrlopError:
+            enable(mountpoint, self.path, needed)
 
     def _writes(self, resources: Resources) -> list[Write]:
         wanted = v2_limits.files(resources)
