@@ -537,3 +537,24 @@ def test_connections_are_kept_for_the_next_request(content: Content, clock: Cloc
         for _ in range(3):
             registry.manifest("latest")
         assert len({one.client_address for one in server.seen}) == 1
+
+
+def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(
+    content: Content, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        servers.serving(lambda exchange: exchange.reply(200, DATA)) as proxy,
+        servers.serving(lambda exchange: exchange.reply(404)) as local,
+    ):
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "spared.example")
+        endpoint = Endpoint(url="http://registry.example/v2", primary=True)
+        source = Source(repository="x", endpoints=(endpoint,))
+        with Registry(source, patience=clock.patience()) as registry:
+            fetch_blob(registry, BLOB, content)
+        assert proxy.seen[0].path == f"http://registry.example/v2/x/blobs/{BLOB.digest}"
+        assert proxy.seen[0].headers["Host"] == "registry.example"
+        content.delete(BLOB.digest)
+        with connect(local, clock) as registry, pytest.raises(NotFoundError):
+            fetch_blob(registry, BLOB, content)
+        assert len(local.seen) == 1
