@@ -13,16 +13,19 @@ if TYPE_CHECKING:
 def each(
     names: Iterable[str], action: Callable[[str], object], *, out: TextIO | None, err: TextIO
 ) -> int:
-    """Do *action* to each name, print the name on *out*; return 1 if any could not be done."""
+    """Do *action* to each name; return 1 if any could not be done.
+
+    The name is printed on *out*, unless *action* returned False: there was nothing to do.
+    """
     failures = 0
     for name in names:
         try:
-            action(name)
+            done = action(name)
         except OrlopError as error:
             print(f"orlop: {error}", file=err)
             failures += 1
         else:
-            if out is not None:
+            if out is not None and done is not False:
                 print(name, file=out)
     return 1 if failures else 0
 

@@ -71,8 +71,11 @@ def _run(args: Globals, out: TextIO, err: TextIO) -> int:
         return 0
     if not args.words:
         return _overview(out, "")
+    words = [*args.words[1:], "--help"] if args.words[0] == "help" else args.words
+    if words == ["--help"]:
+        return _overview(out, "")
     try:
-        name, module, rest = commands.find(args.words)
+        name, module, rest = commands.find(words)
     except KeyError as error:
         return _unknown(err, str(error.args[0]))
     if not module:

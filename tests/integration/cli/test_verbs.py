@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import tarfile
 from pathlib import Path
 
@@ -228,3 +229,20 @@ def test_prune_asks_first(cli: CommandLine) -> None:
     assert len(cli.containers()) == 1
     cli.out("container", "prune", stdin=b"y\n")
     assert cli.containers() == []
+
+
+def test_interrupted_command_ends_with_130_and_says_nothing(cli: CommandLine) -> None:
+    with cli.start("events", "--since", "1m", "--format", "{{.Action}}") as process:
+        cli.out("volume", "create", "noise")
+        cli.out("volume", "rm", "noise")
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, b"")
+
+
+def test_what_is_not_there_need_not_be_removed_by_force(cli: CommandLine) -> None:
+    done = cli.run("rm", "-f", "no-such")
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert cli.run("rm", "no-such").returncode == 1

@@ -26,12 +26,14 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     """Remove each; 1 if any could not be."""
     containers = client.containers
 
-    def act(name: str) -> None:
+    def act(name: str) -> bool:
         try:
             containers.remove(name, force=args.force, volumes=args.volumes, link=args.link)
         except NotFoundError as error:
             if not args.force:
                 raise
             print(f"orlop: {error}", file=err)
+            return False
+        return True
 
     return each(args.names, act, out=out, err=err)
