@@ -120,7 +120,10 @@ def _ours(status: os.stat_result, kind: object) -> bool:
 
 
 def _write(path: str, program: bytes) -> None:
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    folder = os.path.dirname(path)
+    for place in (os.path.dirname(folder), folder):  # makedirs() would leave the upper one open
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(place, 0o700)
     beside = f"{path}.{os.getpid()}"
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

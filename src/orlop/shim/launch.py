@@ -42,7 +42,7 @@ def launch(run: str) -> None:
         pid = os.posix_spawn(
             f"/proc/self/fd/{memfd}",
             arguments,
-            _environment(interpreter),
+            _environment(interpreter) | {"ORLOP_RUN": run},  # where filters are cached
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),

@@ -226,5 +226,11 @@ def test_a_cache_that_others_may_have_written_is_not_used(
     assert seccomp.compile(default()).program == first.program
 
 
+def test_folders_made_for_the_cache_are_closed_to_others(tmp_path: Path) -> None:
+    seccomp.compile(default(), cache=str(tmp_path / "run" / "seccomp"))
+    for folder in (tmp_path / "run", tmp_path / "run" / "seccomp"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_without_a_place_for_a_cache_it_is_only_slower() -> None:
     assert seccomp.compile(default(), cache="/proc/nowhere/x").program
