@@ -1,35 +1,169 @@
 """The engine: every use case, one object."""
 
+import contextlib
+import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
+from orlop.engine import reconcile
+from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.containers import Containers
-from orlop.engine.events import Events
+from orlop.engine.containers.exits import Exits
+from orlop.engine.containers.health import Health
+from orlop.engine.containers.lifecycle import Lifecycle
+from orlop.engine.containers.removal import Removal
+from orlop.engine.context import Context
 from orlop.engine.execs import Execs
 from orlop.engine.images.images import Images
 from orlop.engine.settings import Settings
+from orlop.engine.shimlink import Link
 from orlop.engine.system import System
+from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes
+from orlop.errors import OrlopError
+from orlop.model.container import Container
+from orlop.shim.launch import launch
+from orlop.snapshots.choose import snapshots
+from orlop.store.content import Content
+from orlop.store.metadata import Metadata
+
+log = logging.getLogger(__name__)
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Engine:
     """All that a client can ask for. Used from one event loop only."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.events = Events()
-        self.volumes = Volumes()
-        self.images = Images()
-        self.containers = Containers()
-        self.execs = Execs()
-        self.system = System()
+    def __init__(self, context: Context) -> None:
+        self.settings = context.settings
+        self.events = context.events
+        self._context = context
+        bundles = Bundles(context)
+        self.volumes = Volumes(context)
+        self.execs = Execs(context, bundles)
+        self._health = Health(context, self.execs)
+        self._lifecycle = Lifecycle(context, bundles=bundles, health=self._health)
+        self.images = Images(context, hold=self._hold)
+        self.containers = Containers(
+            context,
+            bundles=bundles,
+            images=self.images,
+            volumes=self.volumes,
+            execs=self.execs,
+            lifecycle=self._lifecycle,
+        )
+        self._removal = Removal(context, bundles=bundles, volumes=self.volumes)
+        self._exits = Exits(
+            context, lifecycle=self._lifecycle, removal=self._removal, health=self._health
+        )
+        self._reconciler = reconcile.Reconciler(
+            context, lifecycle=self._lifecycle, exits=self._exits
+        )
+        self.system = System(
+            context, images=self.images, containers=self.containers, volumes=self.volumes
+        )
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings) -> AsyncIterator["Engine"]:
         """Take possession of the state and put right what a crash left; let go at the end.
 
-        Containers run on when the engine is closed. WrongStateError when another
-        engine holds this state.
+        Containers run on when the engine is closed. The caller sees to it that no
+        other engine holds this state.
         """
-        yield cls(settings)
+        async with AsyncExitStack() as stack:
+            context = await in_thread(_open, settings)
+            stack.callback(context.metadata.close)
+            engine = cls(context)
+            stack.push_async_callback(engine._close)
+            await engine._begin()
+            yield engine
+
+    async def _begin(self) -> None:
+        settings = self.settings
+        fresh = await in_thread(_is_first_since_boot, settings)
+        self._context.shim = Link(
+            str(settings.shim_socket), on_event=self._heard, on_lost=self._shim_lost
+        )
+        self._context.stdio = Link(str(settings.stdio_socket))
+        await in_thread(launch, str(settings.run))
+        await self._context.shim.request({"op": "subscribe"})
+        await self._reconciler.run(self._health)
+        await reconcile.resume(self._context, exits=self._exits, removal=self._removal, fresh=fresh)
+        await reconcile.discard_orphans(self._context, self.volumes)
+        await in_thread(_mark_boot, settings)
+
+    async def _close(self) -> None:
+        await self._context.cancel_all()
+        await self.images.close()
+        for name in ("shim", "stdio"):
+            link: Link | None = getattr(self._context, name, None)
+            if link is not None:
+                link.close()
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        if message.get("event") != "exit":
+            return
+        if "exec_id" in message:
+            self.execs.ended(message)
+        else:
+            self._context.spawn(self._exits.handle(message))
+
+    def _shim_lost(self) -> None:
+        self._context.spawn(self._replace_shim())
+
+    async def _replace_shim(self) -> None:
+        """Start another shim, which adopts what runs, and hear what happened meanwhile."""
+        log.warning("the shim has gone; starting another")
+        try:
+            await in_thread(launch, str(self.settings.run))
+            await self._context.shim.request({"op": "subscribe"})
+            await self._reconciler.run(self._health)
+        except OrlopError:
+            log.exception("the shim cannot be replaced")
+
+    @asynccontextmanager
+    async def _hold(self, container: Container) -> AsyncIterator[None]:
+        """Keep the container's processes from running while inside."""
+        await self._lifecycle.pause(container.id)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OrlopError):
+                await self._lifecycle.unpause(container.id)
+
+
+def _open(settings: Settings) -> Context:
+    for folder in (settings.root, settings.run):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    for folder in (settings.containers, settings.volumes, settings.bundles):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    content = Content.create(settings.content)
+    metadata = Metadata(settings.metadata, content)
+    try:
+        metadata.leases.clear()
+        driver = snapshots(str(settings.snapshots), settings.snapshotter)
+        return Context(settings, content, metadata, driver)
+    except BaseException:
+        metadata.close()
+        raise
+
+
+def _is_first_since_boot(settings: Settings) -> bool:
+    """Whether no engine of this root has run since the machine came up."""
+    try:
+        return (settings.root / "boot").read_text() != _boot_id()
+    except FileNotFoundError:
+        return True
+
+
+def _mark_boot(settings: Settings) -> None:
+    (settings.root / "boot").write_text(_boot_id())
+
+
+def _boot_id() -> str:
+    with open(_BOOT_ID, encoding="ascii") as file:
+        return file.read()

@@ -1,16 +1,44 @@
 """Further processes in running containers."""
 
+import asyncio
+import base64
+import contextlib
+import secrets
 import socket
+from typing import Any
 
-from orlop.model.container import Exec, ExecOptions
+from msgspec.structs import replace
+
+from orlop.engine.containers.bundle import Bundles
+from orlop.engine.context import Context
+from orlop.engine.records import short
+from orlop.engine.spec import exec_process
+from orlop.errors import NotFoundError, OrlopError, WrongStateError
+from orlop.model.container import Container, Exec, ExecOptions, Status
+
+_SETTLE_S = 2.0
+_KEPT_FINISHED = 256  # of all containers together: clients ask for the exit code afterwards
 
 
 class Execs:
     """Asked for first, then started once; forgotten with their container."""
 
+    def __init__(self, context: Context, bundles: Bundles) -> None:
+        self._context = context
+        self._bundles = bundles
+        self._execs: dict[str, Exec] = {}
+        self._ends: dict[str, asyncio.Future[int]] = {}
+
     async def create(self, ref: str, options: ExecOptions) -> str:
         """Return the id of a process to be started in the container *ref*."""
-        raise NotImplementedError
+        container = self._usable(self._context.records.find(ref).id)
+        self._bundles_process(container, options)  # refuses what cannot be
+        exec_ = Exec(id=secrets.token_hex(32), container=container.id, options=options)
+        self._execs[exec_.id] = exec_
+        self._drop_old()
+        action = f"exec_create: {' '.join(options.command)}"
+        self._context.announce(container, action, execID=exec_.id)
+        return exec_.id
 
     async def start(
         self,
@@ -26,12 +54,207 @@ class Execs:
         *size* is height and width. The socket belongs to the engine once this returns,
         and stays the caller's when it raises. Returns when the process runs.
         """
-        raise NotImplementedError
+        self.check_start(exec_id)
+        exec_ = self.get(exec_id)
+        if client is not None and not detach:
+            await self._attach(exec_, client, pending)
+        await self._run(exec_, size)
+        if client is not None:
+            client.close()
+
+    def check_start(self, exec_id: str) -> None:
+        """Raise what start() would, before the connection is handed over."""
+        exec_ = self.get(exec_id)
+        if exec_.running or exec_.exit_code is not None:
+            raise WrongStateError(f"Error: Exec command {exec_id} is already running")
+        self._usable(exec_.container)
+
+    async def _attach(self, exec_: Exec, client: socket.socket, pending: bytes) -> None:
+        options = exec_.options
+        message = {
+            "op": "attach",
+            "key": f"{exec_.container}/{exec_.id}",
+            "stdin": options.attach_stdin,
+            "stdout": options.attach_stdout,
+            "stderr": options.attach_stderr,
+            "multiplex": not options.terminal,
+            "detach_keys": options.detach_keys or "ctrl-p,ctrl-q",
+            "pending": base64.b64encode(pending).decode(),
+            "wait": True,
+        }
+        await self._context.stdio.request(message, (client.fileno(),))
+
+    async def _run(self, exec_: Exec, size: tuple[int, int] | None) -> None:
+        container = self._usable(exec_.container)
+        options = exec_.options
+        process: dict[str, Any] = dict(self._bundles_process(container, options))
+        if size is not None and options.terminal:
+            process["consoleSize"] = {"height": size[0], "width": size[1]}
+        message = {
+            "op": "exec",
+            "id": container.id,
+            "exec_id": exec_.id,
+            "process": process,
+            "io": {
+                "terminal": options.terminal,
+                "stdin": options.attach_stdin,
+                "stdin_once": True,
+            },
+        }
+        self._ends[exec_.id] = asyncio.get_running_loop().create_future()
+        self._execs[exec_.id] = replace(exec_, running=True)
+        try:
+            started = await self._context.shim.request(message)
+        except OrlopError as error:
+            await self._failed(exec_, error)
+            raise
+        if self._execs[exec_.id].running:
+            self._execs[exec_.id] = replace(exec_, running=True, pid=started["pid"])
+        action = f"exec_start: {' '.join(options.command)}"
+        self._context.announce(container, action, execID=exec_.id)
+
+    async def _failed(self, exec_: Exec, error: OrlopError) -> None:
+        """Tell the waiting client as Docker does: on its stream, and by the exit code."""
+        from orlop.engine.shimlink import CommandNotExecutableError
+
+        code = 126 if isinstance(error, CommandNotExecutableError) else 127
+        self._execs[exec_.id] = replace(exec_, exit_code=code)
+        self._ends.pop(exec_.id).cancel()
+        key = f"{exec_.container}/{exec_.id}"
+        with contextlib.suppress(OrlopError):
+            await self._context.stdio.request({"op": "detach", "key": key})
+
+    def ended(self, exit_: dict[str, Any]) -> None:
+        """Take in that the shim tells of the end of one."""
+        exec_id = exit_["exec_id"]
+        exec_ = self._execs.get(exec_id)
+        if exec_ is not None:
+            over = replace(exec_, running=False, pid=0, exit_code=exit_["status"])
+            self._execs[exec_id] = over
+            if self._context.records.has(exec_.container):
+                container = self._context.records.get(exec_.container)
+                code = str(exit_["status"])
+                self._context.announce(container, "exec_die", execID=exec_id, exitCode=code)
+        end = self._ends.pop(exec_id, None)
+        if end is not None and not end.done():
+            end.set_result(exit_["status"])
+        message = {"op": "forget", "id": exit_["id"], "exec_id": exec_id}
+        self._context.spawn(self._forget(message))
+
+    async def _forget(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OrlopError):
+            await self._context.shim.request(message)
+
+    async def capture(
+        self, container_id: str, options: ExecOptions, *, timeout_s: float, limit: int
+    ) -> tuple[int, str]:
+        """Run a command and return its exit code and the start of its output.
+
+        TimeoutError after *timeout_s*; the command is killed then.
+        """
+        exec_ = Exec(id=secrets.token_hex(32), container=container_id, options=options)
+        self._execs[exec_.id] = exec_
+        ours, theirs = socket.socketpair()
+        try:
+            with ours:
+                await self.start(exec_.id, theirs)
+                end = self._ends.get(exec_.id)
+                output = await self._collect(ours, exec_, timeout_s=timeout_s, limit=limit)
+                code = self._execs[exec_.id].exit_code
+                if code is None and end is not None:
+                    code = await asyncio.wait_for(end, 5)
+                return code or 0, output
+        finally:
+            theirs.close()
+            self._execs.pop(exec_.id, None)
+
+    async def _collect(
+        self, ours: socket.socket, exec_: Exec, *, timeout_s: float, limit: int
+    ) -> str:
+        ours.settimeout(0)
+        loop = asyncio.get_running_loop()
+        data = bytearray()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while block := await loop.sock_recv(ours, 65536):
+                    data += block[: max(0, 2 * limit - len(data))]
+        except TimeoutError:
+            message = {"op": "signal", "id": exec_.container, "exec_id": exec_.id, "signal": 9}
+            with contextlib.suppress(OrlopError):
+                await self._context.shim.request(message)
+            raise
+        return demultiplexed(bytes(data))[:limit].decode(errors="replace")
 
     def get(self, exec_id: str) -> Exec:
         """Return what it is now; NotFoundError "No such exec instance: …"."""
-        raise NotImplementedError
+        try:
+            return self._execs[exec_id]
+        except KeyError:
+            raise NotFoundError(f"No such exec instance: {exec_id[:100]}") from None
+
+    async def settled(self, exec_id: str) -> Exec:
+        """As get(), but of a process that has just ended wait to be told its exit code.
+
+        The end of its streams reaches a client before the shim's word reaches us, and
+        clients ask for the exit code at once.
+        """
+        exec_ = self.get(exec_id)
+        end = self._ends.get(exec_id)
+        if exec_.running and end is not None and exec_.pid and not _is_alive(exec_.pid):
+            await asyncio.wait({end}, timeout=_SETTLE_S)
+        return self._execs.get(exec_id, exec_)
+
+    def of(self, container_id: str) -> list[str]:
+        """Return the ids of those that run in the container."""
+        return [e.id for e in self._execs.values() if e.container == container_id and e.running]
 
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
         """Change its terminal's size."""
-        raise NotImplementedError
+        exec_ = self.get(exec_id)
+        message = {"op": "resize", "id": exec_.container, "exec_id": exec_id}
+        await self._context.shim.request({**message, "height": height, "width": width})
+
+    def forget_container(self, container_id: str) -> None:
+        for exec_id in [e.id for e in self._execs.values() if e.container == container_id]:
+            del self._execs[exec_id]
+
+    def _drop_old(self) -> None:
+        """Forget the oldest finished ones, and those never started."""
+        if len(self._execs) <= 2 * _KEPT_FINISHED:
+            return
+        idle = [exec_id for exec_id, exec_ in self._execs.items() if not exec_.running]
+        for exec_id in idle[:-_KEPT_FINISHED]:
+            del self._execs[exec_id]
+
+    def _usable(self, container_id: str) -> Container:
+        container = self._context.records.get(container_id)
+        if container.status == Status.PAUSED:
+            raise WrongStateError(
+                f"Container {short(container.id)} is paused, unpause the container before exec"
+            )
+        if not container.running:
+            raise WrongStateError(f"container {container.id} is not running")
+        return container
+
+    def _bundles_process(self, container: Container, options: ExecOptions) -> dict[str, Any]:
+        return dict(exec_process(self._bundles.read(container.id), options))
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether *pid* is there and no zombie. proc_pid_stat(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def demultiplexed(data: bytes) -> bytes:
+    """Return the payload of Docker's 8-byte frames, whole or cut short."""
+    out = bytearray()
+    position = 0
+    while position + 8 <= len(data):
+        size = int.from_bytes(data[position + 4 : position + 8], "big")
+        out += data[position + 8 : position + 8 + size]
+        position += 8 + size
+    return bytes(out)

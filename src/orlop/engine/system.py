@@ -1,20 +1,116 @@
 """The engine and its machine as a whole."""
 
+import asyncio
+import os
+import platform
+import time
+import uuid
+from pathlib import Path
+
 from orlop.engine.answers import DiskUsage, Info, Pruned
+from orlop.engine.containers.containers import Containers
+from orlop.engine.context import Context
+from orlop.engine.garbage import remove_garbage
+from orlop.engine.images.images import Images
+from orlop.engine.images.login import login
 from orlop.engine.requests import NO_FILTERS, Credentials, Filters
+from orlop.engine.threads import in_thread
+from orlop.engine.volumes import Volumes, tree_size
+from orlop.errors import OrlopError
+from orlop.model.container import Status
+from orlop.runtime.cgroups.layout import detect
 
 
 class System:
+    def __init__(
+        self, context: Context, *, images: Images, containers: Containers, volumes: Volumes
+    ) -> None:
+        self._context = context
+        self._images = images
+        self._containers = containers
+        self._volumes = volumes
+
+    @property
+    def driver(self) -> str:
+        """The snapshot driver in use."""
+        return self._context.snapshots.name
+
     def info(self) -> Info:
-        raise NotImplementedError
+        statuses = [container.status for container in self._context.records.all()]
+        running = statuses.count(Status.RUNNING) + statuses.count(Status.RESTARTING)
+        paused = statuses.count(Status.PAUSED)
+        return Info(
+            id=_identity(self._context.settings.root),
+            name=platform.node(),
+            containers=len(statuses),
+            running=running,
+            paused=paused,
+            stopped=len(statuses) - running - paused,
+            images=len({image.config for image in self._context.metadata.images.list()}),
+            driver=self.driver,
+            root=str(self._context.settings.root),
+            kernel=platform.release(),
+            operating_system=_operating_system(),
+            architecture=platform.machine(),
+            cpus=len(os.sched_getaffinity(0)),
+            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            cgroup_version="1" if detect().v1 else "2",
+            cgroup_driver="cgroupfs",
+            security=("name=seccomp,profile=builtin",),
+            labels=self._context.settings.labels,
+            warnings=(),
+            time_ns=time.time_ns(),
+            subscribers=self._context.events.subscribers,
+        )
 
     async def disk_usage(self) -> DiskUsage:
-        raise NotImplementedError
+        images = await self._images.list(all=True)
+        containers = self._context.records.all()
+        sizes = await asyncio.gather(*(self._containers.size(c.id) for c in containers))
+        volumes = []
+        for answer in self._volumes.list():
+            size = await in_thread(tree_size, Path(answer.mountpoint))
+            users = self._volumes.users_of(answer.volume.name)
+            volumes.append((answer.volume, size, users))
+        return DiskUsage(
+            layers=sum(layer.size for layer in self._context.metadata.layers.list()),
+            images=tuple(images),
+            containers=tuple(zip(containers, sizes, strict=True)),
+            volumes=tuple(volumes),
+        )
 
     async def prune(self, filters: Filters = NO_FILTERS, *, volumes: bool = False) -> Pruned:
         """Remove stopped containers, dangling images, and what an interrupted pull left."""
-        raise NotImplementedError
+        pruned = [await self._containers.prune(filters), await self._images.prune(filters)]
+        if volumes:
+            pruned.append(await self._volumes.prune(filters))
+        garbage = await in_thread(remove_garbage, self._context)
+        return Pruned(
+            names=tuple(name for one in pruned for name in one.names),
+            images=tuple(image for one in pruned for image in one.images),
+            reclaimed=garbage + sum(one.reclaimed for one in pruned),
+        )
 
     async def login(self, credentials: Credentials) -> str:
         """Try *credentials* at their server; returns an identity token or "" on success."""
-        raise NotImplementedError
+        return await login(credentials)
+
+
+def _identity(root: Path) -> str:
+    """Return what this engine is called; made up once for each root."""
+    path = root / "engine-id"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        made = str(uuid.uuid4())
+        path.write_text(made + "\n")
+        return made
+    except OSError as error:
+        raise OrlopError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"

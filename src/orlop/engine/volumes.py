@@ -1,11 +1,38 @@
 """Volumes: named folders that outlive containers."""
 
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from msgspec.structs import replace
+
 from orlop.engine.answers import Pruned, VolumeAnswer
+from orlop.engine.containers.bundle import layer_keys
+from orlop.engine.context import Context
+from orlop.engine.filters import label_matches, refuse_unknown, truth
 from orlop.engine.requests import NO_FILTERS, Filters
-from orlop.model.container import Volume
+from orlop.engine.threads import in_thread
+from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError, WrongStateError
+from orlop.kernel.paths import open_in_root
+from orlop.model.container import Container, MountPoint, Volume
+from orlop.runtime.copyup import copy_up
+from orlop.snapshots.view import open_root
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_FILTERS = frozenset({"name", "label", "label!", "dangling", "driver"})
 
 
 class Volumes:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._stored = context.metadata.volumes
+
     async def create(
         self,
         name: str = "",
@@ -15,22 +42,196 @@ class Volumes:
         labels: dict[str, str] | None = None,
     ) -> VolumeAnswer:
         """Make a volume, or return the one of that name; without a name, an anonymous one."""
-        raise NotImplementedError
+        if driver not in ("", "local"):
+            raise NotFoundError(f"no volume driver {driver[:100]!r}", hint="there is only local")
+        if options:
+            raise UnsupportedError(
+                "options of the local volume driver are not supported",
+                hint="use a bind mount of a folder that is mounted so",
+            )
+        volume = self._find(name) if name else None
+        return self._answer(volume or self._make(name, labels or {}))
 
-    def list(self, filters: Filters = NO_FILTERS) -> list[VolumeAnswer]:
-        raise NotImplementedError
+    def list(self, filters: Filters = NO_FILTERS) -> "Sequence[VolumeAnswer]":
+        refuse_unknown(filters, _FILTERS)
+        used = self._users()
+        return [
+            self._answer(volume)
+            for volume in self._stored.list()
+            if _matches(volume, filters, used=volume.name in used)
+        ]
 
     def get(self, name: str) -> VolumeAnswer:
         """Return the volume; NotFoundError "get NAME: no such volume"."""
-        raise NotImplementedError
+        volume = self._find(name)
+        if volume is None:
+            raise NotFoundError(f"get {name[:200]}: no such volume")
+        return self._answer(volume)
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Remove it and what is in it; WrongStateError while a container has it."""
-        raise NotImplementedError
+        volume = self._find(name)
+        if volume is None:
+            if force:
+                return
+            raise NotFoundError(f"get {name[:200]}: no such volume")
+        users = self._users().get(name, ())
+        if users:
+            raise WrongStateError(f"remove {name}: volume is in use - [{', '.join(users)}]")
+        self._stored.remove(name)
+        await in_thread(shutil.rmtree, self.folder(name), ignore_errors=True)
+        self._announce(volume, "destroy")
 
     async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
         """Remove what no container has: anonymous ones, with filter all=true named ones too."""
-        raise NotImplementedError
+        refuse_unknown(filters, _FILTERS | {"all"})
+        every = truth(filters, "all", default=False)
+        names = [v.name for v in self._stored.list() if self._prunable(v, filters, every=every)]
+        reclaimed = 0
+        for name in names:
+            reclaimed += await in_thread(tree_size, self.folder(name))
+            await self.remove(name)
+        return Pruned(names=tuple(names), reclaimed=reclaimed)
+
+    def _prunable(self, volume: Volume, filters: Filters, *, every: bool) -> bool:
+        asked = {name: values for name, values in filters.items() if name != "all"}
+        used = volume.name in self._users()
+        return not used and (every or volume.anonymous) and _matches(volume, asked, used=False)
+
+    def folder(self, name: str) -> Path:
+        return self._context.settings.volumes / name
+
+    # For containers
+
+    def resolve(self, mount: MountPoint, undo: ExitStack) -> MountPoint:
+        """Return the mount with the name of its volume, which is made if it is missing."""
+        volume = self._find(mount.source) if mount.source else None
+        if volume is None:
+            volume = self._make(mount.source, mount.labels)
+            name = volume.name
+            undo.callback(shutil.rmtree, self.folder(name), ignore_errors=True)
+            undo.callback(self._stored.remove, name)
+        if mount.subpath:
+            _check_subpath(self.folder(volume.name) / "_data", mount.subpath)
+        return replace(mount, source=volume.name)
+
+    def is_empty(self, name: str) -> bool:
+        with os.scandir(self.folder(name) / "_data") as entries:
+            return next(entries, None) is None
+
+    def fill(self, container: Container, mounts: Sequence[MountPoint]) -> None:
+        """Copy what the image has at each volume's target into it, if it is empty."""
+        snapshots = self._context.snapshots
+        mounted = snapshots.mounts(container.id, layer_keys(container), readonly=True)
+        root = open_root([mount for mount in mounted if mount.target in ("", "/")])
+        try:
+            for mount in mounts:
+                if not mount.subpath and self.is_empty(mount.source):
+                    _copy_folder(root, mount.target, self.folder(mount.source) / "_data")
+        finally:
+            os.close(root)
+
+    def remove_anonymous(self, container: Container) -> None:
+        """Remove the nameless volumes of a container that is gone, unless another has them."""
+        users = self._users()
+        for mount in container.mounts:
+            volume = self._find(mount.source) if mount.type == "volume" else None
+            if volume is None or not volume.anonymous or users.get(volume.name):
+                continue
+            self._stored.remove(volume.name)
+            shutil.rmtree(self.folder(volume.name), ignore_errors=True)
+            self._announce(volume, "destroy")
+
+    def users_of(self, name: str) -> int:
+        return len(self._users().get(name, ()))
+
+    def discard_orphans(self) -> None:
+        """Remove folders that no record speaks of: an engine was killed while it made them."""
+        known = {volume.name for volume in self._stored.list()}
+        with suppress(FileNotFoundError), os.scandir(self._context.settings.volumes) as entries:
+            for entry in entries:
+                if entry.name not in known and entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+    def _make(self, name: str, labels: dict[str, str]) -> Volume:
+        if name and not _NAME.fullmatch(name):
+            raise InvalidArgumentError(
+                f'create {name[:200]}: "{name[:200]}" includes invalid characters for a local'
+                " volume name, only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            )
+        volume = Volume(
+            name=name or secrets.token_hex(32),
+            created_ns=time.time_ns(),
+            labels=labels,
+            anonymous=not name,
+        )
+        data = self.folder(volume.name) / "_data"
+        data.mkdir(mode=0o755, parents=True, exist_ok=True)
+        data.chmod(0o755)
+        self._stored.add(volume)
+        self._announce(volume, "create")
+        return volume
+
+    def _find(self, name: str) -> Volume | None:
+        with suppress(NotFoundError):
+            return self._stored.get(name)
+        return None
+
+    def _users(self) -> dict[str, tuple[str, ...]]:
+        users: dict[str, tuple[str, ...]] = {}
+        for container in self._context.records.all():
+            for mount in container.mounts:
+                if mount.type == "volume":
+                    users[mount.source] = (*users.get(mount.source, ()), container.id)
+        return users
+
+    def _answer(self, volume: Volume) -> VolumeAnswer:
+        return VolumeAnswer(volume=volume, mountpoint=str(self.folder(volume.name) / "_data"))
+
+    def _announce(self, volume: Volume, action: str) -> None:
+        attributes = {"driver": volume.driver}
+        self._context.events.publish("volume", action, id=volume.name, attributes=attributes)
 
 
-__all__ = ["Volume", "Volumes"]
+def _matches(volume: Volume, filters: Filters, *, used: bool) -> bool:
+    names = filters.get("name", ())
+    if names and not any(part in volume.name for part in names):
+        return False
+    if filters.get("driver") and volume.driver not in filters["driver"]:
+        return False
+    if "dangling" in filters and truth(filters, "dangling", default=False) == used:
+        return False
+    return label_matches(volume.labels, filters)
+
+
+def _check_subpath(data: Path, subpath: str) -> None:
+    """Refuse what is not a folder within the volume, or gets there over a link."""
+    path = data
+    for part in Path(subpath).parts:
+        path = path / part
+        if part in ("..", "/") or path.is_symlink() or not path.exists():
+            raise InvalidArgumentError(f"cannot access subpath {subpath[:200]!r} of the volume")
+
+
+def tree_size(folder: Path) -> int:
+    """Return the bytes the files below take on disk."""
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
+    return total
+
+
+def _copy_folder(root: int, path: str, target: Path) -> None:
+    """Copy the folder *path* of *root*; one that is missing or no folder is no error."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    with suppress(FileNotFoundError, NotADirectoryError), ExitStack() as stack:
+        source = open_in_root(root, path, flags)
+        stack.callback(os.close, source)
+        into = os.open(target, flags)
+        stack.callback(os.close, into)
+        copy_up(source, into)
+        status = os.fstat(source)
+        os.fchown(into, status.st_uid, status.st_gid)
+        os.fchmod(into, stat.S_IMODE(status.st_mode))

@@ -1,7 +1,9 @@
 """Containers: the use cases, in one place to call."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext, suppress
 
 from orlop.engine.answers import (
     Change,
@@ -13,6 +15,19 @@ from orlop.engine.answers import (
     Processes,
     Pruned,
 )
+from orlop.engine.containers.archive import Archive
+from orlop.engine.containers.bundle import Bundles
+from orlop.engine.containers.change import Changes
+from orlop.engine.containers.create import Creation
+from orlop.engine.containers.lifecycle import Lifecycle, parse_signal
+from orlop.engine.containers.listing import Listing
+from orlop.engine.containers.processes import Inside
+from orlop.engine.containers.removal import Removal
+from orlop.engine.containers.streams import Streams
+from orlop.engine.context import Context
+from orlop.engine.execs import Execs
+from orlop.engine.filters import label_matches, refuse_unknown
+from orlop.engine.images.images import Images
 from orlop.engine.requests import (
     NO_FILTERS,
     AttachRequest,
@@ -21,8 +36,13 @@ from orlop.engine.requests import (
     PutOptions,
     UpdateRequest,
 )
-from orlop.model.container import Container, ContainerOptions
+from orlop.engine.volumes import Volumes
+from orlop.engine.when import parse_until
+from orlop.errors import NotFoundError, OrlopError
+from orlop.model.container import Container, ContainerOptions, Status
 from orlop.runtime.cgroups.interface import Statistics
+
+_SIGKILL = 9
 
 
 class Containers:
@@ -31,57 +51,121 @@ class Containers:
     Every method raises NotFoundError "No such container: …" where there is none.
     """
 
+    def __init__(
+        self,
+        context: Context,
+        *,
+        bundles: Bundles,
+        images: Images,
+        volumes: Volumes,
+        execs: Execs,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self._context = context
+        self._execs = execs
+        self._lifecycle = lifecycle
+        self._creation = Creation(context, bundles=bundles, images=images, volumes=volumes)
+        self._removal = Removal(context, bundles=bundles, volumes=volumes)
+        self._changes = Changes(context, bundles=bundles, lifecycle=lifecycle)
+        self._listing = Listing(context, images)
+        self._streams = Streams(context)
+        self._archive = Archive(context)
+        self._inside = Inside(lifecycle)
+
     async def create(self, options: ContainerOptions, *, name: str | None = None) -> Created:
         """Make a container. NotFoundError "No such image: …" where the image is not here."""
-        raise NotImplementedError
+        return await self._creation.create(options, name)
 
     async def start(self, ref: str, *, detach_keys: str = "") -> bool:
         """Run its process; False where it runs already."""
-        raise NotImplementedError
+        container = self.get(ref)
+        del detach_keys  # those of an attached client count
+        try:
+            return await self._lifecycle.start(container.id)
+        except OrlopError:
+            await self._clear_up(container.id)
+            raise
 
     async def stop(
         self, ref: str, *, timeout_s: int | None = None, signal: str | None = None
     ) -> bool:
         """Ask it to end, kill it after *timeout_s* (-1: never); False where it is stopped."""
-        raise NotImplementedError
+        number = parse_signal(signal) if signal else None
+        return await self._lifecycle.stop(self.get(ref).id, timeout_s=timeout_s, signal=number)
 
     async def kill(self, ref: str, *, signal: str = "SIGKILL") -> None:
-        raise NotImplementedError
+        await self._lifecycle.kill(self.get(ref).id, parse_signal(signal))
 
     async def restart(
         self, ref: str, *, timeout_s: int | None = None, signal: str | None = None
     ) -> None:
-        raise NotImplementedError
+        container = self.get(ref)
+        await self.stop(container.id, timeout_s=timeout_s, signal=signal)
+        await self._lifecycle.start(container.id)
+        self._context.announce(self.get(container.id), "restart")
 
     async def pause(self, ref: str) -> None:
-        raise NotImplementedError
+        await self._lifecycle.pause(self.get(ref).id)
 
     async def unpause(self, ref: str) -> None:
-        raise NotImplementedError
+        await self._lifecycle.unpause(self.get(ref).id)
 
     async def rename(self, ref: str, name: str) -> None:
-        raise NotImplementedError
+        await self._changes.rename(self.get(ref).id, name)
 
     async def update(self, ref: str, request: UpdateRequest) -> Sequence[str]:
         """Change limits and restart policy; returns warnings."""
-        raise NotImplementedError
+        return await self._changes.update(self.get(ref).id, request)
 
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it; *force* kills it first, *volumes* takes its anonymous volumes along."""
-        raise NotImplementedError
+        container = self.get(ref)
+        if force and (container.running or container.status == Status.RESTARTING):
+            live = self._context.live(container.id)
+            live.stopping = True
+            await self._lifecycle.stop(container.id, timeout_s=0, signal=_SIGKILL)
+        with suppress(NotFoundError) if container.options.auto_remove else nullcontext():
+            await self._removal.remove(container.id, volumes=volumes)
+        self._execs.forget_container(container.id)
 
     async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
-        raise NotImplementedError
+        refuse_unknown(filters, {"until", "label", "label!"})
+        until = parse_until(filters)
+        names, reclaimed = [], 0
+        for container in self._context.records.all():
+            old = not until or container.created_ns < until
+            if container.running or container.status == Status.RESTARTING or not old:
+                continue
+            if not label_matches(container.options.labels, filters):
+                continue
+            with suppress(OrlopError):
+                size = await self._archive.size(container)
+                await self.remove(container.id)
+                names.append(container.id)
+                reclaimed += size.writable
+        return Pruned(names=tuple(names), reclaimed=reclaimed)
 
     async def wait(self, ref: str, *, condition: str = "not-running") -> Finished:
         """Return when it is "not-running", at its "next-exit", or when it is "removed".
 
         Registered before the first suspension: what is started after this was called is seen.
         """
-        raise NotImplementedError
+        container = self.get(ref)
+        live = self._context.live(container.id)
+        over = not container.running and container.status != Status.RESTARTING
+        if condition == "not-running" and over:
+            return Finished(exit_code=container.exit_code, error=container.error)
+        future: asyncio.Future[Finished] = asyncio.get_running_loop().create_future()
+        waiting = live.removals if condition == "removed" else live.exits
+        waiting.append(future)
+        try:
+            return await future
+        finally:
+            if future in waiting:
+                waiting.remove(future)
 
     def get(self, ref: str) -> Container:
-        raise NotImplementedError
+        return self._context.records.find(ref)
 
     def list(
         self,
@@ -91,10 +175,10 @@ class Containers:
         limit: int = 0,
     ) -> Sequence[Container]:
         """Return containers, newest first."""
-        raise NotImplementedError
+        return self._listing.list(filters, everything=all, limit=limit)
 
     async def size(self, ref: str) -> ContainerSize:
-        raise NotImplementedError
+        return await self._archive.size(self.get(ref))
 
     async def attach(self, ref: str, client: socket.socket, request: AttachRequest) -> None:
         """Give the *client* socket to the container's streams; before or after its start.
@@ -102,37 +186,45 @@ class Containers:
         The socket belongs to the engine once this returns, and stays the caller's
         when it raises.
         """
-        raise NotImplementedError
+        await self._streams.attach(self.get(ref), client, request)
 
     async def resize(self, ref: str, *, height: int, width: int) -> None:
-        raise NotImplementedError
+        await self._streams.resize(self.get(ref), height=height, width=width)
 
     async def logs(self, ref: str, request: LogRequest) -> AsyncIterator[LogEntry]:
-        raise NotImplementedError
+        return self._streams.logs(self.get(ref), request)
 
     async def top(self, ref: str, *, ps_args: str = "-ef") -> Processes:
-        raise NotImplementedError
+        return await self._inside.top(self.get(ref), ps_args)
 
     async def stats(self, ref: str) -> Statistics:
         """Return its counters now; WrongStateError unless it runs."""
-        raise NotImplementedError
+        return await self._inside.stats(self.get(ref))
 
     async def changes(self, ref: str) -> Sequence[Change]:
-        raise NotImplementedError
+        return await self._archive.changes(self.get(ref))
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
         """Return a tar of the whole root file system."""
-        raise NotImplementedError
+        return await self._archive.export(self.get(ref))
 
     async def archive_stat(self, ref: str, path: str) -> PathStat:
-        raise NotImplementedError
+        return await self._archive.stat(self.get(ref), path)
 
     async def archive_get(self, ref: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
         """Return what is at *path* as a tar."""
-        raise NotImplementedError
+        container = self.get(ref)
+        found = await self._archive.stat(container, path)
+        return found, await self._archive.get(container, path)
 
     async def archive_put(
         self, ref: str, path: str, source: AsyncIterator[bytes], options: PutOptions
     ) -> None:
         """Unpack a tar into the folder *path* of the container."""
-        raise NotImplementedError
+        await self._archive.put(self.get(ref), path, source, options)
+
+    async def _clear_up(self, container_id: str) -> None:
+        """Remove a container that could not be started, if it was to be removed at its end."""
+        if self._context.records.get(container_id).options.auto_remove:
+            with suppress(OrlopError):
+                await self._removal.remove(container_id, volumes=True)

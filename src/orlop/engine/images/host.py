@@ -1,28 +1,44 @@
-"""The built-in image `host`: this machine's own /usr, and little else."""
+"""The built-in image `host`, as a record among the others."""
 
-from collections.abc import Sequence
+import functools
+import io
 
 from orlop.engine.answers import ImageRecord
-from orlop.engine.settings import Settings
-from orlop.errors import UnsupportedError
-from orlop.model.image import ImageConfig, Process, RootFS
+from orlop.images import host
 from orlop.model.mount import Mount
-from orlop.model.platform import host_platform
+from orlop.snapshots.interface import LayerKey, Snapshots, layer_key
 
-HOST = "host"
-_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+HOST = host.NAME
+
+
+@functools.cache
+def _made() -> host.HostImage:
+    """Look at this machine once in an engine's life; it takes some milliseconds."""
+    return host.host_image()
 
 
 def host_image() -> ImageRecord:
-    platform = host_platform()
-    config = ImageConfig(
-        architecture=platform.architecture,
-        os=platform.os,
-        config=Process(env=(_PATH,), cmd=("/bin/sh",)),
-        rootfs=RootFS("layers", ()),
+    made = _made()
+    return ImageRecord(
+        id=HOST,
+        manifest=None,
+        config=made.config,
+        layers=(layer_key(made.diff_id),),
+        tags=(HOST,),
+        size=len(made.tar),
     )
-    return ImageRecord(id=HOST, manifest=None, config=config, tags=(HOST,))
 
 
-def host_base(settings: Settings) -> Sequence[Mount]:
-    raise UnsupportedError("the host image is not built in yet")
+def host_layer() -> LayerKey:
+    return layer_key(_made().diff_id)
+
+
+def add_host_layer(snapshots: Snapshots) -> None:
+    """Make the image's layer be there. Blocking."""
+    if not snapshots.has_layer(host_layer()):
+        snapshots.add_layer(host_layer(), io.BytesIO(_made().tar))
+
+
+def host_base() -> tuple[Mount, ...]:
+    """Return the mounts of the machine's own folders in a container's root."""
+    return _made().base

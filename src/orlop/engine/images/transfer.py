@@ -46,7 +46,7 @@ class Transfers:
         """See Images.pull()."""
         reference = parse_reference(text)
         wanted = parse_platform(platform) if platform else None
-        source = source_of(reference, _credentials(credentials))
+        source = source_of(reference, credentials_for(credentials))
         async with leased(self._context, f"pull {reference}") as lease:
             resolved = await in_thread(self._resolve, source, reference, wanted, lease)
             status = f"Pulling from {reference.familiar_name.removeprefix(reference.domain + '/')}"
@@ -79,7 +79,7 @@ class Transfers:
                 f"An image does not exist locally with the tag: {reference.familiar_name}",
                 hint="tag one",
             )
-        source = source_of(reference, _credentials(credentials))
+        source = source_of(reference, credentials_for(credentials))
         loop = asyncio.get_running_loop()
         told = _Seldom(lambda *event: loop.call_soon_threadsafe(_tell_push, progress, *event))
         everything = list(records.values())
@@ -150,7 +150,7 @@ class _Seldom:
             self._tell(digest, kind, done, total)
 
 
-def _credentials(credentials: Credentials | None) -> auth.Credentials | None:
+def credentials_for(credentials: Credentials | None) -> auth.Credentials | None:
     if credentials is None:
         return None
     return auth.Credentials(

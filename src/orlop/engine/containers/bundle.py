@@ -1,0 +1,163 @@
+"""From a container's record to the bundle that the shim starts."""
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from orlop.engine.containers.files import write_files
+from orlop.engine.context import Context
+from orlop.engine.records import short
+from orlop.engine.spec import Given, config
+from orlop.engine.spec.idranges import mappings
+from orlop.errors import InvalidArgumentError, WrongStateError
+from orlop.model.container import Container, MountPoint
+from orlop.model.image import Process
+from orlop.model.oci import Config, OCIMount
+from orlop.snapshots.interface import LayerKey
+
+_JOINS = {"ipc": "ipc", "pid": "pid", "network": "net"}
+_INITS = ("/usr/bin/docker-init", "/sbin/docker-init", "/usr/bin/tini-static", "/usr/bin/tini")
+
+
+class Bundles:
+    """Bundles are on the run folder's tmpfs: made at create, made again after a reboot."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def path(self, container_id: str) -> Path:
+        return self._context.settings.bundles / container_id
+
+    def folder(self, container_id: str) -> Path:
+        """Return where the container's logs and files are."""
+        return self._context.settings.containers / container_id
+
+    def prepare(self, container: Container) -> None:
+        """Have the bundle ready to start; made anew where it names what may have changed."""
+        if _depends_on_others(container) or not (self.path(container.id) / "config.json").exists():
+            self.write(container)
+
+    def write(self, container: Container) -> None:
+        """Write config.json; InvalidArgumentError for options that cannot be."""
+        made = config(self._given(container))
+        made["mounts"] = [*self._base_mounts(container), *made.get("mounts", [])]
+        bundle = self.path(container.id)
+        (bundle / "rootfs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        beside = bundle / "config.json~"
+        beside.write_text(json.dumps(made))
+        beside.rename(bundle / "config.json")
+
+    def read(self, container_id: str) -> Config:
+        made: Config = json.loads((self.path(container_id) / "config.json").read_bytes())
+        return made
+
+    def remove(self, container_id: str) -> None:
+        """Remove bundle, logs and files; what is gone is no error."""
+        for folder in (self.path(container_id), self.folder(container_id)):
+            with suppress(FileNotFoundError):
+                shutil.rmtree(folder)
+
+    def start_message(self, container: Container) -> dict[str, Any]:
+        """Return the shim's op "start" for a prepared container."""
+        mounts = self._context.snapshots.mounts(container.id, layer_keys(container))
+        options = container.options
+        log = None
+        if options.log.driver == "json-file":
+            log = {
+                "path": container.log_path,
+                "max_size": options.log.max_size_bytes,
+                "max_files": options.log.max_files,
+            }
+        return {
+            "op": "start",
+            "id": container.id,
+            "bundle": str(self.path(container.id)),
+            "rootfs": [[m.type, m.source, m.target, list(m.options)] for m in mounts],
+            "io": {
+                "terminal": options.terminal,
+                "stdin": options.open_stdin,
+                "stdin_once": options.stdin_once,
+                "log": log,
+            },
+        }
+
+    def _base_mounts(self, container: Container) -> list[OCIMount]:
+        """Return what the image has mounted inside its root: the machine's /usr, for `host`."""
+        mounts = self._context.snapshots.mounts(container.id, layer_keys(container))
+        inner = [mount for mount in mounts if mount.target not in ("", "/")]
+        access = ["ro"] if container.options.read_only else []
+        return [
+            {
+                "destination": mount.target,
+                "type": mount.type,
+                "source": mount.source,
+                "options": [o.replace("lowerdir+=", "lowerdir=") for o in mount.options] + access,
+            }
+            for mount in inner
+        ]
+
+    def _given(self, container: Container) -> Given:
+        options = container.options
+        uids, gids = mappings(options.userns)
+        hostname = self._hostname(container)
+        return Given(
+            id=container.id,
+            options=options,
+            image=Process(),  # merged into the options when it was created
+            hostname=hostname,
+            mounts=tuple(self._source(mount) for mount in container.mounts),
+            files=write_files(self.folder(container.id), options, hostname),
+            joined=self._joined(container),
+            uid_mappings=uids,
+            gid_mappings=gids,
+            init=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
+        )
+
+    def _hostname(self, container: Container) -> str:
+        options = container.options
+        if options.hostname:
+            return options.hostname
+        return os.uname().nodename if options.uts == "host" else short(container.id)
+
+    def _source(self, mount: MountPoint) -> MountPoint:
+        """Return the mount with the host path of its volume."""
+        if mount.type != "volume":
+            return mount
+        data = self._context.settings.volumes / mount.source / "_data"
+        return replace(mount, source=str(data / mount.subpath) if mount.subpath else str(data))
+
+    def _joined(self, container: Container) -> dict[str, str]:
+        """Return the paths of the namespaces of other containers; they must run."""
+        joined: dict[str, str] = {}
+        for option, name in _JOINS.items():
+            mode: str = getattr(container.options, option)
+            if not mode.startswith("container:"):
+                continue
+            other = self._context.records.find(mode.partition(":")[2])
+            if not other.running:
+                raise WrongStateError(
+                    f"cannot join {option} of a non running container: {short(other.id)}"
+                )
+            if option == "ipc" and other.options.ipc not in ("shareable", "host"):
+                raise InvalidArgumentError(
+                    f"cannot join IPC of container {other.name}: non-shareable IPC",
+                    hint='create it with --ipc "shareable"',
+                )
+            joined[option] = f"/proc/{other.pid}/ns/{name}"
+        return joined
+
+
+def _depends_on_others(container: Container) -> bool:
+    options = container.options
+    return any(
+        mode.startswith("container:") for mode in (options.ipc, options.pid, options.network)
+    )
+
+
+def layer_keys(container: Container) -> list[LayerKey]:
+    return [LayerKey(key) for key in container.layers]

@@ -1,0 +1,149 @@
+"""Making a container: nothing of it is left when a step fails."""
+
+import os
+import secrets
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from orlop.engine import spec
+from orlop.engine.answers import Created, ImageRecord
+from orlop.engine.containers import names
+from orlop.engine.containers.bundle import Bundles, layer_keys
+from orlop.engine.containers.merge import merge, wanted_mounts
+from orlop.engine.context import Context
+from orlop.engine.images.host import HOST, add_host_layer, host_base, host_layer
+from orlop.engine.images.images import Images
+from orlop.engine.threads import in_thread
+from orlop.engine.volumes import Volumes
+from orlop.errors import InvalidArgumentError
+from orlop.model.container import Container, ContainerOptions, HealthState, MountPoint
+from orlop.model.digest import Digest
+from orlop.model.image import Process
+from orlop.store.metadata import SnapshotRecord
+
+
+class Creation:
+    def __init__(
+        self, context: Context, *, bundles: Bundles, images: Images, volumes: Volumes
+    ) -> None:
+        self._context = context
+        self._bundles = bundles
+        self._images = images
+        self._volumes = volumes
+
+    async def create(self, options: ContainerOptions, name: str | None) -> Created:
+        """Make the container; see Containers.create."""
+        records = self._context.records
+        image = await self._images.ready(options.image)
+        if name is None:
+            name = names.generate(records.is_taken)
+        names.check_name(name)
+        records.check_name(name)
+        container = self._describe(options, image, name)
+        with self._context.metadata.leases.hold("create") as lease, ExitStack() as undo:
+            lease.add(*(Digest(key) for key in container.layers))
+            container = await self._resolve_mounts(container, undo)
+            await self._make(container, undo)
+            records.add(container)  # from here on it exists
+            undo.pop_all()
+        self._context.announce(container, "create")
+        return Created(id=container.id, warnings=_warnings(options))
+
+    def _describe(self, options: ContainerOptions, image: ImageRecord, name: str) -> Container:
+        container_id = secrets.token_hex(32)
+        merged = merge(options, image.config)
+        argv = spec.command(merged, Process())
+        check = merged.health
+        checked = check is not None and bool(check.test) and check.test[0] != "NONE"
+        log = str(self._bundles.folder(container_id) / f"{container_id}-json.log")
+        return Container(
+            id=container_id,
+            name=name,
+            options=merged,
+            image=image.id,
+            image_name=options.image,
+            created_ns=time.time_ns(),
+            path=argv[0],
+            args=argv[1:],
+            health=HealthState() if checked else None,
+            driver=self._context.snapshots.name,
+            layers=image.layers,
+            log_path=log if merged.log.driver == "json-file" else "",
+        )
+
+    async def _resolve_mounts(self, container: Container, undo: ExitStack) -> Container:
+        """Make the volumes that are missing, and look at the host folders."""
+        inherited = self._inherited(container.options.volumes_from)
+        mounts = []
+        for mount in wanted_mounts(container.options, inherited):
+            if mount.type == "bind":
+                _check_bind(mount)
+            mounts.append(self._volumes.resolve(mount, undo) if mount.type == "volume" else mount)
+        return replace(container, mounts=tuple(mounts))
+
+    def _inherited(self, sources: tuple[str, ...]) -> list[MountPoint]:
+        """Return the mounts of the containers of --volumes-from: NAME[:ro|rw]."""
+        mounts: list[MountPoint] = []
+        for text in sources:
+            ref, _, mode = text.partition(":")
+            if mode not in ("", "ro", "rw", "z", "Z"):
+                raise InvalidArgumentError(f"invalid mode {mode!r} of volumes-from {ref!r}")
+            for mount in self._context.records.find(ref).mounts:
+                mounts.append(replace(mount, read_only=mount.read_only or mode == "ro"))
+        return mounts
+
+    async def _make(self, container: Container, undo: ExitStack) -> None:
+        """Make what is on disk: folder, bundle, snapshot; fill new volumes from the image."""
+        undo.callback(self._bundles.remove, container.id)
+        self._bundles.folder(container.id).mkdir(mode=0o700, parents=True)
+        undo.callback(self._context.metadata.snapshots.remove, container.id)
+        undo.callback(self._context.snapshots.remove, container.id)
+        record = SnapshotRecord(container.id, container.driver, container.layers)
+        self._context.metadata.snapshots.put(record)
+        if container.image == HOST and not self._context.snapshots.has_layer(host_layer()):
+            await in_thread(add_host_layer, self._context.snapshots)
+        base = host_base() if container.image == HOST else ()
+        self._context.snapshots.prepare(container.id, layer_keys(container), base=base)
+        if not _joins(container.options):  # else known only at start
+            self._bundles.write(container)
+        fresh = [m for m in container.mounts if m.type == "volume" and not m.no_copy]
+        if any(self._volumes.is_empty(mount.source) for mount in fresh):
+            await in_thread(self._volumes.fill, container, fresh)
+
+
+def _joins(options: ContainerOptions) -> bool:
+    return any(
+        mode.startswith("container:") for mode in (options.ipc, options.pid, options.network)
+    )
+
+
+def _check_bind(mount: MountPoint) -> None:
+    """-v makes a missing folder, --mount refuses."""
+    if not mount.source.startswith("/"):
+        raise InvalidArgumentError(
+            f"invalid mount path: '{mount.source[:200]}' mount path must be absolute"
+        )
+    if os.path.exists(mount.source):
+        return
+    if not mount.create_host_path:
+        raise InvalidArgumentError(
+            'invalid mount config for type "bind": bind source path does not exist: '
+            + mount.source[:500]
+        )
+    try:
+        Path(mount.source).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"cannot make host folder {mount.source[:500]}: {error.strerror}"
+        ) from error
+
+
+def _warnings(options: ContainerOptions) -> tuple[str, ...]:
+    if options.port_bindings:
+        return (
+            "Published ports are recorded but not forwarded: bridge networks do not exist yet.",
+        )
+    return ()

@@ -1,0 +1,234 @@
+"""Start, stop, kill, pause: what moves a container, and what its end sets in motion."""
+
+import asyncio
+import contextlib
+import logging
+import signal as signals
+from typing import Any
+
+from msgspec.structs import replace
+
+from orlop.engine.answers import Finished
+from orlop.engine.containers.bundle import Bundles
+from orlop.engine.containers.health import Health
+from orlop.engine.context import Context
+from orlop.engine.records import short
+from orlop.engine.shimlink import CommandNotExecutableError, CommandNotFoundError
+from orlop.engine.spec import cgroups_path
+from orlop.engine.threads import in_thread
+from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError, WrongStateError
+from orlop.model.container import Container, HealthState, Status, Step
+from orlop.runtime import cgroups
+
+log = logging.getLogger(__name__)
+
+_STOP_TIMEOUT_S = 10
+_KILL_WAIT_S = 10
+_SIGKILL = int(signals.SIGKILL)
+
+
+class Lifecycle:
+    def __init__(self, context: Context, *, bundles: Bundles, health: Health) -> None:
+        self._context = context
+        self._bundles = bundles
+        self._health = health
+
+    async def start(self, container_id: str) -> bool:
+        """Run it; False where it runs already. It waits for who else changes it."""
+        live = self._context.live(container_id)
+        async with live.lock:
+            container = self._context.records.get(container_id)
+            if container.status == Status.PAUSED:
+                raise WrongStateError("cannot start a paused container, try unpause instead")
+            if container.running:
+                return False
+            await self._start(container)
+        return True
+
+    async def _start(self, container: Container) -> None:
+        container.check(Step.START)
+        try:
+            self._bundles.prepare(container)
+            started = await self._context.shim.request(self._bundles.start_message(container))
+        except OrlopError as error:
+            await self._failed(container, error)
+            raise
+        self.started(container, pid=started["pid"], time_ns=started["time_ns"])
+
+    def started(self, container: Container, *, pid: int, time_ns: int) -> None:
+        """Record that its process runs; also what a crashed engine could not."""
+        health = HealthState() if container.health is not None else None
+        running = replace(
+            container,
+            status=container.moved(Step.START),
+            pid=pid,
+            started_ns=time_ns,
+            exit_code=0,
+            error="",
+            oom_killed=False,
+            stopped_by_user=False,
+            health=health,
+        )
+        self._context.records.save(running)
+        self._context.live(container.id).stopping = False
+        self._context.announce(running, "start")
+        self._health.watch(running)
+
+    async def _failed(self, container: Container, error: OrlopError) -> None:
+        code = 128
+        if isinstance(error, CommandNotFoundError):
+            code = 127
+        elif isinstance(error, CommandNotExecutableError):
+            code = 126
+        failed = replace(container, error=str(error), exit_code=code)
+        self._context.records.save(failed)
+        message = {"op": "detach", "key": container.id, "message": ""}
+        with contextlib.suppress(OrlopError):
+            await self._context.stdio.request(message)
+
+    async def kill(self, container_id: str, signal: int) -> None:
+        """Send *signal*; SIGKILL reaches every process of the container."""
+        container = self._context.records.get(container_id)
+        if not container.running:
+            raise WrongStateError(
+                f"Cannot kill container: {container.name}: Container {short(container.id)}"
+                " is not running"
+            )
+        if signal == _SIGKILL:
+            self._mark_stopped(container)
+        await self._signal(container, signal)
+        self._context.announce(container, "kill", signal=str(signal))
+
+    async def stop(self, container_id: str, *, timeout_s: int | None, signal: int | None) -> bool:
+        """Ask it to end, and kill it after the timeout; False where it is not running."""
+        container = self._context.records.get(container_id)
+        live = self._context.live(container_id)
+        if container.status == Status.RESTARTING:
+            await self._give_up(container_id)
+            return True
+        if not container.running:
+            return False
+        if timeout_s is None:
+            timeout_s = container.options.stop_timeout_s
+        if timeout_s is None:
+            timeout_s = _STOP_TIMEOUT_S
+        wanted = signal or parse_signal(container.options.stop_signal or "SIGTERM")
+        self._mark_stopped(container)
+        live.stopping = True
+        over = self.next_exit(container_id)
+        with contextlib.suppress(WrongStateError, NotFoundError):
+            await self._signal(container, wanted)
+        self._context.announce(container, "kill", signal=str(wanted))
+        if not await _within(over, timeout_s):
+            self._context.announce(container, "kill", signal=str(_SIGKILL))
+            with contextlib.suppress(WrongStateError, NotFoundError):
+                await self._signal(container, _SIGKILL)
+            if not await _within(over, _KILL_WAIT_S):
+                raise WrongStateError(f"container {container.name} did not end, even when killed")
+        if self._context.records.has(container_id):
+            self._context.announce(self._context.records.get(container_id), "stop")
+        return True
+
+    def _mark_stopped(self, container: Container) -> None:
+        if not container.stopped_by_user:
+            self._context.records.save(replace(container, stopped_by_user=True))
+
+    async def _signal(self, container: Container, signal: int) -> None:
+        if signal == _SIGKILL:
+            await in_thread(self.cgroup(container).kill)
+            return
+        if container.status == Status.PAUSED:  # a frozen process would never see it
+            await self.unpause(container.id)
+        await self._context.shim.request({"op": "signal", "id": container.id, "signal": signal})
+
+    async def _give_up(self, container_id: str) -> None:
+        """Take a container that waits for its next try out of its restart policy's hands."""
+        live = self._context.live(container_id)
+        async with live.lock:
+            container = self._context.records.get(container_id)
+            if container.status != Status.RESTARTING:
+                return
+            if live.retry is not None:
+                live.retry.cancel()
+            given_up = replace(
+                container, status=container.moved(Step.GIVE_UP), stopped_by_user=True
+            )
+            self._context.records.save(given_up)
+
+    def cgroup(self, container: Container) -> cgroups.Cgroup:
+        return cgroups.open(cgroups_path(container.options.cgroup_parent, container.id))
+
+    async def pause(self, container_id: str) -> None:
+        async with self._context.live(container_id).lock:
+            container = self._running(container_id)
+            if container.status == Status.PAUSED:
+                raise WrongStateError(f"Container {short(container.id)} is already paused")
+            status = container.moved(Step.PAUSE)
+            await in_thread(self.cgroup(container).freeze)
+            self._context.records.save(replace(container, status=status))
+        self._context.announce(container, "pause")
+
+    async def unpause(self, container_id: str) -> None:
+        async with self._context.live(container_id).lock:
+            container = self._running(container_id)
+            if container.status != Status.PAUSED:
+                raise WrongStateError(f"Container {short(container.id)} is not paused")
+            await in_thread(self.cgroup(container).thaw)
+            running = replace(container, status=container.moved(Step.UNPAUSE))
+            self._context.records.save(running)
+        self._context.announce(container, "unpause")
+
+    def _running(self, container_id: str) -> Container:
+        container = self._context.records.get(container_id)
+        if not container.running:
+            raise WrongStateError(f"Container {short(container.id)} is not running")
+        return container
+
+    def next_exit(self, container_id: str) -> "asyncio.Future[Finished]":
+        """Return what is resolved at the container's next end."""
+        future: asyncio.Future[Finished] = asyncio.get_running_loop().create_future()
+        self._context.live(container_id).exits.append(future)
+        return future
+
+    def ended(self, container: Container, exit_: dict[str, Any]) -> Container:
+        """Record the exit that the shim tells of, and say so."""
+        over = replace(
+            container,
+            status=container.moved(Step.EXIT),
+            pid=0,
+            finished_ns=exit_["time_ns"],
+            exit_code=exit_["status"],
+            oom_killed=bool(exit_.get("oom")),
+        )
+        self._context.records.save(over)
+        if over.oom_killed:
+            self._context.announce(over, "oom")
+        duration_s = max(0, over.finished_ns - over.started_ns) // 1_000_000_000
+        self._context.announce(
+            over, "die", exitCode=str(over.exit_code), execDuration=str(duration_s)
+        )
+        return over
+
+
+async def _within(future: "asyncio.Future[Finished]", timeout_s: float) -> bool:
+    """Whether it was resolved in time; a negative time is for ever."""
+    done, _ = await asyncio.wait({future}, timeout=timeout_s if timeout_s >= 0 else None)
+    return bool(done)
+
+
+def parse_signal(text: str) -> int:
+    """Return the number of SIGTERM, TERM or 15; InvalidArgumentError "Invalid signal: …"."""
+    word = text.strip().upper()
+    if word.isdecimal():
+        number = int(word)
+        if 0 < number < signals.NSIG:
+            return number
+        raise InvalidArgumentError(f"Invalid signal: {text[:50]}")
+    name = word if word.startswith("SIG") else f"SIG{word}"
+    base, plus, offset = name.partition("+")
+    if plus and base in ("SIGRTMIN",) and offset.isdecimal() and int(offset) <= 30:
+        return int(signals.SIGRTMIN) + int(offset)
+    try:
+        return int(signals.Signals[name])
+    except KeyError:
+        raise InvalidArgumentError(f"Invalid signal: {text[:50]}") from None

@@ -1,0 +1,74 @@
+"""What runs in a container: `top` and `stats`."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+
+from orlop.engine.answers import Processes
+from orlop.engine.containers.lifecycle import Lifecycle
+from orlop.engine.threads import in_thread
+from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
+from orlop.model.container import Container
+from orlop.runtime.cgroups import Statistics
+
+_ARGUMENT = re.compile(r"[a-zA-Z0-9%=:,_. -]*")
+_TIMEOUT_S = 10
+
+
+class Inside:
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+
+    async def top(self, container: Container, ps_args: str) -> Processes:
+        """Return what ps(1), asked with *ps_args*, says of the container's processes."""
+        _check_running(container)
+        if not _ARGUMENT.fullmatch(ps_args):
+            raise InvalidArgumentError(f"invalid ps arguments {ps_args[:100]!r}")
+        pids = set(await in_thread(lambda: list(self._lifecycle.cgroup(container).pids())))
+        text = await _run_ps(ps_args.split() or ["-ef"])
+        lines = text.splitlines()
+        titles = lines[0].split() if lines else []
+        if "PID" not in titles:
+            raise InvalidArgumentError("Couldn't find PID field in ps output")
+        rows = tuple(_rows(lines[1:], titles, pids))
+        return Processes(titles=tuple(titles), rows=rows)
+
+    async def stats(self, container: Container) -> Statistics:
+        _check_running(container)
+        return await in_thread(self._lifecycle.cgroup(container).statistics)
+
+
+def _check_running(container: Container) -> None:
+    if not container.running:
+        raise WrongStateError(f"Container {container.id} is not running")
+
+
+def _rows(lines: list[str], titles: list[str], pids: set[int]) -> Iterator[tuple[str, ...]]:
+    """Give the lines of *pids*; the last column keeps its spaces."""
+    column = titles.index("PID")
+    for line in lines:
+        fields = line.split(None, len(titles) - 1)
+        if len(fields) > column and fields[column].isdecimal() and int(fields[column]) in pids:
+            yield tuple(fields)
+
+
+async def _run_ps(arguments: list[str]) -> str:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "ps",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError:
+        raise OrlopError("the host has no ps program", hint="install procps") from None
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise OrlopError("ps did not answer") from None
+    if process.returncode:
+        raise InvalidArgumentError(f"ps: {err.decode(errors='replace').strip()[:300]}")
+    return out.decode(errors="replace")

@@ -1,0 +1,121 @@
+"""A container's output and input: attach, logs, resize."""
+
+import asyncio
+import base64
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from itertools import islice
+
+from orlop.engine.answers import LogEntry
+from orlop.engine.context import Context
+from orlop.engine.requests import AttachRequest, LogRequest
+from orlop.engine.threads import in_thread
+from orlop.errors import NotFoundError, UnsupportedError, WrongStateError
+from orlop.model.container import Container, Status
+from orlop.shim.logread import LogReader
+
+_BATCH = 500  # entries read at a time, so that a long log is not in memory at once
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.25
+_NUMBERS = {"stdout": 1, "stderr": 2}
+
+
+class Streams:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def attach(
+        self, container: Container, client: socket.socket, request: AttachRequest
+    ) -> None:
+        """Give *client* away; see Containers.attach."""
+        if container.status == Status.PAUSED:
+            raise WrongStateError(
+                f"Container {container.id[:12]} is paused, unpause the container before attach"
+            )
+        if request.logs:
+            await self._replay(container, client, request)
+        if not request.stream or container.status in (Status.REMOVING, Status.DEAD):
+            client.close()
+            return
+        message = {
+            "op": "attach",
+            "key": container.id,
+            "stdin": request.stdin and container.options.open_stdin,
+            "stdout": request.stdout,
+            "stderr": request.stderr,
+            "multiplex": not container.options.terminal,
+            "detach_keys": request.detach_keys,
+            "pending": base64.b64encode(request.pending).decode(),
+            "wait": not container.running,
+        }
+        with suppress(NotFoundError):  # it ended meanwhile: there is nothing more to see
+            await self._context.stdio.request(message, (client.fileno(),))
+        client.close()
+
+    async def _replay(
+        self, container: Container, client: socket.socket, request: AttachRequest
+    ) -> None:
+        """Send what is logged already, framed as the stream that follows."""
+        client.settimeout(0)
+        loop = asyncio.get_running_loop()
+        wanted = LogRequest(stdout=request.stdout, stderr=request.stderr)
+        async for entry in self.logs(container, wanted):
+            data = entry.text
+            if not container.options.terminal:
+                data = struct.pack(">BxxxI", _NUMBERS[entry.stream], len(data)) + data
+            await loop.sock_sendall(client, data)
+
+    async def logs(self, container: Container, request: LogRequest) -> AsyncIterator[LogEntry]:
+        """Yield what is logged, and with *follow* what comes, until the container is gone."""
+        if not container.log_path:
+            raise UnsupportedError("configured logging driver does not support reading")
+        streams = frozenset(n for n in ("stdout", "stderr") if getattr(request, n))
+        reader = LogReader(
+            container.log_path,
+            since_ns=request.since_ns,
+            until_ns=request.until_ns,
+            tail=request.tail,
+            streams=streams,
+        )
+        try:
+            entries = reader.read()
+            while batch := await in_thread(lambda: list(islice(entries, _BATCH))):
+                for entry in batch:
+                    yield _entry(entry.stream, entry.time_ns, entry.text)
+            if request.follow:
+                async for one in self._follow(container.id, reader):
+                    yield one
+        finally:
+            reader.close()
+
+    async def _follow(self, container_id: str, reader: LogReader) -> AsyncIterator[LogEntry]:
+        """Look for more; more seldom the longer nothing comes."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            over = not self._goes_on(container_id)
+            found = False
+            for entry in reader.more():
+                found = True
+                yield _entry(entry.stream, entry.time_ns, entry.text)
+            if over or reader.past_until:
+                return
+            pause_s = _FIRST_PAUSE_S if found else min(pause_s * 1.5, _LONGEST_PAUSE_S)
+            await asyncio.sleep(pause_s)
+
+    def _goes_on(self, container_id: str) -> bool:
+        if not self._context.records.has(container_id):
+            return False
+        container = self._context.records.get(container_id)
+        return container.running or container.status in (Status.RESTARTING, Status.CREATED)
+
+    async def resize(self, container: Container, *, height: int, width: int) -> None:
+        if not container.running:
+            raise WrongStateError(f"Container {container.id} is not running")
+        message = {"op": "resize", "id": container.id, "height": height, "width": width}
+        await self._context.shim.request(message)
+
+
+def _entry(stream: str, time_ns: int, text: str) -> LogEntry:
+    return LogEntry(stream=stream, time_ns=time_ns, text=text.encode(errors="surrogateescape"))

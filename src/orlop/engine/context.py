@@ -1,0 +1,71 @@
+"""What the use cases share: the stores, the shim, the records, and who waits for what."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from orlop.engine.answers import Finished
+from orlop.engine.events import Events
+from orlop.engine.records import Records
+from orlop.engine.settings import Settings
+from orlop.engine.shimlink import Link
+from orlop.model.container import Container
+from orlop.snapshots.interface import Snapshots
+from orlop.store.content import Content
+from orlop.store.metadata import Metadata
+
+
+class Live:
+    """What is known of a container only while the engine runs."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()  # held by what changes the container
+        self.exits: list[asyncio.Future[Finished]] = []
+        self.removals: list[asyncio.Future[Finished]] = []
+        self.health: asyncio.Task[None] | None = None
+        self.retry: asyncio.Task[None] | None = None
+        self.retries = 0  # since it last ran for a while
+        self.stopping = False  # somebody waits for its end: no restart
+
+
+class Context:
+    """Made by Engine.open(); the shim links are set there."""
+
+    def __init__(
+        self, settings: Settings, content: Content, metadata: Metadata, snapshots: Snapshots
+    ) -> None:
+        self.settings = settings
+        self.content = content
+        self.metadata = metadata
+        self.snapshots = snapshots
+        self.events = Events()
+        self.records = Records(metadata)
+        self.shim: Link
+        self.stdio: Link
+        self._lives: dict[str, Live] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def live(self, container_id: str) -> Live:
+        return self._lives.setdefault(container_id, Live())
+
+    def forget(self, container_id: str) -> None:
+        self._lives.pop(container_id, None)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run *work* in the background; ended with the engine."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def cancel_all(self) -> None:
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def announce(self, container: Container, action: str, **more: str) -> None:
+        """Publish an event about *container*."""
+        attributes = {**container.options.labels, "image": container.image_name}
+        attributes |= {"name": container.name, **more}
+        self.events.publish("container", action, id=container.id, attributes=attributes)

@@ -1,0 +1,94 @@
+"""The containers there are: found by name, id or the start of an id; kept in memory and stored."""
+
+import bisect
+
+from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from orlop.model.container import Container
+from orlop.store.metadata import Metadata
+
+_SHORT = 12
+
+
+class Records:
+    """Every change is stored before it is seen. No cost grows with the number of containers."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._stored = metadata.containers
+        self._by_id = {container.id: container for container in self._stored.list()}
+        self._by_name = {container.name: container.id for container in self._by_id.values()}
+        self._ids = sorted(self._by_id)
+
+    def all(self) -> list[Container]:
+        return list(self._by_id.values())
+
+    def get(self, container_id: str) -> Container:
+        """Return the container with this whole id."""
+        try:
+            return self._by_id[container_id]
+        except KeyError:
+            raise _missing(container_id) from None
+
+    def has(self, container_id: str) -> bool:
+        return container_id in self._by_id
+
+    def find(self, ref: str) -> Container:
+        """Return the one that *ref* means: an id, a name, or the start of one id only."""
+        if ref in self._by_id:
+            return self._by_id[ref]
+        name = ref.removeprefix("/")
+        if name in self._by_name:
+            return self._by_id[self._by_name[name]]
+        at = bisect.bisect_left(self._ids, ref)
+        if not ref or at == len(self._ids) or not self._ids[at].startswith(ref):
+            raise _missing(ref)
+        if at + 1 < len(self._ids) and self._ids[at + 1].startswith(ref):
+            raise InvalidArgumentError(f"Multiple IDs found with provided prefix: {ref}")
+        return self._by_id[self._ids[at]]
+
+    def is_taken(self, name: str) -> bool:
+        return name in self._by_name
+
+    def check_name(self, name: str) -> None:
+        """Raise AlreadyExistsError, in Docker's words, if a container has *name*."""
+        if name in self._by_name:
+            raise AlreadyExistsError(
+                f'Conflict. The container name "/{name}" is already in use by container'
+                f' "{self._by_name[name]}". You have to remove (or rename) that container to be'
+                " able to reuse that name."
+            )
+
+    def add(self, container: Container) -> None:
+        self.check_name(container.name)
+        self._stored.add(container)
+        self._by_id[container.id] = container
+        self._by_name[container.name] = container.id
+        bisect.insort(self._ids, container.id)
+
+    def save(self, container: Container) -> None:
+        """Store a change; the name may be another."""
+        before = self.get(container.id)
+        if before.name != container.name:
+            self.check_name(container.name)
+        self._stored.save(container)
+        if before.name != container.name:
+            del self._by_name[before.name]
+            self._by_name[container.name] = container.id
+        self._by_id[container.id] = container
+
+    def remove(self, container_id: str) -> None:
+        """Forget it; one that is gone is no error."""
+        container = self._by_id.get(container_id)
+        if container is None:
+            return
+        self._stored.remove(container_id)
+        del self._by_id[container_id]
+        self._by_name.pop(container.name, None)
+        del self._ids[bisect.bisect_left(self._ids, container_id)]
+
+
+def _missing(ref: str) -> NotFoundError:
+    return NotFoundError(f"No such container: {ref[:200]}")
+
+
+def short(container_id: str) -> str:
+    return container_id[:_SHORT]

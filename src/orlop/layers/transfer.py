@@ -1,0 +1,165 @@
+"""Files in and out of a container's root, as tars: `cp` and `export`.
+
+Every path is resolved beneath the root (openat2, RESOLVE_IN_ROOT), however a
+container changes its links meanwhile (CVE-2018-15664).
+"""
+
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, NamedTuple
+
+from orlop.errors import InvalidArgumentError, NotFoundError
+from orlop.kernel.paths import open_in_root
+from orlop.layers.apply import Unpacker
+from orlop.layers.diff import ChangeKind, Found, walk
+from orlop.layers.header import LINK, Entry
+from orlop.layers.tar import Stream, TarReader
+from orlop.layers.write import TarWriter, export
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Place(NamedTuple):
+    """What is at a path."""
+
+    name: str
+    status: os.stat_result
+    link: str = ""  # absolute, in the root
+
+
+def look(root: int, path: str) -> Place:
+    """Return what is at *path*; a trailing "/" or "/." follows a link. NotFoundError."""
+    with _parent(root, path) as (parent, name):
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        link = ""
+        if stat.S_ISLNK(status.st_mode):
+            inside = posixpath.join("/", posixpath.dirname(path.rstrip("/")))
+            link = posixpath.normpath(posixpath.join(inside, os.readlink(name, dir_fd=parent)))
+    return Place(_shown(path), status, link)
+
+
+def read(root: int, path: str, out: BinaryIO) -> None:
+    """Write what is at *path* to *out* as a tar whose names begin with its last part."""
+    writer = TarWriter(out)
+    shown = _shown(path)
+    with _parent(root, path) as (parent, name):
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            export([Found(name, ChangeKind.ADDED, status)], parent, writer)
+        else:
+            tree = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+            try:
+                export(_found(tree, shown), tree, writer, prefix=shown)
+            finally:
+                os.close(tree)
+    writer.close()
+
+
+def read_all(root: int, out: BinaryIO) -> None:
+    """Write the whole root to *out* as a tar."""
+    writer = TarWriter(out)
+    export(_found(root, ""), root, writer)
+    writer.close()
+
+
+def write(
+    root: int,
+    path: str,
+    source: Stream,
+    *,
+    owner: tuple[int, int] | None = None,
+    keep_kinds: bool = False,
+) -> None:
+    """Unpack the tar *source* into the folder *path*.
+
+    *owner* is then everything's. With *keep_kinds* no folder takes the place of
+    a file, nor a file that of a folder. NotFoundError, InvalidArgumentError.
+    """
+    prefix = os.fsencode(_folder_within(root, path))
+    reader = TarReader(source)
+    unpacker = Unpacker(root, flat=True)
+    try:
+        for entry in reader:
+            entry.name = prefix + b"/" + entry.name.lstrip(b"/")
+            if entry.kind == LINK:
+                entry.link = prefix + b"/" + entry.link.lstrip(b"/")
+            if owner is not None:
+                entry.uid, entry.gid = owner
+            if keep_kinds:
+                _check_kind(root, entry)
+            if entry.name.rstrip(b"/.") != prefix.rstrip(b"/."):
+                unpacker.take(entry, reader)
+        unpacker.finish()
+    finally:
+        unpacker.close()
+
+
+def _found(tree: int, shown: str) -> Iterator[Found]:
+    for path, status in walk(tree):
+        name = f"{shown}/{path}" if shown and path else shown or path
+        yield Found(name, ChangeKind.ADDED, status)
+
+
+def _shown(path: str) -> str:
+    """Return the last part of *path*, "." for the contents of a folder, "/" for the root."""
+    if path.endswith("/."):
+        return "."
+    return posixpath.basename(path.rstrip("/")) or "/"
+
+
+@contextmanager
+def _parent(root: int, path: str) -> Iterator[tuple[int, str]]:
+    """Open the folder that *path* is in, and give the name in it."""
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    follow = path.endswith(("/", "/.")) or clean == "/"
+    folder, name = (clean, ".") if follow else posixpath.split(clean)
+    with _said(path), _opened(lambda: open_in_root(root, folder, _FOLDER)) as parent:
+        yield parent, name
+
+
+@contextmanager
+def _opened(open_it: Callable[[], int]) -> Iterator[int]:
+    fd = open_it()
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _said(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFoundError(f"Could not find the file {path[:300]}") from error
+    except NotADirectoryError as error:
+        raise InvalidArgumentError(f"not a directory: {path[:300]}") from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise InvalidArgumentError(f"cannot reach {path[:300]}: {error.strerror}") from error
+
+
+def _folder_within(root: int, path: str) -> str:
+    """Return the folder *path*, its links resolved, as a path from the root."""
+    with _said(path), _opened(lambda: open_in_root(root, path, os.O_PATH)) as fd:
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise InvalidArgumentError("extraction point is not a directory")
+    return posixpath.normpath("/" + path.lstrip("/")).lstrip("/")
+
+
+def _check_kind(root: int, entry: Entry) -> None:
+    try:
+        fd = open_in_root(root, os.fsdecode(entry.name), os.O_PATH | os.O_NOFOLLOW)
+    except OSError:
+        return
+    there = stat.S_ISDIR(os.fstat(fd).st_mode)
+    os.close(fd)
+    name = os.fsdecode(entry.name)[:200]
+    if there and entry.kind != b"5":
+        raise InvalidArgumentError(f"cannot overwrite directory with non-directory: {name}")
+    if not there and entry.kind == b"5":
+        raise InvalidArgumentError(f"cannot overwrite non-directory with directory: {name}")
