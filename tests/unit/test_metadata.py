@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -149,3 +150,15 @@ def test_a_file_that_is_no_database_is_corrupt(tmp_path: Path, content: Content)
     (tmp_path / "db").write_bytes(b"this is no database" * 1000)
     with pytest.raises(CorruptError):
         Metadata(tmp_path / "db", content)
+
+
+def test_many_threads_record_images_and_the_layout_has_them_all(
+    metadata: Metadata, content: Content
+) -> None:
+    names = [f"docker.io/library/{number}:1" for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: metadata.images.put(image(name)), names))
+    assert {record.name for record in metadata.images.list()} == set(names)
+    entries = json.loads((content.root / "index.json").read_text())["manifests"]
+    key = "org.opencontainers.image.ref.name"
+    assert {entry["annotations"][key] for entry in entries} == set(names)

@@ -6,7 +6,7 @@ import os
 import re
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -175,14 +175,7 @@ class Transport:
         with self._lock:
             context = self._contexts.get(tls)
         if context is None:
-            context = ssl.create_default_context()
-            for path in tls.authorities:
-                context.load_verify_locations(path)
-            for certificate, key in tls.client:
-                context.load_cert_chain(certificate, key or None)
-            if tls.skip_verify:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
+            context = _make_context(tls)
             with self._lock:
                 self._contexts[tls] = context
         return context
@@ -224,6 +217,31 @@ class _Lease:
             self._transport.keep(self._key, connection)
         else:
             connection.close()
+
+
+def _make_context(tls: Tls) -> ssl.SSLContext:
+    """Return what *tls* asks for; InvalidArgumentError names a file that cannot be used."""
+    context = ssl.create_default_context()
+    for path in tls.authorities:
+        with _usable(path):
+            context.load_verify_locations(path)
+    for certificate, key in tls.client:
+        with _usable(certificate):
+            context.load_cert_chain(certificate, key or None)
+    if tls.skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@contextlib.contextmanager
+def _usable(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # an SSLError is one
+        raise InvalidArgumentError(
+            f"cannot use {path}: {error.strerror or error}", hint="it must be a file in PEM form"
+        ) from error
 
 
 def _proxy_of(target: SplitResult) -> str:

@@ -75,7 +75,7 @@ class Checker:
 
 
 class Content:
-    """The blobs under *root*. Methods are safe in threads: there is no state but the disk."""
+    """The blobs under *root*. Safe in threads, but for publish(): the disk is all its state."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -180,7 +180,8 @@ class Content:
     def publish(self, names: Mapping[str, Descriptor]) -> None:
         """Make index.json name exactly *names*, for other tools that read the layout.
 
-        Ours is the metadata; this is written from it, whole, by rename.
+        Ours is the metadata; this is written from it, whole, by rename. One
+        call at a time.
         """
         manifests = tuple(
             msgspec.structs.replace(

@@ -6,6 +6,7 @@ read-only disk raises ExhaustedError or WrongStateError and changes nothing.
 """
 
 import sqlite3
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -91,6 +92,7 @@ class Images:
     def __init__(self, database: Database, content: Content) -> None:
         self._database = database
         self._content = content
+        self._publishing = threading.Lock()
         self._decode = msgspec.json.Decoder(ImageRecord).decode
 
     def put(self, record: ImageRecord) -> ImageRecord | None:
@@ -132,7 +134,8 @@ class Images:
 
     def publish(self) -> None:
         """Write the content's index.json anew; done at each change, and when an engine opens."""
-        self._content.publish({image.name: image.manifest for image in self.list()})
+        with self._publishing:  # so that the last one to write has read last
+            self._content.publish({image.name: image.manifest for image in self.list()})
 
     def _find(self, connection: sqlite3.Connection, name: str) -> ImageRecord | None:
         row = connection.execute("SELECT record FROM images WHERE name = ?", (name,)).fetchone()
