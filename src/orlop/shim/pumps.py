@@ -1,11 +1,13 @@
 """The shim's side of the stdio process: starting it, feeding it, and putting one in its place."""
 
+import contextlib
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping
 
 from orlop.errors import UnavailableError
+from orlop.kernel.process import pidfd_open, pidfd_send_signal
 from orlop.shim import stdio
 from orlop.shim.adopt import Held
 from orlop.shim.channel import (
@@ -20,6 +22,7 @@ from orlop.shim.channel import (
 from orlop.shim.loop import Loop
 from orlop.shim.process import Process
 
+_SIGKILL = 9
 _ANSWER_S = 5.0
 _PAUSE_S = 0.2  # between two deaths in a row
 
@@ -29,6 +32,7 @@ class Pumps:
 
     def __init__(self, loop: Loop, *, run: str) -> None:
         self.pid = 0  # of the stdio process, if it is our child
+        self._pidfd = -1  # of the stdio process, whoever's child
         self.on_drained: Callable[[str], None] = lambda _key: None
         self.on_stdin_closed: Callable[[str], None] = lambda _key: None
         self._loop = loop
@@ -49,8 +53,8 @@ class Pumps:
         except (FileNotFoundError, ConnectionRefusedError):
             self._spawn()
             return {}
-        held = _ask_for_all(sock)
-        self._talk(sock)
+        pid, held = _ask_for_all(sock)
+        self._talk(sock, pid)
         return held
 
     def add(self, process: Process) -> None:
@@ -70,7 +74,8 @@ class Pumps:
             self.send({"op": "exit"})
         self._channel = None
 
-    def _talk(self, sock: socket.socket) -> None:
+    def _talk(self, sock: socket.socket, pid: int) -> None:
+        self._pidfd = pidfd_open(pid)
         self._channel = Channel(self._loop, sock, on_message=self._told, on_close=self._died)
         self._channel.send({"op": "subscribe"})
 
@@ -82,7 +87,11 @@ class Pumps:
             self.on_stdin_closed(message["key"])
 
     def _died(self, _channel: Channel) -> None:
-        self._channel, self.pid = None, 0
+        """Make sure that it is dead, not only cut off: two would share a socket."""
+        with contextlib.suppress(ProcessLookupError):
+            pidfd_send_signal(self._pidfd, _SIGKILL)
+        os.close(self._pidfd)
+        self._channel, self.pid, self._pidfd = None, 0, -1
         pause = 0.0 if time.monotonic() - self._started > 1 else _PAUSE_S
         self._loop.later(pause, self._replace)
 
@@ -104,7 +113,7 @@ class Pumps:
         self.pid = os.fork()
         if self.pid == 0:
             self._become_stdio(self._listener)
-        self._talk(connect(self._path))
+        self._talk(connect(self._path), self.pid)
 
     def _become_stdio(self, listener: socket.socket) -> None:
         try:
@@ -116,19 +125,27 @@ class Pumps:
             os._exit(1)
 
 
-def _ask_for_all(sock: socket.socket) -> Held:
-    """Ask a stdio process that outlived its shim for all its descriptors. UnavailableError."""
+def _ask_for_all(sock: socket.socket) -> tuple[int, Held]:
+    """Ask a stdio process that outlived its shim for its pid and all its descriptors.
+
+    UnavailableError where it does not answer.
+    """
     sock.settimeout(_ANSWER_S)
+    pid = 0
     held: Held = {}
     try:
-        sock.send(encode({"op": "held", "seq": 0}))
+        sock.send(encode({"op": "hello", "seq": 0}))
+        sock.send(encode({"op": "held", "seq": 1}))
         while received := receive_datagram(sock):
             message, fds = received
-            if not message.get("more"):
-                return held
-            part = message["ok"]
-            held[part["key"]] = dict(zip(part["names"], fds, strict=True))
-    except TimeoutError:
+            if message["seq"] == 0:
+                pid = message["ok"]["pid"]
+            elif message.get("more"):
+                part = message["ok"]
+                held[part["key"]] = dict(zip(part["names"], fds, strict=True))
+            else:
+                return pid, held
+    except OSError:
         pass
     sock.close()
     raise UnavailableError("the stdio process does not answer", hint="kill it and try again")

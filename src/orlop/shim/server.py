@@ -243,8 +243,11 @@ class Server:
         if "exec_id" in record:
             exit_["exec_id"] = record["exec_id"]
         process.exit = exit_
-        self._records.write_exit(process.key, exit_)
         self._exits[process.key] = exit_
+        try:
+            self._records.write_exit(process.key, exit_)
+        except OSError:  # the folder is full: it is told all the same, once
+            traceback.print_exc()
         self._pumps.send({"op": "ended", "key": process.key})
         if process.is_init:
             self._kill_rest(process)

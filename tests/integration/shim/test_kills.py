@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from .harness import Shim, eventually, kill_and_wait, payloads, read_all, state_of
+from .harness import FailedError, Shim, eventually, kill_and_wait, payloads, read_all, state_of
 
 COUNT = 'i=0; while [ $i -lt 200 ]; do echo "line $i"; i=$((i+1)); sleep 0.01; done'
 
@@ -172,3 +172,39 @@ def test_shim_killed_as_containers_end_loses_no_exit(shim: Shim) -> None:
 
 def _statuses(shim: Shim) -> dict[str, int]:
     return {item["id"]: item.get("status", -1) for item in shim.request(op="list")}
+
+
+def test_exit_is_told_even_if_it_cannot_be_written_down(shim: Shim) -> None:
+    (shim.run / "exits").rmdir()
+    shim.start("unwritten", "sh", "-c", "exit 8")
+    assert shim.wait_exit("unwritten")["status"] == 8
+    (shim.run / "exits").mkdir()
+    assert shim.cgroups() == []
+
+
+def test_start_that_cannot_be_noted_is_refused_and_leaves_nothing(shim: Shim) -> None:
+    (shim.run / "running").rmdir()
+    with pytest.raises(FailedError):
+        shim.start("unnoted", "sleep", "100")
+    (shim.run / "running").mkdir()
+    assert shim.cgroups() == []
+    assert shim.run_to_end("unnoted", "true")["status"] == 0
+
+
+def test_stdio_process_that_hangs_is_killed_and_replaced(shim: Shim) -> None:
+    shim.start("writer", "sh", "-c", "echo one; read x; echo two", terminal=True, stdin=True)
+    eventually(lambda: lines_of(shim, "writer") == ["one"])
+    hanging = shim.stdio_pid
+    os.kill(hanging, signal.SIGSTOP)
+    for _ in range(16_000):  # more than are queued for anybody
+        shim.request(op="close_stdin", id="writer")
+    eventually(lambda: state_of(hanging) in ("", "Z"))
+    with shim.attach("writer") as client:
+        client.sendall(b"go\n")
+        assert b"two" in read_all(client)
+    assert len([pid for pid in children(shim.pid) if state_of(pid) != "Z"]) == 1
+
+
+def children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
