@@ -1,5 +1,6 @@
 """The mounts of config.json: the kernel's file systems, the engine's files, the user's."""
 
+import os
 import posixpath
 from collections.abc import Iterable
 
@@ -76,7 +77,8 @@ def _kernel(given: Given, security: Security) -> list[OCIMount]:
         _mount("/dev/shm", "tmpfs", *_SEALED, "mode=1777", shm),
     ]
     if given.options.ipc == "host":
-        result[-2:] = [_bind("/dev/mqueue"), _bind("/dev/shm")]
+        shared = ("/dev/mqueue", "/dev/shm")  # a host may lack either
+        result[-2:] = [_bind(target) for target in shared if os.path.isdir(target)]
     elif given.options.ipc == "none":
         result.pop()
     return result
