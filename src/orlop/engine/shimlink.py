@@ -112,12 +112,14 @@ def error_of(failure: Message) -> OrlopError:
     """Return the error that a protocol.Failure tells of, in words Docker's clients look for."""
     kind, message, hint = failure["kind"], failure["message"], failure.get("hint")
     if kind == "command_not_found":
-        known = "executable file not found" in message or "no such file or directory" in message
-        suffix = "" if known else ": executable file not found in $PATH"
+        said = "executable file not found" in message or "no such file or directory" in message
+        suffix = "" if said else ": executable file not found in $PATH"
         return CommandNotFoundError(message + suffix, hint=hint)
     if kind == "command_not_executable":
         suffix = "" if "permission denied" in message.lower() else ": permission denied"
         return CommandNotExecutableError(message.replace("Perm", "perm") + suffix, hint=hint)
     name = "".join(part.capitalize() for part in kind.split("_")) + "Error"
-    known = getattr(errors, name, OrlopError)
-    return known(message, hint=hint) if issubclass(known, OrlopError) else OrlopError(message)
+    cls: object = getattr(errors, name, OrlopError)
+    if isinstance(cls, type) and issubclass(cls, OrlopError):
+        return cls(message, hint=hint)
+    return OrlopError(message, hint=hint)

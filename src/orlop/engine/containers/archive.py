@@ -1,6 +1,7 @@
 """Files of a container: cp, diff, export, size. All of it beneath the container's own root."""
 
 import os
+import posixpath
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,14 @@ from orlop.model.container import Container
 from orlop.runtime import users
 from orlop.snapshots.view import open_root
 
+#: Made by the runtime where an image has nothing to mount on.
+_MOUNT_POINTS = frozenset(
+    ["/dev", "/dev/console", "/dev/mqueue", "/dev/pts", "/dev/shm", "/etc/hostname", "/etc/hosts"]
+    + ["/etc/resolv.conf", "/proc", "/sbin/docker-init", "/sys"]
+)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+_MOUNTED_FILES = frozenset(("/etc/hostname", "/etc/hosts", "/etc/resolv.conf"))
 
 
 class Archive:
@@ -93,15 +101,24 @@ class Archive:
         snapshots, keys = self._context.snapshots, layer_keys(container)
 
         def look() -> list[Change]:
-            return [Change(kind=c.kind, path=c.path) for c in snapshots.changes(container.id, keys)]
+            found = snapshots.changes(container.id, keys)
+            return _made_by_the_container([Change(kind=c.kind, path=c.path) for c in found])
 
-        return await in_thread(look)
+        return without_mount_points(await in_thread(look), container)
 
     async def size(self, container: Container) -> ContainerSize:
         writable = await in_thread(self._context.snapshots.usage, container.id)
         layers = {layer.key: layer.size for layer in self._context.metadata.layers.list()}
         below = sum(layers.get(key, 0) for key in container.layers)
         return ContainerSize(writable=writable, total=writable + below)
+
+
+def _made_by_the_container(changes: list[Change]) -> list[Change]:
+    """Leave out the places of the files that we mount, and /etc if only they changed it."""
+    left = [c for c in changes if not (c.kind == "A" and c.path in _MOUNTED_FILES)]
+    if any(c.path.startswith("/etc/") for c in left):
+        return left
+    return [c for c in left if (c.kind, c.path) != ("C", "/etc")]
 
 
 def _stream(write: Callable[[Any], object]) -> AsyncIterator[bytes]:
@@ -116,3 +133,18 @@ def _owner(root: int, container: Container) -> tuple[int, int] | None:
     except (OSError, OrlopError):
         return None
     return identity.uid, identity.gid
+
+
+def without_mount_points(changes: list[Change], container: Container) -> list[Change]:
+    """Leave out what only had to be there to be mounted on, and folders that changed just so."""
+    targets = {*_MOUNT_POINTS, *(mount.target for mount in container.mounts)}
+    ours = {change.path for change in changes if change.kind == "A" and change.path in targets}
+    real = {change.path for change in changes if change.kind != "C"} - ours
+    touched = {posixpath.dirname(path) for path in ours}
+    needed = {posixpath.dirname(path) for path in real}
+    idle = {
+        change.path
+        for change in changes
+        if change.kind == "C" and change.path in touched and change.path not in needed
+    }
+    return [change for change in changes if change.path not in ours | idle]
