@@ -64,6 +64,6 @@ class Forwarding:
             self._early.append(number)
 
 
-def on_resize(action: Callable[[], None]) -> None:
+def on_resize(action: Callable[[], object]) -> None:
     """Call *action* whenever the terminal changes its size."""
     _signal.signal(SIGWINCH, lambda _number, _frame: action())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from orlop.cli import signals, terminal
 from orlop.cli.pump import Pump
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 STDIN = 0
 NOT_FOUND, NOT_EXECUTABLE, ENGINE_FAILED = 127, 126, 125
+_RESIZE_TRIES, _RESIZE_PAUSE_S = 20, 0.005
 DETACHED_NOTE = "read escape sequence\n"
 #: What an engine's message says when there is nothing to execute, and when it may not be.
 _MISSING = ("executable file not found", "no such file or directory", "command not found")
@@ -68,16 +70,23 @@ def converse(
 
 
 def _follow_size(resize: Callable[[int, int], None]) -> None:
-    def tell() -> None:
+    """Tell our terminal's size now and whenever it changes."""
+
+    def tell() -> bool:
         size = terminal.size(1) or terminal.size(STDIN)
-        if size is not None:
-            try:  # noqa: SIM105 (contextlib costs 3 ms to import)
+        try:
+            if size is not None:
                 resize(*size)
-            except OrlopError:  # it has just ended, or not begun
-                pass
+        except OrlopError:  # it has just ended, or not begun
+            return False
+        return True
 
     signals.on_resize(tell)
-    tell()
+    # The answer to an exec's start comes before its process: Docker's client tries again, too.
+    for _ in range(_RESIZE_TRIES):
+        if tell():
+            break
+        time.sleep(_RESIZE_PAUSE_S)
 
 
 def forwarder(client: Client, identifier: str) -> Callable[[int], None]:
