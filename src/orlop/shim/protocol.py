@@ -51,7 +51,7 @@ What a kill -9 costs:
 
 Requests to the shim: hello, start, exec, signal, resize, close_stdin, forget, list,
 subscribe, shutdown {force}. To the stdio process: hello, attach, detach, subscribe;
-and from the shim only: add, ended, close_stdin, held, exit.
+and from the shim only: add, settled, ended, close_stdin, held, exit.
 """
 
 from typing import Literal, NotRequired, TypedDict

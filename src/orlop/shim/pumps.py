@@ -63,6 +63,10 @@ class Pumps:
         message = {"op": "add", "key": process.key, "io": process.io, "names": names}
         self.send(message, [*process.fds.values(), process.pidfd])
 
+    def settled(self) -> None:
+        """Say that it has been told of all that runs."""
+        self.send({"op": "settled"})
+
     def send(self, message: Message, fds: list[int] | None = None) -> None:
         """Send, unless it has just died: then its successor is told everything anyway."""
         if self._channel is not None:
@@ -104,6 +108,7 @@ class Pumps:
                 self.add(process)
             if process.exit is not None:
                 self.send({"op": "ended", "key": process.key})
+        self.settled()
 
     def _spawn(self) -> None:
         """Fork: the child shares our pages, and keeps nothing but the listening socket."""

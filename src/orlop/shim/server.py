@@ -338,6 +338,7 @@ class Server:
         for key, fds in held.items():
             close_all(list(fds.values()))
             self._pumps.send({"op": "ended", "key": key})
+        self._pumps.settled()
 
 
 LATER = object()  # the answer comes with an event

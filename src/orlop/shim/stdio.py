@@ -43,6 +43,8 @@ class Stdio:
         self._held: dict[str, Held] = {}
         self._waiting: dict[str, list[Attachment]] = {}
         self._clients: set[Attachment] = set()
+        self._impatient: list[tuple[str, Attachment]] = []  # came before we knew who runs
+        self._settled = False
         self._ticking = False
         self._operations = {
             "hello": lambda _channel, _message, _fds: {"pid": os.getpid()},
@@ -52,6 +54,7 @@ class Stdio:
             "held": self._list_held,
             "attach": self._attach,
             "detach": self._detach,
+            "settled": self._settle,
             "subscribe": self._subscribe,
             "exit": self._exit,
         }
@@ -171,7 +174,7 @@ class Stdio:
         key = message["key"]
         held = self._held.get(key)
         running = held is not None and not held.pump.drained
-        if not running and not message["wait"]:
+        if not running and not message["wait"] and self._settled:
             raise NotFoundError(f"process {key} is not running")
         if not running and len(self._waiting.get(key, ())) >= _MAX_WAITING:
             raise ExhaustedError(f"too many clients wait for process {key}")
@@ -181,6 +184,16 @@ class Stdio:
             return
         self._waiting.setdefault(key, []).append(client)
         client.on_waiting_gone(lambda gone: self._forget_waiting(key, gone))
+        if not message["wait"]:
+            self._impatient.append((key, client))
+
+    def _settle(self, _channel: Channel, _message: Message, _fds: list[int]) -> None:
+        """Know that what was not added does not run: a successor has been told of everything."""
+        self._settled = True
+        for key, client in self._impatient:
+            if client in self._waiting.get(key, ()):
+                client.drop()
+        self._impatient.clear()
 
     def _client(self, message: Message, fds: list[int]) -> Attachment:
         keys = parse_keys(message["detach_keys"])
