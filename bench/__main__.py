@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import engines, images, memory
+import bench.images as images
+from bench import engines, memory
 from bench.measure import Series, alternate
 
 BUSYBOX, DEBIAN = "busybox", "debian"
