@@ -69,11 +69,10 @@ def test_exec_separates_streams_and_returns_the_code(sleeper: Any) -> None:
 def test_exec_socket_takes_stdin(sleeper: Any, client: Any) -> None:
     exec_id = client.api.exec_create(sleeper.id, ["cat"], stdin=True)["Id"]
     stream = client.api.exec_start(exec_id, socket=True)
-    raw = stream._sock
-    raw.sendall(b"ping\n")
-    assert raw.recv(64) == b"\x01\0\0\0\0\0\0\x05ping\n"
+    stream._sock.sendall(b"ping\n")
+    assert stream._sock.recv(64) == b"\x01\0\0\0\0\0\0\x05ping\n"
+    stream._response.close()
     stream.close()
-    raw.close()
 
 
 def test_logs_are_streamed(client: Any) -> None:

@@ -154,14 +154,14 @@ async def wait(call: Call) -> Reply:
     container = call.engine.containers.get(call.name)
     waiting = asyncio.ensure_future(call.engine.containers.wait(container.id, condition=condition))
     await asyncio.sleep(0)  # it has begun, so it cannot miss what happens from here on
-    return Stream(_finished(waiting))
+    return Stream(_finished(waiting, with_error=condition != "removed"))
 
 
-async def _finished(waiting: asyncio.Future[Finished]) -> AsyncIterator[bytes]:
+async def _finished(waiting: asyncio.Future[Finished], *, with_error: bool) -> AsyncIterator[bytes]:
     try:
         finished = await waiting
         answer: dict[str, object] = {"StatusCode": finished.exit_code}
-        if finished.error:
+        if finished.error and with_error:  # a container that is gone has told it by its start
             answer["Error"] = {"Message": finished.error}
         yield line(answer)
     except OrlopError as error:
