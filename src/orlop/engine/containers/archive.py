@@ -25,8 +25,6 @@ _MOUNT_POINTS = frozenset(
 )
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
-_MOUNTED_FILES = frozenset(("/etc/hostname", "/etc/hosts", "/etc/resolv.conf"))
-
 
 class Archive:
     def __init__(self, context: Context) -> None:
@@ -101,8 +99,7 @@ class Archive:
         snapshots, keys = self._context.snapshots, layer_keys(container)
 
         def look() -> list[Change]:
-            found = snapshots.changes(container.id, keys)
-            return _made_by_the_container([Change(kind=c.kind, path=c.path) for c in found])
+            return [Change(kind=c.kind, path=c.path) for c in snapshots.changes(container.id, keys)]
 
         return without_mount_points(await in_thread(look), container)
 
@@ -111,14 +108,6 @@ class Archive:
         layers = {layer.key: layer.size for layer in self._context.metadata.layers.list()}
         below = sum(layers.get(key, 0) for key in container.layers)
         return ContainerSize(writable=writable, total=writable + below)
-
-
-def _made_by_the_container(changes: list[Change]) -> list[Change]:
-    """Leave out the places of the files that we mount, and /etc if only they changed it."""
-    left = [c for c in changes if not (c.kind == "A" and c.path in _MOUNTED_FILES)]
-    if any(c.path.startswith("/etc/") for c in left):
-        return left
-    return [c for c in left if (c.kind, c.path) != ("C", "/etc")]
 
 
 def _stream(write: Callable[[Any], object]) -> AsyncIterator[bytes]:
