@@ -1,5 +1,7 @@
 """Spare cgroups in the shim's hands."""
 
+import os
+import signal
 import uuid
 from pathlib import Path
 
@@ -39,3 +41,17 @@ def test_the_second_start_takes_a_spare_and_a_shutdown_leaves_none(shim: Shim) -
         shim.request(op="forget", id=name)
     shim.request(op="shutdown")
     eventually(lambda: not spares(pid))
+
+
+@pytest.mark.skipif(not detect().v1, reason="needs cgroup v1")
+def test_the_spares_of_a_killed_shim_are_removed_by_the_next(shim: Shim) -> None:
+    pid = shim.pid
+    folder = start(shim, "first")
+    eventually(lambda: len(spares(pid)) == 4)
+    os.kill(pid, signal.SIGKILL)
+    shim.again()
+    assert spares(pid) == {}
+    assert folder.exists()  # its container runs on
+    shim.request(op="signal", id="first", signal=9)
+    shim.wait_exit("first")
+    eventually(lambda: not folder.exists())

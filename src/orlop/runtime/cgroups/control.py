@@ -107,14 +107,14 @@ def kill_by_rounds(directory: str) -> None:
         WrongStateError: somebody still was, after a bounded number of rounds.
     """
     for _ in range(_MOST_KILL_ROUNDS):
-        if not any(_alive(pid) for pid in pids(directory)):
+        if not any(alive(pid) for pid in pids(directory)):
             return
         send(directory, signal.SIGKILL)
         time.sleep(_SHORTEST_WAIT_S)
     raise WrongStateError(f"processes in cgroup {directory} do not die")
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
     """Whether *pid* still runs; a zombie is its parent's business."""
     status = read_or(f"/proc/{pid}/stat", "")
     return bool(status) and status.rpartition(")")[2].split()[:1] not in (["Z"], ["X"])

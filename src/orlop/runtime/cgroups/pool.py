@@ -81,7 +81,7 @@ class Pool:
                 name = os.path.basename(place)
                 owner = name.removeprefix(_PREFIX).partition("-")[0]
                 if name.startswith(_PREFIX) and owner.isdigit():
-                    if os.path.exists(f"/proc/{owner}"):
+                    if control.alive(int(owner)):
                         continue
                     with contextlib.suppress(OSError):
                         control.remove(place, timeout_s=0)
