@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orlop.client import wire
 from orlop.client.client import finish_upgrade, quote
 
 TYPE_CHECKING = False
@@ -33,7 +34,8 @@ class Waiting:
         if self._response is None:
             self.accepted()
         assert self._response is not None
-        answer = self._response.json()
+        # The first line is the whole answer; the end of the stream behind it can be late.
+        answer = wire.loads(next(self._response.lines(), b""))
         self._connection.close()
         return int(answer["StatusCode"]), str((answer.get("Error") or {}).get("Message") or "")
 
@@ -185,7 +187,7 @@ class Containers:
         """What *path* in the container is (name, size, mode, linkTarget); None if there is none."""
         from binascii import a2b_base64
 
-        from orlop.client import http, wire
+        from orlop.client import http
 
         connection = self._client.connection()
         try:
