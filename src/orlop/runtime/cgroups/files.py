@@ -82,9 +82,10 @@ def apply(directory: str, limit: Write) -> None:
     try:
         write(f"{directory}/{limit.file}", limit.value)
     except FileNotFoundError as error:
-        if limit.instead is None:
+        if limit.instead is not None:
+            apply(directory, limit.instead)
+        elif not limit.optional:
             raise refusal(limit, error) from error
-        apply(directory, limit.instead)
     except OSError as error:
         raise refusal(limit, error) from error
 

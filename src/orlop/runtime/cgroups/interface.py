@@ -10,7 +10,8 @@ class Write(NamedTuple):
     """One write that puts a limit in force.
 
     *field* is the limit's name in config.json, for error messages. *instead* is
-    what to write where the file does not exist, as kernels differ.
+    what to write where the file does not exist, as kernels differ; an *optional*
+    one is then left out.
     """
 
     controller: str
@@ -18,6 +19,7 @@ class Write(NamedTuple):
     value: str
     field: str
     instead: "Write | None" = None
+    optional: bool = False
 
 
 class CpuStatistics(NamedTuple):

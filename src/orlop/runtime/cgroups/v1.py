@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, OrlopError, UnsupportedError
 from orlop.model.oci import Resources
 from orlop.runtime.cgroups import control, v1_limits, v1_statistics, v2, v2_limits
-from orlop.runtime.cgroups.files import apply, read, read_table, write
+from orlop.runtime.cgroups.files import apply, read, read_number, read_table, write
 from orlop.runtime.cgroups.interface import Statistics, Write
 from orlop.runtime.cgroups.layout import Layout
 
@@ -253,7 +253,7 @@ def _in_possible_order(writes: list[Write], directories: Mapping[str, str]) -> l
     swap = next((w for w in writes if w.file == "memory.memsw.limit_in_bytes"), None)
     if swap is None or int(swap.value) < 0:
         return writes
-    now = int(read(f"{directories['memory']}/{swap.file}"))
+    now = read_number(f"{directories['memory']}/{swap.file}")
     if int(swap.value) > now:
         return [swap, *(write for write in writes if write is not swap)]
     return writes

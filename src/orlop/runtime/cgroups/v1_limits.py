@@ -65,7 +65,7 @@ def _memory(memory: Memory) -> Iterator[Write]:
         swap = -1  # or memory could not rise above the old sum
     ceilings = [
         Write("memory", "memory.limit_in_bytes", str(limit), "memory.limit") if limit else None,
-        Write("memory", "memory.memsw.limit_in_bytes", str(swap), "memory.swap") if swap else None,
+        swap_write("memory.memsw.limit_in_bytes", str(swap)) if swap else None,
     ]
     yield from (write for write in (reversed(ceilings) if limit == -1 else ceilings) if write)
     if reservation := memory.get("reservation"):
@@ -75,6 +75,14 @@ def _memory(memory: Memory) -> Iterator[Write]:
     if "disableOOMKiller" in memory:
         value = str(int(memory["disableOOMKiller"]))
         yield Write("memory", "memory.oom_control", value, "memory.disableOOMKiller")
+
+
+def swap_write(file: str, value: str) -> Write:
+    """Return the write of a swap limit: optional, for many kernels do not count swap.
+
+    The memory limit holds without it, and so Docker goes on without it too.
+    """
+    return Write("memory", file, value, "memory.swap", optional=True)
 
 
 def check_swap(memory: Memory) -> None:

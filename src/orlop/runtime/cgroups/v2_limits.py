@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.oci import CPU, BlockIO, Memory, Resources
 from orlop.runtime.cgroups.interface import Write
-from orlop.runtime.cgroups.v1_limits import check_swap, number, pids, plain, rdma
+from orlop.runtime.cgroups.v1_limits import (
+    check_swap,
+    number,
+    pids,
+    plain,
+    rdma,
+    swap_write,
+)
 
 _DEFAULT_PERIOD_US = 100_000
 
@@ -74,7 +81,7 @@ def _memory(memory: Memory) -> Iterator[Write]:
     limit = memory.get("limit") or 0
     swap = _swap(limit, memory.get("swap") or 0)
     if swap is not None:
-        yield Write("memory", "memory.swap.max", swap, "memory.swap")
+        yield swap_write("memory.swap.max", swap)
     if limit:
         yield Write("memory", "memory.max", _ceiling(limit), "memory.limit")
     if reservation := memory.get("reservation"):
