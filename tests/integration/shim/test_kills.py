@@ -202,7 +202,7 @@ def test_stdio_process_that_hangs_is_killed_and_replaced(shim: Shim) -> None:
     with shim.attach("writer") as client:
         client.sendall(b"go\n")
         assert b"two" in read_all(client)
-    assert len([pid for pid in children(shim.pid) if state_of(pid) != "Z"]) == 1
+    eventually(lambda: children(shim.pid) == [shim.stdio_pid])
 
 
 def children(pid: int) -> list[int]:
