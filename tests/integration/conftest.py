@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import engines
+from tests.integration.images import servers
 
 
 @pytest.fixture(scope="module")
@@ -32,5 +33,5 @@ def busybox_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loopback_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """host:port of a docker-registry over plain HTTP."""
-    with engines.registry(tmp_path_factory.mktemp("registry")) as address:
+    with servers.registry(tmp_path_factory.mktemp("registry")) as address:
         yield address

@@ -1,4 +1,4 @@
-"""Real engines, registries and images for tests, and their clean removal."""
+"""Real engines and images for tests, and their clean removal."""
 
 import contextlib
 import hashlib
@@ -186,43 +186,3 @@ def docker_archive(path: Path, *, tags: list[str], config: Mapping[str, object])
         ):
             tar.addfile(_file(member, 0o644, content), io.BytesIO(content))
     return path
-
-
-@contextlib.contextmanager
-def registry(folder: Path) -> Iterator[str]:
-    """Run Debian's docker-registry on a free port of the loopback; yields host:port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yml").write_text(
-        "version: 0.1\nlog: {level: error}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder}}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    process = subprocess.Popen(
-        ["docker-registry", "serve", str(folder / "config.yml")],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none"},
-    )
-    try:
-        _await_port(port, process)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError("docker-registry did not start") from None
-            time.sleep(0.05)
-        else:
-            return

@@ -6,6 +6,7 @@ import msgspec
 
 from orlop.model.container import Container, Volume
 from orlop.model.image import Descriptor, ImageConfig
+from orlop.model.platform import Platform
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +45,13 @@ class ImageSummary(Answer, frozen=True, kw_only=True):
     image: ImageRecord
     containers: int = -1  # how many use it; -1: not counted
     shared_size: int = -1
+
+
+class Distribution(Answer, frozen=True, kw_only=True):
+    """What a registry has under a name, and for which platforms."""
+
+    descriptor: Descriptor
+    platforms: tuple[Platform, ...] = ()
 
 
 class HistoryStep(Answer, frozen=True, kw_only=True):

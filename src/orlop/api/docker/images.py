@@ -4,6 +4,7 @@ from orlop.api.docker.answers import credentials_of, filters_of, json, json_list
 from orlop.api.docker.lines import Lines
 from orlop.api.docker.render_image import (
     render_deleted,
+    render_distribution,
     render_history,
     render_image,
     render_pruned,
@@ -27,7 +28,7 @@ async def list_images(call: Call) -> Reply:
 async def inspect(call: Call) -> Reply:
     """GET /images/{name}/json."""
     image = call.engine.images.resolve(call.name)
-    return json(render_image(image, driver=call.engine.system.info().driver))
+    return json(render_image(image, driver=call.engine.system.driver))
 
 
 async def history(call: Call) -> Reply:
@@ -165,7 +166,9 @@ async def load(call: Call) -> Reply:
 
 async def distribution(call: Call) -> Reply:
     """GET /distribution/{name}/json: what a registry says a name is."""
-    raise UnsupportedError("asking a registry about an image is not supported", hint="pull it")
+    credentials = credentials_of(call.request)
+    found = await call.engine.images.distribution(call.name, credentials=credentials)
+    return json(render_distribution(found))
 
 
 def _reference(name: str, tag: str) -> str:

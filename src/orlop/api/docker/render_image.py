@@ -7,6 +7,7 @@ import msgspec
 from orlop.api.docker.times import rfc3339
 from orlop.engine.answers import (
     Deleted,
+    Distribution,
     HistoryStep,
     ImageRecord,
     ImageSummary,
@@ -105,6 +106,19 @@ def render_pulled(image: ImageRecord, reference: str, *, is_new: bool) -> list[s
     lines = [f"Digest: {digest.partition('@')[2]}"] if digest else []
     what = "Downloaded newer image" if is_new else "Image is up to date"
     return [*lines, f"Status: {what} for {name.familiar}"]
+
+
+def render_distribution(found: Distribution) -> Shape:
+    """Return GET /distribution/{name}/json."""
+    descriptor = found.descriptor
+    return {
+        "Descriptor": {
+            "mediaType": descriptor.media_type,
+            "digest": descriptor.digest,
+            "size": descriptor.size,
+        },
+        "Platforms": found.platforms,
+    }
 
 
 def render_deleted(deleted: Deleted) -> Shape:

@@ -8,6 +8,7 @@ import msgspec
 
 from orlop.engine.answers import (
     Deleted,
+    Distribution,
     HistoryStep,
     ImageRecord,
     ImageSummary,
@@ -16,6 +17,7 @@ from orlop.engine.answers import (
 )
 from orlop.engine.context import Context
 from orlop.engine.images.catalog import Catalog, parse_time
+from orlop.engine.images.distribution import distribution
 from orlop.engine.images.filters import matcher
 from orlop.engine.images.making import Maker, layers_of
 from orlop.engine.images.removal import Remover
@@ -98,6 +100,12 @@ class Images:
         name = parse_reference(reference).familiar
         self._tell("push", name, name)
         return descriptor
+
+    async def distribution(
+        self, reference: str, *, credentials: Credentials | None = None
+    ) -> Distribution:
+        """Ask the registry what *reference* is; nothing is pulled."""
+        return await distribution(reference, credentials)
 
     async def tag(self, source: str, target: str) -> None:
         """Give the image *source* one more name."""

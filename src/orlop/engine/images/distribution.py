@@ -1,0 +1,54 @@
+"""What a registry says a name is, without pulling it."""
+
+from orlop.engine.answers import Distribution
+from orlop.engine.images.transfer import credentials_for
+from orlop.engine.requests import Credentials
+from orlop.engine.threads import in_thread
+from orlop.errors import CorruptError
+from orlop.images.registry import Registry, source_of
+from orlop.model.image import (
+    INDEX_TYPES,
+    MAX_DOCUMENT_BYTES,
+    Descriptor,
+    decode_config,
+    decode_index,
+    decode_manifest,
+    digest_of,
+)
+from orlop.model.platform import Platform
+from orlop.model.reference import parse_reference
+
+
+async def distribution(text: str, credentials: Credentials | None) -> Distribution:
+    """Ask the registry; nothing is stored. Errors as Images.pull()'s."""
+    reference = parse_reference(text)
+    source = source_of(reference, credentials_for(credentials))
+
+    def ask() -> Distribution:
+        with Registry(source) as registry:
+            descriptor, data = registry.manifest(reference.target)
+            return Distribution(
+                descriptor=descriptor, platforms=_platforms(registry, descriptor, data)
+            )
+
+    return await in_thread(ask)
+
+
+def _platforms(registry: Registry, descriptor: Descriptor, data: bytes) -> tuple[Platform, ...]:
+    if descriptor.media_type in INDEX_TYPES:
+        children = decode_index(data).manifests
+        return tuple(c.platform for c in children if c.platform and not c.is_attestation)
+    manifest = decode_manifest(data)
+    if not manifest.is_image:
+        return ()
+    config = _blob(registry, manifest.config)
+    return (decode_config(config).platform,)
+
+
+def _blob(registry: Registry, descriptor: Descriptor) -> bytes:
+    answer, _ = registry.open_blob(descriptor.digest)
+    with answer:
+        data = answer.read(MAX_DOCUMENT_BYTES)
+    if digest_of(data) != descriptor.digest:
+        raise CorruptError(f"the registry's {descriptor.digest} has another digest")
+    return data
