@@ -12,9 +12,10 @@ from orlop.kernel.idmap import open_user_namespace
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import Clone
 from orlop.model.mount import Mount
-from orlop.model.oci import Config, Linux
+from orlop.model.oci import Config, Linux, Resources
 from orlop.runtime import cgroups, failure, init, seccomp
 from orlop.runtime.bundle import Bundle, Starting, Stdio
+from orlop.runtime.cgroups.devices import for_container
 from orlop.runtime.child import Child, ContainerPlan
 from orlop.runtime.devices import all_devices
 from orlop.runtime.mounts import bind_sources
@@ -211,7 +212,8 @@ def make_cgroup(bundle: Bundle, spares: Pool | None = None) -> Cgroup:
     """Make the bundle's cgroup with its limits in force, of a spare one where there is one."""
     linux = bundle.config.get("linux", {})
     path = linux.get("cgroupsPath") or f"/orlop/{bundle.id}"
-    resources = linux.get("resources", {})
+    resources: Resources = {**linux.get("resources", {})}
+    resources["devices"] = for_container(resources.get("devices", ()))
     spare = spares.take(path, resources) if spares else None
     return spare or cgroups.create_anew(path, resources)
 

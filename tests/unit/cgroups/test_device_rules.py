@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from orlop.errors import InvalidArgumentError
 from orlop.model.oci import DeviceRule
 from orlop.runtime.cgroups.device_program import program
-from orlop.runtime.cgroups.devices import list_writes, policy
+from orlop.runtime.cgroups.devices import for_container, list_writes, policy
 
 DENY_ALL: DeviceRule = {"allow": False, "access": "rwm"}
 NULL: DeviceRule = {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}
@@ -52,6 +52,19 @@ def test_the_list_form_starts_from_its_default() -> None:
         ("devices.allow", "c 1:3 rwm"),
     ]
     assert list(list_writes([{"allow": True, "access": "rwm"}])) == [("devices.allow", "a")]
+
+
+def test_a_container_can_use_its_null_device_whatever_the_rules() -> None:
+    for rules in ([], [DENY_ALL]):
+        code = program(policy(for_container(rules)))
+        assert run(code, 2, 2 | 4, 1, 3)
+        assert run(code, 1, 1, 8, 0)  # mknod
+        assert not run(code, 1, 2, 8, 0)  # a disk
+
+
+def test_with_everything_allowed_nothing_is_added() -> None:
+    everything: list[DeviceRule] = [{"allow": True, "access": "rwm"}]
+    assert for_container(everything) == everything
 
 
 def test_a_later_rule_takes_back_what_an_earlier_one_gave() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from orlop.errors import InvalidArgumentError, NotFoundError
 from orlop.model.container import ContainerOptions, DeviceMapping
 from orlop.model.oci import Device, DeviceRule
+from orlop.runtime.cgroups.devices import ALWAYS_ALLOWED
 
 #: Folders and nodes of the host's /dev that a privileged container has its own of.
 _NOT_THE_HOSTS = frozenset(
@@ -16,20 +17,8 @@ _NOT_THE_HOSTS = frozenset(
 _RULE = re.compile(r"([abc]) (\d+|\*):(\d+|\*) ([rwm]{1,3})")
 _MOST_NODES = 4096
 
-#: Nothing, but: make any node, and use the harmless ones and terminals.
-DEFAULT_RULES: tuple[DeviceRule, ...] = (
-    {"allow": False, "access": "rwm"},
-    {"allow": True, "type": "c", "access": "m"},
-    {"allow": True, "type": "b", "access": "m"},
-    {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"},  # null
-    {"allow": True, "type": "c", "major": 1, "minor": 5, "access": "rwm"},  # zero
-    {"allow": True, "type": "c", "major": 1, "minor": 7, "access": "rwm"},  # full
-    {"allow": True, "type": "c", "major": 1, "minor": 8, "access": "rwm"},  # random
-    {"allow": True, "type": "c", "major": 1, "minor": 9, "access": "rwm"},  # urandom
-    {"allow": True, "type": "c", "major": 5, "minor": 0, "access": "rwm"},  # tty
-    {"allow": True, "type": "c", "major": 5, "minor": 2, "access": "rwm"},  # ptmx
-    {"allow": True, "type": "c", "major": 136, "access": "rwm"},  # pts/*
-)
+#: Nothing, but what every container may use.
+DEFAULT_RULES: tuple[DeviceRule, ...] = ({"allow": False, "access": "rwm"}, *ALWAYS_ALLOWED)
 
 
 def devices(options: ContainerOptions) -> tuple[list[Device], list[DeviceRule]]:

@@ -14,6 +14,22 @@ ANY = -1
 _ACCESS = "rwm"
 
 
+#: What a container needs whatever its rules: to make any node, and to use the harmless
+#: ones and terminals. config-linux.md, "Default Devices".
+ALWAYS_ALLOWED: tuple[DeviceRule, ...] = (
+    {"allow": True, "type": "c", "access": "m"},
+    {"allow": True, "type": "b", "access": "m"},
+    {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"},  # null
+    {"allow": True, "type": "c", "major": 1, "minor": 5, "access": "rwm"},  # zero
+    {"allow": True, "type": "c", "major": 1, "minor": 7, "access": "rwm"},  # full
+    {"allow": True, "type": "c", "major": 1, "minor": 8, "access": "rwm"},  # random
+    {"allow": True, "type": "c", "major": 1, "minor": 9, "access": "rwm"},  # urandom
+    {"allow": True, "type": "c", "major": 5, "minor": 0, "access": "rwm"},  # tty
+    {"allow": True, "type": "c", "major": 5, "minor": 2, "access": "rwm"},  # ptmx
+    {"allow": True, "type": "c", "major": 136, "access": "rwm"},  # pts/*
+)
+
+
 class Device(NamedTuple):
     """Which nodes: type "b" or "c", numbers or ANY."""
 
@@ -64,6 +80,16 @@ def policy(rules: Iterable[DeviceRule]) -> Policy:
         for letter in _types(device_type):
             _apply(result, Device(letter, *numbers), access, allow=allow)
     return result
+
+
+def for_container(rules: Iterable[DeviceRule]) -> list[DeviceRule]:
+    """Return *rules* with ALWAYS_ALLOWED after them, unless they start from "allow all".
+
+    So a bundle without rules, or with only the "deny all" that `runc spec`
+    writes, gets a container that can use its /dev/null, and nothing more.
+    """
+    given = list(rules)
+    return given if policy(given).allow else [*given, *ALWAYS_ALLOWED]
 
 
 def _types(device_type: str) -> str:

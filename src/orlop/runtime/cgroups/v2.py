@@ -50,7 +50,7 @@ class V2Cgroup:
         try:
             for limit in writes:
                 apply(cgroup._directory, limit)
-            if "devices" in resources:
+            if resources.get("devices"):
                 device_program.put(cgroup._directory, resources["devices"])
         except (OSError, OrlopError):
             control.remove(cgroup._directory)
@@ -73,7 +73,7 @@ class V2Cgroup:
     def update(self, resources: Resources) -> None:
         for limit in self._writes(resources):
             apply(self._directory, limit)
-        if "devices" in resources:
+        if resources.get("devices"):
             device_program.put(self._directory, resources["devices"])
 
     def freeze(self, *, timeout_s: float = 10.0) -> None:
