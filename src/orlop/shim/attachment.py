@@ -12,7 +12,8 @@ from orlop.shim.loop import READ, WRITE, Loop
 
 FULL = 1 << 20  # bytes queued for one client before its process has to wait
 LOW = FULL // 2
-PATIENCE_S = 10.0  # a client that takes nothing for so long is dropped
+PATIENCE_S = 10.0  # a client that takes nothing for so long, and holds its process up, is dropped
+_LAST_PATIENCE_S = 600.0  # with one whose process has ended: it may be a pager
 _INPUT_BLOCK = 32 << 10
 _HEADER = struct.Struct(">BxxxI")
 _STREAM_NUMBERS = {"stdout": 1, "stderr": 2}
@@ -152,8 +153,11 @@ class Attachment:
 
     @property
     def stuck(self) -> bool:
-        """Whether it has taken nothing for PATIENCE_S though there was something to take."""
-        return bool(self._queue) and time.monotonic() - self._progress > PATIENCE_S
+        """Whether it has taken nothing for too long: PATIENCE_S if its process waits for it."""
+        idle_s = time.monotonic() - self._progress if self._queue else 0.0
+        if self._ending:
+            return idle_s > _LAST_PATIENCE_S
+        return self.size > FULL and idle_s > PATIENCE_S
 
     def _watch(self) -> None:
         if self.closed:

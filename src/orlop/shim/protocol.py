@@ -153,9 +153,10 @@ class Attach(TypedDict):
 
     The stdio process owns the socket from then on and closes it at the end: when
     the process has ended and its output is sent, when the detach keys are typed
-    (terminals only), or when the client accepts nothing for 10 s. A key that is
-    not known yet waits for its "add" if "wait" says so, else it is not_found.
-    Terminals get plain bytes, all others Docker's 8-byte frame headers.
+    (terminals only), or when the client has 1 MiB unread, so that the process has
+    to wait for it, and accepts nothing for 10 s. A key that is not known yet waits
+    for its "add" if "wait" says so, else it is not_found. Terminals get plain bytes,
+    all others Docker's 8-byte frame headers.
     """
 
     key: str

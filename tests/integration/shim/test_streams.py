@@ -117,6 +117,13 @@ def test_flood_is_complete_in_its_rotated_logs_and_others_start_meanwhile(shim: 
     )
 
 
+def test_client_that_reads_late_gets_what_it_was_sent_after_the_end(shim: Shim) -> None:
+    with shim.attach("early", wait=True, stdin=False) as client:
+        shim.start("early", "sh", "-c", f"yes {'0' * 99} | head -c 900000")
+        shim.wait_exit("early")
+        assert len(payloads(read_all(client))[1]) == 900_000
+
+
 @pytest.mark.slow
 def test_client_that_reads_nothing_stalls_only_its_own_container(shim: Shim) -> None:
     with shim.attach("flood", wait=True, stdin=False):
