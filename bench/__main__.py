@@ -1,6 +1,6 @@
 """Orlop beside docker, podman, ctr and runc: one run, alternating, medians and ratios.
 
-python -m bench [--rounds 15] [--json FILE] [--only run,exec,pull,memory]
+python -m bench [--rounds 15] [--json FILE] [--only run,warm,exec,pull,memory]
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import bench.images as images
-from bench import engines, memory
+from bench import engines, memory, warm
 from bench.measure import Series, alternate
 
 BUSYBOX, DEBIAN = "busybox", "debian"
@@ -98,6 +98,8 @@ def measure(wanted: Sequence[str], rounds: int, folder: Path) -> dict[str, objec
                     table(f"{name}: {(function.__doc__ or '').splitlines()[0]}", series), flush=True
                 )
                 results[name] = {key: one.values_ms for key, one in series.items()}
+        if "warm" in wanted:
+            results["warm"] = warm.report(peers[0], references[BUSYBOX], rounds * 4)
         if "memory" in wanted:
             results["memory"] = memory.report(peers[0], references[BUSYBOX])
     return results
@@ -107,7 +109,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, help="write every single value there")
-    parser.add_argument("--only", default="run,exec,pull,memory")
+    parser.add_argument("--only", default="run,warm,exec,pull,memory")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="orlop-bench-") as folder:
         results = measure(options.only.split(","), options.rounds, Path(folder))

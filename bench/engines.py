@@ -99,7 +99,8 @@ def docker(folder: Path) -> Iterator[Engine]:
 @contextmanager
 def podman(folder: Path) -> Iterator[Engine]:
     places = ["--root", f"{folder}/root", "--runroot", f"{folder}/run"]
-    engine = _docker_like("podman", "podman", {}, *places, "--cgroup-manager", "cgroupfs")
+    how = ["--cgroup-manager", "cgroupfs", "--runtime", "runc"]  # crun refuses cgroup v1 hybrid
+    engine = _docker_like("podman", "podman", {}, *places, *how)
     plain = [*engine.pull[:-1], "--tls-verify=false", "IMAGE"]
     yield engine._replace(pull=plain)
 

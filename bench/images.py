@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests import debian_image
 from tests.integration import engines
+from tests.integration.images import servers
 
 
 @contextmanager
@@ -15,7 +16,7 @@ def registry(folder: Path) -> Iterator[str]:
     """Run Debian's docker-registry; yield its host and port."""
     place = folder / "registry"
     place.mkdir()
-    with engines.registry(place) as address:
+    with servers.registry(place) as address:
         yield address
 
 
