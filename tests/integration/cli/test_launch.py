@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.conftest import CommandLine
+from tests.integration.cli.conftest import IMAGE, CommandLine
 from tests.integration.engines import processes_of
 
 
@@ -99,3 +99,25 @@ def test_only_root_starts_the_engine(folder: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == ("orlop: no engine is running, and only root can start it (use sudo)\n")
+
+
+@pytest.mark.parametrize("options", [(), ("--rm",)])
+def test_attached_run_outlives_its_engine(
+    folder: Path, busybox_archive: Path, options: tuple[str, ...]
+) -> None:
+    """The streams do not pass through the engine, and the next engine knows the exit status."""
+    cli = command_line(folder)
+    cli.out("load", "-i", str(busybox_archive))
+    script = "echo before; while [ ! -e /go/on ]; do sleep 0.1; done; echo after; exit 7"
+    (folder / "go").mkdir()
+    words = ("run", *options, "-v", f"{folder}/go:/go", IMAGE, "sh", "-c", script)
+    with cli.start(*words) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"before\n"
+        (engine,) = engines(folder)
+        os.kill(engine, signal.SIGKILL)
+        (folder / "go" / "on").touch()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (7, b"after\n", b"")
+    for identifier in cli.containers():
+        cli.out("rm", "-f", identifier)

@@ -51,7 +51,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
             waiting.close()
             print(attached.DETACHED_NOTE, end="", file=err)
             return 0
-        return waiting.exit_status()[0]
+        return attached.exit_status(client, waiting, identifier)[0]
 
 
 def _check_running(found: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import time
 
 from orlop.cli import signals, terminal
 from orlop.cli.pump import Pump
-from orlop.errors import InvalidArgumentError, OrlopError
+from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError, UnavailableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from orlop.client.client import Client
+    from orlop.client.containers import Waiting
     from orlop.client.http import RawStream
 
 STDIN = 0
@@ -87,6 +88,28 @@ def _follow_size(resize: Callable[[int, int], None]) -> None:
         if tell():
             break
         time.sleep(_RESIZE_PAUSE_S)
+
+
+def exit_status(client: Client, waiting: Waiting, identifier: str) -> tuple[int, str]:
+    """Return a container's exit code and the engine's error, if any.
+
+    An engine that went away while we waited has lost no status: the next one,
+    which this starts if need be, is asked again.
+    """
+    try:
+        return waiting.exit_status()
+    except UnavailableError:
+        try:
+            return client.containers.wait(identifier).exit_status()
+        except NotFoundError:  # --rm: what it did first was to remove the container
+            return _status_in_events(client, identifier), ""
+
+
+def _status_in_events(client: Client, identifier: str) -> int:
+    filters = {"container": [identifier], "event": ["die"]}
+    for event in client.system.events(since="1", until=str(int(time.time()) + 1), filters=filters):
+        return int(event["Actor"]["Attributes"]["exitCode"])
+    raise UnavailableError("the engine was restarted, and knows no exit code any more")
 
 
 def forwarder(client: Client, identifier: str) -> Callable[[int], None]:

@@ -92,7 +92,7 @@ def _run_attached(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
             waiting.close()
             print(attached.DETACHED_NOTE, end="", file=err)
             return 0
-        status, problem = waiting.exit_status()
+        status, problem = attached.exit_status(client, waiting, identifier)
     if problem:
         print(f"orlop: {problem}", file=err)
     return status

@@ -69,4 +69,4 @@ def _attached(args: Args, client: Client, err: TextIO) -> int:
             waiting.close()
             print(attached.DETACHED_NOTE, end="", file=err)
             return 0
-        return waiting.exit_status()[0]
+        return attached.exit_status(client, waiting, identifier)[0]
