@@ -166,9 +166,12 @@ class Volumes:
             anonymous=not name,
         )
         data = self.folder(volume.name) / "_data"
-        data.mkdir(mode=0o755, parents=True, exist_ok=True)
-        data.chmod(0o755)
-        self._stored.add(volume)
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, self.folder(volume.name), ignore_errors=True)
+            data.mkdir(mode=0o755, parents=True)
+            data.chmod(0o755)
+            self._stored.add(volume)  # from here on it exists
+            undo.pop_all()
         self._announce(volume, "create")
         return volume
 

@@ -38,15 +38,21 @@ class Exits:
             live = self._context.live(container_id)
             async with live.lock:
                 await self._settle(container_id, exit_, live)
+        else:
+            await self._forget(container_id)
+
+    async def _forget(self, container_id: str) -> None:
         with contextlib.suppress(OrlopError):
             await self._context.shim.request({"op": "forget", "id": container_id})
 
     async def _settle(self, container_id: str, exit_: dict[str, Any], live: Live) -> None:
         container = self._context.records.get(container_id)
         if not container.running or (container.pid and container.pid != exit_["pid"]):
+            await self._forget(container_id)
             return
         self._health.stop(container_id)
         container = self._lifecycle.ended(container, exit_)
+        self._context.spawn(self._forget(container_id))  # for the exit is stored now
         finished = Finished(exit_code=container.exit_code, error=container.error)
         again = not live.stopping and self.wants_restart(container)
         if again:

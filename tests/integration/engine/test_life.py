@@ -1,0 +1,280 @@
+"""The life of containers, against the kernel, by way of the engine alone."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from orlop.engine.engine import Engine
+from orlop.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    NotFoundError,
+    OrlopError,
+    WrongStateError,
+)
+from orlop.model.container import (
+    ContainerOptions,
+    Health,
+    MountPoint,
+    RestartPolicy,
+    Status,
+)
+from tests.integration.engine.harness import (
+    leftovers,
+    mounts_of,
+    output,
+    run,
+    shell,
+    until,
+    with_engine,
+)
+
+
+def test_a_container_runs_and_tells_its_output_and_exit_code(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        ref = await run(engine, shell("echo out; echo err >&2; exit 5"))
+        container = engine.containers.get(ref)
+        assert container.status == Status.EXITED
+        assert container.exit_code == 5
+        assert sorted((await output(engine, ref)).split()) == ["err", "out"]
+
+    with_engine(tmp_path, work)
+
+
+def test_nothing_is_left_of_a_removed_container(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        ref = await run(engine, shell("true"))
+        assert leftovers(tmp_path, ref)
+        await engine.containers.remove(ref)
+        assert leftovers(tmp_path, ref) == []
+        assert mounts_of(tmp_path) == []
+
+    with_engine(tmp_path, work)
+
+
+def test_auto_remove_leaves_nothing_and_tells_the_exit_code(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("exit 3", auto_remove=True))
+        over = asyncio.ensure_future(engine.containers.wait(created.id, condition="removed"))
+        await asyncio.sleep(0)
+        await engine.containers.start(created.id)
+        assert (await asyncio.wait_for(over, 20)).exit_code == 3
+        await until(lambda: leftovers(tmp_path, created.id) == [])
+        with pytest.raises(NotFoundError, match="No such container"):
+            engine.containers.get(created.id)
+
+    with_engine(tmp_path, work)
+
+
+def test_a_taken_name_is_refused_in_dockers_words(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        first = await engine.containers.create(shell("true"), name="web")
+        with pytest.raises(AlreadyExistsError, match=f'"/web" is already in use .*"{first.id}"'):
+            await engine.containers.create(shell("true"), name="web")
+        with pytest.raises(InvalidArgumentError, match="Invalid container name"):
+            await engine.containers.create(shell("true"), name="../web")
+
+    with_engine(tmp_path, work)
+
+
+def test_stop_asks_first_and_kills_what_does_not_listen(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        polite = await engine.containers.create(
+            shell("trap 'exit 9' TERM; while :; do sleep .1; done")
+        )
+        deaf = await engine.containers.create(
+            shell("trap '' TERM; echo up; while :; do sleep .1; done")
+        )
+        for created in (polite, deaf):
+            await engine.containers.start(created.id)
+        await asyncio.sleep(0.3)
+        assert await engine.containers.stop(polite.id, timeout_s=10)
+        assert engine.containers.get(polite.id).exit_code == 9
+        assert await engine.containers.stop(deaf.id, timeout_s=0)
+        assert engine.containers.get(deaf.id).exit_code == 137
+        assert not await engine.containers.stop(deaf.id)
+
+    with_engine(tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (("no-such-program",), 127, "executable file not found"),
+        (("/etc",), 126, "permission denied"),
+    ],
+)
+def test_a_command_that_cannot_run_gives_dockers_exit_code(
+    tmp_path: Path, command: tuple[str, ...], code: int, words: str
+) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(ContainerOptions(image="host", command=command))
+        with pytest.raises(OrlopError, match=words):
+            await engine.containers.start(created.id)
+        container = engine.containers.get(created.id)
+        assert container.status == Status.CREATED
+        assert container.exit_code == code
+        assert [path for path in leftovers(tmp_path, created.id) if "cgroup" in path] == []
+
+    with_engine(tmp_path, work)
+
+
+def test_on_failure_restarts_as_often_as_asked(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        policy = RestartPolicy(name="on-failure", maximum_retry_count=2)
+        created = await engine.containers.create(shell("echo run; exit 1", restart=policy))
+        await engine.containers.start(created.id)
+        await until(lambda: engine.containers.get(created.id).restart_count == 2)
+        await until(lambda: engine.containers.get(created.id).status == Status.EXITED)
+        await asyncio.sleep(0.5)
+        assert (await output(engine, created.id)).split() == ["run"] * 3
+
+    with_engine(tmp_path, work)
+
+
+def test_what_the_user_stopped_is_not_restarted(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        options = shell("exec sleep 60", restart=RestartPolicy(name="always"))
+        created = await engine.containers.create(options)
+        await engine.containers.start(created.id)
+        await engine.containers.stop(created.id, timeout_s=0)
+        await asyncio.sleep(0.4)
+        assert engine.containers.get(created.id).status == Status.EXITED
+
+    with_engine(tmp_path, work)
+
+
+def test_paused_processes_do_not_run(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("while :; do echo x; sleep .02; done"))
+        await engine.containers.start(created.id)
+        await asyncio.sleep(0.2)
+        await engine.containers.pause(created.id)
+        await asyncio.sleep(0.1)
+        before = await output(engine, created.id)
+        await asyncio.sleep(0.3)
+        assert await output(engine, created.id) == before
+        with pytest.raises(WrongStateError, match="already paused"):
+            await engine.containers.pause(created.id)
+        await engine.containers.unpause(created.id)
+        await asyncio.sleep(0.3)
+        assert len(await output(engine, created.id)) > len(before)
+        await engine.containers.stop(created.id, timeout_s=0)
+
+    with_engine(tmp_path, work)
+
+
+def test_health_becomes_healthy_and_then_unhealthy(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        check = Health(
+            test=("CMD-SHELL", "echo checked; test -e /tmp/ok"), interval_ns=100_000_000, retries=2
+        )
+        created = await engine.containers.create(
+            shell("touch /tmp/ok; sleep 1; rm /tmp/ok; sleep 60", health=check)
+        )
+        await engine.containers.start(created.id)
+
+        def status() -> str:
+            health = engine.containers.get(created.id).health
+            return health.status if health else "none"
+
+        assert status() == "starting"
+        await until(lambda: status() == "healthy")
+        await until(lambda: status() == "unhealthy")
+        health = engine.containers.get(created.id).health
+        assert health is not None
+        assert health.log[-1].output == "checked\n"
+        assert health.log[-1].exit_code == 1
+        assert len(health.log) <= 5
+        await engine.containers.stop(created.id, timeout_s=0)
+
+    with_engine(tmp_path, work)
+
+
+def test_an_empty_volume_takes_what_the_image_has(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        mount = MountPoint(type="volume", target="/var", source="data")
+        ref = await run(engine, shell("ls /var; echo mine > /var/mine", mounts=(mount,)))
+        assert "tmp" in (await output(engine, ref)).split()
+        again = await run(engine, shell("cat /var/mine", mounts=(mount,)))
+        assert await output(engine, again) == "mine\n"
+        with pytest.raises(WrongStateError, match="volume is in use"):
+            await engine.volumes.remove("data")
+        for one in (ref, again):
+            await engine.containers.remove(one, volumes=True)
+        assert engine.volumes.get("data").volume.name == "data"
+        await engine.volumes.remove("data")
+        with pytest.raises(NotFoundError):
+            engine.volumes.get("data")
+
+    with_engine(tmp_path, work)
+
+
+def test_anonymous_volumes_go_with_their_container(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        ref = await run(engine, shell("true", volumes=("/data",), auto_remove=False))
+        assert len(engine.volumes.list()) == 1
+        await engine.containers.remove(ref, volumes=True)
+        assert list(engine.volumes.list()) == []
+        assert list((tmp_path / "root" / "volumes").iterdir()) == []
+
+    with_engine(tmp_path, work)
+
+
+def test_memory_limit_is_changed_while_it_runs(tmp_path: Path) -> None:
+    from orlop.engine.requests import UpdateRequest
+    from orlop.model.container import Resources
+
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("exec sleep 60"))
+        await engine.containers.start(created.id)
+        limits = Resources(pids_limit=17)
+        await engine.containers.update(created.id, UpdateRequest(resources=limits))
+        assert (await engine.containers.stats(created.id)).pids.limit == 17
+        assert engine.containers.get(created.id).options.resources.pids_limit == 17
+        await engine.containers.stop(created.id, timeout_s=0)
+
+    with_engine(tmp_path, work)
+
+
+def test_pid_namespace_of_another_container_can_be_joined(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        first = await engine.containers.create(shell("exec sleep 61"), name="first")
+        second = await engine.containers.create(
+            shell("cat /proc/1/cmdline | tr '\\0' ' '", pid="container:first")
+        )
+        with pytest.raises(WrongStateError, match="non running"):
+            await engine.containers.start(second.id)
+        await engine.containers.start(first.id)
+        over = asyncio.ensure_future(engine.containers.wait(second.id, condition="next-exit"))
+        await asyncio.sleep(0)
+        await engine.containers.start(second.id)
+        await over
+        assert await output(engine, second.id) == "sleep 61 "
+        await engine.containers.stop(first.id, timeout_s=0)
+
+    with_engine(tmp_path, work)
+
+
+def test_wait_started_before_the_start_sees_the_exit(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("exit 4"))
+        waits = [
+            asyncio.ensure_future(engine.containers.wait(created.id, condition="next-exit"))
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        await engine.containers.start(created.id)
+        finished = await asyncio.wait_for(asyncio.gather(*waits), 10)
+        assert [one.exit_code for one in finished] == [4, 4, 4]
+
+    with_engine(tmp_path, work)
+
+
+def test_containers_start_side_by_side(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        refs = await asyncio.gather(*(run(engine, shell(f"exit {n}")) for n in range(8)))
+        assert [engine.containers.get(ref).exit_code for ref in refs] == list(range(8))
+
+    with_engine(tmp_path, work)
