@@ -105,29 +105,30 @@ class Namespaces(NamedTuple):
 
 def plan_namespaces(linux: oci.Linux) -> Namespaces:
     """Say which namespaces are new and which are joined."""
-    new, seen = Namespace(0), Namespace(0)
+    new = seen = 0  # plain numbers, for speed
     join: list[tuple[Namespace, str]] = []
     for entry in linux.get("namespaces", ()):
         kind = NAMESPACES.get(entry["type"])
         if kind is None:
             raise InvalidArgumentError(f"unknown namespace type {entry['type']!r}")
-        if kind in seen:
+        if seen & kind.value:
             raise InvalidArgumentError(f"namespace {entry['type']} is named twice")
-        seen |= kind
+        seen |= kind.value
         if path := entry.get("path"):
             join.append((kind, path))
         else:
-            new |= kind
+            new |= kind.value
     idmap = plan_idmap(linux.get("uidMappings"), linux.get("gidMappings"))
-    if Namespace.USER in new and idmap is None:
+    if new & Namespace.USER.value and idmap is None:
         raise InvalidArgumentError("a new user namespace needs uidMappings and gidMappings")
     offsets = "".join(
         f"{clock} {value.get('secs', 0)} {value.get('nanosecs', 0)}\n"
         for clock, value in linux.get("timeOffsets", {}).items()
     )
-    if offsets and Namespace.TIME not in new:
+    if offsets and not new & Namespace.TIME.value:
         raise InvalidArgumentError("time offsets need a new time namespace")
-    return Namespaces(new, tuple(join), idmap if Namespace.USER in new else None, offsets)
+    own = idmap if new & Namespace.USER.value else None
+    return Namespaces(Namespace(new), tuple(join), own, offsets)
 
 
 def plan_idmap(

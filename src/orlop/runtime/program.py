@@ -24,6 +24,7 @@ _IGNORED = tuple(
     for number in sorted(signal.valid_signals())
     if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) is signal.SIG_IGN
 )
+_MOST_INTERPRETERS = 5  # as the kernel
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 
 
@@ -55,12 +56,47 @@ def find_program(child: Child) -> None:
     if "/" in name:
         _check_program(name)
         child.program = name
-        return
+    else:
+        child.program = _search(child, name)
+    refuse_ourselves(child)
+
+
+def refuse_ourselves(child: Child) -> None:
+    """Refuse a program, or a script's interpreter, that is reached over a magic link of /proc.
+
+    /proc/self/exe would be our own interpreter: the host's, inside the container.
+    """
+    path = child.program
+    for _ in range(_MOST_INTERPRETERS):
+        try:
+            os.close(open_in_root(child.root, os.path.join(os.getcwd(), path)))
+            path = _interpreter(path)
+        except PermissionError:
+            return  # the kernel decides
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise _exec_error(path, errno.EACCES, Kind.NOT_EXECUTABLE) from None
+            return
+        if not path:
+            return
+
+
+def _interpreter(path: str) -> str:
+    """Return what a script is for, or "" for a program. execve(2), "Interpreter scripts"."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        head = os.read(fd, 256)
+    finally:
+        os.close(fd)
+    words = head[2:].split(b"\n", 1)[0].split() if head.startswith(b"#!") else []
+    return os.fsdecode(words[0]) if words else ""
+
+
+def _search(child: Child, name: str) -> str:
     for folder in _variable(child, "PATH").split(":"):
         path = os.path.join(folder or ".", name)
         if os.access(path, os.X_OK) and stat.S_ISREG(os.stat(path).st_mode):
-            child.program = path
-            return
+            return path
     raise StepError(
         f'exec: "{name}": executable file not found in $PATH',
         kind=Kind.NOT_FOUND,

@@ -10,6 +10,7 @@ import pytest
 
 from orlop.errors import OrlopError
 from orlop.kernel.process import pidfd_send_signal
+from orlop.runtime.failure import CommandNotExecutableError
 from tests.integration.runtime.box import Box
 
 RENAME_EXCHANGE = 2
@@ -112,6 +113,19 @@ def test_only_the_standard_streams_are_open(box: Box) -> None:
         assert box.exec(running, "ls", "/proc/self/fd").output.split() == ["0", "1", "2", "3"]
     finally:
         os.close(leak)
+
+
+@pytest.mark.parametrize(
+    "entrypoint", ["/proc/self/exe", "/bin/x-script", "/bin/x-nested", "/bin/x-link"]
+)
+def test_the_hosts_interpreter_never_runs_inside(box: Box, entrypoint: str) -> None:
+    (box.lower / "bin/x-script").write_text("#!/proc/self/exe -c\n")
+    (box.lower / "bin/x-nested").write_text("#! /bin/x-script\n")
+    (box.lower / "bin/x-link").symlink_to("/proc/1/exe")
+    for name in ("x-script", "x-nested"):
+        (box.lower / "bin" / name).chmod(0o755)
+    with pytest.raises(CommandNotExecutableError, match="permission denied"):
+        box.run(entrypoint)
 
 
 @pytest.mark.parametrize(
