@@ -98,6 +98,9 @@ def kill_v2(directory: str) -> None:
     except FileNotFoundError:
         if os.path.isdir(directory):
             kill_by_rounds(directory)
+    except OSError as error:
+        if error.errno != errno.ENODEV:  # removed between open and write: nobody is in it
+            raise
 
 
 def kill_by_rounds(directory: str) -> None:
