@@ -134,9 +134,19 @@ def apply(
 
 
 class Unpacker:
-    """Writes a layer entry by entry; see apply(). After the last: finish(), always: close()."""
+    """Writes a layer entry by entry; see apply(). After the last: finish(), always: close().
 
-    def __init__(self, root: int, *, flat: bool = False, limits: Limits | None = None) -> None:
+    Without *whiteouts* a name that begins with `.wh.` is a name: the tar is no layer.
+    """
+
+    def __init__(
+        self,
+        root: int,
+        *,
+        flat: bool = False,
+        whiteouts: bool = True,
+        limits: Limits | None = None,
+    ) -> None:
         self._folders = Folders(root)
         self._marked: set[bytes] = set()
         self._root_given = False
@@ -145,6 +155,7 @@ class Unpacker:
         self._root = root
         marks = FlatMarks() if flat else OverlayMarks()
         self._marks: Marks = marks
+        self._whiteouts = whiteouts
         self._own = marks.own if isinstance(marks, FlatMarks) else None
         self._limits = limits or Limits()
         self._times: dict[bytes, int] = {}  # of folders, set when nothing more is put in them
@@ -180,7 +191,7 @@ class Unpacker:
     def _take(self, entry: Entry, reader: TarReader) -> None:
         path = clean(entry.name)
         parent, _, name = path.rpartition(b"/")
-        if name.startswith(WHITEOUT):
+        if self._whiteouts and name.startswith(WHITEOUT):
             self._removal(parent, name)
         elif entry.kind == FILE:
             self._file(entry, parent, name, reader)
@@ -321,8 +332,10 @@ class Unpacker:
     def _set_times(self) -> None:
         for path in self._folders.implicit:
             self._times.setdefault(path, 0)
-        if not self._root_given and self._own is None:
+        if self._own is None and not self._root_given:
             self._times[b""] = 0
+        elif self._own is not None and self._whiteouts:  # a layer says what it changes
+            self._times = {**self._folders.times, **self._times}
         for path, mtime_ns in self._times.items():
             fd = self._folders.existing(path)
             if fd is not None:

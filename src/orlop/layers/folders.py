@@ -29,6 +29,7 @@ class Folders:
         self._root = root
         self._open: dict[bytes, int] = {b"": root}
         self.implicit: set[bytes] = set()  # made because something in them was named
+        self.times = {b"": os.fstat(root).st_mtime_ns}  # of folders when first opened, nanoseconds
 
     def open(self, path: bytes) -> int:
         """Return a descriptor of the folder at *path*, made if missing; ours to close.
@@ -39,6 +40,8 @@ class Folders:
         if fd is None:
             fd = self._open_or_make(path)
             self.remember(path, fd)
+            if path not in self.times:
+                self.times[path] = os.fstat(fd).st_mtime_ns
         return fd
 
     def existing(self, path: bytes) -> int | None:

@@ -80,7 +80,7 @@ def write(
     """
     prefix = os.fsencode(_folder_within(root, path))
     reader = TarReader(source)
-    unpacker = Unpacker(root, flat=True)
+    unpacker = Unpacker(root, flat=True, whiteouts=False)
     try:
         for entry in reader:
             entry.name = prefix + b"/" + entry.name.lstrip(b"/")

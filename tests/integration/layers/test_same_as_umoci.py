@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from orlop.errors import UnsupportedError
+from orlop.layers.apply import apply
 from orlop.snapshots import choose
 from tests.crafting import TIME_S, add, digest, image_config, layer
 from tests.integration.snapshots.contract import put, root_of
@@ -125,6 +127,18 @@ def test_root_is_the_one_that_umoci_unpacks(
     assert list(unlike(ours, theirs)) == []
     if name == "erofs":
         assert len(list(tmp_path.glob("erofs/layers/*/layer.erofs"))) == 5
+
+
+def test_layers_applied_to_one_folder_make_the_same_root(
+    layers: list[bytes], theirs: dict[str, Node], tmp_path: Path
+) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for data in layers:
+            apply(io.BytesIO(data), fd, flat=True)
+    finally:
+        os.close(fd)
+    assert list(unlike(tree(tmp_path), theirs)) == []
 
 
 def unlike(ours: dict[str, Node], theirs: dict[str, Node]) -> Iterator[str]:
