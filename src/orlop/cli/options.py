@@ -61,8 +61,8 @@ class Arguments:
 
 
 def options_of(arguments: type[Arguments]) -> Iterator[tuple[str, Option]]:
-    """Yield (attribute, option) in the order of declaration, those of base classes first."""
-    for owner in reversed(arguments.__mro__):
+    """Yield (attribute, option) in the order of declaration, those of base classes last."""
+    for owner in arguments.__mro__:
         for name, value in vars(owner).items():
             if type(value) is Option:
                 yield name, value

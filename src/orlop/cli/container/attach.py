@@ -21,8 +21,10 @@ class Args(Arguments):
     )
 
     no_stdin = flag("--no-stdin", help="do not give it our input")
-    sig_proxy = flag("--sig-proxy", help="hand signals on (default: true)", default=True)
-    detach_keys = text("--detach-keys", metavar="KEYS", help="default: ctrl-p,ctrl-q")
+    sig_proxy = flag("--sig-proxy", help="pass signals on to it (default: true)", default=True)
+    detach_keys = text(
+        "--detach-keys", metavar="KEYS", help="keys that detach (default: ctrl-p,ctrl-q)"
+    )
     container = operand("CONTAINER", completes=CONTAINER)
 
 

@@ -30,7 +30,9 @@ class Args(Arguments):
     user = text("-u", "--user", metavar="USER[:GROUP]", help="run as, name or id")
     workdir = text("-w", "--workdir", metavar="FOLDER", help="start in FOLDER")
     privileged = flag("--privileged", help="give it all capabilities")
-    detach_keys = text("--detach-keys", metavar="KEYS", help="default: ctrl-p,ctrl-q")
+    detach_keys = text(
+        "--detach-keys", metavar="KEYS", help="keys that detach (default: ctrl-p,ctrl-q)"
+    )
     container = operand("CONTAINER", completes=CONTAINER)
     command = operands("COMMAND")
 

@@ -49,7 +49,7 @@ class ContainerArguments(Arguments):
     quiet = flag("-q", "--quiet", help="no progress while fetching the image")
 
     interactive = flag("-i", "--interactive", help="keep its input open", group=_PROCESS)
-    tty = flag("-t", "--tty", help="give it a terminal", group=_PROCESS)
+    tty = flag("-t", "--tty", help="give it a terminal (with -i: yours)", group=_PROCESS)
     attach = texts(
         "-a", "--attach", metavar="STREAM", help="attach stdin, stdout or stderr", group=_PROCESS
     )
@@ -99,9 +99,13 @@ class ContainerArguments(Arguments):
         group=_FILES,
         completes=CONTAINER,
     )
-    volume_driver = text("--volume-driver", metavar="NAME", help="for new volumes", group=_FILES)
+    volume_driver = text(
+        "--volume-driver", metavar="NAME", help="driver for new volumes", group=_FILES
+    )
     read_only = flag("--read-only", help="make its root read-only", group=_FILES)
-    storage_opt = texts("--storage-opt", metavar="KEY=VALUE", help="for its root", group=_FILES)
+    storage_opt = texts(
+        "--storage-opt", metavar="KEY=VALUE", help="option of its root's driver", group=_FILES
+    )
     shm_size = number(
         "--shm-size",
         metavar="SIZE",
@@ -118,7 +122,12 @@ class ContainerArguments(Arguments):
     )
 
     memory = number(
-        "-m", "--memory", metavar="SIZE", help="memory", group=_LIMITS, convert=values.size
+        "-m",
+        "--memory",
+        metavar="SIZE",
+        help="most memory, such as 512m",
+        group=_LIMITS,
+        convert=values.size,
     )
     memory_swap = number(
         "--memory-swap",
@@ -135,17 +144,21 @@ class ContainerArguments(Arguments):
         convert=values.size,
     )
     memory_swappiness = number("--memory-swappiness", help="0 to 100", group=_LIMITS)
-    oom_kill_disable = flag("--oom-kill-disable", help="do not kill, wait", group=_LIMITS)
+    oom_kill_disable = flag(
+        "--oom-kill-disable", help="let it wait for memory, not be killed", group=_LIMITS
+    )
     oom_score_adj = number("--oom-score-adj", help="-1000 to 1000", group=_LIMITS)
     cpus = number("--cpus", help="processors, such as 1.5", group=_LIMITS, convert=values.cpus)
-    cpu_shares = number("-c", "--cpu-shares", help="weight (default: 1024)", group=_LIMITS)
+    cpu_shares = number(
+        "-c", "--cpu-shares", help="weight on processors (default: 1024)", group=_LIMITS
+    )
     cpu_period = number("--cpu-period", metavar="US", help="CFS period", group=_LIMITS)
     cpu_quota = number("--cpu-quota", metavar="US", help="CFS quota", group=_LIMITS)
     cpuset_cpus = text(
         "--cpuset-cpus", metavar="LIST", help="processors to use: 0-2,5", group=_LIMITS
     )
     cpuset_mems = text("--cpuset-mems", metavar="LIST", help="memory nodes to use", group=_LIMITS)
-    pids_limit = number("--pids-limit", help="processes; -1 for no limit", group=_LIMITS)
+    pids_limit = number("--pids-limit", help="most processes; -1 for no limit", group=_LIMITS)
     ulimit = texts("--ulimit", metavar="NAME=SOFT[:HARD]", help="a resource limit", group=_LIMITS)
     blkio_weight = number("--blkio-weight", help="10 to 1000, 0 for none", group=_LIMITS)
     blkio_weight_device = texts(
@@ -181,9 +194,13 @@ class ContainerArguments(Arguments):
     device_cgroup_rule = texts(
         "--device-cgroup-rule", metavar="RULE", help="such as 'c 1:3 rwm'", group=_ISOLATION
     )
-    userns = text("--userns", metavar="MODE", help="user namespace", group=_ISOLATION)
-    ipc = text("--ipc", metavar="MODE", help="IPC namespace", group=_ISOLATION)
-    pid = text("--pid", metavar="MODE", help="PID namespace", group=_ISOLATION)
+    userns = text(
+        "--userns", metavar="MODE", help="host, auto, or a NAME of /etc/subuid", group=_ISOLATION
+    )
+    ipc = text(
+        "--ipc", metavar="MODE", help="private, shareable, host or container:NAME", group=_ISOLATION
+    )
+    pid = text("--pid", metavar="MODE", help="host or container:NAME", group=_ISOLATION)
     uts = text("--uts", metavar="MODE", help="host: share the host's name", group=_ISOLATION)
     cgroupns = text("--cgroupns", metavar="MODE", help="private or host", group=_ISOLATION)
     sysctl = texts("--sysctl", metavar="KEY=VALUE", help="a kernel setting", group=_ISOLATION)

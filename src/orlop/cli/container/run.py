@@ -34,8 +34,10 @@ class Args(ContainerArguments):
     )
 
     detach = flag("-d", "--detach", help="run in the background, print the id")
-    sig_proxy = flag("--sig-proxy", help="hand signals on (default: true)", default=True)
-    detach_keys = text("--detach-keys", metavar="KEYS", help="default: ctrl-p,ctrl-q")
+    sig_proxy = flag("--sig-proxy", help="pass signals on to it (default: true)", default=True)
+    detach_keys = text(
+        "--detach-keys", metavar="KEYS", help="keys that detach (default: ctrl-p,ctrl-q)"
+    )
 
 
 def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:

@@ -21,8 +21,10 @@ class Args(Arguments):
 
     attach = flag("-a", "--attach", help="show its output, hand signals on")
     interactive = flag("-i", "--interactive", help="give it this terminal's input")
-    detach_keys = text("--detach-keys", metavar="KEYS", help="default: ctrl-p,ctrl-q")
-    sig_proxy = flag("--sig-proxy", help="hand signals on (default: true)", default=True)
+    detach_keys = text(
+        "--detach-keys", metavar="KEYS", help="keys that detach (default: ctrl-p,ctrl-q)"
+    )
+    sig_proxy = flag("--sig-proxy", help="pass signals on to it (default: true)", default=True)
     names = operands("CONTAINER", completes=CONTAINER)
 
 
