@@ -10,10 +10,11 @@ plain (layers/normal.py) is unpacked to a folder instead; the two kinds mix free
 """
 
 import io
+import logging
 import os
 import shutil
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from orlop.errors import UnsupportedError
 from orlop.layers.apply import Applied, Limits
@@ -27,6 +28,8 @@ from orlop.snapshots.overlay import Overlay
 from orlop.snapshots.shelf import Shelf
 from orlop.snapshots.unpacked import opened
 from orlop.snapshots.view import open_root
+
+log = logging.getLogger(__name__)
 
 _TAR, _INDEX = "layer.tar", "layer.erofs"
 _NOBODY = 65534
@@ -62,9 +65,9 @@ class Erofs(Overlay):
     def _fill(self, staged: str, tar: Stream) -> tuple[Applied, int]:
         with open(f"{staged}/{_TAR}", "wb", buffering=_BUFFER) as file:
             normal = Normal(tar, file, self._limits or Limits())
-            if normal.run():
-                index(staged)
-                return normal.applied(), _size(staged)
+            plain = normal.run()
+        if plain and _indexed(staged):
+            return normal.applied(), _size(staged)
         os.mkdir(f"{staged}/fs", 0o755)
         with open(f"{staged}/{_TAR}", "rb") as written, opened(f"{staged}/fs") as root:
             os.fchmod(root, 0o755)
@@ -119,6 +122,18 @@ def index(folder: str) -> None:
     if result.returncode != 0:
         said = result.stderr.decode(errors="replace").strip().splitlines()
         raise UnsupportedError(f"mkfs.erofs failed: {said[-1] if said else result.returncode}")
+
+
+def _indexed(folder: str) -> bool:
+    """Make the index, and tell whether that worked: where it did not, there is another way."""
+    try:
+        index(folder)
+    except UnsupportedError as error:
+        log.warning("layer cannot be indexed", extra={"reason": str(error)})
+        with suppress(FileNotFoundError):
+            os.unlink(f"{folder}/{_INDEX}")
+        return False
+    return True
 
 
 def _mount(folder: str) -> Mount:

@@ -4,7 +4,9 @@ import errno
 import io
 import os
 import tarfile
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -215,6 +217,22 @@ class SnapshotsContract:
         stream = io.BytesIO(data)
         assert driver.add_layer(key, stream) == driver.layer_usage(key)
         assert stream.read() == b""
+
+    def test_layer_that_several_add_at_once_is_there_once(self, driver: Snapshots) -> None:
+        data = layer(lower)
+        key = layer_key(digest(data))
+        barrier = threading.Barrier(4)
+
+        class Together(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                barrier.wait(10) if self.tell() == 0 else None
+                return super().read(size)
+
+        with ThreadPoolExecutor(4) as pool:
+            sizes = list(pool.map(lambda _: driver.add_layer(key, Together(data)), range(4)))
+        assert len(set(sizes)) == 1
+        assert driver.layers() == {key}
+        assert driver.collect() == 0
 
     def test_full_disk_says_so_and_leaves_nothing(self, driver: Snapshots) -> None:
         class Full(io.BytesIO):

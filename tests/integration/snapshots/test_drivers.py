@@ -1,6 +1,8 @@
 """The built-in drivers, each after the contract."""
 
+import os
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,43 @@ def test_best_driver_is_chosen_and_remembered(
 def test_unknown_driver_is_named_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"no snapshot driver 'zfs'.*erofs, overlay"):
         choose.snapshots(str(tmp_path), "zfs")
+
+
+def test_layer_that_mkfs_will_not_index_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    driver = Erofs(str(tmp_path))
+    keys = put(driver, layer(lower))
+    driver.prepare("one", keys)
+    with root_of(driver, "one", keys) as root:
+        assert (root / "etc/kept").read_bytes() == b"kept"
+    assert not list(tmp_path.glob("layers/*/layer.*[!n]"))
+
+
+def test_driver_of_another_package_is_found_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "theirs-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[orlop.snapshots]\ntheirs = their_driver:Theirs\n")
+    (tmp_path / "their_driver.py").write_text(
+        "from orlop.snapshots.native import Native\nclass Theirs(Native):\n    name = 'theirs'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    driver = choose.snapshots(str(tmp_path / "snapshots"), "theirs")
+    assert driver.name == "theirs"
+    assert put(driver, layer(lower))
+
+
+def test_empty_snapshots_of_an_engine_that_was_killed_are_used(tmp_path: Path) -> None:
+    (tmp_path / "pool" / "left" / "fs").mkdir(parents=True)
+    first, second = Overlay(str(tmp_path)), Overlay(str(tmp_path))
+    first.prepare("one", [])
+    deadline = time.monotonic() + 10
+    while len(os.listdir(tmp_path / "pool")) < 2:
+        assert time.monotonic() < deadline
+    second.prepare("two", [])
+    with root_of(second, "two", []) as root:
+        (root / "file").touch()
