@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import httptools
 
-from orlop.api.messages import Body, Handler, Peer, Request, Response
+from orlop.api.messages import Body, Handler, Peer, Request, Response, Stream
 from orlop.api.replies import send
 
 log = logging.getLogger(__name__)
@@ -59,19 +59,20 @@ class Server:
             self._listener = await loop.create_unix_server(connection, sock=listener, backlog=512)
 
     async def close(self, *, grace_s: float = 5.0) -> None:
-        """Stop listening, let running requests end for *grace_s* seconds, drop the rest."""
+        """Stop listening, cut streams off, let other requests end for *grace_s* seconds.
+
+        What has not ended by then is cancelled, and given a moment to come to its end.
+        """
         if self._listener is not None:
             self._listener.close()
         for connection in list(self.connections):
             connection.close_when_idle()
-        tasks = {c.task for c in self.connections if c.task is not None} | self.handovers
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace_s)
-        for connection in list(self.connections):
-            connection.abort()
-        tasks = {task for task in tasks if not task.done()}
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace_s)
+        for limit_s in (grace_s, min(grace_s, 1.0)):
+            tasks = {c.task for c in self.connections if c.task is not None} | self.handovers
+            if tasks:
+                await asyncio.wait(tasks, timeout=limit_s)
+            for connection in list(self.connections):
+                connection.abort()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -85,6 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         self._peer: Peer | None = None
         self._backlog = bytearray()
         self._closing = False
+        self._streaming = False
         self._eof = False
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
@@ -102,7 +104,7 @@ class Connection(asyncio.BufferedProtocol):
         self.lost = True
         self.server.connections.discard(self)
         self._body.end(lost=True)
-        if self.task is not None:
+        if self.task is not None and not self.task.cancelling():
             self.task.cancel()
         self.resume_writing()
 
@@ -246,6 +248,7 @@ class Connection(asyncio.BufferedProtocol):
     async def _serve(self, request: Request) -> None:
         try:
             reply = await self.server.handler(request)
+            self._streaming = isinstance(reply, Stream)
             await send(self, request, reply)
         except (ConnectionResetError, BrokenPipeError, asyncio.CancelledError):
             self.abort()
@@ -254,6 +257,7 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
         finally:
             self.task = None
+            self._streaming = False
             if not self.lost:
                 await self._after(request)
 
@@ -318,10 +322,12 @@ class Connection(asyncio.BufferedProtocol):
         return peer, pending
 
     def close_when_idle(self) -> None:
-        """Close now, or behind the answer that is being made."""
+        """Close now, or behind the answer that is being made; a stream might never end."""
         self._closing = True
         if self.task is None:
             self._transport.close()
+        elif self._streaming:
+            self.abort()
 
     def abort(self) -> None:
         """Close now, whatever is under way."""

@@ -18,6 +18,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -35,6 +36,7 @@ _LOG_BYTES = 4 << 20
 _LOG_FILES = 3
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3)
 _SOCKET_MODE = 0o660
+_THREADS = 64  # each waits for a disk or a registry most of the time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,8 +129,10 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="engine"))
     async with Engine.open(settings) as engine:
-        server = Server(DockerAPI(engine), headers=HEADERS)
+        api = DockerAPI(engine)
+        server = Server(api, headers=HEADERS)
         with _listener(settings) as listener:
             await server.listen(listener)
             log.info("engine ready", extra={"root": settings.root, "run": settings.run})
@@ -136,7 +140,21 @@ async def serve(settings: Settings) -> None:
             await stop.wait()
             _notify("STOPPING=1")
             await server.close()
+        _leave_if_busy(api)
     log.info("engine stopped")
+
+
+def _leave_if_busy(api: DockerAPI) -> None:
+    """End now if something still runs in a thread, such as a pull from a registry that hangs.
+
+    A thread cannot be ended, and it must not meet a store that is closed under it. The
+    next start clears up behind it, as behind an engine that was killed.
+    """
+    busy = api.changes.union(task for task in asyncio.all_tasks() if task.cancelling())
+    if busy:
+        log.warning("stopped with work under way", extra={"tasks": len(busy)})
+        logging.shutdown()
+        os._exit(0)
 
 
 @contextlib.contextmanager

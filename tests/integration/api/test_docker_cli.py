@@ -274,3 +274,20 @@ def test_unknown_container_is_named_in_the_error(engine: EngineProcess) -> None:
         done = engine.docker(command, "nobody-here", check=False)
         assert done.returncode == 1, command
         assert "nobody-here" in done.stderr, command
+
+
+def test_many_containers_run_at_once_each_with_its_own_output(engine: EngineProcess) -> None:
+    environment = engine.environment()
+    runs = [
+        subprocess.Popen(
+            ["docker", "run", "--rm", "-i", IMAGE, "sh", "-c", f"cat; exit {number}"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(12)
+    ]
+    outputs = [run.communicate(f"said {number}", 60)[0] for number, run in enumerate(runs)]
+    assert outputs == [f"said {number}" for number in range(12)]
+    assert [run.returncode for run in runs] == list(range(12))

@@ -1,5 +1,6 @@
 """The engine's process: starting, stopping, and who may be there with it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -167,3 +168,39 @@ def test_idle_engine_holds_few_descriptors(fresh: EngineProcess) -> None:
     for _ in range(20):
         fresh.docker("ps")
     assert len(os.listdir(folder)) <= before + 1
+
+
+def test_registry_that_hangs_holds_up_nobody(fresh: EngineProcess) -> None:
+    fresh.start()
+    with socket.create_server(("127.0.0.1", 0)) as registry, contextlib.ExitStack() as stack:
+        address = f"127.0.0.1:{registry.getsockname()[1]}"
+        pulls = [
+            subprocess.Popen(
+                ["docker", "pull", f"{address}/hanging/image:v{number}"],
+                env=fresh.environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for number in range(12)
+        ]
+        for _ in pulls:  # each has reached the registry, which says nothing
+            stack.enter_context(registry.accept()[0])
+        fresh.docker("volume", "create", "made-meanwhile")
+        for pull in pulls:
+            pull.kill()
+            pull.wait()
+        assert fresh.out("volume", "ls", "-q") == "made-meanwhile"
+        assert fresh.stop() == 0
+    assert "Traceback" not in fresh.log()
+    fresh.start()
+    assert fresh.out("volume", "ls", "-q") == "made-meanwhile"
+
+
+def test_streams_do_not_hold_up_the_end_of_the_engine(fresh: EngineProcess) -> None:
+    fresh.start()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(fresh.socket))
+        client.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+        assert fresh.stop() == 0
+    assert "work under way" not in fresh.log()

@@ -29,7 +29,7 @@ class DockerAPI:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._router = Router(ROUTES)
-        self._changes: set[asyncio.Future[Reply]] = set()
+        self.changes: set[asyncio.Future[Reply]] = set()  # under way, whoever still listens
 
     async def __call__(self, request: Request) -> Reply:
         """Return the answer; errors become answers too."""
@@ -64,12 +64,12 @@ class DockerAPI:
             return await route.endpoint(call)
         # A change that has begun is finished (or undone) by the engine, whoever still listens.
         change = asyncio.ensure_future(route.endpoint(call))
-        self._changes.add(change)
+        self.changes.add(change)
         change.add_done_callback(self._ended)
         return await asyncio.shield(change)
 
     def _ended(self, change: asyncio.Future[Reply]) -> None:
-        self._changes.discard(change)
+        self.changes.discard(change)
         if not change.cancelled():
             change.exception()  # told to the client, or to nobody if it has gone
 

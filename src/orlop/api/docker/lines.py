@@ -16,6 +16,8 @@ Message = dict[str, Any]
 Emit = Callable[[Message], None]
 #: Lines kept for a client that does not read; then the oldest progress is dropped.
 _BACKLOG = 1000
+#: Work that was cancelled and has not ended: asyncio itself keeps only weak references.
+_ending: set[asyncio.Future[Any]] = set()
 
 _encode = msgspec.json.Encoder().encode
 
@@ -97,9 +99,21 @@ class Lines:
 
 
 async def cancel(task: asyncio.Future[Any]) -> None:
-    """End *task* and wait for its end; what it raises then concerns nobody."""
+    """End *task* and wait for its end; what it raises then concerns nobody.
+
+    The caller may be cancelled meanwhile: then the task comes to its end alone.
+    """
     task.cancel()
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        await asyncio.wait({task})
-    if not task.cancelled():
+    if not task.done():
+        _ending.add(task)
+        task.add_done_callback(_ended)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    elif not task.cancelled():
         task.exception()  # seen, so asyncio does not warn
+
+
+def _ended(task: asyncio.Future[Any]) -> None:
+    _ending.discard(task)
+    if not task.cancelled():
+        task.exception()
