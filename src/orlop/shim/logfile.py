@@ -8,11 +8,14 @@ file has no suffix, older ones .1, .2, …
 
 import contextlib
 import os
+import struct
 import time
 from _json import encode_basestring
 
 MAX_PARTIAL = 16 << 10  # bytes of output in one entry
 _BLOCK = 64 << 10
+_LENGTH = struct.Struct("<I")
+_SLOTS = {"stdout": 0, "stderr": _LENGTH.size + MAX_PARTIAL}
 _SENTINEL = "\x7f"  # ASCII, and JSON leaves it as it is
 
 
@@ -71,14 +74,68 @@ def _character_start(data: bytes, end: int) -> int:
     return end
 
 
+class Unfinished:
+    """The unfinished line of each stream, kept in a file too: it outlives a killed writer.
+
+    Best effort: where the file cannot be written, a kill costs the line.
+    """
+
+    def __init__(self, path: str, *, resume: bool) -> None:
+        self._path = path
+        self._fd = -1
+        self._lines: dict[str, bytes] = {}
+        if resume:
+            self._load()
+        else:
+            self._remove()
+
+    def get(self, stream: str) -> bytes:
+        return self._lines.get(stream, b"")
+
+    def set(self, stream: str, rest: bytes) -> None:
+        if not rest and not self._lines.get(stream):
+            return
+        self._lines[stream] = rest
+        with contextlib.suppress(OSError):
+            if self._fd < 0:
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                self._fd = os.open(self._path, flags, 0o600)
+            os.pwrite(self._fd, _LENGTH.pack(len(rest)) + rest, _SLOTS[stream])
+
+    def take_all(self) -> dict[str, bytes]:
+        """Return what is left, and keep nothing."""
+        lines, self._lines = self._lines, {}
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._remove()
+        return lines
+
+    def _load(self) -> None:
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return
+        for stream, slot in _SLOTS.items():
+            data = os.pread(self._fd, _LENGTH.size + MAX_PARTIAL, slot)
+            length = _LENGTH.unpack_from(data)[0] if len(data) >= _LENGTH.size else 0
+            self._lines[stream] = data[_LENGTH.size :][:length]
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+
+
 class LogFile:
     """The files of one container's log, open for appending.
+
+    With *resume* it goes on where a writer was killed, in the middle of a line.
 
     Never raises for a log that cannot be written: the container must run on. What
     is lost is counted, and the log says so as soon as it can be written again.
     """
 
-    def __init__(self, path: str, *, max_size: int, max_files: int) -> None:
+    def __init__(self, path: str, *, max_size: int, max_files: int, resume: bool = False) -> None:
         self._path = path
         self._max_size = max_size  # bytes; 0 or less for no limit
         self._max_files = max(1, max_files)
@@ -86,21 +143,21 @@ class LogFile:
         self._size = 0
         self._lost = 0
         self._reason = ""
-        self._carry: dict[str, bytes] = {}
+        self._unfinished = Unfinished(f"{path}.unfinished", resume=resume)
         self._open()
 
     def write(self, stream: str, data: bytes) -> None:
         """Append output; an unfinished line waits for its end, or for finish()."""
-        pieces, self._carry[stream] = cut(self._carry.get(stream, b"") + data)
+        pieces, rest = cut(self._unfinished.get(stream) + data)
         if pieces:
             self._append(pieces, stream)
+        self._unfinished.set(stream, rest)
 
     def finish(self) -> None:
         """Write the lines that will find no end."""
-        for stream, rest in self._carry.items():
+        for stream, rest in self._unfinished.take_all().items():
             if rest:
                 self._append([rest], stream)
-        self._carry.clear()
 
     def close(self) -> None:
         self.finish()

@@ -42,8 +42,8 @@ What a kill -9 costs:
 
 - engine: nothing. Connect again, "subscribe", then "list".
 - stdio process: the shim puts another in its place and hands it copies of all
-  descriptors. Attached clients are cut off. Lost is what was read and not yet
-  logged: the unfinished line of each stream, and one block at most.
+  descriptors. Attached clients are cut off. Lost is at most the block that was
+  read and not yet logged; the log's unfinished line is kept in a file beside it.
 - shim: containers and pumps run on. The next shim (launch.launch) adopts them;
   exits meanwhile are told by the kernel (Linux 6.15), else the status is 255.
 - both at once: the pipes are opened again through /proc/PID/fd. A container that

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from orlop.shim.attachment import FULL, Attachment, Input
 from orlop.shim.logfile import LogFile
@@ -14,9 +15,16 @@ BLOCK = 64 << 10  # at most this much of a stream per round: the others' turn co
 _LEFT_OVER = 4 << 20  # what can still be in a pipe after its writers have ended, and more
 
 
+class Events(NamedTuple):
+    """What a pump tells whoever made it."""
+
+    drained: Callable[[], None]
+    stdin_closed: Callable[[], None]
+    idle: Callable[[], None]  # nobody holds the other end of a pipe any more
+
+
 class Pump:
-    """Copies until the process has ended and its pipes are empty; then calls *on_drained*,
-    and *on_idle* once nobody holds the other end of a pipe.
+    """Copies until the process has ended and its pipes are empty; then tells that.
 
     *fds* is {"stdin", "stdout", "stderr"} or {"terminal"}, ours from now on; they
     are made non-blocking. A pipe that some grandchild still holds is read on and
@@ -24,25 +32,16 @@ class Pump:
     """
 
     def __init__(
-        self,
-        loop: Loop,
-        fds: Mapping[str, int],
-        io: IO,
-        *,
-        on_drained: Callable[[], None],
-        on_stdin_closed: Callable[[], None],
-        on_idle: Callable[[], None],
+        self, loop: Loop, events: Events, *, fds: Mapping[str, int], io: IO, resume: bool
     ) -> None:
         self.drained = False
-        self._on_idle = on_idle
         self._loop = loop
         self._io = io
-        self._on_drained = on_drained
-        self._on_stdin_closed = on_stdin_closed
+        self._events = events
         self._attachments: list[Attachment] = []
         self._paused = False
         self._stdin_told = False
-        self._log = _open_log(io)
+        self._log = _open_log(io, resume=resume)
         self._outputs = _outputs(fds)
         self._input = self._make_input(fds)
         for fd in fds.values():
@@ -73,9 +72,9 @@ class Pump:
             client.end()
         for stream, fd in self._outputs.items():
             self._loop.watch(fd, functools.partial(self._discard, stream))
-        self._on_drained()
+        self._events.drained()
         if not self._outputs:
-            self._on_idle()
+            self._events.idle()
 
     def close_stdin(self) -> None:
         """End the process's input once it has taken what was typed."""
@@ -146,7 +145,7 @@ class Pump:
     def _discard(self, stream: str, _events: int) -> None:
         self._take(stream)
         if not self._outputs:
-            self._on_idle()
+            self._events.idle()
 
     def _close_output(self, stream: str) -> None:
         fd = self._outputs.pop(stream, None)
@@ -178,7 +177,7 @@ class Pump:
         """The shim holds a copy of the descriptor: until it is closed, no end of input is seen."""
         if not self._stdin_told:
             self._stdin_told = True
-            self._on_stdin_closed()
+            self._events.stdin_closed()
 
     def _gone(self, client: Attachment) -> None:
         with contextlib.suppress(ValueError):
@@ -188,11 +187,12 @@ class Pump:
         self._room()
 
 
-def _open_log(io: IO) -> LogFile | None:
+def _open_log(io: IO, *, resume: bool) -> LogFile | None:
     log = io.get("log")
     if not log:
         return None
-    return LogFile(log["path"], max_size=log["max_size"], max_files=log["max_files"])
+    sizes = (log["max_size"], log["max_files"])
+    return LogFile(log["path"], max_size=sizes[0], max_files=sizes[1], resume=resume)
 
 
 def _outputs(fds: Mapping[str, int]) -> dict[str, int]:

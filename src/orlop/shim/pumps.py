@@ -57,10 +57,18 @@ class Pumps:
         self._talk(sock, pid)
         return held
 
-    def add(self, process: Process) -> None:
-        """Let it pump for *process*; it gets copies of the descriptors."""
-        names = [*process.fds, "pidfd"]
-        message = {"op": "add", "key": process.key, "io": process.io, "names": names}
+    def add(self, process: Process, *, resume: bool = False) -> None:
+        """Let it pump for *process*; it gets copies of the descriptors.
+
+        With *resume* it takes over from one that was killed.
+        """
+        message = {
+            "op": "add",
+            "key": process.key,
+            "io": process.io,
+            "names": [*process.fds, "pidfd"],
+            "resume": resume,
+        }
         self.send(message, [*process.fds.values(), process.pidfd])
 
     def settled(self) -> None:
@@ -105,7 +113,7 @@ class Pumps:
             if process.starting is not None:
                 continue
             if process.fds:
-                self.add(process)
+                self.add(process, resume=True)
             if process.exit is not None:
                 self.send({"op": "ended", "key": process.key})
         self.settled()

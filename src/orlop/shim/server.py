@@ -333,7 +333,7 @@ class Server:
             elif process.pidfd < 0:
                 self._conclude(process, (adopt.UNKNOWN_STATUS, 0))
             else:
-                self._pumps.add(process)
+                self._pumps.add(process, resume=True)
                 self._watch_end(process)
         for key, fds in held.items():
             close_all(list(fds.values()))

@@ -18,7 +18,7 @@ from orlop.shim.attachment import Attachment, parse_keys
 from orlop.shim.channel import Channel, Message, close_all, may_command
 from orlop.shim.failure import failure
 from orlop.shim.loop import Loop
-from orlop.shim.pump import Pump
+from orlop.shim.pump import Events, Pump
 
 _TICK_S = 1.0
 _MAX_WAITING = 64  # clients of one process that does not exist yet
@@ -108,14 +108,12 @@ class Stdio:
             self._drop_held(key)
         by_name = dict(zip(names, fds, strict=True))
         copies = {name: os.dup(fd) for name, fd in by_name.items() if name != "pidfd"}
-        pump = Pump(
-            self._loop,
-            copies,
-            message["io"],
-            on_drained=lambda: self._drained(key),
-            on_stdin_closed=lambda: self._stdin_closed(key),
-            on_idle=lambda: self._drop_held(key),
+        events = Events(
+            drained=lambda: self._drained(key),
+            stdin_closed=lambda: self._stdin_closed(key),
+            idle=lambda: self._drop_held(key),
         )
+        pump = Pump(self._loop, events, fds=copies, io=message["io"], resume=message["resume"])
         self._held[key] = Held(message, by_name, pump)
         fds.clear()
         for client in self._waiting.pop(key, []):

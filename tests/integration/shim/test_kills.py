@@ -35,6 +35,22 @@ def _answers(shim: Shim) -> bool:
         return False
 
 
+def test_unfinished_line_survives_the_death_of_both(shim: Shim) -> None:
+    wait = "while ! [ -e /tmp/go ]; do sleep 0.02; done"
+    script = f'echo -n "begin, "; echo -n "middle, "; {wait}; echo end'
+    shim.start("slow", "sh", "-c", script)
+    unfinished = shim.log_path("slow").with_name("slow.log.unfinished")
+    eventually(lambda: unfinished.exists() and b"middle" in unfinished.read_bytes())
+    stdio = shim.stdio_pid
+    shim.kill_shim()
+    kill_and_wait(stdio)
+    shim.again()
+    (shim.root / "tmp/go").touch()
+    shim.wait_exit("slow")
+    assert lines_of(shim, "slow") == ["begin, middle, end"]
+    assert not unfinished.exists()
+
+
 def test_entry_torn_by_a_kill_is_cut_off(shim: Shim) -> None:
     shim.log_path("torn").write_text('{"log":"whole\\n","stream":"stdout","time":"x"}\n{"log":"to')
     shim.run_to_end("torn", "echo", "next")
