@@ -7,10 +7,11 @@ registers in the entry-point group `orlop.snapshots`, as the built-in ones do.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, NewType, Protocol
+from typing import NewType, Protocol
 
 from orlop.layers.diff import Change
 from orlop.layers.tar import Stream
+from orlop.layers.write import Output
 from orlop.model.digest import DiffID, parse_digest
 from orlop.model.mount import Mount
 
@@ -81,7 +82,7 @@ class Snapshots(Protocol):
     def changes(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[Change]:
         """Yield what differs from *layers*, in order of path."""
 
-    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: BinaryIO) -> None:
+    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: Output) -> None:
         """Write what differs from *layers* as the tar of a layer."""
 
     def sync(self) -> None:

@@ -8,12 +8,11 @@ can) and is later compared with.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
 
 from orlop.layers.apply import Limits
 from orlop.layers.copy import lay_over
 from orlop.layers.diff import Change, changes, in_copy
-from orlop.layers.write import TarWriter, export
+from orlop.layers.write import Output, TarWriter, export
 from orlop.model.mount import Mount
 from orlop.snapshots.base import Bases, read_only_bind
 from orlop.snapshots.interface import LayerKey
@@ -59,7 +58,7 @@ class Native(UnpackedLayers):
         with self._opened(snapshot, layers) as (tree, base):
             yield from changes(in_copy(tree, base))
 
-    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: BinaryIO) -> None:
+    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: Output) -> None:
         writer = TarWriter(out)
         with self._opened(snapshot, layers) as (tree, base):
             export(in_copy(tree, base), tree, writer)

@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
 
 from orlop.errors import InvalidArgumentError
 from orlop.layers.apply import Limits
 from orlop.layers.diff import Change, changes, in_upper
 from orlop.layers.removal import remove_tree
-from orlop.layers.write import TarWriter, export
+from orlop.layers.write import Output, TarWriter, export
 from orlop.model.mount import Mount
 from orlop.snapshots.base import Bases
 from orlop.snapshots.interface import LayerKey
@@ -120,7 +119,7 @@ class Overlay(UnpackedLayers):
         for prefix, upper, lower in self._opened(snapshot, layers):
             yield from changes(in_upper(upper, lower, prefix=prefix))
 
-    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: BinaryIO) -> None:
+    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: Output) -> None:
         writer = TarWriter(out)
         for prefix, upper, lower in self._opened(snapshot, layers):
             export(in_upper(upper, lower, prefix=prefix), upper, writer, prefix=prefix)

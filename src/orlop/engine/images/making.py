@@ -160,7 +160,7 @@ class Maker:
     def _layer_of(self, container: Container, lease: Lease) -> Layer:
         keys = [LayerKey(key) for key in container.layers]
         with LayerWriter(self._context.content, keep=lease.add) as writer:
-            self._context.snapshots.export_diff(container.id, keys, writer)  # type: ignore[arg-type] # only write() is called
+            self._context.snapshots.export_diff(container.id, keys, writer)
             return writer.finish()
 
 
