@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import select
+import socket
 import sys
 
 import orlop
@@ -32,6 +33,8 @@ def launch(run: str) -> None:
     It survives us, and everything in *run*/shim.log is what it had to complain
     about. UnavailableError says that it did not come up.
     """
+    if _answers(os.path.join(run, "shim.sock")):
+        return
     os.makedirs(run, mode=0o700, exist_ok=True)
     log = os.path.join(run, "shim.log")
     interpreter = os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
@@ -57,6 +60,17 @@ def launch(run: str) -> None:
     status = _wait(pid)
     if status not in (0, _ALREADY_RUNNING):
         raise UnavailableError(f"the shim did not start: {_last_line(log)}", hint=f"see {log}")
+
+
+def _answers(path: str) -> bool:
+    """Whether a shim takes connections; it saves the start of an interpreter to ask."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+        client.settimeout(_READY_S)
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def sealed_copy(path: str) -> int:

@@ -39,6 +39,7 @@ class Server:
     def __init__(self, loop: Loop, *, run: str, listener: socket.socket, pumps: Pumps) -> None:
         self._loop = loop
         self._listener = listener
+        self._path = os.path.join(run, "shim.sock")
         self._channels: set[Channel] = set()
         self._records = Records(run)
         self._processes: dict[str, Process] = {}
@@ -305,6 +306,9 @@ class Server:
     def _sweep(self) -> None:
         self._sweep_now()
         self._starts.layers.sweep()
+        if not self._processes and not self._channels and not os.path.exists(self._path):
+            self._pumps.shut_down(end=True)  # the folder was removed: nobody can ever come
+            self._loop.stop()
         self._loop.later(_SWEEP_S, self._sweep)
 
     def _sweep_now(self) -> None:

@@ -204,6 +204,8 @@ class Shim:
         self.client.close()
         if stdio_pid:
             eventually(lambda: state_of(stdio_pid) in ("", "Z"))
+        for pid in processes_naming(str(self.run)):
+            kill_and_wait(pid)
         for folder in CGROUPS.glob(f"*{self.parent}"):
             for child in folder.iterdir():
                 if child.is_dir():
@@ -248,6 +250,16 @@ def kill_and_wait(pid: int) -> None:
         eventually(lambda: state_of(pid) in ("", "Z", "X"))
     finally:
         os.close(pidfd)
+
+
+def processes_naming(argument: str) -> list[int]:
+    """Return the processes that have *argument* on their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if argument.encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def state_of(pid: int) -> str:

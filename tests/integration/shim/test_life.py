@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
 
-from .harness import FailedError, Shim, eventually
+from .harness import FailedError, Shim, eventually, state_of
 
 
 def test_output_and_exit_code_of_a_container_are_kept(shim: Shim) -> None:
@@ -163,3 +164,11 @@ def test_shutdown_is_refused_while_something_runs(shim: Shim) -> None:
     with pytest.raises(FailedError) as caught:
         shim.request(op="shutdown")
     assert caught.value.kind == "wrong_state"
+
+
+@pytest.mark.slow
+def test_shim_whose_folder_was_removed_ends_by_itself(shim: Shim) -> None:
+    pids = [shim.pid, shim.stdio_pid]
+    shim.client.close()
+    shutil.rmtree(shim.run)
+    eventually(lambda: all(state_of(pid) in ("", "Z") for pid in pids))
