@@ -4,6 +4,7 @@ import os
 
 from orlop.kernel.mount import (
     OpenTree,
+    clone_mount,
     fs_messages,
     fsconfig_create,
     fsconfig_flag,
@@ -13,7 +14,11 @@ from orlop.kernel.mount import (
     mount_setattr,
     open_tree,
 )
+from orlop.kernel.paths import open_plain
 from orlop.runtime.options import Options
+
+#: In a bind's source: what follows is reached over no link.
+BENEATH = "/./"
 
 _CLONE = OpenTree.CLONE
 _CLONE_TREE = OpenTree.CLONE | OpenTree.RECURSIVE
@@ -39,8 +44,23 @@ def filesystem(fstype: str, source: str, options: Options) -> int:
 
 
 def bind(source: str, *, recursive: bool) -> int:
-    """Return a detached copy of the mount at *source*, a folder or a file."""
-    return open_tree(source, _CLONE_TREE if recursive else _CLONE)
+    """Return a detached copy of the mount at *source*, a folder or a file.
+
+    What follows a "/./" in *source* is reached over no link at all: so a folder
+    is named whose parents a container can write to.
+    """
+    trusted, mark, inside = source.partition(BENEATH)
+    if not mark:
+        return open_tree(source, _CLONE_TREE if recursive else _CLONE)
+    root = os.open(trusted, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        folder = open_plain(root, inside)
+    finally:
+        os.close(root)
+    try:
+        return clone_mount(folder, recursive=recursive)
+    finally:
+        os.close(folder)
 
 
 def set_attributes(fd: int, options: Options) -> None:
