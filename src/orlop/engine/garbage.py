@@ -5,11 +5,11 @@ from orlop.snapshots.interface import LayerKey
 from orlop.store import collect
 
 
-def remove_garbage(context: Context, *, dry_run: bool = False) -> int:
+def remove_garbage(context: Context, *, partial: bool = False, dry_run: bool = False) -> int:
     """Collect, and return the bytes that are free now, or would be. Blocking.
 
-    Partial downloads stay, for the next pull goes on from them; with *dry_run*
-    nothing is removed.
+    Interrupted downloads stay, for the next pull goes on from them, unless
+    *partial*. With *dry_run* nothing is removed.
     """
     driver, layers = context.snapshots, context.metadata.layers
     sizes = {layer.key: layer.size for layer in layers.list() if layer.driver == driver.name}
@@ -25,7 +25,11 @@ def remove_garbage(context: Context, *, dry_run: bool = False) -> int:
         "layer", items=items, live=lambda live, key: key in live.layers, remove=remove
     )
     garbage = collect.collect(
-        context.content, context.metadata, sweepers=[sweeper], partial=dry_run, dry_run=dry_run
+        context.content,
+        context.metadata,
+        sweepers=[sweeper],
+        partial=partial or dry_run,
+        dry_run=dry_run,
     )
     if not dry_run:
         driver.collect()

@@ -84,7 +84,7 @@ class System:
         pruned = [await self._containers.prune(filters), await self._images.prune(filters)]
         if volumes:
             pruned.append(await self._volumes.prune(filters))
-        garbage = await in_thread(remove_garbage, self._context)
+        garbage = await in_thread(remove_garbage, self._context, partial=True)
         return Pruned(
             names=tuple(name for one in pruned for name in one.names),
             images=tuple(image for one in pruned for image in one.images),

@@ -50,7 +50,7 @@ async def _leave_unrecorded(folder: Path) -> None:
     """Die between the shim's answer and the record of the start."""
     async with Engine.open(settings(folder)) as engine:
         created = await engine.containers.create(shell("exec sleep 60"), name="box")
-        engine._lifecycle.started = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment,misc]
+        engine._lifecycle.started = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
         await engine.containers.start(created.id)
 
 
@@ -58,7 +58,7 @@ async def _leave_unseen_exit(folder: Path) -> None:
     """Die when the exit is told, before it is recorded."""
     async with Engine.open(settings(folder)) as engine:
         created = await engine.containers.create(shell("exit 7"), name="box")
-        engine._lifecycle.ended = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment,misc]
+        engine._lifecycle.ended = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment]
         await engine.containers.start(created.id)
         await asyncio.sleep(10)
 
@@ -66,7 +66,7 @@ async def _leave_unseen_exit(folder: Path) -> None:
 async def _leave_half_removed(folder: Path) -> None:
     async with Engine.open(settings(folder)) as engine:
         created = await engine.containers.create(shell("true"), name="box")
-        engine._context.snapshots.remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment,misc]
+        engine._context.snapshots.remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
         await engine.containers.remove(created.id)
 
 

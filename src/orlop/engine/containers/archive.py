@@ -20,8 +20,9 @@ from orlop.snapshots.view import open_root
 
 #: Made by the runtime where an image has nothing to mount on.
 _MOUNT_POINTS = frozenset(
-    ["/dev", "/dev/console", "/dev/mqueue", "/dev/pts", "/dev/shm", "/etc/hostname", "/etc/hosts"]
-    + ["/etc/resolv.conf", "/proc", "/sbin/docker-init", "/sys"]
+    ["/dev", "/proc", "/sys", "/sbin/docker-init"]
+    + [f"/dev/{name}" for name in ("console", "mqueue", "pts", "shm")]
+    + [f"/etc/{name}" for name in ("hostname", "hosts", "resolv.conf")]
 )
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

@@ -15,9 +15,10 @@ from orlop.engine.records import short
 from orlop.engine.spec import Given, config
 from orlop.engine.spec.idranges import mappings
 from orlop.errors import InvalidArgumentError, WrongStateError
-from orlop.model.container import Container, MountPoint
+from orlop.model.container import Container, ContainerOptions, MountPoint
 from orlop.model.image import Process
 from orlop.model.oci import Config, OCIMount
+from orlop.runtime.filesystems import BENEATH
 from orlop.snapshots.interface import LayerKey
 
 _JOINS = {"ipc": "ipc", "pid": "pid", "network": "net"}
@@ -39,7 +40,8 @@ class Bundles:
 
     def prepare(self, container: Container) -> None:
         """Have the bundle ready to start; made anew where it names what may have changed."""
-        if _depends_on_others(container) or not (self.path(container.id) / "config.json").exists():
+        late = joins_others(container.options)
+        if late or not (self.path(container.id) / "config.json").exists():
             self.write(container)
 
     def write(self, container: Container) -> None:
@@ -129,7 +131,9 @@ class Bundles:
         if mount.type != "volume":
             return mount
         data = self._context.settings.volumes / mount.source / "_data"
-        return replace(mount, source=str(data / mount.subpath) if mount.subpath else str(data))
+        return replace(
+            mount, source=f"{data}{BENEATH}{mount.subpath}" if mount.subpath else str(data)
+        )
 
     def _joined(self, container: Container) -> dict[str, str]:
         """Return the paths of the namespaces of other containers; they must run."""
@@ -152,8 +156,8 @@ class Bundles:
         return joined
 
 
-def _depends_on_others(container: Container) -> bool:
-    options = container.options
+def joins_others(options: ContainerOptions) -> bool:
+    """Whether it shares a namespace with another container, which is known only at start."""
     return any(
         mode.startswith("container:") for mode in (options.ipc, options.pid, options.network)
     )

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from orlop.engine import spec
 from orlop.engine.answers import Created, ImageRecord
 from orlop.engine.containers import names
-from orlop.engine.containers.bundle import Bundles, layer_keys
+from orlop.engine.containers.bundle import Bundles, joins_others, layer_keys
 from orlop.engine.containers.merge import merge, wanted_mounts
 from orlop.engine.context import Context
 from orlop.engine.images.host import HOST, add_host_layer, host_base, host_layer
@@ -107,17 +107,11 @@ class Creation:
             await in_thread(add_host_layer, self._context.snapshots)
         base = host_base() if container.image == HOST else ()
         self._context.snapshots.prepare(container.id, layer_keys(container), base=base)
-        if not _joins(container.options):  # else known only at start
+        if not joins_others(container.options):  # else known only at start
             self._bundles.write(container)
         fresh = [m for m in container.mounts if m.type == "volume" and not m.no_copy]
         if any(self._volumes.is_empty(mount.source) for mount in fresh):
             await in_thread(self._volumes.fill, container, fresh)
-
-
-def _joins(options: ContainerOptions) -> bool:
-    return any(
-        mode.startswith("container:") for mode in (options.ipc, options.pid, options.network)
-    )
 
 
 def _check_bind(mount: MountPoint) -> None:

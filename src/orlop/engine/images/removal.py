@@ -55,7 +55,7 @@ class Remover:
             if self._goes(image, wanted, every=every):
                 removed += self._untag(grouped[Digest(image.id)])
                 removed.append(self._delete(Digest(image.id)))
-        freed = await in_thread(remove_garbage, self._context)
+        freed = await in_thread(remove_garbage, self._context, partial=True)
         self._catalog.changed()
         return Pruned(images=tuple(removed), reclaimed=freed)
 

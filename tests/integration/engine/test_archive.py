@@ -1,0 +1,137 @@
+"""cp, diff and export: what they bring, and what they cannot be led to touch."""
+
+import asyncio
+import io
+import os
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from orlop.engine.engine import Engine
+from orlop.engine.requests import PutOptions
+from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError
+from orlop.model.container import MountPoint
+from tests.integration.engine.harness import output, run, shell, with_engine
+
+
+async def _tar_of(pieces: AsyncIterator[bytes]) -> dict[str, bytes | None]:
+    data = b"".join([piece async for piece in pieces])
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        members = {}
+        for member in tar:
+            file = tar.extractfile(member) if member.isfile() else None
+            members[member.name] = file.read() if file else None
+        return members
+
+
+async def _stream(*files: tuple[str, bytes]) -> AsyncIterator[bytes]:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content in files:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    yield out.getvalue()
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_files_go_in_and_out(tmp_path: Path, running: bool) -> None:
+    async def work(engine: Engine) -> None:
+        containers = engine.containers
+        created = await containers.create(
+            shell("mkdir -p /srv/a/b; echo x >/srv/a/b/c; exec sleep 60")
+        )
+        await containers.start(created.id)
+        await asyncio.sleep(0.3)
+        if not running:
+            await containers.stop(created.id, timeout_s=0)
+        stat, pieces = await containers.archive_get(created.id, "/srv/a")
+        assert stat.name == "a"
+        assert await _tar_of(pieces) == {"a": None, "a/b": None, "a/b/c": b"x\n"}
+        _, pieces = await containers.archive_get(created.id, "/srv/a/b/c")
+        assert await _tar_of(pieces) == {"c": b"x\n"}
+        await containers.archive_put(created.id, "/srv/a", _stream(("new", b"hello")), PutOptions())
+        _, pieces = await containers.archive_get(created.id, "/srv/a/new")
+        assert await _tar_of(pieces) == {"new": b"hello"}
+        with pytest.raises(NotFoundError, match="Could not find the file /nowhere"):
+            await containers.archive_stat(created.id, "/nowhere")
+        with pytest.raises(InvalidArgumentError, match="not a directory"):
+            await containers.archive_put(
+                created.id, "/srv/a/new", _stream(("x", b"")), PutOptions()
+            )
+
+    with_engine(tmp_path, work)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_links_in_a_container_lead_to_its_own_files(tmp_path: Path, running: bool) -> None:
+    """CVE-2018-15664 and its like: a link that names the host's folder."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("host")
+
+    async def work(engine: Engine) -> None:
+        containers = engine.containers
+        links = f"ln -s {outside} /srv/out; ln -s ../../../../../..{outside} /srv/up; exec sleep 60"
+        created = await containers.create(shell(links))
+        await containers.start(created.id)
+        await asyncio.sleep(0.3)
+        if not running:
+            await containers.stop(created.id, timeout_s=0)
+        for link in ("/srv/out", "/srv/up"):
+            with pytest.raises(NotFoundError):
+                await containers.archive_get(created.id, f"{link}/secret")
+            with pytest.raises(NotFoundError):
+                await containers.archive_put(
+                    created.id, f"{link}/.", _stream(("planted", b"x")), PutOptions()
+                )
+        hostile = _stream(("../../../../../../../../.." + str(outside) + "/planted", b"x"))
+        await containers.archive_put(created.id, "/srv", hostile, PutOptions())
+        assert os.listdir(outside) == ["secret"]
+
+    with_engine(tmp_path, work)
+
+
+def test_diff_tells_what_changed_and_nothing_else(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        ref = await run(engine, shell("echo x >/srv/new; rm /etc/shells"))
+        changes = {(change.kind, change.path) for change in await engine.containers.changes(ref)}
+        assert changes == {("C", "/srv"), ("A", "/srv/new"), ("C", "/etc"), ("D", "/etc/shells")}
+
+    with_engine(tmp_path, work)
+
+
+def test_a_folder_of_a_volume_is_mounted_and_no_link_replaces_it(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        whole = MountPoint(type="volume", target="/v", source="data")
+        await run(engine, shell("mkdir /v/sub; echo inside >/v/sub/file", mounts=(whole,)))
+        part = MountPoint(type="volume", target="/p", source="data", subpath="sub")
+        ref = await run(engine, shell("cat /p/file", mounts=(part,)))
+        assert await output(engine, ref) == "inside\n"
+        created = await engine.containers.create(shell("ls /p", mounts=(part,)))
+        await run(engine, shell("mv /v/sub /v/old; ln -s /etc /v/sub", mounts=(whole,)))
+        with pytest.raises(OrlopError, match="too many levels of symbolic links"):
+            await engine.containers.start(created.id)
+
+    with_engine(tmp_path, work)
+
+
+def test_a_user_namespace_gives_root_no_rights_outside(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        ref = await run(
+            engine, shell("cat /proc/self/uid_map; id -u; touch /srv/mine", userns="auto")
+        )
+        lines = (await output(engine, ref)).split()
+        assert lines[0] == "0"
+        assert int(lines[1]) > 0
+        assert lines[3] == "0"
+
+    subuid = Path("/etc/subuid")
+    if not subuid.exists() or not any(
+        line.startswith(("orlop:", "containers:", "dockremap:"))
+        for line in subuid.read_text().splitlines()
+    ):
+        pytest.skip("no range for user namespaces in /etc/subuid")
+    with_engine(tmp_path, work)
