@@ -1,42 +1,28 @@
-"""`orlop engine`: the engine's process, from settings to a socket that answers.
+"""`orlop engine`: the engine's process.
 
 Under a service manager it stays in the foreground, logs to stderr, takes its
 socket from LISTEN_FDS and says READY=1 to NOTIFY_SOCKET. Started on demand, its
 stderr is <run>/engine.log, which it then rotates. SIGTERM and SIGINT end it;
 containers run on.
+
+Most of its start is imports, and the start of the shim: they go on at once, so
+this module imports little.
 """
 
 import argparse
-import asyncio
 import contextlib
 import fcntl
-import logging
-import logging.handlers
 import os
-import signal
-import socket
-import stat
 import sys
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from orlop.api.docker.app import HEADERS, DockerAPI
-from orlop.api.http import Server
-from orlop.engine.engine import Engine
 from orlop.engine.settings import Settings, from_environment
 from orlop.errors import OrlopError, UnavailableError, WrongStateError
-
-log = logging.getLogger(__name__)
-
-_LOG_NAME = "engine.log"
-_LOG_BYTES = 4 << 20
-_LOG_FILES = 3
-_FIRST_PASSED_FD = 3  # sd_listen_fds(3)
-_SOCKET_MODE = 0o660
-_THREADS = 64  # each waits for a disk or a registry most of the time
+from orlop.shim.launch import launch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,8 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(arguments)
         with _lock(settings):
-            _log_to(settings)
-            asyncio.run(serve(settings))
+            _run(settings)
     except OrlopError as error:
         print(f"orlop engine: {error}", file=sys.stderr)
         return 1
@@ -53,6 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"orlop engine: {error.strerror}: {error.filename}", file=sys.stderr)
         return 1
     return 0
+
+
+def _run(settings: Settings) -> None:
+    early = threading.Thread(target=_launch_shim, args=(settings,))
+    early.start()
+    try:
+        import asyncio
+
+        from orlop.programs import serving  # takes as long as the shim needs to start
+    finally:
+        early.join()
+    serving.log_to(settings)
+    asyncio.run(serving.serve(settings))
+
+
+def _launch_shim(settings: Settings) -> None:
+    with contextlib.suppress(OrlopError, OSError):  # the engine tries again, and then it counts
+        launch(str(settings.run))
 
 
 def _settings(arguments: Sequence[str] | None) -> Settings:
@@ -94,114 +97,6 @@ def _take(descriptor: int, settings: Settings) -> None:
         ) from None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
-
-
-def _log_to(settings: Settings) -> None:
-    """Log to stderr, with rotation if that is our own log file."""
-    path = settings.run / _LOG_NAME
-    handler: logging.Handler = logging.StreamHandler()
-    with contextlib.suppress(OSError):
-        if os.path.samestat(os.fstat(2), path.stat()):
-            handler = logging.handlers.RotatingFileHandler(
-                path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES
-            )
-    handler.setFormatter(Format("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    level = logging.DEBUG if settings.debug else logging.INFO
-    logging.basicConfig(level=level, handlers=[handler])
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
-
-
-class Format(logging.Formatter):
-    """One line a record, with the fields of "extra" as name=value behind the text."""
-
-    _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        fields = [f"{k}={v}" for k, v in vars(record).items() if k not in self._KNOWN]
-        first, newline, rest = text.partition("\n")
-        return " ".join((first, *fields)) + newline + rest
-
-
-async def serve(settings: Settings) -> None:
-    """Open the engine and answer its socket until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="engine"))
-    async with Engine.open(settings) as engine:
-        api = DockerAPI(engine)
-        server = Server(api, headers=HEADERS)
-        with _listener(settings) as listener:
-            await server.listen(listener)
-            log.info("engine ready", extra={"root": settings.root, "run": settings.run})
-            _notify("READY=1")
-            await stop.wait()
-            _notify("STOPPING=1")
-            await server.close()
-        _leave_if_busy(api)
-    log.info("engine stopped")
-
-
-def _leave_if_busy(api: DockerAPI) -> None:
-    """End now if something still runs in a thread, such as a pull from a registry that hangs.
-
-    A thread cannot be ended, and it must not meet a store that is closed under it. The
-    next start clears up behind it, as behind an engine that was killed.
-    """
-    busy = api.changes.union(task for task in asyncio.all_tasks() if task.cancelling())
-    if busy:
-        log.warning("stopped with work under way", extra={"tasks": len(busy)})
-        logging.shutdown()
-        os._exit(0)
-
-
-@contextlib.contextmanager
-def _listener(settings: Settings) -> Iterator[socket.socket]:
-    """Return the listening socket: a service manager's, or our own."""
-    passed = _passed_socket()
-    if passed is not None:
-        with passed:
-            yield passed
-        return
-    path = settings.api_socket
-    path.unlink(missing_ok=True)  # left by an engine that was killed; we hold the lock
-    with socket.socket(socket.AF_UNIX) as listener:
-        before = os.umask(0o777 & ~_SOCKET_MODE)
-        try:
-            listener.bind(str(path))
-        except OSError as error:
-            raise UnavailableError(f"cannot listen on {path}: {error.strerror or error}") from error
-        finally:
-            os.umask(before)
-        try:
-            yield listener
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _passed_socket() -> socket.socket | None:
-    """Return the socket that a service manager has opened for us. sd_listen_fds(3)."""
-    count, pid = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
-    os.environ.pop("LISTEN_FDNAMES", None)
-    if pid != str(os.getpid()) or not count.isdecimal() or not int(count):
-        return None
-    if not stat.S_ISSOCK(os.fstat(_FIRST_PASSED_FD).st_mode):
-        raise UnavailableError("the descriptor in LISTEN_FDS is no socket")
-    os.set_inheritable(_FIRST_PASSED_FD, False)  # noqa: FBT003 - os has no keyword
-    return socket.socket(fileno=_FIRST_PASSED_FD)
-
-
-def _notify(state: str) -> None:
-    """Tell the service manager. sd_notify(3)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, contextlib.suppress(OSError):
-        manager.sendto(state.encode(), address)
 
 
 if __name__ == "__main__":
