@@ -44,6 +44,7 @@ def execute(target: Target, process: Process, stdio: Stdio | None) -> Starting:
                 flags=_CLEAR_SIGHAND,
                 cgroup=target.cgroup,
                 owns_cgroup=False,
+                beside=target.pid,
                 joined=_open_for_parent(target, kinds, ours),
             )
             return launch(how, child, _run)

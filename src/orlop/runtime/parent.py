@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from orlop.errors import OrlopError
 from orlop.kernel.idmap import write_maps
 from orlop.kernel.namespaces import Namespace, setns, unshare
-from orlop.kernel.process import clone3, pidfd_send_signal, set_dumpable
+from orlop.kernel.process import Cloned, clone3, pidfd_send_signal, set_dumpable
 from orlop.runtime import failure
 from orlop.runtime.bundle import Starting, Stdio
 from orlop.runtime.child import Child
@@ -47,6 +48,7 @@ class Launch(NamedTuple):
     joined: Sequence[tuple[Namespace, int]] = ()  # joined by the parent while it clones
     time_offsets: str = ""
     idmap: IDMap | None = None
+    beside: int = -1  # a process in whose cgroup the child may be, if it cannot be in *cgroup*
 
 
 def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Starting:
@@ -56,9 +58,12 @@ def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Start
     child's own reason if it failed before that; the child is gone then. OSError
     if there is no child.
     """
-    with ExitStack() as ours:
+    with ExitStack() as undo, ExitStack() as ours:
         report, child.report = _pipe(ours)
+        undo.callback(os.close, report)
         console = _console(child, ours)
+        if console is not None:
+            undo.callback(console.close)
         go = -1
         if how.idmap:
             child.go, go = os.pipe()
@@ -66,25 +71,53 @@ def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Start
             ours.callback(os.close, go)
         cgroup_fd = _cgroup(how, child, ours)
         set_dumpable(dumpable=False)  # the child is born with it, perhaps in sight of others
-        with ExitStack() as undo:
-            undo.callback(os.close, report)
-            with joined(how.joined, time_offsets=how.time_offsets):
-                cloned = clone3(how.flags, cgroup_fd=cgroup_fd)
-                if not cloned.pid:
-                    os.close(report)
-                    run(child)
-            undo.pop_all()
+        with joined(how.joined, time_offsets=how.time_offsets):
+            cloned = _clone(how, cgroup_fd)
+            if not cloned.pid:
+                os.close(report)
+                run(child)
         starting = Starting(
             how.name, cloned.pid, cloned.pidfd, report, None, how.cgroup, how.owns_cgroup
         )
-        try:
-            if how.idmap:
-                write_maps(cloned.pid, how.idmap.uids, how.idmap.gids)
-                os.write(go, b"g")
-        except OSError as error:
-            _end(starting)
-            raise failure.translate(how.name, "write_id_maps", error) from error
+        if how.idmap:
+            _map_ids(starting, how.idmap, go)
+        undo.pop_all()
     return starting if console is None else _receive(starting, console)
+
+
+def _clone(how: Launch, cgroup_fd: int) -> Cloned:
+    try:
+        return clone3(how.flags, cgroup_fd=cgroup_fd)
+    except OSError as error:
+        if error.errno != errno.EBUSY or how.beside < 0:
+            raise
+    # The container has moved its processes below and shares out controllers, as a systemd or
+    # a Docker in it does; then only a leaf takes processes. cgroup-v2.rst, "No Internal Process".
+    fd = _cgroup_beside(how)
+    try:
+        return clone3(how.flags, cgroup_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def _cgroup_beside(how: Launch) -> int:
+    assert how.cgroup is not None
+    with open(f"/proc/{how.beside}/cgroup") as file:
+        lines = [line.strip().split(":", 2) for line in file]
+    path = next(path for _, controllers, path in lines if not controllers)
+    own = how.cgroup.path.rstrip("/")
+    if not path.startswith(own + "/"):
+        raise OSError(errno.EBUSY, "the cgroup takes no processes", path)
+    return os.open(how.cgroup.directories[""] + path[len(own) :], os.O_PATH | os.O_CLOEXEC)
+
+
+def _map_ids(starting: Starting, idmap: IDMap, go: int) -> None:
+    try:
+        write_maps(starting.pid, idmap.uids, idmap.gids)
+        os.write(go, b"g")
+    except OSError as error:
+        _end(starting, report=False)
+        raise failure.translate(starting.name, "write_id_maps", error) from error
 
 
 def give_stdio(stdio: Stdio | None, idmap: IDMap) -> None:
@@ -200,13 +233,13 @@ def _executed(starting: Starting) -> bool:
 _PF_FORKNOEXEC = 0x00000040  # forked and did not exec; proc(5) stat, field 9
 
 
-def _end(starting: Starting) -> None:
+def _end(starting: Starting, *, report: bool = True) -> None:
     with suppress(ProcessLookupError):
         pidfd_send_signal(starting.pidfd, _SIGKILL)
     with suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, starting.pidfd, os.WEXITED)
     if starting.owns_cgroup and starting.cgroup is not None:
         starting.cgroup.remove()
-    for fd in (starting.report, starting.pidfd, starting.console):
+    for fd in (starting.report if report else None, starting.pidfd, starting.console):
         if fd is not None:
             os.close(fd)

@@ -1,5 +1,6 @@
 """The process: who it is, what it may do, where it runs, and how it fails."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -13,6 +14,7 @@ from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
 from orlop.kernel import terminal
 from orlop.kernel.process import pidfd_send_signal, wait_exit
 from orlop.runtime.bundle import Stdio
+from orlop.runtime.execute import execute
 from orlop.runtime.failure import CommandNotExecutableError, CommandNotFoundError
 from orlop.runtime.start import wait_ready
 from tests.integration.runtime.box import Box
@@ -131,6 +133,11 @@ def test_limits_are_set_and_clamped_where_they_cannot_be_raised(box: Box) -> Non
     output = box.sh("ulimit -Sn; ulimit -Hn; ulimit -Hl").split()
     assert output[:2] == ["100", "200"]
     assert hard == resource.RLIM_INFINITY or output[2] in (str(hard // 1024), str(1 << 40))
+
+
+def test_the_smallest_memory_limit_is_enough_to_start(box: Box) -> None:
+    box.linux["resources"] = {"memory": {"limit": 6 << 20}}
+    assert box.sh("echo started") == "started\n"
 
 
 def test_an_oom_score_is_raised_and_lowering_is_tolerated(box: Box) -> None:
@@ -323,6 +330,34 @@ def test_exec_has_a_user_and_a_terminal_of_its_own(box: Box) -> None:
     running = box.sleeping()
     result = box.exec(running, "sh", "-c", "id -u; pwd", user={"username": "alice"}, cwd="/tmp")
     assert result.output.split() == ["1000", "/tmp"]
+
+
+def test_exec_with_a_terminal(box: Box) -> None:
+    running = box.sleeping()
+    wanted = {**box.process, "args": ["sh", "-c", "tty; id -u"], "terminal": True}
+    made = execute(box.target(running), wanted, None)  # type: ignore[arg-type] # built of Any
+    box.running.append(made)
+    assert made.console is not None
+    wait_ready(made)
+    output = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while part := os.read(made.console, 1000):
+            output += part
+    assert output.split() == [b"/dev/pts/0", b"0"]
+    assert box.finish(made) == 0
+
+
+def test_exec_works_where_the_container_shares_out_its_cgroup(box: Box) -> None:
+    running = box.sleeping()
+    assert running.cgroup is not None
+    folder = Path(running.cgroup.directories[""])
+    if "hugetlb" not in (folder / "cgroup.controllers").read_text():
+        pytest.skip("no controller to share out")
+    (folder / "init").mkdir()
+    (folder / "init/cgroup.procs").write_text(str(running.pid))
+    (folder / "cgroup.subtree_control").write_text("+hugetlb")
+    output = box.exec(running, "cat", "/proc/self/cgroup").output
+    assert "0::/init" in output
 
 
 def test_exec_of_a_missing_command_leaves_the_container_alone(box: Box) -> None:
