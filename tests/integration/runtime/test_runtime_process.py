@@ -347,17 +347,25 @@ def test_exec_with_a_terminal(box: Box) -> None:
     assert box.finish(made) == 0
 
 
+def share_out(folder: Path, controller: str, undo: contextlib.ExitStack) -> None:
+    """Let the cgroups below *folder* have *controller*, for a while."""
+    file = folder / "cgroup.subtree_control"
+    if controller not in file.read_text():
+        file.write_text(f"+{controller}")
+        undo.callback(file.write_text, f"-{controller}")
+
+
 def test_exec_works_where_the_container_shares_out_its_cgroup(box: Box) -> None:
     running = box.sleeping()
     assert running.cgroup is not None
     folder = Path(running.cgroup.directories[""])
-    if "hugetlb" not in (folder / "cgroup.controllers").read_text():
-        pytest.skip("no controller to share out")
-    (folder / "init").mkdir()
-    (folder / "init/cgroup.procs").write_text(str(running.pid))
-    (folder / "cgroup.subtree_control").write_text("+hugetlb")
-    output = box.exec(running, "cat", "/proc/self/cgroup").output
-    assert "0::/init" in output
+    with contextlib.ExitStack() as undo:
+        for shared in (folder.parent.parent, folder.parent):
+            share_out(shared, "hugetlb", undo)
+        (folder / "init").mkdir()
+        (folder / "init/cgroup.procs").write_text(str(running.pid))
+        share_out(folder, "hugetlb", undo)
+        assert "0::/init" in box.exec(running, "cat", "/proc/self/cgroup").output
 
 
 def test_exec_of_a_missing_command_leaves_the_container_alone(box: Box) -> None:
