@@ -47,6 +47,10 @@ class Reconciler:
         if item is not None and item.get("running"):
             self._adopt(container, item, health)
         elif item is not None:
+            if _is_recorded(container, item):
+                await self._forget(item)
+                self._exits.follow(container)
+                return
             if not container.running:  # started, and over, before the start was recorded
                 self._lifecycle.started(container, pid=item["pid"], time_ns=item["time_ns"])
             await self._exits.handle(item)
@@ -119,6 +123,13 @@ def _discard_orphans(context: Context, volumes: Volumes) -> None:
             for name in set(os.listdir(folder)) - known:
                 shutil.rmtree(folder / name, ignore_errors=True)
     volumes.discard_orphans()
+
+
+def _is_recorded(container: Container, exit_: dict[str, Any]) -> bool:
+    """Whether the engine before us stored this exit, and died before it could say so."""
+    if container.status in (Status.REMOVING, Status.DEAD):
+        return True
+    return not container.running and container.finished_ns == exit_["time_ns"]
 
 
 def _lost(container: Container) -> dict[str, Any]:

@@ -96,10 +96,16 @@ class Exits:
             else:
                 return
 
+    def follow(self, container: Container) -> None:
+        """Let its policy act on an exit that an engine before us stored, and no more than that."""
+        if container.status == Status.EXITED and self.wants_restart(container):
+            self._retry_later(container, self._context.live(container.id))
+
     def resume(self, container: Container) -> None:
         """Go on with the policy of a container that an engine before us left waiting."""
         live = self._context.live(container.id)
-        live.retry = self._context.spawn(self._retry(container.id, _FIRST_PAUSE_S))
+        if live.retry is None or live.retry.done():
+            live.retry = self._context.spawn(self._retry(container.id, _FIRST_PAUSE_S))
 
     def resume_stopped(self, container: Container) -> None:
         """Start again, by its policy, a container that ended with the machine."""
