@@ -85,7 +85,7 @@ def test_system_df_and_prune_work(
     engine.docker("run", "--name", name, IMAGE, "true")
     assert "Images" in engine.out("system", "df")
     eventually(name, "{{.State.Status}}", "exited")
-    engine.docker("container", "prune", "-f")
+    assert name not in engine.out("system", "prune", "-f")
     assert engine.docker("inspect", name, check=False).returncode == 1
 
 

@@ -78,7 +78,7 @@ VOLUMES: Sequence[Route] = (
 NETWORKS: Sequence[Route] = (
     Route("GET", "/networks", volumes.list_networks),
     Route("GET", "/networks/{name}", volumes.inspect_network),
-    Route("POST", "/networks/prune", volumes.no_networks),
+    Route("POST", "/networks/prune", volumes.prune_networks),
     Route("POST", "/networks/create", volumes.no_networks),
     Route("DELETE", "/networks/{name}", volumes.no_networks),
     Route("POST", "/networks/{name}/connect", volumes.no_networks),

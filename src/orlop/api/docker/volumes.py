@@ -70,6 +70,11 @@ async def inspect_network(call: Call) -> Reply:
     return json(_network(call.name))
 
 
+async def prune_networks(_call: Call) -> Reply:
+    """POST /networks/prune, which `docker system prune` asks for: there are none to remove."""
+    return json({"NetworksDeleted": None})
+
+
 async def no_networks(call: Call) -> Reply:
     """Refuse all that would change networks."""
     raise UnsupportedError(
