@@ -1,0 +1,305 @@
+"""An engine to be killed, a container that has to outlive it all, and the operations between."""
+
+import contextlib
+import json
+import os
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.integration.engines import EngineProcess
+from tests.integration.kills.docker import Docker
+from tests.integration.kills.remains import CGROUPS, Remains, assert_same, reap_orphans, take, until
+
+#: Counts for ever; says goodbye and ends with 43 when asked to.
+COUNT = (
+    "trap 'echo bye; exit 43' TERM; i=0;"
+    " while :; do echo line $i; i=$((i+1)); sleep 0.03 & wait $!; done"
+)
+
+
+class Scene:
+    """One engine, whose containers have cgroups below one of this scene's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.engine = EngineProcess(folder)
+        self.docker = Docker(self.engine.socket)
+        self.cgroup = f"orlop-{uuid.uuid4().hex[:8]}"
+        self.witness = ""
+        self.before = self.look()
+
+    def open(self) -> None:
+        """Start the engine and the witness, and remember what that takes."""
+        self.engine.start()
+        self.remove(self.run("true"))
+        self.witness = self.run(COUNT)
+        self.docker.ok("POST", f"/containers/{self.witness}/exec", {"Cmd": ["true"]})
+        self.before = self.look()
+
+    def close(self) -> None:
+        with contextlib.suppress(AssertionError, OSError):
+            self.revive()
+        self.engine.close()
+        for hierarchy in CGROUPS.iterdir():
+            with contextlib.suppress(OSError):
+                os.rmdir(hierarchy / self.cgroup)
+
+    def look(self) -> Remains:
+        return take(self.engine, cgroup=self.cgroup)
+
+    def revive(self) -> None:
+        """Start the engine if it is dead, and wait until there is a shim that answers."""
+        assert self.engine.process is not None
+        if self.engine.process.poll() is not None:
+            self.engine.start()
+        until(self._starts_something, "a container can be started again")
+        reap_orphans()
+
+    def _starts_something(self) -> bool:
+        """Whether the shim answers: one that is asked to resize what it does not know says so."""
+        try:
+            ref = self.witness
+            status, said = self.docker.call("POST", f"/containers/{ref}/resize?h=1&w=1")
+        except OSError:
+            return False
+        return status != 503 and "gone" not in str(said)
+
+    def nothing_left(self, after: str) -> None:
+        """Remove all but the witness, and compare what is there with what was."""
+        for ref in self.all():
+            self.remove(ref)
+        self.docker.ok("POST", "/containers/prune")
+        assert_same(self.engine, self.before, cgroup=self.cgroup, after=after)
+
+    # Verbs
+
+    def create(self, script: str, **host: Any) -> str:
+        return str(self.docker.ok("POST", "/containers/create", self.body(script, **host))["Id"])
+
+    def body(self, script: str, **host: Any) -> dict[str, Any]:
+        return {
+            "Image": "host",
+            "Cmd": ["sh", "-c", script],
+            "HostConfig": {"CgroupParent": f"/{self.cgroup}", **host},
+        }
+
+    def run(self, script: str, **host: Any) -> str:
+        """Start a container; one that counts has counted to something when this returns."""
+        ref = self.create(script, **host)
+        self.docker.ok("POST", f"/containers/{ref}/start")
+        if script is COUNT:
+            until(lambda: self.lines(ref), "the first line")
+        return ref
+
+    def remove(self, ref: str) -> None:
+        status, said = self.docker.call("DELETE", f"/containers/{ref}?force=1&v=1")
+        assert status in (204, 404), said
+
+    def all(self) -> list[str]:
+        found = self.docker.ok("GET", "/containers/json?all=1")
+        return [item["Id"] for item in found if item["Id"] != self.witness]
+
+    def state(self, ref: str) -> dict[str, Any]:
+        """Return State of inspect, and RestartCount with it; {} where there is none."""
+        status, found = self.docker.call("GET", f"/containers/{ref}/json")
+        assert status in (200, 404), found
+        return {**found["State"], "Count": found["RestartCount"]} if status == 200 else {}
+
+    def lines(self, ref: str) -> list[str]:
+        """Return the lines of the log, by the file: as they were written, whatever the engine."""
+        folder = self.engine.root / "containers" / ref
+        names = sorted(folder.glob("*-json.log*"), key=lambda path: (len(path.name), path.name))
+        found = []
+        for name in reversed(names):
+            written = name.read_text().splitlines()
+            found += [json.loads(line)["log"].rstrip("\n") for line in written if line]
+        return found
+
+    # What must be true of a container that runs
+
+    def assert_alive(self, ref: str) -> None:
+        """Fail unless it runs, writes, and can be entered and attached to."""
+        state = self.state(ref)
+        assert state["Status"] == "running", state
+        words = Path(f"/proc/{state['Pid']}/cmdline").read_bytes().split(b"\0")
+        assert words[:2] == [b"sh", b"-c"], words
+        count = len(self.lines(ref))
+        until(lambda: len(self.lines(ref)) > count, "the log goes on")
+        self.assert_enterable(ref)
+        with contextlib.closing(self.docker.attached(ref)) as stream:
+            data = b""
+            while b"line" not in data:
+                data += next(stream)
+
+    def assert_enterable(self, ref: str) -> None:
+        exec_id = self.docker.ok("POST", f"/containers/{ref}/exec", {"Cmd": ["sh", "-c", "exit 3"]})
+        self.docker.ok("POST", f"/exec/{exec_id['Id']}/start", {"Detach": True})
+        found: dict[str, Any] = {}
+
+        def over() -> bool:
+            found.update(self.docker.ok("GET", f"/exec/{exec_id['Id']}/json"))
+            return not found["Running"]
+
+        until(over, "the end of an exec")
+        assert found["ExitCode"] == 3
+
+    def assert_counted_without_gap(self, ref: str) -> None:
+        lines = self.lines(ref)
+        wanted = [f"line {number}" for number in range(len(lines))]
+        assert [line for line in lines if line != "bye"] == wanted[
+            : len(lines) - lines.count("bye")
+        ]
+
+
+class Operation(NamedTuple):
+    """prepare() returns a container; act() is what is cut short, and returns whether it was
+    answered well; check() looks at the container afterwards.
+    """
+
+    prepare: Callable[[Scene], str]
+    act: Callable[[Scene, str], bool]
+    check: Callable[[Scene, str, bool], None]
+
+
+def _post(scene: Scene, method: str, target: str, body: Any = None) -> bool:
+    """Ask, and return whether the answer was good: False if the engine died, or said no."""
+    try:
+        status, _ = scene.docker.call(method, target, body)
+    except OSError:
+        return False
+    return status < 400
+
+
+def _create(scene: Scene, _ref: str) -> bool:
+    return _post(scene, "POST", "/containers/create?name=new", scene.body(COUNT))
+
+
+def _created(scene: Scene, _ref: str, well: bool) -> None:
+    state = scene.state("new")
+    assert state or not well
+    if state:
+        assert state["Status"] == "created"
+        scene.docker.ok("POST", "/containers/new/start")
+        scene.assert_enterable("new")
+
+
+def _start(scene: Scene, ref: str) -> bool:
+    return _post(scene, "POST", f"/containers/{ref}/start")
+
+
+def _started(scene: Scene, ref: str, well: bool) -> None:
+    if scene.state(ref)["Status"] != "running":
+        assert not well
+        assert scene.state(ref)["Status"] == "created"
+        assert scene.lines(ref) == []
+        scene.docker.ok("POST", f"/containers/{ref}/start")
+    scene.assert_alive(ref)
+    scene.assert_counted_without_gap(ref)
+
+
+def _exec(scene: Scene, ref: str) -> bool:
+    body = {"Cmd": ["sh", "-c", "sleep 0.05; exit 5"]}
+    try:
+        _, made = scene.docker.call("POST", f"/containers/{ref}/exec", body)
+        done = _post(scene, "POST", f"/exec/{made['Id']}/start", {"Detach": False})
+    except (OSError, KeyError):
+        return False
+    return done
+
+
+def _executed(scene: Scene, ref: str, _well: bool) -> None:
+    scene.assert_alive(ref)
+    scene.assert_counted_without_gap(ref)
+
+
+def _stop(scene: Scene, ref: str) -> bool:
+    return _post(scene, "POST", f"/containers/{ref}/stop?t=5")
+
+
+def _stopped(scene: Scene, ref: str, well: bool) -> None:
+    if not well and scene.state(ref)["Status"] == "running":
+        scene.docker.ok("POST", f"/containers/{ref}/stop?t=5")
+    state = scene.state(ref)
+    assert (state["Status"], state["ExitCode"], state["Pid"]) == ("exited", 43, 0), state
+    assert scene.lines(ref)[-1] == "bye"
+    scene.assert_counted_without_gap(ref)
+
+
+def _remove(scene: Scene, ref: str) -> bool:
+    return _post(scene, "DELETE", f"/containers/{ref}?force=1")
+
+
+def _removed(scene: Scene, ref: str, well: bool) -> None:
+    state = scene.state(ref)
+    assert not (state and well), state
+    if state.get("Status") == "exited":
+        assert state["ExitCode"] == 137
+    assert state.get("Status", "gone") in ("running", "exited", "gone"), state
+
+
+def _end(scene: Scene, ref: str) -> bool:
+    """Have the container end by itself, and wait until the engine knows or is dead."""
+    record = json.loads((scene.engine.run / "running" / ref).read_text())
+    os.kill(record["pid"], signal.SIGTERM)
+    return _post(scene, "POST", f"/containers/{ref}/wait?condition=removed")
+
+
+def _gone(scene: Scene, ref: str, _well: bool) -> None:
+    until(lambda: not scene.state(ref), "the removal of a container with --rm")
+
+
+def _restarted(scene: Scene, ref: str, _well: bool) -> None:
+    """It ends with 9 each time, and may be tried twice."""
+    until(lambda: scene.state(ref)["Status"] == "exited", "the end of its tries")
+    state = scene.state(ref)
+    assert (state["ExitCode"], state["Count"]) == (9, 2), state
+    assert scene.lines(ref) == ["x"] * 3
+
+
+def _try_and_wait(scene: Scene, ref: str) -> bool:
+    def over() -> bool:
+        assert scene.engine.process is not None
+        if scene.engine.process.poll() is not None:
+            return True
+        try:
+            return bool(scene.state(ref)["Status"] == "exited" and scene.state(ref)["Count"] == 2)
+        except (OSError, AssertionError):
+            return scene.engine.process.poll() is not None
+
+    well = _start(scene, ref)
+    until(over, "the last try")
+    return well
+
+
+def _tried(scene: Scene, ref: str, well: bool) -> None:
+    if not well and scene.state(ref)["Status"] == "created":
+        scene.docker.ok("POST", f"/containers/{ref}/start")
+    _restarted(scene, ref, well)
+
+
+_TWICE = {"Name": "on-failure", "MaximumRetryCount": 2}
+
+OPERATIONS = {
+    "create": Operation(lambda _: "", _create, _created),
+    "start": Operation(lambda scene: scene.create(COUNT), _start, _started),
+    "exec": Operation(lambda scene: scene.run(COUNT), _exec, _executed),
+    "stop": Operation(lambda scene: scene.run(COUNT), _stop, _stopped),
+    "remove": Operation(lambda scene: scene.run(COUNT), _remove, _removed),
+    "end of --rm": Operation(lambda scene: scene.run(COUNT, AutoRemove=True), _end, _gone),
+    "restarts": Operation(
+        lambda scene: scene.create("echo x; exit 9", RestartPolicy=_TWICE), _try_and_wait, _tried
+    ),
+}
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Scene]:
+    """Yield a scene that has begun; nothing of it stays."""
+    scene = Scene(folder)
+    try:
+        scene.open()
+        yield scene
+    finally:
+        scene.close()
