@@ -39,7 +39,6 @@ class Globals(Arguments):
 
 def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Run one command line; return its exit code. Never raises what a user could cause."""
-    signals.die_quietly_of_sigpipe()
     debug = bool(os.environ.get("ORLOP_DEBUG"))
     try:
         args = parse(Globals, words)
@@ -128,4 +127,5 @@ def _say(err: TextIO, text: str) -> None:
 
 def program() -> int:
     """Run this process's own command line."""
+    signals.die_quietly_of_sigpipe()
     return main(sys.argv[1:], sys.stdout, sys.stderr)

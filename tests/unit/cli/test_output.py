@@ -57,7 +57,7 @@ def test_template_renders_as_go_would(source: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{{.Nmae}}", "no entry for key 'Nmae'"),
+        ("{{.Oops}}", "no entry for key 'Oops'"),
         ("{{.Name.Inner}}", "can't evaluate field 'Inner'"),
         ("{{.Name", "unclosed"),
         ("{{range .Env}}", "{{end}} is missing"),

@@ -88,7 +88,7 @@ def test_value_may_begin_with_a_dash() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--nmae=x", "a"], "unknown flag: --nmae (did you mean --name?)"),
+        (["--naem=x", "a"], "unknown flag: --naem (did you mean --name?)"),
         (["-x", "a"], "unknown shorthand flag: 'x' in -x"),
         (["a", "--name"], "flag needs an argument: --name"),
         (["--memory", "lots", "a"], "invalid value 'lots' for --memory: expected a size"),
