@@ -64,21 +64,16 @@ def make_mounts(child: Child) -> None:
             child.proc = child.mounts[index]
 
 
-def bind_sources(child: Child, *, userns_fd: int | None = None) -> None:
-    """Open what bind mounts show, for a child that could not; map the ids of those that ask."""
-    for index, plan in enumerate(child.plan.mounts):
-        if plan.kind is MountKind.BIND:
-            fd = bind(plan.source, recursive=Special.RBIND in plan.options.special)
-            child.mounts[index] = fd
-            mount_setattr(fd, propagation=int(MountFlag.SLAVE), recursive=True)
-            set_attributes(fd, plan.options)
-            if userns_fd is not None and plan.options.special & {Special.IDMAP, Special.RIDMAP}:
-                mount_setattr(
-                    fd,
-                    set_=int(MountAttr.IDMAP),
-                    userns_fd=userns_fd,
-                    recursive=Special.RIDMAP in plan.options.special,
-                )
+def bind_source(plan: MountPlan, *, userns_fd: int | None) -> int:
+    """Make a bind mount for a child that could not; with *userns_fd*, id-mapped by it."""
+    special = plan.options.special
+    fd = bind(plan.source, recursive=Special.RBIND in special)
+    mount_setattr(fd, propagation=int(MountFlag.SLAVE), recursive=True)
+    set_attributes(fd, plan.options)
+    if userns_fd is not None:
+        recursive = Special.RIDMAP in special
+        mount_setattr(fd, set_=int(MountAttr.IDMAP), userns_fd=userns_fd, recursive=recursive)
+    return fd
 
 
 def make_cgroup_mounts(child: Child) -> None:

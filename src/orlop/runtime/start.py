@@ -18,7 +18,8 @@ from orlop.runtime.bundle import Bundle, Starting, Stdio
 from orlop.runtime.cgroups.devices import for_container
 from orlop.runtime.child import Child, ContainerPlan
 from orlop.runtime.devices import all_devices
-from orlop.runtime.mounts import bind_sources
+from orlop.runtime.mounts import bind_source
+from orlop.runtime.options import Special
 from orlop.runtime.parent import Launch, give_stdio, launch, settle, wait_ready
 from orlop.runtime.plan import (
     IDMap,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
 _NOT_BY_CLONE = Namespace.CGROUP | Namespace.TIME  # the child's own doing, and the parent's
+_IDMAPS = frozenset((Special.IDMAP, Special.RIDMAP))
 _PROPAGATIONS = ("", "shared", "slave", "private", "unbindable")
 
 
@@ -72,7 +74,7 @@ def start(
             child.join = far
             if namespaces.idmap:
                 give_stdio(stdio, namespaces.idmap)
-                _prepare(child, namespaces.idmap, ours)
+            _prepare(child, namespaces.idmap, ours)
             starting = launch(_launch(bundle.id, namespaces, cgroup, near), child, _run)
         except OSError as error:
             raise failure.translate(bundle.id, "make_process", error) from error
@@ -191,15 +193,18 @@ def _time_offsets(namespaces: Namespaces) -> str:
     return namespaces.time_offsets or "monotonic 0 0\n"
 
 
-def _prepare(child: Child, idmap: IDMap, ours: ExitStack) -> None:
-    """Make what a child in a user namespace may not: the root, and mounts of host paths."""
-    userns = _user_namespace(idmap)
-    owner = Owner(userns, idmap.host_uid(0), idmap.host_gid(0))
-    child.root = assemble(child.plan.root, owner=owner)
-    ours.callback(os.close, child.root)
-    bind_sources(child, userns_fd=userns)
-    for fd in child.mounts.values():
-        ours.callback(os.close, fd)
+def _prepare(child: Child, idmap: IDMap | None, ours: ExitStack) -> None:
+    """Make what only we may: id-mapped mounts, and in a user namespace all of host paths."""
+    if idmap:
+        owner = Owner(_user_namespace(idmap), idmap.host_uid(0), idmap.host_gid(0))
+        child.root = assemble(child.plan.root, owner=owner)
+        ours.callback(os.close, child.root)
+    for index, plan in enumerate(child.plan.mounts):
+        mapped = plan.idmap or (idmap if plan.options.special & _IDMAPS else None)
+        if plan.kind is MountKind.BIND and (idmap or mapped):
+            userns = _user_namespace(mapped) if mapped else None
+            child.mounts[index] = bind_source(plan, userns_fd=userns)
+            ours.callback(os.close, child.mounts[index])
 
 
 @cache

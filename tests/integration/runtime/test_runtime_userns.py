@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,17 @@ def test_a_bind_mount_is_mapped_only_when_asked(mapped: Box) -> None:
     output = mapped.sh("stat -c %u /plain/file /mapped/file; echo y > /mapped/new")
     assert output.split() == ["65534", "0"]
     assert (source / "new").stat().st_uid == 0
+
+
+def test_a_bind_mount_may_have_mappings_of_its_own_without_a_user_namespace(box: Box) -> None:
+    source = box.folder / "source"
+    source.mkdir()
+    (source / "file").write_text("x")
+    mapping = [{"containerID": 0, "hostID": 4000, "size": 100}]
+    box.mount("/data", str(source), "idmap")
+    entry: Any = box.config["mounts"][-1]
+    entry.update(uidMappings=mapping, gidMappings=mapping)
+    assert box.sh("stat -c '%u %g' /data/file").split() == ["4000", "4000"]
 
 
 def test_sources_only_the_host_may_reach_can_be_mounted(mapped: Box) -> None:
