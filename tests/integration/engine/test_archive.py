@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from orlop.engine.containers import bundle
 from orlop.engine.engine import Engine
-from orlop.engine.requests import PutOptions
-from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError
+from orlop.engine.requests import CommitRequest, PutOptions
+from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError, WrongStateError
 from orlop.model.container import MountPoint
 from tests.integration.engine.harness import output, run, shell, with_engine
 
@@ -118,20 +119,26 @@ def test_a_folder_of_a_volume_is_mounted_and_no_link_replaces_it(tmp_path: Path)
     with_engine(tmp_path, work)
 
 
-def test_a_user_namespace_gives_root_no_rights_outside(tmp_path: Path) -> None:
-    async def work(engine: Engine) -> None:
-        ref = await run(
-            engine, shell("cat /proc/self/uid_map; id -u; touch /srv/mine", userns="auto")
-        )
-        lines = (await output(engine, ref)).split()
-        assert lines[0] == "0"
-        assert int(lines[1]) > 0
-        assert lines[3] == "0"
+def test_a_user_namespace_gives_root_no_rights_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges = [{"containerID": 0, "hostID": 300000, "size": 65536}]
+    monkeypatch.setattr(bundle, "mappings", lambda _: (ranges, ranges))
+    tmp_path.chmod(0o755)
 
-    subuid = Path("/etc/subuid")
-    if not subuid.exists() or not any(
-        line.startswith(("orlop:", "containers:", "dockremap:"))
-        for line in subuid.read_text().splitlines()
-    ):
-        pytest.skip("no range for user namespaces in /etc/subuid")
+    async def work(engine: Engine) -> None:
+        text = "cat /proc/self/uid_map; id -u; touch /srv/x /v/x; stat -c %u /srv/x /etc/hosts /v"
+        volume = MountPoint(type="volume", target="/v", source="data")
+        ref = await run(engine, shell(text, userns="auto", mounts=(volume,)))
+        assert (await output(engine, ref)).split() == ["0", "300000", "65536", *"0000"]
+
+    with_engine(tmp_path, work)
+
+
+def test_the_image_host_cannot_be_committed_over(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        ref = await run(engine, shell("echo x >/srv/x"))
+        with pytest.raises(WrongStateError, match="host"):
+            await engine.images.commit(ref, "made", CommitRequest())
+
     with_engine(tmp_path, work)

@@ -46,8 +46,12 @@ class Bundles:
 
     def write(self, container: Container) -> None:
         """Write config.json; InvalidArgumentError for options that cannot be."""
-        made = config(self._given(container))
-        made["mounts"] = [*self._base_mounts(container), *made.get("mounts", [])]
+        given = self._given(container)
+        made = config(given)
+        mounts = made.get("mounts", [])
+        if given.uid_mappings:
+            _map_ids(mounts, {*given.files, *_volume_targets(container)})
+        made["mounts"] = [*self._base_mounts(container), *mounts]
         bundle = self.path(container.id)
         (bundle / "rootfs").mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = bundle / "config.json~"
@@ -89,18 +93,23 @@ class Bundles:
         }
 
     def _base_mounts(self, container: Container) -> list[OCIMount]:
-        """Return what the image has mounted inside its root: the machine's /usr, for `host`."""
-        mounts = self._context.snapshots.mounts(container.id, layer_keys(container))
-        inner = [mount for mount in mounts if mount.target not in ("", "/")]
-        access = ["ro"] if container.options.read_only else []
+        """Return what the image has mounted inside its root: the machine's /usr, for `host`.
+
+        In a user namespace it cannot be written to: the container's root may not
+        even reach the folders of its writable half.
+        """
+        options = container.options
+        fixed = options.read_only or options.userns not in ("", "host")
+        mounts = self._context.snapshots.mounts(container.id, layer_keys(container), readonly=fixed)
         return [
             {
                 "destination": mount.target,
                 "type": mount.type,
                 "source": mount.source,
-                "options": [o.replace("lowerdir+=", "lowerdir=") for o in mount.options] + access,
+                "options": [option.replace("lowerdir+=", "lowerdir=") for option in mount.options],
             }
-            for mount in inner
+            for mount in mounts
+            if mount.target not in ("", "/")
         ]
 
     def _given(self, container: Container) -> Given:
@@ -165,3 +174,14 @@ def joins_others(options: ContainerOptions) -> bool:
 
 def layer_keys(container: Container) -> list[LayerKey]:
     return [LayerKey(key) for key in container.layers]
+
+
+def _volume_targets(container: Container) -> list[str]:
+    return [mount.target for mount in container.mounts if mount.type == "volume"]
+
+
+def _map_ids(mounts: list[OCIMount], targets: set[str]) -> None:
+    """Show what is ours on the host, and root's on disk, as the container's root's."""
+    for mount in mounts:
+        if mount["destination"] in targets:
+            mount["options"] = [*mount.get("options", []), "idmap"]

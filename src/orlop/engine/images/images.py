@@ -19,12 +19,13 @@ from orlop.engine.context import Context
 from orlop.engine.images.catalog import Catalog, parse_time
 from orlop.engine.images.distribution import distribution
 from orlop.engine.images.filters import matcher
+from orlop.engine.images.host import HOST
 from orlop.engine.images.making import Maker, layers_of
 from orlop.engine.images.removal import Remover
 from orlop.engine.images.transfer import Transfers, leased
 from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import NO_FILTERS, CommitRequest, Credentials, Filters
-from orlop.errors import InvalidArgumentError
+from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.model.container import Container
 from orlop.model.image import Descriptor
 from orlop.model.reference import parse_reference
@@ -190,6 +191,11 @@ class Images:
     async def commit(self, container: str, reference: str, request: CommitRequest) -> str:
         """Make an image of a container's changes; returns its id."""
         found = self._context.records.find(container)
+        if found.image == HOST:
+            raise WrongStateError(
+                f"container {found.name} is of the image host, which is this machine's own",
+                hint="export it instead",
+            )
         async with self._hold(found) if request.pause and found.running else nullcontext():
             record = await self._maker.commit(found, reference, request)
         self._context.announce(found, "commit", imageID=record.config, imageRef=reference)
