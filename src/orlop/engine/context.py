@@ -46,6 +46,9 @@ class Context:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def live(self, container_id: str) -> Live:
+        """Return it; of a container that is gone, a fresh one that nobody keeps."""
+        if not self.records.has(container_id):
+            return self._lives.get(container_id, Live())
         return self._lives.setdefault(container_id, Live())
 
     def forget(self, container_id: str) -> None:

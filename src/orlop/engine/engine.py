@@ -1,5 +1,6 @@
 """The engine: every use case, one object."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ from orlop.store.metadata import Metadata
 
 log = logging.getLogger(__name__)
 
+_SHIM_SOON_S = 1.0
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -61,6 +63,7 @@ class Engine:
         self._reconciler = reconcile.Reconciler(
             context, lifecycle=self._lifecycle, exits=self._exits
         )
+        self._shim_since = 0.0
         self.system = System(
             context, images=self.images, containers=self.containers, volumes=self.volumes
         )
@@ -117,6 +120,10 @@ class Engine:
     async def _replace_shim(self) -> None:
         """Start another shim, which adopts what runs, and hear what happened meanwhile."""
         log.warning("the shim has gone; starting another")
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._shim_since < _SHIM_SOON_S:
+            await asyncio.sleep(_SHIM_SOON_S)  # it dies at once: do not spin
+        self._shim_since = loop.time()
         try:
             await in_thread(launch, str(self.settings.run))
             await self._context.shim.request({"op": "subscribe"})

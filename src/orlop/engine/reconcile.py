@@ -90,8 +90,10 @@ async def resume(context: Context, *, exits: Exits, removal: Removal, fresh: boo
             exits.resume(container)
         elif container.status == Status.EXITED and container.options.auto_remove:
             await _remove(removal, container)
-        elif fresh and container.status == Status.EXITED and _starts_at_boot(container):
-            exits.resume_stopped(container)
+        elif container.status == Status.EXITED and container.started_ns:
+            again = _starts_at_boot(container) if fresh else exits.wants_restart(container)
+            if again:
+                exits.resume_stopped(container)
 
 
 def _starts_at_boot(container: Container) -> bool:

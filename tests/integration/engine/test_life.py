@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from orlop.engine.engine import Engine
+from orlop.engine.requests import LogRequest
 from orlop.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
@@ -15,6 +16,7 @@ from orlop.errors import (
 )
 from orlop.model.container import (
     ContainerOptions,
+    ExecOptions,
     Health,
     MountPoint,
     RestartPolicy,
@@ -276,5 +278,52 @@ def test_containers_start_side_by_side(tmp_path: Path) -> None:
     async def work(engine: Engine) -> None:
         refs = await asyncio.gather(*(run(engine, shell(f"exit {n}")) for n in range(8)))
         assert [engine.containers.get(ref).exit_code for ref in refs] == list(range(8))
+
+    with_engine(tmp_path, work)
+
+
+def test_a_users_start_counts_restarts_anew(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        policy = RestartPolicy(name="on-failure", maximum_retry_count=1)
+        created = await engine.containers.create(shell("exit 1", restart=policy))
+        for _ in range(2):
+            await engine.containers.start(created.id)
+            await until(lambda: engine.containers.get(created.id).status == Status.EXITED)
+            assert engine.containers.get(created.id).restart_count == 1
+
+    with_engine(tmp_path, work)
+
+
+def test_a_log_that_is_followed_ends_with_its_container(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(
+            shell("for i in 1 2 3; do echo $i; sleep .2; done")
+        )
+        await engine.containers.start(created.id)
+        entries = await engine.containers.logs(created.id, LogRequest(follow=True))
+        lines = [entry.text async for entry in entries]
+        assert lines == [b"1\n", b"2\n", b"3\n"]
+        entries = await engine.containers.logs(created.id, LogRequest(tail=1))
+        assert [entry.text async for entry in entries] == [b"3\n"]
+
+    with_engine(tmp_path, work)
+
+
+def test_exec_runs_in_the_container_and_tells_its_exit_code(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("exec sleep 60", hostname="inside"))
+        await engine.containers.start(created.id)
+        options = ExecOptions(command=("sh", "-c", "hostname; exit 4"))
+        code, text = await engine.execs.capture(created.id, options, timeout_s=10, limit=1000)
+        assert (code, text) == (4, "inside\n")
+        slow = ExecOptions(command=("sleep", "50"))
+        with pytest.raises(TimeoutError):
+            await engine.execs.capture(created.id, slow, timeout_s=0.3, limit=10)
+        await until(lambda: len(engine.execs.of(created.id)) == 0)
+        titles = (await engine.containers.top(created.id)).titles
+        rows = (await engine.containers.top(created.id)).rows
+        assert titles[1] == "PID"
+        assert [row[-1] for row in rows] == ["sleep 60"]
+        await engine.containers.stop(created.id, timeout_s=0)
 
     with_engine(tmp_path, work)

@@ -57,6 +57,7 @@ class Lifecycle:
 
     def started(self, container: Container, *, pid: int, time_ns: int) -> None:
         """Record that its process runs; also what a crashed engine could not."""
+        by_policy = container.status == Status.RESTARTING
         health = HealthState() if container.health is not None else None
         running = replace(
             container,
@@ -65,6 +66,7 @@ class Lifecycle:
             started_ns=time_ns,
             exit_code=0,
             error="",
+            restart_count=container.restart_count if by_policy else 0,
             oom_killed=False,
             stopped_by_user=False,
             health=health,
@@ -94,7 +96,7 @@ class Lifecycle:
                 f"Cannot kill container: {container.name}: Container {short(container.id)}"
                 " is not running"
             )
-        if signal == _SIGKILL:
+        if signal in (_SIGKILL, parse_signal(container.options.stop_signal or "SIGTERM")):
             self._mark_stopped(container)
         await self._signal(container, signal)
         self._context.announce(container, "kill", signal=str(signal))
