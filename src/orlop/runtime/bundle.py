@@ -45,7 +45,7 @@ class Starting(NamedTuple):
     program runs. The descriptors are the caller's to close.
     """
 
-    name: str  # for messages: the container's id
+    what: str  # begins its errors: "cannot start container …"
     pid: int
     pidfd: int
     report: int

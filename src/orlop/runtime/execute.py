@@ -26,6 +26,7 @@ def execute(target: Target, process: Process, stdio: Stdio | None) -> Starting:
     WrongStateError where the container's first process is gone.
     """
     planned = plan_process(process)
+    what = f"cannot run a command in container {target.id}"
     if stdio is None and not planned.terminal:
         raise InvalidArgumentError("a process without a terminal needs standard streams")
     namespaces = plan_namespaces(target.config.get("linux", {}))
@@ -40,7 +41,7 @@ def execute(target: Target, process: Process, stdio: Stdio | None) -> Starting:
             if namespaces.idmap:
                 give_stdio(stdio, namespaces.idmap)
             how = Launch(
-                name=target.id,
+                what=what,
                 flags=_CLEAR_SIGHAND,
                 cgroup=target.cgroup,
                 owns_cgroup=False,
@@ -50,7 +51,7 @@ def execute(target: Target, process: Process, stdio: Stdio | None) -> Starting:
             return launch(how, child, _run)
         except OSError as error:
             _check_running(target)
-            raise failure.translate(target.id, "make_process", error) from error
+            raise failure.translate(what, "make_process", error) from error
 
 
 def _run(child: Child) -> NoReturn:

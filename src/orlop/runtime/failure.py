@@ -84,25 +84,23 @@ def encode(step: str, error: BaseException) -> bytes:
     return json.dumps(report).encode(errors="replace")
 
 
-def decode(name: str, data: bytes) -> OrlopError:
-    """Return the error that the report *data* of the process called *name* stands for."""
+def decode(what: str, data: bytes) -> OrlopError:
+    """Return the error that the report *data* stands for; *what* begins it ("cannot start …")."""
     try:
         report: Report = json.loads(data)
         step, number, message = report["step"], report["errno"], report["message"]
         kind = report["kind"]
     except (ValueError, KeyError, TypeError):
-        return OrlopError(
-            f"cannot start container {name}: its process ended before it could say why"
-        )
+        return OrlopError(f"{what}: its process ended before it could say why")
     if kind in _ERRORS:
-        return _ERRORS[kind](f"cannot start container {name}: {message}")
+        return _ERRORS[kind](f"{what}: {message}")
     error = _ERRORS_BY_NUMBER.get(number, InvalidArgumentError)
-    return error(f"cannot start container {name}: {step.replace('_', ' ')}: {message}")
+    return error(f"{what}: {step.replace('_', ' ')}: {message}")
 
 
-def translate(name: str, step: str, error: OSError) -> OrlopError:
+def translate(what: str, step: str, error: OSError) -> OrlopError:
     """Return the error for a call of the parent's own that failed."""
-    return decode(name, encode(step, error))
+    return decode(what, encode(step, error))
 
 
 def _text(error: OSError) -> str:

@@ -41,7 +41,7 @@ FILES: dict[Namespace, str] = {
 class Launch(NamedTuple):
     """How to make the child."""
 
-    name: str  # for messages
+    what: str  # begins its errors: "cannot start container …"
     flags: int  # clone3's
     cgroup: Cgroup | None
     owns_cgroup: bool
@@ -77,7 +77,7 @@ def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Start
                 os.close(report)
                 run(child)
         starting = Starting(
-            how.name, cloned.pid, cloned.pidfd, report, None, how.cgroup, how.owns_cgroup
+            how.what, cloned.pid, cloned.pidfd, report, None, how.cgroup, how.owns_cgroup
         )
         if how.idmap:
             _map_ids(starting, how.idmap, go)
@@ -117,7 +117,7 @@ def _map_ids(starting: Starting, idmap: IDMap, go: int) -> None:
         os.write(go, b"g")
     except OSError as error:
         _end(starting, report=False)
-        raise failure.translate(starting.name, "write_id_maps", error) from error
+        raise failure.translate(starting.what, "write_id_maps", error) from error
 
 
 def give_stdio(stdio: Stdio | None, idmap: IDMap) -> None:
@@ -149,7 +149,7 @@ def settle(starting: Starting, data: bytes) -> None:
         os.close(starting.report)
         return
     _end(starting)
-    raise failure.decode(starting.name, data)
+    raise failure.decode(starting.what, data)
 
 
 @contextmanager
@@ -217,7 +217,7 @@ def _receive(starting: Starting, console: socket.socket) -> Starting:
         os.set_inheritable(fds[0], False)  # noqa: FBT003 - a positional-only parameter
         return starting._replace(console=fds[0])
     wait_ready(starting)
-    raise OrlopError(f"cannot start container {starting.name}: it made no terminal")
+    raise OrlopError(f"{starting.what}: it made no terminal")
 
 
 def _executed(starting: Starting) -> bool:

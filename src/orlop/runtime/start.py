@@ -77,7 +77,9 @@ def start(
             _prepare(child, namespaces.idmap, ours)
             starting = launch(_launch(bundle.id, namespaces, cgroup, near), child, _run)
         except OSError as error:
-            raise failure.translate(bundle.id, "make_process", error) from error
+            raise failure.translate(
+                f"cannot start container {bundle.id}", "make_process", error
+            ) from error
         undo.pop_all()
     return starting
 
@@ -118,10 +120,10 @@ def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None
 
 
 def _launch(
-    name: str, namespaces: Namespaces, cgroup: Cgroup, near: list[tuple[Namespace, int]]
+    container: str, namespaces: Namespaces, cgroup: Cgroup, near: list[tuple[Namespace, int]]
 ) -> Launch:
     return Launch(
-        name=name,
+        what=f"cannot start container {container}",
         flags=int(namespaces.new & ~_NOT_BY_CLONE) | _CLEAR_SIGHAND,
         cgroup=cgroup,
         owns_cgroup=True,

@@ -89,7 +89,7 @@ def test_a_report_says_the_step_and_the_kernels_reason_in_a_clause() -> None:
     data = failure.encode(
         "make_root", FileNotFoundError(2, "open_tree: No such file or directory", "/x")
     )
-    error = failure.decode("abc", data)
+    error = failure.decode("cannot start container abc", data)
     assert str(error) == (
         "cannot start container abc: make root: open_tree: no such file or directory: '/x'"
     )
