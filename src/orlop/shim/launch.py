@@ -10,11 +10,11 @@ import contextlib
 import fcntl
 import os
 import select
-import socket
 import sys
 
 import orlop
 from orlop.errors import OrlopError, UnavailableError
+from orlop.shim.client import Client
 
 _READY_S = 15.0
 _ALREADY_RUNNING = 3
@@ -63,13 +63,20 @@ def launch(run: str) -> None:
 
 
 def _answers(path: str) -> bool:
-    """Whether a shim takes connections; it saves the start of an interpreter to ask."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
-        client.settimeout(_READY_S)
-        try:
-            client.connect(path)
-        except OSError:
-            return False
+    """Whether a shim is there and answers; it saves the start of an interpreter to ask.
+
+    To have connected proves nothing: a shim that is being killed still has its socket.
+    """
+    try:
+        client = Client(path)
+    except OrlopError:
+        return False
+    try:
+        client.call({"op": "subscribe"})
+    except (OrlopError, TimeoutError):
+        return False
+    finally:
+        client.close()
     return True
 
 
