@@ -2,6 +2,7 @@
 
 import calendar
 import contextlib
+import functools
 import json
 import os
 import time
@@ -33,8 +34,12 @@ def parse(line: bytes) -> Entry | None:
 
 def _time_ns(text: str) -> int:
     seconds, _, fraction = text.rstrip("Z").partition(".")
-    whole = calendar.timegm(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S"))
-    return whole * 1_000_000_000 + int(fraction[:9].ljust(9, "0") or 0)
+    return _epoch_s(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, "0") or 0)
+
+
+@functools.lru_cache(maxsize=8)  # neighbours are of the same second
+def _epoch_s(text: str) -> int:
+    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
 
 
 class LogReader:

@@ -58,8 +58,8 @@ def shell(text: str, **options: object) -> ContainerOptions:
 
 
 async def output(engine: Engine, ref: str) -> str:
-    entries = await engine.containers.logs(ref, LogRequest())
-    return b"".join([entry.text async for entry in entries]).decode()
+    batches = await engine.containers.logs(ref, LogRequest())
+    return b"".join([entry.text async for batch in batches for entry in batch]).decode()
 
 
 async def run(engine: Engine, options: ContainerOptions) -> str:

@@ -301,10 +301,10 @@ def test_a_log_that_is_followed_ends_with_its_container(tmp_path: Path) -> None:
         )
         await engine.containers.start(created.id)
         entries = await engine.containers.logs(created.id, LogRequest(follow=True))
-        lines = [entry.text async for entry in entries]
+        lines = [entry.text async for batch in entries for entry in batch]
         assert lines == [b"1\n", b"2\n", b"3\n"]
         entries = await engine.containers.logs(created.id, LogRequest(tail=1))
-        assert [entry.text async for entry in entries] == [b"3\n"]
+        assert [entry.text async for batch in entries for entry in batch] == [b"3\n"]
 
     with_engine(tmp_path, work)
 

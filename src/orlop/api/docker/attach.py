@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 
 from orlop.api.docker.answers import json, stream_type
 from orlop.api.docker.routing import Call
@@ -88,9 +88,9 @@ async def logs(call: Call) -> Reply:
         tail=_tail(query.text("tail")),
         follow=query.flag("follow"),
     )
-    entries = await call.engine.containers.logs(container.id, request)
+    batches = await call.engine.containers.logs(container.id, request)
     terminal = container.options.terminal
-    pieces = _render(entries, timestamps=query.flag("timestamps"), terminal=terminal)
+    pieces = _render(batches, timestamps=query.flag("timestamps"), terminal=terminal)
     return Stream(pieces, stream_type(terminal=terminal, version=call.version))
 
 
@@ -103,13 +103,16 @@ def _tail(text: str) -> int | None:
 
 
 async def _render(
-    entries: AsyncIterator[LogEntry], *, timestamps: bool, terminal: bool
+    batches: AsyncIterator[Sequence[LogEntry]], *, timestamps: bool, terminal: bool
 ) -> AsyncIterator[bytes]:
-    async for entry in entries:
-        text = entry.text
-        if timestamps:
-            text = rfc3339_padded(entry.time_ns).encode() + b" " + text
-        yield text if terminal else frame(entry.stream, text)
+    async for entries in batches:
+        pieces = []
+        for entry in entries:
+            text = entry.text
+            if timestamps:
+                text = rfc3339_padded(entry.time_ns).encode() + b" " + text
+            pieces.append(text if terminal else frame(entry.stream, text))
+        yield b"".join(pieces)
 
 
 async def attach_websocket(call: Call) -> Reply:

@@ -191,7 +191,8 @@ class Containers:
     async def resize(self, ref: str, *, height: int, width: int) -> None:
         await self._streams.resize(self.get(ref), height=height, width=width)
 
-    async def logs(self, ref: str, request: LogRequest) -> AsyncIterator[LogEntry]:
+    async def logs(self, ref: str, request: LogRequest) -> AsyncIterator[Sequence[LogEntry]]:
+        """Return what is logged, many entries at a time; with *follow* also what comes."""
         return self._streams.logs(self.get(ref), request)
 
     async def top(self, ref: str, *, ps_args: str = "-ef") -> Processes:
