@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from orlop.engine.answers import Finished
 from orlop.engine.events import Events
@@ -13,6 +13,8 @@ from orlop.model.container import Container
 from orlop.snapshots.interface import Snapshots
 from orlop.store.content import Content
 from orlop.store.metadata import Metadata
+
+T = TypeVar("T")
 
 
 class Live:
@@ -54,7 +56,7 @@ class Context:
     def forget(self, container_id: str) -> None:
         self._lives.pop(container_id, None)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run *work* in the background; ended with the engine."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)

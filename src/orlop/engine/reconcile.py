@@ -33,8 +33,10 @@ class Reconciler:
         """Make every record true: running, ended with its status, or going."""
         processes = await self._context.shim.request({"op": "list"})
         mine = {item["id"]: item for item in processes if "exec_id" not in item}
-        for container in self._context.records.all():
-            await self._settle(container, mine.pop(container.id, None), health)
+        for container_id in [container.id for container in self._context.records.all()]:
+            item = mine.pop(container_id, None)
+            if self._context.records.has(container_id):  # not removed while we waited
+                await self._settle(self._context.records.get(container_id), item, health)
         for item in mine.values():
             await self._discard(item)
         for item in processes:
@@ -59,8 +61,7 @@ class Reconciler:
 
     def _adopt(self, container: Container, item: dict[str, Any], health: Health) -> None:
         if not container.running:
-            now = self._context.records.get(container.id)
-            started_ns = now.started_ns or now.created_ns
+            started_ns = container.started_ns or container.created_ns
             self._lifecycle.started(container, pid=item["pid"], time_ns=started_ns)
         else:
             health.watch(container)

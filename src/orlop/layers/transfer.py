@@ -30,21 +30,24 @@ class Place(NamedTuple):
     link: str = ""  # absolute, in the root
 
 
-def look(root: int, path: str) -> Place:
-    """Return what is at *path*; a trailing "/" or "/." follows a link. NotFoundError."""
+def look(root: int, path: str, *, shown: str = "") -> Place:
+    """Return what is at *path*; a trailing "/" or "/." follows a link. NotFoundError.
+
+    *shown* is its name, if that is not the last part of *path*.
+    """
     with _parent(root, path) as (parent, name):
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         link = ""
         if stat.S_ISLNK(status.st_mode):
             inside = posixpath.join("/", posixpath.dirname(path.rstrip("/")))
             link = posixpath.normpath(posixpath.join(inside, os.readlink(name, dir_fd=parent)))
-    return Place(_shown(path), status, link)
+    return Place(shown or _shown(path), status, link)
 
 
-def read(root: int, path: str, out: BinaryIO) -> None:
-    """Write what is at *path* to *out* as a tar whose names begin with its last part."""
+def read(root: int, path: str, out: BinaryIO, *, shown: str = "") -> None:
+    """Write what is at *path* to *out* as a tar; names in it begin with *shown*, or its last part."""
     writer = TarWriter(out)
-    shown = _shown(path)
+    shown = shown or _shown(path)
     with _parent(root, path) as (parent, name):
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(status.st_mode):

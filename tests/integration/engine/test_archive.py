@@ -12,7 +12,13 @@ import pytest
 from orlop.engine.containers import bundle
 from orlop.engine.engine import Engine
 from orlop.engine.requests import CommitRequest, PutOptions
-from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError, WrongStateError
+from orlop.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    OrlopError,
+    PermissionDeniedError,
+    WrongStateError,
+)
 from orlop.model.container import MountPoint
 from tests.integration.engine.harness import output, run, shell, with_engine
 
@@ -140,5 +146,27 @@ def test_the_image_host_cannot_be_committed_over(tmp_path: Path) -> None:
         ref = await run(engine, shell("echo x >/srv/x"))
         with pytest.raises(WrongStateError, match="host"):
             await engine.images.commit(ref, "made", CommitRequest())
+
+    with_engine(tmp_path, work)
+
+
+def test_a_path_in_a_volume_of_a_stopped_container_is_the_volumes(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        volume = MountPoint(type="volume", target="/v", source="data")
+        ref = await run(engine, shell("echo x >/v/old", mounts=(volume,)))
+        stat, pieces = await engine.containers.archive_get(ref, "/v")
+        assert stat.name == "v"
+        assert await _tar_of(pieces) == {"v": None, "v/old": b"x\n"}
+        await engine.containers.archive_put(ref, "/v", _stream(("new", b"y")), PutOptions())
+        assert (tmp_path / "root/volumes/data/_data/new").read_bytes() == b"y"
+
+    with_engine(tmp_path, work)
+
+
+def test_a_read_only_container_takes_no_files(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        ref = await run(engine, shell("true", read_only=True))
+        with pytest.raises(PermissionDeniedError, match="marked read-only"):
+            await engine.containers.archive_put(ref, "/srv", _stream(("x", b"")), PutOptions())
 
     with_engine(tmp_path, work)

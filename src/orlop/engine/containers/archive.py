@@ -4,7 +4,7 @@ import os
 import posixpath
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from orlop.engine.answers import Change, ContainerSize, PathStat
 from orlop.engine.containers.bundle import layer_keys
@@ -12,9 +12,14 @@ from orlop.engine.context import Context
 from orlop.engine.requests import PutOptions
 from orlop.engine.streams import Inflow, Outflow
 from orlop.engine.threads import in_thread
-from orlop.errors import OrlopError, WrongStateError
+from orlop.errors import (
+    InvalidArgumentError,
+    OrlopError,
+    PermissionDeniedError,
+    WrongStateError,
+)
 from orlop.layers import transfer
-from orlop.model.container import Container
+from orlop.model.container import Container, MountPoint
 from orlop.runtime import users
 from orlop.snapshots.view import open_root
 
@@ -27,30 +32,51 @@ _MOUNT_POINTS = frozenset(
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+class _Way(NamedTuple):
+    root: int  # descriptor
+    path: str  # in that root
+    shown: str  # its name, where the path does not tell
+
+
 class Archive:
     def __init__(self, context: Context) -> None:
         self._context = context
 
     @contextmanager
-    def _root(self, container: Container) -> Iterator[int]:
-        """Open the container's root: of the running one, with all that is mounted in it."""
+    def _root(self, container: Container, path: str) -> Iterator[_Way]:
+        """Open the root that *path* is in: the running container's, with all that is mounted.
+
+        A stopped one has no mounts, so a path in a volume is looked for there.
+        """
+        inside, shown = path, ""
         if container.running:
             try:
                 fd = os.open(f"/proc/{container.pid}/root", _FOLDER)
             except OSError as error:
                 raise WrongStateError(f"container {container.name} has just ended") from error
+        elif mount := _mount_of(container, path):
+            fd = os.open(self._source(mount), _FOLDER)
+            inside = _clean(path)[len(mount.target) :] + ("/." if path.endswith("/.") else "")
+            shown = "" if inside else posixpath.basename(mount.target)
         else:
             mounts = self._context.snapshots.mounts(container.id, layer_keys(container))
             fd = open_root([mount for mount in mounts if mount.target in ("", "/")])
         try:
-            yield fd
+            yield _Way(fd, inside or "/", shown)
+        except OSError as error:
+            raise InvalidArgumentError(f"{path[:300]}: {error.strerror}") from error
         finally:
             os.close(fd)
 
+    def _source(self, mount: MountPoint) -> str:
+        if mount.type == "bind":
+            return mount.source
+        return str(self._context.settings.volumes / mount.source / "_data")
+
     async def stat(self, container: Container, path: str) -> PathStat:
         def look() -> transfer.Place:
-            with self._root(container) as root:
-                return transfer.look(root, path)
+            with self._root(container, path) as way:
+                return transfer.look(way.root, way.path, shown=way.shown)
 
         place = await in_thread(look)
         return PathStat(
@@ -63,23 +89,25 @@ class Archive:
 
     async def get(self, container: Container, path: str) -> AsyncIterator[bytes]:
         def write(out: Any) -> None:
-            with self._root(container) as root:
-                transfer.read(root, path, out)
+            with self._root(container, path) as way:
+                transfer.read(way.root, way.path, out, shown=way.shown)
 
         return _stream(write)
 
     async def put(
         self, container: Container, path: str, source: AsyncIterator[bytes], options: PutOptions
     ) -> None:
-        if container.options.read_only and not container.mounts:
-            raise WrongStateError("container rootfs is marked read-only")
+        mount = _mount_of(container, path)
+        if mount.read_only if mount else container.options.read_only:
+            what = "mounted volume" if mount else "container rootfs"
+            raise PermissionDeniedError(f"{what} is marked read-only")
         inflow = Inflow(source)
 
         def unpack() -> None:
-            with self._root(container) as root:
-                owner = _owner(root, container) if options.copy_uid_gid else None
+            with self._root(container, path) as way:
+                owner = _owner(way.root, container) if options.copy_uid_gid else None
                 keep = options.no_overwrite_dir_non_dir
-                transfer.write(root, path, inflow, owner=owner, keep_kinds=keep)
+                transfer.write(way.root, way.path, inflow, owner=owner, keep_kinds=keep)
 
         await in_thread(unpack)
 
@@ -113,6 +141,21 @@ class Archive:
 
 def _stream(write: Callable[[Any], object]) -> AsyncIterator[bytes]:
     return Outflow().stream(write)
+
+
+def _clean(path: str) -> str:
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _mount_of(container: Container, path: str) -> MountPoint | None:
+    """Return the volume or host folder that *path* is in, as far as its text tells."""
+    clean = _clean(path)
+    within = [
+        mount
+        for mount in container.mounts
+        if mount.type != "tmpfs" and f"{clean}/".startswith(f"{mount.target}/")
+    ]
+    return max(within, key=lambda mount: len(mount.target), default=None)
 
 
 def _owner(root: int, container: Container) -> tuple[int, int] | None:

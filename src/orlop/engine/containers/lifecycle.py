@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal as signals
+import time
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,7 +17,13 @@ from orlop.engine.records import short
 from orlop.engine.shimlink import CommandNotExecutableError, CommandNotFoundError
 from orlop.engine.spec import cgroups_path
 from orlop.engine.threads import in_thread
-from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError, WrongStateError
+from orlop.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    OrlopError,
+    UnavailableError,
+    WrongStateError,
+)
 from orlop.model.container import Container, HealthState, Status, Step
 from orlop.runtime import cgroups
 
@@ -24,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _STOP_TIMEOUT_S = 10
 _KILL_WAIT_S = 10
+_REPLACED_S = 10.0  # a dead shim has a successor long before
+_RETRY_S = 0.02
 _SIGKILL = int(signals.SIGKILL)
 
 
@@ -34,7 +43,14 @@ class Lifecycle:
         self._health = health
 
     async def start(self, container_id: str) -> bool:
-        """Run it; False where it runs already. It waits for who else changes it."""
+        """Run it; False where it runs already. It waits for who else changes it.
+
+        Once begun it goes on though the caller is cancelled: a process that runs
+        is never one that nobody has recorded.
+        """
+        return await asyncio.shield(self._context.spawn(self._start_in_turn(container_id)))
+
+    async def _start_in_turn(self, container_id: str) -> bool:
         live = self._context.live(container_id)
         async with live.lock:
             container = self._context.records.get(container_id)
@@ -49,11 +65,40 @@ class Lifecycle:
         container.check(Step.START)
         try:
             self._bundles.prepare(container)
-            started = await self._context.shim.request(self._bundles.start_message(container))
+            started = await self._run(container)
         except OrlopError as error:
             await self._failed(container, error)
             raise
-        self.started(container, pid=started["pid"], time_ns=started["time_ns"])
+        if not self._context.records.get(container.id).running:  # else it was found running
+            self.started(container, pid=started["pid"], time_ns=started["time_ns"])
+
+    async def _run(self, container: Container) -> dict[str, Any]:
+        """Have the shim start it, and where the shim dies ask the next what became of it."""
+        begun_ns = time.time_ns()
+        try:
+            started: dict[str, Any] = await self._context.shim.request(
+                self._bundles.start_message(container)
+            )
+        except UnavailableError as error:
+            found = await self._adopted(container.id)
+            if found is None:
+                raise error from None
+            return {"pid": found["pid"], "time_ns": begun_ns}
+        return started
+
+    async def _adopted(self, container_id: str) -> dict[str, Any] | None:
+        """Return what the shim that comes after a dead one says of the container's process."""
+        deadline = time.monotonic() + _REPLACED_S
+        while True:
+            try:
+                listed = await self._context.shim.request({"op": "list"})
+            except UnavailableError:
+                if time.monotonic() > deadline:
+                    return None
+                await asyncio.sleep(_RETRY_S)
+            else:
+                mine = (i for i in listed if i["id"] == container_id and "exec_id" not in i)
+                return next(mine, None)
 
     def started(self, container: Container, *, pid: int, time_ns: int) -> None:
         """Record that its process runs; also what a crashed engine could not."""
