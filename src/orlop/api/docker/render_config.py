@@ -171,6 +171,10 @@ def _was_tmpfs(point: MountPoint) -> bool:
 
 
 def _was_bind(point: MountPoint) -> bool:
+    """Whether -v says all of it; then it is shown so, however it was asked for."""
+    if point.type == "volume" and not point.mode:
+        more = (point.labels, point.driver_options, point.subpath, point.no_copy, point.read_only)
+        return bool(point.source) and not any(more)
     return point.create_host_path or bool(point.mode)
 
 

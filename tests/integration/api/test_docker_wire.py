@@ -1,0 +1,159 @@
+"""The API spoken by hand: versions, absent parts, statuses and bodies of errors."""
+
+import base64
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from tests.integration.engines import EngineProcess
+
+
+def ask(
+    engine: EngineProcess, method: str, target: str, body: object = None, **headers: str
+) -> tuple[int, dict[str, str], Any]:
+    """Return status, headers and decoded body of one request."""
+    data = b"" if body is None else json.dumps(body).encode()
+    lines = [f"{method} {target} HTTP/1.1", "Host: x", "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    lines += [f"Content-Length: {len(data)}", "", ""]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(engine.socket))
+        client.sendall("\r\n".join(lines).encode() + data)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    head, _, content = answer.partition(b"\r\n\r\n")
+    status, *rest = head.decode().split("\r\n")
+    fields = {k.lower(): v for k, _, v in (line.partition(": ") for line in rest)}
+    is_json = fields.get("content-type") == "application/json" and "chunked" not in str(fields)
+    return int(status.split()[1]), fields, json.loads(content) if is_json else content
+
+
+def test_ping_tells_what_clients_negotiate_from(engine: EngineProcess) -> None:
+    for method, body in (("GET", b"OK"), ("HEAD", b"")):
+        status, headers, content = ask(engine, method, "/_ping")
+        assert (status, content) == (200, body)
+        assert headers["api-version"] == "1.45"
+        assert headers["ostype"] == "linux"
+        assert headers["docker-experimental"] == "false"
+        assert headers["builder-version"] == "1"
+
+
+@pytest.mark.parametrize("version", ["", "/v1.24", "/v1.40", "/v1.45"])
+def test_versions_that_are_spoken(engine: EngineProcess, version: str) -> None:
+    assert ask(engine, "GET", f"{version}/version")[0] == 200
+
+
+@pytest.mark.parametrize(("version", "words"), [("v1.99", "too new"), ("v1.12", "too old")])
+def test_versions_that_are_not_spoken(engine: EngineProcess, version: str, words: str) -> None:
+    status, _, answer = ask(engine, "GET", f"/{version}/info")
+    assert status == 400
+    assert words in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/build", 501),
+        ("POST", "/session", 501),
+        ("POST", "/networks/create", 501),
+        ("POST", "/networks/none/connect", 501),
+        ("POST", "/plugins/pull", 501),
+        ("GET", "/images/search?term=x", 501),
+        ("GET", "/nodes", 503),
+        ("GET", "/services", 503),
+        ("POST", "/swarm/init", 503),
+        ("GET", "/secrets/x", 503),
+        ("GET", "/nowhere", 404),
+        ("GET", "/networks/bridge", 404),
+        ("PUT", "/info", 405),
+        ("GET", "/containers/x/start", 405),
+    ],
+)
+def test_what_is_not_there_says_so_in_a_sentence(
+    engine: EngineProcess, method: str, path: str, status: int
+) -> None:
+    answered, _, answer = ask(engine, method, path)
+    assert answered == status
+    assert len(answer["message"]) > 10
+    assert "Traceback" not in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "field"),
+    [
+        ("POST", "/containers/x/stop?t=soon", "parameter t"),
+        ("POST", "/containers/x/wait?condition=later", "condition"),
+        ("GET", "/containers/json?filters=%7B", "parameter filters"),
+        ("GET", "/containers/json?filters=%5B1%5D", "parameter filters"),
+        ("GET", "/containers/json?filters=%7B%22shape%22%3A%5B%22round%22%5D%7D", "shape"),
+        ("GET", "/containers/json?limit=many", "limit"),
+        ("GET", "/events?since=yesterday", "parameter since"),
+        ("POST", "/containers/x/resize?h=1", "h and w"),
+        ("POST", "/images/create", "fromImage"),
+        ("POST", "/images/create?fromImage=UPPER", "UPPER"),
+        ("GET", "/images/get", "names"),
+        ("POST", "/commit", "container"),
+    ],
+)
+def test_wrong_parameters_are_named(
+    engine: EngineProcess, method: str, target: str, field: str
+) -> None:
+    status, _, answer = ask(engine, method, target)
+    assert status == 400, answer
+    assert field in answer["message"]
+
+
+def test_path_parameters_are_decoded_and_never_paths(engine: EngineProcess) -> None:
+    for name in ("..%2F..%2Fetc", "%00", "%ff", "a%20b", "..", "%2e%2e%2f"):
+        status, _, answer = ask(engine, "GET", f"/containers/{name}/json")
+        assert status in (400, 404), (name, answer)
+        status, _, answer = ask(engine, "DELETE", f"/volumes/{name}")
+        assert status in (400, 404), (name, answer)
+
+
+def test_bad_registry_credentials_are_refused(engine: EngineProcess) -> None:
+    target = "/images/create?fromImage=127.0.0.1:1/x"
+    for header in ("!!!", base64.urlsafe_b64encode(b"{").decode()):
+        status, _, answer = ask(engine, "POST", target, X_Registry_Auth=header)
+        assert status == 400, answer
+        assert "X-Registry-Auth" in answer["message"]
+
+
+def test_container_shape_has_what_was_asked(engine: EngineProcess, image: str, name: str) -> None:
+    body = {
+        "Image": image,
+        "Cmd": ["sleep", "1"],
+        "Env": ["A=b"],
+        "Labels": {"l": "1"},
+        "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1_000_000_000},
+        "HostConfig": {
+            "Memory": 64 << 20,
+            "NetworkMode": "none",
+            "Binds": ["/tmp:/t:ro", "named:/n"],
+            "Tmpfs": {"/scratch": "size=1m"},
+            "CapAdd": ["NET_ADMIN"],
+            "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
+            "Ulimits": [{"Name": "nofile", "Soft": 64, "Hard": 128}],
+        },
+    }
+    status, _, created = ask(engine, "POST", f"/containers/create?name={name}", body)
+    assert (status, created["Warnings"]) == (201, []), created
+    status, _, shape = ask(engine, "GET", f"/containers/{name}/json")
+    assert (status, shape["Id"]) == (200, created["Id"])
+    assert (shape["Path"], shape["Args"]) == ("sleep", ["1"])
+    assert "A=b" in shape["Config"]["Env"]
+    assert shape["Config"]["Labels"]["l"] == "1"
+    assert shape["State"]["Health"]["Status"] in ("starting", "none")
+    host = shape["HostConfig"]
+    asked = body["HostConfig"]
+    assert isinstance(asked, dict)
+    for field in ("Memory", "NetworkMode", "Binds", "Tmpfs", "RestartPolicy", "Ulimits"):
+        assert host[field] == asked[field], field
+    mounts = {mount["Destination"]: mount for mount in shape["Mounts"]}
+    assert mounts["/t"]["RW"] is False
+    assert mounts["/n"]["Name"] == "named"
+    assert mounts["/n"]["Source"].endswith("/volumes/named/_data")
+    assert ask(engine, "POST", f"/containers/create?name={name}", body)[0] == 409
+    assert ask(engine, "DELETE", f"/containers/{name}?v=1")[0] == 204
+    assert ask(engine, "DELETE", "/volumes/named")[0] == 204
