@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from orlop.errors import UnavailableError
 from orlop.kernel.process import pidfd_open, pidfd_send_signal
@@ -50,11 +51,15 @@ class Pumps:
         self._processes = processes
         try:
             sock = connect(self._path)
-        except (FileNotFoundError, ConnectionRefusedError):
+            pid, held = _ask_for_all(sock)
+        except (FileNotFoundError, ConnectionError):
             self._spawn()
             return {}
-        pid, held = _ask_for_all(sock)
-        self._talk(sock, pid)
+        try:
+            self._talk(sock, pid)
+        except ProcessLookupError:  # it died just now; what it held is here all the same
+            sock.close()
+            self._spawn()
         return held
 
     def add(self, process: Process, *, resume: bool = False) -> None:
@@ -141,24 +146,29 @@ class Pumps:
 def _ask_for_all(sock: socket.socket) -> tuple[int, Held]:
     """Ask a stdio process that outlived its shim for its pid and all its descriptors.
 
-    UnavailableError where it does not answer.
+    ConnectionError where there is none: its socket may be held open for a moment
+    by a container's init that has not come to its execve. UnavailableError where
+    it hangs.
     """
     sock.settimeout(_ANSWER_S)
     pid = 0
     held: Held = {}
-    try:
-        sock.send(encode({"op": "hello", "seq": 0}))
-        sock.send(encode({"op": "held", "seq": 1}))
-        while received := receive_datagram(sock):
-            message, fds = received
-            if message["seq"] == 0:
-                pid = message["ok"]["pid"]
-            elif message.get("more"):
-                part = message["ok"]
-                held[part["key"]] = dict(zip(part["names"], fds, strict=True))
-            else:
-                return pid, held
-    except OSError:
-        pass
-    sock.close()
-    raise UnavailableError("the stdio process does not answer", hint="kill it and try again")
+    with ExitStack() as undo:
+        undo.callback(sock.close)
+        try:
+            sock.send(encode({"op": "hello", "seq": 0}))
+            sock.send(encode({"op": "held", "seq": 1}))
+            while received := receive_datagram(sock):
+                message, fds = received
+                if message["seq"] == 0:
+                    pid = message["ok"]["pid"]
+                elif message.get("more"):
+                    part = message["ok"]
+                    held[part["key"]] = dict(zip(part["names"], fds, strict=True))
+                else:
+                    undo.pop_all()
+                    return pid, held
+        except TimeoutError:
+            hint = "kill it and try again"
+            raise UnavailableError("the stdio process does not answer", hint=hint) from None
+        raise ConnectionResetError

@@ -148,13 +148,17 @@ def test_terminal_survives_the_death_of_either(shim: Shim) -> None:
     shim.request(op="resize", id="tty", height=10, width=20)
 
 
+@pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("delay_ms", [0, 1, 2, 3, 5, 8])
 def test_shim_killed_during_a_start_leaves_a_known_container_or_nothing(
-    shim: Shim, delay_ms: int
+    shim: Shim, delay_ms: int, both: bool
 ) -> None:
-    pid = shim.pid
+    pid, stdio = shim.pid, shim.stdio_pid
     shim.client.post(shim.start_message("race", "sleep", "100"))
     time.sleep(delay_ms / 1000)
+    os.kill(pid, signal.SIGKILL)
+    if both:
+        os.kill(stdio, signal.SIGKILL)
     kill_and_wait(pid)
     shim.again()
     running = [item for item in shim.request(op="list") if item.get("running")]
