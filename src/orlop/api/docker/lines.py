@@ -51,7 +51,6 @@ class Lines:
 
     def __init__(self) -> None:
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
 
     def emit(self, message: Message) -> None:
         if self._lines.qsize() >= _BACKLOG:
