@@ -15,6 +15,7 @@ from orlop.errors import InvalidArgumentError
 from orlop.shim.protocol import IO, Exit
 
 _MAX_NAME = 128
+_BESIDE = "~"  # in no key
 
 
 class Record(TypedDict):
@@ -103,8 +104,19 @@ def _path(folder: str, key: str) -> str:
 
 
 def _replace(path: str, value: Any) -> None:
-    _write(path + "~", value)
-    os.rename(path + "~", path)
+    _write(path + _BESIDE, value)
+    os.rename(path + _BESIDE, path)
+
+
+def _finish_replacing(beside: str) -> None:
+    """Do what a killed shim had only begun: what it wrote beside is whole, or was never said."""
+    try:
+        with open(beside, encoding="utf-8") as file:
+            json.load(file)
+    except ValueError:
+        _remove(beside)
+    else:
+        os.rename(beside, beside.removesuffix(_BESIDE))
 
 
 def _write(path: str, value: Any) -> None:
@@ -123,12 +135,17 @@ def _remove(path: str) -> None:
 def _read_all(folder: str) -> dict[str, Any]:
     """Return every record by key; one half-written by a killed shim is dropped."""
     records: dict[str, Any] = {}
-    for name in os.listdir(folder):
+    names = os.listdir(folder)
+    for name in (name for name in names if name.endswith(_BESIDE)):
+        _finish_replacing(os.path.join(folder, name))
+    for name in (name.removesuffix(_BESIDE) for name in names):
         path = os.path.join(folder, name)
         try:
             with open(path, encoding="utf-8") as file:
                 value = json.load(file)
             records[key_of(value)] = value
+        except FileNotFoundError:
+            continue
         except (ValueError, KeyError, TypeError, InvalidArgumentError):
             _remove(path)
     return records

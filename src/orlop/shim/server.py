@@ -139,9 +139,8 @@ class Server:
                 if "exec_id" in process.record:
                     item["exec_id"] = process.record["exec_id"]
                 channel.send({"seq": message["seq"], "more": True, "ok": item})
-        for key, exit_ in self._exits.items():
-            if key not in self._processes:
-                channel.send({"seq": message["seq"], "more": True, "ok": exit_})
+        for exit_ in self._exits.values():  # of one whose log is not complete, too
+            channel.send({"seq": message["seq"], "more": True, "ok": exit_})
         return None
 
     def _subscribe(self, channel: Channel, _message: Message) -> None:
