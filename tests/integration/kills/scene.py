@@ -269,7 +269,8 @@ def _try_and_wait(scene: Scene, ref: str) -> bool:
             return scene.engine.process.poll() is not None
 
     well = _start(scene, ref)
-    until(over, "the last try")
+    if well:
+        until(over, "the last try")
     return well
 
 
