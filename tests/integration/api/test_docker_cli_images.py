@@ -1,6 +1,7 @@
 """Images, with the docker command of Debian's docker-cli against a real engine."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,13 @@ def test_search_and_build_are_refused_in_a_sentence(engine: EngineProcess, tmp_p
     done = engine.docker("build", str(tmp_path), check=False)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+def test_skopeo_copies_from_and_to_the_engine(engine: EngineProcess, tmp_path: Path) -> None:
+    layout = f"oci:{tmp_path / 'layout'}:x"
+    hosts = ("--src-daemon-host", engine.url), ("--dest-daemon-host", engine.url)
+    skopeo = ("skopeo", "copy", "--quiet")
+    subprocess.run([*skopeo, *hosts[0], f"docker-daemon:{IMAGE}", layout], check=True)
+    subprocess.run([*skopeo, *hosts[1], layout, "docker-daemon:copied:v1"], check=True)
+    assert engine.out("run", "--rm", "copied:v1", "echo", "copied") == "copied"
+    engine.docker("rmi", "copied:v1")
