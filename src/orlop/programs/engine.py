@@ -78,13 +78,23 @@ def _lock(settings: Settings) -> Iterator[None]:
     if os.geteuid() != 0:
         raise UnavailableError("the engine needs root", hint="use sudo")
     for folder in (settings.root, settings.run):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(folder)
     descriptor = os.open(settings.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _take(descriptor, settings)
         yield
     finally:
         os.close(descriptor)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise UnavailableError(
+            f"cannot use the folder {folder}: {said}", hint="choose others with --root and --run"
+        ) from error
 
 
 def _take(descriptor: int, settings: Settings) -> None:
