@@ -1,6 +1,7 @@
 """What the use cases share: the stores, the shim, the records, and who waits for what."""
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ from orlop.model.container import Container
 from orlop.snapshots.interface import Snapshots
 from orlop.store.content import Content
 from orlop.store.metadata import Metadata
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -74,3 +77,5 @@ class Context:
         attributes = {**container.options.labels, "image": container.image_name}
         attributes |= {"name": container.name, **more}
         self.events.publish("container", action, id=container.id, attributes=attributes)
+        if not action.startswith("exec_"):  # health checks would fill the log
+            log.info("container event", extra={"action": action, "container": container.id, **more})
