@@ -112,7 +112,7 @@ class Engine:
         if "exec_id" in message:
             self.execs.ended(message)
         else:
-            self._context.spawn(self._exits.handle(message))
+            self._context.spawn(self._exits.told(message))
 
     def _shim_lost(self) -> None:
         self._context.spawn(self._replace_shim())

@@ -16,6 +16,7 @@ from tests.integration.engine.harness import (
     opened,
     settings,
     shell,
+    until,
     with_engine,
 )
 
@@ -78,6 +79,40 @@ def test_a_start_that_fails_can_be_tried_again(
         await engine.containers.start(created.id)
         assert (await asyncio.wait_for(over, 10)).exit_code == 6
         assert engine.containers.get(created.id).error == ""
+
+    with_engine(tmp_path, work)
+
+
+def test_what_cannot_be_recorded_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("exec sleep 60"))
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._context.records, "save", _fail)
+            with pytest.raises(_StepFailedError):
+                await engine.containers.start(created.id)
+        await until(lambda: os.listdir(tmp_path / "run" / "running") == [])
+        assert engine.containers.get(created.id).status == Status.CREATED
+        await engine.containers.start(created.id)
+        assert engine.containers.get(created.id).running
+
+    with_engine(tmp_path, work)
+
+
+def test_an_exit_is_recorded_once_there_is_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("sleep .3; exit 8"))
+        await engine.containers.start(created.id)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._context.records, "save", _fail)
+            await until(lambda: os.listdir(tmp_path / "run" / "running") == [])
+            await asyncio.sleep(0.2)
+            assert engine.containers.get(created.id).running
+        await until(lambda: not engine.containers.get(created.id).running)
+        assert engine.containers.get(created.id).exit_code == 8
 
     with_engine(tmp_path, work)
 

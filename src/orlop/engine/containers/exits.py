@@ -17,6 +17,7 @@ from orlop.model.container import Container, RestartPolicy, Status, Step
 
 log = logging.getLogger(__name__)
 
+_AGAIN_S = 1.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 60.0
 _GOOD_RUN_NS = 10_000_000_000  # one that ran so long starts afresh
@@ -40,6 +41,18 @@ class Exits:
                 await self._settle(container_id, exit_, live)
         else:
             await self._forget(container_id)
+
+    async def told(self, exit_: dict[str, Any]) -> None:
+        """Take in an exit that the shim tells of, and try again where it cannot be stored."""
+        while True:
+            try:
+                await self.handle(exit_)
+            except OrlopError as error:
+                why = {"container": exit_["id"], "why": str(error)}
+                log.warning("an exit cannot be recorded", extra=why)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
 
     async def _forget(self, container_id: str) -> None:
         with contextlib.suppress(OrlopError):

@@ -69,8 +69,13 @@ class Lifecycle:
         except OrlopError as error:
             await self._failed(container, error)
             raise
-        if not self._context.records.get(container.id).running:  # else it was found running
+        if self._context.records.get(container.id).running:  # it was found running
+            return
+        try:
             self.started(container, pid=started["pid"], time_ns=started["time_ns"])
+        except OrlopError:  # what is not recorded must not run
+            await in_thread(self.cgroup(container).kill)
+            raise
 
     async def _run(self, container: Container) -> dict[str, Any]:
         """Have the shim start it, and where the shim dies ask the next what became of it."""
