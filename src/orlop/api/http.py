@@ -104,8 +104,8 @@ class Connection(asyncio.BufferedProtocol):
         self.lost = True
         self.server.connections.discard(self)
         self._body.end(lost=True)
-        if self.task is not None and not self.task.cancelling():
-            self.task.cancel()
+        if self.task is not None:
+            self.task.cancel()  # nobody waits for the answer
         self.resume_writing()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -119,10 +119,7 @@ class Connection(asyncio.BufferedProtocol):
         self._eof = True
         if self._request is not None and self._request.upgrade and not self._body.lost:
             return True
-        self._body.end(lost=True)
-        if self.task is not None:
-            self.task.cancel()  # the client went away; nobody waits for the answer
-        return False
+        return False  # the client went away: connection_lost() follows
 
     def pause_writing(self) -> None:
         self._paused = True
