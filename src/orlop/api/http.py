@@ -117,9 +117,8 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """Keep the connection if it is, or becomes, a stream that only the client has ended."""
         self._eof = True
-        if self._request is not None and self._request.upgrade and not self._body.lost:
-            return True
-        return False  # the client went away: connection_lost() follows
+        # Of any other request it means that the client went away: connection_lost() follows.
+        return self._request is not None and self._request.upgrade
 
     def pause_writing(self) -> None:
         self._paused = True

@@ -84,6 +84,19 @@ def test_logs_are_streamed(client: Any) -> None:
         container.remove(force=True)
 
 
+def test_logs_that_were_asked_for_outlive_their_container(client: Any) -> None:
+    for _ in range(10):
+        container = client.containers.run(IMAGE, ["echo", "last words"], detach=True)
+        logs = container.logs(stream=True, follow=True)
+        container.remove(force=True)
+        assert b"".join(logs) in (b"last words\n", b"")  # it may be killed before it speaks
+        container = client.containers.run(IMAGE, ["echo", "last words"], detach=True)
+        container.wait()
+        logs = container.logs(stream=True, follow=True)
+        container.remove()
+        assert b"".join(logs) == b"last words\n"
+
+
 def test_archives_go_in_and_out(sleeper: Any) -> None:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:

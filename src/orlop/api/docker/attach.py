@@ -89,6 +89,7 @@ async def logs(call: Call) -> Reply:
         follow=query.flag("follow"),
     )
     batches = await call.engine.containers.logs(container.id, request)
+    await anext(batches)  # opened, before the client is told so and removes the container
     terminal = container.options.terminal
     pieces = _render(batches, timestamps=query.flag("timestamps"), terminal=terminal)
     return Stream(pieces, stream_type(terminal=terminal, version=call.version))

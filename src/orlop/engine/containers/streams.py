@@ -74,6 +74,8 @@ class Streams:
         """Yield what is logged, and with *follow* what comes, until the container is gone.
 
         Many entries at a time, for a step of the event loop costs more than an entry does.
+        First comes an empty list: from then on the log is open, and stays so when the
+        container is removed.
         """
         if not container.log_path:
             raise UnsupportedError("configured logging driver does not support reading")
@@ -86,6 +88,7 @@ class Streams:
             streams=streams,
         )
         try:
+            yield []
             entries = reader.read()
             while batch := await in_thread(lambda: list(islice(entries, _BATCH))):
                 yield [_entry(entry.stream, entry.time_ns, entry.text) for entry in batch]
