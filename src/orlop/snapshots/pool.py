@@ -10,18 +10,17 @@ _FOLDERS = ("fs", "work")
 
 
 class Pool:
-    """Folders with `fs` and `work` in them, in *folder*; a thread keeps some ready.
+    """Folders with `fs` and `work` in them, in *folder*; a thread now and then makes more.
 
-    The thread begins with the first take(), and ends with the process, or when
-    the disk refuses: take() then makes folders itself, and reports why it cannot.
+    It ends when there are enough, or when the disk refuses: take() then makes
+    folders itself, and reports why it cannot.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._ready: list[str] = []
-        self._wanted = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._adopted = False
+        self._filling = threading.Lock()  # held while the thread lives
 
     def take(self, target: str) -> None:
         """Let a folder appear at *target*. FileExistsError if something is there."""
@@ -37,28 +36,30 @@ class Pool:
         self._refill()
 
     def _refill(self) -> None:
-        self._wanted.set()
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._run, name="snapshot-pool", daemon=True
-                    )
-                    self._thread.start()
+        if len(self._ready) < _SIZE // 2 and self._filling.acquire(blocking=False):
+            threading.Thread(target=self._fill, name="snapshot-pool").start()
 
-    def _run(self) -> None:
-        with suppress(OSError):
-            for name in os.listdir(self._folder):  # of an engine that was killed
-                path = os.path.join(self._folder, name)
-                _furnish(path)
-                self._ready.append(path)
-            while self._wanted.wait():
-                self._wanted.clear()
+    def _fill(self) -> None:
+        try:
+            with suppress(OSError):
+                self._adopt()
                 while len(self._ready) < _SIZE:
                     path = os.path.join(self._folder, secrets.token_hex(8))
                     os.mkdir(path, 0o700)
                     _furnish(path)
                     self._ready.append(path)
+        finally:
+            self._filling.release()
+
+    def _adopt(self) -> None:
+        """Take over what an engine that was killed had made."""
+        if self._adopted:
+            return
+        self._adopted = True
+        for name in os.listdir(self._folder):
+            path = os.path.join(self._folder, name)
+            _furnish(path)
+            self._ready.append(path)
 
 
 def _furnish(path: str) -> None:

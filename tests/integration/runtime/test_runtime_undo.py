@@ -1,13 +1,16 @@
 """A start that fails at any step leaves nothing, and names the step."""
 
 import os
+import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from orlop.errors import OrlopError
-from orlop.runtime import init
+from orlop.runtime import cgroups, init
+from orlop.runtime.bundle import Stdio
 from orlop.runtime.child import Child, Step
 from tests.integration.runtime.box import Box
 
@@ -129,6 +132,32 @@ def test_a_namespace_that_is_gone_leaves_nothing_and_us_where_we_were(box: Box) 
 def test_seccomp_comes_last_and_before_it_the_capabilities_where_it_may() -> None:
     assert names(init._LAST)[-1] == names(init._LAST_WITHOUT_PRIVILEGES)[-1] == "run_program"
     assert names(init._LAST_WITHOUT_PRIVILEGES)[-2] == "load_filter"
+
+
+def test_a_parent_that_is_killed_takes_the_unfinished_child_along(box: Box) -> None:
+    gate, never = os.pipe()
+    reader, writer = os.pipe()
+    parent = os.fork()
+    if not parent:
+        null = os.open(os.devnull, os.O_RDWR)
+        starting = box.start(Stdio(null, null, null), gate=gate)
+        os.write(writer, b"started" if starting.pid else b"")
+        signal.pause()
+    os.close(writer)
+    assert os.read(reader, 100) == b"started"
+    for fd in (reader, gate):
+        os.close(fd)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    cgroup = cgroups.open(f"/orlop/{box.id}")
+    deadline = time.monotonic() + 5
+    while list(cgroup.pids()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    left = list(cgroup.pids())
+    cgroup.kill()
+    cgroup.remove()
+    os.close(never)
+    assert left == []
 
 
 def children() -> set[int]:
