@@ -28,7 +28,12 @@ from orlop.shim.launch import launch
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the engine until it is told to stop; return the exit code."""
     try:
-        settings = _settings(arguments)
+        settings, is_to_stop = _settings(arguments)
+        if is_to_stop:
+            from orlop.programs.stopping import stop
+
+            print(stop(settings.lock_file, settings.shim_socket))
+            return 0
         with _lock(settings):
             _run(settings)
     except OrlopError as error:
@@ -58,7 +63,8 @@ def _launch_shim(settings: Settings) -> None:
         launch(str(settings.run))
 
 
-def _settings(arguments: Sequence[str] | None) -> Settings:
+def _settings(arguments: Sequence[str] | None) -> tuple[Settings, bool]:
+    """Return the settings, and whether the engine of them is to be ended."""
     parser = argparse.ArgumentParser(prog="orlop engine", description="Run the engine.")
     parser.add_argument("--root", type=Path, metavar="DIR", help="what survives a reboot")
     parser.add_argument("--run", type=Path, metavar="DIR", help="sockets and running state")
@@ -66,10 +72,14 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         "--snapshotter", metavar="NAME", help="snapshot driver (default: the best the host can do)"
     )
     parser.add_argument("--debug", action="store_true", default=None, help="log every request")
+    parser.add_argument(
+        "--stop", action="store_true", help="end the engine that runs; containers run on"
+    )
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value}
+    is_to_stop = given.pop("stop", False)
     for name in given.keys() & {"root", "run"}:
         given[name] = given[name].absolute()
-    return replace(from_environment(), **given)
+    return replace(from_environment(), **given), is_to_stop
 
 
 @contextlib.contextmanager

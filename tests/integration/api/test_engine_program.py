@@ -204,3 +204,20 @@ def test_streams_do_not_hold_up_the_end_of_the_engine(fresh: EngineProcess) -> N
         assert client.recv(15) == b"HTTP/1.1 200 OK"
         assert fresh.stop() == 0
     assert "work under way" not in fresh.log()
+
+
+def test_stop_ends_the_engine_and_the_shim_when_nothing_runs(fresh: EngineProcess) -> None:
+    fresh.start()
+    done = run_engine(fresh, "--stop")
+    assert (done.returncode, done.stdout) == (0, "the engine has ended\n"), done.stderr
+    assert fresh.process is not None
+    assert fresh.process.wait(10) == 0
+    assert run_engine(fresh, "--stop").stdout == "no engine runs\n"
+
+
+def test_stop_leaves_containers_running(fresh: EngineProcess) -> None:
+    fresh.start()
+    name = fresh.out("run", "-d", "--network", "none", "host", "sleep", "300")
+    assert "containers run on" in run_engine(fresh, "--stop").stdout
+    fresh.start()
+    assert fresh.out("inspect", "-f", "{{.State.Status}}", name) == "running"

@@ -21,7 +21,10 @@ class Args(Arguments):
         "Runs the engine in the foreground, for service managers; it is otherwise started when\n"
         "it is first needed. --root and --run stand before the command."
     )
-    examples = (("orlop --root /srv/orlop --run /run/orlop2 engine", "a second engine"),)
+    examples = (
+        ("orlop --root /srv/orlop --run /run/orlop2 engine", "a second engine"),
+        ("orlop engine --stop", "end the engine that was started on demand; containers run on"),
+    )
 
     words = operands("OPTIONS", optional=True)
 

@@ -1,0 +1,70 @@
+"""`orlop engine --stop`: ends the engine that runs, and the shim too if it holds nothing."""
+
+import fcntl
+import os
+import select
+import signal
+from pathlib import Path
+
+from orlop.errors import OrlopError, UnavailableError, WrongStateError
+from orlop.shim.client import Client
+
+_TIMEOUT_S = 20.0
+
+
+def stop(lock_file: Path, shim_socket: Path) -> str:
+    """End the engine that holds *lock_file*; return what to tell the user.
+
+    Containers run on, and with them the shim. UnavailableError if the engine
+    does not end in time.
+    """
+    pid = _holder(lock_file)
+    if pid:
+        _end(pid)
+    try:
+        _shut_down(shim_socket)
+    except WrongStateError as error:
+        return f"the engine has ended; containers run on: {error.args[0]}"
+    except (OSError, OrlopError):
+        pass  # there is no shim
+    return "the engine has ended" if pid else "no engine runs"
+
+
+def _holder(lock_file: Path) -> int:
+    """Return the pid of the engine that holds the lock; 0 if nobody does."""
+    try:
+        descriptor = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.read(descriptor, 20).decode().strip()
+        return int(text) if text.isdigit() else 0
+    finally:
+        os.close(descriptor)
+    return 0
+
+
+def _end(pid: int) -> None:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        if not select.select([process], [], [], _TIMEOUT_S)[0]:
+            raise UnavailableError(
+                f"the engine (pid {pid}) did not end within {_TIMEOUT_S:g} s",
+                hint="look into engine.log",
+            )
+    finally:
+        os.close(process)
+
+
+def _shut_down(shim_socket: Path) -> None:
+    shim = Client(str(shim_socket))
+    try:
+        shim.call({"op": "shutdown"})
+    finally:
+        shim.close()
