@@ -10,6 +10,8 @@ from orlop.engine.events import Events
 from orlop.engine.records import Records
 from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
+from orlop.engine.threads import in_thread
+from orlop.errors import OrlopError
 from orlop.model.container import Container
 from orlop.snapshots.interface import Snapshots
 from orlop.store.content import Content
@@ -18,6 +20,7 @@ from orlop.store.metadata import Metadata
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_SWEEP_AFTER_S = 1.0
 
 
 class Live:
@@ -49,6 +52,8 @@ class Context:
         self.stdio: Link
         self._lives: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._sweep: asyncio.Task[None] | None = None
+        self._unswept = False
 
     def live(self, container_id: str) -> Live:
         """Return it; of a container that is gone, a fresh one that nobody keeps."""
@@ -65,6 +70,21 @@ class Context:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def sweep_soon(self) -> None:
+        """Have what removed snapshots left deleted in a while: a removal only sets it aside."""
+        self._unswept = True
+        if self._sweep is None or self._sweep.done():
+            self._sweep = self.spawn(self._sweep_all())
+
+    async def _sweep_all(self) -> None:
+        while self._unswept:
+            await asyncio.sleep(_SWEEP_AFTER_S)
+            self._unswept = False
+            try:
+                await in_thread(self.snapshots.collect)
+            except (OSError, OrlopError) as error:
+                log.warning("sweeping snapshots failed", extra={"why": str(error)})
 
     async def cancel_all(self) -> None:
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]

@@ -97,6 +97,7 @@ class Engine:
         await reconcile.resume(self._context, exits=self._exits, removal=self._removal, fresh=fresh)
         await reconcile.discard_orphans(self._context, self.volumes)
         await in_thread(_mark_boot, settings)
+        self._context.sweep_soon()
 
     async def _close(self) -> None:
         await self._context.cancel_all()

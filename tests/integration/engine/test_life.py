@@ -327,3 +327,27 @@ def test_exec_runs_in_the_container_and_tells_its_exit_code(tmp_path: Path) -> N
         await engine.containers.stop(created.id, timeout_s=0)
 
     with_engine(tmp_path, work)
+
+
+def test_what_a_removed_container_wrote_is_off_the_disk_soon(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        ref = await run(engine, shell("head -c 1M /dev/zero >/srv/found-me"))
+        assert list(tmp_path.rglob("found-me"))
+        await engine.containers.remove(ref)
+        await until(lambda: not list(tmp_path.rglob("found-me")))
+
+    with_engine(tmp_path, work)
+
+
+def test_a_log_that_is_followed_is_whole_though_its_container_is_removed(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("sleep .1; echo last", auto_remove=True))
+        pieces = await engine.containers.logs(created.id, LogRequest(follow=True))
+        await anext(pieces)  # now the log is open
+        gone = asyncio.ensure_future(engine.containers.wait(created.id, condition="removed"))
+        await asyncio.sleep(0)
+        await engine.containers.start(created.id)
+        await asyncio.wait_for(gone, 20)
+        assert [entry.text async for batch in pieces for entry in batch] == [b"last\n"]
+
+    with_engine(tmp_path, work)

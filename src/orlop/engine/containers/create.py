@@ -37,7 +37,7 @@ class Creation:
     async def create(self, options: ContainerOptions, name: str | None) -> Created:
         """Make the container; see Containers.create."""
         records = self._context.records
-        image = await self._images.ready(options.image)
+        image = self._images.resolve(options.image)
         if name is None:
             name = names.generate(records.is_taken)
         names.check_name(name)
@@ -45,6 +45,7 @@ class Creation:
         container = self._describe(options, image, name)
         with self._context.metadata.leases.hold("create") as lease, ExitStack() as undo:
             lease.add(*(Digest(key) for key in container.layers))
+            await self._images.ready(options.image)  # after the lease: now they stay
             container = await self._resolve_mounts(container, undo)
             await self._make(container, undo)
             records.add(container)  # from here on it exists
@@ -99,6 +100,8 @@ class Creation:
         """Make what is on disk: folder, bundle, snapshot; fill new volumes from the image."""
         undo.callback(self._bundles.remove, container.id)
         self._bundles.folder(container.id).mkdir(mode=0o700, parents=True)
+        if container.log_path:  # so that who follows it from the start has it open, come what may
+            os.close(os.open(container.log_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         undo.callback(self._context.metadata.snapshots.remove, container.id)
         undo.callback(self._context.snapshots.remove, container.id)
         record = SnapshotRecord(container.id, container.driver, container.layers)

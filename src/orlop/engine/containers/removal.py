@@ -42,6 +42,7 @@ class Removal:
             raise WrongStateError(f"cannot remove container {container.name}: {error}") from error
         self._context.records.remove(container_id)
         self._context.forget(container_id)
+        self._context.sweep_soon()
         if volumes and any(mount.type == "volume" for mount in container.mounts):
             self._volumes.remove_anonymous(container)
         self._context.announce(container, "destroy")
