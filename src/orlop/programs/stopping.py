@@ -6,7 +6,7 @@ import select
 import signal
 from pathlib import Path
 
-from orlop.errors import OrlopError, UnavailableError, WrongStateError
+from orlop.errors import UnavailableError
 from orlop.shim.client import Client
 
 _TIMEOUT_S = 20.0
@@ -21,12 +21,9 @@ def stop(lock_file: Path, shim_socket: Path) -> str:
     pid = _holder(lock_file)
     if pid:
         _end(pid)
-    try:
-        _shut_down(shim_socket)
-    except WrongStateError as error:
-        return f"the engine has ended; containers run on: {error.args[0]}"
-    except (OSError, OrlopError):
-        pass  # there is no shim
+    refusal = _shut_down(shim_socket)
+    if refusal:
+        return f"the engine has ended; containers run on: {refusal}"
     return "the engine has ended" if pid else "no engine runs"
 
 
@@ -62,9 +59,16 @@ def _end(pid: int) -> None:
         os.close(process)
 
 
-def _shut_down(shim_socket: Path) -> None:
-    shim = Client(str(shim_socket))
+def _shut_down(shim_socket: Path) -> str:
+    """End the shim; return why it will not, "" if it does or is not there."""
     try:
-        shim.call({"op": "shutdown"})
+        shim = Client(str(shim_socket))
+    except OSError:
+        return ""
+    try:
+        failure = shim.call({"op": "shutdown"}).get("error")
+    except (OSError, UnavailableError):
+        return ""
     finally:
         shim.close()
+    return str(failure["message"]) if failure else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from orlop.cli.options import Arguments, operands
+from orlop.cli.options import Arguments, flag, text
 from orlop.client.launch import engine_command
 
 TYPE_CHECKING = False
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 class Args(Arguments):
-    interspersed = False
     description = (
         "Runs the engine in the foreground, for service managers; it is otherwise started when\n"
         "it is first needed. --root and --run stand before the command."
@@ -26,10 +25,15 @@ class Args(Arguments):
         ("orlop engine --stop", "end the engine that was started on demand; containers run on"),
     )
 
-    words = operands("OPTIONS", optional=True)
+    snapshotter = text("--snapshotter", metavar="NAME", help="default: the best the host can do")
+    debug = flag("--debug", help="log every request")
+    stop = flag("--stop", help="end the engine that runs; containers run on")
 
 
 def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     """Become the engine; never returns."""
     out.flush()
-    os.execv(sys.executable, [*engine_command(client.settings), *args.words])
+    words = ["--snapshotter", args.snapshotter] if args.snapshotter else []
+    words += ["--debug"] if args.debug else []
+    words += ["--stop"] if args.stop else []
+    os.execv(sys.executable, [*engine_command(client.settings), *words])
