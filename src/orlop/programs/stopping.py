@@ -63,7 +63,7 @@ def _shut_down(shim_socket: Path) -> str:
     """End the shim; return why it will not, "" if it does or is not there."""
     try:
         shim = Client(str(shim_socket))
-    except OSError:
+    except UnavailableError:
         return ""
     try:
         failure = shim.call({"op": "shutdown"}).get("error")

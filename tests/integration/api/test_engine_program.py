@@ -219,5 +219,7 @@ def test_stop_leaves_containers_running(fresh: EngineProcess) -> None:
     fresh.start()
     name = fresh.out("run", "-d", "--network", "none", "host", "sleep", "300")
     assert "containers run on" in run_engine(fresh, "--stop").stdout
+    assert fresh.process is not None
+    fresh.process.wait(10)
     fresh.start()
     assert fresh.out("inspect", "-f", "{{.State.Status}}", name) == "running"
