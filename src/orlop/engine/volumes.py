@@ -25,6 +25,7 @@ from orlop.runtime.copyup import copy_up
 from orlop.snapshots.view import open_root
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_GONE = ".gone-"  # no volume's name begins so
 _FILTERS = frozenset({"name", "label", "label!", "dangling", "driver"})
 
 
@@ -78,9 +79,9 @@ class Volumes:
         users = self._users().get(name, ())
         if users:
             raise WrongStateError(f"remove {name}: volume is in use - [{', '.join(users)}]")
-        self._stored.remove(name)
-        await in_thread(shutil.rmtree, self.folder(name), ignore_errors=True)
+        aside = self._put_aside(name)
         self._announce(volume, "destroy")
+        await in_thread(shutil.rmtree, aside, ignore_errors=True)
 
     async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
         """Remove what no container has: anonymous ones, with filter all=true named ones too."""
@@ -138,9 +139,17 @@ class Volumes:
             volume = self._find(mount.source) if mount.type == "volume" else None
             if volume is None or not volume.anonymous or users.get(volume.name):
                 continue
-            self._stored.remove(volume.name)
-            shutil.rmtree(self.folder(volume.name), ignore_errors=True)
+            aside = self._put_aside(volume.name)
+            self._context.spawn(in_thread(shutil.rmtree, aside, ignore_errors=True))
             self._announce(volume, "destroy")
+
+    def _put_aside(self, name: str) -> Path:
+        """Forget the volume, and return where its folder is to be deleted, in its own time."""
+        aside = self._context.settings.volumes / f"{_GONE}{secrets.token_hex(8)}"
+        self._stored.remove(name)
+        with suppress(FileNotFoundError):
+            self.folder(name).rename(aside)
+        return aside
 
     def users_of(self, name: str) -> int:
         return len(self._users().get(name, ()))

@@ -219,7 +219,7 @@ def test_anonymous_volumes_go_with_their_container(tmp_path: Path) -> None:
         assert len(engine.volumes.list()) == 1
         await engine.containers.remove(ref, volumes=True)
         assert list(engine.volumes.list()) == []
-        assert list((tmp_path / "root" / "volumes").iterdir()) == []
+        await until(lambda: not list((tmp_path / "root" / "volumes").iterdir()))
 
     with_engine(tmp_path, work)
 
