@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.context import Context
 from orlop.engine.records import short
+from orlop.engine.shimlink import CommandNotExecutableError
 from orlop.engine.spec import exec_process
 from orlop.errors import NotFoundError, OrlopError, WrongStateError
 from orlop.model.container import Container, Exec, ExecOptions, Status
@@ -115,8 +116,6 @@ class Execs:
 
     async def _failed(self, exec_: Exec, error: OrlopError) -> None:
         """Tell the waiting client as Docker does: on its stream, and by the exit code."""
-        from orlop.engine.shimlink import CommandNotExecutableError
-
         code = 126 if isinstance(error, CommandNotExecutableError) else 127
         self._execs[exec_.id] = replace(exec_, exit_code=code)
         self._ends.pop(exec_.id).cancel()

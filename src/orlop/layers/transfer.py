@@ -45,7 +45,7 @@ def look(root: int, path: str, *, shown: str = "") -> Place:
 
 
 def read(root: int, path: str, out: BinaryIO, *, shown: str = "") -> None:
-    """Write what is at *path* to *out* as a tar; names in it begin with *shown*, or its last part."""
+    """Write what is at *path* to *out* as a tar; names begin with *shown*, or its last part."""
     writer = TarWriter(out)
     shown = shown or _shown(path)
     with _parent(root, path) as (parent, name):

@@ -40,6 +40,13 @@ class Bundles:
 
     def prepare(self, container: Container) -> None:
         """Have the bundle ready to start; made anew where it names what may have changed."""
+        driver = self._context.snapshots.name
+        if container.driver != driver:
+            raise WrongStateError(
+                f"container {container.name} is kept by snapshotter {container.driver},"
+                f" and {driver} is in use",
+                hint=f"start the engine with --snapshotter {container.driver}",
+            )
         late = joins_others(container.options)
         if late or not (self.path(container.id) / "config.json").exists():
             self.write(container)

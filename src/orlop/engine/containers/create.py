@@ -24,6 +24,8 @@ from orlop.model.digest import Digest
 from orlop.model.image import Process
 from orlop.store.metadata import SnapshotRecord
 
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
 
 class Creation:
     def __init__(
@@ -100,8 +102,8 @@ class Creation:
         """Make what is on disk: folder, bundle, snapshot; fill new volumes from the image."""
         undo.callback(self._bundles.remove, container.id)
         self._bundles.folder(container.id).mkdir(mode=0o700, parents=True)
-        if container.log_path:  # so that who follows it from the start has it open, come what may
-            os.close(os.open(container.log_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        if container.log_path:  # there before who follows it, who may outlive it
+            os.close(os.open(container.log_path, _NEW_FILE, 0o640))
         undo.callback(self._context.metadata.snapshots.remove, container.id)
         undo.callback(self._context.snapshots.remove, container.id)
         record = SnapshotRecord(container.id, container.driver, container.layers)
