@@ -19,14 +19,15 @@ from tests.integration.engines import EngineProcess
 
 CGROUPS = Path("/sys/fs/cgroup")
 _PR_SET_CHILD_SUBREAPER = 36
+_WORKER = "orlop.programs.worker"
 _PATIENCE_S = 8.0
 _TABLES = ("containers", "snapshots", "volumes", "leases", "images")
 
 #: Names that differ from one time to the next, or come and go without meaning anything.
 _FLEETING = (
     re.compile(r"/metadata\.db-(wal|shm|journal)$"),
-    re.compile(r"/(pool|staging|removed)/.*"),  # made ahead, and deleted in the background
-    re.compile(r"/engine\.lock$|\.log$|/boot$|/spares$"),
+    re.compile(r"/pool/.*"),  # made ahead
+    re.compile(r"/engine\.lock$|\.log$|/boot$|/durable$"),
 )
 
 
@@ -137,10 +138,10 @@ def _is_orphan(pid: int) -> bool:
 
 
 def _name(pid: int) -> str:
-    """Name a process so that its successor has the same name."""
+    """Name a process as its successor; "" for a worker, which goes by itself."""
     with contextlib.suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        return re.sub(r"/proc/self/fd/\d+", "", " ".join(words))[:150].strip()
+        return "" if _WORKER in words else " ".join(words)[:150].strip()
     return ""
 
 

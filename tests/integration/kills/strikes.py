@@ -18,6 +18,7 @@ CALLS = (
     "mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,link,linkat,symlink,symlinkat,"
     "pwrite64,write,sendmsg,sendto,clone,clone3,fork,vfork,waitid,pidfd_send_signal,kill,ftruncate"
 )
+_LETS_GO_S = 1.0
 _PACE = 7  # points of one operation where it is struck; ORLOP_EVERY_STEP=1 tries every one
 _LINE = re.compile(r"^(\d+) +(\w+)\((.*)$")
 
@@ -45,7 +46,9 @@ def tracing(pid: int, *options: str) -> Iterator[None]:
             yield
         finally:
             strace.terminate()
-            strace.stderr.read()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                strace.wait(_LETS_GO_S)
+            strace.kill()  # as it may wait for ever where a process dies just then
 
 
 @contextlib.contextmanager
