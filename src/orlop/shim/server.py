@@ -324,8 +324,10 @@ class Server:
             os.waitid(os.P_PID, result.si_pid, os.WEXITED)
 
     def _adopt(self, held: adopt.Held) -> None:
+        outlived = not self._pumps.pid  # then it holds all that ever ran
         for key, record in self._records.running().items():
-            process = adopt.adopt(key, record, held.pop(key, {}))
+            unmade = outlived and key not in held and key not in self._exits
+            process = adopt.adopt(key, record, held.pop(key, {}), may_be_unmade=unmade)
             if process is None:
                 self._records.end(key)
                 continue
