@@ -1,6 +1,5 @@
 """Image documents decode within limits, and say what Go's decoder would."""
 
-import hashlib
 import json
 from typing import Any
 
@@ -8,7 +7,6 @@ import pytest
 
 from orlop.errors import CorruptError
 from orlop.model import image
-from orlop.model.digest import DiffID
 from orlop.model.image import Descriptor
 from orlop.model.platform import Platform, parse_platform, preference
 
@@ -100,13 +98,6 @@ def test_documents_without_a_media_type_are_told_apart() -> None:
     assert image.media_type_of(as_json(INDEX)) == image.OCI_INDEX
     with pytest.raises(CorruptError):
         image.media_type_of(b"{}")
-
-
-def test_a_chain_id_names_a_layer_and_all_below_it() -> None:
-    chains = image.chain_ids([DiffID(A), DiffID(B)])
-    assert chains[0] == A
-    assert chains[1] == "sha256:" + hashlib.sha256(f"{A} {B}".encode()).hexdigest()
-    assert image.chain_ids([]) == []
 
 
 @pytest.mark.parametrize(

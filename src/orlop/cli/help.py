@@ -6,7 +6,6 @@ from orlop.cli import commands
 from orlop.cli.options import Arguments, Option, options_of
 
 _COLUMN = 34
-_WIDTH = 100
 
 
 def command_help(name: str, arguments: type[Arguments], *, summary: str) -> str:

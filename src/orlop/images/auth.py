@@ -6,7 +6,6 @@ server that this host names, and to nobody else.
 """
 
 import base64
-import binascii
 import http.client
 import io
 import re
@@ -16,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from orlop.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
+from orlop.errors import PermissionDeniedError, UnavailableError
 from orlop.images.hosts import HUB, Endpoint
 from orlop.images.transport import Answer, Request
 from orlop.model.reference import DEFAULT_DOMAIN
@@ -42,52 +41,9 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return f"Credentials(username={self.username!r})"  # secrets reach no log
 
 
-class _Header(msgspec.Struct, rename="lower"):
-    """The X-Registry-Auth header's value. Docker Engine API, "Authentication"."""
-
-    username: str = ""
-    password: str = ""
-    auth: str = ""
-    identitytoken: str = ""
-    registrytoken: str = ""
-
-
 class _Token(msgspec.Struct):
     token: str | None = None
     access_token: str | None = None
-
-
-def parse_registry_auth(text: str) -> Credentials | None:
-    """Return what an X-Registry-Auth header says; None for nobody. InvalidArgumentError."""
-    if not text:
-        return None
-    try:
-        standard = text.replace("-", "+").replace("_", "/").rstrip("=")
-        data = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
-        header = msgspec.json.decode(data or b"{}", type=_Header)
-    except (binascii.Error, msgspec.DecodeError, ValueError):
-        raise InvalidArgumentError("X-Registry-Auth is not base64 of a JSON object") from None
-    username, password = header.username, header.password
-    if header.auth and not username:
-        username, password = decode_basic(header.auth)
-    credentials = Credentials(
-        username=username,
-        password=password,
-        identity_token=header.identitytoken,
-        registry_token=header.registrytoken,
-    )
-    return credentials or None
-
-
-def decode_basic(text: str) -> tuple[str, str]:
-    """Return user name and password of base64 `user:password`; InvalidArgumentError."""
-    try:
-        user, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        colon = ""
-    if not colon:
-        raise InvalidArgumentError("an auth value is not base64 of user:password")
-    return user, password.rstrip("\0")
 
 
 def encode_basic(username: str, password: str) -> str:

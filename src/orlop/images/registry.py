@@ -70,15 +70,6 @@ def source_of(
     )
 
 
-def check_login(
-    domain: str, credentials: Credentials, *, folders: Sequence[str] = CONFIG_FOLDERS
-) -> None:
-    """Raise PermissionDeniedError unless the registry *domain* accepts *credentials*."""
-    source = Source(repository="", endpoints=endpoints(domain, folders), credentials=credentials)
-    with Registry(source) as registry:
-        registry.ping()
-
-
 class Registry:
     """One repository, seen through its mirrors and its server. Safe in threads; close() it."""
 

@@ -120,7 +120,6 @@ _SET_FLAG = int(FsConfig.SET_FLAG)
 _SET_STRING = int(FsConfig.SET_STRING)
 _SET_FD = int(FsConfig.SET_FD)
 _CREATE = int(FsConfig.CMD_CREATE)
-_RECONFIGURE = int(FsConfig.CMD_RECONFIGURE)
 _MOVE_BY_FD = int(MoveMount.F_EMPTY_PATH | MoveMount.T_EMPTY_PATH)
 _CLONE_BY_FD = int(OpenTree.CLONE | OpenTree.EMPTY_PATH) | _CLOEXEC
 
@@ -200,11 +199,6 @@ def fsconfig_fd(fd: int, key: str, value: int) -> None:
 def fsconfig_create(fd: int) -> None:
     """Make the file system of what was configured. The reason of a refusal: fs_messages()."""
     _fsconfig(fd, _CREATE, None, None, 0)
-
-
-def fsconfig_reconfigure(fd: int) -> None:
-    """Change a file system opened for that (fspick)."""
-    _fsconfig(fd, _RECONFIGURE, None, None, 0)
 
 
 def fs_messages(fd: int) -> str:

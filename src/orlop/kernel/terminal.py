@@ -31,12 +31,6 @@ def set_size(fd: int, *, height: int, width: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", height, width, 0, 0))
 
 
-def get_size(fd: int) -> tuple[int, int]:
-    """Return height and width in characters. TIOCGWINSZ."""
-    height, width, _, _ = struct.unpack("4H", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
-    return height, width
-
-
 def make_controlling(fd: int) -> None:
     """Make the terminal ours; we lead a session that has none. TIOCSCTTY."""
     fcntl.ioctl(fd, termios.TIOCSCTTY, 0)

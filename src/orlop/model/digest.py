@@ -7,7 +7,6 @@ from orlop.errors import InvalidArgumentError
 
 Digest = NewType("Digest", str)
 DiffID = NewType("DiffID", str)  # digest of a layer's uncompressed tar
-ChainID = NewType("ChainID", str)  # digest of a stack of DiffIDs
 
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 _DIGEST = re.compile(r"(?P<algorithm>sha256|sha512):(?P<hex>[0-9a-f]+)")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from orlop.errors import CorruptError, InvalidArgumentError
-from orlop.model.digest import ChainID, DiffID, Digest, parse_digest
+from orlop.model.digest import DiffID, Digest, parse_digest
 from orlop.model.platform import Platform
 
 MAX_DOCUMENT_BYTES = 8 << 20
@@ -27,7 +27,6 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = OCI_LAYER + "+gzip"
 OCI_LAYER_ZSTD = OCI_LAYER + "+zstd"
-OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -213,26 +212,6 @@ def media_type_of(data: bytes) -> str:
 def encode(value: msgspec.Struct) -> bytes:
     """Return *value* as compact JSON."""
     return msgspec.json.encode(value)
-
-
-def compression(media_type: str) -> str:
-    """Return "gzip", "zstd" or "" (plain), as a layer's *media_type* says."""
-    for name in ("gzip", "zstd"):
-        if media_type.endswith(("+" + name, "." + name)):
-            return name
-    return ""
-
-
-def chain_ids(diff_ids: Sequence[DiffID]) -> list[ChainID]:
-    """Return the ChainID of each prefix of *diff_ids*. config.md, "Layer ChainID"."""
-    chains: list[ChainID] = []
-    for diff_id in diff_ids:
-        if chains:
-            both = f"{chains[-1]} {diff_id}".encode()
-            chains.append(ChainID("sha256:" + hashlib.sha256(both).hexdigest()))
-        else:
-            chains.append(ChainID(diff_id))
-    return chains
 
 
 def digest_of(data: bytes) -> Digest:

@@ -55,10 +55,6 @@ class Reference(NamedTuple):
         """What to ask a registry for; the digest wins over the tag."""
         return self.digest or self.tag or DEFAULT_TAG
 
-    def with_digest(self, digest: Digest) -> "Reference":
-        """Return the same repository at *digest*, without a tag."""
-        return Reference(self.domain, self.path, None, digest)
-
     def __str__(self) -> str:
         """Return the canonical form: `docker.io/library/alpine:3.22`."""
         return self.name + self._suffix()

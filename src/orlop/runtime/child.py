@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from orlop.kernel.mount import mount_setattr
 from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
 from orlop.model.mount import Mount
@@ -106,8 +105,3 @@ def take(fd: int) -> None:
     """Close *fd* if it is one; a detached mount dies with it, an attached one stays."""
     if fd >= 0:
         os.close(fd)
-
-
-def set_propagation(fd: int, flag: int, *, recursive: bool = False) -> None:
-    """Set how mount events cross the mount *fd*."""
-    mount_setattr(fd, propagation=flag, recursive=recursive)

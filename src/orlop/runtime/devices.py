@@ -6,7 +6,6 @@ import stat
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.mount import move_mount
-from orlop.kernel.namespaces import Namespace
 from orlop.kernel.paths import make_directories
 from orlop.model.oci import Device
 from orlop.runtime.child import Child
@@ -70,11 +69,6 @@ def make_devices(child: Child) -> None:
     finally:
         for fd in folders.values():
             os.close(fd)
-
-
-def needs_host_nodes(new: Namespace) -> bool:
-    """Whether nodes must be the host's: in a user namespace, mknod(2) makes dead ones."""
-    return Namespace.USER in new
 
 
 def _make_node(folder: int, name: str, device: Device) -> None:

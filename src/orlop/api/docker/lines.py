@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import msgspec
@@ -13,7 +13,6 @@ from orlop.engine.answers import Progress
 from orlop.errors import OrlopError
 
 Message = dict[str, Any]
-Emit = Callable[[Message], None]
 #: Lines kept for a client that does not read; then the oldest progress is dropped.
 _BACKLOG = 1000
 #: Work that was cancelled and has not ended: asyncio itself keeps only weak references.

@@ -44,11 +44,6 @@ class MemoryStatistics(NamedTuple):
     failures: int = 0  # times the limit was hit, where the kernel still counts that for v1
     stat: Mapping[str, int] = {}  # memory.stat as it is, v1's and v2's names differ
 
-    @property
-    def cache_bytes(self) -> int:
-        """Return what is page cache. memory.stat: "cache" (v1), "file" (v2)."""
-        return self.stat.get("total_cache", self.stat.get("cache", self.stat.get("file", 0)))
-
 
 class PidsStatistics(NamedTuple):
     current: int = 0
