@@ -29,11 +29,16 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 
 
 def enter_working_directory(child: Child) -> None:
-    """Change to the working directory, made if missing; it cannot be outside the root."""
+    """Change to the working directory; it cannot be outside the root.
+
+    A container's is made if missing; for a process that comes later it has to be there.
+    """
     path = child.process.cwd
     try:
         fd = open_in_root(child.root, path, _DIRECTORY)
     except FileNotFoundError:
+        if child.container is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
         fd = make_directories(child.root, path)
     os.fchdir(fd)
     os.close(fd)
