@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.context import Context
-from orlop.engine.records import short
-from orlop.engine.shimlink import CommandNotExecutableError
+from orlop.engine.records import in_its_name, short
+from orlop.engine.shimlink import CommandNotFoundError
 from orlop.engine.spec import exec_process
 from orlop.errors import NotFoundError, OrlopError, WrongStateError
 from orlop.model.container import Container, Exec, ExecOptions, Status
@@ -106,9 +106,10 @@ class Execs:
         self._execs[exec_.id] = replace(exec_, running=True)
         try:
             started = await self._context.shim.request(message)
-        except OrlopError as error:
+        except OrlopError as failure:
+            error = in_its_name(failure, container)
             await self._failed(exec_, error)
-            raise
+            raise error from failure
         if self._execs[exec_.id].running:
             self._execs[exec_.id] = replace(exec_, running=True, pid=started["pid"])
         action = f"exec_start: {' '.join(options.command)}"
@@ -116,7 +117,7 @@ class Execs:
 
     async def _failed(self, exec_: Exec, error: OrlopError) -> None:
         """Tell the waiting client as Docker does: on its stream, and by the exit code."""
-        code = 126 if isinstance(error, CommandNotExecutableError) else 127
+        code = 127 if isinstance(error, CommandNotFoundError) else 126
         self._execs[exec_.id] = replace(exec_, exit_code=code)
         self._ends.pop(exec_.id).cancel()
         key = f"{exec_.container}/{exec_.id}"

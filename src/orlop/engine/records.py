@@ -2,7 +2,7 @@
 
 import bisect
 
-from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, OrlopError
 from orlop.model.container import Container
 from orlop.store.metadata import Metadata
 
@@ -88,6 +88,12 @@ class Records:
 
 def _missing(ref: str) -> NotFoundError:
     return NotFoundError(f"No such container: {ref[:200]}")
+
+
+def in_its_name(error: OrlopError, container: Container) -> OrlopError:
+    """Return *error* of a room that knows ids only, with the container's name for its id."""
+    message = str(error.args[0]).replace(container.id, container.name)
+    return type(error)(message, hint=error.hint)
 
 
 def short(container_id: str) -> str:

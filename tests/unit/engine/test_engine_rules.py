@@ -53,7 +53,7 @@ def _image(**process: object) -> ImageConfig:
         (None, ("mine",), ("entry", "mine")),
         (("other",), None, ("other",)),
         (("other",), ("mine",), ("other", "mine")),
-        (("",), None, ("cmd",)),
+        (("",), ("mine",), ("mine",)),
     ],
 )
 def test_entrypoint_and_command_are_merged_as_docker_does(

@@ -9,7 +9,7 @@ from orlop.engine import spec
 from orlop.engine.spec import Given
 from orlop.engine.spec.idranges import mappings
 from orlop.engine.spec.resources import DEFAULT_PIDS, update
-from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError
+from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import (
     ContainerOptions,
     DeviceMapping,
@@ -84,7 +84,7 @@ def test_privileged_lifts_all_of_it() -> None:
         (None, ("other",), ("entry", "other")),
         (("own",), None, ("own",)),
         (("own",), ("other",), ("own", "other")),
-        ((), None, ("cmd",)),
+        ((), ("other",), ("other",)),
         (("",), ("other",), ("other",)),
     ],
 )
@@ -94,6 +94,12 @@ def test_entrypoint_and_command_combine_as_docker_does(
     image = ImageProcess(entrypoint=("entry",), cmd=("cmd",))
     options = ContainerOptions(entrypoint=entrypoint, command=command)
     assert spec.command(options, image) == argv
+
+
+def test_an_empty_entrypoint_takes_the_images_command_along() -> None:
+    image = ImageProcess(entrypoint=("entry",), cmd=("cmd",))
+    with pytest.raises(InvalidArgumentError, match="no command"):
+        spec.command(ContainerOptions(entrypoint=("",)), image)
 
 
 def test_nothing_to_run_is_refused() -> None:
@@ -202,7 +208,7 @@ def test_what_cannot_be_is_refused(options: dict[str, Any]) -> None:
 
 def test_a_device_that_is_not_there_is_not_found() -> None:
     absent = DeviceMapping(host_path="/dev/no-such", container_path="/dev/x")
-    with pytest.raises(NotFoundError):
+    with pytest.raises(InvalidArgumentError):
         config(resources=Resources(devices=(absent,)))
 
 

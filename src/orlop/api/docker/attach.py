@@ -49,7 +49,7 @@ async def hand_over(client: socket.socket, work: Awaitable[None], *, terminal: b
 
 def _tell(client: socket.socket, error: OrlopError, *, terminal: bool) -> None:
     """Write *error* to a hijacked connection, as standard error of what did not come."""
-    text = f"{error}\r\n".encode()
+    text = f"orlop: {error}\r\n".encode()
     with contextlib.suppress(OSError):  # the client has gone or does not read: nobody to tell
         client.send(text if terminal else frame("stderr", text), socket.MSG_DONTWAIT)
 

@@ -41,7 +41,8 @@ async def create(call: Call) -> Reply:
     """POST /containers/create."""
     body = await read_json(call.request, Create)
     options = parse_create(body, platform=call.query.text("platform"))
-    name = call.query.text("name").removeprefix("/") or None
+    given = call.query.text("name")
+    name = given.removeprefix("/") if given else None
     created = await call.engine.containers.create(options, name=name)
     return json({"Id": created.id, "Warnings": created.warnings}, status=201)
 

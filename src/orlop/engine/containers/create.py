@@ -12,16 +12,18 @@ from orlop.engine import spec
 from orlop.engine.answers import Created, ImageRecord
 from orlop.engine.containers import names
 from orlop.engine.containers.bundle import Bundles, joins_others, layer_keys
+from orlop.engine.containers.lifecycle import parse_signal
 from orlop.engine.containers.merge import merge, wanted_mounts
 from orlop.engine.context import Context
 from orlop.engine.images.host import HOST, add_host_layer, host_base, host_layer
 from orlop.engine.images.images import Images
 from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes
-from orlop.errors import InvalidArgumentError
+from orlop.errors import InvalidArgumentError, NotFoundError
 from orlop.model.container import Container, ContainerOptions, HealthState, MountPoint
 from orlop.model.digest import Digest
 from orlop.model.image import Process
+from orlop.model.platform import parse_platform, preference
 from orlop.store.metadata import SnapshotRecord
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -40,6 +42,7 @@ class Creation:
         """Make the container; see Containers.create."""
         records = self._context.records
         image = self._images.resolve(options.image)
+        _check_platform(options, image)
         if name is None:
             name = names.generate(records.is_taken)
         names.check_name(name)
@@ -58,6 +61,8 @@ class Creation:
     def _describe(self, options: ContainerOptions, image: ImageRecord, name: str) -> Container:
         container_id = secrets.token_hex(32)
         merged = merge(options, image.config)
+        if merged.stop_signal:
+            parse_signal(merged.stop_signal)  # refuses
         argv = spec.command(merged, Process())
         check = merged.health
         checked = check is not None and bool(check.test) and check.test[0] != "NONE"
@@ -94,7 +99,11 @@ class Creation:
             ref, _, mode = text.partition(":")
             if mode not in ("", "ro", "rw", "z", "Z"):
                 raise InvalidArgumentError(f"invalid mode {mode!r} of volumes-from {ref!r}")
-            for mount in self._context.records.find(ref).mounts:
+            try:
+                source = self._context.records.find(ref)
+            except NotFoundError as error:  # which a client would take for the image, and pull it
+                raise InvalidArgumentError(str(error)) from None
+            for mount in source.mounts:
                 mounts.append(replace(mount, read_only=mount.read_only or mode == "ro"))
         return mounts
 
@@ -117,6 +126,18 @@ class Creation:
         fresh = [m for m in container.mounts if m.type == "volume" and not m.no_copy]
         if any(self._volumes.is_empty(mount.source) for mount in fresh):
             await in_thread(self._volumes.fill, container, fresh)
+
+
+def _check_platform(options: ContainerOptions, image: ImageRecord) -> None:
+    """Refuse an image for another platform; clients then pull the one that was asked for."""
+    if not options.platform:
+        return
+    wanted, actual = parse_platform(options.platform), image.config.platform.normalized()
+    if actual not in preference(wanted):
+        raise NotFoundError(
+            f"image with reference {options.image} was found but does not match the specified"
+            f" platform: wanted {wanted}, actual: {actual}"
+        )
 
 
 def _check_bind(mount: MountPoint) -> None:

@@ -13,7 +13,7 @@ from orlop.engine.answers import Finished
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.health import Health
 from orlop.engine.context import Context
-from orlop.engine.records import short
+from orlop.engine.records import in_its_name, short
 from orlop.engine.shimlink import CommandNotExecutableError, CommandNotFoundError
 from orlop.engine.spec import cgroups_path
 from orlop.engine.threads import in_thread
@@ -66,9 +66,10 @@ class Lifecycle:
         try:
             self._bundles.prepare(container)
             started = await self._run(container)
-        except OrlopError as error:
+        except OrlopError as failure:
+            error = in_its_name(failure, container)
             await self._failed(container, error)
-            raise
+            raise error from failure
         if self._context.records.get(container.id).running:  # it was found running
             return
         try:

@@ -21,7 +21,7 @@ def merge(options: ContainerOptions, image: ImageConfig) -> ContainerOptions:
     return replace(
         options,
         entrypoint=given.entrypoint if options.entrypoint is None else options.entrypoint,
-        command=given.cmd if takes_command else _command(options, given),
+        command=given.cmd if takes_command else options.command or (),
         environment=_environment(given, options),
         user=options.user or given.user,
         working_dir=options.working_dir or given.working_dir,
@@ -35,12 +35,6 @@ def merge(options: ContainerOptions, image: ImageConfig) -> ContainerOptions:
         exposed_ports=tuple(dict.fromkeys((*given.exposed_ports, *options.exposed_ports))),
         volumes=tuple(dict.fromkeys((*given.volumes, *options.volumes))),
     )
-
-
-def _command(options: ContainerOptions, image: Process) -> tuple[str, ...]:
-    if options.command:
-        return options.command
-    return image.cmd if options.entrypoint in ((), ("",)) else ()
 
 
 def _environment(image: Process, options: ContainerOptions) -> tuple[str, ...]:

@@ -39,8 +39,7 @@ _LIMITS = frozenset(
 def command(options: ContainerOptions, image: ImageProcess) -> tuple[str, ...]:
     """Return argv: entrypoint and command, each the option's or else the image's.
 
-    A given entrypoint takes the image's command away, and an empty one (() or
-    ("",)) the image's entrypoint alone.
+    A given entrypoint takes the image's command away, even an empty one (() or ("",)).
 
     Raises:
         InvalidArgumentError: nothing is left to run.
@@ -49,7 +48,7 @@ def command(options: ContainerOptions, image: ImageProcess) -> tuple[str, ...]:
         entrypoint, arguments = image.entrypoint, options.command or image.cmd
     else:
         entrypoint = () if options.entrypoint == ("",) else options.entrypoint
-        arguments = options.command or (() if entrypoint else image.cmd)
+        arguments = options.command or ()
     argv = (*entrypoint, *arguments)
     if not argv:
         raise InvalidArgumentError("no command specified", hint="the image has no default")

@@ -1,0 +1,54 @@
+"""What the docker command refuses, with the exit code that Docker's own engine gives."""
+
+import pytest
+
+from tests.integration.engines import EngineProcess
+
+IMAGE = "busybox:test"
+pytestmark = pytest.mark.usefixtures("image")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--stop-signal", "BAD"), "Invalid signal: BAD"),
+        (("--name", "/"), "Invalid container name"),
+        (("--entrypoint", ""), "no command specified"),
+        (("--pull", "never", "--platform", "linux/s390x"), "does not match the specified platform"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_it_is_made(
+    engine: EngineProcess, options: tuple[str, ...], sentence: str
+) -> None:
+    done = engine.docker("run", *options, IMAGE, check=False)
+    assert (done.returncode, sentence in done.stderr) == (125, True), done.stderr
+    assert engine.out("ps", "-aq") == ""
+
+
+def test_errors_call_a_container_by_its_name(engine: EngineProcess, name: str) -> None:
+    made = engine.out("create", "--name", name, IMAGE, "no-such-command")
+    done = engine.docker("start", name, check=False)
+    assert f"cannot start container {name}:" in done.stderr
+    assert made not in done.stderr
+    assert name in engine.out("inspect", "-f", "{{.State.Error}}", name)
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "code"),
+    [
+        ((), "no-such-command", 127),
+        ((), "/etc/passwd", 126),
+        (("-w", "/no/such"), "true", 126),
+        (("-u", "nobody-knows"), "true", 126),
+    ],
+)
+def test_an_exec_that_cannot_be_says_so_and_returns_126_or_127(
+    engine: EngineProcess, name: str, options: tuple[str, ...], command: str, code: int
+) -> None:
+    engine.docker("run", "-d", "--name", name, IMAGE, "sleep", "1000")
+    done = engine.docker("exec", *options, name, command, check=False)
+    assert done.returncode == code
+    assert (done.stdout + done.stderr).startswith(
+        f"orlop: cannot run a command in container {name}"
+    )
+    assert engine.docker("exec", name, "test", "-e", "/no", check=False).returncode == 1
