@@ -216,7 +216,6 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     resources: Resources = Resources()
     annotations: dict[str, str] = {}
     port_bindings: dict[str, tuple[tuple[str, str], ...]] = {}  # kept for inspect until networks
-    storage_options: dict[str, str] = {}
 
 
 class HealthResult(Value, frozen=True, kw_only=True):

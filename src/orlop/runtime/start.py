@@ -154,7 +154,7 @@ def _root(bundle: Bundle) -> tuple[Mount, ...]:
 
 
 def _refuse_unsupported(config: Config, linux: Linux) -> None:
-    for key in ("intelRdt", "memoryPolicy", "netDevices"):
+    for key in ("intelRdt", "memoryPolicy", "mountLabel", "netDevices"):
         if linux.get(key):
             raise UnsupportedError(f"linux.{key} is not supported")
     if any(config.get("hooks", {}).values()):

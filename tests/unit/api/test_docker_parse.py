@@ -129,6 +129,7 @@ def test_senseless_host_config_is_refused_in_one_sentence(host: dict[str, Any], 
     [
         {"Links": ["a:b"]},
         {"DeviceRequests": [{"Driver": "nvidia"}]},
+        {"StorageOpt": {"size": "1G"}},
         {"LogConfig": {"Type": "syslog"}},
         {"VolumeDriver": "nfs", "Binds": ["a:/b"]},
     ],

@@ -33,7 +33,6 @@ def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
         volumes_from=tuple(host.volumes_from or ()),
         resources=parse_resources(host),
         annotations=host.annotations or {},
-        storage_options=host.storage_opt or {},
     )
     if options.auto_remove and options.restart.name not in ("no", "unless-stopped"):
         raise InvalidArgumentError("cannot restart a container that is removed when it stops")
@@ -46,8 +45,18 @@ def _refuse_what_is_not_there(host: wire.HostConfig) -> None:
         raise UnsupportedError("links between containers are not supported")
     if host.device_requests:
         raise UnsupportedError("device requests (--gpus) are not supported")
+    if host.storage_opt:
+        raise UnsupportedError("storage options (--storage-opt) are not supported")
     if (host.runtime or "") not in _RUNTIMES:
         raise InvalidArgumentError(f"unknown runtime {host.runtime!r}")
+
+
+def _working_dir(path: str) -> str:
+    if path and not path.startswith("/"):
+        raise InvalidArgumentError(
+            f"the working directory {path[:200]!r} is invalid, it needs to be an absolute path"
+        )
+    return path
 
 
 def _with_process(options: ContainerOptions, body: wire.Create) -> ContainerOptions:
@@ -59,7 +68,7 @@ def _with_process(options: ContainerOptions, body: wire.Create) -> ContainerOpti
         entrypoint=_entrypoint(body.entrypoint),
         environment=environment_of(body.env or ()),
         user=body.user or "",
-        working_dir=body.working_dir or "",
+        working_dir=_working_dir(body.working_dir or ""),
         hostname=body.hostname or "",
         domainname=body.domainname or "",
         terminal=bool(body.tty),

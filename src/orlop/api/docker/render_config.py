@@ -85,7 +85,7 @@ def _held(options: ContainerOptions) -> Shape:
         "Annotations": options.annotations or None,
         "Mounts": [_mount(point) for point in options.mounts if _was_mount(point)],
         "Tmpfs": {p.target: p.tmpfs_options for p in options.mounts if _was_tmpfs(p)},
-        "StorageOpt": options.storage_options or None,
+        "StorageOpt": None,
         "Init": options.init,
     }
 

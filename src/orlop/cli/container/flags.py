@@ -103,9 +103,7 @@ class ContainerArguments(Arguments):
         "--volume-driver", metavar="NAME", help="driver for new volumes", group=_FILES
     )
     read_only = flag("--read-only", help="make its root read-only", group=_FILES)
-    storage_opt = texts(
-        "--storage-opt", metavar="KEY=VALUE", help="option of its root's driver", group=_FILES
-    )
+    storage_opt = texts("--storage-opt", metavar="KEY=VALUE", help="not supported", group=_FILES)
     shm_size = number(
         "--shm-size",
         metavar="SIZE",
