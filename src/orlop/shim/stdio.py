@@ -21,6 +21,7 @@ from orlop.shim.loop import Loop
 from orlop.shim.pump import Events, Pump
 
 _TICK_S = 1.0
+_UNSTARTED_S = 2.0  # a start under way when its engine died has come by then
 _MAX_WAITING = 64  # clients of one process that does not exist yet
 
 
@@ -69,10 +70,21 @@ class Stdio:
         if not may_command(sock):
             sock.close()
             return
-        channel = Channel(
-            self._loop, sock, on_message=self._dispatch, on_close=self._channels.discard
-        )
+        channel = Channel(self._loop, sock, on_message=self._dispatch, on_close=self._left)
         self._channels.add(channel)
+
+    def _left(self, channel: Channel) -> None:
+        """Send away, in a while, who waits for an exec: who would have started it may be gone."""
+        self._channels.discard(channel)
+        waiting = [(key, one) for key, clients in self._waiting.items() for one in clients]
+        execs = [(key, client) for key, client in waiting if "/" in key]
+        if execs:
+            self._loop.later(_UNSTARTED_S, lambda: self._drop_waiting(execs))
+
+    def _drop_waiting(self, clients: list[tuple[str, Attachment]]) -> None:
+        for key, client in clients:
+            if client in self._waiting.get(key, ()):
+                client.drop()
 
     def _dispatch(self, channel: Channel, message: Message, fds: list[int]) -> None:
         try:
@@ -188,9 +200,7 @@ class Stdio:
     def _settle(self, _channel: Channel, _message: Message, _fds: list[int]) -> None:
         """Know that what was not added does not run: a successor has been told of everything."""
         self._settled = True
-        for key, client in self._impatient:
-            if client in self._waiting.get(key, ()):
-                client.drop()
+        self._drop_waiting(self._impatient)
         self._impatient.clear()
 
     def _client(self, message: Message, fds: list[int]) -> Attachment:
