@@ -5,7 +5,7 @@ import re
 import stat
 from collections.abc import Iterator
 
-from orlop.errors import InvalidArgumentError, NotFoundError
+from orlop.errors import InvalidArgumentError
 from orlop.model.container import ContainerOptions, DeviceMapping
 from orlop.model.oci import Device, DeviceRule
 from orlop.runtime.cgroups.devices import ALWAYS_ALLOWED
@@ -25,8 +25,7 @@ def devices(options: ContainerOptions) -> tuple[list[Device], list[DeviceRule]]:
     """Return nodes and rules; a privileged container has the host's, without limit.
 
     Raises:
-        NotFoundError: a host device is not there.
-        InvalidArgumentError: a path is no device, or a rule is malformed.
+        InvalidArgumentError: a path is no device or not there, or a rule is malformed.
     """
     if options.privileged:
         return list(_host_nodes()), [{"allow": True, "access": "rwm"}]
@@ -67,7 +66,8 @@ def _mapped(mapping: DeviceMapping) -> Iterator[Device]:
     try:
         node = _node(host, target)
     except FileNotFoundError:
-        raise NotFoundError(f"no device {host}") from None
+        # not NotFoundError: a client would take that for the image, and pull it
+        raise InvalidArgumentError(f"no device {host}") from None
     if node is None:
         raise InvalidArgumentError(f"{host} is no device")
     yield node
