@@ -7,7 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 15.0
 
 
 class Docker:
@@ -32,6 +32,8 @@ class Docker:
             connection.request(method, f"/v1.45{target}", body, headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
+        except TimeoutError:
+            raise AssertionError(f"no answer, and no end of one: {method} {target}") from None
         except http.client.HTTPException as error:
             raise ConnectionError(str(error)) from error
         finally:

@@ -27,7 +27,7 @@ _TABLES = ("containers", "snapshots", "volumes", "leases", "images")
 _FLEETING = (
     re.compile(r"/metadata\.db-(wal|shm|journal)$"),
     re.compile(r"/pool/.*"),  # made ahead
-    re.compile(r"/engine\.lock$|\.log$|/boot$|/durable$"),
+    re.compile(r"/engine\.lock$|\.log$|/boot$|/durable$|/engine-id$"),
 )
 
 
