@@ -13,7 +13,7 @@ from orlop.runtime.cgroups.files import below, read, read_or, write
 _SHORTEST_WAIT_S = 0.0005
 _LONGEST_WAIT_S = 0.02
 REMOVE_TIMEOUT_S = 2.0
-_MOST_KILL_ROUNDS = 200
+KILL_TIMEOUT_S = 10.0
 
 
 def walk_in(doors: Iterable[int]) -> None:
@@ -107,14 +107,17 @@ def kill_by_rounds(directory: str) -> None:
     """Send SIGKILL until nobody is left to receive it.
 
     Raises:
-        WrongStateError: somebody still was, after a bounded number of rounds.
+        WrongStateError: somebody still was, after KILL_TIMEOUT_S.
     """
-    for _ in range(_MOST_KILL_ROUNDS):
-        if not any(alive(pid) for pid in pids(directory)):
-            return
-        send(directory, signal.SIGKILL)
-        time.sleep(_SHORTEST_WAIT_S)
-    raise WrongStateError(f"processes in cgroup {directory} do not die")
+
+    def killed() -> bool:
+        left = any(alive(pid) for pid in pids(directory))
+        if left:
+            send(directory, signal.SIGKILL)
+        return not left
+
+    if not _wait(killed, timeout_s=KILL_TIMEOUT_S):
+        raise WrongStateError(f"processes in cgroup {directory} do not die")
 
 
 def alive(pid: int) -> bool:
