@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -291,3 +292,26 @@ def test_many_containers_run_at_once_each_with_its_own_output(engine: EngineProc
     outputs = [run.communicate(f"said {number}", 60)[0] for number, run in enumerate(runs)]
     assert outputs == [f"said {number}" for number in range(12)]
     assert [run.returncode for run in runs] == list(range(12))
+
+
+def test_a_shared_ipc_namespace_comes_with_its_shared_memory(
+    engine: EngineProcess, name: str
+) -> None:
+    script = "echo theirs > /dev/shm/x; sleep 1000"
+    engine.docker("run", "-d", "--name", name, "--ipc", "shareable", IMAGE, "sh", "-c", script)
+    look = ("cat", "/dev/shm/x")
+    joined = ("--ipc", f"container:{name}")
+    for _ in range(50):  # until it is written
+        done = engine.docker("run", "--rm", *joined, IMAGE, *look, check=False)
+        if done.returncode == 0:
+            break
+    assert done.stdout == "theirs\n"
+    engine.docker("run", "--rm", *joined, IMAGE, "sh", "-c", "echo ours > /dev/shm/y")
+    assert engine.out("exec", name, "cat", "/dev/shm/y") == "ours"
+    assert engine.docker("run", "--rm", IMAGE, *look, check=False).returncode == 1
+
+
+def test_on_the_hosts_network_a_container_has_the_hosts_name(engine: EngineProcess) -> None:
+    own = socket.gethostname()
+    assert engine.out("run", "--rm", "--network", "host", IMAGE, "hostname") == own
+    assert engine.out("run", "--rm", "--network", "none", IMAGE, "hostname") != own

@@ -26,6 +26,16 @@ def test_image_can_be_tagged_and_untagged(engine: EngineProcess) -> None:
     assert engine.docker("image", "inspect", IMAGE).returncode == 0
 
 
+@pytest.mark.parametrize("command", [("tag", "host", "mine"), ("save", "host"), ("rmi", "host")])
+def test_the_built_in_image_stays_what_it_is(
+    engine: EngineProcess, command: tuple[str, ...]
+) -> None:
+    refused = engine.docker(*command, check=False)
+    assert refused.returncode == 1
+    assert "the image host is this machine's own" in refused.stderr
+    assert engine.out("run", "--rm", "host", "echo", "hello") == "hello"
+
+
 def test_history_tells_how_an_image_was_made(engine: EngineProcess) -> None:
     assert engine.out("history", "--no-trunc", "--format", "{{.CreatedBy}}", IMAGE) == "busybox"
 

@@ -140,7 +140,8 @@ class Bundles:
         options = container.options
         if options.hostname:
             return options.hostname
-        return os.uname().nodename if options.uts == "host" else short(container.id)
+        shares = "host" in (options.uts, options.network)
+        return os.uname().nodename if shares else short(container.id)
 
     def _source(self, mount: MountPoint) -> MountPoint:
         """Return the mount with the host path of its volume."""

@@ -50,8 +50,13 @@ class Catalog:
         return record
 
     def stored(self, ref: str) -> list[Stored]:
-        """Return every record of the image that *ref* means."""
-        return self._grouped()[Digest(self.resolve(ref).id)]
+        """Return every record of the image that *ref* means; the built-in one has none."""
+        image = self.resolve(ref)
+        if image.id == HOST:
+            raise InvalidArgumentError(
+                f"the image {HOST} is this machine's own: it cannot be tagged, saved or removed"
+            )
+        return self._grouped()[Digest(image.id)]
 
     def named(self, ref: str) -> Stored | None:
         """Return the record whose name *ref* is, if it is a name rather than an id."""
