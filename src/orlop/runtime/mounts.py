@@ -26,6 +26,7 @@ from orlop.runtime.child import Child
 from orlop.runtime.copyup import copy_up
 from orlop.runtime.failure import StepError
 from orlop.runtime.filesystems import bind, filesystem, set_attributes
+from orlop.runtime.neighbour import bind_from_neighbour, is_of_neighbour
 from orlop.runtime.options import Options, Special
 from orlop.runtime.plan import MountKind, MountPlan
 from orlop.runtime.rootfs import assemble
@@ -118,7 +119,8 @@ def finish_root(child: Child) -> None:
 def _made(plan: MountPlan) -> int:
     options = plan.options
     if plan.kind is MountKind.BIND:
-        fd = bind(plan.source, recursive=Special.RBIND in options.special)
+        make = bind_from_neighbour if is_of_neighbour(plan.source) else bind
+        fd = make(plan.source, recursive=Special.RBIND in options.special)
         set_attributes(fd, options)
         return fd
     if Special.COPY_UP in options.special:  # the copy goes in first

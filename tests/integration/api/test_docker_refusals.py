@@ -52,3 +52,10 @@ def test_an_exec_that_cannot_be_says_so_and_returns_126_or_127(
         f"orlop: cannot run a command in container {name}"
     )
     assert engine.docker("exec", name, "test", "-e", "/no", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("words", [("save", "host"), ("rmi", "host"), ("tag", "host", "mine")])
+def test_the_built_in_image_is_not_stored(engine: EngineProcess, words: tuple[str, ...]) -> None:
+    done = engine.docker(*words, check=False)
+    assert done.returncode == 1
+    assert "this machine's own" in done.stderr

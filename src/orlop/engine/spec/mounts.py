@@ -79,6 +79,8 @@ def _kernel(given: Given, security: Security) -> list[OCIMount]:
     if given.options.ipc == "host":
         shared = ("/dev/mqueue", "/dev/shm")  # a host may lack either
         result[-2:] = [_bind(target) for target in shared if os.path.isdir(target)]
+    elif "ipc" in given.joined:
+        result[-1] = _of_neighbour("/dev/shm", given)
     elif given.options.ipc == "none":
         result.pop()
     return result
@@ -92,6 +94,14 @@ def _bind(target: str) -> OCIMount:
     """Show the host's *target* at the same place."""
     options = ["rbind", "rprivate", *_SEALED]
     return {"destination": target, "type": "bind", "source": target, "options": options}
+
+
+def _of_neighbour(target: str, given: Given) -> OCIMount:
+    """Show what the container whose IPC namespace is joined has at *target*."""
+    if given.uid_mappings:
+        raise UnsupportedError("joining an IPC namespace from a user namespace is not supported")
+    root = given.joined["ipc"].removesuffix("ns/ipc") + "root"
+    return {**_bind(target), "source": root + target}
 
 
 def _files(given: Given) -> list[OCIMount]:
