@@ -67,12 +67,20 @@ class Overlay(UnpackedLayers):
         self, snapshot: str, layers: Sequence[LayerKey], *, readonly: bool = False
     ) -> tuple[Mount, ...]:
         path = self._shelf.existing_snapshot(snapshot)
-        root = self.lower_mounts(layers) if readonly else self._writable(path, layers)
+        root = self._readonly(path, layers) if readonly else self._writable(path, layers)
         return (*root, *Bases(path).mounts(self.upper, readonly=readonly))
 
     def lower_mounts(self, layers: Sequence[LayerKey]) -> tuple[Mount, ...]:
-        """Return the mounts of the layers alone; overlay wants two where it has no upper one."""
+        """Return the mounts of the layers alone."""
+        return self._stacked(*self._lowers(layers))
+
+    def _readonly(self, path: str, layers: Sequence[LayerKey]) -> tuple[Mount, ...]:
+        """Return mounts in which the writable part is one more layer: it may be in use."""
         before, lowers = self._lowers(layers)
+        return self._stacked(before, (f"lowerdir+={path}/fs", *lowers))
+
+    def _stacked(self, before: tuple[Mount, ...], lowers: tuple[str, ...]) -> tuple[Mount, ...]:
+        """Return the overlay of *lowers*; it wants two where it has no upper one."""
         fill = self._empty[: max(0, 2 - len(lowers))]
         options = (*lowers, *(f"lowerdir+={folder}" for folder in fill), *_OPTIONS)
         return (*before, Mount("overlay", "overlay", "/", options))

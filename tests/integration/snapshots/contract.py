@@ -152,6 +152,15 @@ class SnapshotsContract:
         assert not any(option.startswith("upperdir") for m in mounts for option in m.options)
         assert mounts[-1].type == "overlay" or "ro" in mounts[-1].options
 
+    def test_readonly_root_shows_what_was_written(self, driver: Snapshots) -> None:
+        keys = put(driver, layer(lower))
+        driver.prepare("one", keys)
+        with root_of(driver, "one", keys) as root:
+            (root / "etc/mine").write_bytes(b"mine")
+            (root / "etc/gone").unlink()
+            with root_of(driver, "one", keys, readonly=True) as seen:
+                assert sorted(os.listdir(seen / "etc")) == ["kept", "mine"]
+
     def test_image_without_layers_is_an_empty_root(self, driver: Snapshots) -> None:
         driver.prepare("one", [])
         with root_of(driver, "one", []) as root:
