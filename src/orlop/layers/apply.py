@@ -136,7 +136,8 @@ def apply(
 class Unpacker:
     """Writes a layer entry by entry; see apply(). After the last: finish(), always: close().
 
-    Without *whiteouts* a name that begins with `.wh.` is a name: the tar is no layer.
+    Without *whiteouts* the tar is no layer: a name that begins with `.wh.` is a name,
+    and the root may have other mounts inside it.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class Unpacker:
         whiteouts: bool = True,
         limits: Limits | None = None,
     ) -> None:
-        self._folders = Folders(root)
+        self._folders = Folders(root, mounts=not whiteouts)
         self._marked: set[bytes] = set()
         self._root_given = False
         self._entries = 0

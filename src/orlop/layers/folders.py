@@ -14,7 +14,8 @@ from orlop.errors import CorruptError
 from orlop.kernel.paths import Resolve, openat2
 from orlop.layers.removal import remove_tree
 
-_RESOLVE = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS | Resolve.NO_XDEV)
+_RESOLVE = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)
+_ONE_MOUNT = int(Resolve.NO_XDEV)
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_OPEN = 128
 _MOST_LINKS = 40
@@ -23,10 +24,14 @@ OPAQUE = "trusted.overlay.opaque"
 
 
 class Folders:
-    """Open folders below *root* by path. close() closes them, not the root."""
+    """Open folders below *root* by path. close() closes them, not the root.
 
-    def __init__(self, root: int) -> None:
+    With *mounts* those too that are on other mounts: the volumes of a container.
+    """
+
+    def __init__(self, root: int, *, mounts: bool = False) -> None:
         self._root = root
+        self._resolve = _RESOLVE if mounts else _RESOLVE | _ONE_MOUNT
         self._open: dict[bytes, int] = {b"": root}
         self.implicit: set[bytes] = set()  # made because something in them was named
         self.times = {b"": os.fstat(root).st_mtime_ns}  # of folders when first opened, nanoseconds
@@ -95,7 +100,7 @@ class Folders:
     def _try_open(self, path: bytes) -> int | None:
         flags = os.O_RDONLY | os.O_DIRECTORY
         try:
-            return openat2(self._root, os.fsdecode(path or b"."), flags, resolve=_RESOLVE)
+            return openat2(self._root, os.fsdecode(path or b"."), flags, resolve=self._resolve)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -4,6 +4,7 @@ import re
 import signal
 import socket
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
@@ -315,3 +316,33 @@ def test_on_the_hosts_network_a_container_has_the_hosts_name(engine: EngineProce
     own = socket.gethostname()
     assert engine.out("run", "--rm", "--network", "host", IMAGE, "hostname") == own
     assert engine.out("run", "--rm", "--network", "none", IMAGE, "hostname") != own
+
+
+def test_cp_reaches_the_volume_of_a_running_container(
+    engine: EngineProcess, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine\n")
+    engine.docker("run", "-d", "--name", name, "-v", "/data", IMAGE, "sleep", "1000")
+    engine.docker("cp", str(tmp_path / "file"), f"{name}:/data/file")
+    assert engine.out("exec", name, "cat", "/data/file") == "mine"
+    engine.docker("cp", f"{name}:/data/file", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_export_has_what_the_container_changed(
+    engine: EngineProcess, name: str, tmp_path: Path, *, running: bool
+) -> None:
+    script = "mkdir /new && echo mine > /new/file && rm /etc/group && touch /done; sleep 1000"
+    engine.docker("run", "-d", "--name", name, IMAGE, "sh", "-c", script)
+    while engine.docker("exec", name, "test", "-e", "/done", check=False).returncode:
+        time.sleep(0.05)
+    if not running:
+        engine.docker("kill", name)
+    engine.docker("export", "-o", str(tmp_path / "root.tar"), name)
+    with tarfile.open(tmp_path / "root.tar") as tar:
+        file = tar.extractfile("new/file")
+        assert file is not None
+        assert file.read() == b"mine\n"
+        assert "etc/group" not in tar.getnames()
+        assert "etc/passwd" in tar.getnames()
