@@ -20,6 +20,7 @@ from orlop.model.image import Process
 from orlop.model.oci import Config, OCIMount
 from orlop.runtime.filesystems import BENEATH
 from orlop.snapshots.interface import LayerKey
+from orlop.store.faults import explained
 
 _JOINS = {"ipc": "ipc", "pid": "pid", "network": "net"}
 _INITS = ("/usr/bin/docker-init", "/sbin/docker-init", "/usr/bin/tini-static", "/usr/bin/tini")
@@ -62,8 +63,9 @@ class Bundles:
         bundle = self.path(container.id)
         (bundle / "rootfs").mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = bundle / "config.json~"
-        beside.write_text(json.dumps(made))
-        beside.rename(bundle / "config.json")
+        with explained(f"the bundle of container {container.name}"):
+            beside.write_text(json.dumps(made))
+            beside.rename(bundle / "config.json")
 
     def read(self, container_id: str) -> Config:
         made: Config = json.loads((self.path(container_id) / "config.json").read_bytes())

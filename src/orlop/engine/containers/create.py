@@ -1,8 +1,10 @@
 """Making a container: nothing of it is left when a step fails."""
 
+import logging
 import os
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,12 +21,15 @@ from orlop.engine.images.host import HOST, add_host_layer, host_base, host_layer
 from orlop.engine.images.images import Images
 from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes
-from orlop.errors import InvalidArgumentError, NotFoundError
+from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError
 from orlop.model.container import Container, ContainerOptions, HealthState, MountPoint
 from orlop.model.digest import Digest
 from orlop.model.image import Process
 from orlop.model.platform import parse_platform, preference
+from orlop.store.faults import explained
 from orlop.store.metadata import SnapshotRecord
+
+log = logging.getLogger(__name__)
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -51,8 +56,9 @@ class Creation:
         with self._context.metadata.leases.hold("create") as lease, ExitStack() as undo:
             lease.add(*(Digest(key) for key in container.layers))
             await self._images.ready(options.image)  # after the lease: now they stay
-            container = await self._resolve_mounts(container, undo)
-            await self._make(container, undo)
+            with explained(f"what container {name} needs"):
+                container = await self._resolve_mounts(container, undo)
+                await self._make(container, undo)
             records.add(container)  # from here on it exists
             undo.pop_all()
         self._context.announce(container, "create")
@@ -109,12 +115,12 @@ class Creation:
 
     async def _make(self, container: Container, undo: ExitStack) -> None:
         """Make what is on disk: folder, bundle, snapshot; fill new volumes from the image."""
-        undo.callback(self._bundles.remove, container.id)
+        undo.callback(_undone, self._bundles.remove, container.id)
         self._bundles.folder(container.id).mkdir(mode=0o700, parents=True)
         if container.log_path:  # there before who follows it, who may outlive it
             os.close(os.open(container.log_path, _NEW_FILE, 0o640))
-        undo.callback(self._context.metadata.snapshots.remove, container.id)
-        undo.callback(self._context.snapshots.remove, container.id)
+        undo.callback(_undone, self._context.metadata.snapshots.remove, container.id)
+        undo.callback(_undone, self._context.snapshots.remove, container.id)
         record = SnapshotRecord(container.id, container.driver, container.layers)
         self._context.metadata.snapshots.put(record)
         if container.image == HOST and not self._context.snapshots.has_layer(host_layer()):
@@ -126,6 +132,14 @@ class Creation:
         fresh = [m for m in container.mounts if m.type == "volume" and not m.no_copy]
         if any(self._volumes.is_empty(mount.source) for mount in fresh):
             await in_thread(self._volumes.fill, container, fresh)
+
+
+def _undone(undo: Callable[[str], object], container_id: str) -> None:
+    """Undo a step; if that fails the next engine does it, and the first failure is told."""
+    try:
+        undo(container_id)
+    except (OSError, OrlopError) as error:
+        log.warning("cannot undo", extra={"container": container_id, "why": error})
 
 
 def _check_platform(options: ContainerOptions, image: ImageRecord) -> None:
