@@ -20,6 +20,8 @@ _RUNTIMES = ("", "runc", "orlop", "io.containerd.runc.v2")
 def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
     """Return the options that *body* asks for."""
     host = body.host_config or wire.HostConfig()
+    if not body.image:
+        raise InvalidArgumentError("no image specified")
     _refuse_what_is_not_there(host)
     options = ContainerOptions(
         platform=platform,
@@ -131,7 +133,9 @@ def _with_network(
 def parse_words(words: wire.Words | None) -> tuple[str, ...] | None:
     """Return the words; None for none, which means "as the image says"."""
     if isinstance(words, str):
-        return tuple(shlex.split(words)) or None
+        words = shlex.split(words)
+    if any("\0" in word for word in words or ()):
+        raise InvalidArgumentError("a command cannot have a NUL byte")
     return tuple(words) if words else None
 
 

@@ -12,6 +12,8 @@ from orlop.model.container import (
     WeightDevice,
 )
 
+_MOST = (1 << 63) - 1  # as Docker's int64
+
 
 def parse_resources(body: wire.Resources) -> Resources:
     """Return the ceilings that *body* asks for; InvalidArgumentError for absurd ones."""
@@ -61,7 +63,7 @@ def _check(body: wire.Resources) -> None:
         ("BlkioWeight", body.blkio_weight, 0),
         ("MemorySwappiness", body.memory_swappiness, -1),
     ):
-        if value is not None and value < least:
+        if value is not None and not least <= value <= _MOST:
             raise InvalidArgumentError(f"{name} cannot be {value}")
     if body.nano_cpus and (body.cpu_quota or body.cpu_period):
         raise InvalidArgumentError("NanoCpus and CpuQuota or CpuPeriod cannot both be set")
