@@ -56,6 +56,11 @@ class EngineProcess:
                 stdout=log,
                 stderr=log,
             )
+        self.await_answer()
+
+    def await_answer(self) -> None:
+        """Return once the socket of the process that was started answers."""
+        assert self.process is not None
         deadline = time.monotonic() + 20
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:

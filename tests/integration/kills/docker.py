@@ -1,5 +1,6 @@
 """A few verbs of the Docker Engine API, with the standard library only."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -29,7 +30,8 @@ class Docker:
         connection.sock = self._connect()
         try:
             headers = {"Content-Type": "application/json"} if body is not None else {}
-            connection.request(method, f"/v1.45{target}", body, headers)
+            with contextlib.suppress(BrokenPipeError):  # it has heard enough, and says so
+                connection.request(method, f"/v1.45{target}", body, headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except TimeoutError:
