@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orlop.shim.client import Client
 from tests.integration.engines import EngineProcess
 from tests.integration.kills.docker import Docker
 from tests.integration.kills.remains import CGROUPS, Remains, assert_same, reap_orphans, take, until
@@ -310,6 +311,15 @@ def opened(folder: Path) -> Iterator[Scene]:
         yield scene
     finally:
         scene.close()
+
+
+def answering(scene: Scene, name: str) -> int:
+    """Return the pid of who answers at the socket *name*: the shim, or the stdio process."""
+    client = Client(str(scene.engine.run / name))
+    try:
+        return int(client.call({"op": "hello"})["ok"]["pid"])
+    finally:
+        client.close()
 
 
 def kill_everywhere(scene: Scene, name: str, victim: Callable[[], int], notes: Path) -> None:

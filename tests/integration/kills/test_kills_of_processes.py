@@ -4,17 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orlop.shim.client import Client
-from tests.integration.kills.scene import OPERATIONS, Scene, kill_everywhere
-
-
-def _answering(scene: Scene, name: str) -> int:
-    """Return the pid of who answers at the socket *name*: the shim, or the stdio process."""
-    client = Client(str(scene.engine.run / name))
-    try:
-        return int(client.call({"op": "hello"})["ok"]["pid"])
-    finally:
-        client.close()
+from tests.integration.kills.scene import OPERATIONS, Scene, answering, kill_everywhere
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -30,7 +20,7 @@ def test_an_engine_killed_at_any_step_loses_nothing(
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_shim_killed_at_any_step_loses_nothing(scene: Scene, tmp_path: Path, name: str) -> None:
-    kill_everywhere(scene, name, lambda: _answering(scene, "shim.sock"), tmp_path / "calls")
+    kill_everywhere(scene, name, lambda: answering(scene, "shim.sock"), tmp_path / "calls")
 
 
 @pytest.mark.parametrize("name", ["start", "exec", "stop", "remove"])
@@ -39,4 +29,4 @@ def test_a_pump_killed_at_any_step_loses_no_container(
 ) -> None:
     """What it had read and not yet written down is lost, and nothing else."""
     scene.may_lose_lines = True
-    kill_everywhere(scene, name, lambda: _answering(scene, "stdio.sock"), tmp_path / "calls")
+    kill_everywhere(scene, name, lambda: answering(scene, "stdio.sock"), tmp_path / "calls")
