@@ -5,9 +5,13 @@ import os
 import platform
 import time
 import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orlop.engine.answers import DiskUsage, Info, Pruned
+from msgspec.structs import replace
+
+from orlop.engine.answers import DiskUsage, ImageSummary, Info, Pruned
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
 from orlop.engine.garbage import remove_garbage
@@ -72,9 +76,10 @@ class System:
             size = await in_thread(tree_size, Path(answer.mountpoint))
             users = self._volumes.users_of(answer.volume.name)
             volumes.append((answer.volume, size, users))
+        layers = {layer.key: layer.size for layer in self._context.metadata.layers.list()}
         return DiskUsage(
-            layers=sum(layer.size for layer in self._context.metadata.layers.list()),
-            images=tuple(images),
+            layers=sum(layers.values()),
+            images=_with_shared_sizes(images, layers),
             containers=tuple(zip(containers, sizes, strict=True)),
             volumes=tuple(volumes),
         )
@@ -94,6 +99,20 @@ class System:
     async def login(self, credentials: Credentials) -> str:
         """Try *credentials* at their server; returns an identity token or "" on success."""
         return await login(credentials)
+
+
+def _with_shared_sizes(
+    images: Sequence[ImageSummary], sizes: Mapping[str, int]
+) -> tuple[ImageSummary, ...]:
+    """Add how much of each image's size is of layers that others have too."""
+    users = Counter(key for summary in images for key in set(summary.image.layers))
+    return tuple(
+        replace(
+            summary,
+            shared_size=sum(sizes.get(k, 0) for k in summary.image.layers if users[k] > 1),
+        )
+        for summary in images
+    )
 
 
 def _identity(root: Path) -> str:

@@ -1,5 +1,6 @@
 """Images, with the docker command of Debian's docker-cli against a real engine."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -137,3 +138,27 @@ def test_skopeo_copies_from_and_to_the_engine(engine: EngineProcess, tmp_path: P
     subprocess.run([*skopeo, *hosts[1], layout, "docker-daemon:copied:v1"], check=True)
     assert engine.out("run", "--rm", "copied:v1", "echo", "copied") == "copied"
     engine.docker("rmi", "copied:v1")
+
+
+def test_images_of_a_name_are_shown_with_that_name_only(engine: EngineProcess) -> None:
+    engine.docker("tag", IMAGE, "other-name:1")
+    try:
+        shown = engine.out("images", "--format", "{{.Repository}}:{{.Tag}}", "other-name")
+        assert shown == "other-name:1"
+    finally:
+        engine.docker("rmi", "other-name:1")
+
+
+def test_disk_usage_tells_what_images_share(engine: EngineProcess) -> None:
+    child = engine.out("create", IMAGE, "true")
+    engine.docker("commit", child, "grown:1")
+    try:
+        (shared,) = [
+            image["SharedSize"]
+            for image in json.loads(engine.out("system", "df", "-v", "--format", "json"))["Images"]
+            if image["Repository"] == "grown"
+        ]
+        assert shared not in ("N/A", "0B")
+    finally:
+        engine.docker("rm", child)
+        engine.docker("rmi", "grown:1")

@@ -5,6 +5,8 @@ import re
 import time
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from orlop.engine.answers import ImageRecord
 from orlop.engine.images.catalog import Catalog, parse_time
 from orlop.engine.requests import Filters
@@ -70,6 +72,18 @@ def _until(values: Sequence[str], catalog: Catalog) -> Test:
 def _reference(values: Sequence[str], catalog: Catalog) -> Test:
     del catalog
     return lambda image: any(_is_like(tag, value) for tag in image.tags for value in values)
+
+
+def with_named(image: ImageRecord, filters: Filters) -> ImageRecord:
+    """Return *image* with those of its names that a filter on "reference" is about."""
+    patterns = filters.get("reference", ())
+    if not patterns:
+        return image
+    return replace(
+        image,
+        tags=tuple(t for t in image.tags if any(_is_like(t, p) for p in patterns)),
+        digests=tuple(d for d in image.digests if any(_is_like(d, p) for p in patterns)),
+    )
 
 
 def _is_like(tag: str, pattern: str) -> bool:

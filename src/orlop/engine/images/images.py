@@ -18,7 +18,7 @@ from orlop.engine.answers import (
 from orlop.engine.context import Context
 from orlop.engine.images.catalog import Catalog, parse_time
 from orlop.engine.images.distribution import distribution
-from orlop.engine.images.filters import matcher
+from orlop.engine.images.filters import matcher, with_named
 from orlop.engine.images.host import HOST
 from orlop.engine.images.making import Maker, layers_of
 from orlop.engine.images.removal import Remover
@@ -140,7 +140,7 @@ class Images:
         wanted = matcher(filters, self._catalog)
         users = [container.image for container in self._context.records.all()]
         return [
-            ImageSummary(image=image, containers=users.count(image.id))
+            ImageSummary(image=with_named(image, filters), containers=users.count(image.id))
             for image in self._catalog.all()
             if wanted(image)
         ]
