@@ -246,3 +246,11 @@ def test_what_is_not_there_need_not_be_removed_by_force(cli: CommandLine) -> Non
     done = cli.run("rm", "-f", "no-such")
     assert (done.returncode, done.stdout) == (0, b"")
     assert cli.run("rm", "no-such").returncode == 1
+
+
+def test_copies_are_ours_unless_owners_are_kept(cli: CommandLine, web: str, tmp_path: Path) -> None:
+    cli.out("exec", web, "sh", "-c", "echo x > /owned; chown 5:6 /owned")
+    for words, owner in (((), (os.geteuid(), os.getegid())), (("-a",), (5, 6))):
+        cli.out("cp", *words, f"{web}:/owned", str(tmp_path / "copy"))
+        status = (tmp_path / "copy").stat()
+        assert (status.st_uid, status.st_gid) == owner

@@ -26,9 +26,19 @@ _MAX_LINKS = 40
 
 
 def out_of(
-    client: Client, container: str, path: str, *, target: str, out: TextIO, follow: bool
+    client: Client,
+    source: tuple[str, str],
+    *,
+    target: str,
+    out: TextIO,
+    follow: bool,
+    keep_owners: bool,
 ) -> int:
-    """Copy *path* of *container* to *target*, "-" for an archive on *out*; return bytes."""
+    """Copy *source*, container and path, to *target*, "-" for an archive on *out*; return bytes.
+
+    Without *keep_owners* the copies are ours.
+    """
+    container, path = source
     found = client.containers.archive_stat(container, path)
     if found is None:
         raise NotFoundError(f"no {path} in container {container}")
@@ -43,7 +53,7 @@ def out_of(
         return counter.total
     folder, name = _destination(path, target, is_folder=bool(found["mode"] & _GO_FOLDER))
     counter = _Counter(client.containers.archive_get(container, path))
-    return _unpack(counter, folder=folder, name=name)
+    return _unpack(counter, folder=folder, name=name, keep_owners=keep_owners)
 
 
 def _destination(path: str, target: str, *, is_folder: bool) -> tuple[str, str]:
@@ -97,26 +107,30 @@ class _Reader(io.RawIOBase):
         return count
 
 
-def _unpack(pieces: _Counter, *, folder: str, name: str) -> int:
+def _unpack(pieces: _Counter, *, folder: str, name: str, keep_owners: bool) -> int:
     """Unpack a tar stream in *folder*, its top-most entry under *name*; return its bytes."""
     if os.geteuid() != 0:  # nobody else may chroot; then links that lead out are refused
         _extract(pieces, folder, name, filtered=True)
         return pieces.total
-    return _in_child(lambda: _extract_in_root(pieces, folder, name))
+    return _in_child(lambda: _extract_in_root(pieces, folder, name, keep_owners=keep_owners))
 
 
-def _extract_in_root(pieces: _Counter, folder: str, name: str) -> int:
+def _extract_in_root(pieces: _Counter, folder: str, name: str, *, keep_owners: bool) -> int:
     os.chroot(folder)
     os.chdir("/")
-    _extract(pieces, "/", name, filtered=False)
+    _extract(pieces, "/", name, filtered=False, keep_owners=keep_owners)
     return pieces.total
 
 
-def _extract(pieces: Iterable[bytes], folder: str, name: str, *, filtered: bool) -> None:
+def _extract(
+    pieces: Iterable[bytes], folder: str, name: str, *, filtered: bool, keep_owners: bool = False
+) -> None:
     stream = io.BufferedReader(_Reader(pieces), _READ_BYTES)
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             member.name = _renamed(member.name, name)
+            if not keep_owners:
+                member.uid, member.gid = os.geteuid(), os.getegid()
             if member.islnk():
                 member.linkname = _renamed(member.linkname, name)
             kept = tarfile.tar_filter(member, folder) if filtered else member

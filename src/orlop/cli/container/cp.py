@@ -40,7 +40,14 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
             "copying is between a container and this machine", hint="write one as CONTAINER:PATH"
         )
     if source[0]:
-        count = copying.out_of(client, *source, target=target[1], out=out, follow=args.follow)
+        count = copying.out_of(
+            client,
+            source,
+            target=target[1],
+            out=out,
+            follow=args.follow,
+            keep_owners=args.archive,
+        )
         place = target[1]
     else:
         keep = args.archive
