@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orlop.client import wire
-from orlop.client.client import finish_upgrade, quote
+from orlop.client.calls import finish_upgrade, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from orlop.client import http
-    from orlop.client.client import Client
+    from orlop.client.calls import Caller
 
     Filters = Mapping[str, list[str]]
 
@@ -58,7 +58,7 @@ class Attaching:
 class Containers:
     """All by id, unique beginning of an id, or name."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Caller) -> None:
         self._client = client
 
     def create(

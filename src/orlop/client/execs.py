@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.client.client import finish_upgrade, quote
+from orlop.client.calls import finish_upgrade, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from orlop.client import http
-    from orlop.client.client import Client
+    from orlop.client.calls import Caller
 
 
 class Execs:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Caller) -> None:
         self._client = client
 
     def create(self, container: str, body: Mapping[str, Any]) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from orlop.client.client import quote
+from orlop.client.calls import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from orlop.client.client import Client
+    from orlop.client.calls import Caller
 
     Filters = Mapping[str, list[str]]
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Images:
     """By reference or id. Progress is Docker's messages: status, id, progressDetail, error."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Caller) -> None:
         self._client = client
 
     def pull(

@@ -7,13 +7,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from orlop.client.client import Client
+    from orlop.client.calls import Caller
 
     Filters = Mapping[str, list[str]]
 
 
 class System:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Caller) -> None:
         self._client = client
 
     def version(self) -> dict[str, Any]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from orlop.client.client import quote
+from orlop.client.calls import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from orlop.client.client import Client
+    from orlop.client.calls import Caller
 
     Filters = Mapping[str, list[str]]
 
 
 class Volumes:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Caller) -> None:
         self._client = client
 
     def create(self, body: Mapping[str, Any]) -> dict[str, Any]:

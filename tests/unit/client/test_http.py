@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orlop.client.address import Address, parse_host, settings
-from orlop.client.client import encode, finish_upgrade, quote
+from orlop.client.calls import encode, finish_upgrade, quote
 from orlop.client.http import Connection, check, error_of
 from orlop.client.images import split_tag
 from orlop.client.stream import Demultiplexer

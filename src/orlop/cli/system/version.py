@@ -7,7 +7,7 @@ import sys
 from orlop import __version__
 from orlop.cli.options import Arguments, text
 from orlop.cli.system.info import show_one
-from orlop.client.client import API_VERSION
+from orlop.client.calls import API_VERSION
 from orlop.errors import OrlopError
 
 TYPE_CHECKING = False

@@ -1,0 +1,164 @@
+"""Requests to one engine, below its verbs: on a kept connection, on one of their own, streaming."""
+
+from __future__ import annotations
+
+from orlop.client import http, launch, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+    from typing import Any, Self
+
+    from orlop.client.address import Settings
+
+    #: A query's values; None leaves one out, a list repeats it, a mapping becomes JSON.
+    Query = Mapping[str, str | int | bool | float | list[str] | Mapping[str, list[str]] | None]
+
+API_VERSION = "1.45"
+_PREFIX = f"/v{API_VERSION}"
+_JSON = {"Content-Type": "application/json"}
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:@")
+
+
+class Caller:
+    """A connection to one engine, and more of them where a verb streams.
+
+    Nothing is connected, and no engine started, before the first verb.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._kept: http.Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the kept connection; the caller can still be used."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def connection(self) -> http.Connection:
+        """Return a new connection, made; it starts the engine if there is none."""
+        made = http.Connection(self.settings.address)
+        launch.connect(made, self.settings)
+        return made
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Make one request on the kept connection and return its JSON answer, None if empty."""
+        if self._kept is None or not self._kept.usable:
+            self.close()
+            self._kept = self.connection()
+        target, data, sent = _request(path, query, body, headers)
+        response = self._kept.request(method, target, body=data, headers=sent)
+        return http.check(response).json()
+
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> http.Response:
+        """Make one request on a connection of its own; the response may stream.
+
+        A *body* of bytes or an iterable of bytes goes out as it is, any other as JSON.
+        """
+        target, data, sent = _request(path, query, body, headers)
+        connection = self.connection()
+        return http.check(connection.request(method, target, body=data, headers=sent))
+
+    def begin(self, method: str, path: str, *, query: Query | None = None) -> http.Connection:
+        """Send a request on a connection of its own without waiting for any answer."""
+        connection = self.connection()
+        target, data, sent = _request(path, query, None, None)
+        connection.send(method, target, body=data, headers=sent)
+        return connection
+
+    def begin_upgrade(
+        self, path: str, *, query: Query | None = None, body: Any = None
+    ) -> http.Connection:
+        """Ask, on a connection of its own, for a raw stream; see finish_upgrade()."""
+        connection = self.connection()
+        upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
+        target, data, sent = _request(path, query, body, upgrade)
+        connection.send("POST", target, body=data, headers=sent)
+        return connection
+
+    def messages(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[Any]:
+        """Make one request and yield the JSON values of its answer, a line each, as they come."""
+        response = self.open(method, path, query=query, body=body, headers=headers)
+        try:
+            for line in response.lines():
+                yield wire.loads(line)
+        finally:
+            response.close()
+
+
+def _request(
+    path: str, query: Query | None, body: Any, headers: Mapping[str, str] | None
+) -> tuple[str, Any, Mapping[str, str]]:
+    target = _PREFIX + path + (encode(query) if query else "")
+    if body is None or isinstance(body, bytes) or not isinstance(body, (dict, list)):
+        return target, body, headers or {}
+    return target, wire.dumps(body).encode(errors="surrogateescape"), {**_JSON, **(headers or {})}
+
+
+def encode(query: Query) -> str:
+    """Return *query* as ?a=b&c=d, without what is None, False or empty."""
+    pairs = []
+    for name, value in query.items():
+        if value is None or value is False or value in ("", [], {}):
+            continue
+        if isinstance(value, list):
+            pairs += [f"{name}={quote(item)}" for item in value]
+        elif value is True:
+            pairs.append(f"{name}=1")
+        elif isinstance(value, (str, int, float)):
+            pairs.append(f"{name}={quote(str(value))}")
+        else:
+            pairs.append(f"{name}={quote(wire.dumps(value))}")
+    return "?" + "&".join(pairs) if pairs else ""
+
+
+def quote(text: str) -> str:
+    """Percent-encode *text* for a path or a query. RFC 3986, section 2.1."""
+    data = text.encode(errors="surrogateescape")
+    if _PLAIN.issuperset(data):
+        return text
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in data)
+
+
+def finish_upgrade(connection: http.Connection) -> http.RawStream:
+    """Return the raw stream that the engine makes of *connection*, or raise its error."""
+    response = http.check(connection.receive())
+    framed = response.headers.get("content-type", "")
+    return http.RawStream(*connection.upgrade(), media_type=framed)
