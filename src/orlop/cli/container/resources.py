@@ -7,9 +7,25 @@ from orlop.cli.container import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from orlop.cli.container.flags import ContainerArguments
+
+    class Changeable(Protocol):
+        """The options of update, and of run and create among others."""
+
+        memory: int | None
+        memory_swap: int | None
+        memory_reservation: int | None
+        cpus: int | None
+        cpu_shares: int | None
+        cpu_period: int | None
+        cpu_quota: int | None
+        cpuset_cpus: str
+        cpuset_mems: str
+        pids_limit: int | None
+        blkio_weight: int | None
+
 
 _POLICIES = ("no", "always", "unless-stopped", "on-failure")
 
@@ -17,19 +33,9 @@ _POLICIES = ("no", "always", "unless-stopped", "on-failure")
 def limits(args: ContainerArguments) -> dict[str, Any]:
     """Return the limits that were asked for, and no others."""
     given = {
-        "Memory": args.memory,
-        "MemorySwap": args.memory_swap,
-        "MemoryReservation": args.memory_reservation,
+        **changeable(args),
         "MemorySwappiness": args.memory_swappiness,
         "OomKillDisable": args.oom_kill_disable or None,
-        "NanoCpus": args.cpus,
-        "CpuShares": args.cpu_shares,
-        "CpuPeriod": args.cpu_period,
-        "CpuQuota": args.cpu_quota,
-        "CpusetCpus": args.cpuset_cpus or None,
-        "CpusetMems": args.cpuset_mems or None,
-        "PidsLimit": args.pids_limit,
-        "BlkioWeight": args.blkio_weight,
         "CgroupParent": args.cgroup_parent or None,
         "Ulimits": [ulimit(value) for value in args.ulimit] or None,
         "Devices": [mounts.device(value) for value in args.device] or None,
@@ -46,6 +52,23 @@ def limits(args: ContainerArguments) -> dict[str, Any]:
         if rates:
             given[name] = [_throttle(rate, read) for rate in rates]
     return {name: value for name, value in given.items() if value is not None}
+
+
+def changeable(args: Changeable) -> dict[str, Any]:
+    """Return those limits that a container can be given later, too; None for what was not said."""
+    return {
+        "Memory": args.memory,
+        "MemorySwap": args.memory_swap,
+        "MemoryReservation": args.memory_reservation,
+        "NanoCpus": args.cpus,
+        "CpuShares": args.cpu_shares,
+        "CpuPeriod": args.cpu_period,
+        "CpuQuota": args.cpu_quota,
+        "CpusetCpus": args.cpuset_cpus or None,
+        "CpusetMems": args.cpuset_mems or None,
+        "PidsLimit": args.pids_limit,
+        "BlkioWeight": args.blkio_weight,
+    }
 
 
 def ulimit(value: str) -> dict[str, Any]:

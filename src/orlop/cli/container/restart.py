@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from orlop.cli.container import stop
 from orlop.cli.each import each
-from orlop.cli.options import CONTAINER, Arguments, number, operands, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,14 +12,8 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 
-class Args(Arguments):
+class Args(stop.Args):
     description = "Stops containers, then starts them again."
-
-    signal = text("-s", "--signal", metavar="SIGNAL", help="in place of the container's own")
-    timeout_s = number(
-        "-t", "--time", "--timeout", metavar="S", help="seconds before SIGKILL (default: 10)"
-    )
-    names = operands("CONTAINER", completes=CONTAINER)
 
 
 def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orlop.cli import values
-from orlop.cli.container.resources import restart_policy
+from orlop.cli.container.resources import changeable, restart_policy
 from orlop.cli.each import each
 from orlop.cli.options import CONTAINER, Arguments, number, operands, text
 from orlop.errors import InvalidArgumentError
@@ -59,19 +59,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
 
 def update_body(args: Args) -> dict[str, Any]:
     """Return what is to change, and nothing else."""
-    given: dict[str, Any] = {
-        "Memory": args.memory,
-        "MemorySwap": args.memory_swap,
-        "MemoryReservation": args.memory_reservation,
-        "NanoCpus": args.cpus,
-        "CpuShares": args.cpu_shares,
-        "CpuPeriod": args.cpu_period,
-        "CpuQuota": args.cpu_quota,
-        "CpusetCpus": args.cpuset_cpus or None,
-        "CpusetMems": args.cpuset_mems or None,
-        "PidsLimit": args.pids_limit,
-        "BlkioWeight": args.blkio_weight,
-    }
+    given = changeable(args)
     if args.restart:
         try:
             given["RestartPolicy"] = restart_policy(args.restart)
