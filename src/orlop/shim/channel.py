@@ -211,10 +211,20 @@ def connect(path: str) -> socket.socket:
     return sock
 
 
-def may_command(sock: socket.socket) -> bool:
-    """Whether the peer is root or runs as we do. unix(7), SO_PEERCRED."""
+def accept(listener: socket.socket) -> socket.socket | None:
+    """Return the next connection of one who may command us: root, or who we run as.
+
+    None if it has gone again, or is another's. unix(7), SO_PEERCRED.
+    """
+    try:
+        sock, _ = listener.accept()
+    except OSError:
+        return None
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _SO_PEERCRED.size)
-    return _SO_PEERCRED.unpack(credentials)[1] in (0, os.geteuid())
+    if _SO_PEERCRED.unpack(credentials)[1] in (0, os.geteuid()):
+        return sock
+    sock.close()
+    return None
 
 
 @contextlib.contextmanager

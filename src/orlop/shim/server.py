@@ -16,7 +16,7 @@ from typing import Any
 from orlop.errors import AlreadyExistsError, NotFoundError, OrlopError, WrongStateError
 from orlop.kernel.terminal import set_size
 from orlop.shim import adopt
-from orlop.shim.channel import Channel, Message, close_all, may_command
+from orlop.shim.channel import Channel, Message, accept, close_all
 from orlop.shim.failure import failure
 from orlop.shim.loop import Loop
 from orlop.shim.process import Process, foreign_status, own_child_status
@@ -68,12 +68,8 @@ class Server:
     # Requests
 
     def _accept(self, _: int) -> None:
-        try:
-            sock, _address = self._listener.accept()
-        except OSError:
-            return
-        if not may_command(sock):
-            sock.close()
+        sock = accept(self._listener)
+        if sock is None:
             return
         gone = self._channels.discard
         self._channels.add(Channel(self._loop, sock, on_message=self._dispatch, on_close=gone))

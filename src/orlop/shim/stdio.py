@@ -15,7 +15,7 @@ import traceback
 
 from orlop.errors import ExhaustedError, NotFoundError
 from orlop.shim.attachment import Attachment, parse_keys
-from orlop.shim.channel import Channel, Message, close_all, may_command
+from orlop.shim.channel import Channel, Message, accept, close_all
 from orlop.shim.failure import failure
 from orlop.shim.loop import Loop
 from orlop.shim.pump import Events, Pump
@@ -63,12 +63,8 @@ class Stdio:
         loop.watch(listener.fileno(), self._accept)
 
     def _accept(self, _: int) -> None:
-        try:
-            sock, _address = self._listener.accept()
-        except OSError:
-            return
-        if not may_command(sock):
-            sock.close()
+        sock = accept(self._listener)
+        if sock is None:
             return
         channel = Channel(self._loop, sock, on_message=self._dispatch, on_close=self._left)
         self._channels.add(channel)
