@@ -20,7 +20,7 @@ BODIES: dict[str, tuple[bytes, int]] = {
     "an object for a command": (b'{"Image": "host", "Cmd": {"a": 1}}', 400),
     "text for a number": (b'{"Image": "host", "HostConfig": {"Memory": "lots"}}', 400),
     "a number too big": (b'{"Image": "host", "HostConfig": {"Memory": 1e400}}', 400),
-    "one beyond 64 bits": (b'{"Image": "host", "HostConfig": {"Memory": 9999999999999999999}}', 400),
+    "one of 65 bits": (b'{"Image": "host", "HostConfig": {"Memory": 9999999999999999999}}', 400),
     "less than nothing": (b'{"Image": "host", "HostConfig": {"Memory": -5}}', 400),
     "a NUL in a command": (b'{"Image": "host", "Cmd": ["a\\u0000b"]}', 400),
     "a NUL in a variable": (b'{"Image": "host", "Cmd": ["true"], "Env": ["A=a\\u0000b"]}', 400),
