@@ -148,6 +148,21 @@ def test_umoci_unpacks_what_save_writes_and_what_it_makes_is_loaded(
     assert decode_config(empty.read(changed.config)).config.user == "7"
 
 
+def test_images_in_dockers_terms_are_saved_in_those_of_oci(
+    empty: Content, content: Content, tmp_path: Path
+) -> None:
+    sample = samples.make(content)
+    path = saved(content, tmp_path / "a.tar", Saved(sample.record.manifest, (NAME,)))
+    skopeo("copy", f"docker-archive:{path}", f"docker-archive:{tmp_path / 'docker.tar'}:sample:1")
+    (loaded,) = load(tmp_path / "docker.tar", empty)
+    assert loaded.manifest.media_type == documents.DOCKER_MANIFEST
+    save_folder([Saved(loaded.manifest, (NAME,))], empty, tmp_path / "layout")
+    image = f"{tmp_path / 'layout'}:{NAME}"
+    subprocess.run(["umoci", "unpack", "--image", image, tmp_path / "bundle"], check=True)
+    (again,) = load_folder(tmp_path / "layout", empty)
+    assert again.config == loaded.config
+
+
 def test_the_content_store_itself_is_a_layout_that_others_read(content: Content) -> None:
     sample = samples.make(content)
     content.publish({NAME: sample.record.manifest})

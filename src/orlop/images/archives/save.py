@@ -1,7 +1,8 @@
 """From the content store to an archive that Docker, skopeo, umoci and containerd read.
 
 One form for all: an OCI layout, and beside it the manifest.json of `docker save`
-whose paths lead to the same blobs.
+whose paths lead to the same blobs. A manifest of Docker's schema 2 is written as
+the OCI one that says the same, as umoci reads no other; the image's id stays.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,12 +17,21 @@ from orlop.images.progress import Kind, Progress, silent
 from orlop.layers.header import FILE, FOLDER, Entry
 from orlop.layers.write import TarWriter
 from orlop.model.image import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
     OCI_INDEX,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
     REF_NAME,
     Descriptor,
     Index,
     Manifest,
     decode_manifest,
+    digest_of,
     encode,
 )
 from orlop.model.reference import parse_reference
@@ -30,6 +40,11 @@ from orlop.store.faults import explained
 
 _BLOCK = 1 << 20
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_OCI_TYPES = {
+    DOCKER_CONFIG: OCI_CONFIG,
+    DOCKER_LAYER: OCI_LAYER,
+    DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
+}
 
 
 class Saved(NamedTuple):
@@ -66,26 +81,61 @@ def save_folder(
 
 
 def _save(images: Sequence[Saved], content: Content, sink: _Sink, progress: Progress) -> None:
-    manifests = [decode_manifest(content.read(image.manifest)) for image in images]
+    documents = [content.read(image.manifest) for image in images]
+    manifests = [decode_manifest(document) for document in documents]
     sink.file("oci-layout", len(_LAYOUT), [_LAYOUT])
     sink.folder("blobs")
     sink.folder("blobs/sha256")
-    for blob in _blobs(images, manifests):
+    for blob in _blobs(manifests):
         size = content.size(blob.digest)
         sink.file(_path(blob), size, _read(content, blob))
         progress(blob.digest, Kind.LOAD, size, size)
+    images, documents = _all_oci(images, manifests, documents)
     for name, data in (
+        *{_path(i.manifest): data for i, data in zip(images, documents, strict=True)}.items(),
         ("index.json", encode(_index(images))),
         ("manifest.json", msgspec.json.encode(_docker(images, manifests))),
     ):
         sink.file(name, len(data), [data])
 
 
-def _blobs(images: Sequence[Saved], manifests: Sequence[Manifest]) -> Iterator[Descriptor]:
-    """Yield each blob once."""
+def _all_oci(
+    images: Sequence[Saved], manifests: Sequence[Manifest], documents: Sequence[bytes]
+) -> tuple[list[Saved], list[bytes]]:
+    """Return *images* and their manifests' documents with none in Docker's form that need not."""
+    found, written = [], []
+    for image, manifest, document in zip(images, manifests, documents, strict=True):
+        blobs = (manifest.config, *manifest.layers)
+        if manifest.media_type == DOCKER_MANIFEST and all(
+            b.media_type in _OCI_TYPES for b in blobs
+        ):
+            data = encode(_in_oci_terms(manifest))
+            target = Descriptor(media_type=OCI_MANIFEST, digest=digest_of(data), size=len(data))
+            found.append(image._replace(manifest=target))
+            written.append(data)
+        else:
+            found.append(image)
+            written.append(document)
+    return found, written
+
+
+def _in_oci_terms(manifest: Manifest) -> Manifest:
+    def renamed(blob: Descriptor) -> Descriptor:
+        return msgspec.structs.replace(blob, media_type=_OCI_TYPES[blob.media_type])
+
+    return msgspec.structs.replace(
+        manifest,
+        media_type=OCI_MANIFEST,
+        config=renamed(manifest.config),
+        layers=tuple(renamed(layer) for layer in manifest.layers),
+    )
+
+
+def _blobs(manifests: Sequence[Manifest]) -> Iterator[Descriptor]:
+    """Yield each layer and configuration once."""
     seen: set[str] = set()
-    for image, manifest in zip(images, manifests, strict=True):
-        for blob in (*manifest.layers, manifest.config, image.manifest):
+    for manifest in manifests:
+        for blob in (*manifest.layers, manifest.config):
             if blob.digest not in seen:
                 seen.add(blob.digest)
                 yield blob
