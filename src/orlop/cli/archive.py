@@ -50,11 +50,19 @@ def _unlink(path: str) -> None:
 
 
 def read_archive(path: str) -> Iterator[bytes]:
-    """Yield the bytes of *path*, or of this process's input if it is "" or "-"."""
+    """Yield the bytes of *path*, or of this process's input if it is "" or "-".
+
+    Of a folder, such as an OCI layout, a tar is made.
+    """
     if path in ("", "-"):
         if os.isatty(0):
             raise InvalidArgumentError("refusing to read an archive from a terminal", hint="use -i")
         yield from iter(lambda: os.read(0, _READ_BYTES), b"")
+        return
+    if os.path.isdir(path):
+        from orlop.cli.container.copying import pack
+
+        yield from pack(path, name=".")
         return
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed below; only open() is to be translated)

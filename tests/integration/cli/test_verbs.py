@@ -254,3 +254,10 @@ def test_copies_are_ours_unless_owners_are_kept(cli: CommandLine, web: str, tmp_
         cli.out("cp", *words, f"{web}:/owned", str(tmp_path / "copy"))
         status = (tmp_path / "copy").stat()
         assert (status.st_uid, status.st_gid) == owner
+
+
+def test_a_folder_that_is_a_layout_is_loaded(cli: CommandLine, tmp_path: Path) -> None:
+    cli.out("save", "-o", str(tmp_path / "a.tar"), IMAGE)
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        tar.extractall(tmp_path / "layout", filter="data")
+    assert cli.out("load", "-i", str(tmp_path / "layout")) == f"Loaded image: {IMAGE}"

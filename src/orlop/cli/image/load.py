@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 class Args(Arguments):
-    description = "Reads the images of an archive: of docker save, or an OCI image layout in a tar."
-    examples = (("orlop load < app.tar", "from the input"),)
-
-    source = text(
-        "-i", "--input", metavar="FILE", help="read there, not from the input", completes=FILE
+    description = "Reads the images of an archive of docker save, or of an OCI image layout."
+    examples = (
+        ("orlop load < app.tar", "from the input"),
+        ("orlop load -i layout/", "a folder that is an OCI layout, or a tar of one"),
     )
+
+    source = text("-i", "--input", metavar="FILE", help="a file or folder to read", completes=FILE)
     quiet = flag("-q", "--quiet", help="no progress")
 
 
