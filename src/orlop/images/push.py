@@ -116,4 +116,4 @@ def _put(registry: Registry, content: Content, descriptor: Descriptor, name: str
     request = Request("PUT", url, headers, Bytes(content.read(descriptor)))
     with exchange.send(request, scope=registry.scope("pull,push")) as answer:
         if answer.status not in (200, 201, 202):
-            raise registry.problem(answer, exchange, f"{registry.host}{registry.path(name)}")
+            raise registry.problem(answer, exchange, registry.called(name))

@@ -119,6 +119,10 @@ class Registry:
     def path(self, rest: str) -> str:
         return f"/{self.source.repository}/{rest}"
 
+    def called(self, target: str) -> str:
+        """Return the name of a tag or digest here, for messages."""
+        return f"{self.host}/{self.source.repository}{'@' if ':' in target else ':'}{target}"
+
     def ping(self) -> None:
         """Check that the server is a registry and lets us in. Errors as manifest()'s."""
         exchange = self._exchanges[-1]
@@ -136,7 +140,7 @@ class Registry:
             request = self._manifest_request("GET", target, exchange)
             with exchange.send(request, scope=self.scope()) as answer:
                 if answer.status != 200:
-                    raise self.problem(answer, exchange, f"{self.host}{self.path(target)}")
+                    raise self.problem(answer, exchange, self.called(target))
                 data = answer.read(MAX_DOCUMENT_BYTES)
                 said = answer.headers.get_content_type()
             return self._described(target, data, said), data
