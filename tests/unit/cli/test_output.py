@@ -48,6 +48,9 @@ VALUE: dict[str, Any] = {
         ('{{$x := .Name}}{{$x}}{{println ""}}', "web\n"),
         ('{{"{{"}}', "{{"),
         ("{{/* a comment */}}x", "x"),
+        ("{{.Labels.nobodys}}", "<no value>"),
+        ("{{slice .Name 1}} {{slice .Name 0 1}}", "eb w"),
+        ('{{printf "%q" .Name}}', '"web"'),
     ],
 )
 def test_template_renders_as_go_would(source: str, expected: str) -> None:

@@ -19,6 +19,10 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
+#: Their keys are the user's: one that is missing is no mistake in the template.
+_MAPS = frozenset(
+    ["Annotations", "Attributes", "Labels", "Networks", "Options", "Ports", "Sysctls", "Volumes"]
+)
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 
 
@@ -147,19 +151,21 @@ def _path(text: str) -> Expression:
         if head and head not in scope.variables:
             raise wrong(f"undefined variable {head!r}")
         value = scope.variables[head] if head else scope.dot
+        before = ""
         for field in fields:
-            value = _field(value, field)
+            value = _field(value, field, free=before in _MAPS)
+            before = field
         return value
 
     return evaluate
 
 
-def _field(value: Any, name: str) -> Any:
+def _field(value: Any, name: str, *, free: bool) -> Any:
     if value is None:
         return None
     if isinstance(value, dict):
-        if name in value:
-            return value[name]
+        if name in value or free:
+            return value.get(name)
         raise wrong(f"no entry for key {name!r}")
     raise wrong(f"can't evaluate field {name!r}")
 
@@ -196,13 +202,18 @@ def _index(value: Any, *keys: Any) -> Any:
 
 
 def _printf(form: str, *values: Any) -> str:
-    return form.replace("%v", "%s") % values
+    return form.replace("%v", "%s").replace("%q", '"%s"') % values
+
+
+def _slice(value: Any, *bounds: int) -> Any:
+    return value[slice(*bounds) if len(bounds) > 1 else slice(*bounds, None)]
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "json": _json,
     "index": _index,
     "len": len,
+    "slice": _slice,
     "join": lambda items, separator="": separator.join(render_value(item) for item in items),
     "split": lambda text, separator: text.split(separator),
     "upper": lambda text: text.upper(),
