@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -19,9 +18,8 @@ from orlop.engine.filters import label_matches, refuse_unknown, truth
 from orlop.engine.requests import NO_FILTERS, Filters
 from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError, WrongStateError
-from orlop.kernel.paths import open_in_root
+from orlop.layers.copy import copy_folder
 from orlop.model.container import Container, MountPoint, Volume
-from orlop.runtime.copyup import copy_up
 from orlop.snapshots.view import open_root
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -128,7 +126,7 @@ class Volumes:
         try:
             for mount in mounts:
                 if not mount.subpath and self.is_empty(mount.source):
-                    _copy_folder(root, mount.target, self.folder(mount.source) / "_data")
+                    copy_folder(root, mount.target, self.folder(mount.source) / "_data")
         finally:
             os.close(root)
 
@@ -233,17 +231,3 @@ def tree_size(folder: Path) -> int:
             with suppress(OSError):
                 total += os.lstat(os.path.join(parent, name)).st_blocks * 512
     return total
-
-
-def _copy_folder(root: int, path: str, target: Path) -> None:
-    """Copy the folder *path* of *root*; one that is missing or no folder is no error."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    with suppress(FileNotFoundError, NotADirectoryError), ExitStack() as stack:
-        source = open_in_root(root, path, flags)
-        stack.callback(os.close, source)
-        into = os.open(target, flags)
-        stack.callback(os.close, into)
-        copy_up(source, into)
-        status = os.fstat(source)
-        os.fchown(into, status.st_uid, status.st_gid)
-        os.fchmod(into, stat.S_IMODE(status.st_mode))

@@ -189,10 +189,21 @@ def _copy_data(reading: int, writing: int) -> None:
         at = os.lseek(reading, start, os.SEEK_HOLE)
         while start < at:
             count = min(at - start, _MOST_AT_ONCE)
-            copied = os.copy_file_range(reading, writing, count, start, start)
+            copied = _copy_range(reading, writing, start, count)
             if copied == 0:
                 break
             start += copied
+
+
+def _copy_range(reading: int, writing: int, start: int, count: int) -> int:
+    """Copy up to *count* bytes from *start*; return how many. In the kernel, whatever it takes."""
+    try:
+        return os.copy_file_range(reading, writing, count, start, start)
+    except OSError as error:  # copy_file_range(2): between file systems of one kind only
+        if error.errno not in _NO_SHARING:
+            raise
+    os.lseek(writing, start, os.SEEK_SET)
+    return os.sendfile(writing, reading, start, count)
 
 
 def _copy_xattrs(source: str, target: str) -> None:

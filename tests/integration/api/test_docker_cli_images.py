@@ -162,3 +162,20 @@ def test_disk_usage_tells_what_images_share(engine: EngineProcess) -> None:
     finally:
         engine.docker("rm", child)
         engine.docker("rmi", "grown:1")
+
+
+def test_a_new_volume_holds_what_the_image_has_there_links_and_all(
+    engine: EngineProcess, name: str
+) -> None:
+    script = "mkdir -p /data/in; echo x > /data/in/a; ln /data/in/a /data/b; chmod 2711 /data"
+    engine.docker("run", "--name", name, IMAGE, "sh", "-c", script)
+    engine.docker("commit", name, "with/data:v1")
+    engine.docker("rm", name)
+    try:
+        shown = engine.out(
+            *("run", "--rm", "-v", "/data", "with/data:v1"),
+            *("stat", "-c", "%n %h %a", "/data", "/data/in/a", "/data/b"),
+        )
+    finally:
+        engine.docker("rmi", "with/data:v1")
+    assert shown.splitlines() == ["/data 3 2711", "/data/in/a 2 644", "/data/b 2 644"]

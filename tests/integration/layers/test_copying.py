@@ -2,6 +2,7 @@
 
 import io
 import os
+import tempfile
 from pathlib import Path
 
 from orlop.layers.apply import Unpacker
@@ -53,6 +54,25 @@ def test_copied_folder_is_the_same_in_all_respects(tmp_path: Path) -> None:
         os.close(root)
     assert differences(tree(tmp_path / "volume"), tree(data)) == []
     assert (tmp_path / "volume" / "holes").stat().st_blocks * 512 < 1 << 20
+
+
+def test_copy_between_kinds_of_file_systems_keeps_data_and_holes(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+        source = Path(memory) / "data"
+        source.mkdir()
+        with (source / "holes").open("wb") as file:
+            file.truncate(1 << 24)
+            file.seek(1 << 23)
+            file.write(b"in the middle")
+        (source / "file").write_bytes(os.urandom(3 << 20))
+        (tmp_path / "volume").mkdir()
+        root = os.open(memory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            copy_folder(root, "/data", tmp_path / "volume")
+        finally:
+            os.close(root)
+        assert differences(tree(tmp_path / "volume"), tree(source)) == []
+        assert (tmp_path / "volume" / "holes").stat().st_blocks * 512 < 1 << 20
 
 
 def test_copy_cannot_be_led_out_of_the_image(tmp_path: Path) -> None:
