@@ -13,6 +13,9 @@ pytestmark = pytest.mark.usefixtures("image")
     [
         (("--stop-signal", "BAD"), "Invalid signal: BAD"),
         (("--name", "/"), "Invalid container name"),
+        (("--add-host", "x:nowhere"), "invalid IP address in add-host"),
+        (("--oom-score-adj", "5000"), "-1000 to 1000"),
+        (("--hostname", "x" * 65), "at most 64 bytes"),
         (("--entrypoint", ""), "no command specified"),
         (("--pull", "never", "--platform", "linux/s390x"), "does not match the specified platform"),
     ],

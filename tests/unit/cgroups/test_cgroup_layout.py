@@ -4,7 +4,7 @@ import pytest
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.runtime import cgroups
-from orlop.runtime.cgroups.layout import Layout, read_layout
+from orlop.runtime.cgroups.layout import Hierarchy, Layout, counts_swap, read_layout
 
 CO_MOUNTED = """\
 30 23 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,size=4096k,mode=755
@@ -61,3 +61,17 @@ def test_a_path_that_names_no_cgroup_is_refused(path: str) -> None:
 def test_systemds_form_of_a_path_is_said_to_be_unsupported() -> None:
     with pytest.raises(UnsupportedError, match="systemd"):
         cgroups.open("system.slice:orlop:abc", layout=Layout((), None))
+
+
+def test_whether_swap_is_counted_is_read_from_the_files_there_are(tmp_path: Path) -> None:
+    memory = frozenset({"memory"})
+    old = Layout((Hierarchy(str(tmp_path), "/", memory),), None)
+    assert not counts_swap(old)
+    (tmp_path / "memory.memsw.limit_in_bytes").touch()
+    assert counts_swap(old)
+    new = Layout((), Hierarchy(str(tmp_path), "/", memory))
+    (tmp_path / "group").mkdir()
+    (tmp_path / "group/memory.max").touch()
+    assert not counts_swap(new)
+    (tmp_path / "group/memory.swap.max").touch()
+    assert counts_swap(new)

@@ -26,12 +26,16 @@ from orlop.model.container import Container, ContainerOptions, HealthState, Moun
 from orlop.model.digest import Digest
 from orlop.model.image import Process
 from orlop.model.platform import parse_platform, preference
+from orlop.runtime.cgroups.layout import counts_swap
 from orlop.store.faults import explained
 from orlop.store.metadata import SnapshotRecord
 
 log = logging.getLogger(__name__)
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+_LONGEST_NAME = 64  # sethostname(2)
 
 
 class Creation:
@@ -67,8 +71,7 @@ class Creation:
     def _describe(self, options: ContainerOptions, image: ImageRecord, name: str) -> Container:
         container_id = secrets.token_hex(32)
         merged = merge(options, image.config)
-        if merged.stop_signal:
-            parse_signal(merged.stop_signal)  # refuses
+        _check_process(merged)
         argv = spec.command(merged, Process())
         check = merged.health
         checked = check is not None and bool(check.test) and check.test[0] != "NONE"
@@ -142,6 +145,20 @@ def _undone(undo: Callable[[str], object], container_id: str) -> None:
         log.warning("cannot undo", extra={"container": container_id, "why": error})
 
 
+def _check_process(options: ContainerOptions) -> None:
+    """Refuse what the kernel would only refuse at the start, and with fewer words."""
+    if options.stop_signal:
+        parse_signal(options.stop_signal)
+    if not -1000 <= options.oom_score_adj <= 1000:
+        raise InvalidArgumentError(
+            f"invalid oom-score-adj {options.oom_score_adj}", hint="-1000 to 1000"
+        )
+    if len(os.fsencode(options.hostname)) > _LONGEST_NAME:
+        raise InvalidArgumentError(
+            f"invalid hostname {options.hostname[:80]!r}", hint=f"at most {_LONGEST_NAME} bytes"
+        )
+
+
 def _check_platform(options: ContainerOptions, image: ImageRecord) -> None:
     """Refuse an image for another platform; clients then pull the one that was asked for."""
     if not options.platform:
@@ -176,8 +193,14 @@ def _check_bind(mount: MountPoint) -> None:
 
 
 def _warnings(options: ContainerOptions) -> tuple[str, ...]:
+    warnings = []
     if options.port_bindings:
-        return (
-            "Published ports are recorded but not forwarded: bridge networks do not exist yet.",
+        warnings.append(
+            "Published ports are recorded but not forwarded: bridge networks do not exist yet."
         )
-    return ()
+    if (options.resources.memory_bytes or 0) > 0 and not counts_swap():
+        warnings.append(
+            "Your kernel does not support swap limit capabilities or the cgroup is not mounted."
+            " Memory limited without swap."
+        )
+    return tuple(warnings)

@@ -1,6 +1,8 @@
 """The files that the engine makes for a container: hostname, hosts, resolv.conf."""
 
 import os
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 from orlop.errors import InvalidArgumentError
@@ -50,9 +52,18 @@ def _host_line(entry: str) -> str:
     name, _, address = entry.partition(separator)
     if not name or not address or any(c in entry for c in "\n\r\t\0 "):
         raise InvalidArgumentError(f'bad format for add-host: "{entry[:200]}"')
-    if address == "host-gateway":
-        address = "127.0.0.1"
-    return f"{address.strip('[]')}\t{name}\n"
+    address = "127.0.0.1" if address == "host-gateway" else address.strip("[]")
+    if not _is_address(address):
+        raise InvalidArgumentError(f'invalid IP address in add-host: "{address[:200]}"')
+    return f"{address}\t{name}\n"
+
+
+def _is_address(text: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            socket.inet_pton(family, text.partition("%")[0])
+            return True
+    return False
 
 
 def _resolv_conf(options: ContainerOptions) -> str:
@@ -61,6 +72,9 @@ def _resolv_conf(options: ContainerOptions) -> str:
     for word in (*options.dns, *options.dns_search, *options.dns_options):
         if any(character.isspace() or character == "\0" for character in word):
             raise InvalidArgumentError(f"invalid DNS setting {word[:200]!r}")
+    for address in options.dns:
+        if not _is_address(address):
+            raise InvalidArgumentError(f"DNS server {address[:200]!r} is not an IP address")
     lines = [f"nameserver {address}" for address in options.dns]
     if options.dns_search:
         lines.append("search " + " ".join(options.dns_search))

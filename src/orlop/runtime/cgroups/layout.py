@@ -1,6 +1,7 @@
 """How this host mounts its cgroup hierarchies: v1, v2, or both (hybrid)."""
 
 import functools
+import os
 from typing import NamedTuple
 
 from orlop.errors import UnsupportedError
@@ -56,6 +57,21 @@ def detect() -> Layout:
             "no cgroup hierarchy is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup"
         )
     return layout
+
+
+def counts_swap(layout: Layout | None = None) -> bool:
+    """Whether the kernel keeps limits on swap: it may be built or started without."""
+    layout = layout or detect()
+    for hierarchy in layout.v1:
+        if "memory" in hierarchy.controllers:
+            return os.path.exists(f"{hierarchy.mountpoint}/memory.memsw.limit_in_bytes")
+    if layout.unified is None or "memory" not in layout.unified.controllers:
+        return False
+    with os.scandir(layout.unified.mountpoint) as entries:  # the root itself has no limits
+        for entry in entries:
+            if os.path.exists(f"{entry.path}/memory.max"):
+                return os.path.exists(f"{entry.path}/memory.swap.max")
+    return True
 
 
 def read_layout(mountinfo: str = "/proc/self/mountinfo") -> Layout:
