@@ -205,8 +205,8 @@ def _printf(form: str, *values: Any) -> str:
     return form.replace("%v", "%s").replace("%q", '"%s"') % values
 
 
-def _slice(value: Any, *bounds: int) -> Any:
-    return value[slice(*bounds) if len(bounds) > 1 else slice(*bounds, None)]
+def _slice(value: Any, start: int = 0, end: int | None = None) -> Any:
+    return value[start:end]
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
