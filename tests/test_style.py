@@ -1,12 +1,14 @@
 """The house rules that a tool can check, as tests: what passes here is ready for review."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +84,12 @@ def test_files_are_short_enough_to_read() -> None:
 
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
     assert [str(path) for path in sources() if path.stem in FORBIDDEN_NAMES] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("orlop", exclude_type_checking_imports=False, cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    graphlib.TopologicalSorter(imports).prepare()  # CycleError names the circle
 
 
 def test_exemptions_from_the_checks_name_their_rule() -> None:

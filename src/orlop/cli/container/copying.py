@@ -11,6 +11,8 @@ import os
 import posixpath
 import tarfile
 
+from orlop.cli.archive import read_archive, write_archive
+from orlop.cli.packing import pack
 from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError
 
 TYPE_CHECKING = False
@@ -46,8 +48,6 @@ def out_of(
         path = posixpath.join(posixpath.dirname(path), found["linkTarget"])
         found = client.containers.archive_stat(container, path) or found
     if target == "-":
-        from orlop.cli.archive import write_archive
-
         counter = _Counter(client.containers.archive_get(container, path))
         write_archive(lambda: counter, "", out)
         return counter.total
@@ -170,8 +170,6 @@ def into(
 ) -> int:
     """Copy *source*, "-" for an archive on our input, to *path* of *container*; return bytes."""
     if source == "-":
-        from orlop.cli.archive import read_archive
-
         counter = _Counter(read_archive(source))
         _require_folder(client, container, path)
         client.containers.archive_put(container, path, counter, copy_uid_gid=keep_owners)
@@ -214,35 +212,3 @@ def _place_inside(client: Client, container: str, path: str, *, source: str) -> 
         raise NotFoundError(f"no folder {path} in container {container}")
     stripped = place.rstrip("/")
     return posixpath.dirname(stripped) or "/", posixpath.basename(stripped)
-
-
-def pack(source: str, *, name: str) -> Iterator[bytes]:
-    """Yield a tar stream of *source*, in which it is called *name*."""
-    with tarfile.TarFile(fileobj=io.BytesIO(), mode="w") as archive:
-        for path, entry in _walk(source, name):
-            header = archive.gettarinfo(path, arcname=entry)
-            if header is None:  # a socket
-                continue
-            yield header.tobuf(tarfile.PAX_FORMAT)
-            if header.isreg():
-                yield from _contents(path, header.size)
-    yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def _walk(path: str, name: str) -> Iterator[tuple[str, str]]:
-    yield path, name
-    if os.path.isdir(path) and not os.path.islink(path.rstrip("/")):
-        for child in sorted(os.listdir(path)):
-            yield from _walk(os.path.join(path, child), posixpath.join(name, child))
-
-
-def _contents(path: str, size: int) -> Iterator[bytes]:
-    """Yield exactly *size* bytes, as the header has promised, and fill the last block."""
-    left = size
-    with open(path, "rb") as file:
-        while left and (piece := file.read(min(left, _READ_BYTES))):
-            left -= len(piece)
-            yield piece
-    if left:
-        raise InvalidArgumentError(f"{path} became shorter while it was copied")
-    yield bytes(-size % tarfile.BLOCKSIZE)

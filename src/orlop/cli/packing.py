@@ -1,0 +1,48 @@
+"""From a file or folder here to a tar stream: for cp, and for load of an OCI layout."""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+import tarfile
+
+from orlop.errors import InvalidArgumentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_READ_BYTES = 256 << 10
+
+
+def pack(source: str, *, name: str) -> Iterator[bytes]:
+    """Yield a tar stream of *source*, in which it is called *name*."""
+    with tarfile.TarFile(fileobj=io.BytesIO(), mode="w") as archive:
+        for path, entry in _walk(source, name):
+            header = archive.gettarinfo(path, arcname=entry)
+            if header is None:  # a socket
+                continue
+            yield header.tobuf(tarfile.PAX_FORMAT)
+            if header.isreg():
+                yield from _contents(path, header.size)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _walk(path: str, name: str) -> Iterator[tuple[str, str]]:
+    yield path, name
+    if os.path.isdir(path) and not os.path.islink(path.rstrip("/")):
+        for child in sorted(os.listdir(path)):
+            yield from _walk(os.path.join(path, child), posixpath.join(name, child))
+
+
+def _contents(path: str, size: int) -> Iterator[bytes]:
+    """Yield exactly *size* bytes, as the header has promised, and fill the last block."""
+    left = size
+    with open(path, "rb") as file:
+        while left and (piece := file.read(min(left, _READ_BYTES))):
+            left -= len(piece)
+            yield piece
+    if left:
+        raise InvalidArgumentError(f"{path} became shorter while it was copied")
+    yield bytes(-size % tarfile.BLOCKSIZE)
