@@ -58,13 +58,6 @@ class Garbage(NamedTuple):
     reclaimed_bytes: int
 
 
-class Usage(NamedTuple):
-    """Bytes in the content store: all, and what a collection would free."""
-
-    total_bytes: int
-    reclaimable_bytes: int
-
-
 def collect(
     content: Content,
     metadata: Metadata,
@@ -85,13 +78,6 @@ def collect(
         for sweeper in every:
             garbage = _sweep(sweeper, live, garbage, dry_run=dry_run)
     return garbage
-
-
-def usage(content: Content, metadata: Metadata) -> Usage:
-    """Return what `system df` says of the content store."""
-    total = sum(blob.size for blob in content.walk())
-    total += sum(ingest.size for ingest in content.abandoned())
-    return Usage(total, collect(content, metadata, dry_run=True).reclaimed_bytes)
 
 
 def mark(content: Content, metadata: Metadata) -> Live:

@@ -11,7 +11,7 @@ import pytest
 
 from orlop.model import image as documents
 from orlop.model.digest import Digest
-from orlop.store.collect import collect, usage
+from orlop.store.collect import collect
 from orlop.store.content import Content
 from orlop.store.metadata import Metadata
 from tests.integration.images import samples, servers
@@ -104,7 +104,8 @@ def test_a_pull_killed_anywhere_leaves_nothing_that_stays(
             }
             metadata.images.remove(name)
             collect(content, metadata)
-            assert usage(content, metadata) == (0, 0)
+            assert list(content.walk()) == []
+            assert list(content.abandoned()) == []
 
 
 def test_what_a_killed_pull_left_is_reclaimed_without_pulling_again(
@@ -123,6 +124,6 @@ def test_what_a_killed_pull_left_is_reclaimed_without_pulling_again(
     content = Content.create(tmp_path / "root" / "content")
     with Metadata(tmp_path / "root" / "db", content) as metadata:
         metadata.leases.clear()
-        assert usage(content, metadata).reclaimable_bytes > 0
-        collect(content, metadata)
-        assert usage(content, metadata) == (0, 0)
+        assert collect(content, metadata).reclaimed_bytes > 0
+        assert list(content.walk()) == []
+        assert list(content.abandoned()) == []
