@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from orlop.errors import OrlopError
+from orlop.kernel.capabilities import supported
 from orlop.kernel.idmap import write_maps
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.process import Cloned, clone3, pidfd_send_signal, set_dumpable
@@ -70,6 +71,7 @@ def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Start
             ours.callback(os.close, child.go)
             ours.callback(os.close, go)
         cgroup_fd = _cgroup(how, child, ours)
+        supported()  # looked up here once, and not in every child
         set_dumpable(dumpable=False)  # the child is born with it, perhaps in sight of others
         with joined(how.joined, time_offsets=how.time_offsets):
             cloned = _clone(how, cgroup_fd)
