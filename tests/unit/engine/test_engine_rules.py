@@ -185,6 +185,8 @@ def test_failures_in_the_start_period_do_not_count() -> None:
 def test_filters_of_a_listing_are_all_needed_and_their_values_alternatives() -> None:
     assert fits(CONTAINER, {"name": ["nope", "we"], "label": ["tier=front"]})
     assert not fits(CONTAINER, {"name": ["we"], "label": ["tier=back"]})
+    assert all(fits(CONTAINER, {"name": [name]}) for name in ("^/?web$", "^/web$", "w.b"))
+    assert not any(fits(CONTAINER, {"name": [name]}) for name in ("^we$", "^eb", "[", "(?"))
     assert fits(CONTAINER, {"status": [Status.CREATED], "health": ["none"]})
     assert not fits(CONTAINER, {"label!": ["tier"]})
 

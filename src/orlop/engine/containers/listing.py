@@ -1,5 +1,6 @@
 """Which containers `ps` shows."""
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -88,6 +89,15 @@ def _check_values(filters: Filters) -> None:
             raise InvalidArgumentError(f"invalid filter 'exited={code[:50]}'")
 
 
+def _by_name(container: Container, values: Sequence[str]) -> bool:
+    """A value is a pattern, of the name with or without Docker's slash in front."""
+    for value in values:
+        with suppress(re.error):  # what is no pattern fits nothing
+            if re.search(value, container.name) or re.search(value, f"/{container.name}"):
+                return True
+    return False
+
+
 def _by_volume(container: Container, values: Sequence[str]) -> bool:
     places = {place for m in container.mounts for place in (m.source, m.target)}
     return any(value in places for value in values)
@@ -110,7 +120,7 @@ def _by_port(container: Container, values: Sequence[str]) -> bool:
 
 _TESTS: dict[str, Test] = {
     "id": lambda c, values: any(c.id.startswith(value) for value in values),
-    "name": lambda c, values: any(value.strip("^$/") in c.name for value in values),
+    "name": _by_name,
     "status": lambda c, values: c.status in values,
     "volume": _by_volume,
     "exited": _by_exit,
