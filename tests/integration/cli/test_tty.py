@@ -107,6 +107,7 @@ def test_keys_detach_and_the_container_runs_on(cli: CommandLine) -> None:
         assert termios.tcgetattr(tty.slave) == tty.modes
     assert cli.out("inspect", "-f", "{{.State.Running}}", "left") == "true"
     with terminal(cli, "attach", "left") as tty:
+        tty.expect(b"# ")  # drawn anew
         tty.type(b"echo back-$((2 + 3))\n")
         tty.expect(b"back-5")
         tty.type(b"exit 9\n")

@@ -39,7 +39,12 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     keys = attached.detach_keys(args.detach_keys)
     streams = ("stdin", "stdout", "stderr") if stdin else ("stdout", "stderr")
 
+    sizes: list[tuple[int, int]] = []
+
     def resize(height: int, width: int) -> None:
+        if not sizes:  # a program draws its screen anew when the size is another
+            containers.resize(identifier, height=height + 1, width=width)
+        sizes.append((height, width))
         containers.resize(identifier, height=height, width=width)
 
     deliver = attached.forwarder(client, identifier)
