@@ -34,11 +34,14 @@ def commands(block: str) -> Iterator[tuple[str, str]]:
 
 def pattern(output: str) -> str:
     """Return the expression that *output* is short for."""
-    lines = [
-        r"(?:.*\n)*" if line == ANY else re.escape(line).replace(ANY, ".*") + r" *\n"
-        for line in output.splitlines()
-    ]
-    return "".join(lines)
+    return "".join(
+        r"(?:.*\n)*" if line == ANY else _line(line) + r" *\n" for line in output.splitlines()
+    )
+
+
+def _line(line: str) -> str:
+    """Columns of a table are as wide as what is in them: two blanks are any number."""
+    return re.sub(r"(?:\\ ){2,}", " +", re.escape(line).replace(ANY, ".*"))
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +49,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     """An engine that the first command starts."""
     engine = EngineProcess(tmp_path_factory.mktemp("d"))
     yield engine
-    run(engine, "orlop rm -f $(orlop ps -aq); orlop engine --stop", engine.home)
+    run(engine, "orlop engine --stop", engine.home)
     engine.close()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """Where a page's commands run; other engines that they start below it end with it."""
+def folder(tmp_path: Path, engine: EngineProcess) -> Iterator[Path]:
+    """Where a page's commands run; containers, and engines started below it, end with it."""
     yield tmp_path
+    run(engine, "orlop ps -aq | xargs -r orlop rm -f -v", tmp_path)
     for run_folder in tmp_path.glob("**/run"):
         for pid in processes_of(run_folder):
             with contextlib.suppress(ProcessLookupError):
