@@ -21,12 +21,18 @@ class Images:
         self._client = client
 
     def pull(
-        self, reference: str, *, platform: str | None = None, auth: str | None = None
+        self,
+        reference: str,
+        *,
+        platform: str | None = None,
+        auth: str | None = None,
+        all_tags: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Pull, yielding progress; *auth* is the value of X-Registry-Auth."""
         name, _, digest = reference.partition("@")
         repository, tag = split_tag(name)
-        query = {"fromImage": repository, "tag": digest or tag or "latest", "platform": platform}
+        wanted = None if all_tags else digest or tag or "latest"
+        query = {"fromImage": repository, "tag": wanted, "platform": platform}
         headers = {"X-Registry-Auth": auth} if auth else {}
         return self._client.messages("POST", "/images/create", query=query, headers=headers)
 

@@ -105,3 +105,18 @@ def test_login_is_kept_and_logout_forgets(
 
 def orlop_variables(cli: CommandLine) -> dict[str, str]:
     return {k: v for k, v in cli.environment.items() if k.startswith("ORLOP_")}
+
+
+def test_all_tags_of_a_repository_are_pulled_at_once(cli: CommandLine, remote: str) -> None:
+    repository = remote.rpartition(":")[0]
+    cli.out("pull", remote)
+    cli.out("tag", remote, f"{repository}:2")
+    cli.out("push", f"{repository}:2")
+    names = (remote, f"{repository}:2")
+    cli.out("rmi", *names)
+    try:
+        cli.out("pull", "--all-tags", repository)
+        assert set(names) <= set(cli.out("images", "--format", "{{.Repository}}:{{.Tag}}").split())
+        assert cli.run("pull", "-a", remote).returncode == 1
+    finally:
+        cli.run("rmi", "-f", f"{repository}:2")

@@ -46,18 +46,27 @@ async def create(call: Call) -> Reply:
 
 
 async def _pull(call: Call) -> Reply:
-    reference = _reference(call.query.text("fromImage"), call.query.text("tag"))
-    platform = call.query.text("platform") or None
+    """Pull one image; with no tag at all, all of the repository."""
+    name, tag = call.query.text("fromImage"), call.query.text("tag")
+    given = parse_reference(name, default_tag=None)
+    every = not (tag or given.tag or given.digest)
     credentials = credentials_of(call.request)
+    images = call.engine.images
     lines = Lines()
 
     async def work() -> None:
-        before = _id(call, reference)
-        image = await call.engine.images.pull(
-            reference, platform=platform, credentials=credentials, progress=lines.progress
-        )
-        for text in render_pulled(image, reference, is_new=image.id != before):
-            lines.emit({"status": text})
+        tags = await images.tags(name, credentials=credentials) if every else [tag]
+        for one in tags:
+            reference = _reference(name, one)
+            before = _id(call, reference)
+            image = await images.pull(
+                reference,
+                platform=call.query.text("platform") or None,
+                credentials=credentials,
+                progress=lines.progress,
+            )
+            for text in render_pulled(image, reference, is_new=image.id != before):
+                lines.emit({"status": text})
 
     return await lines.reply(work())
 

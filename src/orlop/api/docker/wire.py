@@ -268,6 +268,7 @@ def decode(data: bytes, kind: type[T], *, what: str = "request body") -> T:
 def _sentence(text: str) -> str:
     """Turn msgspec's "Expected `int | null`, got `str` - at `$.A.B`" into "A.B: expected …"."""
     said, _, place = text.partition(" - at `$")
-    said = said[:1].lower() + said[1:].replace(" | null", "").replace("`", "")
+    said = said.replace(" | null", "").replace("`", "")
+    said = said if said[:4].isupper() else said[:1].lower() + said[1:]  # "JSON is malformed"
     place = place.rstrip("`").lstrip(".")
     return f"{place}: {said}" if place else said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orlop.cli.options import Arguments, flag, operand, text
+from orlop.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ class Args(Arguments):
         ("orlop pull --platform linux/arm64 registry.example/team/app@sha256:…", "exactly this"),
     )
 
+    all_tags = flag("-a", "--all-tags", help="all images of the repository")
     platform = text("--platform", metavar="OS/ARCH", help="choose the image's platform")
     quiet = flag("-q", "--quiet", help="print only the digest")
     image = operand("IMAGE")
@@ -25,14 +27,33 @@ class Args(Arguments):
 
 def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     """Pull it; OrlopError if it cannot be."""
-    pull(client, args.image, platform=args.platform, out=out, quiet=args.quiet)
+    if args.all_tags and ("@" in args.image or ":" in args.image.rsplit("/", 1)[-1]):
+        raise InvalidArgumentError("tag can't be used with --all-tags/-a")
+    pull(
+        client,
+        args.image,
+        platform=args.platform,
+        out=out,
+        quiet=args.quiet,
+        all_tags=args.all_tags,
+    )
     return 0
 
 
-def pull(client: Client, image: str, *, platform: str, out: TextIO, quiet: bool) -> None:
+def pull(
+    client: Client,
+    image: str,
+    *,
+    platform: str,
+    out: TextIO,
+    quiet: bool,
+    all_tags: bool = False,
+) -> None:
     """Pull *image*, drawing progress on *out*; OrlopError if it cannot be."""
     from orlop.cli.output.progress import show
     from orlop.client.credentials import header_for
 
-    messages = client.images.pull(image, platform=platform or None, auth=header_for(image))
+    messages = client.images.pull(
+        image, platform=platform or None, auth=header_for(image), all_tags=all_tags
+    )
     show(messages, out, quiet=quiet)

@@ -34,6 +34,17 @@ async def distribution(text: str, credentials: Credentials | None) -> Distributi
     return await in_thread(ask)
 
 
+async def tags(text: str, credentials: Credentials | None) -> tuple[str, ...]:
+    """Return the tags that the registry has in the repository of *text*."""
+    source = source_of(parse_reference(text), credentials_for(credentials))
+
+    def ask() -> tuple[str, ...]:
+        with Registry(source) as registry:
+            return tuple(registry.tags())
+
+    return await in_thread(ask)
+
+
 def _platforms(registry: Registry, descriptor: Descriptor, data: bytes) -> tuple[Platform, ...]:
     if descriptor.media_type in INDEX_TYPES:
         children = decode_index(data).manifests

@@ -17,7 +17,7 @@ from orlop.engine.answers import (
 )
 from orlop.engine.context import Context
 from orlop.engine.images.catalog import Catalog, parse_time
-from orlop.engine.images.distribution import distribution
+from orlop.engine.images.distribution import distribution, tags
 from orlop.engine.images.filters import matcher, with_named
 from orlop.engine.images.host import HOST
 from orlop.engine.images.making import Maker, layers_of
@@ -107,6 +107,12 @@ class Images:
     ) -> Distribution:
         """Ask the registry what *reference* is; nothing is pulled."""
         return await distribution(reference, credentials)
+
+    async def tags(
+        self, reference: str, *, credentials: Credentials | None = None
+    ) -> Sequence[str]:
+        """Ask the registry which tags the repository of *reference* has."""
+        return await tags(reference, credentials)
 
     async def tag(self, source: str, target: str) -> None:
         """Give the image *source* one more name."""
