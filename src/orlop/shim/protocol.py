@@ -46,6 +46,7 @@ What a kill -9 costs:
   read and not yet logged; the log's unfinished line is kept in a file beside it.
 - shim: containers and pumps run on. The next shim (launch.launch) adopts them;
   exits meanwhile are told by the kernel (Linux 6.15), else the status is 255.
+  Of a process just started, and not yet pumped for, the first output may be lost.
 - both at once: the pipes are opened again through /proc/PID/fd. A container that
   wrote in between got EPIPE; a terminal is hung up.
 

@@ -44,6 +44,7 @@ class Server:
         self._records = Records(run)
         self._processes: dict[str, Process] = {}
         self._exits = self._records.exits()
+        self._forgotten: set[str] = set()  # exits that are stored already, and still needed here
         self._pumps = pumps
         self._starts = Starts(self._records, self._processes)
         self._operations: dict[str, Callable[[Channel, Message], Any]] = {
@@ -88,10 +89,9 @@ class Server:
         key = key_of(message)
         if key in self._processes:
             raise AlreadyExistsError(f"process {key} is running")
+        self._drop_exit(key)  # before there is another process of that name
         process = self._starts.begin(key, message)
         self._processes[key] = process
-        self._exits.pop(key, None)
-        self._records.remove_exit(key)
         process.waiting = (channel, message["seq"])
         assert process.starting is not None
         self._loop.watch(process.starting.report, lambda _: self._reported(process))
@@ -119,8 +119,15 @@ class Server:
 
     def _forget(self, _channel: Channel, message: Message) -> None:
         key = key_of(message)
-        if key in self._processes:
+        process = self._processes.get(key)
+        if process is None:
+            self._drop_exit(key)
+        elif process.exit is None:
             raise WrongStateError(f"process {key} is running")
+        else:
+            self._forgotten.add(key)  # once its log is complete: until then a successor needs it
+
+    def _drop_exit(self, key: str) -> None:
         self._exits.pop(key, None)
         self._records.remove_exit(key)
 
@@ -135,7 +142,9 @@ class Server:
                 if "exec_id" in process.record:
                     item["exec_id"] = process.record["exec_id"]
                 channel.send({"seq": message["seq"], "more": True, "ok": item})
-        for exit_ in self._exits.values():  # of one whose log is not complete, too
+        for key, exit_ in self._exits.items():  # of one whose log is not complete, too
+            if key in self._forgotten:
+                continue
             channel.send({"seq": message["seq"], "more": True, "ok": exit_})
         return None
 
@@ -275,6 +284,9 @@ class Server:
         process.close()
         self._processes.pop(process.key, None)
         self._records.end(process.key)
+        if process.key in self._forgotten:
+            self._forgotten.discard(process.key)
+            self._drop_exit(process.key)
         assert process.exit is not None
         for channel in list(self._channels):
             if channel.subscribed:
@@ -322,6 +334,8 @@ class Server:
     def _adopt(self, held: adopt.Held) -> None:
         outlived = not self._pumps.pid  # then it holds all that ever ran
         for key, record in self._records.running().items():
+            if key in self._exits and self._exits[key]["pid"] != record["pid"]:
+                self._drop_exit(key)  # of a process before it
             unmade = outlived and key not in held and key not in self._exits
             process = adopt.adopt(key, record, held.pop(key, {}), may_be_unmade=unmade)
             if process is None:
