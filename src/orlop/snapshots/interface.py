@@ -16,7 +16,7 @@ from orlop.model.digest import DiffID, parse_digest
 from orlop.model.mount import Mount
 
 #: Names an unpacked layer: its DiffID, since one that leaves attributes of
-#: folders to the layers below is mended per stack by the driver (patches.py),
+#: folders to the layers below is mended per stack by the driver (stacks.py),
 #: so that shared layers are unpacked once, and all in parallel.
 LayerKey = NewType("LayerKey", str)
 
