@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from orlop.cli import commands
+from orlop.cli.options import options_of
 from tests.integration.engines import EngineProcess, processes_of
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +27,7 @@ def examples(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text())
 
 
-def commands(block: str) -> Iterator[tuple[str, str]]:
+def commands_in(block: str) -> Iterator[tuple[str, str]]:
     """Give each command with the output that is shown for it."""
     for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
         command, _, output = part.partition("\n")
@@ -82,7 +84,7 @@ def run(engine: EngineProcess, script: str, folder: Path) -> str:
 
 
 def check(engine: EngineProcess, block: str, folder: Path) -> None:
-    for command, shown in commands(block):
+    for command, shown in commands_in(block):
         printed = run(engine, command, folder)
         assert re.fullmatch(pattern(shown), printed), f"$ {command}\n{printed}--- not:\n{shown}"
 
@@ -100,6 +102,20 @@ def test_examples_do_what_the_page_says(page: Path, engine: EngineProcess, folde
 
 def test_most_pages_have_examples() -> None:
     assert sum(bool(examples(page)) for page in PAGES) >= 5
+
+
+@pytest.mark.parametrize("name", commands.names())
+def test_options_of_docker_that_are_missing_are_listed(name: str) -> None:
+    told = subprocess.run(
+        ["docker", *name.split(), "--help"], capture_output=True, text=True, check=False
+    ).stdout
+    _, module, _ = commands.find(name.split())
+    if not module or f"docker {name} " not in told:  # a group, or nothing of Docker's
+        return
+    own = {o for _, option in options_of(commands.load(module).Args) for o in option.names}
+    page = (ROOT / "CONFORMANCE.md").read_text()
+    options = set(re.findall(r"^ +(?:-\w, )?(--[a-z0-9-]+)", told, re.MULTILINE))
+    assert {option for option in options - own - {"--help"} if f"`{option}`" not in page} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
