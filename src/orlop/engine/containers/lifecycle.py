@@ -86,13 +86,13 @@ class Lifecycle:
                 self._bundles.start_message(container)
             )
         except UnavailableError as error:
-            found = await self._adopted(container.id)
+            found = await self._adopted(container)
             if found is None:
                 raise error from None
             return {"pid": found["pid"], "time_ns": begun_ns}
         return started
 
-    async def _adopted(self, container_id: str) -> dict[str, Any] | None:
+    async def _adopted(self, container: Container) -> dict[str, Any] | None:
         """Return what the shim that comes after a dead one says of the container's process."""
         deadline = time.monotonic() + _REPLACED_S
         while True:
@@ -103,8 +103,10 @@ class Lifecycle:
                     return None
                 await asyncio.sleep(_RETRY_S)
             else:
-                mine = (i for i in listed if i["id"] == container_id and "exec_id" not in i)
-                return next(mine, None)
+                mine = (i for i in listed if i["id"] == container.id and "exec_id" not in i)
+                # but not the end of the run before, which is stored and not yet forgotten
+                new = (i for i in mine if i.get("time_ns") != container.finished_ns)
+                return next(new, None)
 
     def started(self, container: Container, *, pid: int, time_ns: int) -> None:
         """Record that its process runs; also what a crashed engine could not."""
