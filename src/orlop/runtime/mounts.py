@@ -157,6 +157,8 @@ def _attach(child: Child, plan: MountPlan, fd: int) -> None:
     try:
         if plan.fstype == "tmpfs" and existed:
             _like_the_target(plan, fd, target)
+        if existed:
+            _check_kinds(plan, fd, target)
         move_mount(fd, target)
     finally:
         os.close(target)
@@ -182,6 +184,16 @@ def _make_target(root: int, plan: MountPlan, fd: int) -> int:
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         return make_directories(root, plan.destination)
     return make_file(root, plan.destination)
+
+
+def _check_kinds(plan: MountPlan, fd: int, target: int) -> None:
+    """Say what the kernel calls an invalid argument: a file on a folder, a folder on a file."""
+    ours, theirs = ("folder" if stat.S_ISDIR(os.fstat(x).st_mode) else "file" for x in (fd, target))
+    if ours != theirs:
+        raise StepError(
+            f"{plan.source!r} on {plan.destination!r}: a {ours} cannot be mounted on a {theirs}",
+            number=errno.ENOTDIR,
+        )
 
 
 def _like_the_target(plan: MountPlan, fd: int, target: int) -> None:

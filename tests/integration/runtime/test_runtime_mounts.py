@@ -259,3 +259,16 @@ def test_made_files_and_folders_have_sensible_modes(box: Box) -> None:
     box.sh("true")
     assert stat.S_IMODE((box.upper / "a").stat().st_mode) == 0o755
     assert not Path("/a/b").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "words"),
+    [("/etc/passwd", "/tmp", "a file cannot be mounted on a folder"),
+     ("/tmp", "/etc/passwd", "a folder cannot be mounted on a file")],
+)  # fmt: skip
+def test_a_file_and_a_folder_are_not_mounted_on_each_other(
+    box: Box, source: str, destination: str, words: str
+) -> None:
+    box.mount(destination, source)
+    with pytest.raises(OrlopError, match=rf"{source}.*{destination}.*{words}"):
+        box.run("true")
