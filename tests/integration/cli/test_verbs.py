@@ -37,6 +37,7 @@ def test_ps_lists_in_a_table_a_template_or_json(cli: CommandLine, web: str) -> N
 def test_logs_show_both_streams_apart(cli: CommandLine, web: str) -> None:
     done = cli.run("logs", web)
     assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+    assert cli.run("logs", "--tail", "-1", web).stdout == b"out\n"
     stamped = cli.run("logs", "-t", "--tail", "1", web)
     assert len((stamped.stdout + stamped.stderr).splitlines()) == 1
     assert b"T" in stamped.stdout + stamped.stderr

@@ -38,7 +38,8 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
         since, until = moment(args.since), moment(args.until)
     except ValueError as error:
         raise InvalidArgumentError(str(error)) from None
-    if args.tail != "all" and not args.tail.isdecimal():
+    tail = "all" if args.tail == "-1" else args.tail
+    if tail != "all" and not tail.isdecimal():
         raise InvalidArgumentError(f"invalid value {args.tail!r} for --tail: expected a number")
     query: dict[str, str | bool | None] = {
         "stdout": True,
@@ -48,7 +49,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
         "until": until,
         "timestamps": args.timestamps,
         "details": args.details,
-        "tail": args.tail,
+        "tail": tail,
     }
     response = client.containers.logs(args.container, query=query)
     try:
