@@ -1,5 +1,6 @@
 """Filling a tmpfs with what the folder beneath it holds (option tmpcopyup)."""
 
+import errno
 import os
 import stat
 
@@ -10,7 +11,8 @@ _DEEPEST = 64
 def copy_up(source: int, target: int) -> None:
     """Copy the tree under the folder *source* (O_PATH will do) into the folder *target*.
 
-    Files, folders, links and device nodes, with modes, owners and times.
+    Files, folders, links and device nodes, with modes, owners and times; of hard
+    links each becomes a file. OSError for a tree deeper than 64 folders.
     """
     opened = os.open(".", _DIRECTORY, dir_fd=source)
     try:
@@ -21,7 +23,7 @@ def copy_up(source: int, target: int) -> None:
 
 def _copy_folder(source: int, target: int, *, depth: int) -> None:
     if depth > _DEEPEST:
-        return
+        raise OSError(errno.ELOOP, "folders are nested too deeply to be copied")
     for name in os.listdir(source):
         status = os.stat(name, dir_fd=source, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):

@@ -105,6 +105,15 @@ def test_tmpcopyup_fills_the_tmpfs_from_the_image(box: Box) -> None:
     assert "ro" in options(box, "/data")
 
 
+def test_tmpcopyup_refuses_what_it_would_copy_in_part(box: Box) -> None:
+    (box.lower / "data" / "/".join("d" * 70)).mkdir(parents=True)
+    box.config["mounts"].append(
+        {"destination": "/data", "type": "tmpfs", "source": "t", "options": ["tmpcopyup"]}
+    )
+    with pytest.raises(OrlopError, match="nested too deeply"):
+        box.run("true")
+
+
 def test_a_tmpfs_takes_the_mode_of_what_it_covers_and_its_size(box: Box) -> None:
     (box.lower / "t").mkdir(mode=0o711)
     box.config["mounts"].append(
