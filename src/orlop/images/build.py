@@ -102,18 +102,20 @@ def build_image(
     content: Content,
     process: Process,
     *,
-    base: Base | None = None,
+    base: Base | Platform | None = None,
     layer: Layer | None = None,
     history: History,
     keep: Keep = keep_nothing,
 ) -> Built:
     """Store the documents of an image: *base*, then *layer*, run as *process* says.
 
+    A *base* that is only a platform has no layers; without one it is the host's.
     *history* is the new step; its `created` is the image's too.
     """
     added = (layer,) if layer else ()
     step = msgspec.structs.replace(history, empty_layer=layer is None)
     config = _config(base, added, process, step)
+    base = base if isinstance(base, Base) else None
     data = encode(config)
     docker = base is not None and base.manifest.config.media_type == DOCKER_CONFIG
     described = _store(content, data, DOCKER_CONFIG if docker else OCI_CONFIG, keep)
@@ -130,9 +132,10 @@ def build_image(
 
 
 def _config(
-    base: Base | None, added: tuple[Layer, ...], process: Process, step: History
+    base: Base | Platform | None, added: tuple[Layer, ...], process: Process, step: History
 ) -> ImageConfig:
-    platform: Platform = base.config.platform if base else host_platform()
+    platform = base.config.platform if isinstance(base, Base) else base or host_platform()
+    base = base if isinstance(base, Base) else None
     diff_ids = base.config.rootfs.diff_ids if base else ()
     return ImageConfig(
         created=step.created,

@@ -121,6 +121,23 @@ def test_import_makes_an_image_of_a_root(engine: EngineProcess, name: str, tmp_p
     engine.docker("rmi", "imported:v1")
 
 
+def test_an_image_for_another_platform_is_made_and_warned_of(
+    engine: EngineProcess, name: str, tmp_path: Path
+) -> None:
+    engine.docker("create", "--name", name, IMAGE)
+    engine.docker("export", "-o", str(tmp_path / "root.tar"), name)
+    engine.docker("import", "--platform", "linux/s390x", str(tmp_path / "root.tar"), "foreign:1")
+    try:
+        assert engine.out("image", "inspect", "-f", "{{.Architecture}}", "foreign:1") == "s390x"
+        words = ("run", "--rm", "foreign:1", "/bin/echo", "runs")
+        done = engine.docker(*words)
+        assert "platform (linux/s390x) does not match" in done.stderr
+        assert done.stdout == "runs\n"
+        assert engine.docker("run", "--rm", IMAGE, "true").stderr == ""
+    finally:
+        engine.docker("rmi", "-f", "foreign:1")
+
+
 def test_search_and_build_are_refused_in_a_sentence(engine: EngineProcess, tmp_path: Path) -> None:
     done = engine.docker("search", "x", check=False)
     assert "searching registries is not supported" in done.stderr

@@ -25,7 +25,7 @@ from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError
 from orlop.model.container import Container, ContainerOptions, HealthState, MountPoint
 from orlop.model.digest import Digest
 from orlop.model.image import Process
-from orlop.model.platform import parse_platform, preference
+from orlop.model.platform import host_platform, parse_platform, preference
 from orlop.runtime.cgroups.layout import counts_swap
 from orlop.store.faults import explained
 from orlop.store.metadata import SnapshotRecord
@@ -66,7 +66,7 @@ class Creation:
             records.add(container)  # from here on it exists
             undo.pop_all()
         self._context.announce(container, "create")
-        return Created(id=container.id, warnings=_warnings(options))
+        return Created(id=container.id, warnings=_warnings(options, image))
 
     def _describe(self, options: ContainerOptions, image: ImageRecord, name: str) -> Container:
         container_id = secrets.token_hex(32)
@@ -192,8 +192,14 @@ def _check_bind(mount: MountPoint) -> None:
         ) from error
 
 
-def _warnings(options: ContainerOptions) -> tuple[str, ...]:
+def _warnings(options: ContainerOptions, image: ImageRecord) -> tuple[str, ...]:
     warnings = []
+    actual, here = image.config.platform, host_platform()
+    if not options.platform and actual not in preference(here):
+        warnings.append(
+            f"The requested image's platform ({actual}) does not match the detected host platform"
+            f" ({here}) and no specific platform was requested"
+        )
     if options.port_bindings:
         warnings.append(
             "Published ports are recorded but not forwarded: bridge networks do not exist yet."

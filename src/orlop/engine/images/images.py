@@ -189,8 +189,9 @@ class Images:
         platform: str | None = None,
     ) -> str:
         """Make a one-layer image of a tar of a root file system; returns its id."""
-        del platform  # what is imported is for this host
-        record = await self._maker.import_(source, reference, changes=changes, message=message)
+        record = await self._maker.import_(
+            source, reference, changes=changes, message=message, platform=platform
+        )
         self._tell("import", record.config, reference or record.config)
         return record.config
 

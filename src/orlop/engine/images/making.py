@@ -23,6 +23,7 @@ from orlop.images.pull import Layer
 from orlop.model.container import Container
 from orlop.model.digest import Digest
 from orlop.model.image import Descriptor, History, Process, decode_config, decode_manifest
+from orlop.model.platform import parse_platform
 from orlop.model.reference import parse_reference
 from orlop.snapshots.interface import LayerKey
 from orlop.store.leases import Lease
@@ -60,8 +61,10 @@ class Maker:
         *,
         changes: Sequence[str],
         message: str,
+        platform: str | None,
     ) -> Stored:
         """See Images.import_()."""
+        base = parse_platform(platform) if platform else None
         process = apply_changes(Process(), changes)
         names = (str(parse_reference(reference)),) if reference else ()
         step = History(created=_now(), comment=message or "Imported from -")
@@ -70,7 +73,9 @@ class Maker:
 
             def build() -> Built:
                 layer = import_layer(inflow, content, keep=lease.add)
-                return build_image(content, process, layer=layer, history=step, keep=lease.add)
+                return build_image(
+                    content, process, base=base, layer=layer, history=step, keep=lease.add
+                )
 
             built = await in_thread(build)
             return await self._finish(built, names, comment=step.comment)
