@@ -118,9 +118,11 @@ class EngineProcess:
                 self.stop()
             self.process.kill()
             self.process.wait()
-        for pid in processes_of(self.run):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        while pids := list(processes_of(self.run)):  # again, as a shim replaces its pump
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
 
 
 def processes_of(run: Path) -> Iterator[int]:
