@@ -84,17 +84,18 @@ def _settings(arguments: Sequence[str] | None) -> tuple[Settings, bool]:
 
 @contextlib.contextmanager
 def _lock(settings: Settings) -> Iterator[None]:
-    """Be the only engine of this run folder; WrongStateError if there is one already."""
+    """Be the only engine of these folders; WrongStateError if one of them has one already."""
     if os.geteuid() != 0:
         raise UnavailableError("the engine needs root", hint="use sudo")
     for folder in (settings.root, settings.run):
         _make(folder)
-    descriptor = os.open(settings.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _take(descriptor, settings)
+    with contextlib.ExitStack() as ours:
+        for folder, option in {settings.run: "--run", settings.root: "--root"}.items():
+            path = folder / settings.lock_file.name
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            ours.callback(os.close, descriptor)
+            _take(descriptor, folder, option)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _make(folder: Path) -> None:
@@ -107,13 +108,13 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _take(descriptor: int, settings: Settings) -> None:
+def _take(descriptor: int, folder: Path, option: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.read(descriptor, 20).decode().strip() or "unknown"
         raise WrongStateError(
-            f"another engine runs on {settings.run} (pid {pid})", hint="choose another --run"
+            f"another engine runs on {folder} (pid {pid})", hint=f"choose another {option}"
         ) from None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())

@@ -61,6 +61,17 @@ def test_second_engine_of_a_run_folder_is_refused_in_a_sentence(fresh: EnginePro
     assert done.returncode == 1
     assert fresh.process is not None
     assert f"another engine runs on {fresh.run} (pid {fresh.process.pid})" in done.stderr
+
+
+def test_second_engine_of_a_root_is_refused_in_a_sentence(
+    fresh: EngineProcess, tmp_path: Path
+) -> None:
+    fresh.start()
+    done = run_engine(fresh, "--run", str(tmp_path / "other"))
+    assert done.returncode == 1
+    assert fresh.process is not None
+    assert f"another engine runs on {fresh.root} (pid {fresh.process.pid})" in done.stderr
+    assert "--root" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert request(fresh.socket, "/_ping").endswith(b"OK")
 
