@@ -62,3 +62,10 @@ def test_the_built_in_image_is_not_stored(engine: EngineProcess, words: tuple[st
     done = engine.docker(*words, check=False)
     assert done.returncode == 1
     assert "this machine's own" in done.stderr
+
+
+def test_a_file_that_is_not_there_to_be_copied_is_named(engine: EngineProcess, name: str) -> None:
+    engine.docker("create", "--name", name, "-v", "/data", IMAGE)
+    for path in ("/no/such", "/data/no/such"):
+        done = engine.docker("cp", f"{name}:{path}", "-", check=False)
+        assert f"Could not find the file {path} in container {name}" in done.stderr

@@ -14,6 +14,7 @@ from orlop.engine.streams import Inflow, Outflow
 from orlop.engine.threads import in_thread
 from orlop.errors import (
     InvalidArgumentError,
+    NotFoundError,
     OrlopError,
     PermissionDeniedError,
     WrongStateError,
@@ -63,6 +64,10 @@ class Archive:
             fd = open_root([mount for mount in mounts if mount.target in ("", "/")])
         try:
             yield _Way(fd, inside or "/", shown)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"Could not find the file {path[:300]} in container {container.name}"
+            ) from error
         except OSError as error:
             raise InvalidArgumentError(f"{path[:300]}: {error.strerror}") from error
         finally:
