@@ -51,11 +51,15 @@ def _serve(run: str, tell: int) -> None:
 
 
 def _lock(run: str) -> bool:
-    """Be the only shim of this folder, until we die: our children close the descriptor."""
+    """Be the only shim of this folder, until we die.
+
+    A lock of the process, not of the open file (flock), which a container's init
+    would hold on to between its clone and its execve after we were killed.
+    """
     fd = os.open(os.path.join(run, "shim.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         return False
     return True
 
