@@ -4,12 +4,14 @@ import fcntl
 import os
 import select
 import signal
+import time
 from pathlib import Path
 
 from orlop.errors import UnavailableError
 from orlop.shim.client import Client
 
 _TIMEOUT_S = 20.0
+_SETTLING_S = 1.0
 
 
 def stop(lock_file: Path, shim_socket: Path) -> str:
@@ -60,15 +62,22 @@ def _end(pid: int) -> None:
 
 
 def _shut_down(shim_socket: Path) -> str:
-    """End the shim; return why it will not, "" if it does or is not there."""
+    """End the shim; return why it will not, "" if it does or is not there.
+
+    It is asked more than once, for the end of a container takes a moment.
+    """
     try:
         shim = Client(str(shim_socket))
     except UnavailableError:
         return ""
+    deadline = time.monotonic() + _SETTLING_S
     try:
-        failure = shim.call({"op": "shutdown"}).get("error")
+        while failure := shim.call({"op": "shutdown"}).get("error"):
+            if time.monotonic() > deadline:
+                return str(failure["message"])
+            time.sleep(0.05)
     except (OSError, UnavailableError):
-        return ""
+        pass  # it has gone
     finally:
         shim.close()
-    return str(failure["message"]) if failure else ""
+    return ""
