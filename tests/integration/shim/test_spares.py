@@ -2,6 +2,7 @@
 
 import os
 import signal
+import contextlib
 import uuid
 from pathlib import Path
 
@@ -16,7 +17,11 @@ RULES = [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "access
 
 def spares(pid: int) -> dict[str, int]:
     folder = Path(detect().v1[0].mountpoint, "orlop")
-    return {p.name: p.stat().st_ino for p in folder.glob(f".spare-{pid}-*")}
+    found = {}
+    for path in folder.glob(f".spare-{pid}-*"):
+        with contextlib.suppress(FileNotFoundError):  # being removed
+            found[path.name] = path.stat().st_ino
+    return found
 
 
 def start(shim: Shim, name: str) -> Path:
