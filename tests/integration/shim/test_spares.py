@@ -1,8 +1,8 @@
 """Spare cgroups in the shim's hands."""
 
+import contextlib
 import os
 import signal
-import contextlib
 import uuid
 from pathlib import Path
 
