@@ -21,6 +21,7 @@ check: $(VENV)/.test
 	@$(BIN)/python -m pytest -q tests/test_style.py
 
 bench: $(VENV)/.test packages-bench
+	@$(BIN)/python -m compileall -q src
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 format: $(VENV)/.test

@@ -1,4 +1,6 @@
-"""The engines that are compared: each started in a folder of its own, and ended with it.
+"""The engines that are compared: each started in folders of its own, and ended with them.
+
+State is on disk; what is /run elsewhere is in memory, as it is on machines that people use.
 
 An engine is a row: how it is started, and the command lines of the verbs that
 are timed. Peers that are not installed are left out, and the report says so.
@@ -8,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BIN = Path(sys.executable).parent
+MEMORY = "/dev/shm"  # a tmpfs everywhere
 
 
 class Engine(NamedTuple):
@@ -72,8 +76,8 @@ def _daemon(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[b
 
 
 @contextmanager
-def orlop(folder: Path) -> Iterator[Engine]:
-    env = {"ORLOP_ROOT": str(folder / "root"), "ORLOP_RUN": str(folder / "run")}
+def orlop(folder: Path, run: Path) -> Iterator[Engine]:
+    env = {"ORLOP_ROOT": str(folder / "root"), "ORLOP_RUN": str(run)}
     program = str(BIN / "orlop")
     try:
         yield _docker_like("orlop", program, env)
@@ -87,18 +91,18 @@ def orlop(folder: Path) -> Iterator[Engine]:
 
 
 @contextmanager
-def docker(folder: Path) -> Iterator[Engine]:
-    socket = f"unix://{folder}/docker.sock"
-    places = ["--data-root", f"{folder}/root", "--exec-root", f"{folder}/run"]
+def docker(folder: Path, run: Path) -> Iterator[Engine]:
+    socket = f"unix://{run}/docker.sock"
+    places = ["--data-root", f"{folder}/root", "--exec-root", f"{run}/run"]
     network = ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
-    identity = ["--pidfile", f"{folder}/pid", "-H", socket]
+    identity = ["--pidfile", f"{run}/pid", "-H", socket]
     with _daemon(["dockerd", *places, *network, *identity], folder):
         yield _docker_like("docker", "docker", {"DOCKER_HOST": socket})
 
 
 @contextmanager
-def podman(folder: Path) -> Iterator[Engine]:
-    places = ["--root", f"{folder}/root", "--runroot", f"{folder}/run"]
+def podman(folder: Path, run: Path) -> Iterator[Engine]:
+    places = ["--root", f"{folder}/root", "--runroot", f"{run}/run"]
     how = ["--cgroup-manager", "cgroupfs", "--runtime", "runc"]  # crun refuses cgroup v1 hybrid
     engine = _docker_like("podman", "podman", {}, *places, *how)
     plain = [*engine.pull[:-1], "--tls-verify=false", "IMAGE"]
@@ -106,11 +110,11 @@ def podman(folder: Path) -> Iterator[Engine]:
 
 
 @contextmanager
-def containerd(folder: Path) -> Iterator[Engine]:
-    address = f"{folder}/containerd.sock"
+def containerd(folder: Path, run: Path) -> Iterator[Engine]:
+    address = f"{run}/containerd.sock"
     config = folder / "config.toml"
     config.write_text(
-        f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/run"\n'
+        f'version = 2\nroot = "{folder}/root"\nstate = "{run}/run"\n'
         f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{address}"\n'
     )
     front = ["ctr", "-a", address]
@@ -150,7 +154,8 @@ def running(names: Sequence[str], folder: Path) -> Iterator[list[Engine]]:
         for name in names:
             own = folder / name
             own.mkdir()
-            engines.append(stack.enter_context(ENGINES[name](own)))
+            run = stack.enter_context(tempfile.TemporaryDirectory(prefix="orlop-", dir=MEMORY))
+            engines.append(stack.enter_context(ENGINES[name](own, Path(run))))
         for engine in engines:
             _wait(engine)
         yield engines
