@@ -1,5 +1,6 @@
 """The engine, or a worker, is killed while an image is pulled."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -129,8 +130,9 @@ def test_a_pull_whose_engine_is_killed_at_any_step_leaves_nothing_half(
 def _workers() -> list[int]:
     found = []
     for pid in descendants(os.getpid()):
-        if b"orlop.programs.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            found.append(pid)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if b"orlop.programs.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
     return found
 
 
@@ -160,6 +162,7 @@ def _hunt(over: threading.Event, delay_s: float, kills: int) -> None:
     over.wait(delay_s)
     while kills and not over.is_set():
         for pid in _workers()[:kills]:
-            os.kill(pid, signal.SIGKILL)
-            kills -= 1
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                kills -= 1
         over.wait(0.005)
