@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from orlop.engine.answers import ImageRecord
+from orlop.engine.filters import label_matches, refuse_unknown
 from orlop.engine.images.catalog import Catalog, parse_time
 from orlop.engine.requests import Filters
 from orlop.errors import InvalidArgumentError
@@ -21,36 +22,22 @@ _TRUE = ("1", "true", "True")
 
 def matcher(filters: Filters, catalog: Catalog) -> Test:
     """Return the test that *filters* mean; InvalidArgumentError for one that is unknown."""
-    tests: list[Test] = []
-    for name, values in filters.items():
-        make = _FILTERS.get(name)
-        if make is None:
-            raise InvalidArgumentError(f"invalid filter '{name}'")
-        if values:
-            tests.append(make(values, catalog))
-    return lambda image: all(test(image) for test in tests)
+    refuse_unknown(filters, (*_FILTERS, "label", "label!"))
+    tests = [
+        make(values, catalog) for name, make in _FILTERS.items() if (values := filters.get(name))
+    ]
+
+    def matches(image: ImageRecord) -> bool:
+        labels = image.config.config.labels
+        return label_matches(labels, filters) and all(test(image) for test in tests)
+
+    return matches
 
 
 def _dangling(values: Sequence[str], catalog: Catalog) -> Test:
     del catalog
     wanted = values[-1] in _TRUE
     return lambda image: (not image.tags) is wanted
-
-
-def _label(values: Sequence[str], catalog: Catalog) -> Test:
-    del catalog
-    return lambda image: all(_has_label(image, value) for value in values)
-
-
-def _without_label(values: Sequence[str], catalog: Catalog) -> Test:
-    del catalog
-    return lambda image: not any(_has_label(image, value) for value in values)
-
-
-def _has_label(image: ImageRecord, text: str) -> bool:
-    name, equals, value = text.partition("=")
-    labels = image.config.config.labels
-    return name in labels and (not equals or labels[name] == value)
 
 
 def _before(values: Sequence[str], catalog: Catalog) -> Test:
@@ -109,8 +96,6 @@ def moment_ns(text: str) -> int:
 
 _FILTERS: dict[str, Callable[[Sequence[str], Catalog], Test]] = {
     "dangling": _dangling,
-    "label": _label,
-    "label!": _without_label,
     "before": _before,
     "since": _since,
     "until": _until,

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 
 from orlop.engine.answers import Deleted, ImageRecord, Pruned
 from orlop.engine.context import Context
+from orlop.engine.filters import refuse_unknown
 from orlop.engine.garbage import remove_garbage
 from orlop.engine.images.catalog import Catalog
 from orlop.engine.images.filters import matcher
 from orlop.engine.requests import Filters
 from orlop.engine.threads import in_thread
-from orlop.errors import InvalidArgumentError, WrongStateError
+from orlop.errors import WrongStateError
 from orlop.model.container import Container
 from orlop.model.digest import Digest
 from orlop.model.reference import parse_reference
@@ -44,8 +45,7 @@ class Remover:
 
     async def prune(self, filters: Filters) -> Pruned:
         """See Images.prune()."""
-        if unknown := [name for name in filters if name not in _PRUNE_FILTERS]:
-            raise InvalidArgumentError(f"invalid filter '{unknown[0]}'")
+        refuse_unknown(filters, _PRUNE_FILTERS)
         every = any(value in ("false", "0") for value in filters.get("dangling", ()))
         rest = {name: values for name, values in filters.items() if name != "dangling"}
         wanted = matcher(rest, self._catalog)
