@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orlop.client import http, launch, wire
+from orlop.client import http, launch
+from orlop.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Caller:
         response = self.open(method, path, query=query, body=body, headers=headers)
         try:
             for line in response.lines():
-                yield wire.loads(line)
+                yield jsontext.loads(line)
         finally:
             response.close()
 
@@ -129,7 +130,11 @@ def _request(
     target = _PREFIX + path + (encode(query) if query else "")
     if body is None or isinstance(body, bytes) or not isinstance(body, (dict, list)):
         return target, body, headers or {}
-    return target, wire.dumps(body).encode(errors="surrogateescape"), {**_JSON, **(headers or {})}
+    return (
+        target,
+        jsontext.dumps(body).encode(errors="surrogateescape"),
+        {**_JSON, **(headers or {})},
+    )
 
 
 def encode(query: Query) -> str:
@@ -145,7 +150,7 @@ def encode(query: Query) -> str:
         elif isinstance(value, (str, int, float)):
             pairs.append(f"{name}={quote(str(value))}")
         else:
-            pairs.append(f"{name}={quote(wire.dumps(value))}")
+            pairs.append(f"{name}={quote(jsontext.dumps(value))}")
     return "?" + "&".join(pairs) if pairs else ""
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orlop.client import wire
 from orlop.client.calls import finish_upgrade, quote
+from orlop.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Waiting:
             self.accepted()
         assert self._response is not None
         # The first line is the whole answer; the end of the stream behind it can be late.
-        answer = wire.loads(next(self._response.lines(), b""))
+        answer = jsontext.loads(next(self._response.lines(), b""))
         self._connection.close()
         return int(answer["StatusCode"]), str((answer.get("Error") or {}).get("Message") or "")
 
@@ -197,7 +197,9 @@ class Containers:
         finally:
             connection.close()
         if "x-docker-container-path-stat" in headers:
-            found: dict[str, Any] = wire.loads(a2b_base64(headers["x-docker-container-path-stat"]))
+            found: dict[str, Any] = jsontext.loads(
+                a2b_base64(headers["x-docker-container-path-stat"])
+            )
             return found
         if status == 404:
             self.inspect(name)  # raises if it is the container that is not there

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _socket
 
-from orlop.client import wire
 from orlop.client.address import Address
 from orlop.errors import (
     AlreadyExistsError,
@@ -23,6 +22,7 @@ from orlop.errors import (
     UnsupportedError,
     WrongStateError,
 )
+from orlop.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Response:
     def json(self) -> Any:
         """Return the body's JSON value; None for an empty body."""
         body = self.read()
-        return wire.loads(body) if body else None
+        return jsontext.loads(body) if body else None
 
     def lines(self) -> Iterator[bytes]:
         """The body line by line, without their ends, as they arrive."""
@@ -338,7 +338,7 @@ def check(response: Response) -> Response:
 def error_of(status: int, body: bytes) -> OrlopError:
     """Return the error that *status* and the engine's {"message": …} stand for."""
     try:
-        message = str(wire.loads(body)["message"])
+        message = str(jsontext.loads(body)["message"])
     except (CorruptError, KeyError, TypeError):
         message = body.decode(errors="replace").strip() or f"the engine answered {status}"
     kind = ERRORS.get(status) or (InvalidArgumentError if status < 500 else OrlopError)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from orlop.client import wire
 from orlop.errors import InvalidArgumentError
+from orlop.model import jsontext
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -192,7 +192,7 @@ def render_value(value: Any) -> str:
 def _json(value: Any) -> str:
     if isinstance(value, dict):
         value = {key: item for key, item in value.items() if not callable(item)}
-    return wire.dumps(value)
+    return jsontext.dumps(value)
 
 
 def _index(value: Any, *keys: Any) -> Any:

@@ -75,9 +75,9 @@ def write_table(rows: Iterable[Sequence[str]], out: TextIO) -> None:
 def show_objects(objects: list[Any], out: TextIO, *, form: str) -> None:
     """Print inspected *objects*: an array as JSON, or each as the template *form* says."""
     if form in ("", "json"):
-        from orlop.client import wire
+        from orlop.model import jsontext
 
-        print(wire.dumps(objects, indent=None if form else 4), file=out)
+        print(jsontext.dumps(objects, indent=None if form else 4), file=out)
         return
     template = _template(form)
     for found in objects:

@@ -50,9 +50,9 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
 
 
 def _json(event: dict[str, Any]) -> str:
-    from orlop.client import wire
+    from orlop.model import jsontext
 
-    return wire.dumps(event)
+    return jsontext.dumps(event)
 
 
 def describe(event: dict[str, Any]) -> str:

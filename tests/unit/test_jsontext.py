@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orlop.client import wire
 from orlop.errors import CorruptError
+from orlop.model import jsontext
 
 VALUES = st.recursive(
     st.none()
@@ -25,32 +25,33 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_what_is_written_is_read_back_by_both(value: object) -> None:
     for indent in (None, 4):
-        text = wire.dumps(value, indent=indent)
+        text = jsontext.dumps(value, indent=indent)
         assert json.loads(text) == value
-        assert wire.loads(text) == value
+        assert jsontext.loads(text) == value
 
 
 @given(VALUES)
 def test_what_json_writes_is_read(value: object) -> None:
-    assert wire.loads(json.dumps(value)) == value
-    assert wire.loads(json.dumps(value, indent=2).encode() + b"\r\n") == value
+    assert jsontext.loads(json.dumps(value)) == value
+    assert jsontext.loads(json.dumps(value, indent=2).encode() + b"\r\n") == value
 
 
 @given(VALUES)
 def test_indented_text_is_that_of_the_json_module(value: object) -> None:
-    assert wire.dumps(value, indent=4) == json.dumps(value, indent=4, ensure_ascii=False)
+    assert jsontext.dumps(value, indent=4) == json.dumps(value, indent=4, ensure_ascii=False)
 
 
 @pytest.mark.parametrize("text", ["", "{", "nul", "[1,]", "{}x", "<html>", "[" * 100_000])
 def test_what_is_no_json_is_corrupt(text: str) -> None:
     with pytest.raises(CorruptError):
-        wire.loads(text)
+        jsontext.loads(text)
 
 
 def test_json_module_stands_in_where_the_c_scanner_is_missing() -> None:
     program = (
         "import sys; sys.modules['_json'] = None\n"
-        "from orlop.client import wire\n"
-        "assert wire.loads(wire.dumps({'a': [1, None, 'é\\n']})) == {'a': [1, None, 'é\\n']}"
+        "from orlop.model import jsontext\n"
+        "value = {'a': [1, None, 'é\\n']}\n"
+        "assert jsontext.loads(jsontext.dumps(value)) == value"
     )
     subprocess.run([sys.executable, "-P", "-c", program], check=True)

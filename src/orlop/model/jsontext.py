@@ -50,9 +50,9 @@ def loads(text: str | bytes) -> Any:
         stripped = decoded.strip(" \t\r\n")
         value, end = _scan(stripped, 0)
     except (StopIteration, ValueError, RecursionError) as error:
-        raise CorruptError(f"the answer is not JSON: {text[:80]!r}") from error
+        raise CorruptError(f"not JSON: {text[:80]!r}") from error
     if end != len(stripped):
-        raise CorruptError(f"the answer has text after its JSON: {stripped[end : end + 80]!r}")
+        raise CorruptError(f"text after the JSON: {stripped[end : end + 80]!r}")
     return value
 
 
