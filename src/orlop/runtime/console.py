@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 
 from orlop.kernel import terminal
 from orlop.kernel.mount import clone_mount, move_mount
@@ -11,6 +12,7 @@ from orlop.runtime.child import Child
 from orlop.runtime.failure import StepError
 
 _OPEN = os.O_RDWR | os.O_NOCTTY
+_NULL = os.makedev(1, 3)
 
 
 def make_terminal(child: Child) -> None:
@@ -52,5 +54,23 @@ def attach_stdio(child: Child) -> None:
     streams = [os.dup(fd) if fd < 3 else fd for fd in child.stdio]
     for number, fd in enumerate(streams):
         os.dup2(fd, number)
+        if stat.S_ISCHR(os.fstat(number).st_mode):
+            _reopen_null(number)
     if child.process.terminal:
         terminal.make_controlling(0)
+
+
+def _reopen_null(number: int) -> None:
+    """Have the container's null device in place of the host's, whose mode could be changed by it.
+
+    And only what is the container's own can be checkpointed.
+    """
+    if os.fstat(number).st_rdev != _NULL:
+        return
+    try:
+        fd = os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError:  # a root without one
+        return
+    if os.fstat(fd).st_rdev == _NULL:
+        os.dup2(fd, number)
+    os.close(fd)

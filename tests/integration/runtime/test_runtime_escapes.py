@@ -225,3 +225,12 @@ def test_a_container_cannot_signal_or_see_the_host(box: Box) -> None:
     running = box.sleeping()
     pidfd_send_signal(running.pidfd, 0)
     assert box.exec(running, "ls", "/proc").output.count(str(os.getpid())) == 0
+
+
+def test_the_hosts_null_device_is_not_a_containers_to_change(box: Box) -> None:
+    mode = os.stat(os.devnull).st_mode
+    try:
+        box.sh("chmod 640 /proc/self/fd/0")
+        assert os.stat(os.devnull).st_mode == mode
+    finally:
+        os.chmod(os.devnull, stat.S_IMODE(mode))
