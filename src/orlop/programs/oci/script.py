@@ -1,0 +1,38 @@
+"""What `scripts/orlop-runtime` runs: the program, sealed wherever that can be."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from orlop.programs.oci.main import program
+from orlop.programs.oci.sealing import ANEW, is_current
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def started(interpreter: str, script: str) -> NoReturn:
+    """Run the program, sealed, unless the *interpreter* has been replaced since it was."""
+    if os.environ.pop(ANEW, None) is None and not is_current(interpreter):
+        os.execve(script, [script, *sys.argv[1:]], {**os.environ, ANEW: "1"})
+    os._exit(program())
+
+
+def unsealed() -> NoReturn:
+    """Run the program; as root, sealed in a place that is made first if it is not there."""
+    place = os.environ.pop("ORLOP_SEALED", "")
+    if place and not os.geteuid():
+        _move_to(place)
+    os.environ.pop(ANEW, None)
+    os._exit(program())
+
+
+def _move_to(place: str) -> None:
+    from orlop.programs.oci.sealed_place import run_from
+
+    try:
+        run_from(place)
+    except OSError:  # we may not mount, or not there: sealing.check() knows another way
+        return

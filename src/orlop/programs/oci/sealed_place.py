@@ -1,0 +1,152 @@
+"""The interpreter that a container may get to see: one that nobody can write to.
+
+Until its execve a container's process is a copy of ours, and its /proc/self/exe
+is the interpreter. Were that the host's file, a container could write to it
+(CVE-2019-5736). So `orlop-runtime` runs from a file system that has no writers,
+an overlay of lower layers alone, mounted once and there for every later call:
+
+    PLACE/bin          the interpreter's folder, read-only, with the name orlop-python added
+    PLACE/names        that name
+    PLACE/start        what it runs
+    PLACE/pyvenv.cfg   where it finds its library; PLACE/lib for a libpython by $ORIGIN
+
+PLACE is the script's own folder below /run/orlop-sealed, so that the script finds
+it without starting a program. Reasons and figures: docs/decisions/runtime-sealing.md.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
+
+import orlop
+from orlop.programs.oci.sealing import ANEW
+
+_ROOT = "/run/orlop-sealed"
+_NAME = "orlop-python"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+_START = """\
+import os, sys
+sys.path.append({parent!r})
+try:
+    from orlop.programs.oci.script import started
+except ImportError:
+    if {anew!r} in os.environ:
+        raise
+    os.execve({script!r}, [{script!r}, *sys.argv[1:]], {{**os.environ, {anew!r}: "1"}})
+started({interpreter!r}, {script!r})
+"""
+_PROGRAM = """\
+import sys
+sys.path.append(sys.argv.pop(1))
+from orlop.programs.oci.script import unsealed
+unsealed()
+"""
+
+
+def run_from_memory() -> NoReturn:
+    """Begin again with a sealed copy of the interpreter that nobody else will use."""
+    from orlop.shim.launch import sealed_copy
+
+    interpreter = _interpreter()
+    arguments = [interpreter, "-I", "-S", "-c", _PROGRAM, _package_parent(), *sys.argv[1:]]
+    environment = dict(os.environ)
+    if library := _own_library(interpreter):  # $ORIGIN means nothing in memory
+        environment["LD_LIBRARY_PATH"] = library
+    os.execve(sealed_copy(interpreter), arguments, environment)
+
+
+def run_from(place: str) -> NoReturn:
+    """Begin again with PLACE's interpreter, making *place* first if nobody has."""
+    interpreter = os.path.join(place, "bin", _NAME)
+    with _locked(place):
+        if ANEW in os.environ:
+            _release(os.path.join(place, "bin"))
+        if not os.access(interpreter, os.X_OK):
+            _fill(place, _interpreter())
+            _mount(place, os.path.dirname(_interpreter()))
+    start = os.path.join(place, "start")
+    os.execv(interpreter, [interpreter, "-I", "-S", start, *sys.argv[1:]])
+
+
+@contextmanager
+def _locked(place: str) -> Iterator[None]:
+    import fcntl
+
+    os.makedirs(os.path.join(place, "bin"), 0o755, exist_ok=True)
+    fd = os.open(place, _FOLDER)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _fill(place: str, interpreter: str) -> None:
+    folder, name = os.path.split(interpreter)
+    os.makedirs(os.path.join(place, "names"), 0o755, exist_ok=True)
+    _link(name, os.path.join(place, "names", _NAME))
+    if library := _own_library(interpreter):
+        _link(library, os.path.join(place, "lib"))
+    _write(os.path.join(place, "pyvenv.cfg"), f"home = {folder}\n")
+    start = _START.format(
+        parent=_package_parent(),
+        script=os.path.join(place.removeprefix(_ROOT), "orlop-runtime"),
+        interpreter=interpreter,
+        anew=ANEW,
+    )
+    _write(os.path.join(place, "start"), start)
+
+
+def _mount(place: str, programs: str) -> None:
+    from orlop.kernel.mount import MountAttr, move_mount
+    from orlop.runtime.filesystems import filesystem
+    from orlop.runtime.options import Options
+
+    fds = [os.open(path, _FOLDER) for path in (f"{place}/names", programs, f"{place}/bin")]
+    layers = f"/proc/self/fd/{fds[0]}:/proc/self/fd/{fds[1]}"
+    attributes = int(MountAttr.RDONLY | MountAttr.NOSUID | MountAttr.NODEV)
+    options = Options(set_=attributes, filesystem=(("lowerdir", layers),))
+    fds.append(filesystem("overlay", "orlop-sealed", options))
+    move_mount(fds[3], fds[2])
+    for fd in fds:
+        os.close(fd)
+
+
+def _release(folder: str) -> None:
+    """Unmount an old PLACE; whoever runs from it goes on doing so."""
+    from orlop.kernel.mount import Unmount, umount
+
+    if os.path.ismount(folder):
+        umount(folder, Unmount.DETACH | Unmount.NOFOLLOW)
+
+
+def _interpreter() -> str:
+    """Return the path of the interpreter itself, not of a virtual environment's link to it."""
+    return os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
+
+
+def _package_parent() -> str:
+    return os.path.dirname(os.path.dirname(os.path.abspath(orlop.__file__)))
+
+
+def _own_library(interpreter: str) -> str:
+    """Return the folder of the interpreter's libpython if it looks for that beside itself."""
+    library = os.path.join(os.path.dirname(os.path.dirname(interpreter)), "lib")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return library if os.path.exists(f"{library}/libpython{version}.so.1.0") else ""
+
+
+def _link(target: str, path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(f"{path}.new")
+    os.symlink(target, f"{path}.new")
+    os.replace(f"{path}.new", path)
+
+
+def _write(path: str, text: str) -> None:
+    with open(f"{path}.new", "w") as file:
+        file.write(text)
+    os.replace(f"{path}.new", path)
