@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from orlop.runtime.cgroups.interface import Cgroup
 
 
+class Manner(NamedTuple):
+    """What the caller wants done otherwise than usual; no part of the bundle."""
+
+    no_pivot: bool = False  # move the root onto the host's, where pivot_root(2) cannot work
+    no_new_keyring: bool = False  # keep the caller's session keyring
+
+
 class Bundle(NamedTuple):
     """A container to be: a relative root.path is resolved against *path*."""
 
@@ -18,6 +25,7 @@ class Bundle(NamedTuple):
     path: str
     config: Config
     rootfs: tuple[Mount, ...] = ()  # empty: root.path is used as it is
+    manner: Manner = Manner()
 
 
 class Stdio(NamedTuple):
@@ -28,6 +36,24 @@ class Stdio(NamedTuple):
     stderr: int
 
 
+class Gate(NamedTuple):
+    """Where a process waits for a caller that notes it first, and may end before it runs.
+
+    Descriptors; they stay the caller's. Once the steps that can fail are behind it,
+    the process says AT_GATE on the report, and goes on when *consent* gives a byte:
+    at its end of file, for then the caller is gone, never.
+    """
+
+    consent: int
+    consenting: int  # the other end, which the child closes
+    fifo: int = -1  # gives a byte when the program may run; -1 for at once
+    outcome: int = -1  # in place of the report from there on
+
+
+#: On the report: the process waits at its gate.
+AT_GATE = b"at gate"
+
+
 class Target(NamedTuple):
     """A running container, to run another process in."""
 
@@ -36,6 +62,7 @@ class Target(NamedTuple):
     pidfd: int
     config: Config
     cgroup: Cgroup | None
+    bundle: str = ""  # its path, for whoever is told of the container
 
 
 class Starting(NamedTuple):

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
 from orlop.model.mount import Mount
-from orlop.runtime.bundle import Stdio
+from orlop.runtime.bundle import Gate, Stdio
 from orlop.runtime.plan import MountPlan, Namespaces, ProcessPlan
 
 if TYPE_CHECKING:
+    from orlop.runtime.hooks import Hooks
+    from orlop.runtime.listener import Listener
     from orlop.runtime.seccomp import Filter
 
 
@@ -23,6 +25,9 @@ class ContainerPlan(NamedTuple):
     namespaces: Namespaces
     root: tuple[Mount, ...]
     root_readonly: bool
+    root_path: str  # where the root is on the host; "" where it is of mounts alone
+    no_pivot: bool
+    new_keyring: bool
     propagation: str
     mounts: tuple[MountPlan, ...]
     cgroup_folders: tuple[tuple[str, str], ...]  # name in /sys/fs/cgroup ("" for v2), host path
@@ -49,9 +54,12 @@ class Child:
         "go",
         "groups",
         "home",
+        "hooks",
         "join",
+        "listener",
         "mounts",
         "pidfd",
+        "preserve_fds",
         "proc",
         "process",
         "program",
@@ -73,17 +81,20 @@ class Child:
         self.container = container
         self.stdio = stdio
         self.filter = filter_
+        self.listener: Listener | None = None  # of a filter that notifies
+        self.gate: Gate | None = None
+        self.preserve_fds = 0  # descriptors from 3 up that the program gets
         self.join: Sequence[tuple[Namespace, int]] = ()  # namespaces to join, by descriptor
         self.pidfd = -1  # of the process whose namespaces are joined
         self.root = -1  # the container's root
         self.proc = -1  # a proc of the container's pid namespace
         self.mounts: dict[int, int] = {}  # detached, by their place in the plan
         self.devices: dict[str, int] = {}  # nodes of the host's, detached, by path
+        self.hooks: Hooks | None = None
         self.console = -1  # socket on which the terminal's master goes to the parent
         self.doors: Sequence[int] = ()  # files of the cgroup to write "0" to
         self.report = -1
         self.go = -1  # the parent writes one byte when its part is done
-        self.gate = -1  # the caller says when the program may run
         self.uid = 0
         self.gid = 0
         self.groups: Sequence[int] = ()

@@ -1,25 +1,38 @@
 """Another process in a running container."""
 
+from __future__ import annotations
+
 import os
 import select
 from contextlib import ExitStack
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import Clone
 from orlop.model.oci import Process
 from orlop.runtime import failure, init
-from orlop.runtime.bundle import Starting, Stdio, Target
+from orlop.runtime.bundle import Gate, Starting, Stdio, Target
 from orlop.runtime.child import Child
 from orlop.runtime.parent import FILES, Launch, give_stdio, launch
 from orlop.runtime.plan import plan_namespaces, plan_process
 from orlop.runtime.start import make_filter
 
+if TYPE_CHECKING:
+    from orlop.runtime.listener import Listener
+    from orlop.runtime.seccomp import Filter
+
 _CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
 
 
-def execute(target: Target, process: Process, stdio: Stdio | None) -> Starting:
+def execute(
+    target: Target,
+    process: Process,
+    stdio: Stdio | None,
+    *,
+    gate: Gate | None = None,
+    preserve_fds: int = 0,
+) -> Starting:
     """Run *process* in the container *target*: its namespaces, its cgroup, its seccomp filter.
 
     Returns and is waited for as start(); a failure leaves the container alone.
@@ -33,10 +46,14 @@ def execute(target: Target, process: Process, stdio: Stdio | None) -> Starting:
     kinds = [*(kind for kind in FILES if kind in namespaces.new)]
     kinds += [kind for kind, _ in namespaces.join]
     child = Child(planned, stdio=stdio, filter_=make_filter(target.config))
+    child.gate, child.preserve_fds = gate, preserve_fds
     child.pidfd = target.pidfd
     child.join = [(kind, -1) for kind in kinds if kind not in (Namespace.PID, Namespace.TIME)]
     with ExitStack() as ours:
         _check_running(target)
+        if child.filter and child.filter.listener:
+            child.listener = _listener(target, child.filter)
+            ours.callback(child.listener.close)
         try:
             if namespaces.idmap:
                 give_stdio(stdio, namespaces.idmap)
@@ -56,6 +73,12 @@ def execute(target: Target, process: Process, stdio: Stdio | None) -> Starting:
 
 def _run(child: Child) -> NoReturn:
     init.run(child, init.exec_steps(child))
+
+
+def _listener(target: Target, filter_: Filter) -> Listener:
+    from orlop.runtime.listener import for_exec  # rare
+
+    return for_exec(filter_, target)
 
 
 def _open_for_parent(

@@ -9,13 +9,16 @@ name. All thinking was done by the parent, before there was a child.
       | "go", one byte ---------------------->| await_parent
       |                                       | pivot_root, mounts attached, …
       |<---- terminal's master (SCM_RIGHTS)   | make_terminal
-      | gate, one byte (the caller's) ------->| wait_at_gate
+      |<---- "at gate"                        | wait_at_gate, if there is one
+      | consent, one byte ------------------->|
+      | gate, one byte (whose start it is) -->| from here on failures go to *outcome*
       |<---- report: JSON, or end of file     | a step failed, or execve
 """
 
 import errno
 import gc
 import os
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -45,6 +48,7 @@ from orlop.runtime.limits import (
 )
 from orlop.runtime.mounts import (
     attach_mounts,
+    change_root,
     cut_propagation,
     enter_root,
     finish_root,
@@ -52,6 +56,7 @@ from orlop.runtime.mounts import (
     make_mounts,
     make_root,
     open_hierarchies,
+    place_root,
 )
 from orlop.runtime.program import (
     check_working_directory,
@@ -69,9 +74,13 @@ _SIGKILL = 9
 
 
 def shield(child: Child) -> None:
-    """Be nobody's to trace, and no more than our parent's life long."""
+    """Be nobody's to trace, no more than our parent's life long, and import no more.
+
+    What is imported after pivot_root would be the container's, and run with our rights.
+    """
     del child
     gc.disable()
+    sys.meta_path.clear()
     set_parent_death_signal(_SIGKILL)
     set_dumpable(dumpable=False)
     os.umask(0)
@@ -89,7 +98,7 @@ def join_namespaces(child: Child) -> None:
     for kind, fd in child.join:
         setns(fd, kind)
         os.close(fd)
-        if kind is Namespace.MOUNT:
+        if kind is Namespace.MOUNT and not child.plan.root_path:
             child.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -128,13 +137,47 @@ def raise_loopback(child: Child) -> None:
 
 def load_filter(child: Child) -> None:
     """Install the seccomp filter; it may forbid any call made above."""
-    if child.filter is not None:
+    if child.listener is not None:
+        child.listener.load()
+    elif child.filter is not None:
         seccomp.load(child.filter.program, child.filter.flags)
 
 
-_INSIDE: Sequence[Step] = (
+def await_runtime_hooks(child: Child) -> None:
+    """Let the parent run its hooks."""
+    if child.hooks:
+        child.hooks.await_runtime()
+
+
+def run_create_hooks(child: Child) -> None:
+    """Run the hooks that belong into our namespaces and still see the host's files."""
+    if child.hooks:
+        child.hooks.run_before_root()
+
+
+def run_start_hooks(child: Child) -> None:
+    """Run the hooks that the container has itself."""
+    if child.hooks:
+        child.hooks.run_before_program()
+
+
+_ENTER: Sequence[Step] = (
+    enter_root,  # no host path is used from here on
     attach_mounts,  # destinations are resolved here, when no host path is left
     make_devices,  # after the mount on /dev
+)
+
+#: Hooks find the root complete and where it is on the host; so do the rarer ways to enter it.
+_ENTER_FROM_THE_HOST: Sequence[Step] = (
+    place_root,
+    attach_mounts,
+    make_devices,
+    await_runtime_hooks,
+    run_create_hooks,
+    change_root,  # no host path is used from here on
+)
+
+_INSIDE: Sequence[Step] = (
     set_names,
     raise_loopback,
     write_sysctls,  # before /proc/sys is made read-only
@@ -153,11 +196,11 @@ _PROCESS: Sequence[Step] = (
     own_stdio,
     label_process,  # by /proc, as root
     set_scheduling,  # may need CAP_SYS_NICE
-    wait_at_gate,
     become_user,
     check_working_directory,
     find_program,  # as the user
     raise_capabilities,
+    wait_at_gate,  # what can be found wrong has been
     seal_descriptors,
     release_signals,
     set_rlimits,  # late: they bind our interpreter too
@@ -166,6 +209,7 @@ _PROCESS: Sequence[Step] = (
 _LAST: Sequence[Step] = (
     load_filter,  # needs CAP_SYS_ADMIN where privileges can still be gained
     set_capabilities,
+    run_start_hooks,  # with no more rights than the program
     run_program,
 )
 
@@ -173,11 +217,11 @@ _LAST_WITHOUT_PRIVILEGES: Sequence[Step] = (
     set_capabilities,
     forgo_privileges,
     load_filter,  # after all but exec
+    run_start_hooks,
     run_program,
 )
 
-#: The order is the design.
-_CONTAINER: Sequence[Step] = (
+_MAKE: Sequence[Step] = (
     shield,
     enter_cgroup,  # so that all we use is counted
     set_oom_score,  # by the host's /proc
@@ -188,13 +232,10 @@ _CONTAINER: Sequence[Step] = (
     open_hierarchies,
     leave_cgroup_namespace,
     make_cgroup_mounts,
-    enter_root,  # no host path is used from here on
-    *_INSIDE,
-    *_PROCESS,
 )
 
 #: In a user namespace the parent has made the root and opened the bind mounts.
-_CONTAINER_IN_USER_NAMESPACE: Sequence[Step] = (
+_MAKE_IN_USER_NAMESPACE: Sequence[Step] = (
     shield,
     enter_cgroup,
     set_oom_score,  # while we are still who the file belongs to
@@ -206,12 +247,15 @@ _CONTAINER_IN_USER_NAMESPACE: Sequence[Step] = (
     open_hierarchies,
     make_cgroup_mounts,
     open_host_nodes,  # nodes made in a user namespace do not work
-    enter_root,
-    *_INSIDE,
-    *_PROCESS,
 )
 
-#: In another mount namespace nothing is to be mounted.
+#: In a mount namespace that others are in, too, all that is mounted stays until it is undone.
+_MAKE_IN_SHARED_MOUNTS: Sequence[Step] = (*(step for step in _MAKE if step is not cut_propagation),)
+
+#: The order is the design.
+_CONTAINER: Sequence[Step] = (*_MAKE, *_ENTER, *_INSIDE, *_PROCESS)
+
+#: With the root of another mount namespace nothing is to be mounted.
 _CONTAINER_IN_GIVEN_ROOT: Sequence[Step] = (
     shield,
     enter_cgroup,
@@ -237,14 +281,18 @@ _EXEC: Sequence[Step] = (
 
 def container_steps(child: Child) -> Sequence[Step]:
     """Return the steps of a container's first process."""
-    namespaces = child.plan.namespaces
-    if Namespace.MOUNT not in namespaces.new:
-        steps = _CONTAINER_IN_GIVEN_ROOT
-    elif Namespace.USER in namespaces.new:
-        steps = _CONTAINER_IN_USER_NAMESPACE
+    plan = child.plan
+    usual = Namespace.MOUNT in plan.namespaces.new and not child.hooks and not plan.no_pivot
+    if usual and not plan.namespaces.idmap:
+        return (*_CONTAINER, *_last(child))
+    if Namespace.MOUNT not in plan.namespaces.new and not plan.root_path:
+        return (*_CONTAINER_IN_GIVEN_ROOT, *_last(child))
+    if plan.namespaces.idmap:
+        make = _MAKE_IN_USER_NAMESPACE
     else:
-        steps = _CONTAINER
-    return (*steps, *_last(child))
+        make = _MAKE if Namespace.MOUNT in plan.namespaces.new else _MAKE_IN_SHARED_MOUNTS
+    enter = _ENTER if usual else _ENTER_FROM_THE_HOST
+    return (*make, *enter, *_INSIDE, *_PROCESS, *_last(child))
 
 
 def exec_steps(child: Child) -> Sequence[Step]:
@@ -252,9 +300,17 @@ def exec_steps(child: Child) -> Sequence[Step]:
     return (*_EXEC, *_last(child))
 
 
+def _before_the_gate(steps: Sequence[Step]) -> Sequence[Step]:
+    """Let the filter be loaded while the parent is there to hand its listener to an agent."""
+    late = (wait_at_gate, run_start_hooks, run_program)
+    return (*(step for step in steps if step not in late), *late)
+
+
 def run(child: Child, steps: Sequence[Step]) -> NoReturn:
     """Take the *steps*; on the first refusal report it by name and exit with 1."""
     name = "run"
+    if child.listener is not None:
+        steps = _before_the_gate(steps)
     try:
         for step in steps:
             name = step.__name__

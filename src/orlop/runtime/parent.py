@@ -16,12 +16,14 @@ from orlop.kernel.idmap import write_maps
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.process import Cloned, clone3, pidfd_send_signal, set_dumpable
 from orlop.runtime import failure
-from orlop.runtime.bundle import Starting, Stdio
+from orlop.runtime.bundle import AT_GATE, Starting, Stdio
 from orlop.runtime.child import Child
 from orlop.runtime.plan import IDMap
 
 if TYPE_CHECKING:
     from orlop.runtime.cgroups.interface import Cgroup
+    from orlop.runtime.hooks import Hooks
+    from orlop.runtime.listener import Listener
 
 _SIGKILL = 9
 _MOST_REPORT = 64 << 10
@@ -49,6 +51,7 @@ class Launch(NamedTuple):
     joined: Sequence[tuple[Namespace, int]] = ()  # joined by the parent while it clones
     time_offsets: str = ""
     idmap: IDMap | None = None
+    inside: Sequence[tuple[Namespace, int]] = ()  # joined by a helper, a user namespace among them
     beside: int = -1  # a process in whose cgroup the child may be, if it cannot be in *cgroup*
 
 
@@ -83,11 +86,19 @@ def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Start
         )
         if how.idmap:
             _map_ids(starting, how.idmap, go)
+        if child.hooks:
+            _run_hooks(starting, child.hooks)
+        if child.listener:
+            _deliver(starting, child.listener)
         undo.pop_all()
     return starting if console is None else _receive(starting, console)
 
 
 def _clone(how: Launch, cgroup_fd: int) -> Cloned:
+    if how.inside:
+        from orlop.runtime.joining import clone_inside  # rare
+
+        return clone_inside(how.what, how.flags, how.inside, cgroup_fd=cgroup_fd)
     try:
         return clone3(how.flags, cgroup_fd=cgroup_fd)
     except OSError as error:
@@ -122,6 +133,22 @@ def _map_ids(starting: Starting, idmap: IDMap, go: int) -> None:
         raise failure.translate(starting.what, "write_id_maps", error) from error
 
 
+def _run_hooks(starting: Starting, hooks: Hooks) -> None:
+    try:
+        hooks.run_for_runtime(starting.what, starting.pid)
+    except OrlopError:
+        _end(starting, report=False)
+        raise
+
+
+def _deliver(starting: Starting, listener: Listener) -> None:
+    try:
+        listener.deliver(starting.what, starting.pid)
+    except OrlopError:
+        _end(starting, report=False)
+        raise
+
+
 def give_stdio(stdio: Stdio | None, idmap: IDMap) -> None:
     """Make pipes and files the container root's, who could not open /dev/stdout otherwise."""
     for fd in stdio or ():
@@ -138,6 +165,17 @@ def wait_ready(starting: Starting) -> None:
         if len(data) > _MOST_REPORT:
             break
     settle(starting, data)
+
+
+def wait_created(starting: Starting) -> None:
+    """Block until the process waits at its gate, or raise as settle() does."""
+    data = os.read(starting.report, 4096)
+    if data == AT_GATE:
+        return
+    while part := os.read(starting.report, 4096):
+        data += part
+    settle(starting, data)
+    raise OrlopError(f"{starting.what}: it did not wait at its gate")
 
 
 def settle(starting: Starting, data: bytes) -> None:

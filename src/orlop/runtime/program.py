@@ -15,6 +15,7 @@ from orlop.kernel.paths import (
     open_plain,
 )
 from orlop.kernel.process import close_on_exec_from, set_parent_death_signal
+from orlop.runtime.bundle import AT_GATE
 from orlop.runtime.child import Child
 from orlop.runtime.failure import Kind, StepError
 
@@ -25,6 +26,7 @@ _IGNORED = tuple(
     if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) is signal.SIG_IGN
 )
 _MOST_INTERPRETERS = 5  # as the kernel
+_MOST_DESCRIPTORS = (1 << 31) - 1
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 
 
@@ -118,15 +120,31 @@ def label_process(child: Child) -> None:
 
 
 def seal_descriptors(child: Child) -> None:
-    """Let nothing but 0, 1 and 2 pass into the program."""
-    del child
-    close_on_exec_from(3)
+    """Let nothing but 0, 1, 2 and what the caller wants preserved pass into the program."""
+    close_on_exec_from(3 + child.preserve_fds)
 
 
 def wait_at_gate(child: Child) -> None:
-    """Wait until the caller writes a byte; its end of file means never."""
-    if child.gate >= 0 and not os.read(child.gate, 1):
+    """Wait until the caller has noted us, and until the program may run."""
+    gate = child.gate
+    if gate is None:
+        return
+    os.close(gate.consenting)
+    os.write(child.report, AT_GATE)
+    if not os.read(gate.consent, 1):
         raise StepError("the start was called off", number=errno.ECANCELED)
+    set_parent_death_signal(0)
+    if gate.fifo < 0:
+        return
+    child.report = gate.outcome
+    # The caller may end now, and whoever waits for our copies of its descriptors to close with it.
+    needed = sorted(fd for fd in (gate.fifo, gate.outcome, child.proc, child.root) if fd >= 0)
+    first = 3 + child.preserve_fds
+    for fd in needed:
+        os.closerange(first, fd)
+        first = max(first, fd + 1)
+    os.closerange(first, _MOST_DESCRIPTORS)
+    os.read(gate.fifo, 1)
 
 
 def release_signals(child: Child) -> None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.kernel.idmap import open_user_namespace
+from orlop.kernel.mount import MountFlag, mount_setattr
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import Clone
 from orlop.model.mount import Mount
 from orlop.model.oci import Config, Linux, Resources
 from orlop.runtime import cgroups, failure, init, seccomp
-from orlop.runtime.bundle import Bundle, Starting, Stdio
+from orlop.runtime.bundle import Bundle, Gate, Starting, Stdio
 from orlop.runtime.cgroups.devices import for_container
 from orlop.runtime.child import Child, ContainerPlan
 from orlop.runtime.devices import all_devices
@@ -37,6 +38,8 @@ from orlop.runtime.sysctl import plan_sysctls
 if TYPE_CHECKING:
     from orlop.runtime.cgroups.interface import Cgroup
     from orlop.runtime.cgroups.pool import Pool
+    from orlop.runtime.hooks import Hooks
+    from orlop.runtime.listener import Listener
     from orlop.runtime.seccomp import Filter
 
 _CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
@@ -46,15 +49,19 @@ _PROPAGATIONS = ("", "shared", "slave", "private", "unbindable")
 
 
 def start(
-    bundle: Bundle, stdio: Stdio | None, *, gate: int | None = None, spares: Pool | None = None
+    bundle: Bundle,
+    stdio: Stdio | None,
+    *,
+    gate: Gate | None = None,
+    preserve_fds: int = 0,
+    spares: Pool | None = None,
 ) -> Starting:
     """Make the container's cgroup and its first process, which sets up the rest and execs.
 
     Returns as soon as the process is made (for a terminal: once the master is
     here); whether its steps succeed is told by wait_ready(), or by *report* and
-    settle(). *stdio* may be None for a terminal. With *gate*, the program waits
-    until one byte can be read from that descriptor. Only for a caller without
-    threads, and root.
+    settle(). *stdio* may be None for a terminal. With a *gate*, wait_created()
+    tells that the process has come to it. Only for a caller without threads.
 
     Raises OrlopError; nothing is left behind then.
     """
@@ -66,16 +73,25 @@ def start(
     with ExitStack() as undo, ExitStack() as ours:
         cgroup = make_cgroup(bundle, spares)
         undo.callback(cgroup.remove)
+        if any(kind is Namespace.USER for kind, _ in namespaces.join):
+            namespaces = _with_maps(namespaces)
         container = plan_container(bundle, namespaces, cgroup)
         child = Child(process, container=container, stdio=stdio, filter_=make_filter(config))
-        child.gate = -1 if gate is None else gate
+        child.gate, child.preserve_fds = gate, preserve_fds
+        if config.get("hooks"):
+            child.hooks = _hooks(bundle, container, ours)
+        if child.filter and child.filter.listener:
+            child.listener = _listener(bundle, child.filter)
+            ours.callback(child.listener.close)
         try:
-            near, far = _open_namespaces(namespaces, ours)
-            child.join = far
+            near, child.join = _open_namespaces(namespaces, ours)
+            how = _launch(bundle.id, namespaces, cgroup, near)
+            if namespaces.idmap and Namespace.USER not in namespaces.new:
+                how, child.join = how._replace(inside=child.join), ()
             if namespaces.idmap:
                 give_stdio(stdio, namespaces.idmap)
-            _prepare(child, namespaces.idmap, ours)
-            starting = launch(_launch(bundle.id, namespaces, cgroup, near), child, _run)
+            _prepare(child, bundle, ours)
+            starting = launch(how, child, _run)
         except OSError as error:
             raise failure.translate(
                 f"cannot start container {bundle.id}", "make_process", error
@@ -89,8 +105,8 @@ def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None
     config = bundle.config
     linux = config.get("linux", {})
     _refuse_unsupported(config, linux)
-    if Namespace.MOUNT not in _own(namespaces):
-        raise InvalidArgumentError("a container needs a mount namespace of its own")
+    if linux.get("maskedPaths") or linux.get("readonlyPaths"):
+        _need_mount_namespace(namespaces)
     propagation = linux.get("rootfsPropagation", "")
     if propagation.removeprefix("r") not in _PROPAGATIONS:
         raise InvalidArgumentError(f"unknown rootfsPropagation {propagation!r}")
@@ -106,6 +122,9 @@ def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None
         namespaces=namespaces,
         root=_root(bundle),
         root_readonly=config.get("root", {}).get("readonly", False),
+        root_path=_root_path(bundle),
+        no_pivot=bundle.manner.no_pivot,
+        new_keyring=not bundle.manner.no_new_keyring,
         propagation=propagation,
         mounts=mounts,
         cgroup_folders=_cgroup_folders(cgroup, mounts),
@@ -129,7 +148,7 @@ def _launch(
         owns_cgroup=True,
         joined=near,
         time_offsets=_time_offsets(namespaces),
-        idmap=namespaces.idmap,
+        idmap=namespaces.idmap if Namespace.USER in namespaces.new else None,
     )
 
 
@@ -147,20 +166,63 @@ def _own(namespaces: Namespaces) -> Namespace:
 def _root(bundle: Bundle) -> tuple[Mount, ...]:
     if bundle.rootfs:
         return bundle.rootfs
-    path = bundle.config.get("root", {}).get("path", "")
+    path = _root_path(bundle)
     if not path:
         raise InvalidArgumentError("the bundle has no root file system")
-    return (Mount("bind", os.path.join(bundle.path, path), "/", ("rbind",)),)
+    return (Mount("bind", path, "/", ("rbind",)),)
+
+
+def _root_path(bundle: Bundle) -> str:
+    """Return where the root is on the host: "" where it is of mounts, and none needs to find it."""
+    if bundle.rootfs and not bundle.config.get("hooks") and not bundle.manner.no_pivot:
+        return ""
+    path = bundle.config.get("root", {}).get("path", "")
+    return os.path.join(bundle.path, path) if path else ""
+
+
+def _need_mount_namespace(namespaces: Namespaces) -> None:
+    if Namespace.MOUNT not in _own(namespaces):
+        raise InvalidArgumentError(
+            "linux.maskedPaths and linux.readonlyPaths need a mount namespace of one's own"
+        )
+
+
+def _with_maps(namespaces: Namespaces) -> Namespaces:
+    """Add the mappings of the user namespace that is joined, as if they were our own."""
+    from orlop.runtime.joining import read_maps  # rare
+
+    path = next(path for kind, path in namespaces.join if kind is Namespace.USER)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return namespaces._replace(idmap=read_maps(fd))
+    finally:
+        os.close(fd)
+
+
+def _hooks(bundle: Bundle, container: ContainerPlan, ours: ExitStack) -> Hooks | None:
+    """Return the hooks that run before the program, if there are any."""
+    from orlop.runtime.hooks import BEFORE, Hooks, plan_hooks  # rare
+
+    wanted = plan_hooks(bundle.config)
+    if not any(wanted.get(kind) for kind in BEFORE):
+        return None
+    if not container.root_path:
+        raise InvalidArgumentError("hooks need root.path, for that is where they find the root")
+    hooks = Hooks(bundle, wanted)
+    ours.callback(hooks.close)
+    return hooks
+
+
+def _listener(bundle: Bundle, filter_: Filter) -> Listener:
+    from orlop.runtime.listener import for_container  # rare
+
+    return for_container(filter_, bundle)
 
 
 def _refuse_unsupported(config: Config, linux: Linux) -> None:
     for key in ("intelRdt", "memoryPolicy", "mountLabel", "netDevices"):
         if linux.get(key):
             raise UnsupportedError(f"linux.{key} is not supported")
-    if any(config.get("hooks", {}).values()):
-        raise UnsupportedError("hooks are not supported")
-    if any(entry.get("path") for entry in linux.get("namespaces", ()) if entry["type"] == "user"):
-        raise UnsupportedError("joining a user namespace by path is not supported")
 
 
 def _cgroup_folders(
@@ -183,7 +245,7 @@ def _open_namespaces(
     for kind, path in namespaces.join:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         ours.callback(os.close, fd)
-        by_parent = namespaces.idmap or kind in (Namespace.PID, Namespace.TIME)
+        by_parent = Namespace.USER in namespaces.new or kind in (Namespace.PID, Namespace.TIME)
         (near if by_parent else far).append((kind, fd))
     return near, far
 
@@ -195,11 +257,11 @@ def _time_offsets(namespaces: Namespaces) -> str:
     return namespaces.time_offsets or "monotonic 0 0\n"
 
 
-def _prepare(child: Child, idmap: IDMap | None, ours: ExitStack) -> None:
+def _prepare(child: Child, bundle: Bundle, ours: ExitStack) -> None:
     """Make what only we may: id-mapped mounts, and in a user namespace all of host paths."""
+    idmap = child.plan.namespaces.idmap
     if idmap:
-        owner = Owner(_user_namespace(idmap), idmap.host_uid(0), idmap.host_gid(0))
-        child.root = assemble(child.plan.root, owner=owner)
+        child.root = _mapped_root(child, idmap, is_of_mounts=bool(bundle.rootfs))
         ours.callback(os.close, child.root)
     for index, plan in enumerate(child.plan.mounts):
         mapped = plan.idmap or (idmap if plan.options.special & _IDMAPS else None)
@@ -207,6 +269,16 @@ def _prepare(child: Child, idmap: IDMap | None, ours: ExitStack) -> None:
             userns = _user_namespace(mapped) if mapped else None
             child.mounts[index] = bind_source(plan, userns_fd=userns)
             ours.callback(os.close, child.mounts[index])
+
+
+def _mapped_root(child: Child, idmap: IDMap, *, is_of_mounts: bool) -> int:
+    """Make the root; what a bundle has in root.path already belongs to whom it should."""
+    if is_of_mounts:
+        owner = Owner(_user_namespace(idmap), idmap.host_uid(0), idmap.host_gid(0))
+        return assemble(child.plan.root, owner=owner)
+    root = assemble(child.plan.root)
+    mount_setattr(root, propagation=int(MountFlag.SLAVE), recursive=True)
+    return root
 
 
 @cache

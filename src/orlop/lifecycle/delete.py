@@ -1,0 +1,122 @@
+"""From stopped, or whatever a crash left, to nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from orlop.errors import NotFoundError, WrongStateError
+from orlop.lifecycle import kill
+from orlop.lifecycle.folder import Folder, Lock
+from orlop.lifecycle.record import CREATED, STOPPED, is_alive, status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orlop.lifecycle.record import Record
+
+_DEATH_TIMEOUT_S = 10.0
+_LOCK_TIMEOUT_S = 5.0
+
+
+def delete(folder: Folder, *, force: bool = False) -> None:
+    """Remove the container. Without *force*, WrongStateError if it runs.
+
+    With *force* it is killed first, and one that does not exist is no error.
+    """
+    try:
+        with _lock(folder, force=force):
+            _delete(folder, force=force)
+    except NotFoundError:
+        if not force:
+            raise
+
+
+def _lock(folder: Folder, *, force: bool) -> Lock:
+    """Return the lock; with *force* from whoever does not finish, by ending what he makes."""
+    if not force:
+        return Lock(folder)
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            with Lock(folder, wait=False):
+                break
+        except (BlockingIOError, PermissionError):
+            time.sleep(0.01)
+    else:
+        record = folder.load()
+        if is_alive(record):
+            kill.send(record, kill.SIGKILL)
+    return Lock(folder)
+
+
+def _delete(folder: Folder, *, force: bool) -> None:
+    try:
+        record = folder.load()
+    except NotFoundError:  # its creator came no further than the folder
+        folder.remove()
+        return
+    current = status_under_lock(folder, record)
+    if current not in (STOPPED, CREATED) and not force:
+        raise WrongStateError(
+            f"cannot delete container {folder.name} that is not stopped: {current}"
+        )
+    end(record)
+    destroy(folder, record)
+
+
+def status_under_lock(folder: Folder, record: Record) -> str:
+    """Return the status for who holds the lock: nobody else is at work, so nothing is in making."""
+    return status(folder, record) if record["init_process_pid"] else STOPPED
+
+
+def end(record: Record) -> None:
+    """Kill what is left of the container, and see it dead."""
+    if is_alive(record):
+        try:
+            kill.send(record, kill.SIGKILL)
+        except WrongStateError:  # just now
+            return
+        _await_death(record)
+    if record["init_process_pid"] and not record["orlop"]["own_pids"]:
+        kill.send_all(record, kill.SIGKILL)
+
+
+def _await_death(record: Record) -> None:
+    deadline = time.monotonic() + _DEATH_TIMEOUT_S
+    pause_s = 0.0005
+    while is_alive(record):
+        if time.monotonic() > deadline:
+            raise WrongStateError("container init still running")
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.02)
+
+
+def destroy(folder: Folder, record: Record) -> None:
+    """Remove all that there was beside the processes."""
+    _remove_cgroup(record)
+    folder.remove()
+
+
+def _remove_cgroup(record: Record) -> None:
+    """Remove the cgroup's folders: mostly it takes no more than a call for each."""
+    if _removed(record["cgroup_paths"]) or not record["orlop"]["cgroup"]:
+        return
+    from orlop.lifecycle.cgroup import of_record
+
+    try:
+        of_record(record).remove()
+    except WrongStateError:
+        if record["init_process_pid"]:
+            raise  # else it is somebody else's: our creator died before he had made one
+
+
+def _removed(paths: dict[str, str]) -> bool:
+    try:
+        for path in dict.fromkeys(paths.values()):
+            try:
+                os.rmdir(path)
+            except FileNotFoundError:
+                continue
+    except OSError:
+        return False
+    return bool(paths)

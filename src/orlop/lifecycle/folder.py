@@ -1,0 +1,207 @@
+"""A container's folder: ROOT/<id>, 0700, with its record, its lock and the gate of its start.
+
+state.json   what the container is; whole or not there
+config.json  the bundle's, as it was when the container was created
+gate         FIFO: a byte lets the program run; gone once that was asked for
+outcome      FIFO: what became of it, for whoever asked
+lock         held by whoever creates, starts or deletes, and by no child of his
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from orlop.model import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from orlop.lifecycle.record import Record
+
+_FURTHER = "_+-."
+_MOST_NAME = 1024
+_MOST_BYTES = 16 << 20
+
+
+def check_id(name: str) -> str:
+    """Return *name* if a container can be called so: it becomes the name of a folder."""
+    plain = name
+    for character in _FURTHER:
+        plain = plain.replace(character, "")
+    fits = not plain or (plain.isascii() and plain.isalnum())
+    if not name or not fits or name in (".", "..") or len(name) > _MOST_NAME:
+        raise InvalidArgumentError("invalid container ID format")
+    return name
+
+
+class Folder:
+    """The folder of container *name* under *root*, which may not exist yet, or no more."""
+
+    __slots__ = ("name", "path", "root")
+
+    def __init__(self, root: str, name: str) -> None:
+        self.root = root
+        self.name = check_id(name)
+        self.path = os.path.join(root, name)
+
+    def file(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+    def make(self) -> None:
+        """Make the folder. AlreadyExistsError if there is one."""
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
+        try:
+            os.mkdir(self.path, 0o700)
+        except FileExistsError:
+            raise AlreadyExistsError("container with given ID already exists") from None
+
+    def exists(self) -> bool:
+        return os.path.isdir(self.path)
+
+    def owner(self) -> str:
+        """Return the name of the user whose container it is, or the number of one unknown."""
+        import pwd
+
+        uid = os.stat(self.path).st_uid
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return str(uid)
+
+    def load(self) -> Record:
+        """Return the record. NotFoundError where there is none."""
+        try:
+            record: Record = jsontext.loads(read(self.file("state.json")))
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError("container does not exist") from None
+        return record
+
+    def save(self, record: Record) -> None:
+        """Replace the record; a reader sees the old one or the new one, whole."""
+        replace(self.file("state.json"), jsontext.dumps(record))
+
+    def remove(self) -> None:
+        """Remove the folder with what is in it; one already gone is no error."""
+        try:
+            with os.scandir(self.path) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        _remove_below(entry.path)
+                    else:
+                        os.unlink(entry.path)
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            return
+
+
+def _remove_below(path: str) -> None:
+    """Remove a folder of files, as the one of the notify socket."""
+    with os.scandir(path) as entries:
+        for entry in entries:
+            os.unlink(entry.path)
+    os.rmdir(path)
+
+
+class Lock:
+    """The lock of a folder, held for as long as a with statement lasts.
+
+    A record lock, which belongs to the process: a child that waits at the gate
+    keeps copies of our descriptors, but no lock. fcntl_locking(2).
+    """
+
+    __slots__ = ("_fd", "_folder", "_wait")
+
+    def __init__(self, folder: Folder, *, wait: bool = True) -> None:
+        self._folder = folder
+        self._wait = wait
+        self._fd = -1
+
+    def __enter__(self) -> Lock:
+        while not self._taken():
+            continue
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+
+    def _taken(self) -> bool:
+        """Take the lock; False if the folder was removed or made anew while we waited."""
+        name = self._folder.file("lock")
+        try:
+            self._fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError("container does not exist") from None
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | (0 if self._wait else fcntl.LOCK_NB))
+            if os.path.samestat(os.fstat(self._fd), os.stat(name)):
+                return True
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(self._fd)
+            raise
+        os.close(self._fd)
+        return False
+
+
+def is_locked(folder: Folder) -> bool:
+    """Whether somebody is at work on the container just now."""
+    try:
+        with Lock(folder, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+    except PermissionError:  # EACCES is the other way to say so
+        return True
+
+
+def all_folders(root: str) -> Iterator[Folder]:
+    """Give the folders under *root*, by name; none if there is no root."""
+    try:
+        names = sorted(os.listdir(root))
+    except FileNotFoundError:
+        return
+    for name in names:
+        try:
+            folder = Folder(root, name)
+        except InvalidArgumentError:
+            continue
+        if folder.exists():
+            yield folder
+
+
+def read(path: str) -> bytes:
+    """Return a file's content, up to a limit."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = b""
+        while len(data) <= _MOST_BYTES and (part := os.read(fd, 1 << 20)):
+            data += part
+    finally:
+        os.close(fd)
+    if len(data) > _MOST_BYTES:
+        raise InvalidArgumentError(f"{path} is larger than {_MOST_BYTES >> 20} MiB")
+    return data
+
+
+def replace(path: str, text: str | bytes, *, mode: int = 0o600) -> None:
+    """Write a file beside *path* and give it that name."""
+    folder, name = os.path.split(path)
+    beside = os.path.join(folder, f".{name}")
+    left = text if isinstance(text, bytes) else text.encode(errors="surrogateescape")
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        while left:
+            left = left[os.write(fd, left) :]
+    finally:
+        os.close(fd)
+    os.replace(beside, path)

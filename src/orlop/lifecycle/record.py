@@ -1,0 +1,120 @@
+"""What is written down about a container, and what it is doing now, by the kernel's account.
+
+The names are those of runc's state.json where other programs read it; what is
+ours alone is below "orlop".
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from orlop.lifecycle.folder import is_locked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypedDict
+
+    from orlop.lifecycle.folder import Folder
+
+    class Own(TypedDict):
+        """What runc has no word for."""
+
+        bundle: str
+        cgroup: str  # cgroupsPath
+        own_pids: bool  # a pid namespace of its own: all end with the first process
+        annotations: dict[str, str]
+        poststart: bool
+        poststop: bool
+        oci_version: str
+
+    class Record(TypedDict):
+        """state.json. The pid is 0 while the process is being made."""
+
+        id: str
+        init_process_pid: int
+        init_process_start: int  # /proc/PID/stat field 22: with the pid it names the process
+        created: str
+        config: dict[str, Any]
+        rootless: bool
+        cgroup_paths: dict[str, str]
+        namespace_paths: dict[str, str]
+        external_descriptors: list[str]
+        intel_rdt_path: str
+        orlop: Own
+
+
+CREATING, CREATED, RUNNING = "creating", "created", "running"
+PAUSED, STOPPED = "paused", "stopped"
+
+
+def now() -> str:
+    """Return the time as Go writes it: RFC 3339 with nanoseconds."""
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}Z"
+
+
+def start_ticks(pid: int) -> int:
+    """Return when process *pid* started; 0 if it is gone, or a zombie. proc_pid_stat(5)."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        fields = os.read(fd, 4096).rpartition(b")")[2].split()
+    except ProcessLookupError:
+        return 0
+    finally:
+        os.close(fd)
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def is_alive(record: Record) -> bool:
+    """Whether the first process is there, and is not another that has got its pid."""
+    pid = record["init_process_pid"]
+    return pid > 0 and start_ticks(pid) == record["init_process_start"]
+
+
+def status(folder: Folder, record: Record) -> str:
+    """Return the container's status, in the specification's words. runtime.md, "State"."""
+    if record["init_process_pid"] == 0:
+        return CREATING if is_locked(folder) else STOPPED
+    if not is_alive(record):
+        return STOPPED
+    if os.path.exists(folder.file("gate")):
+        return CREATED
+    return PAUSED if is_frozen(record) else RUNNING
+
+
+def is_frozen(record: Record) -> bool:
+    """Whether the container's cgroup is frozen, or asked to be."""
+    for hierarchy, name, word in (("", "cgroup.freeze", b"1"), ("freezer", "freezer.state", b"F")):
+        if (path := record["cgroup_paths"].get(hierarchy)) is not None:
+            try:
+                fd = os.open(f"{path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                if os.read(fd, 16).startswith(word):
+                    return True
+            finally:
+                os.close(fd)
+    return False
+
+
+def state(folder: Folder, record: Record) -> dict[str, Any]:
+    """Return the container's state as `state` prints it."""
+    current = status(folder, record)
+    own = record["orlop"]
+    answer: dict[str, Any] = {
+        "ociVersion": own["oci_version"],
+        "id": record["id"],
+        "pid": 0 if current == STOPPED else record["init_process_pid"],
+        "status": current,
+        "bundle": own["bundle"],
+        "rootfs": record["config"]["rootfs"],
+        "created": record["created"],
+    }
+    if own["annotations"]:
+        answer["annotations"] = own["annotations"]
+    return answer | {"owner": ""}

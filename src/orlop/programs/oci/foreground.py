@@ -1,0 +1,168 @@
+"""A process in the foreground: its streams and terminal, its signals, its exit code."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from orlop.cli import signals, terminal
+from orlop.kernel.process import pidfd_send_signal, wait_exit
+from orlop.kernel.terminal import set_size
+from orlop.runtime.bundle import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from orlop.runtime.bundle import Starting
+
+_PART = 4096  # a pipe that can be written to takes as much at once. pipe(7)
+_READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
+
+
+class Copy:
+    """What is read from one descriptor and written to another."""
+
+    __slots__ = ("pending", "source", "target")
+
+    def __init__(self, source: int, target: int) -> None:
+        self.source = source
+        self.target = target
+        self.pending = b""
+
+    def wants(self) -> tuple[int, int]:
+        """Return what to wait for: a descriptor and an event."""
+        return (self.target, select.POLLOUT) if self.pending else (self.source, select.POLLIN)
+
+    def go_on(self) -> bool:
+        """Copy a part; False once there is no more to come, or nobody to take it."""
+        try:
+            if not self.pending:
+                self.pending = os.read(self.source, _PART)
+                return bool(self.pending)
+            self.pending = self.pending[os.write(self.target, self.pending) :]
+        except BlockingIOError:
+            return True
+        except OSError:  # a terminal that everybody has closed, a pipe that nobody reads
+            return False
+        return True
+
+
+class Streams:
+    """0, 1 and 2 for a process. What is a terminal of ours is not passed on, but copied.
+
+    A process that had it could change its settings, and read what is typed later.
+    """
+
+    def __init__(self) -> None:
+        self.copies: list[Copy] = []
+        self._theirs: list[int] = []
+        chosen = []
+        for number in (0, 1, 2):
+            chosen.append(self._choose(number))
+        self.stdio = Stdio(*chosen)
+
+    def __enter__(self) -> Streams:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Close the process's ends, once it has them."""
+        while self._theirs:
+            os.close(self._theirs.pop())
+
+    def _choose(self, number: int) -> int:
+        if not os.isatty(number):
+            return number
+        reader, writer = os.pipe()
+        theirs, copy = (writer, Copy(reader, number)) if number else (reader, Copy(0, writer))
+        self.copies.append(copy)
+        self._theirs.append(theirs)
+        return theirs
+
+
+class Foreground:
+    """Within it, signals reach the process; serve() stays until it has ended."""
+
+    def __init__(self) -> None:
+        self._pidfd = -1
+        self._forwarding = signals.Forwarding(self._deliver)
+
+    def __enter__(self) -> Foreground:
+        self._forwarding.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._forwarding.__exit__(kind, error, traceback)
+
+    def serve(self, starting: Starting, streams: Streams) -> int:
+        """Copy what there is to copy until the process ends; return its exit code.
+
+        That is 128 and the signal's number for one that was ended by a signal.
+        """
+        self._pidfd = starting.pidfd
+        self._forwarding.start()
+        streams.release()
+        if starting.console is None:
+            _copy(streams.copies, starting.pidfd)
+            return wait_exit(starting.pidfd)
+        master = starting.console
+        os.set_blocking(master, False)
+        _resize(master)
+        signals.on_resize(lambda: _resize(master))
+        with terminal.Raw(0):
+            _copy([Copy(0, master), Copy(master, 1)], starting.pidfd)
+            return wait_exit(starting.pidfd)
+
+    def _deliver(self, number: int) -> None:
+        try:
+            pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            return
+
+
+def _resize(master: int) -> None:
+    """Give the process's terminal the size of ours."""
+    if size := terminal.size(0):
+        set_size(master, height=size[0], width=size[1])
+
+
+def _copy(copies: list[Copy], pidfd: int) -> None:
+    """Copy until the process has ended and said its last."""
+    ended = False
+    while True:
+        poller = select.poll()
+        waiting = {}
+        for copy in copies:
+            fd, event = copy.wants()
+            waiting[fd] = copy
+            poller.register(fd, event)
+        if not ended:
+            poller.register(pidfd, select.POLLIN)
+        ready = poller.poll(0 if ended else None)
+        if ended and not any(fd in waiting and waiting[fd].target in (1, 2) for fd, _ in ready):
+            return
+        for fd, _ in ready:
+            if fd == pidfd:
+                ended = True
+            elif not waiting[fd].go_on():
+                _finish(copies, waiting[fd])
+
+
+def _finish(copies: list[Copy], copy: Copy) -> None:
+    """Leave *copy* out from here on; the end of our input is the end of the process's."""
+    copies.remove(copy)
+    if copy.source == 0 and not os.isatty(copy.target):
+        os.close(copy.target)

@@ -1,0 +1,195 @@
+"""From the words of a command line to a command, and from errors to log lines and exit codes.
+
+A command's module is imported when the command is run, and is as follows:
+
+    class Args(Arguments): …                     its options and operands
+    FAILURE = 255                                its exit code where it fails, if not 1
+    def run(args: Args, settings: Settings) -> int
+
+What it raises becomes the log's last line, which is what Docker and containerd
+show to their users, and a line on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from orlop.cli.options import Arguments, flag, operands, text
+from orlop.cli.parser import HelpWanted, UsageError, parse
+from orlop.errors import InvalidArgumentError, OrlopError
+from orlop.programs.oci import sealing
+from orlop.programs.oci.log import Log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Protocol
+
+    class Command(Protocol):
+        """What each command's module has."""
+
+        Args: type[Arguments]
+        run: Callable[[Any, Settings], int]
+
+
+NAME = "orlop-runtime"
+_FAILURE = 1
+_UNKNOWN_COMMAND = 3  # as runc's parser has it
+
+#: Command -> what it does, for --help. Each is a module of this room.
+COMMANDS: dict[str, str] = {
+    "checkpoint": "checkpoint a running container",
+    "create": "create a container",
+    "delete": "delete any resources held by a container",
+    "events": "display container events such as OOM notifications, and usage statistics",
+    "exec": "execute a new process inside a container",
+    "features": "show the enabled features",
+    "kill": "send a signal (default: SIGTERM) to a container's first process",
+    "list": "list containers",
+    "pause": "suspend all processes inside a container",
+    "ps": "display the processes running inside a container",
+    "restore": "restore a container from a checkpoint",
+    "resume": "resume the processes of a paused container",
+    "run": "create and run a container",
+    "spec": "create a new specification file",
+    "start": "run the program of a created container",
+    "state": "output the state of a container",
+    "update": "update a container's resource constraints",
+}
+_INSIDE = ("create", "exec", "restore", "run")  # whose process goes into a container
+_MODULES = {"exec": "execute"}  # for those that are words of Python's own
+
+
+class Settings(Arguments):
+    """The options before the command."""
+
+    interspersed = False
+
+    debug = flag("--debug", help="enable debug logging")
+    log = text("--log", metavar="FILE", help="set the log file to write to (default: stderr)")
+    log_format = text(
+        "--log-format", metavar="FORMAT", default="text", help="text (default), or json"
+    )
+    log_level = text("--log-level", metavar="LEVEL", help="debug, warning or error (as crun)")
+    root = text("--root", metavar="FOLDER", help="where the state of containers is kept")
+    systemd_cgroup = flag("--systemd-cgroup", help="let systemd make cgroups")
+    cgroup_manager = text(
+        "--cgroup-manager",
+        metavar="MANAGER",
+        help="cgroupfs, systemd or disabled (as crun)",
+        choices=("cgroupfs", "systemd", "disabled"),
+    )
+    rootless = text("--rootless", metavar="WORD", default="auto", help="true, false or auto")
+    criu = text("--criu", metavar="PATH", help="accepted, as runc does, and not used")
+    no_pivot = flag("--no-pivot", help="for every create and run (as crun)")
+    version = flag("-v", "-V", "--version", help="print the version")
+    words = operands("COMMAND", optional=True)
+
+    @property
+    def folder(self) -> str:
+        """Return where the folders of containers are."""
+        if self.root:
+            return os.path.abspath(self.root)
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        if self.is_rootless and runtime:
+            return os.path.join(runtime, NAME)
+        return f"/run/{NAME}"
+
+    @property
+    def is_rootless(self) -> bool:
+        return self.rootless == "true" or (self.rootless != "false" and os.geteuid() != 0)
+
+    @property
+    def uses_systemd(self) -> bool:
+        return self.systemd_cgroup or self.cgroup_manager == "systemd"
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command line; return its exit code. Never raises what a user could cause."""
+    journal, failure = Log(), _FAILURE
+    try:
+        settings = parse(Settings, words)
+        journal = Log(settings.log, settings.log_format)
+        name, *rest = settings.words or ["help"]
+        if settings.version:
+            return _print_version()
+        if name == "help" or name not in COMMANDS:
+            return _overview(journal, name, rest)
+        command = _load(name)
+        failure = getattr(command, "FAILURE", _FAILURE)
+        if name in _INSIDE:
+            sealing.check()
+        try:
+            return int(command.run(_arguments(name, command.Args, rest), settings))
+        except HelpWanted:
+            return _print_help(name)
+    except HelpWanted:
+        return _print_overview()
+    except OrlopError as error:
+        journal.error(str(error))
+    except BrokenPipeError:
+        return failure
+    except OSError as error:
+        journal.error(_sentence(error))
+    except RecursionError:
+        journal.error("the configuration is nested too deeply")
+    return failure
+
+
+def _load(name: str) -> Command:
+    module = f"orlop.programs.oci.{_MODULES.get(name, name)}"
+    __import__(module)
+    return sys.modules[module]
+
+
+def _arguments(name: str, arguments: type[Arguments], words: list[str]) -> Arguments:
+    try:
+        return parse(arguments, words)
+    except UsageError as error:
+        raise InvalidArgumentError(f'{NAME}: "{name}": {error}') from None
+
+
+def _sentence(error: OSError) -> str:
+    named = f": {os.fsdecode(error.filename)}" if error.filename is not None else ""
+    return f"{(error.strerror or str(error)).lower()}{named}"
+
+
+def _overview(journal: Log, name: str, rest: list[str]) -> int:
+    if name != "help":
+        journal.error(f"No help topic for '{name}'")
+        return _UNKNOWN_COMMAND
+    if rest and rest[0] in COMMANDS:
+        return _print_help(rest[0])
+    return _print_overview()
+
+
+def _print_help(name: str) -> int:
+    from orlop.programs.oci import manual
+
+    sys.stdout.write(manual.command(NAME, name, COMMANDS[name], _load(name).Args))
+    return 0
+
+
+def _print_overview() -> int:
+    from orlop.programs.oci import manual
+
+    sys.stdout.write(manual.overview(NAME, Settings, COMMANDS))
+    return 0
+
+
+def _print_version() -> int:
+    from orlop.programs.oci import manual
+
+    sys.stdout.write(manual.version(NAME))
+    return 0
+
+
+def program() -> int:
+    """Run this process's own command line; its output is written out when this returns."""
+    code = main(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _FAILURE
+    return code

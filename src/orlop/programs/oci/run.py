@@ -1,0 +1,46 @@
+"""`orlop-runtime run`."""
+
+from __future__ import annotations
+
+import os
+
+from orlop.cli.options import flag
+from orlop.lifecycle import create
+from orlop.lifecycle.folder import Folder
+from orlop.programs.oci.making import Making, request
+from orlop.runtime.bundle import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orlop.lifecycle.create import Request
+    from orlop.programs.oci.main import Settings
+
+
+class Args(Making):
+    detach = flag("-d", "--detach", help="do not wait for the container's process")
+    keep = flag("--keep", help="do not delete the container after it exits")
+    no_subreaper = flag("--no-subreaper", help="accepted: the process is our child anyhow")
+
+
+def run(args: Args, settings: Settings) -> int:
+    """Make a container and run it; its exit code is ours, unless detached."""
+    folder = Folder(settings.folder, args.container)
+    wanted = request(args, settings, detach=args.detach)
+    if args.detach:
+        created = create.run(folder, wanted, Stdio(0, 1, 2))
+        os.close(created.starting.pidfd)
+        return 0
+    return _attached(folder, wanted, keep=args.keep)
+
+
+def _attached(folder: Folder, wanted: Request, *, keep: bool) -> int:
+    from orlop.lifecycle.delete import delete
+    from orlop.programs.oci.foreground import Foreground, Streams
+
+    with Foreground() as foreground, Streams() as streams:
+        created = create.run(folder, wanted, streams.stdio)
+        try:
+            return foreground.serve(created.starting, streams)
+        finally:
+            if not keep:
+                delete(folder, force=True)
