@@ -8,6 +8,9 @@ Everything optional in the specification is optional here.
 
 from typing import Any, TypedDict
 
+#: The version of the specification that this is.
+VERSION = "1.3.0"
+
 
 class User(TypedDict, total=False):
     uid: int
@@ -236,3 +239,14 @@ class Config(TypedDict, total=False):
     hooks: Hooks
     annotations: dict[str, str]
     linux: Linux
+
+
+class State(TypedDict, total=False):
+    """What is told of a container. runtime-spec runtime.md, "State"."""
+
+    ociVersion: str
+    id: str
+    status: str
+    pid: int
+    bundle: str
+    annotations: dict[str, str]

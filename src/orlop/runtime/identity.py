@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Sequence
 
 from orlop.kernel import capabilities
 from orlop.kernel.process import set_keep_capabilities, set_no_new_privileges
@@ -28,10 +29,19 @@ def find_user(child: Child) -> None:
 
 def become_root_inside(child: Child) -> None:
     """Be user 0 of the new user namespace, whose mappings the parent has written."""
-    del child
-    os.setgroups([])
+    _set_groups(child, ())
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
+
+
+def _set_groups(child: Child, groups: Sequence[int]) -> None:
+    """Set the groups; in a user namespace that may not, having none of them is as good."""
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        mapped = child.container is None or child.plan.namespaces.idmap
+        if groups or not mapped:
+            raise
 
 
 def own_stdio(child: Child) -> None:
@@ -51,7 +61,7 @@ def become_user(child: Child) -> None:
     keep = child.process.capabilities.bounding
     capabilities.drop_bounding(capabilities.supported() & ~keep)
     set_keep_capabilities(keep=True)
-    os.setgroups(child.groups)
+    _set_groups(child, child.groups)
     os.setresgid(child.gid, child.gid, child.gid)
     os.setresuid(child.uid, child.uid, child.uid)
     set_keep_capabilities(keep=False)

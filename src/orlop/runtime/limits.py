@@ -55,7 +55,7 @@ def set_scheduling(child: Child) -> None:
 
 def join_keyring(child: Child) -> None:
     """Take a session keyring of our own; a host may be short of keys or have none."""
-    if child.container:
+    if child.container and child.container.new_keyring:
         with contextlib.suppress(OSError):
             join_session_keyring(child.container.id)
 

@@ -21,8 +21,9 @@ from orlop.kernel.mount import (
     pivot_root,
     umount,
 )
+from orlop.kernel.namespaces import Namespace
 from orlop.kernel.paths import make_directories, make_file, open_in_root, open_plain
-from orlop.runtime.child import Child
+from orlop.runtime.child import Child, take
 from orlop.runtime.copyup import copy_up
 from orlop.runtime.failure import StepError
 from orlop.runtime.filesystems import bind, filesystem, set_attributes
@@ -95,6 +96,52 @@ def enter_root(child: Child) -> None:
     os.chdir("/")
 
 
+def place_root(child: Child) -> None:
+    """Attach the root where it is on the host, so that what comes before we enter it finds it.
+
+    In a mount namespace that is not only ours it is used where it is, unless it has
+    to be read-only.
+    """
+    plan = child.plan
+    path = os.path.realpath(plan.root_path)
+    if Namespace.MOUNT not in plan.namespaces.new and not plan.root_readonly:
+        take(child.root)
+        child.root = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return
+    if plan.propagation in _SHARED and Namespace.MOUNT in plan.namespaces.new:
+        _make_private(path)
+    target = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    move_mount(child.root, target)
+    os.close(target)
+
+
+def change_root(child: Child) -> None:
+    """Enter the root that place_root() has attached."""
+    os.fchdir(child.root)
+    if Namespace.MOUNT not in child.plan.namespaces.new:
+        os.chroot(".")
+    elif child.plan.no_pivot:
+        host = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        move_mount(child.root, host)
+        os.close(host)
+        os.chroot(".")
+    else:
+        pivot_root(".", ".")
+        umount(".", Unmount.DETACH)
+    os.chdir("/")
+
+
+def _make_private(path: str) -> None:
+    """Keep what is mounted on *path* from the peers of the mount that it is in."""
+    while True:
+        try:
+            return mount("", path, flags=int(MountFlag.PRIVATE))
+        except OSError as error:
+            if error.errno != errno.EINVAL or path == "/":
+                raise
+            path = os.path.dirname(path)
+
+
 def attach_mounts(child: Child) -> None:
     """Attach the mounts in order, making the destinations that are missing."""
     for index, plan in enumerate(child.plan.mounts):
@@ -109,6 +156,10 @@ def attach_mounts(child: Child) -> None:
 
 def finish_root(child: Child) -> None:
     """Give the root its propagation, and make it read-only if asked."""
+    if Namespace.MOUNT not in child.plan.namespaces.new:
+        if child.plan.root_readonly:
+            mount_setattr(child.root, set_=_RDONLY)
+        return
     wanted = child.plan.propagation.removeprefix("r")
     if wanted in ("shared", "private", "unbindable"):
         mount_setattr(child.root, propagation=int(MountFlag[wanted.upper()]))

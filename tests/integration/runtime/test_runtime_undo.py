@@ -131,7 +131,7 @@ def test_a_namespace_that_is_gone_leaves_nothing_and_us_where_we_were(box: Box) 
 
 def test_seccomp_comes_last_and_before_it_the_capabilities_where_it_may() -> None:
     assert names(init._LAST)[-1] == names(init._LAST_WITHOUT_PRIVILEGES)[-1] == "run_program"
-    assert names(init._LAST_WITHOUT_PRIVILEGES)[-2] == "load_filter"
+    assert names(init._LAST_WITHOUT_PRIVILEGES)[-3:-1] == ["load_filter", "run_start_hooks"]
 
 
 def test_a_parent_that_is_killed_takes_the_unfinished_child_along(box: Box) -> None:

@@ -1,0 +1,125 @@
+"""A first process in a user namespace that exists already.
+
+Who goes into a user namespace does not come back, so a helper goes, and the
+process is its child but by CLONE_PARENT ours:
+
+    parent                     helper                         child
+      | clone3 ------------------>|
+      |                           | setns: user and the rest
+      |                           | clone3, CLONE_PARENT ------->| the usual steps
+      |<--- pidfd (SCM_RIGHTS) ---|
+      |                           | _exit
+"""
+
+import os
+import signal
+import socket
+from collections.abc import Sequence
+
+from orlop.errors import OrlopError
+from orlop.kernel.idmap import Mapping
+from orlop.kernel.namespaces import Namespace, setns
+from orlop.kernel.process import (
+    Clone,
+    Cloned,
+    clone3,
+    pidfd_send_signal,
+    set_dumpable,
+    set_parent_death_signal,
+)
+from orlop.runtime import failure
+from orlop.runtime.plan import IDMap
+
+_PARENT = int(Clone.PARENT)
+_SIGKILL = int(signal.SIGKILL)
+_MOST_REPORT = 64 << 10
+
+
+def clone_inside(
+    what: str, flags: int, namespaces: Sequence[tuple[Namespace, int]], *, cgroup_fd: int
+) -> Cloned:
+    """Make a child as clone3() does, in *namespaces*, of which one is a user namespace.
+
+    OrlopError with the reason if the helper could not; *what* begins it.
+    """
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far:
+        helper = clone3(int(Clone.CLEAR_SIGHAND), cgroup_fd=cgroup_fd)
+        if not helper.pid:
+            return _help(flags, namespaces, far)
+        far.close()
+        data, fds, _, _ = socket.recv_fds(near, _MOST_REPORT, 1)
+        os.waitid(os.P_PIDFD, helper.pidfd, os.WEXITED)
+        os.close(helper.pidfd)
+    if not fds:
+        raise failure.decode(what, data)
+    os.set_inheritable(fds[0], False)  # noqa: FBT003 - a positional-only parameter
+    return Cloned(_pid(fds[0]), fds[0])
+
+
+def read_maps(namespace: int) -> IDMap:
+    """Return the mappings of the user namespace *namespace*, a descriptor, as we see them."""
+    ready, done = os.pipe()
+    inside = clone3(int(Clone.CLEAR_SIGHAND))
+    if not inside.pid:
+        set_parent_death_signal(_SIGKILL)
+        try:
+            setns(namespace, Namespace.USER)
+            os.write(done, b"r")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(done)
+    try:
+        if not os.read(ready, 1):
+            raise OrlopError("the user namespace cannot be joined")
+        return IDMap(_maps(inside.pid, "uid_map"), _maps(inside.pid, "gid_map"))
+    finally:
+        os.close(ready)
+        pidfd_send_signal(inside.pidfd, _SIGKILL)
+        os.waitid(os.P_PIDFD, inside.pidfd, os.WEXITED)
+        os.close(inside.pidfd)
+
+
+def _help(flags: int, namespaces: Sequence[tuple[Namespace, int]], far: socket.socket) -> Cloned:
+    """Be the helper; returns in its child only."""
+    try:
+        set_parent_death_signal(_SIGKILL)
+        _join(namespaces)
+        child = clone3(flags | _PARENT)
+        if not child.pid:
+            return child
+        socket.send_fds(far, [b"pidfd"], [child.pidfd])
+    except BaseException as error:
+        far.send(failure.encode("join_user_namespace", error))
+        os._exit(1)
+    os._exit(0)
+
+
+def _join(namespaces: Sequence[tuple[Namespace, int]]) -> None:
+    """Join them all: what is the host's before the user namespace, what is of it after it."""
+    os.setgroups([])
+    later: list[tuple[Namespace, int]] = []
+    for kind, fd in namespaces:
+        try:
+            if kind is Namespace.USER:
+                later.insert(0, (kind, fd))
+            else:
+                setns(fd, kind)
+        except PermissionError:
+            later.append((kind, fd))
+    for kind, fd in later:
+        setns(fd, kind)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    set_dumpable(dumpable=False)
+
+
+def _maps(pid: int, name: str) -> tuple[Mapping, ...]:
+    with open(f"/proc/{pid}/{name}") as file:
+        return tuple(Mapping(*map(int, line.split())) for line in file)
+
+
+def _pid(pidfd: int) -> int:
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
