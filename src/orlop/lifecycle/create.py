@@ -75,7 +75,9 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
         undo.callback(folder.remove)
         ours.enter_context(Lock(folder))
         replace(folder.file("config.json"), text)
-        record = _record(folder, request, config)
+        record = new_record(folder, request, config)
+        if not terminal:
+            record["external_descriptors"] = external_descriptors(stdio)
         folder.save(record)
         gate = _gate(folder, ours, gated=gated)
         manner = Manner(request.no_pivot, request.no_new_keyring)
@@ -84,8 +86,8 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
         wait_created(starting)
         with ExitStack() as abort:
             abort.callback(_abort, starting)
-            _note(folder, record, starting)
-            starting = _hand_over(request, starting)
+            note(folder, record, starting)
+            starting = hand_over(request, starting)
             os.write(gate.consenting, b"g")
             abort.pop_all()
         if gated:
@@ -130,6 +132,11 @@ def check_terminal(process: Any, request: Request) -> bool:
     return terminal
 
 
+def external_descriptors(stdio: Stdio) -> list[str]:
+    """Return what the standard streams are, for a restore to put others in their place."""
+    return [os.readlink(f"/proc/self/fd/{fd}") for fd in stdio]
+
+
 def _gate(folder: Folder, ours: ExitStack, *, gated: bool) -> Gate:
     consent, consenting = os.pipe()
     ours.callback(os.close, consent)
@@ -145,7 +152,7 @@ def _gate(folder: Folder, ours: ExitStack, *, gated: bool) -> Gate:
     return Gate(consent, consenting, *fifos)
 
 
-def _note(folder: Folder, record: Record, starting: Starting) -> None:
+def note(folder: Folder, record: Record, starting: Starting) -> None:
     """Write down the process and its cgroup: from here on the container exists."""
     pid = starting.pid
     record["init_process_pid"] = pid
@@ -166,7 +173,7 @@ def _note(folder: Folder, record: Record, starting: Starting) -> None:
     folder.save(record)
 
 
-def _hand_over(request: Request, starting: Starting) -> Starting:
+def hand_over(request: Request, starting: Starting) -> Starting:
     """Give the pid and the terminal to who asked for them."""
     if request.console_socket and starting.console is not None:
         descriptors.send_terminal(request.console_socket, starting.console)
@@ -182,7 +189,7 @@ def _abort(starting: Starting) -> None:
         settle(starting, b"?")  # kills, reaps, removes the cgroup
 
 
-def _record(folder: Folder, request: Request, config: Config) -> Record:
+def new_record(folder: Folder, request: Request, config: Config) -> Record:
     linux = config.get("linux", {})
     bundle = os.path.abspath(request.bundle)
     rootfs = os.path.normpath(os.path.join(bundle, config.get("root", {}).get("path", "")))

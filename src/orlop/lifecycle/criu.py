@@ -81,15 +81,9 @@ class Log(NamedTuple):
 
 
 def run(
-    kind: int,
-    options: Mapping[str, Any],
-    log: Log,
-    *,
-    what: str,
-    process: Process | None = None,
-    on_notify: OnNotify | None = None,
-) -> dict[str, Any]:
-    """Let CRIU do one thing and return its answer; *what* begins the error of a failure.
+    criu: Conversation, kind: int, options: Mapping[str, Any], log: Log, on_notify: OnNotify
+) -> None:
+    """Let CRIU do one thing; OrlopError with its own words if it could not.
 
     *on_notify* may raise; CRIU is then told that its event failed, and the error
     goes on to the caller once CRIU has taken back what it did.
@@ -99,13 +93,10 @@ def run(
         "type": kind,
         "opts": {**options, "log_level": _LOG_LEVEL, "log_file": log.name, "notify_scripts": True},
     }
-    with Conversation(process or Process()) as criu:
-        answer = criu.ask(request, on_notify)
+    answer = criu.ask(request, on_notify)
     if not answer.get("success"):
-        raise OrlopError(
-            f"{what}: {log.reason() or _errno(answer)}", hint=f"log file: {log.path}/{log.name}"
-        )
-    return answer
+        reason = log.reason() or _errno(answer)
+        raise OrlopError(f"criu failed: {reason}", hint=f"log file: {log.path}/{log.name}")
 
 
 def require(**features: bool) -> None:
@@ -128,13 +119,13 @@ class Conversation:
         self._socket = ours
         with theirs:
             try:
-                self._pid = _spawn(process, theirs.fileno())
+                self.pid = _spawn(process, theirs.fileno())
             except BaseException:
                 ours.close()
                 raise
         try:
             if process.prepare:
-                process.prepare(self._pid)
+                process.prepare(self.pid)
         except BaseException:
             self.close()
             raise
@@ -149,7 +140,7 @@ class Conversation:
         """Hang up, which ends CRIU if it still waits for us, and reap it."""
         self._socket.close()
         with suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+            os.waitpid(self.pid, 0)
 
     def ask(self, request: Mapping[str, Any], on_notify: OnNotify | None) -> dict[str, Any]:
         """Send *request* and return the answer, having answered every event on the way."""

@@ -84,7 +84,7 @@ def read_layout(mountinfo: str = "/proc/self/mountinfo") -> Layout:
             kind, _, rest = right.partition(" ")
             if kind not in ("cgroup", "cgroup2"):
                 continue
-            root, mountpoint = (_unescape(field) for field in left.split(" ")[3:5])
+            root, mountpoint = (unescape(field) for field in left.split(" ")[3:5])
             if kind == "cgroup2":
                 unified = unified or _unified(mountpoint, root)
                 continue
@@ -113,7 +113,7 @@ def _unified(mountpoint: str, root: str) -> Hierarchy:
     return Hierarchy(mountpoint, root, names)
 
 
-def _unescape(field: str) -> str:
+def unescape(field: str) -> str:
     """Undo the kernel's octal escapes of blank, tab, newline and backslash."""
     for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         field = field.replace(code, character)

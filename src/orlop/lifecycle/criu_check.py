@@ -1,0 +1,95 @@
+"""What CRIU has restored, held against the bundle before any of it runs.
+
+An image says by itself in which namespaces its processes are and what they may
+do. Made by somebody else, it could ask for the host's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from orlop.errors import InvalidArgumentError
+from orlop.runtime.parent import FILES
+
+if TYPE_CHECKING:
+    from orlop.runtime.plan import Namespaces, ProcessPlan
+
+_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+
+
+class Bounds(NamedTuple):
+    """What the bundle gives its processes."""
+
+    namespaces: Namespaces
+    process: ProcessPlan
+    filtered: bool  # by seccomp
+    cgroups: Mapping[str, str]  # as cgroups_of() tells
+
+
+def check_restored(pid: int, bounds: Bounds) -> None:
+    """Raise InvalidArgumentError if *pid* or a process below it goes beyond *bounds*."""
+    for task in tree(pid):
+        if why := _where(task, pid, bounds) or _power(task, pid, bounds):
+            raise InvalidArgumentError(f"the checkpoint is not of this bundle: {why}")
+
+
+def tree(pid: int) -> Iterator[int]:
+    """Give *pid* and all its descendants."""
+    yield pid
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        for child in children_of(pid, thread):
+            yield from tree(child)
+
+
+def children_of(pid: int | str, thread: str) -> list[int]:
+    """Return what *thread* of process *pid* has started. proc_pid_task_children(5)."""
+    with open(f"/proc/{pid}/task/{thread}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def cgroups_of(pid: int) -> dict[str, str]:
+    """Return where process *pid* is in each hierarchy, by its controllers. cgroups(7)."""
+    with open(f"/proc/{pid}/cgroup") as file:
+        lines = [line.rstrip("\n").split(":", 2) for line in file]
+    return {controllers: path for _, controllers, path in lines}
+
+
+def _where(pid: int, first: int, bounds: Bounds) -> str:
+    """Say in what process *pid* is that it must not be in, or ""."""
+    for kind, file in FILES.items():
+        if kind in bounds.namespaces.new and _namespace(pid, file) == _namespace("self", file):
+            return f"a process is in the host's {file} namespace"
+    for kind, path in bounds.namespaces.join:
+        if pid == first and _namespace(pid, FILES[kind]) != os.stat(path).st_ino:
+            return f"its first process is not in the {FILES[kind]} namespace {path}"
+    for hierarchy, place in cgroups_of(pid).items():
+        own = bounds.cgroups.get(hierarchy, "").rstrip("/")
+        if not f"{place}/".startswith(f"{own}/"):
+            return f"a process is outside the container's cgroup, in {place}"
+    return ""
+
+
+def _power(pid: int, first: int, bounds: Bounds) -> str:
+    """Say what process *pid* may do that it must not, or ""."""
+    if pid != first and _namespace(pid, "user") != _namespace(first, "user"):
+        return ""  # in a user namespace of its own, where it has every capability
+    status = _status(pid)
+    for name in _SETS:
+        if int(status[name], 16) & ~bounds.process.capabilities.bounding:
+            return f"a process has capabilities ({name}) that the bundle does not give"
+    if bounds.process.no_new_privileges and status["NoNewPrivs"] != "1":
+        return "a process may gain privileges"
+    if bounds.filtered and status["Seccomp"] != "2":
+        return "a process has no seccomp filter"
+    return ""
+
+
+def _namespace(pid: int | str, file: str) -> int:
+    return os.stat(f"/proc/{pid}/ns/{file}").st_ino
+
+
+def _status(pid: int) -> dict[str, str]:
+    with open(f"/proc/{pid}/status") as file:
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}

@@ -1,0 +1,225 @@
+"""Which of a container's mounts are not its own, and what CRIU is to mount in their place.
+
+The container's own file systems CRIU dumps and makes anew. What was bound from
+the host it calls external: dumped by name only, the name being where it is
+mounted. At a restore the names are mapped to mounts that we make, from the
+bundle's own configuration; what an image says of the host counts for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from orlop.kernel.idmap import open_user_namespace
+from orlop.kernel.mount import MountFlag, Unmount, mount, move_mount, umount
+from orlop.kernel.namespaces import Namespace, setns, unshare
+from orlop.kernel.paths import make_directories, make_file, open_in_root
+from orlop.lifecycle.mountinfo import mounts_of
+from orlop.runtime.child import ContainerPlan
+from orlop.runtime.mounts import bind_source
+from orlop.runtime.options import Special
+from orlop.runtime.plan import IDMap, MountKind, MountPlan
+from orlop.runtime.rootfs import Owner, assemble
+
+_CGROUP = ("cgroup", "cgroup2")
+_IDMAPS = frozenset((Special.IDMAP, Special.RIDMAP))
+_SLAVE = int(MountFlag.REC | MountFlag.SLAVE)
+
+
+class External(NamedTuple):
+    """A mount that is the host's: where the container has it, and where CRIU finds it."""
+
+    mountpoint: str
+    source: str
+
+
+# At a checkpoint
+
+
+def external_mounts(pid: int, plan: ContainerPlan, rootfs: str) -> list[str]:
+    """Return where the container of process *pid* has mounts that are the host's."""
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        places = {_resolved(root, planned.destination): planned for planned in plan.mounts}
+    finally:
+        os.close(root)
+    of_host = {mounted.mountpoint for mounted in mounts_of("self")}
+    nodes = {device["path"] for device in plan.devices} if _has_host_nodes(plan) else set()
+    found = []
+    for mounted in mounts_of(pid):
+        place = _place(mounted.mountpoint, places)
+        planned = places.get(place)
+        rest = mounted.mountpoint[len(place.rstrip("/")) :]
+        if planned is None:
+            external = bool(rest.strip("/")) and os.path.realpath(rootfs) + rest in of_host
+        elif planned.kind is MountKind.BIND:
+            external = not rest or os.path.realpath(planned.source) + rest in of_host
+        elif planned.kind is MountKind.CGROUP:
+            external = mounted.fstype in _CGROUP
+        else:
+            external = mounted.mountpoint in nodes and mounted.fstype == "devtmpfs"
+        if external:
+            found.append(mounted.mountpoint)
+    return found
+
+
+def _place(mountpoint: str, places: dict[str, MountPlan]) -> str:
+    """Return the innermost of *places* that *mountpoint* is in, "/" if none."""
+    while mountpoint != "/" and mountpoint not in places:
+        mountpoint = os.path.dirname(mountpoint)
+    return mountpoint
+
+
+def _resolved(root: int, path: str) -> str:
+    """Return where *path* leads inside *root*."""
+    try:
+        fd = open_in_root(root, path)
+    except OSError:
+        return os.path.normpath(path)
+    try:
+        return _path_below(root, fd)
+    finally:
+        os.close(fd)
+
+
+def _path_below(root: int, fd: int) -> str:
+    top = os.readlink(f"/proc/self/fd/{root}").rstrip("/")
+    return os.readlink(f"/proc/self/fd/{fd}")[len(top) :] or "/"
+
+
+def _has_host_nodes(plan: ContainerPlan) -> bool:
+    return Namespace.USER in plan.namespaces.new
+
+
+# At a restore
+
+
+@contextmanager
+def own_mounts() -> Iterator[None]:
+    """Be in a mount namespace that is a copy of ours, and goes with what is started there."""
+    home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        unshare(Namespace.MOUNT)
+        mount("", "/", flags=_SLAVE)
+        yield
+    finally:
+        setns(home, Namespace.MOUNT)
+        os.fchdir(here)
+        os.close(home)
+        os.close(here)
+
+
+def stage(plan: ContainerPlan, folder: str) -> tuple[str, list[External]]:
+    """Mount the container's root and all its external mounts below *folder*, an empty one.
+
+    Returns the root's path, and the mounts. For a mount namespace that nobody else sees.
+    """
+    mount("orlop", folder, fstype="tmpfs", data="mode=0700,size=64k")
+    stage_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        root = _attach(stage_fd, "root", _make_root(plan))
+        try:
+            external = _stage_mounts(plan, folder, stage_fd, root)
+        finally:
+            os.close(root)
+    finally:
+        os.close(stage_fd)
+    return f"{folder}/root", external
+
+
+def _make_root(plan: ContainerPlan) -> int:
+    idmap = plan.namespaces.idmap
+    if idmap is None:
+        return assemble(plan.root)
+    userns = open_user_namespace(idmap.uids, idmap.gids)
+    try:
+        return assemble(plan.root, owner=Owner(userns, idmap.host_uid(0), idmap.host_gid(0)))
+    finally:
+        os.close(userns)
+
+
+def _stage_mounts(plan: ContainerPlan, folder: str, stage_fd: int, root: int) -> list[External]:
+    external = _below(f"{folder}/root", "")
+    covered: list[str] = []  # where CRIU will put file systems with contents of the image's
+    attached: list[str] = []
+    for number, planned in enumerate(plan.mounts):
+        is_bind = planned.kind is MountKind.BIND
+        fd = _bind(planned, plan.namespaces.idmap) if is_bind else -1
+        place = os.path.normpath(planned.destination)
+        if not _is_below(place, covered):
+            target = _make_target(root, planned, fd)
+            place = _path_below(root, target)
+            if is_bind:  # for the mount points in it
+                copy = _bind(planned, plan.namespaces.idmap)
+                move_mount(copy, target)
+                os.close(copy)
+                attached.append(f"{folder}/root{place}")
+            os.close(target)
+        if planned.kind is MountKind.FILESYSTEM:
+            covered.append(place)
+        if is_bind:
+            os.close(_attach(stage_fd, str(number), fd))
+            source = f"{folder}/{number}"
+            external += [External(place, source), *_below(source, place)]
+        external += _cgroup_mounts(plan, planned, place)
+    for path in reversed(attached):
+        umount(path, Unmount.DETACH)
+    if _has_host_nodes(plan):
+        external += [External(device["path"], device["path"]) for device in plan.devices]
+    return external
+
+
+def _bind(planned: MountPlan, idmap: IDMap | None) -> int:
+    mapped = planned.idmap or (idmap if planned.options.special & _IDMAPS else None)
+    if mapped is None:
+        return bind_source(planned, userns_fd=None)
+    userns = open_user_namespace(mapped.uids, mapped.gids)
+    try:
+        return bind_source(planned, userns_fd=userns)
+    finally:
+        os.close(userns)
+
+
+def _make_target(root: int, planned: MountPlan, source: int) -> int:
+    """Open the mount point, made as a start would make it if the root does not have it."""
+    if source >= 0 and not stat.S_ISDIR(os.fstat(source).st_mode):
+        return make_file(root, planned.destination)
+    return make_directories(root, planned.destination)
+
+
+def _is_below(place: str, covered: Sequence[str]) -> bool:
+    return any(place.startswith(f"{above}/") for above in covered)
+
+
+def _attach(stage_fd: int, name: str, fd: int) -> int:
+    """Mount *fd* at a new *name* of the stage, and return it opened there."""
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.mkdir(name, dir_fd=stage_fd)
+    else:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=stage_fd))
+    target = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage_fd)
+    move_mount(fd, target)
+    os.close(target)
+    return fd
+
+
+def _below(path: str, place: str) -> list[External]:
+    """Return what is mounted below *path*, which the container has at *place*."""
+    return [
+        External(place + mounted.mountpoint[len(path) :], mounted.mountpoint)
+        for mounted in mounts_of("self")
+        if mounted.mountpoint.startswith(f"{path}/")
+    ]
+
+
+def _cgroup_mounts(plan: ContainerPlan, planned: MountPlan, place: str) -> list[External]:
+    if planned.kind is not MountKind.CGROUP:
+        return []
+    return [
+        External(f"{place}/{name}" if name else place, path) for name, path in plan.cgroup_folders
+    ]

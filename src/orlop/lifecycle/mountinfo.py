@@ -1,0 +1,29 @@
+"""What is mounted in a process's mount namespace. proc_pid_mountinfo(5)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from orlop.runtime.cgroups.layout import unescape
+
+
+class Mounted(NamedTuple):
+    number: int
+    device: str  # "major:minor" of the file system
+    root: str  # what of the file system is shown
+    mountpoint: str
+    options: str  # of this mount
+    fstype: str
+
+
+def mounts_of(pid: int | str) -> list[Mounted]:
+    """Return the mounts that process *pid* ("self") sees, in the order in which they were made."""
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return [_parse(line) for line in file]
+
+
+def _parse(line: str) -> Mounted:
+    left, _, right = line.partition(" - ")
+    number, _, device, root, mountpoint, options, *_ = left.split(" ")
+    fstype = right.partition(" ")[0]
+    return Mounted(int(number), device, unescape(root), unescape(mountpoint), options, fstype)

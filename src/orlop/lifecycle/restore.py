@@ -1,0 +1,270 @@
+"""From images of a container and its bundle to the container, going on where it was.
+
+    restore                              criu                        first process
+      | folder, record with pid 0          |                             |
+      | cgroup; root and binds mounted     |                             |
+      | spawned in both, request --------->| clone ----------------------| our child, too
+      |<------------- "setup-namespaces"   |                             |
+      | loopback, hooks                    | memory, files, …            |
+      |<------------ "orphan-pts-master"   |                             |
+      |<------------------- "pre-resume"   |                             | complete, stopped
+      | checked, record with the pid,      |                             |
+      | pid file, terminal handed over --->| ends                        | runs
+
+The bundle decides what is run and with which rights, the images only how far it
+had come.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from orlop.errors import CorruptError, InvalidArgumentError
+from orlop.kernel.loopback import raise_loopback
+from orlop.kernel.namespaces import Namespace
+from orlop.kernel.process import pidfd_open
+from orlop.lifecycle import create, criu
+from orlop.lifecycle.criu_check import Bounds, cgroups_of, check_restored, children_of, tree
+from orlop.lifecycle.criu_mounts import External, own_mounts, stage
+from orlop.lifecycle.criu_options import (
+    DESCRIPTORS,
+    EXTERNAL_NAMESPACES,
+    Options,
+    check_images,
+    external_namespace,
+    open_folders,
+    requested,
+)
+from orlop.lifecycle.folder import Folder, Lock, replace
+from orlop.model import jsontext
+from orlop.runtime import failure
+from orlop.runtime.bundle import Bundle, Starting, Stdio
+from orlop.runtime.parent import FILES, joined
+from orlop.runtime.plan import Namespaces, plan_namespaces, plan_process
+from orlop.runtime.start import make_cgroup, make_filter, plan_container
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from orlop.lifecycle.criu_options import Folders
+    from orlop.lifecycle.record import Record
+    from orlop.runtime.cgroups.interface import Cgroup
+
+_MOST_DESCRIPTORS = 64 << 10
+_MOST_NAME = 4096
+_STREAM_KINDS = ("pipe:[", "socket:[", "file[")
+
+
+class Request(NamedTuple):
+    """What the command line says about a restore."""
+
+    create: create.Request
+    options: Options = Options()
+    lsm_profile: str = ""
+    lsm_mount_context: str = ""
+
+
+def restore(folder: Folder, request: Request, stdio: Stdio) -> create.Created:
+    """Make the container from its images. Nothing is left where this raises."""
+    text, config = create.read_config(request.create)
+    terminal = create.check_terminal(config.get("process", {}), request.create)
+    with ExitStack() as undo, ExitStack() as ours:
+        folders = open_folders(request.options, "restore.log", ours, make=False)
+        check_images(folders.images)
+        streams = [] if terminal else _read_descriptors(folders)
+        folder.make()
+        undo.callback(folder.remove)
+        ours.enter_context(Lock(folder))
+        replace(folder.file("config.json"), text)
+        record = create.new_record(folder, request.create, config)
+        folder.save(record)
+        bundle = Bundle(folder.name, record["orlop"]["bundle"], config)
+        cgroup = make_cgroup(bundle)
+        undo.callback(cgroup.remove)
+        record["external_descriptors"] = create.external_descriptors(stdio)
+        restoring = _Restoring(folder, request, record, bundle, cgroup)
+        starting = restoring.run(folders, stdio, streams)
+        undo.pop_all()
+    return create.Created(record, starting)
+
+
+class _Restoring:
+    """One restore, and what it knows when CRIU tells of its progress."""
+
+    def __init__(
+        self, folder: Folder, request: Request, record: Record, bundle: Bundle, cgroup: Cgroup
+    ) -> None:
+        config = bundle.config
+        self._folder = folder
+        self._request = request
+        self._record = record
+        self._bundle = bundle
+        self._cgroup = cgroup
+        self._namespaces = plan_namespaces(config.get("linux", {}))
+        self._plan = plan_container(bundle, self._namespaces, cgroup)
+        self._bounds = Bounds(
+            self._namespaces,
+            plan_process(config.get("process", {})),
+            filtered=make_filter(config) is not None,
+            cgroups={},
+        )
+        self._what = f"cannot restore container {bundle.id}"
+        self._pid = 0
+        self._console: int | None = None
+        self._starting: Starting | None = None
+
+    def run(self, folders: Folders, stdio: Stdio, streams: Sequence[str]) -> Starting:
+        before = set(_children())
+        try:
+            with ExitStack() as ours:
+                self._restore(folders, stdio, streams, ours)
+        except BaseException as error:
+            self._abort(before)
+            if isinstance(error, OSError):
+                raise failure.translate(self._what, "restore", error) from error
+            raise
+        assert self._starting is not None
+        return self._starting
+
+    def _restore(
+        self, folders: Folders, stdio: Stdio, streams: Sequence[str], ours: ExitStack
+    ) -> None:
+        wanted = requested(self._request.options, self._bundle.config.get("annotations", {}))
+        inherited = [
+            {"key": key, "fd": number}
+            for number, stream in enumerate(streams)
+            for key in _stream_keys(stream)
+        ]
+        extra: list[int] = []
+        for kind, path in self._namespaces.join:
+            if kind in EXTERNAL_NAMESPACES:
+                extra.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                ours.callback(os.close, extra[-1])
+                number = criu.FIRST_EXTRA + len(extra) - 1
+                inherited.append({"key": external_namespace(kind), "fd": number})
+        place = self._folder.file("criu")
+        os.mkdir(place, 0o700)
+        ours.callback(os.rmdir, place)
+        with own_mounts():
+            root, mounts = stage(self._plan, place)
+            process = criu.Process(stdio, extra, self._cgroup.enter)
+            talk = ours.enter_context(criu.Conversation(process))
+        self._bounds = self._bounds._replace(cgroups=cgroups_of(talk.pid))
+        wanted |= {
+            "images_dir_fd": folders.images,
+            "work_dir_fd": folders.work,
+            "root": root,
+            "rst_sibling": True,
+            "evasive_devices": True,
+            "inherit_fd": inherited,
+            "ext_mnt": [_mount(external) for external in mounts],
+            "join_ns": _join(self._namespaces),
+            "cg_root": _cgroup_roots(self._bounds.cgroups),
+            "lsm_profile": self._request.lsm_profile or None,
+            "lsm_mount_context": self._request.lsm_mount_context or None,
+        }
+        criu.run(talk, criu.RESTORE, wanted, folders.log, self._happened)
+
+    def _happened(self, event: str, pid: int, fds: Sequence[int]) -> None:
+        self._pid = pid or self._pid
+        if event == "orphan-pts-master" and fds:
+            self._console, *rest = fds
+            for fd in rest:
+                os.close(fd)
+        elif event == "setup-namespaces":
+            self._set_up_network()
+        elif event == "pre-resume":
+            check_restored(self._pid, self._bounds)
+            self._note()
+
+    def _set_up_network(self) -> None:
+        """Do what a start does for a new network namespace, and let hooks do the rest."""
+        if Namespace.NET in self._namespaces.new:
+            fd = os.open(f"/proc/{self._pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                with joined([(Namespace.NET, fd)]):
+                    raise_loopback()
+            finally:
+                os.close(fd)
+
+    def _note(self) -> None:
+        """Write the container down and hand over what was asked for: it is complete, and waits."""
+        starting = Starting(
+            self._what,
+            self._pid,
+            pidfd_open(self._pid),
+            -1,
+            self._console,
+            self._cgroup,
+            owns_cgroup=True,
+        )
+        try:
+            create.note(self._folder, self._record, starting)
+            self._starting = create.hand_over(self._request.create, starting)
+        except BaseException:
+            os.close(starting.pidfd)
+            raise
+        self._console = self._starting.console
+
+    def _abort(self, before: set[int]) -> None:
+        """End and reap what CRIU has begun; it is our own child."""
+        for pid in set(_children()) - before:
+            with suppress(OSError):
+                for task in tree(pid):
+                    os.kill(task, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        if self._starting is not None:
+            os.close(self._starting.pidfd)
+        if self._console is not None:
+            os.close(self._console)
+
+
+def _children() -> list[int]:
+    return [pid for thread in os.listdir("/proc/self/task") for pid in children_of("self", thread)]
+
+
+def _mount(external: External) -> dict[str, str]:
+    return {"key": external.mountpoint, "val": external.source}
+
+
+def _join(namespaces: Namespaces) -> list[dict[str, str]]:
+    """Name the namespaces that CRIU itself joins by path."""
+    for kind, path in namespaces.join:
+        if kind in (Namespace.CGROUP, Namespace.MOUNT):
+            raise InvalidArgumentError(
+                f"criu cannot restore into the {FILES[kind]} namespace {path}"
+            )
+    return [
+        {"ns": FILES[kind], "ns_file": path}
+        for kind, path in namespaces.join
+        if kind not in EXTERNAL_NAMESPACES
+    ]
+
+
+def _cgroup_roots(places: Mapping[str, str]) -> list[dict[str, str]]:
+    return [
+        {"ctrl": name, "path": path} for names, path in places.items() for name in names.split(",")
+    ]
+
+
+def _stream_keys(stream: str) -> tuple[str, ...]:
+    """Return what CRIU may call a stream of the host's; nothing for one of the container's own."""
+    return (stream,) if stream.startswith(_STREAM_KINDS) else ()
+
+
+def _read_descriptors(folders: Folders) -> list[str]:
+    """Return what the standard streams were at the checkpoint."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with open(os.open(DESCRIPTORS, flags, dir_fd=folders.images), "rb") as file:
+            streams: Any = jsontext.loads(file.read(_MOST_DESCRIPTORS))
+    except (OSError, CorruptError) as error:
+        raise InvalidArgumentError(f"the checkpoint has no good {DESCRIPTORS}: {error}") from None
+    if not isinstance(streams, list) or not all(isinstance(one, str) for one in streams):
+        raise InvalidArgumentError(f"the checkpoint's {DESCRIPTORS} is no list of texts")
+    return [one[:_MOST_NAME] for one in streams[:3]]
