@@ -15,7 +15,7 @@ from orlop.runtime import failure, init
 from orlop.runtime.bundle import Gate, Starting, Stdio, Target
 from orlop.runtime.child import Child
 from orlop.runtime.parent import FILES, Launch, give_stdio, launch
-from orlop.runtime.plan import plan_namespaces, plan_process
+from orlop.runtime.plan import IDMap, plan_namespaces, plan_process
 from orlop.runtime.start import make_filter
 
 if TYPE_CHECKING:
@@ -55,8 +55,12 @@ def execute(
             child.listener = _listener(target, child.filter)
             ours.callback(child.listener.close)
         try:
-            if namespaces.idmap:
-                give_stdio(stdio, namespaces.idmap)
+            if Namespace.USER in kinds:
+                give_stdio(stdio, namespaces.idmap or _maps(target))
+            if Namespace.MOUNT not in namespaces.new and target.config.get("root"):
+                path = f"/proc/{target.pid}/root"  # not that of its mount namespace
+                child.root = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                ours.callback(os.close, child.root)
             how = Launch(
                 what=what,
                 flags=_CLEAR_SIGHAND,
@@ -69,6 +73,12 @@ def execute(
         except OSError as error:
             _check_running(target)
             raise failure.translate(what, "make_process", error) from error
+
+
+def _maps(target: Target) -> IDMap:
+    from orlop.runtime.joining import maps_of  # rare
+
+    return maps_of(target.pid)
 
 
 def _run(child: Child) -> NoReturn:

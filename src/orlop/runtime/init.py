@@ -112,9 +112,13 @@ def join_container(child: Child) -> None:
             others |= kind
     if others:
         setns(child.pidfd, others)
+    if child.root >= 0:  # that of a container whose mount namespace has another one
+        os.fchdir(child.root)
+        os.chroot(".")
+    else:
+        child.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if user:
         setns(child.pidfd, user)
-    child.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def await_parent(child: Child) -> None:

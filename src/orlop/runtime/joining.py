@@ -73,12 +73,17 @@ def read_maps(namespace: int) -> IDMap:
     try:
         if not os.read(ready, 1):
             raise OrlopError("the user namespace cannot be joined")
-        return IDMap(_maps(inside.pid, "uid_map"), _maps(inside.pid, "gid_map"))
+        return maps_of(inside.pid)
     finally:
         os.close(ready)
         pidfd_send_signal(inside.pidfd, _SIGKILL)
         os.waitid(os.P_PIDFD, inside.pidfd, os.WEXITED)
         os.close(inside.pidfd)
+
+
+def maps_of(pid: int) -> IDMap:
+    """Return the mappings of the user namespace that process *pid* is in, as we see them."""
+    return IDMap(_maps(pid, "uid_map"), _maps(pid, "gid_map"))
 
 
 def _help(flags: int, namespaces: Sequence[tuple[Namespace, int]], far: socket.socket) -> Cloned:

@@ -67,12 +67,6 @@ def test_a_mount_namespace_is_joined_with_its_root(box: Box) -> None:
         second.close()
 
 
-def test_without_a_mount_namespace_a_container_is_refused(box: Box) -> None:
-    box.linux["namespaces"] = [n for n in box.linux["namespaces"] if n["type"] != "mount"]
-    with pytest.raises(InvalidArgumentError, match="mount namespace"):
-        box.run("true")
-
-
 def test_a_time_namespace_moves_the_monotonic_clock(box: Box) -> None:
     box.linux["namespaces"].append({"type": "time"})
     box.linux["timeOffsets"] = {"boottime": {"secs": 1_000_000_000}}
