@@ -15,6 +15,7 @@ from orlop.kernel.syscall import bind, bind_number, by_machine
 class Clone(enum.IntFlag, boundary=enum.STRICT):
     """Flags of clone3(2) beside the namespaces. <linux/sched.h> CLONE_*."""
 
+    FILES = 0x00000400
     PIDFD = 0x00001000
     PARENT = 0x00008000
     CLEAR_SIGHAND = 0x100000000

@@ -24,10 +24,12 @@ class FilterFlag(enum.IntFlag, boundary=enum.STRICT):
     WAIT_KILLABLE_RECV = 32
 
 
-def load(program: bytes, flags: int) -> None:
+def load(program: bytes, flags: int) -> int:
     """Filter this thread and its children by *program*, classic BPF (`struct sock_filter`s).
 
-    For good: a filter cannot be taken off.
+    For good: a filter cannot be taken off. With FilterFlag.NEW_LISTENER this
+    returns the descriptor, close-on-exec, on which the program's notifications
+    are read and answered; from then on any call of ours may be one of them.
 
     Raises:
         OSError: EACCES without CAP_SYS_ADMIN in this user namespace, unless the
@@ -37,4 +39,4 @@ def load(program: bytes, flags: int) -> None:
     fprog = ctypes.create_string_buffer(
         struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(code)), 16
     )
-    _seccomp(_SET_MODE_FILTER, int(flags), ctypes.addressof(fprog))
+    return _seccomp(_SET_MODE_FILTER, int(flags), ctypes.addressof(fprog))

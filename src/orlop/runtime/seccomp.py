@@ -8,27 +8,44 @@ policy; the cache on disk outlives the process that filled it.
 """
 
 import contextlib
-import json
+import marshal
 import os
 import stat
 from typing import NamedTuple
 
-from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.errors import InvalidArgumentError
 from orlop.kernel.seccomp import FilterFlag
 from orlop.model.oci import Seccomp
 
-_FORMAT = 1  # in the cached files' names; raise it when the same policy compiles differently
+_FORMAT = 2  # in the cached files' names; raise it when the same policy compiles differently
 _MOST_BYTES = 4096 * 8  # BPF_MAXINSNS
+_MOST_KNOWN = 64
+_NOTIFY = "SCMP_ACT_NOTIFY"
+
+#: What a policy may ask for. TSYNC is for threads, of which a process that loads a filter
+#: has none.
+_FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": FilterFlag(0),
+    "SECCOMP_FILTER_FLAG_LOG": FilterFlag.LOG,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": FilterFlag.SPEC_ALLOW,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": FilterFlag.WAIT_KILLABLE_RECV,
+}
 
 
 class Filter(NamedTuple):
-    """*program* is classic BPF, *flags* are kernel.seccomp.FilterFlag."""
+    """*program* is classic BPF, *flags* are kernel.seccomp.FilterFlag.
+
+    Where the policy notifies, *listener* is the socket of the agent who is to be
+    asked, and *metadata* what he is told beside the container's state.
+    """
 
     program: bytes
     flags: int
+    listener: str = ""
+    metadata: str = ""
 
 
-_compiled: dict[str, Filter] = {}
+_compiled: dict[bytes, Filter] = {}
 
 
 def compile(policy: Seccomp, *, cache: str | None = None) -> Filter:  # noqa: A001 - seccomp.compile
@@ -38,14 +55,17 @@ def compile(policy: Seccomp, *, cache: str | None = None) -> Filter:  # noqa: A0
     that somebody else could have written is not used.
 
     Raises:
-        InvalidArgumentError: an action, an operator, an architecture or a flag is unknown.
-        UnsupportedError: SCMP_ACT_NOTIFY, or there is no libseccomp.
+        InvalidArgumentError: an action, an operator, an architecture or a flag is unknown,
+            or one that notifies has no listenerPath.
+        UnsupportedError: there is no libseccomp.
     """
-    text = json.dumps(policy, sort_keys=True, separators=(",", ":"))
+    text = _text(policy)
     if (known := _compiled.get(text)) is not None:
         return known
-    flags = _flags(policy)
-    path = _cached_name(text, cache or default_cache())
+    notifies = _NOTIFY in _actions(policy)
+    flags = _flags(policy, notifies=notifies)
+    listener, metadata = _listener(policy, notifies=notifies)
+    path = _cached_name(_program_text(policy, text), cache or default_cache())
     program = _read(path)
     if program is None:
         from orlop.runtime import seccomp_compiler
@@ -53,7 +73,9 @@ def compile(policy: Seccomp, *, cache: str | None = None) -> Filter:  # noqa: A0
         program = seccomp_compiler.compile(policy)
         with contextlib.suppress(OSError):  # without a cache it is only slower
             _write(path, program)
-    _compiled[text] = Filter(program, flags)
+    if len(_compiled) >= _MOST_KNOWN:
+        _compiled.clear()
+    _compiled[text] = Filter(program, flags, listener, metadata)
     return _compiled[text]
 
 
@@ -62,19 +84,49 @@ def default_cache() -> str:
     return os.environ.get("ORLOP_RUN", "/run/orlop") + "/seccomp"
 
 
-def _flags(policy: Seccomp) -> int:
-    """TSYNC is for threads, and we have none; without a list, SPEC_ALLOW as runc does."""
-    if "SCMP_ACT_NOTIFY" in _actions(policy):
-        raise UnsupportedError(
-            "seccomp action SCMP_ACT_NOTIFY is not supported", hint="use SCMP_ACT_ERRNO"
-        )
-    flags = 0
+def _text(policy: Seccomp) -> bytes:
+    """Return bytes that are the same for the same policy: faster than JSON, and nothing to import.
+
+    Version 2 of the format, for later ones depend on how often an object is referred to.
+    """
+    try:
+        return marshal.dumps(dict(policy), 2)
+    except ValueError as error:
+        raise InvalidArgumentError(f"the seccomp policy is no JSON: {error}") from None
+
+
+def _program_text(policy: Seccomp, text: bytes) -> bytes:
+    """Leave out what has no part in the program and may differ with each container."""
+    if "listenerPath" not in policy and "listenerMetadata" not in policy:
+        return text
+    bare = policy.copy()
+    bare.pop("listenerPath", None)
+    bare.pop("listenerMetadata", None)
+    return _text(bare)
+
+
+def _flags(policy: Seccomp, *, notifies: bool) -> int:
+    """Return the policy's flags; without a list, SPEC_ALLOW as runc does."""
+    flags = FilterFlag(0)
     for name in policy.get("flags", ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]):
         try:
-            flags |= FilterFlag[name.removeprefix("SECCOMP_FILTER_FLAG_")]
+            flags |= _FLAGS[name]
         except KeyError:
             raise InvalidArgumentError(f"unknown seccomp flag {name!r}") from None
-    return flags & ~FilterFlag.TSYNC & ~FilterFlag.WAIT_KILLABLE_RECV
+    if notifies:
+        return flags | FilterFlag.NEW_LISTENER
+    return flags & ~FilterFlag.WAIT_KILLABLE_RECV  # which the kernel takes with a listener only
+
+
+def _listener(policy: Seccomp, *, notifies: bool) -> tuple[str, str]:
+    path, metadata = policy.get("listenerPath", ""), policy.get("listenerMetadata", "")
+    if metadata and not path:
+        raise InvalidArgumentError("seccomp.listenerMetadata needs a seccomp.listenerPath")
+    if not notifies:
+        return "", ""
+    if not path:
+        raise InvalidArgumentError(f"seccomp action {_NOTIFY} needs a seccomp.listenerPath")
+    return path, metadata
 
 
 def _actions(policy: Seccomp) -> set[str]:
@@ -82,11 +134,14 @@ def _actions(policy: Seccomp) -> set[str]:
     return rules | {policy.get("defaultAction", "")}
 
 
-def _cached_name(text: str, folder: str) -> str:
-    import hashlib  # maps OpenSSL: only when the memory does not know
+def _cached_name(text: bytes, folder: str) -> str:
+    try:
+        from _blake2 import blake2b  # hashlib's, without hashlib, which maps OpenSSL
+    except ImportError:
+        from hashlib import blake2b
 
-    digest = hashlib.sha256(f"{_FORMAT} {os.uname().machine} {text}".encode()).hexdigest()
-    return f"{folder}/{digest}.bpf"
+    digest = blake2b(f"{_FORMAT} {os.uname().machine} ".encode() + text, digest_size=32)
+    return f"{folder}/{digest.hexdigest()}.bpf"
 
 
 def _read(path: str) -> bytes | None:

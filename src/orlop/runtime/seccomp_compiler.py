@@ -23,11 +23,16 @@ _ACTIONS = {
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
     "SCMP_ACT_TRAP": 0x00030000,
     "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
     "SCMP_ACT_TRACE": 0x7FF00000,
     "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": 0x7FFF0000,
 }
-_WITH_NUMBER = frozenset({"SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"})
+#: Actions that carry a number, and the highest: MAX_ERRNO of the kernel, what a tracer can get.
+_WITH_NUMBER = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 0xFFFF}
+
+#: By default the call is made, or somebody decides who can know it: no ENOSYS before that.
+_PERMISSIVE = frozenset({"SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY"})
 
 # <seccomp.h>, enum scmp_compare
 _OPERATORS = {
@@ -104,7 +109,7 @@ def compile(policy: Seccomp) -> bytes:  # noqa: A001 - the verb of this room
         for rule in policy.get("syscalls", []):
             _add_rule(library, context, rule, default=default)
         program = _export(library, context)
-    if policy.get("defaultAction") != "SCMP_ACT_ERRNO":
+    if policy.get("defaultAction") in _PERMISSIVE:
         return program
     newest = {arch: _newest(library, arch, policy) for arch in archs}
     return _prologue(newest) + program
@@ -129,8 +134,13 @@ def _action(name: str, number: int | None) -> int:
     except KeyError:
         raise InvalidArgumentError(f"unknown seccomp action {name!r}") from None
     if name not in _WITH_NUMBER:
+        if number is not None:
+            raise InvalidArgumentError(f"seccomp action {name} takes no errnoRet")
         return value
-    return value | (errno.EPERM if number is None else number) & 0xFFFF
+    number = errno.EPERM if number is None else number
+    if not 0 <= number <= _WITH_NUMBER[name]:
+        raise InvalidArgumentError(f"seccomp errnoRet {number} is not 0 to {_WITH_NUMBER[name]}")
+    return value | number
 
 
 def _add_archs(library: _Library, context: int, policy: Seccomp) -> list[int]:
@@ -148,6 +158,8 @@ def _add_archs(library: _Library, context: int, policy: Seccomp) -> list[int]:
 def _add_rule(library: _Library, context: int, rule: SeccompSyscall, *, default: int) -> None:
     """Add *rule* for each name it has; names this libseccomp does not know are left out."""
     action = _action(rule.get("action", ""), rule.get("errnoRet"))
+    if not rule.get("names"):
+        raise InvalidArgumentError("a seccomp rule names no system call")
     if action == default:
         return
     native = library.native()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from orlop.kernel.process import pidfd_send_signal, wait_exit
 from orlop.model.mount import Mount
 from orlop.model.oci import Config
-from orlop.runtime.bundle import Bundle, Starting, Stdio, Target
+from orlop.runtime.bundle import Bundle, Gate, Starting, Stdio, Target
 from orlop.runtime.execute import execute
 from orlop.runtime.start import start, wait_ready
 
@@ -104,7 +104,7 @@ class Box:
             }
         )
 
-    def start(self, stdio: Stdio | None = None, *, gate: int | None = None) -> Starting:
+    def start(self, stdio: Stdio | None = None, *, gate: Gate | None = None) -> Starting:
         bundle = Bundle(self.id, str(self.folder), self.config, self.rootfs)
         starting = start(bundle, stdio, gate=gate)
         self.running.append(starting)

@@ -5,13 +5,14 @@ import errno
 import json
 import os
 import signal
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.errors import InvalidArgumentError
 from orlop.kernel import seccomp as kernel
 from orlop.model.oci import Seccomp
 from orlop.runtime import seccomp, seccomp_default
@@ -176,6 +177,8 @@ def test_names_that_nobody_knows_are_left_out() -> None:
     [
         {"defaultAction": "SCMP_ACT_PERHAPS"},
         {"flags": ["SECCOMP_FILTER_FLAG_MAYBE"]},
+        {"flags": ["SECCOMP_FILTER_FLAG_NEW_LISTENER"]},
+        {"syscalls": [{"names": [], "action": "SCMP_ACT_LOG"}]},
         {"architectures": ["SCMP_ARCH_VAX"]},
         {"syscalls": [{"names": ["getppid"], "action": "no"}]},
         {"syscalls": [{"names": ["dup"], "action": "SCMP_ACT_ERRNO",
@@ -189,9 +192,142 @@ def test_what_is_unknown_is_refused(change: Any) -> None:
         seccomp.compile(one_rule("SCMP_ACT_LOG") | change)
 
 
-def test_notify_is_said_to_be_unsupported() -> None:
-    with pytest.raises(UnsupportedError, match="NOTIFY"):
-        seccomp.compile(one_rule("SCMP_ACT_NOTIFY"))
+@pytest.mark.parametrize("action", ["ALLOW", "LOG", "KILL", "KILL_THREAD", "TRAP", "NOTIFY"])
+def test_an_errno_that_an_action_cannot_return_is_refused(action: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"SCMP_ACT_{action} takes no errnoRet"):
+        seccomp.compile(one_rule(f"SCMP_ACT_{action}", errnoRet=1) | {"listenerPath": "/x"})
+    with pytest.raises(InvalidArgumentError, match="takes no errnoRet"):
+        seccomp.compile({"defaultAction": f"SCMP_ACT_{action}", "defaultErrnoRet": 1,
+                         "listenerPath": "/x"})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("action", "number"), [("SCMP_ACT_ERRNO", 4096), ("SCMP_ACT_TRACE", 65536)]
+)
+def test_an_errno_that_is_none_is_refused(action: str, number: int) -> None:
+    with pytest.raises(InvalidArgumentError, match=str(number)):
+        seccomp.compile(one_rule(action, errnoRet=number))
+
+
+def test_the_default_action_has_an_errno_too() -> None:
+    policy = one_rule("SCMP_ACT_ALLOW", names=["write", "exit_group", "mmap", "munmap", "brk"])
+    policy |= {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": errno.ENOTTY}
+    assert under(policy, lambda: call(GETPPID)) == errno.ENOTTY
+
+
+@pytest.mark.parametrize("action", ["KILL", "KILL_PROCESS", "TRAP"])
+def test_a_call_newer_than_a_policy_that_kills_does_not_exist_either(action: str) -> None:
+    known = [*["write", "exit_group", "mmap", "munmap", "brk", "rt_sigaction"], "mseal"]
+    policy = one_rule("SCMP_ACT_ALLOW", names=known) | {"defaultAction": f"SCMP_ACT_{action}"}
+    assert under(policy, lambda: call(NEWER_THAN_ANY)) == errno.ENOSYS
+    assert under(policy, lambda: call(GETPPID)) == -signal.SIGSYS
+
+
+@pytest.mark.parametrize("action", ["ALLOW", "LOG", "TRACE"])
+def test_a_policy_that_permits_by_default_decides_on_newer_calls_too(action: str) -> None:
+    policy = one_rule("SCMP_ACT_ERRNO") | {"defaultAction": f"SCMP_ACT_{action}"}
+    program = seccomp.compile(policy).program
+    nosys = struct.pack("=HBBI", 0x06, 0, 0, 0x00050000 | errno.ENOSYS)
+    assert nosys not in [program[at : at + 8] for at in range(0, len(program), 8)]
+
+
+def test_the_first_of_two_rules_of_one_call_counts() -> None:
+    rules = [("SCMP_ACT_ERRNO", errno.ENOTTY), ("SCMP_ACT_ERRNO", errno.EDOM)]
+    policy = cast(Seccomp, {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["getppid"], "action": a, "errnoRet": n} for a, n in rules],
+    })  # fmt: skip
+    assert under(policy, lambda: call(GETPPID)) == errno.ENOTTY
+
+
+def test_rules_of_one_call_with_other_arguments_are_alternatives() -> None:
+    rules = [
+        {"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": error,
+         "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]}
+        for value, error in ((1, errno.ENOTTY), (2, errno.EDOM))
+    ]  # fmt: skip
+    policy = cast(Seccomp, {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules})
+    assert under(policy, lambda: [call(GETPPID, n) for n in (0, 1, 2)]) == [
+        0,
+        errno.ENOTTY,
+        errno.EDOM,
+    ]
+
+
+ARCHITECTURES = [
+    "X86",
+    "X86_64",
+    "X32",
+    "ARM",
+    "AARCH64",
+    "MIPS",
+    "MIPS64",
+    "MIPS64N32",
+    "MIPSEL",
+    "MIPSEL64",
+    "MIPSEL64N32",
+    "PPC",
+    "PPC64",
+    "PPC64LE",
+    "S390",
+    "S390X",
+    "PARISC",
+    "PARISC64",
+    "RISCV64",
+]
+BIG_ENDIAN = {"MIPS", "MIPS64", "MIPS64N32", "PPC", "PPC64", "S390", "S390X", "PARISC", "PARISC64"}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_each_architecture_can_be_named_beside_ours(name: str) -> None:
+    policy = one_rule("SCMP_ACT_ERRNO") | {"architectures": [f"SCMP_ARCH_{name}"]}
+    if name in BIG_ENDIAN:
+        with pytest.raises(InvalidArgumentError, match=name):  # no filter is for both orders
+            seccomp.compile(policy)
+    else:
+        assert under(policy, lambda: call(GETPPID)) == errno.EPERM
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (None, kernel.FilterFlag.SPEC_ALLOW),
+        ([], 0),
+        (["TSYNC"], 0),
+        (["LOG", "SPEC_ALLOW"], kernel.FilterFlag.LOG | kernel.FilterFlag.SPEC_ALLOW),
+        (["WAIT_KILLABLE_RECV"], 0),
+    ],
+)
+def test_flags_are_those_that_mean_something(flags: list[str] | None, expected: int) -> None:
+    more = {} if flags is None else {"flags": [f"SECCOMP_FILTER_FLAG_{flag}" for flag in flags]}
+    policy = one_rule("SCMP_ACT_ERRNO") | cast(Seccomp, more)
+    assert seccomp.compile(policy).flags == expected
+    assert under(policy, lambda: call(GETPPID)) == errno.EPERM
+
+
+def test_a_filter_that_notifies_asks_for_a_listener() -> None:
+    more = {"flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"], "listenerPath": "/run/agent"}
+    filter_ = seccomp.compile(cast(Seccomp, one_rule("SCMP_ACT_NOTIFY") | more))
+    wanted = kernel.FilterFlag.NEW_LISTENER | kernel.FilterFlag.WAIT_KILLABLE_RECV
+    assert (filter_.flags, filter_.listener) == (wanted, "/run/agent")
+
+
+def test_a_program_is_the_same_whoever_listens(tmp_path: Path) -> None:
+    for number in range(3):
+        more = {"listenerPath": f"/run/{number}", "listenerMetadata": str(number)}
+        seccomp.compile(cast(Seccomp, one_rule("SCMP_ACT_NOTIFY") | more))
+    assert len([*(tmp_path / "seccomp").iterdir()]) == 1
+
+
+def test_metadata_for_nobody_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="listenerMetadata"):
+        seccomp.compile(one_rule("SCMP_ACT_LOG") | {"listenerMetadata": "x"})
+
+
+def test_what_is_remembered_has_a_limit() -> None:
+    for number in range(200):
+        seccomp.compile(one_rule("SCMP_ACT_ERRNO", errnoRet=number))
+    assert len(seccomp._compiled) <= 64
 
 
 def test_a_filter_is_compiled_once_and_then_read(
