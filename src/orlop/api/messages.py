@@ -187,6 +187,7 @@ class Hijack(NamedTuple):
 
     take: Callable[[socket.socket, bytes], Awaitable[None]]
     content_type: str = "application/vnd.docker.raw-stream"
+    headers: Mapping[str, str] = {}
 
 
 Reply = Response | Stream | Hijack

@@ -69,7 +69,8 @@ async def _hijack(writer: Writer, request: Request, reply: Hijack) -> None:
         head = f"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n"
     else:
         head = "HTTP/1.1 200 OK\r\n"
-    head += f"Content-Type: {reply.content_type}\r\n{writer.common_headers}\r\n"
+    head += f"Content-Type: {reply.content_type}\r\n{writer.common_headers}"
+    head += "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items()) + "\r\n"
     client, pending = await writer.detach(head.encode("latin-1"))
     try:
         await reply.take(client, pending)

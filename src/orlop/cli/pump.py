@@ -45,6 +45,11 @@ class Pump:
         self._waiting = b""
         self._detached = False
 
+    @property
+    def status(self) -> int | None:
+        """The exit code that the engine told at the end of the frames, if it did."""
+        return self._frames.status if self._frames is not None else None
+
     def run(self) -> bool:
         """Move bytes; return whether the user detached."""
         while not self._detached and self._serve(self._ready()):

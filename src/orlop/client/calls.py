@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.client import http, launch
+from orlop.client import http
 from orlop.model import jsontext
 
 TYPE_CHECKING = False
@@ -52,7 +52,12 @@ class Caller:
     def connection(self) -> http.Connection:
         """Return a new connection, made; it starts the engine if there is none."""
         made = http.Connection(self.settings.address)
-        launch.connect(made, self.settings)
+        try:
+            made.connect()
+        except OSError as error:
+            from orlop.client import launch
+
+            launch.connect(made, self.settings, refusal=error)
         return made
 
     def call(
@@ -165,5 +170,4 @@ def quote(text: str) -> str:
 def finish_upgrade(connection: http.Connection) -> http.RawStream:
     """Return the raw stream that the engine makes of *connection*, or raise its error."""
     response = http.check(connection.receive())
-    framed = response.headers.get("content-type", "")
-    return http.RawStream(*connection.upgrade(), media_type=framed)
+    return http.RawStream(*connection.upgrade(), headers=response.headers)

@@ -22,6 +22,15 @@ class Execs:
         answer = self._client.call("POST", f"/containers/{quote(container)}/exec", body=body)
         return str(answer["Id"])
 
+    def run(self, container: str, body: Mapping[str, Any]) -> tuple[str, http.RawStream]:
+        """Create and start in one request, which is Orlop's own; returns id and streams.
+
+        Frames end with the exit code: Demultiplexer.status.
+        """
+        path = f"/containers/{quote(container)}/exec"
+        stream = finish_upgrade(self._client.begin_upgrade(path, query={"start": True}, body=body))
+        return stream.headers["orlop-exec-id"], stream
+
     def start(self, identifier: str, *, terminal: bool) -> http.RawStream:
         """Run it, and return its streams."""
         body = {"Detach": False, "Tty": terminal}

@@ -93,10 +93,17 @@ class Response:
 class RawStream:
     """A connection after its upgrade: bytes both ways, an end of each way of its own."""
 
-    def __init__(self, connected: _socket.socket, early: bytes, *, media_type: str) -> None:
+    def __init__(
+        self, connected: _socket.socket, early: bytes, *, headers: Mapping[str, str]
+    ) -> None:
         self._socket = connected
         self._early = early
-        self.media_type = media_type
+        self.headers = headers  # of the answer that began it
+
+    @property
+    def media_type(self) -> str:
+        """What the engine says that the bytes are."""
+        return self.headers.get("content-type", "")
 
     def fileno(self) -> int:
         """The descriptor, for poll(2); see pending()."""

@@ -30,19 +30,17 @@ _POLL_S = 0.005
 _ABSENT = (errno.ENOENT, errno.ECONNREFUSED)
 
 
-def connect(connection: Connection, settings: Settings, *, timeout_s: float = 20.0) -> None:
-    """Connect to the engine that *settings* mean, starting it if it is ours to start.
+def connect(
+    connection: Connection, settings: Settings, *, refusal: OSError, timeout_s: float = 20.0
+) -> None:
+    """Start the engine that *settings* mean, if it is ours to start, and connect to it.
 
-    Raises UnavailableError if there is none and it cannot be started or does not
-    answer within *timeout_s*; PermissionDeniedError if the user may not.
+    *refusal* is what a first attempt to connect met. Raises UnavailableError if the
+    engine cannot be started or does not answer within *timeout_s*;
+    PermissionDeniedError if the user may not.
     """
-    try:
-        connection.connect()
-    except OSError as error:
-        if settings.host is not None or error.errno not in _ABSENT:
-            raise _refused(settings, error) from error
-    else:
-        return
+    if settings.host is not None or refusal.errno not in _ABSENT:
+        raise _refused(settings, refusal) from refusal
     if os.geteuid() != 0:
         raise PermissionDeniedError(
             "no engine is running, and only root can start it", hint="use sudo"

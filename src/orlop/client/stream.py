@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 STDOUT = 1
 STDERR = 2
+_STATUS = 4  # Orlop's own: the exit code in decimal, where it was asked for
 #: The media type of a framed stream, API 1.42 and later.
 FRAMED = "application/vnd.docker.multiplexed-stream"
 _HEADER_BYTES = 8
+_STREAMS = (STDOUT, STDOUT, STDERR, STDERR, _STATUS)  # 3 is an error of the engine's
 
 
 class Demultiplexer:
@@ -28,9 +30,15 @@ class Demultiplexer:
     """
 
     def __init__(self) -> None:
+        self._status = b""
         self._header = b""
         self._stream = STDOUT
         self._left = 0
+
+    @property
+    def status(self) -> int | None:
+        """The exit code, if it was sent."""
+        return int(self._status) if self._status.isdigit() else None
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield the parts of frames in *data*; CorruptError for what is no frame."""
@@ -40,7 +48,10 @@ class Demultiplexer:
                 part = data[position : position + self._left]
                 self._left -= len(part)
                 position += len(part)
-                yield self._stream, part
+                if self._stream == _STATUS:
+                    self._status += part
+                else:
+                    yield self._stream, part
                 continue
             wanted = _HEADER_BYTES - len(self._header)
             self._header += data[position : position + wanted]
@@ -50,7 +61,7 @@ class Demultiplexer:
                 self._header = b""
 
     def _start(self, header: bytes) -> None:
-        if header[0] > 3 or header[1:4] != b"\0\0\0":
+        if header[0] > _STATUS or header[1:4] != b"\0\0\0":
             raise CorruptError(f"not a frame of a multiplexed stream: {header!r}")
-        self._stream = STDERR if header[0] >= STDERR else STDOUT
+        self._stream = _STREAMS[header[0]]
         self._left = int.from_bytes(header[4:], "big")

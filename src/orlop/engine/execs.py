@@ -5,7 +5,7 @@ import base64
 import contextlib
 import secrets
 import socket
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -19,6 +19,14 @@ from orlop.model.container import Container, Exec, ExecOptions, Status
 
 _SETTLE_S = 2.0
 _KEPT_FINISHED = 256  # of all containers together: clients ask for the exit code afterwards
+
+
+class ClientStreams(NamedTuple):
+    """Who gets a process's streams."""
+
+    socket: socket.socket
+    pending: bytes = b""  # what the client has sent early
+    tell_status: bool = False  # let frames end with one that holds the exit code
 
 
 class Execs:
@@ -44,24 +52,22 @@ class Execs:
     async def start(
         self,
         exec_id: str,
-        client: socket.socket | None = None,
+        client: ClientStreams | None = None,
         *,
-        detach: bool = False,
         size: tuple[int, int] | None = None,
-        pending: bytes = b"",
     ) -> None:
-        """Start it; unless *detach*, its streams are the *client* socket's from then on.
+        """Start it; its streams are the *client*'s from then on, without one nobody's.
 
         *size* is height and width. The socket belongs to the engine once this returns,
         and stays the caller's when it raises. Returns when the process runs.
         """
         self.check_start(exec_id)
         exec_ = self.get(exec_id)
-        if client is not None and not detach:
-            await self._attach(exec_, client, pending)
+        if client is not None:
+            await self._attach(exec_, client)
         await self._run(exec_, size)
         if client is not None:
-            client.close()
+            client.socket.close()
 
     def check_start(self, exec_id: str) -> None:
         """Raise what start() would, before the connection is handed over."""
@@ -70,7 +76,7 @@ class Execs:
             raise WrongStateError(f"Error: Exec command {exec_id} is already running")
         self._usable(exec_.container)
 
-    async def _attach(self, exec_: Exec, client: socket.socket, pending: bytes) -> None:
+    async def _attach(self, exec_: Exec, client: ClientStreams) -> None:
         options = exec_.options
         message = {
             "op": "attach",
@@ -80,10 +86,11 @@ class Execs:
             "stderr": options.attach_stderr,
             "multiplex": not options.terminal,
             "detach_keys": options.detach_keys or "ctrl-p,ctrl-q",
-            "pending": base64.b64encode(pending).decode(),
+            "pending": base64.b64encode(client.pending).decode(),
             "wait": True,
+            "tell_status": client.tell_status,
         }
-        await self._context.stdio.request(message, (client.fileno(),))
+        await self._context.stdio.request(message, (client.socket.fileno(),))
 
     async def _run(self, exec_: Exec, size: tuple[int, int] | None) -> None:
         container = self._usable(exec_.container)
@@ -157,7 +164,7 @@ class Execs:
         ours, theirs = socket.socketpair()
         try:
             with ours:
-                await self.start(exec_.id, theirs)
+                await self.start(exec_.id, ClientStreams(theirs))
                 end = self._ends.get(exec_.id)
                 output = await self._collect(ours, exec_, timeout_s=timeout_s, limit=limit)
                 code = self._execs[exec_.id].exit_code

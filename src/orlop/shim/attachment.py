@@ -17,6 +17,7 @@ _LAST_PATIENCE_S = 600.0  # with one whose process has ended: it may be a pager
 _INPUT_BLOCK = 32 << 10
 _HEADER = struct.Struct(">BxxxI")
 _STREAM_NUMBERS = {"stdout": 1, "stderr": 2}
+_STATUS = 4  # no stream of Docker's: the exit code
 _CONTROL = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
 
 
@@ -67,6 +68,7 @@ class Attachment:
         streams: frozenset[str],
         detach_keys: bytes,
         pending: bytes | None,
+        tell_status: bool = False,
     ) -> None:
         self.streams = streams
         self.multiplex = True
@@ -79,6 +81,7 @@ class Attachment:
         self._socket = sock
         self._keys = DetachKeys(detach_keys)
         self._pending = pending or b""
+        self._tell_status = tell_status
         self._progress = time.monotonic()
         self._reading = False
         self._ending = False
@@ -113,20 +116,28 @@ class Attachment:
         if self.closed or stream not in self.streams:
             return
         if self.multiplex:
-            data = _HEADER.pack(_STREAM_NUMBERS[stream], len(data)) + data
-        if not self._queue:
-            self._progress = time.monotonic()
-        self._queue.append(data)
-        self.size += len(data)
+            data = _frame(_STREAM_NUMBERS[stream], data)
+        self._enqueue(data)
         self._flush()
 
-    def end(self) -> None:
-        """No more output: close once everything queued is sent."""
+    def end(self, status: int | None = None) -> None:
+        """No more output: close once everything queued, and the exit code, is sent."""
+        if self.closed:
+            return
+        if self._tell_status and self.multiplex and status is not None:
+            self._enqueue(_frame(_STATUS, b"%d" % status))
+            self._flush()
         self._ending = True
         if not self._queue:
             self.drop()
         else:
             self._watch()
+
+    def _enqueue(self, data: bytes) -> None:
+        if not self._queue:
+            self._progress = time.monotonic()
+        self._queue.append(data)
+        self.size += len(data)
 
     def drop(self) -> None:
         """Close now. Unread input is thrown away first, or the peer would see a reset."""
@@ -217,6 +228,10 @@ class Attachment:
         self._watch()
         if self.size < LOW and self.on_room is not None:
             self.on_room()
+
+
+def _frame(stream: int, data: bytes) -> bytes:
+    return _HEADER.pack(stream, len(data)) + data
 
 
 class Input:

@@ -20,7 +20,7 @@ leaves thousands of messages unread is disconnected; "list" tells it all again.
       |<--------------------------|                             |
       |                           | the process ends:           |
       |                           | exits/<id> written, reaped  |
-      |                           | ended {key}                 |
+      |                           | ended {key, status}         |
       |                           |---------------------------->|  drains, writes the log
       |                           | drained {key}               |
       |                           |<----------------------------|
@@ -167,6 +167,7 @@ class Attach(TypedDict):
     stderr: bool
     detach_keys: str  # "ctrl-p,ctrl-q"; "" for none
     pending: str  # base64 of bytes the client sent before the hand-over
+    tell_status: NotRequired[bool]  # frames end with one more: stream 4, the exit code in decimal
 
 
 class Detach(TypedDict):

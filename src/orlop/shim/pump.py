@@ -55,8 +55,11 @@ class Pump:
         self._attachments.append(client)
         client.begin(on_input=self._typed, on_gone=self._gone, use_keys=self._io["terminal"])
 
-    def end(self) -> None:
-        """The process has ended: take what is left and finish. Clients get theirs in their time."""
+    def end(self, status: int | None = None) -> None:
+        """The process has ended: take what is left and finish. Clients get theirs in their time.
+
+        *status* is its exit code, for the clients that want to be told.
+        """
         if self.drained:
             return
         self.drained = True
@@ -69,7 +72,7 @@ class Pump:
         if self._io["terminal"]:
             self.close()
         for client in list(self._attachments):
-            client.end()
+            client.end(status)
         for stream, fd in self._outputs.items():
             self._loop.watch(fd, functools.partial(self._discard, stream))
         self._events.drained()

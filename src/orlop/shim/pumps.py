@@ -22,6 +22,7 @@ from orlop.shim.channel import (
 )
 from orlop.shim.loop import Loop
 from orlop.shim.process import Process
+from orlop.shim.protocol import Exit
 
 _SIGKILL = 9
 _ANSWER_S = 5.0
@@ -76,6 +77,10 @@ class Pumps:
         }
         self.send(message, [*process.fds.values(), process.pidfd])
 
+    def ended(self, key: str, exit_: Exit | None) -> None:
+        """Let it finish with a process that has ended; None where nobody knows how."""
+        self.send({"op": "ended", "key": key, "status": exit_ and exit_["status"]})
+
     def settled(self) -> None:
         """Say that it has been told of all that runs."""
         self.send({"op": "settled"})
@@ -120,7 +125,7 @@ class Pumps:
             if process.fds:
                 self.add(process, resume=True)
             if process.exit is not None:
-                self.send({"op": "ended", "key": process.key})
+                self.ended(process.key, process.exit)
         self.settled()
 
     def _spawn(self) -> None:

@@ -253,7 +253,7 @@ class Server:
             self._records.write_exit(process.key, exit_)
         except OSError:  # the folder is full: it is told all the same, once
             traceback.print_exc()
-        self._pumps.send({"op": "ended", "key": process.key})
+        self._pumps.ended(process.key, exit_)
         if process.is_init:
             self._kill_rest(process)
 
@@ -344,7 +344,7 @@ class Server:
             self._processes[key] = process
             if key in self._exits:
                 process.exit = self._exits[key]
-                self._pumps.send({"op": "ended", "key": key})
+                self._pumps.ended(key, process.exit)
             elif process.pidfd < 0:
                 self._conclude(process, (adopt.UNKNOWN_STATUS, 0))
             else:
@@ -352,7 +352,7 @@ class Server:
                 self._watch_end(process)
         for key, fds in held.items():
             close_all(list(fds.values()))
-            self._pumps.send({"op": "ended", "key": key})
+            self._pumps.ended(key, None)
         self._pumps.settled()
 
 

@@ -141,7 +141,7 @@ class Stdio:
         if held is None or held.pump.drained:
             self._tell({"event": "drained", "key": key})
             return
-        held.pump.end()
+        held.pump.end(message.get("status"))
         if "/" not in key:
             for other in [name for name in self._held if name.startswith(key + "/")]:
                 self._held[other].pump.end()
@@ -210,6 +210,7 @@ class Stdio:
             streams=frozenset(name for name in ("stdout", "stderr") if message[name]),
             detach_keys=keys,
             pending=pending,
+            tell_status=message.get("tell_status", False),
         )
         self._clients.add(client)
         return client

@@ -7,19 +7,25 @@ import re
 import select
 import subprocess
 import time
+from collections.abc import Sequence
+from typing import Protocol
 
-from tests.integration.engines import EngineProcess
+
+class Engine(Protocol):
+    """What knows how a command finds it."""
+
+    def environment(self) -> dict[str, str]: ...
 
 
 class Terminal:
-    """A docker command whose standard streams are a terminal."""
+    """A command, docker's if not another's, whose standard streams are a terminal."""
 
-    def __init__(self, engine: EngineProcess, *arguments: str) -> None:
+    def __init__(self, engine: Engine, *arguments: str, front: Sequence[str] = ("docker",)) -> None:
         self.output = b""
         self.master, slave = pty.openpty()
         environment = engine.environment() | {"TERM": "xterm"}
         self.process = subprocess.Popen(
-            ["docker", *arguments],
+            [*front, *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -157,3 +157,20 @@ def test_container_shape_has_what_was_asked(engine: EngineProcess, image: str, n
     assert ask(engine, "POST", f"/containers/create?name={name}", body)[0] == 409
     assert ask(engine, "DELETE", f"/containers/{name}?v=1")[0] == 204
     assert ask(engine, "DELETE", "/volumes/named")[0] == 204
+
+
+def test_exec_in_one_request_ends_its_frames_with_the_exit_code(
+    engine: EngineProcess, image: str, name: str
+) -> None:
+    """What Docker needs create, start and inspect for."""
+    engine.docker("run", "-d", "--name", name, image, "sleep", "600")
+    body = {"Cmd": ["sh", "-c", "echo out; exit 7"], "AttachStdout": True, "AttachStderr": True}
+    status, headers, content = ask(
+        engine, "POST", f"/containers/{name}/exec?start=1", body, Upgrade="tcp"
+    )
+    assert status in (101, 200)
+    out, code = b"\1\0\0\0\0\0\0\4out\n", b"\4\0\0\0\0\0\0\0017"
+    assert content == out + code
+    exec_id = headers["orlop-exec-id"]
+    assert ask(engine, "GET", f"/exec/{exec_id}/json")[2]["ExitCode"] == 7
+    assert ask(engine, "POST", "/containers/absent/exec?start=1", body)[0] == 404

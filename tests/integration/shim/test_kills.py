@@ -95,7 +95,7 @@ def test_container_that_ends_while_no_shim_runs_keeps_its_exit_code(shim: Shim) 
     assert json.loads((shim.run / "exits" / "short").read_text())["status"] == 6
     eventually(lambda: [item["status"] for item in shim.request(op="list")] == [6])
     assert lines_of(shim, "short") == ["bye"]
-    assert shim.cgroups() == []
+    eventually(lambda: shim.cgroups() == [])
 
 
 def test_exit_that_nobody_can_tell_is_255(shim: Shim) -> None:

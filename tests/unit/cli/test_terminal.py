@@ -55,13 +55,14 @@ def test_output_and_errors_go_to_their_own_descriptors() -> None:
     ours, theirs = socket.socketpair()
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
-    theirs.sendall(frame(1, b"out") + frame(2, b"err") + frame(1, b"put"))
+    theirs.sendall(frame(1, b"out") + frame(2, b"err") + frame(1, b"put") + frame(4, b"42"))
     theirs.close()
-    stream = RawStream(ours, b"", media_type="")
+    stream = RawStream(ours, b"", headers={})
     try:
         pump = Pump(stream, stdin=None, framed=True, outputs=(out_write, err_write))
         assert pump.run() is False
         assert (os.read(out_read, 99), os.read(err_read, 99)) == (b"output", b"err")
+        assert pump.status == 42
     finally:
         stream.close()
         for descriptor in (out_read, out_write, err_read, err_write):
@@ -85,7 +86,7 @@ def test_far_end_that_writes_more_than_it_reads_does_not_stand_still(
 
     thread = threading.Thread(target=echo)
     thread.start()
-    stream = RawStream(ours, b"", media_type="")
+    stream = RawStream(ours, b"", headers={})
     try:
         Pump(stream, stdin=source, framed=False, outputs=(sink, sink)).run()
         assert os.fstat(sink).st_size == 8 * size

@@ -9,13 +9,20 @@ from orlop.api.docker.render_container import render_exec
 from orlop.api.docker.routing import Call
 from orlop.api.docker.wire import ExecCreate, ExecStart, read_json
 from orlop.api.messages import Hijack, Reply, Response
+from orlop.engine.execs import ClientStreams
 from orlop.errors import InvalidArgumentError
 
 
 async def create(call: Call) -> Reply:
-    """POST /containers/{name}/exec."""
+    """POST /containers/{name}/exec.
+
+    With ?start=1, which Docker does not have, it is started at once: the answer is that of
+    POST /exec/{name}/start, with the header Orlop-Exec-Id, and frames end with the exit code.
+    """
     options = parse_exec(await read_json(call.request, ExecCreate))
     exec_id = await call.engine.execs.create(call.name, options)
+    if call.query.flag("start"):
+        return _converse(call, exec_id, size=None, tell_status=True)
     return json({"Id": exec_id}, status=201)
 
 
@@ -25,16 +32,25 @@ async def start(call: Call) -> Reply:
     process = call.engine.execs.get(call.name)
     size = _console_size(body)
     if body.detach:
-        await call.engine.execs.start(process.id, detach=True, size=size)
+        await call.engine.execs.start(process.id, size=size)
         return Response(200)
     call.engine.execs.check_start(process.id)  # while a refusal can still have a status
-    terminal = process.options.terminal
+    return _converse(call, process.id, size=size, tell_status=False)
+
+
+def _converse(
+    call: Call, exec_id: str, *, size: tuple[int, int] | None, tell_status: bool
+) -> Hijack:
+    """Start the process on the connection."""
+    terminal = call.engine.execs.get(exec_id).options.terminal
 
     async def take(client: socket.socket, pending: bytes) -> None:
-        starting = call.engine.execs.start(process.id, client, pending=pending, size=size)
+        streams = ClientStreams(client, pending, tell_status=tell_status)
+        starting = call.engine.execs.start(exec_id, streams, size=size)
         await hand_over(client, starting, terminal=terminal)
 
-    return Hijack(take, stream_type(terminal=terminal, version=call.version))
+    kind = stream_type(terminal=terminal, version=call.version)
+    return Hijack(take, kind, {"Orlop-Exec-Id": exec_id})
 
 
 def _console_size(body: ExecStart) -> tuple[int, int] | None:

@@ -54,7 +54,8 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
         stream = attaching.stream()
         waiting.accepted()
         forwarding.start()
-        if attached.converse(stream, stdin=stdin, tty=tty, keys=keys, resize=resize):
+        detached, _ = attached.converse(stream, stdin=stdin, tty=tty, keys=keys, resize=resize)
+        if detached:
             waiting.close()
             print(attached.DETACHED_NOTE, end="", file=err)
             return 0

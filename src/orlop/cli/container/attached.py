@@ -48,8 +48,10 @@ def converse(
     tty: bool,
     keys: bytes,
     resize: Callable[[int, int], None] | None = None,
-) -> bool:
-    """Connect this process's streams with *stream* until it ends; return whether the user detached.
+) -> tuple[bool, int | None]:
+    """Connect this process's streams with *stream* until it ends.
+
+    Return whether the user detached, and the exit code where the stream tells it.
 
     *resize* is told the terminal's height and width, now and when they change.
     """
@@ -63,9 +65,9 @@ def converse(
     )
     try:
         if not (tty and stdin):
-            return pump.run()
+            return pump.run(), pump.status
         with terminal.Raw(STDIN):
-            return pump.run()
+            return pump.run(), pump.status
     finally:
         stream.close()
 

@@ -4,10 +4,9 @@ but for the files and variables that options name.
 
 from __future__ import annotations
 
-import os
-
 from orlop.cli import values
 from orlop.cli.container import mounts, resources
+from orlop.cli.container.environment import environment, lines_of
 from orlop.errors import InvalidArgumentError, UnsupportedError
 
 TYPE_CHECKING = False
@@ -91,29 +90,8 @@ def _config(args: ContainerArguments, *, attached: bool) -> dict[str, Any]:
 
 
 def _labels(args: ContainerArguments) -> dict[str, str]:
-    lines = [line for path in args.label_file for line in _lines(path)]
+    lines = [line for path in args.label_file for line in lines_of(path)]
     return values.key_values(lines + args.label, option="--label")
-
-
-def environment(given: list[str], files: list[str]) -> list[str]:
-    """Return KEY=VALUE of files, then of options; a KEY alone hands on ours, if it is set."""
-    result = []
-    for entry in [line for path in files for line in _lines(path)] + given:
-        key, equals, _ = entry.partition("=")
-        if not key or any(letter.isspace() for letter in key):
-            raise ValueError(f"invalid environment variable {entry!r}: expected KEY=VALUE")
-        if equals:
-            result.append(entry)
-        elif key in os.environ:
-            result.append(f"{key}={os.environ[key]}")
-    return result
-
-
-def _lines(path: str) -> list[str]:
-    """The lines of a file of KEY=VALUE, without comments."""
-    with open(path, encoding="utf-8-sig") as file:
-        lines = [line.rstrip("\r\n").lstrip() for line in file]
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _health(args: ContainerArguments) -> dict[str, Any]:

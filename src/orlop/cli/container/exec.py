@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orlop.cli.container import attached
-from orlop.cli.container.body import environment
+from orlop.cli.container.environment import environment
 from orlop.cli.options import CONTAINER, FILE, Arguments, flag, operand, operands, text, texts
 from orlop.errors import InvalidArgumentError, OrlopError
 
@@ -41,23 +41,32 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     """Run the process; return its exit code."""
     attached.check_terminal(tty=args.tty, stdin=args.interactive and not args.detach)
     keys = attached.detach_keys(args.detach_keys)
-    identifier = client.execs.create(args.container, exec_body(args))
-    try:
-        if args.detach:
-            client.execs.start_detached(identifier, terminal=args.tty)
-            return 0
-        stream = client.execs.start(identifier, terminal=args.tty)
-    except OrlopError as error:
-        attached.say(err, error)
-        return attached.exit_code_of(error)
+    if args.detach:
+        return _run_detached(args, client, err)
+    identifier, stream = client.execs.run(args.container, exec_body(args))
 
     def resize(height: int, width: int) -> None:
         client.execs.resize(identifier, height=height, width=width)
 
-    if attached.converse(stream, stdin=args.interactive, tty=args.tty, keys=keys, resize=resize):
+    detached, status = attached.converse(
+        stream, stdin=args.interactive, tty=args.tty, keys=keys, resize=resize
+    )
+    if detached:
         print(attached.DETACHED_NOTE, end="", file=err)
         return 0
-    return int(client.execs.inspect(identifier)["ExitCode"] or 0)
+    if status is None:  # a terminal has no frames to tell it in
+        return int(client.execs.inspect(identifier)["ExitCode"] or 0)
+    return status
+
+
+def _run_detached(args: Args, client: Client, err: TextIO) -> int:
+    identifier = client.execs.create(args.container, exec_body(args))
+    try:
+        client.execs.start_detached(identifier, terminal=args.tty)
+    except OrlopError as error:
+        attached.say(err, error)
+        return attached.exit_code_of(error)
+    return 0
 
 
 def exec_body(args: Args) -> dict[str, Any]:

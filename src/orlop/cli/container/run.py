@@ -90,7 +90,8 @@ def _run_attached(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
         def resize(height: int, width: int) -> None:
             containers.resize(identifier, height=height, width=width)
 
-        if attached.converse(stream, stdin=stdin, tty=args.tty, keys=keys, resize=resize):
+        detached, _ = attached.converse(stream, stdin=stdin, tty=args.tty, keys=keys, resize=resize)
+        if detached:
             waiting.close()
             print(attached.DETACHED_NOTE, end="", file=err)
             return 0

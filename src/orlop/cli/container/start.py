@@ -67,7 +67,8 @@ def _attached(args: Args, client: Client, err: TextIO) -> int:
             waiting.close()
             raise
         forwarding.start()
-        if attached.converse(stream, stdin=stdin, tty=tty, keys=keys, resize=resize):
+        detached, _ = attached.converse(stream, stdin=stdin, tty=tty, keys=keys, resize=resize)
+        if detached:
             waiting.close()
             print(attached.DETACHED_NOTE, end="", file=err)
             return 0
