@@ -36,7 +36,13 @@ _MOST_LOG = 1 << 20
 _LOG_LEVEL = 4
 
 #: Said by CRIU at every failure, or of no consequence.
-_NOISE = ("Can't setup RLIMIT_NOFILE", "Dumping FAILED", "Restoring FAILED", "Pre-dumping FAILED")
+_NOISE = (
+    "Can't setup RLIMIT_NOFILE",
+    "tun: Unable to create tun",
+    "Dumping FAILED",
+    "Restoring FAILED",
+    "Pre-dumping FAILED",
+)
 
 #: What CRIU's event means to us; descriptors that come with it are the callee's to close.
 OnNotify = Callable[[str, int, Sequence[int]], None]

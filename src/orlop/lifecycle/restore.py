@@ -71,11 +71,8 @@ class Request(NamedTuple):
 def restore(folder: Folder, request: Request, stdio: Stdio) -> create.Created:
     """Make the container from its images. Nothing is left where this raises."""
     text, config = create.read_config(request.create)
-    terminal = create.check_terminal(config.get("process", {}), request.create)
+    create.check_terminal(config.get("process", {}), request.create)
     with ExitStack() as undo, ExitStack() as ours:
-        folders = open_folders(request.options, "restore.log", ours, make=False)
-        check_images(folders.images)
-        streams = [] if terminal else _read_descriptors(folders)
         folder.make()
         undo.callback(folder.remove)
         ours.enter_context(Lock(folder))
@@ -86,8 +83,7 @@ def restore(folder: Folder, request: Request, stdio: Stdio) -> create.Created:
         cgroup = make_cgroup(bundle)
         undo.callback(cgroup.remove)
         record["external_descriptors"] = create.external_descriptors(stdio)
-        restoring = _Restoring(folder, request, record, bundle, cgroup)
-        starting = restoring.run(folders, stdio, streams)
+        starting = _Restoring(folder, request, record, bundle, cgroup).run(stdio)
         undo.pop_all()
     return create.Created(record, starting)
 
@@ -117,11 +113,11 @@ class _Restoring:
         self._console: int | None = None
         self._starting: Starting | None = None
 
-    def run(self, folders: Folders, stdio: Stdio, streams: Sequence[str]) -> Starting:
+    def run(self, stdio: Stdio) -> Starting:
         before = set(_children())
         try:
             with ExitStack() as ours:
-                self._restore(folders, stdio, streams, ours)
+                self._restore(stdio, ours)
         except BaseException as error:
             self._abort(before)
             if isinstance(error, OSError):
@@ -130,37 +126,27 @@ class _Restoring:
         assert self._starting is not None
         return self._starting
 
-    def _restore(
-        self, folders: Folders, stdio: Stdio, streams: Sequence[str], ours: ExitStack
-    ) -> None:
-        wanted = requested(self._request.options, self._bundle.config.get("annotations", {}))
-        inherited = [
-            {"key": key, "fd": number}
-            for number, stream in enumerate(streams)
-            for key in _stream_keys(stream)
-        ]
-        extra: list[int] = []
-        for kind, path in self._namespaces.join:
-            if kind in EXTERNAL_NAMESPACES:
-                extra.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-                ours.callback(os.close, extra[-1])
-                number = criu.FIRST_EXTRA + len(extra) - 1
-                inherited.append({"key": external_namespace(kind), "fd": number})
+    def _restore(self, stdio: Stdio, ours: ExitStack) -> None:
         place = self._folder.file("criu")
         os.mkdir(place, 0o700)
         ours.callback(os.rmdir, place)
-        with own_mounts():
+        extra, namespaces = self._open_namespaces(ours)
+        with own_mounts():  # the folders too: CRIU mounts in them
+            folders = open_folders(self._request.options, "restore.log", ours, make=False)
+            check_images(folders.images)
+            streams = _read_descriptors(folders)
             root, mounts = stage(self._plan, place)
             process = criu.Process(stdio, extra, self._cgroup.enter)
             talk = ours.enter_context(criu.Conversation(process))
         self._bounds = self._bounds._replace(cgroups=cgroups_of(talk.pid))
+        wanted = requested(self._request.options, self._bundle.config.get("annotations", {}))
         wanted |= {
             "images_dir_fd": folders.images,
             "work_dir_fd": folders.work,
             "root": root,
             "rst_sibling": True,
             "evasive_devices": True,
-            "inherit_fd": inherited,
+            "inherit_fd": [*_streams(streams), *namespaces],
             "ext_mnt": [_mount(external) for external in mounts],
             "join_ns": _join(self._namespaces),
             "cg_root": _cgroup_roots(self._bounds.cgroups),
@@ -168,6 +154,17 @@ class _Restoring:
             "lsm_mount_context": self._request.lsm_mount_context or None,
         }
         criu.run(talk, criu.RESTORE, wanted, folders.log, self._happened)
+
+    def _open_namespaces(self, ours: ExitStack) -> tuple[list[int], list[dict[str, Any]]]:
+        """Open the namespaces that images do not hold; with what CRIU is told of them."""
+        fds: list[int] = []
+        told: list[dict[str, Any]] = []
+        for kind, path in self._namespaces.join:
+            if kind in EXTERNAL_NAMESPACES:
+                told.append({"key": external_namespace(kind), "fd": criu.FIRST_EXTRA + len(fds)})
+                fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                ours.callback(os.close, fds[-1])
+        return fds, told
 
     def _happened(self, event: str, pid: int, fds: Sequence[int]) -> None:
         self._pid = pid or self._pid
@@ -252,9 +249,13 @@ def _cgroup_roots(places: Mapping[str, str]) -> list[dict[str, str]]:
     ]
 
 
-def _stream_keys(stream: str) -> tuple[str, ...]:
-    """Return what CRIU may call a stream of the host's; nothing for one of the container's own."""
-    return (stream,) if stream.startswith(_STREAM_KINDS) else ()
+def _streams(streams: Sequence[str]) -> list[dict[str, Any]]:
+    """Put our standard streams in the place of what were the host's; not of the container's own."""
+    return [
+        {"key": stream, "fd": number}
+        for number, stream in enumerate(streams)
+        if stream.startswith(_STREAM_KINDS)
+    ]
 
 
 def _read_descriptors(folders: Folders) -> list[str]:
