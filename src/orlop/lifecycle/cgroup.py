@@ -1,15 +1,69 @@
-"""The cgroup of a container that is there already."""
+"""The cgroup of a container that is there already, and those below it."""
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING, cast
+
+from orlop.errors import InvalidArgumentError, NotFoundError
 from orlop.runtime import cgroups
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orlop.lifecycle.record import Record
     from orlop.runtime.cgroups.interface import Cgroup
 
 
-def of_record(record: Record) -> Cgroup:
-    """Return a handle of the container's cgroup."""
-    return cgroups.open(record["orlop"]["cgroup"])
+def of_record(record: Record) -> Cgroup | None:
+    """Return a handle of the container's cgroup; None if it has none of its own."""
+    path = record["orlop"]["cgroup"]
+    return cgroups.open(path) if path else None
+
+
+def below(cgroup: Cgroup, places: Sequence[str]) -> Cgroup:
+    """Return what a child enters in place of *cgroup*: cgroups below it, which must exist.
+
+    A place is a PATH, for every hierarchy that has it, or CONTROLLER,…:PATH.
+    """
+    directories = dict(cgroup.directories)
+    for place in places:
+        names, colon, path = place.rpartition(":")
+        path = os.path.normpath("/" + path)
+        wanted = names.split(",") if colon else None
+        found = False
+        for controllers, directory in cgroup.directories.items():
+            chosen = wanted is None or any(name in controllers.split(",") for name in wanted)
+            if chosen and os.path.isdir(directory + path):
+                directories[controllers] = directory + path
+                found = True
+        if not found:
+            raise NotFoundError(f"there is no cgroup {place!r} below the container's")
+        if wanted is not None and len(set(wanted)) != len(wanted):
+            raise InvalidArgumentError(f"cgroup {place!r} names a controller twice")
+    return cast("Cgroup", _Entrance(cgroup.path, directories))
+
+
+class _Entrance:
+    """The part of a cgroup's handle that a child needs to get in."""
+
+    def __init__(self, path: str, directories: dict[str, str]) -> None:
+        self.path = path
+        self.directories = directories
+
+    def clone_fd(self) -> int | None:
+        if (directory := self.directories.get("")) is None:
+            return None
+        return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def doors(self) -> tuple[int, ...]:
+        opened: list[int] = []
+        try:
+            for name, directory in self.directories.items():
+                if name:
+                    opened.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
+        except OSError:
+            for fd in opened:
+                os.close(fd)
+            raise
+        return tuple(opened)

@@ -15,22 +15,21 @@ a process that ends by itself unless the record has its pid.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from orlop.errors import CorruptError, InvalidArgumentError, OrlopError, WrongStateError
-from orlop.lifecycle import descriptors
+from orlop.errors import CorruptError, InvalidArgumentError, WrongStateError
+from orlop.lifecycle.descriptors import check_terminal, hand_over, inherited
 from orlop.lifecycle.folder import Folder, Lock, read, replace
+from orlop.lifecycle.gate import admit, open_gate
 from orlop.lifecycle.record import now, start_ticks
 from orlop.model import jsontext
-from orlop.runtime.bundle import Bundle, Gate, Manner, Starting, Stdio
-from orlop.runtime.parent import FILES, settle, wait_created, wait_ready
+from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio
+from orlop.runtime.parent import FILES, wait_ready
 from orlop.runtime.plan import NAMESPACES
 from orlop.runtime.start import start
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from orlop.lifecycle.record import Record
     from orlop.model.oci import Config
 
@@ -42,6 +41,7 @@ class Request(NamedTuple):
     config_file: str = "config.json"
     pid_file: str = ""
     console_socket: str = ""
+    pidfd_socket: str = ""
     preserve_fds: int = 0
     no_pivot: bool = False
     no_new_keyring: bool = False
@@ -69,7 +69,7 @@ def run(folder: Folder, request: Request, stdio: Stdio) -> Created:
 def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Created:
     text, config = read_config(request)
     terminal = check_terminal(config.get("process", {}), request)
-    preserved = descriptors.preserved(config.get("process", {}), request.preserve_fds)
+    preserved = inherited(config.get("process", {}), request.preserve_fds)
     with ExitStack() as undo, ExitStack() as ours:
         folder.make()
         undo.callback(folder.remove)
@@ -79,17 +79,16 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
         if not terminal:
             record["external_descriptors"] = external_descriptors(stdio)
         folder.save(record)
-        gate = _gate(folder, ours, gated=gated)
+        gate = open_gate(ours, folder if gated else None)
         manner = Manner(request.no_pivot, request.no_new_keyring)
         bundle = Bundle(folder.name, record["orlop"]["bundle"], config, manner=manner)
         starting = start(bundle, None if terminal else stdio, gate=gate, preserve_fds=preserved)
-        wait_created(starting)
-        with ExitStack() as abort:
-            abort.callback(_abort, starting)
+
+        def noted(starting: Starting) -> Starting:
             note(folder, record, starting)
-            starting = hand_over(request, starting)
-            os.write(gate.consenting, b"g")
-            abort.pop_all()
+            return hand_over(request, starting)
+
+        starting = admit(starting, gate, noted)
         if gated:
             os.close(starting.report)
         else:
@@ -118,38 +117,9 @@ def read_config(request: Request) -> tuple[bytes, Config]:
     return text, cast("Config", config)
 
 
-def check_terminal(process: Any, request: Request) -> bool:
-    """Return whether the process has a terminal; refuse one that nobody would serve."""
-    terminal = bool(process.get("terminal"))
-    if request.detach and terminal and not request.console_socket:
-        raise InvalidArgumentError(
-            "cannot allocate tty if orlop-runtime will detach without setting console socket"
-        )
-    if request.console_socket and not (request.detach and terminal):
-        raise InvalidArgumentError(
-            "cannot use console socket if orlop-runtime will not detach or allocate tty"
-        )
-    return terminal
-
-
 def external_descriptors(stdio: Stdio) -> list[str]:
     """Return what the standard streams are, for a restore to put others in their place."""
     return [os.readlink(f"/proc/self/fd/{fd}") for fd in stdio]
-
-
-def _gate(folder: Folder, ours: ExitStack, *, gated: bool) -> Gate:
-    consent, consenting = os.pipe()
-    ours.callback(os.close, consent)
-    ours.callback(os.close, consenting)
-    if not gated:
-        return Gate(consent, consenting)
-    fifos = []
-    for name in ("gate", "outcome"):
-        os.mkfifo(folder.file(name), 0o600)
-        # For writing too, so that it has no end of file when whoever wrote closes it. fifo(7)
-        fifos.append(os.open(folder.file(name), os.O_RDWR | os.O_CLOEXEC))
-        ours.callback(os.close, fifos[-1])
-    return Gate(consent, consenting, *fifos)
 
 
 def note(folder: Folder, record: Record, starting: Starting) -> None:
@@ -173,23 +143,8 @@ def note(folder: Folder, record: Record, starting: Starting) -> None:
     folder.save(record)
 
 
-def hand_over(request: Request, starting: Starting) -> Starting:
-    """Give the pid and the terminal to who asked for them."""
-    if request.console_socket and starting.console is not None:
-        descriptors.send_terminal(request.console_socket, starting.console)
-        os.close(starting.console)
-        starting = starting._replace(console=None)
-    if request.pid_file:
-        descriptors.write_pid(request.pid_file, starting.pid)
-    return starting
-
-
-def _abort(starting: Starting) -> None:
-    with suppress(OrlopError):
-        settle(starting, b"?")  # kills, reaps, removes the cgroup
-
-
 def new_record(folder: Folder, request: Request, config: Config) -> Record:
+    """Return the record of a container whose process is still to be made."""
     linux = config.get("linux", {})
     bundle = os.path.abspath(request.bundle)
     rootfs = os.path.normpath(os.path.join(bundle, config.get("root", {}).get("path", "")))

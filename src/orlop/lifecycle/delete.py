@@ -103,8 +103,10 @@ def _remove_cgroup(record: Record) -> None:
         return
     from orlop.lifecycle.cgroup import of_record
 
+    cgroup = of_record(record)
     try:
-        of_record(record).remove()
+        if cgroup is not None:
+            cgroup.remove()
     except WrongStateError:
         if record["init_process_pid"]:
             raise  # else it is somebody else's: our creator died before he had made one

@@ -49,4 +49,7 @@ def send_all(record: Record, number: int) -> None:
     """Signal every process in the container's cgroup; none is no error."""
     from orlop.lifecycle.cgroup import of_record
 
-    of_record(record).kill(number)
+    if (cgroup := of_record(record)) is None:
+        send(record, number)
+    else:
+        cgroup.kill(number)

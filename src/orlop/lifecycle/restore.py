@@ -26,7 +26,7 @@ from orlop.errors import CorruptError, InvalidArgumentError
 from orlop.kernel.loopback import raise_loopback
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import pidfd_open
-from orlop.lifecycle import create, criu
+from orlop.lifecycle import create, criu, descriptors
 from orlop.lifecycle.criu_check import Bounds, cgroups_of, check_restored, children_of, tree
 from orlop.lifecycle.criu_mounts import External, own_mounts, stage
 from orlop.lifecycle.criu_options import (
@@ -71,7 +71,7 @@ class Request(NamedTuple):
 def restore(folder: Folder, request: Request, stdio: Stdio) -> create.Created:
     """Make the container from its images. Nothing is left where this raises."""
     text, config = create.read_config(request.create)
-    create.check_terminal(config.get("process", {}), request.create)
+    descriptors.check_terminal(config.get("process", {}), request.create)
     with ExitStack() as undo, ExitStack() as ours:
         folder.make()
         undo.callback(folder.remove)
@@ -201,7 +201,7 @@ class _Restoring:
         )
         try:
             create.note(self._folder, self._record, starting)
-            self._starting = create.hand_over(self._request.create, starting)
+            self._starting = descriptors.hand_over(self._request.create, starting)
         except BaseException:
             os.close(starting.pidfd)
             raise

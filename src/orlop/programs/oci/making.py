@@ -32,6 +32,11 @@ class Making(Arguments):
         metavar="SOCKET",
         help="path to an AF_UNIX socket that is sent the terminal's master",
     )
+    pidfd_socket = text(
+        "--pidfd-socket",
+        metavar="SOCKET",
+        help="path to an AF_UNIX socket that is sent a pidfd of the first process",
+    )
     pid_file = text("--pid-file", metavar="FILE", help="write the first process's pid to FILE")
     no_pivot = flag("--no-pivot", help="do not use pivot_root; for a root on a ramdisk")
     no_new_keyring = flag("--no-new-keyring", help="keep the calling process's session keyring")
@@ -48,6 +53,7 @@ def request(args: Making, settings: Settings, *, detach: bool = True) -> Request
         config_file=args.config,
         pid_file=args.pid_file,
         console_socket=args.console_socket,
+        pidfd_socket=args.pidfd_socket,
         preserve_fds=args.preserve_fds or 0,
         no_pivot=args.no_pivot or settings.no_pivot,
         no_new_keyring=args.no_new_keyring,

@@ -1,0 +1,95 @@
+"""Another process in a container that runs."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from orlop.errors import CorruptError, NotFoundError, WrongStateError
+from orlop.lifecycle.cgroup import below, of_record
+from orlop.lifecycle.descriptors import check_open, check_terminal, hand_over
+from orlop.lifecycle.folder import Folder, read
+from orlop.lifecycle.gate import admit, open_gate
+from orlop.lifecycle.record import CREATING, PAUSED, STOPPED, is_alive, status
+from orlop.model import jsontext
+from orlop.runtime.bundle import Starting, Stdio, Target
+from orlop.runtime.execute import execute
+from orlop.runtime.parent import wait_ready
+
+if TYPE_CHECKING:
+    from orlop.lifecycle.record import Record
+    from orlop.model.oci import Config, Process
+
+
+class Request(NamedTuple):
+    """What the command line says of a process to be."""
+
+    process: Process
+    pid_file: str = ""
+    console_socket: str = ""
+    pidfd_socket: str = ""
+    preserve_fds: int = 0
+    cgroups: tuple[str, ...] = ()  # below the container's: PATH or CONTROLLER,…:PATH
+    ignore_paused: bool = False
+    detach: bool = False
+
+
+def load_config(folder: Folder) -> Config:
+    """Return the configuration that the container was created with."""
+    try:
+        config = jsontext.loads(read(folder.file("config.json")))
+    except FileNotFoundError:
+        raise NotFoundError("container does not exist") from None
+    except CorruptError as error:
+        raise CorruptError(f"the configuration of container {folder.name}: {error}") from error
+    return cast("Config", config)
+
+
+def run(folder: Folder, config: Config, request: Request, stdio: Stdio) -> Starting:
+    """Run a process in the container; its descriptors are the caller's to close.
+
+    A failure leaves nothing of it.
+    """
+    record = folder.load()
+    _check(folder, record, ignore_paused=request.ignore_paused)
+    terminal = check_terminal(request.process, request)
+    check_open(request.preserve_fds)
+    with ExitStack() as ours:
+        target = _target(record, config, request)
+        ours.callback(os.close, target.pidfd)
+        gate = open_gate(ours)
+        starting = execute(
+            target,
+            request.process,
+            None if terminal else stdio,
+            gate=gate,
+            preserve_fds=request.preserve_fds,
+        )
+        starting = admit(starting, gate, lambda made: hand_over(request, made))
+    wait_ready(starting)
+    return starting
+
+
+def _check(folder: Folder, record: Record, *, ignore_paused: bool) -> None:
+    current = status(folder, record)
+    if current in (STOPPED, CREATING):
+        raise WrongStateError("cannot exec in a stopped container")
+    if current == PAUSED and not ignore_paused:
+        raise WrongStateError("cannot exec in a paused container (use --ignore-paused to override)")
+
+
+def _target(record: Record, config: Config, request: Request) -> Target:
+    """Say into which container; the pidfd is the caller's to close."""
+    pid = record["init_process_pid"]
+    cgroup = of_record(record)
+    if cgroup is not None and request.cgroups:
+        cgroup = below(cgroup, request.cgroups)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        raise WrongStateError("cannot exec in a stopped container") from None
+    if not is_alive(record):  # looked at after it was opened, so that it is the same process
+        os.close(pidfd)
+        raise WrongStateError("cannot exec in a stopped container")
+    return Target(record["id"], pid, pidfd, config, cgroup)
