@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orlop.cli.container.body import create_body, environment
+from orlop.cli.container.body import create_body
+from orlop.cli.container.environment import environment
 from orlop.cli.container.exec import Args as ExecArgs
 from orlop.cli.container.exec import exec_body
 from orlop.cli.container.run import Args
