@@ -120,6 +120,8 @@ _SET_FLAG = int(FsConfig.SET_FLAG)
 _SET_STRING = int(FsConfig.SET_STRING)
 _SET_FD = int(FsConfig.SET_FD)
 _CREATE = int(FsConfig.CMD_CREATE)
+_RECONFIGURE = int(FsConfig.CMD_RECONFIGURE)
+_FSPICK_CLOEXEC_EMPTY_PATH = 0x1 | 0x8
 _MOVE_BY_FD = int(MoveMount.F_EMPTY_PATH | MoveMount.T_EMPTY_PATH)
 _CLONE_BY_FD = int(OpenTree.CLONE | OpenTree.EMPTY_PATH) | _CLOEXEC
 
@@ -131,6 +133,7 @@ _move_mount = bind_number("move_mount", 429, c_int, c_char_p, c_int, c_char_p, c
 _fsopen = bind_number("fsopen", 430, c_char_p, c_uint)
 _fsconfig = bind_number("fsconfig", 431, c_int, c_uint, c_char_p, c_char_p, c_int)
 _fsmount = bind_number("fsmount", 432, c_int, c_uint, c_uint)
+_fspick = bind_number("fspick", 433, c_int, c_char_p, c_uint)
 _mount_setattr = bind_number("mount_setattr", 442, c_int, c_char_p, c_uint, c_void_p, c_size_t)
 
 
@@ -199,6 +202,16 @@ def fsconfig_fd(fd: int, key: str, value: int) -> None:
 def fsconfig_create(fd: int) -> None:
     """Make the file system of what was configured. The reason of a refusal: fs_messages()."""
     _fsconfig(fd, _CREATE, None, None, 0)
+
+
+def fspick(fd: int) -> int:
+    """Begin to change the file system of the mount *fd*; returns as fsopen(). fspick(2)."""
+    return _fspick(fd, b"", _FSPICK_CLOEXEC_EMPTY_PATH)
+
+
+def fsconfig_reconfigure(fd: int) -> None:
+    """Change the file system as configured."""
+    _fsconfig(fd, _RECONFIGURE, None, None, 0)
 
 
 def fs_messages(fd: int) -> str:

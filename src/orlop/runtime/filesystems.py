@@ -1,16 +1,20 @@
 """Mounts that are attached nowhere: new file systems, and copies of mounts that exist."""
 
+import errno
 import os
 
 from orlop.kernel.mount import (
+    MountAttr,
     OpenTree,
     clone_mount,
     fs_messages,
     fsconfig_create,
     fsconfig_flag,
+    fsconfig_reconfigure,
     fsconfig_string,
     fsmount,
     fsopen,
+    fspick,
     mount_setattr,
     open_tree,
 )
@@ -20,27 +24,58 @@ from orlop.runtime.options import Options
 #: In a bind's source: what follows is reached over no link.
 BENEATH = "/./"
 
+_READ_ONLY_DEVICE = (errno.EACCES, errno.EROFS)
+_RDONLY = int(MountAttr.RDONLY)
 _CLONE = OpenTree.CLONE
 _CLONE_TREE = OpenTree.CLONE | OpenTree.RECURSIVE
 
 
 def filesystem(fstype: str, source: str, options: Options) -> int:
     """Return a detached mount of a new file system; OSError carries the kernel's own words."""
+    try:
+        return _filesystem(fstype, source, options)
+    except OSError as error:
+        if error.errno not in _READ_ONLY_DEVICE or not options.set_ & _RDONLY:
+            raise
+    return _filesystem(
+        fstype, source, options._replace(filesystem=(*options.filesystem, ("ro", None)))
+    )
+
+
+def reconfigure(mount: int, options: Options) -> None:
+    """Give the mount that *mount* refers to, and its file system, other options."""
+    if options.filesystem:
+        config = fspick(mount)
+        try:
+            _configure(config, options)
+            fsconfig_reconfigure(config)
+        except OSError as error:
+            raise explained(error, config, "remount") from None
+        finally:
+            os.close(config)
+    set_attributes(mount, options)
+
+
+def _filesystem(fstype: str, source: str, options: Options) -> int:
     config = fsopen(fstype)
     try:
         if source:
             fsconfig_string(config, "source", source)
-        for key, value in options.filesystem:
-            if value is None:
-                fsconfig_flag(config, key)
-            else:
-                fsconfig_string(config, key, value)
+        _configure(config, options)
         fsconfig_create(config)
         return fsmount(config, options.set_)
     except OSError as error:
         raise explained(error, config, fstype) from None
     finally:
         os.close(config)
+
+
+def _configure(config: int, options: Options) -> None:
+    for key, value in options.filesystem:
+        if value is None:
+            fsconfig_flag(config, key)
+        else:
+            fsconfig_string(config, key, value)
 
 
 def bind(source: str, *, recursive: bool) -> int:

@@ -57,6 +57,7 @@ from orlop.runtime.mounts import (
     make_root,
     open_hierarchies,
     place_root,
+    protect_dev,
 )
 from orlop.runtime.program import (
     check_working_directory,
@@ -84,6 +85,12 @@ def shield(child: Child) -> None:
     set_parent_death_signal(_SIGKILL)
     set_dumpable(dumpable=False)
     os.umask(0)
+
+
+def leave_mounts(child: Child) -> None:
+    """Have a mount namespace of our own, a copy of what the host's is now."""
+    del child
+    unshare(Namespace.MOUNT)
 
 
 def enter_cgroup(child: Child) -> None:
@@ -189,6 +196,7 @@ _INSIDE: Sequence[Step] = (
     mount_console,
     mask_paths,  # after make_devices: the cover is our own null device
     protect_paths,
+    protect_dev,
     finish_root,  # after all that makes files in the root
     join_keyring,
 )
@@ -297,6 +305,21 @@ def container_steps(child: Child) -> Sequence[Step]:
         make = _MAKE if Namespace.MOUNT in plan.namespaces.new else _MAKE_IN_SHARED_MOUNTS
     enter = _ENTER if usual else _ENTER_FROM_THE_HOST
     return (*make, *enter, *_INSIDE, *_PROCESS, *_last(child))
+
+
+def prepare(kinds: Namespace) -> None:
+    """Do what a first process can do before it knows its container. runtime/reserve.py."""
+    gc.disable()
+    set_parent_death_signal(_SIGKILL)
+    os.umask(0)
+    if Namespace.NET in kinds:
+        loopback.raise_loopback()
+
+
+def reserve_steps(child: Child) -> Sequence[Step]:
+    """Return the steps of a process that has been through prepare()."""
+    done = (shield, raise_loopback)
+    return (leave_mounts, *(step for step in container_steps(child) if step not in done))
 
 
 def exec_steps(child: Child) -> Sequence[Step]:

@@ -26,7 +26,7 @@ from orlop.kernel.paths import make_directories, make_file, open_in_root, open_p
 from orlop.runtime.child import Child, take
 from orlop.runtime.copyup import copy_up
 from orlop.runtime.failure import StepError
-from orlop.runtime.filesystems import bind, filesystem, set_attributes
+from orlop.runtime.filesystems import bind, filesystem, reconfigure, set_attributes
 from orlop.runtime.neighbour import bind_from_neighbour, is_of_neighbour
 from orlop.runtime.options import Options, Special
 from orlop.runtime.plan import MountKind, MountPlan
@@ -36,6 +36,7 @@ _SHARED = ("shared", "rshared")
 _RECURSIVE_SLAVE = int(MountFlag.REC | MountFlag.SLAVE)
 _RECURSIVE_PRIVATE = int(MountFlag.REC | MountFlag.PRIVATE)
 _RDONLY = int(MountAttr.RDONLY)
+_MADE_HERE = (MountKind.FILESYSTEM, MountKind.BIND)
 _LINKLESS = frozenset(("proc", "sysfs"))
 _CGROUP_ROOT = Options(set_=int(MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC))
 
@@ -60,8 +61,8 @@ def make_root(child: Child) -> None:
 def make_mounts(child: Child) -> None:
     """Make every mount but the root, attached nowhere."""
     for index, plan in enumerate(child.plan.mounts):
-        if index not in child.mounts and plan.kind is not MountKind.CGROUP:
-            child.mounts[index] = _made(plan)
+        if index not in child.mounts and plan.kind in _MADE_HERE:
+            child.mounts[index] = _made(child, plan)
         if plan.fstype == "proc":
             child.proc = child.mounts[index]
 
@@ -83,6 +84,13 @@ def make_cgroup_mounts(child: Child) -> None:
     for index, plan in enumerate(child.plan.mounts):
         if plan.kind is MountKind.CGROUP:
             child.mounts[index] = _cgroup(child, plan)
+
+
+def open_device(plan: MountPlan) -> int:
+    """Mount a disk for a child whose cgroup may not let it."""
+    fd = filesystem(plan.fstype, plan.source, plan.options)
+    set_attributes(fd, Options(propagation=plan.options.propagation))
+    return fd
 
 
 def enter_root(child: Child) -> None:
@@ -145,8 +153,11 @@ def _make_private(path: str) -> None:
 def attach_mounts(child: Child) -> None:
     """Attach the mounts in order, making the destinations that are missing."""
     for index, plan in enumerate(child.plan.mounts):
-        fd = child.mounts[index]
+        fd = child.mounts.get(index, -1)
         try:
+            if fd < 0:
+                _remount(child, plan)
+                continue
             _attach(child, plan, fd)
         except OSError as error:
             raise _about(error, plan) from None
@@ -167,21 +178,33 @@ def finish_root(child: Child) -> None:
         mount_setattr(child.root, set_=_RDONLY)
 
 
-def _made(plan: MountPlan) -> int:
+def protect_dev(child: Child) -> None:
+    """Make a /dev read-only that was left writable for what we make in it."""
+    for plan in child.plan.mounts:
+        if plan.destination == "/dev" and plan.kind is MountKind.FILESYSTEM:
+            if plan.options.set_ & _RDONLY:
+                dev = open_in_root(child.root, "/dev")
+                mount_setattr(dev, set_=_RDONLY)
+                os.close(dev)
+            return
+
+
+def _made(child: Child, plan: MountPlan) -> int:
     options = plan.options
     if plan.kind is MountKind.BIND:
         make = bind_from_neighbour if is_of_neighbour(plan.source) else bind
         fd = make(plan.source, recursive=Special.RBIND in options.special)
         set_attributes(fd, options)
         return fd
-    if Special.COPY_UP in options.special:  # the copy goes in first
+    if Special.COPY_UP in options.special or plan.destination == "/dev":  # something goes in first
         options = options._replace(set_=options.set_ & ~_RDONLY)
     try:
         fd = filesystem(plan.fstype, plan.source, options)
     except PermissionError:
-        if plan.fstype != "sysfs":  # refused where the network namespace is not ours
+        source = _shown_by_the_host(child, plan)
+        if not source:
             raise
-        fd = bind("/sys", recursive=True)
+        fd = bind(source, recursive=True)
         mount_setattr(fd, set_=options.set_, recursive=True)
     if options.propagation:
         set_attributes(fd, Options(propagation=options.propagation))
@@ -196,6 +219,24 @@ def _cgroup(child: Child, plan: MountPlan) -> int:
         return fd
     words = (("mode", "755"), ("size", "64k"))
     return filesystem("tmpfs", "tmpfs", _CGROUP_ROOT._replace(filesystem=words))
+
+
+def _shown_by_the_host(child: Child, plan: MountPlan) -> str:
+    """Return where the host has what a user namespace may not mount anew, or ""."""
+    if plan.fstype == "sysfs":
+        return "/sys"
+    if plan.fstype == "proc" and Namespace.PID not in child.plan.namespaces.new:
+        return "/proc"  # shows the same processes
+    return ""
+
+
+def _remount(child: Child, plan: MountPlan) -> None:
+    """Change the options of a mount that is there already."""
+    target = open_in_root(child.root, plan.destination)
+    try:
+        reconfigure(target, plan.options)
+    finally:
+        os.close(target)
 
 
 def _attach(child: Child, plan: MountPlan, fd: int) -> None:

@@ -48,9 +48,10 @@ PROPAGATION: Mapping[str, tuple[int, bool]] = {
 }
 
 #: What mount(8) keeps for itself, and what is a default of the kernel's.
-IGNORED = frozenset(
-    ("defaults", "loud", "silent", "async", "nomand", "nolazytime", "noiversion", "remount")
-)
+IGNORED = frozenset(("defaults", "loud", "silent", "async", "nomand", "nolazytime", "noiversion"))
+
+#: Words for a file system as a whole; those of a bind mount are as its file system was mounted.
+SUPERBLOCK = frozenset(("sync", "dirsync", "mand", "lazytime", "iversion", "acl", "noacl"))
 
 
 class Special(enum.StrEnum):
@@ -61,6 +62,7 @@ class Special(enum.StrEnum):
     COPY_UP = "tmpcopyup"
     IDMAP = "idmap"
     RIDMAP = "ridmap"
+    REMOUNT = "remount"
 
 
 _SPECIAL = frozenset(str(word) for word in Special)
@@ -97,6 +99,12 @@ def parse(words: Iterable[str]) -> Options:
             key, equals, value = word.partition("=")
             filesystem.append((key, value if equals else None))
     return Options(*here, *tree, tuple(propagation), frozenset(special), tuple(filesystem))
+
+
+def for_new(options: Options) -> Options:
+    """Return *options* for a mount with none below it: what is for the tree is for it, too."""
+    here = _then((options.set_, options.clear), (options.tree_set, options.tree_clear))
+    return options._replace(set_=here[0], clear=here[1])
 
 
 def _then(before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:

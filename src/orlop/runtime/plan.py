@@ -14,7 +14,7 @@ from orlop.kernel import capabilities
 from orlop.kernel.idmap import Mapping as IDMapping
 from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
-from orlop.runtime.options import Options, Special, parse
+from orlop.runtime.options import SUPERBLOCK, Options, Special, for_new, parse
 
 #: The specification's words for the namespaces.
 NAMESPACES: Mapping[str, Namespace] = {
@@ -28,6 +28,7 @@ NAMESPACES: Mapping[str, Namespace] = {
     "time": Namespace.TIME,
 }
 
+_BINDS = frozenset((Special.BIND, Special.RBIND))
 _PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
 _MOST_ID = (1 << 31) - 1  # larger ones wrap around in programs that keep them signed
 
@@ -36,6 +37,7 @@ class MountKind(enum.Enum):
     FILESYSTEM = enum.auto()
     BIND = enum.auto()
     CGROUP = enum.auto()
+    REMOUNT = enum.auto()  # no mount of its own: another one's options change
 
 
 class IDMap(NamedTuple):
@@ -132,31 +134,57 @@ def plan_namespaces(linux: oci.Linux) -> Namespaces:
 
 
 def plan_idmap(
-    uids: Iterable[oci.IDMapping] | None, gids: Iterable[oci.IDMapping] | None
+    uids: Iterable[oci.IDMapping] | None,
+    gids: Iterable[oci.IDMapping] | None,
+    where: str = "linux",
 ) -> IDMap | None:
     """Turn the specification's mappings into ours; None where there are none."""
     if not uids and not gids:
         return None
     if not uids or not gids:
-        raise InvalidArgumentError("id mappings need both uids and gids")
+        raise InvalidArgumentError(f"{where}: id mappings need both uidMappings and gidMappings")
     return IDMap(_mappings(uids), _mappings(gids))
 
 
-def plan_mount(mount: oci.OCIMount, bundle: str) -> MountPlan:
-    """Plan one entry of config.json's mounts."""
+def plan_mount(mount: oci.OCIMount, bundle: str, where: str = "a mount") -> MountPlan:
+    """Plan one entry of config.json's mounts, which errors call *where*."""
     destination = mount.get("destination", "")
     if not destination:
-        raise InvalidArgumentError("a mount has no destination")
+        raise InvalidArgumentError(f"{where} has no destination")
     options = parse(mount.get("options", ()))
     fstype, source = mount.get("type", ""), mount.get("source", "")
-    if options.special & {Special.BIND, Special.RBIND} or fstype in ("bind", "none", ""):
+    if Special.REMOUNT in options.special:
+        kind = MountKind.REMOUNT
+    elif options.special & _BINDS or fstype in ("bind", "none", ""):
         kind, source = MountKind.BIND, os.path.join(bundle, source)
+        if options.filesystem:
+            _refuse_filesystem_words(options, where)
     elif fstype in ("cgroup", "cgroup2"):
         kind = MountKind.CGROUP
     else:
-        kind = MountKind.FILESYSTEM
-    idmap = plan_idmap(mount.get("uidMappings"), mount.get("gidMappings"))
+        kind, options = MountKind.FILESYSTEM, for_new(options)
+    idmap = plan_idmap(mount.get("uidMappings"), mount.get("gidMappings"), where)
+    if idmap and kind is not MountKind.BIND:
+        raise InvalidArgumentError(f"{where}: only a bind mount can have id mappings")
     return MountPlan(kind, "/" + destination.lstrip("/"), fstype, source, options, idmap)
+
+
+def _refuse_filesystem_words(options: Options, where: str) -> None:
+    for word, _ in options.filesystem:
+        if word not in SUPERBLOCK:
+            raise InvalidArgumentError(
+                f"{where}: option {word!r} is for a file system, and this is a bind mount"
+            )
+
+
+def warnings(config: oci.Config) -> list[str]:
+    """Return what a bundle had better not do, though it is done."""
+    return [
+        f"mounts[{index}].destination {mount['destination']!r} is not absolute, which is"
+        " deprecated; it is taken as relative to /"
+        for index, mount in enumerate(config.get("mounts", ()))
+        if not mount.get("destination", "/").startswith("/")
+    ]
 
 
 def plan_process(process: oci.Process) -> ProcessPlan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING, NoReturn
@@ -11,7 +12,6 @@ from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.kernel.idmap import open_user_namespace
 from orlop.kernel.mount import MountFlag, mount_setattr
 from orlop.kernel.namespaces import Namespace
-from orlop.kernel.process import Clone
 from orlop.model.mount import Mount
 from orlop.model.oci import Config, Linux, Resources
 from orlop.runtime import cgroups, failure, init, seccomp
@@ -19,7 +19,8 @@ from orlop.runtime.bundle import Bundle, Gate, Starting, Stdio
 from orlop.runtime.cgroups.devices import for_container
 from orlop.runtime.child import Child, ContainerPlan
 from orlop.runtime.devices import all_devices
-from orlop.runtime.mounts import bind_source
+from orlop.runtime.filesystems import BENEATH
+from orlop.runtime.mounts import bind_source, open_device
 from orlop.runtime.options import Special
 from orlop.runtime.parent import Launch, give_stdio, launch, settle, wait_ready
 from orlop.runtime.plan import (
@@ -36,13 +37,13 @@ from orlop.runtime.rootfs import Owner, assemble
 from orlop.runtime.sysctl import plan_sysctls
 
 if TYPE_CHECKING:
+    from orlop.runtime.ahead import Ahead
     from orlop.runtime.cgroups.interface import Cgroup
     from orlop.runtime.cgroups.pool import Pool
     from orlop.runtime.hooks import Hooks
     from orlop.runtime.listener import Listener
     from orlop.runtime.seccomp import Filter
 
-_CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
 _NOT_BY_CLONE = Namespace.CGROUP | Namespace.TIME  # the child's own doing, and the parent's
 _IDMAPS = frozenset((Special.IDMAP, Special.RIDMAP))
 _PROPAGATIONS = ("", "shared", "slave", "private", "unbindable")
@@ -54,7 +55,7 @@ def start(
     *,
     gate: Gate | None = None,
     preserve_fds: int = 0,
-    spares: Pool | None = None,
+    ahead: Ahead | None = None,
 ) -> Starting:
     """Make the container's cgroup and its first process, which sets up the rest and execs.
 
@@ -71,7 +72,7 @@ def start(
     if stdio is None and not process.terminal:
         raise InvalidArgumentError("a process without a terminal needs standard streams")
     with ExitStack() as undo, ExitStack() as ours:
-        cgroup = make_cgroup(bundle, spares)
+        cgroup = make_cgroup(bundle, ahead.cgroups if ahead else None)
         undo.callback(cgroup.remove)
         if any(kind is Namespace.USER for kind, _ in namespaces.join):
             namespaces = _with_maps(namespaces)
@@ -91,13 +92,21 @@ def start(
             if namespaces.idmap:
                 give_stdio(stdio, namespaces.idmap)
             _prepare(child, bundle, ours)
-            starting = launch(how, child, _run)
+            reserves = ahead.processes if ahead and _is_usual(child) else None
+            starting = launch(how, child, _run, reserves=reserves)
         except OSError as error:
             raise failure.translate(
                 f"cannot start container {bundle.id}", "make_process", error
             ) from error
         undo.pop_all()
     return starting
+
+
+def _is_usual(child: Child) -> bool:
+    """Whether all that concerns it can be told to a process that exists already."""
+    plan = child.plan
+    rare = child.hooks or child.listener or child.gate or plan.namespaces.idmap or plan.no_pivot
+    return not rare and Namespace.MOUNT in plan.namespaces.new
 
 
 def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None) -> ContainerPlan:
@@ -110,7 +119,7 @@ def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None
     propagation = linux.get("rootfsPropagation", "")
     if propagation.removeprefix("r") not in _PROPAGATIONS:
         raise InvalidArgumentError(f"unknown rootfsPropagation {propagation!r}")
-    mounts = tuple(plan_mount(mount, bundle.path) for mount in config.get("mounts", ()))
+    mounts = _mounts(bundle)
     hostname, domainname = config.get("hostname", ""), config.get("domainname", "")
     if (hostname or domainname) and Namespace.UTS not in _own(namespaces):
         raise InvalidArgumentError("a host name needs a uts namespace of the container's own")
@@ -143,9 +152,9 @@ def _launch(
 ) -> Launch:
     return Launch(
         what=f"cannot start container {container}",
-        flags=int(namespaces.new & ~_NOT_BY_CLONE) | _CLEAR_SIGHAND,
         cgroup=cgroup,
         owns_cgroup=True,
+        namespaces=namespaces.new & ~_NOT_BY_CLONE,
         joined=near,
         time_offsets=_time_offsets(namespaces),
         idmap=namespaces.idmap if Namespace.USER in namespaces.new else None,
@@ -161,6 +170,16 @@ def _own(namespaces: Namespaces) -> Namespace:
     for kind, _ in namespaces.join:
         own |= kind
     return own
+
+
+def _mounts(bundle: Bundle) -> tuple[MountPlan, ...]:
+    plans = [
+        plan_mount(mount, bundle.path, f"mounts[{index}]")
+        for index, mount in enumerate(bundle.config.get("mounts", ()))
+    ]
+    if not bundle.rootfs:  # an engine's way to say where links end is none of a bundle's
+        plans = [plan._replace(source=plan.source.replace(BENEATH, "/")) for plan in plans]
+    return tuple(plans)
 
 
 def _root(bundle: Bundle) -> tuple[Mount, ...]:
@@ -265,10 +284,23 @@ def _prepare(child: Child, bundle: Bundle, ours: ExitStack) -> None:
         ours.callback(os.close, child.root)
     for index, plan in enumerate(child.plan.mounts):
         mapped = plan.idmap or (idmap if plan.options.special & _IDMAPS else None)
+        if plan.options.special & _IDMAPS and not mapped:
+            raise InvalidArgumentError(
+                f"mounts[{index}] is to be id-mapped, but neither it nor the container has mappings"
+            )
         if plan.kind is MountKind.BIND and (idmap or mapped):
             userns = _user_namespace(mapped) if mapped else None
             child.mounts[index] = bind_source(plan, userns_fd=userns)
             ours.callback(os.close, child.mounts[index])
+        elif plan.source.startswith("/dev/") and _is_disk(plan):
+            child.mounts[index] = open_device(plan)
+            ours.callback(os.close, child.mounts[index])
+
+
+def _is_disk(plan: MountPlan) -> bool:
+    if plan.kind is not MountKind.FILESYSTEM or not os.path.exists(plan.source):
+        return False
+    return stat.S_ISBLK(os.stat(plan.source).st_mode)
 
 
 def _mapped_root(child: Child, idmap: IDMap, *, is_of_mounts: bool) -> int:

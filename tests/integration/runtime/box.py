@@ -76,6 +76,7 @@ class Box:
         (self.lower / "etc/group").write_text("root:x:0:\nstaff:x:50:bob,alice\naudio:x:29:\n")
         self.config = config()
         self.running: list[Starting] = []
+        self.undo = contextlib.ExitStack()
 
     @property
     def process(self) -> Any:
@@ -203,6 +204,7 @@ class Box:
             with contextlib.suppress(ProcessLookupError):
                 pidfd_send_signal(starting.pidfd, 9)
             self.finish(starting)
+        self.undo.close()
 
 
 def config() -> Config:

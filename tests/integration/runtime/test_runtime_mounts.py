@@ -3,7 +3,9 @@
 import errno
 import os
 import stat
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,8 @@ from orlop.errors import OrlopError
 from orlop.kernel import mount
 from orlop.model.mount import Mount
 from orlop.runtime import overlay
+from orlop.runtime.options import ATTRIBUTES
+from orlop.runtime.plan import warnings
 from tests.integration.runtime.box import Box
 
 
@@ -50,6 +54,53 @@ def test_strictatime_takes_relatime_away(box: Box) -> None:
         {"destination": "/t", "type": "tmpfs", "source": "t", "options": ["strictatime"]}
     )
     assert "relatime" not in options(box, "/t")
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("rnosuid", "nosuid"),
+        ("rnodev", "nodev"),
+        ("rnoexec", "noexec"),
+        ("rnoatime", "noatime"),
+        ("rnodiratime", "nodiratime"),
+        ("rnosymfollow", "nosymfollow"),
+    ],
+)
+def test_a_recursive_option_reaches_mounts_below(box: Box, word: str, shown: str) -> None:
+    tree(box, "tmpfs")
+    box.mount("/tree", str(box.folder / "tree"), word)
+    found = box.sh("cat /proc/self/mountinfo")
+    for mounted in ("/tree", "/tree/sub"):
+        fields = next(line.split() for line in found.splitlines() if f" {mounted} " in line)
+        assert shown in fields[5].split(",")
+
+
+@pytest.mark.parametrize("word", ["rrw", "rsuid", "rdev", "rexec", "ratime", "rsymfollow"])
+def test_a_recursive_option_is_taken_back_everywhere(box: Box, word: str) -> None:
+    opposite = {"rrw": "ro", "ratime": "noatime"}.get(word, f"no{word[1:]}")
+    tree(box, "tmpfs", opposite)
+    box.mount("/tree", str(box.folder / "tree"), word)
+    found = box.sh("cat /proc/self/mountinfo")
+    fields = next(line.split() for line in found.splitlines() if " /tree/sub " in line)
+    assert opposite not in fields[5].split(",")
+
+
+def tree(box: Box, *options: str) -> None:
+    """Give *box* a folder with a mount in it, which another mount of its own will show."""
+    sub = box.folder / "tree/sub"
+    sub.mkdir(parents=True)
+    fd = mount.fsopen(options[0])
+    mount.fsconfig_create(fd)
+    made = mount.fsmount(fd)
+    os.close(fd)
+    target = os.open(sub, os.O_PATH)
+    mount.move_mount(made, target)
+    box.undo.callback(mount.umount, str(sub), mount.Unmount.DETACH)
+    attributes, cleared = ATTRIBUTES[options[1]] if options[1:] else (0, 0)
+    mount.mount_setattr(made, set_=attributes, clear=cleared)
+    os.close(made)
+    os.close(target)
 
 
 @pytest.mark.parametrize("recursive", [False, True])
@@ -281,3 +332,109 @@ def test_a_file_and_a_folder_are_not_mounted_on_each_other(
     box.mount(destination, source)
     with pytest.raises(OrlopError, match=rf"{source}.*{destination}.*{words}"):
         box.run("true")
+
+
+def test_a_recursive_option_is_good_for_a_new_file_system_too(box: Box) -> None:
+    box.config["mounts"].append(
+        {"destination": "/t", "type": "tmpfs", "source": "t", "options": ["rro", "rnosymfollow"]}
+    )
+    assert {"ro", "nosymfollow"} <= options(box, "/t")
+
+
+def test_remount_changes_a_mount_that_is_there_and_its_file_system(box: Box) -> None:
+    box.config["mounts"] += [
+        {"destination": "/t", "type": "tmpfs", "source": "t", "options": ["size=64k"]},
+        {"destination": "/t", "type": "tmpfs", "options": ["remount", "size=128k", "noexec"]},
+        {"destination": "/dev/shm", "options": ["remount", "bind", "ro"]},
+    ]
+    assert box.sh("df -k /t | tail -1 | awk '{print $2}'").strip() == "128"
+    assert "noexec" in options(box, "/t")
+    assert "ro" in options(box, "/dev/shm")
+
+
+def test_a_read_only_dev_has_its_devices_all_the_same(box: Box) -> None:
+    dev: Any = next(m for m in box.config["mounts"] if m["destination"] == "/dev")
+    dev["options"].append("ro")
+    assert "ro" in options(box, "/dev", "echo > /dev/null; ! touch /dev/x 2> /dev/null")
+
+
+def test_a_remount_of_what_is_no_mount_is_refused(box: Box) -> None:
+    box.config["mounts"].append({"destination": "/etc", "options": ["remount", "ro"]})
+    with pytest.raises(OrlopError, match="'/etc'"):
+        box.run("true")
+
+
+def test_a_bind_mount_takes_no_option_of_a_file_systems(box: Box) -> None:
+    box.mount("/data", "/etc", "sync", "size=64k")
+    with pytest.raises(OrlopError, match=r"mounts\[7\]: option 'size' is for a file system"):
+        box.run("true")
+
+
+def test_an_id_mapped_mount_without_mappings_is_refused(box: Box) -> None:
+    box.mount("/data", "/etc", "idmap")
+    with pytest.raises(OrlopError, match=r"mounts\[7\].*mappings"):
+        box.run("true")
+
+
+def test_only_bind_mounts_have_id_mappings(box: Box) -> None:
+    mapping = [{"containerID": 0, "hostID": 4000, "size": 100}]
+    entry: Any = {"destination": "/t", "type": "tmpfs", "source": "t"}
+    entry.update(uidMappings=mapping, gidMappings=mapping)
+    box.config["mounts"].append(entry)
+    with pytest.raises(OrlopError, match=r"mounts\[7\].*bind mount"):
+        box.run("true")
+
+
+@pytest.mark.parametrize("word", ["idmap", "ridmap"])
+def test_id_mappings_reach_mounts_below_where_asked(box: Box, word: str) -> None:
+    tree(box, "tmpfs")
+    mapping = [{"containerID": 0, "hostID": 4000, "size": 100}]
+    box.mount("/tree", str(box.folder / "tree"), word)
+    entry: Any = box.config["mounts"][-1]
+    entry.update(uidMappings=mapping, gidMappings=mapping)
+    assert box.sh("stat -c %u /tree /tree/sub").split() == [
+        "4000",
+        "4000" if word[0] == "r" else "0",
+    ]
+
+
+def test_a_relative_destination_is_beneath_the_root_and_warned_of(box: Box) -> None:
+    entry: Any = {"destination": "rel/ative", "type": "tmpfs", "source": "t"}
+    box.config["mounts"].append(entry)
+    assert "rw" in options(box, "/rel/ative")
+    assert ["mounts[7].destination 'rel/ative'" in text for text in warnings(box.config)] == [True]
+
+
+def test_a_source_may_be_relative_to_the_bundle_and_a_link(box: Box) -> None:
+    (box.folder / "file").write_text("hello")
+    (box.folder / "link").symlink_to("file")
+    box.config["root"] = {"path": str(box.lower)}
+    box.__class__ = type("Plain", (Box,), {"rootfs": ()})
+    box.mount("/file", "./link")
+    assert box.sh("cat /file") == "hello"
+
+
+def test_a_file_system_on_a_read_only_device_is_mounted_read_only(box: Box) -> None:
+    image = box.folder / "image"
+    (box.folder / "extra").mkdir()
+    (box.folder / "extra/file").write_text("on ext4")
+    quiet = ["mke2fs", "-q", "-t", "ext4", "-d", str(box.folder / "extra"), str(image), "2M"]
+    subprocess.run(quiet, check=True)
+    found = subprocess.run(
+        ["losetup", "--read-only", "--find", "--show", image], check=True, capture_output=True
+    )
+    device = found.stdout.decode().strip()
+    box.undo.callback(subprocess.run, ["losetup", "--detach", device], check=True)
+    box.config["mounts"].append(
+        {"destination": "/disk", "type": "ext4", "source": device, "options": ["ro"]}
+    )
+    assert box.sh("cat /disk/file") == "on ext4"
+
+
+def test_proc_of_the_hosts_processes_is_shown_to_a_user_namespace(box: Box) -> None:
+    mapping = [{"containerID": 0, "hostID": 200_000, "size": 65536}]
+    kinds = [n for n in box.linux["namespaces"] if n["type"] != "pid"]
+    box.linux["namespaces"] = [*kinds, {"type": "user"}]
+    box.linux["uidMappings"] = box.linux["gidMappings"] = mapping
+    del box.linux["maskedPaths"], box.linux["readonlyPaths"]
+    assert box.sh("readlink /proc/self").strip() != "1"
