@@ -24,7 +24,7 @@ _NOTIFY = "SCMP_ACT_NOTIFY"
 
 #: What a policy may ask for. TSYNC is for threads, of which a process that loads a filter
 #: has none.
-_FLAGS = {
+FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": FilterFlag(0),
     "SECCOMP_FILTER_FLAG_LOG": FilterFlag.LOG,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": FilterFlag.SPEC_ALLOW,
@@ -110,7 +110,7 @@ def _flags(policy: Seccomp, *, notifies: bool) -> int:
     flags = FilterFlag(0)
     for name in policy.get("flags", ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]):
         try:
-            flags |= _FLAGS[name]
+            flags |= FLAGS[name]
         except KeyError:
             raise InvalidArgumentError(f"unknown seccomp flag {name!r}") from None
     if notifies:

@@ -16,8 +16,8 @@ from typing import Any
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.oci import Seccomp, SeccompArg, SeccompSyscall
 
-# <linux/seccomp.h>, SECCOMP_RET_*
-_ACTIONS = {
+#: <linux/seccomp.h>, SECCOMP_RET_*
+ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
@@ -34,8 +34,8 @@ _WITH_NUMBER = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 0xFFFF}
 #: By default the call is made, or somebody decides who can know it: no ENOSYS before that.
 _PERMISSIVE = frozenset({"SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY"})
 
-# <seccomp.h>, enum scmp_compare
-_OPERATORS = {
+#: <seccomp.h>, enum scmp_compare
+OPERATORS = {
     "SCMP_CMP_NE": 1,
     "SCMP_CMP_LT": 2,
     "SCMP_CMP_LE": 3,
@@ -130,7 +130,7 @@ def _context(library: _Library, default: int) -> Iterator[int]:
 
 def _action(name: str, number: int | None) -> int:
     try:
-        value = _ACTIONS[name]
+        value = ACTIONS[name]
     except KeyError:
         raise InvalidArgumentError(f"unknown seccomp action {name!r}") from None
     if name not in _WITH_NUMBER:
@@ -186,12 +186,12 @@ def _alternatives(arguments: list[SeccompArg]) -> list[list[SeccompArg]]:
 
 def _compare(argument: SeccompArg) -> _Compare:
     operator, index = argument.get("op", ""), argument.get("index", 0)
-    if operator not in _OPERATORS:
+    if operator not in OPERATORS:
         raise InvalidArgumentError(f"unknown seccomp operator {operator!r}")
     if not 0 <= index < _MOST_ARGUMENTS:
         raise InvalidArgumentError(f"seccomp argument index {index} is not 0 to 5")
     first, second = argument.get("value", 0), argument.get("valueTwo", 0)
-    return _Compare(index, _OPERATORS[operator], first, second)
+    return _Compare(index, OPERATORS[operator], first, second)
 
 
 def _check(code: int, what: str, *, done: int) -> None:
@@ -231,7 +231,7 @@ def _prologue(newest: dict[int, int]) -> bytes:
     program = b""
     for arch, number in reversed([item for item in newest.items() if item[0] != _X32]):
         rest = len(program) // 8
-        nosys = _statement(_RETURN, _ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS)
+        nosys = _statement(_RETURN, ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS)
         body = [_statement(_LOAD, _AT_NUMBER)]
         if arch == _X86_64:
             body.append(_statement(_IF_AT_LEAST, _X32_BIT, then=2))
