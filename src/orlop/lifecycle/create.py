@@ -90,6 +90,7 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
 
         starting = admit(starting, gate, noted)
         if gated:
+            os.read(starting.report, 1)  # its end: the process no longer dies with us
             os.close(starting.report)
         else:
             wait_ready(starting)
