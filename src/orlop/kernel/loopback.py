@@ -1,7 +1,7 @@
 """The loopback interface of the current network namespace. netdevice(7)."""
 
+import _socket
 import fcntl
-import socket
 import struct
 
 _SIOCSIFFLAGS = 0x8914
@@ -11,5 +11,8 @@ _IFF_UP = 0x1
 def raise_loopback() -> None:
     """Bring "lo" up; with that it gets 127.0.0.1 and ::1. Needs CAP_NET_ADMIN there."""
     request = struct.pack("16sH14x", b"lo", _IFF_UP)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anything:
-        fcntl.ioctl(anything, _SIOCSIFFLAGS, request)
+    anything = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        fcntl.ioctl(anything.fileno(), _SIOCSIFFLAGS, request)
+    finally:
+        anything.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from sys import byteorder
 
 from orlop.errors import InvalidArgumentError
 from orlop.lifecycle.folder import replace
@@ -91,19 +90,18 @@ def check_open(count: int) -> None:
 
 
 def _send(path: str, fd: int, name: bytes) -> None:
-    """Send *fd* over the Unix socket at *path*, under a *name*. unix(7), SCM_RIGHTS."""
-    import _socket
+    """Send *fd* over the Unix socket at *path*, under a *name*."""
+    from orlop.kernel import rights
 
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        connection.connect(path)
-        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, byteorder))
-        connection.sendmsg([name], [rights])
+        connection = rights.connect(path)
+        try:
+            rights.send_descriptor(connection, fd, name)
+        finally:
+            connection.close()
     except OSError as error:
         reason = (error.strerror or "").lower()
         raise InvalidArgumentError(f"cannot send a descriptor to {path}: {reason}") from error
-    finally:
-        connection.close()
 
 
 def _write_pid(path: str, pid: int) -> None:

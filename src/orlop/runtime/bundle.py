@@ -1,7 +1,5 @@
 """What the runtime takes, and what it gives back."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.model.mount import Mount
@@ -61,7 +59,7 @@ class Target(NamedTuple):
     pid: int
     pidfd: int
     config: Config
-    cgroup: Cgroup | None
+    cgroup: "Cgroup | None"
     bundle: str = ""  # its path, for whoever is told of the container
 
 
@@ -77,5 +75,5 @@ class Starting(NamedTuple):
     pidfd: int
     report: int
     console: int | None  # the terminal's master
-    cgroup: Cgroup | None
+    cgroup: "Cgroup | None"
     owns_cgroup: bool  # made for this process: it goes if the start fails

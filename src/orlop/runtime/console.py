@@ -1,10 +1,10 @@
 """Steps: the standard streams and the terminal."""
 
+import _socket
 import os
-import socket
 import stat
 
-from orlop.kernel import terminal
+from orlop.kernel import rights, terminal
 from orlop.kernel.mount import clone_mount, move_mount
 from orlop.kernel.paths import FileSystem, file_system_type, make_file, open_in_root
 from orlop.runtime.bundle import Stdio
@@ -27,8 +27,9 @@ def make_terminal(child: Child) -> None:
     if child.process.console_size:
         height, width = child.process.console_size
         terminal.set_size(master, height=height, width=width)
-    with socket.socket(fileno=child.console) as parent:
-        socket.send_fds(parent, [b"console"], [master])
+    parent = _socket.socket(fileno=child.console)
+    rights.send_descriptor(parent, master, b"console")
+    parent.close()
     child.console = -1
     os.close(master)
     child.stdio = Stdio(peer, peer, peer)

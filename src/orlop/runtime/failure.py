@@ -5,17 +5,18 @@ One JSON object on the report pipe: {"step", "errno", "message", "kind"}.
 
 import enum
 import errno
-import json
 import os
 from typing import TypedDict
 
 from orlop.errors import (
+    CorruptError,
     ExhaustedError,
     InvalidArgumentError,
     OrlopError,
     PermissionDeniedError,
     UnsupportedError,
 )
+from orlop.model import jsontext
 
 
 class CommandNotFoundError(InvalidArgumentError):
@@ -81,16 +82,16 @@ def encode(step: str, error: BaseException) -> bytes:
     else:
         text = f"{type(error).__name__}: {error}"
     report = Report(step=step, errno=number, message=text, kind=kind)
-    return json.dumps(report).encode(errors="replace")
+    return jsontext.dumps(report).encode(errors="replace")
 
 
 def decode(what: str, data: bytes) -> OrlopError:
     """Return the error that the report *data* stands for; *what* begins it ("cannot start …")."""
     try:
-        report: Report = json.loads(data)
+        report: Report = jsontext.loads(data)
         step, number, message = report["step"], report["errno"], report["message"]
         kind = report["kind"]
-    except (ValueError, KeyError, TypeError):
+    except (CorruptError, KeyError, TypeError):
         return OrlopError(f"{what}: its process ended before it could say why")
     if kind in _ERRORS:
         return _ERRORS[kind](f"{what}: {message}")

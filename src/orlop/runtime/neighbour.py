@@ -5,18 +5,19 @@ goes there, takes the copy along, and comes back. open_tree(2), setns(2).
 """
 
 import os
-import re
 
 from orlop.kernel.mount import clone_mount
 from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.paths import open_in_root
 
-_SOURCE = re.compile(r"/proc/([1-9][0-9]*)/root/(.+)")
-
 
 def is_of_neighbour(source: str) -> bool:
-    """Whether *source* is beneath another process's root."""
-    return _SOURCE.fullmatch(source) is not None
+    """Whether *source* is beneath another process's root: /proc/PID/root/…"""
+    match source.split("/", 4):
+        case ["", "proc", pid, "root", path]:
+            return pid.isascii() and pid.isdecimal() and pid[0] != "0" and bool(path)
+        case _:
+            return False
 
 
 def bind_from_neighbour(source: str, *, recursive: bool) -> int:
@@ -25,14 +26,13 @@ def bind_from_neighbour(source: str, *, recursive: bool) -> int:
     For a child that forks no more and shares its file system with nobody: root and
     working directory are the namespace's own afterwards.
     """
-    found = _SOURCE.fullmatch(source)
-    assert found is not None
+    _, _, pid, _, path = source.split("/", 4)
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    away = os.open(f"/proc/{found[1]}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    away = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns(away, Namespace.MOUNT)
         try:
-            return _copy(found[2], recursive=recursive)
+            return _copy(path, recursive=recursive)
         finally:
             setns(home, Namespace.MOUNT)
     finally:

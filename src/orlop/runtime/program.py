@@ -1,9 +1,8 @@
 """Steps: the last ones, from the working directory to the program itself."""
 
+import _signal  # type: ignore[import-not-found]  # has no stub; the enums of signal cost 1 ms
 import errno
-import json
 import os
-import signal
 import stat
 from typing import NoReturn
 
@@ -15,6 +14,7 @@ from orlop.kernel.paths import (
     open_plain,
 )
 from orlop.kernel.process import close_on_exec_from, set_parent_death_signal
+from orlop.model import jsontext
 from orlop.runtime.bundle import AT_GATE
 from orlop.runtime.child import Child
 from orlop.runtime.failure import Kind, StepError
@@ -22,8 +22,8 @@ from orlop.runtime.failure import Kind, StepError
 #: Python ignores these, and what is ignored stays so over exec.
 _IGNORED = tuple(
     number
-    for number in sorted(signal.valid_signals())
-    if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) is signal.SIG_IGN
+    for number in sorted(_signal.valid_signals())
+    if _signal.getsignal(number) == _signal.SIG_IGN
 )
 _MOST_INTERPRETERS = 5  # as the kernel
 _MOST_DESCRIPTORS = (1 << 31) - 1
@@ -151,8 +151,8 @@ def release_signals(child: Child) -> None:
     """Give the program signals as a fresh process has them, and let it outlive the parent."""
     del child
     for number in _IGNORED:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     set_parent_death_signal(0)
 
 
@@ -174,7 +174,7 @@ def _check_program(path: str) -> None:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             text = os.strerror(error.errno).lower()
             raise StepError(
-                f"exec: {json.dumps(path)}: stat {path}: {text}",
+                f"exec: {jsontext.dumps(path)}: stat {path}: {text}",
                 kind=Kind.NOT_FOUND,
                 number=error.errno,
             ) from None
@@ -188,7 +188,7 @@ def _check_program(path: str) -> None:
 def _exec_error(path: str, number: int, kind: Kind) -> StepError:
     text = os.strerror(number)
     text = text[:1].lower() + text[1:]
-    return StepError(f"exec: {json.dumps(path)}: {text}", kind=kind, number=number)
+    return StepError(f"exec: {jsontext.dumps(path)}: {text}", kind=kind, number=number)
 
 
 def _variable(child: Child, name: str) -> str:

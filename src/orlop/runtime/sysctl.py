@@ -1,7 +1,6 @@
 """Kernel parameters: only those that belong to a namespace the container has for itself."""
 
 import os
-import re
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.namespaces import Namespace
@@ -12,7 +11,7 @@ from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import Options
 from orlop.runtime.plan import Namespaces
 
-_KEY = re.compile(r"[a-z0-9_-]+([./][a-zA-Z0-9_@:-]+)+")
+_KEY = r"[a-z0-9_-]+([./][a-zA-Z0-9_@:-]+)+"
 
 _IPC = frozenset(
     (
@@ -56,7 +55,9 @@ def write_sysctls(child: Child) -> None:
 
 
 def _path(key: str, own: Namespace) -> str:
-    if not _KEY.fullmatch(key):
+    import re  # costs more than all the rest here, and sysctls are rare
+
+    if not re.fullmatch(_KEY, key):
         raise InvalidArgumentError(f"invalid sysctl name {key!r}")
     # As sysctl(8): with "/" first, "." belongs to a name, such as that of a VLAN device.
     first = next(c for c in key if c in "./")

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,6 +11,7 @@ from orlop.runtime.cgroups.files import below, read, read_or, write
 
 _SHORTEST_WAIT_S = 0.0005
 _LONGEST_WAIT_S = 0.02
+_SIGKILL = 9
 REMOVE_TIMEOUT_S = 2.0
 KILL_TIMEOUT_S = 10.0
 
@@ -113,7 +113,7 @@ def kill_by_rounds(directory: str) -> None:
     def killed() -> bool:
         left = any(alive(pid) for pid in pids(directory))
         if left:
-            send(directory, signal.SIGKILL)
+            send(directory, _SIGKILL)
         return not left
 
     if not _wait(killed, timeout_s=KILL_TIMEOUT_S):
