@@ -171,7 +171,7 @@ def finish_root(child: Child) -> None:
         if child.plan.root_readonly:
             mount_setattr(child.root, set_=_RDONLY)
         return
-    wanted = child.plan.propagation.removeprefix("r")
+    wanted = child.plan.propagation.removeprefix("r") or "private"
     if wanted in ("shared", "private", "unbindable"):
         mount_setattr(child.root, propagation=int(MountFlag[wanted.upper()]))
     if child.plan.root_readonly:
@@ -283,7 +283,8 @@ def _check_kinds(plan: MountPlan, fd: int, target: int) -> None:
     ours, theirs = ("folder" if stat.S_ISDIR(os.fstat(x).st_mode) else "file" for x in (fd, target))
     if ours != theirs:
         raise StepError(
-            f"{plan.source!r} on {plan.destination!r}: a {ours} cannot be mounted on a {theirs}",
+            f"{plan.source!r} on {plan.destination!r}: a {ours} cannot be mounted on a {theirs}"
+            ": not a directory",  # the words by which Docker knows what to advise
             number=errno.ENOTDIR,
         )
 

@@ -1,11 +1,15 @@
 """A docker command on a terminal."""
 
 import contextlib
+import fcntl
 import os
 import pty
 import re
 import select
+import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -36,6 +40,11 @@ class Terminal:
 
     def send(self, text: str) -> None:
         os.write(self.master, text.encode())
+
+    def resize(self, *, rows: int, columns: int) -> None:
+        """Change the size as a window does; the command controls no terminal that would tell it."""
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)
 
     def expect(self, pattern: str) -> re.Match[bytes]:
         """Read until *pattern* has come; what is before its end is consumed."""

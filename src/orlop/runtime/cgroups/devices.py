@@ -27,6 +27,13 @@ ALWAYS_ALLOWED: tuple[DeviceRule, ...] = (
     {"allow": True, "type": "c", "major": 5, "minor": 0, "access": "rwm"},  # tty
     {"allow": True, "type": "c", "major": 5, "minor": 2, "access": "rwm"},  # ptmx
     {"allow": True, "type": "c", "major": 136, "access": "rwm"},  # pts/*
+    {
+        "allow": True,
+        "type": "c",
+        "major": 10,
+        "minor": 200,
+        "access": "rwm",
+    },  # tun: runc's users rely on it
 )
 
 

@@ -1,0 +1,15 @@
+"""One server of each kind for all tests of a module; what a test made is checked to be gone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.peers import servers
+
+
+@pytest.fixture(scope="module")
+def docker(busybox_archive: Path) -> Iterator[servers.Peer]:
+    with servers.place() as folder, servers.dockerd(folder) as peer:
+        peer.said("load", "--input", str(busybox_archive))
+        yield peer
