@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ import pytest
 from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
 from orlop.kernel import terminal
 from orlop.kernel.process import pidfd_send_signal, wait_exit
-from orlop.runtime.bundle import Stdio
+from orlop.runtime.bundle import Gate, Starting, Stdio
 from orlop.runtime.execute import execute
 from orlop.runtime.failure import CommandNotExecutableError, CommandNotFoundError
+from orlop.runtime.parent import wait_created
 from orlop.runtime.start import wait_ready
 from tests.integration.runtime.box import Box
 
@@ -236,31 +238,56 @@ def test_the_exit_code_is_the_programs(box: Box) -> None:
     assert box.run("sh", "-c", "kill -KILL $$; sleep 5").status in (0, 137)  # pid 1 ignores it
 
 
-def test_the_gate_holds_the_program_until_it_opens(box: Box) -> None:
-    reader, writer = os.pipe()
-    null = os.open(os.devnull, os.O_RDWR)
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    consent, consenting = os.pipe()
+    yield Gate(consent, consenting)
+    os.close(consent)
+    with contextlib.suppress(OSError):  # a test may have closed it
+        os.close(consenting)
+
+
+def start_at(gate: Gate, box: Box) -> Starting:
     box.process["args"] = ["sleep", "600"]
-    starting = box.start(Stdio(null, null, null), gate=reader)
-    os.close(null)
-    os.close(reader)
+    with open(os.devnull, "r+") as null:
+        return box.start(Stdio(*[null.fileno()] * 3), gate=gate)
+
+
+def test_the_gate_holds_the_program_until_it_opens(box: Box, gate: Gate) -> None:
+    starting = start_at(gate, box)
+    wait_created(starting)
     assert Path(f"/proc/{starting.pid}/exe").readlink().name.startswith("python")
-    os.write(writer, b"g")
+    os.write(gate.consenting, b"g")
     wait_ready(starting)
-    os.close(writer)
     assert Path(f"/proc/{starting.pid}/comm").read_text() == "sleep\n"
 
 
-def test_a_child_killed_before_the_program_is_an_error_and_leaves_nothing(box: Box) -> None:
-    reader, writer = os.pipe()
-    null = os.open(os.devnull, os.O_RDWR)
-    starting = box.start(Stdio(null, null, null), gate=reader)
-    os.close(null)
-    os.close(reader)
+def test_a_gate_that_closes_ends_the_process(box: Box, gate: Gate) -> None:
+    starting = start_at(gate, box)
+    wait_created(starting)
+    os.close(gate.consenting)
+    with pytest.raises(OrlopError, match="called off"):
+        wait_ready(starting)
+    box.running.remove(starting)
+
+
+def test_what_can_be_found_wrong_is_told_before_the_gate(box: Box, gate: Gate) -> None:
+    box.process["cwd"] = "/proc/self/fd/3"
+    starting = start_at(gate, box)
+    with pytest.raises(OrlopError, match="working directory"):
+        wait_created(starting)
+    box.running.remove(starting)
+
+
+def test_a_child_killed_before_the_program_is_an_error_and_leaves_nothing(
+    box: Box, gate: Gate
+) -> None:
+    starting = start_at(gate, box)
+    wait_created(starting)
     pidfd_send_signal(starting.pidfd, signal.SIGKILL)
     with pytest.raises(OrlopError, match="ended before"):
         wait_ready(starting)
     box.running.remove(starting)
-    os.close(writer)
 
 
 def test_a_terminal_is_made_in_the_container_and_given_to_the_caller(box: Box) -> None:
