@@ -69,10 +69,11 @@ _prctl = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 
 
 def mask(names: Iterable[str]) -> int:
-    """Return the bits of *names*; KeyError for a name the table does not have."""
+    """Return the bits of *names*; a name that the table does not have has none."""
     bits = 0
     for name in names:
-        bits |= 1 << BIT[name]
+        if (bit := BIT.get(name)) is not None:
+            bits |= 1 << bit
     return bits
 
 

@@ -6,7 +6,7 @@ nothing there. Field names and meaning: runtime-spec config.md, config-linux.md.
 Everything optional in the specification is optional here.
 """
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
 #: The version of the specification that this is.
 VERSION = "1.3.0"
@@ -40,6 +40,24 @@ class ConsoleSize(TypedDict):
     width: int
 
 
+class Scheduler(TypedDict, total=False):
+    policy: str
+    nice: int
+    priority: int
+    flags: list[str]
+    runtime: int
+    deadline: int
+    period: int
+
+
+IOPriority = TypedDict("IOPriority", {"class": str, "priority": int}, total=False)
+
+
+class CPUAffinity(TypedDict, total=False):
+    initial: str
+    final: str
+
+
 class Process(TypedDict, total=False):
     terminal: bool
     consoleSize: ConsoleSize
@@ -53,9 +71,9 @@ class Process(TypedDict, total=False):
     apparmorProfile: str
     selinuxLabel: str
     oomScoreAdj: int
-    scheduler: dict[str, Any]
-    ioPriority: dict[str, Any]
-    execCPUAffinity: dict[str, Any]
+    scheduler: Scheduler
+    ioPriority: IOPriority
+    execCPUAffinity: CPUAffinity
 
 
 class Root(TypedDict, total=False):
@@ -152,9 +170,19 @@ class HugepageLimit(TypedDict):
     limit: int
 
 
+class InterfacePriority(TypedDict, total=False):
+    name: str
+    priority: int
+
+
 class Network(TypedDict, total=False):
     classID: int
-    priorities: list[dict[str, Any]]
+    priorities: list[InterfacePriority]
+
+
+class Rdma(TypedDict, total=False):
+    hcaHandles: int
+    hcaObjects: int
 
 
 class Resources(TypedDict, total=False):
@@ -165,7 +193,7 @@ class Resources(TypedDict, total=False):
     blockIO: BlockIO
     hugepageLimits: list[HugepageLimit]
     network: Network
-    rdma: dict[str, Any]
+    rdma: dict[str, Rdma]
     unified: dict[str, str]
 
 
@@ -193,13 +221,41 @@ class Seccomp(TypedDict, total=False):
     syscalls: list[SeccompSyscall]
 
 
+class TimeOffset(TypedDict, total=False):
+    secs: int
+    nanosecs: int
+
+
+class NetDevice(TypedDict, total=False):
+    name: str
+
+
+class MemoryPolicy(TypedDict, total=False):
+    mode: str
+    nodes: str
+    flags: list[str]
+
+
+class Personality(TypedDict, total=False):
+    domain: str
+    flags: list[str]
+
+
+class IntelRdt(TypedDict, total=False):
+    closID: str
+    schemata: list[str]
+    l3CacheSchema: str
+    memBwSchema: str
+    enableMonitoring: bool
+
+
 class Linux(TypedDict, total=False):
     namespaces: list[Namespace]
     uidMappings: list[IDMapping]
     gidMappings: list[IDMapping]
-    timeOffsets: dict[str, Any]
+    timeOffsets: dict[str, TimeOffset]
     devices: list[Device]
-    netDevices: dict[str, Any]
+    netDevices: dict[str, NetDevice]
     cgroupsPath: str
     resources: Resources
     rootfsPropagation: str
@@ -208,9 +264,9 @@ class Linux(TypedDict, total=False):
     maskedPaths: list[str]
     readonlyPaths: list[str]
     mountLabel: str
-    personality: dict[str, Any]
-    intelRdt: dict[str, Any]
-    memoryPolicy: dict[str, Any]
+    personality: Personality
+    intelRdt: IntelRdt
+    memoryPolicy: MemoryPolicy
 
 
 class Hook(TypedDict, total=False):

@@ -15,6 +15,7 @@ from orlop.runtime.plan import MountPlan, Namespaces, ProcessPlan
 if TYPE_CHECKING:
     from orlop.runtime.hooks import Hooks
     from orlop.runtime.listener import Listener
+    from orlop.runtime.scheduling import MemoryPolicy
     from orlop.runtime.seccomp import Filter
 
 
@@ -38,6 +39,7 @@ class ContainerPlan(NamedTuple):
     hostname: str
     domainname: str
     personality: int | None
+    net_devices: tuple[tuple[str, str], ...]  # name on the host, name inside
 
 
 class Child:
@@ -57,6 +59,7 @@ class Child:
         "hooks",
         "join",
         "listener",
+        "memory_policy",
         "mounts",
         "pidfd",
         "preserve_fds",
@@ -90,6 +93,7 @@ class Child:
         self.proc = -1  # a proc of the container's pid namespace
         self.mounts: dict[int, int] = {}  # detached, by their place in the plan
         self.devices: dict[str, int] = {}  # nodes of the host's, detached, by path
+        self.memory_policy: MemoryPolicy | None = None
         self.hooks: Hooks | None = None
         self.console = -1  # socket on which the terminal's master goes to the parent
         self.doors: Sequence[int] = ()  # files of the cgroup to write "0" to

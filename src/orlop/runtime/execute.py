@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.kernel.namespaces import Namespace
-from orlop.kernel.process import Clone
 from orlop.model.oci import Process
 from orlop.runtime import failure, init
 from orlop.runtime.bundle import Gate, Starting, Stdio, Target
 from orlop.runtime.child import Child
 from orlop.runtime.parent import FILES, Launch, give_stdio, launch
 from orlop.runtime.plan import IDMap, plan_namespaces, plan_process
-from orlop.runtime.start import make_filter
+from orlop.runtime.start import make_filter, memory_policy
 
 if TYPE_CHECKING:
+    from orlop.runtime.ahead import Ahead
     from orlop.runtime.listener import Listener
     from orlop.runtime.seccomp import Filter
-
-_CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
 
 
 def execute(
@@ -32,6 +30,7 @@ def execute(
     *,
     gate: Gate | None = None,
     preserve_fds: int = 0,
+    ahead: Ahead | None = None,
 ) -> Starting:
     """Run *process* in the container *target*: its namespaces, its cgroup, its seccomp filter.
 
@@ -48,6 +47,7 @@ def execute(
     child = Child(planned, stdio=stdio, filter_=make_filter(target.config))
     child.gate, child.preserve_fds = gate, preserve_fds
     child.pidfd = target.pidfd
+    child.memory_policy = memory_policy(target.config)
     child.join = [(kind, -1) for kind in kinds if kind not in (Namespace.PID, Namespace.TIME)]
     with ExitStack() as ours:
         _check_running(target)
@@ -63,13 +63,13 @@ def execute(
                 ours.callback(os.close, child.root)
             how = Launch(
                 what=what,
-                flags=_CLEAR_SIGHAND,
                 cgroup=target.cgroup,
                 owns_cgroup=False,
                 beside=target.pid,
                 joined=_open_for_parent(target, kinds, ours),
             )
-            return launch(how, child, _run)
+            usual = not (child.gate or child.listener or Namespace.USER in kinds)
+            return launch(how, child, _run, reserves=ahead.processes if ahead and usual else None)
         except OSError as error:
             _check_running(target)
             raise failure.translate(what, "make_process", error) from error

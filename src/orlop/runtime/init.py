@@ -41,6 +41,7 @@ from orlop.runtime.identity import (
 )
 from orlop.runtime.limits import (
     join_keyring,
+    set_initial_affinity,
     set_names,
     set_oom_score,
     set_rlimits,
@@ -85,12 +86,6 @@ def shield(child: Child) -> None:
     set_parent_death_signal(_SIGKILL)
     set_dumpable(dumpable=False)
     os.umask(0)
-
-
-def leave_mounts(child: Child) -> None:
-    """Have a mount namespace of our own, a copy of what the host's is now."""
-    del child
-    unshare(Namespace.MOUNT)
 
 
 def enter_cgroup(child: Child) -> None:
@@ -237,6 +232,7 @@ _MAKE: Sequence[Step] = (
     shield,
     enter_cgroup,  # so that all we use is counted
     set_oom_score,  # by the host's /proc
+    await_parent,  # it may move network devices to us
     cut_propagation,  # before anything is mounted
     join_namespaces,  # before mounts that show them
     make_root,
@@ -283,6 +279,7 @@ _CONTAINER_IN_GIVEN_ROOT: Sequence[Step] = (
 #: Another process in a running container.
 _EXEC: Sequence[Step] = (
     shield,
+    set_initial_affinity,  # before the cgroup may set another
     enter_cgroup,
     set_oom_score,
     join_container,
@@ -305,21 +302,6 @@ def container_steps(child: Child) -> Sequence[Step]:
         make = _MAKE if Namespace.MOUNT in plan.namespaces.new else _MAKE_IN_SHARED_MOUNTS
     enter = _ENTER if usual else _ENTER_FROM_THE_HOST
     return (*make, *enter, *_INSIDE, *_PROCESS, *_last(child))
-
-
-def prepare(kinds: Namespace) -> None:
-    """Do what a first process can do before it knows its container. runtime/reserve.py."""
-    gc.disable()
-    set_parent_death_signal(_SIGKILL)
-    os.umask(0)
-    if Namespace.NET in kinds:
-        loopback.raise_loopback()
-
-
-def reserve_steps(child: Child) -> Sequence[Step]:
-    """Return the steps of a process that has been through prepare()."""
-    done = (shield, raise_loopback)
-    return (leave_mounts, *(step for step in container_steps(child) if step not in done))
 
 
 def exec_steps(child: Child) -> Sequence[Step]:

@@ -8,6 +8,7 @@ from orlop.kernel.keyring import join_session_keyring
 from orlop.kernel.namespaces import setdomainname, sethostname
 from orlop.kernel.process import personality, set_io_priority, set_scheduler
 from orlop.runtime.child import Child
+from orlop.runtime.scheduling import MemoryPolicy
 
 
 def set_oom_score(child: Child) -> None:
@@ -51,6 +52,25 @@ def set_scheduling(child: Child) -> None:
         set_scheduler(policy, flags=flags, nice=nice, priority=priority, deadline=deadline)
     if child.process.io_priority:
         set_io_priority(*child.process.io_priority)
+    if child.memory_policy:
+        _set_memory_policy(child.memory_policy)
+    if child.container is None and child.process.affinity and child.process.affinity.final:
+        os.sched_setaffinity(0, child.process.affinity.final)
+
+
+def set_initial_affinity(child: Child) -> None:
+    """Move to the processors on which a later process is to be until it is in its cgroup."""
+    if child.process.affinity and child.process.affinity.initial:
+        os.sched_setaffinity(0, child.process.affinity.initial)
+
+
+def _set_memory_policy(policy: MemoryPolicy) -> None:
+    from orlop.kernel.numa import set_memory_policy  # the parent has loaded it
+
+    try:
+        set_memory_policy(policy.mode, policy.nodes)
+    except OSError as error:
+        raise OSError(error.errno, f"linux.memoryPolicy: {error.strerror}") from None
 
 
 def join_keyring(child: Child) -> None:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from orlop.errors import OrlopError
+from orlop.kernel import rights
 from orlop.kernel.capabilities import supported
 from orlop.kernel.idmap import write_maps
 from orlop.kernel.namespaces import Namespace, setns, unshare
-from orlop.kernel.process import Cloned, clone3, pidfd_send_signal, set_dumpable
+from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
 from orlop.runtime import failure
 from orlop.runtime.bundle import AT_GATE, Starting, Stdio
 from orlop.runtime.child import Child
 from orlop.runtime.plan import IDMap
+from orlop.runtime.reserve import Order, Reserves
 
 if TYPE_CHECKING:
+    import _socket
+
     from orlop.runtime.cgroups.interface import Cgroup
     from orlop.runtime.hooks import Hooks
     from orlop.runtime.listener import Listener
 
+_CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
 _SIGKILL = 9
 _MOST_REPORT = 64 << 10
 
@@ -45,19 +49,28 @@ class Launch(NamedTuple):
     """How to make the child."""
 
     what: str  # begins its errors: "cannot start container …"
-    flags: int  # clone3's
     cgroup: Cgroup | None
     owns_cgroup: bool
+    namespaces: Namespace = Namespace(0)  # new ones, by clone3
     joined: Sequence[tuple[Namespace, int]] = ()  # joined by the parent while it clones
     time_offsets: str = ""
     idmap: IDMap | None = None
+    net_devices: Sequence[tuple[str, str]] = ()  # to be moved to the child's network namespace
+    net_path: str = ""  # that namespace, if it is joined by path
     inside: Sequence[tuple[Namespace, int]] = ()  # joined by a helper, a user namespace among them
     beside: int = -1  # a process in whose cgroup the child may be, if it cannot be in *cgroup*
 
 
-def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Starting:
+def launch(
+    how: Launch,
+    child: Child,
+    run: Callable[[Child], NoReturn],
+    *,
+    reserves: Reserves | None = None,
+) -> Starting:
     """Make the process, which goes on in *run*; the caller undoes what it made itself.
 
+    One of the *reserves* makes it, if there is one.
     For a terminal this waits until the master has arrived. OrlopError with the
     child's own reason if it failed before that; the child is gone then. OSError
     if there is no child.
@@ -69,38 +82,45 @@ def launch(how: Launch, child: Child, run: Callable[[Child], NoReturn]) -> Start
         if console is not None:
             undo.callback(console.close)
         go = -1
-        if how.idmap:
+        if how.idmap or how.net_devices:
             child.go, go = os.pipe()
             ours.callback(os.close, child.go)
             ours.callback(os.close, go)
         cgroup_fd = _cgroup(how, child, ours)
         supported()  # looked up here once, and not in every child
-        set_dumpable(dumpable=False)  # the child is born with it, perhaps in sight of others
-        with joined(how.joined, time_offsets=how.time_offsets):
-            cloned = _clone(how, cgroup_fd)
-            if not cloned.pid:
-                os.close(report)
-                run(child)
+        cloned = None
+        if reserves is not None and not _changes_time(how):
+            cloned = _clone_by_reserve(reserves, how, child, cgroup_fd)
+        if cloned is None:
+            set_dumpable(dumpable=False)  # the child is born with it, perhaps in sight of others
+            with joined(how.joined, time_offsets=how.time_offsets):
+                cloned = _clone(how, cgroup_fd)
+                if not cloned.pid:
+                    os.close(report)
+                    run(child)
         starting = Starting(
             how.what, cloned.pid, cloned.pidfd, report, None, how.cgroup, how.owns_cgroup
         )
-        if how.idmap:
-            _map_ids(starting, how.idmap, go)
+        if go >= 0:
+            _do_our_part(starting, how, go)
         if child.hooks:
             _run_hooks(starting, child.hooks)
         if child.listener:
             _deliver(starting, child.listener)
         undo.pop_all()
+    if how.owns_cgroup and how.cgroup is not None:
+        how.cgroup.entered()
     return starting if console is None else _receive(starting, console)
 
 
 def _clone(how: Launch, cgroup_fd: int) -> Cloned:
+    flags = int(how.namespaces) | _CLEAR_SIGHAND
     if how.inside:
         from orlop.runtime.joining import clone_inside  # rare
 
-        return clone_inside(how.what, how.flags, how.inside, cgroup_fd=cgroup_fd)
+        return clone_inside(how.what, flags, how.inside, cgroup_fd=cgroup_fd)
     try:
-        return clone3(how.flags, cgroup_fd=cgroup_fd)
+        return clone3(flags, cgroup_fd=cgroup_fd)
     except OSError as error:
         if error.errno != errno.EBUSY or how.beside < 0:
             raise
@@ -108,9 +128,26 @@ def _clone(how: Launch, cgroup_fd: int) -> Cloned:
     # a Docker in it does; then only a leaf takes processes. cgroup-v2.rst, "No Internal Process".
     fd = _cgroup_beside(how)
     try:
-        return clone3(how.flags, cgroup_fd=fd)
+        return clone3(flags, cgroup_fd=fd)
     finally:
         os.close(fd)
+
+
+def _changes_time(how: Launch) -> bool:
+    """Whether the child cannot share our memory, where the kernel keeps the clock's offsets."""
+    return bool(how.time_offsets) or any(kind is Namespace.TIME for kind, _ in how.joined)
+
+
+def _clone_by_reserve(
+    reserves: Reserves, how: Launch, child: Child, cgroup_fd: int
+) -> Cloned | None:
+    flags = int(how.namespaces) | _CLEAR_SIGHAND
+    try:
+        return reserves.clone(Order(flags, cgroup_fd, how.joined, child))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return None  # _clone() knows what to do
+        raise
 
 
 def _cgroup_beside(how: Launch) -> int:
@@ -124,13 +161,20 @@ def _cgroup_beside(how: Launch) -> int:
     return os.open(how.cgroup.directories[""] + path[len(own) :], os.O_PATH | os.O_CLOEXEC)
 
 
-def _map_ids(starting: Starting, idmap: IDMap, go: int) -> None:
+def _do_our_part(starting: Starting, how: Launch, go: int) -> None:
+    step = "write_id_maps"
     try:
-        write_maps(starting.pid, idmap.uids, idmap.gids)
+        if how.idmap:
+            write_maps(starting.pid, how.idmap.uids, how.idmap.gids)
+        if how.net_devices:
+            from orlop.runtime.netdevices import move_devices  # rare
+
+            step = "move_net_devices"
+            move_devices(how.net_devices, how.net_path or f"/proc/{starting.pid}/ns/net")
         os.write(go, b"g")
     except OSError as error:
         _end(starting, report=False)
-        raise failure.translate(starting.what, "write_id_maps", error) from error
+        raise failure.translate(starting.what, step, error) from error
 
 
 def _run_hooks(starting: Starting, hooks: Hooks) -> None:
@@ -228,10 +272,10 @@ def _pipe(ours: ExitStack) -> tuple[int, int]:
     return reader, writer
 
 
-def _console(child: Child, ours: ExitStack) -> socket.socket | None:
+def _console(child: Child, ours: ExitStack) -> _socket.socket | None:
     if not child.process.terminal:
         return None
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near, far = rights.pair()
     child.console = far.fileno()
     ours.callback(far.close)
     return near
@@ -250,12 +294,13 @@ def _cgroup(how: Launch, child: Child, ours: ExitStack) -> int:
     return fd
 
 
-def _receive(starting: Starting, console: socket.socket) -> Starting:
-    with console:
-        _, fds, _, _ = socket.recv_fds(console, 16, 1)
-    if fds:
-        os.set_inheritable(fds[0], False)  # noqa: FBT003 - a positional-only parameter
-        return starting._replace(console=fds[0])
+def _receive(starting: Starting, console: _socket.socket) -> Starting:
+    try:
+        master = rights.receive_descriptor(console)
+    finally:
+        console.close()
+    if master is not None:
+        return starting._replace(console=master)
     wait_ready(starting)
     raise OrlopError(f"{starting.what}: it made no terminal")
 

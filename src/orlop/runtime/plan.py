@@ -15,6 +15,13 @@ from orlop.kernel.idmap import Mapping as IDMapping
 from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
 from orlop.runtime.options import SUPERBLOCK, Options, Special, for_new, parse
+from orlop.runtime.scheduling import (
+    Affinity,
+    Scheduler,
+    plan_affinity,
+    plan_io_priority,
+    plan_scheduler,
+)
 
 #: The specification's words for the namespaces.
 NAMESPACES: Mapping[str, Namespace] = {
@@ -29,7 +36,7 @@ NAMESPACES: Mapping[str, Namespace] = {
 }
 
 _BINDS = frozenset((Special.BIND, Special.RBIND))
-_PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
+_CLOCKS = ("monotonic", "boottime")
 _MOST_ID = (1 << 31) - 1  # larger ones wrap around in programs that keep them signed
 
 
@@ -70,14 +77,6 @@ class Capabilities(NamedTuple):
     ambient: int = 0
 
 
-class Scheduler(NamedTuple):
-    policy: int
-    flags: int
-    nice: int
-    priority: int
-    deadline: tuple[int, int, int]
-
-
 class ProcessPlan(NamedTuple):
     """The process itself, first or later one of its container."""
 
@@ -96,6 +95,7 @@ class ProcessPlan(NamedTuple):
     selinux: str
     scheduler: Scheduler | None
     io_priority: tuple[int, int] | None
+    affinity: Affinity | None
 
 
 class Namespaces(NamedTuple):
@@ -109,28 +109,49 @@ def plan_namespaces(linux: oci.Linux) -> Namespaces:
     """Say which namespaces are new and which are joined."""
     new = seen = 0  # plain numbers, for speed
     join: list[tuple[Namespace, str]] = []
-    for entry in linux.get("namespaces", ()):
-        kind = NAMESPACES.get(entry["type"])
-        if kind is None:
-            raise InvalidArgumentError(f"unknown namespace type {entry['type']!r}")
-        if seen & kind.value:
-            raise InvalidArgumentError(f"namespace {entry['type']} is named twice")
+    for index, entry in enumerate(linux.get("namespaces", ())):
+        kind = NAMESPACES.get(entry.get("type", ""))
+        if kind is None or seen & kind.value:
+            problem = "unknown" if kind is None else "there twice"
+            raise InvalidArgumentError(
+                f"linux.namespaces[{index}].type {entry.get('type', '')!r} is {problem}"
+            )
         seen |= kind.value
         if path := entry.get("path"):
+            if not path.startswith("/"):
+                raise InvalidArgumentError(
+                    f"linux.namespaces[{index}].path {path!r} is not absolute"
+                )
             join.append((kind, path))
         else:
             new |= kind.value
     idmap = plan_idmap(linux.get("uidMappings"), linux.get("gidMappings"))
     if new & Namespace.USER.value and idmap is None:
-        raise InvalidArgumentError("a new user namespace needs uidMappings and gidMappings")
-    offsets = "".join(
-        f"{clock} {value.get('secs', 0)} {value.get('nanosecs', 0)}\n"
-        for clock, value in linux.get("timeOffsets", {}).items()
-    )
+        raise InvalidArgumentError(
+            "a new user namespace needs linux.uidMappings and linux.gidMappings"
+        )
+    offsets = _time_offsets(linux)
     if offsets and not new & Namespace.TIME.value:
-        raise InvalidArgumentError("time offsets need a new time namespace")
+        raise InvalidArgumentError("linux.timeOffsets needs a new time namespace")
     own = idmap if new & Namespace.USER.value else None
     return Namespaces(Namespace(new), tuple(join), own, offsets)
+
+
+def _time_offsets(linux: oci.Linux) -> str:
+    text = ""
+    for clock, offset in linux.get("timeOffsets", {}).items():
+        if clock not in _CLOCKS:
+            raise InvalidArgumentError(
+                f"linux.timeOffsets: there is no clock {clock!r} to set",
+                hint=f"clocks are {' and '.join(_CLOCKS)}",
+            )
+        nanoseconds = offset.get("nanosecs", 0)
+        if not 0 <= nanoseconds < 1_000_000_000:
+            raise InvalidArgumentError(
+                f"linux.timeOffsets.{clock}.nanosecs {nanoseconds} is not less than a second"
+            )
+        text += f"{clock} {offset.get('secs', 0)} {nanoseconds}\n"
+    return text
 
 
 def plan_idmap(
@@ -143,7 +164,7 @@ def plan_idmap(
         return None
     if not uids or not gids:
         raise InvalidArgumentError(f"{where}: id mappings need both uidMappings and gidMappings")
-    return IDMap(_mappings(uids), _mappings(gids))
+    return IDMap(_mappings(uids, f"{where}.uidMappings"), _mappings(gids, f"{where}.gidMappings"))
 
 
 def plan_mount(mount: oci.OCIMount, bundle: str, where: str = "a mount") -> MountPlan:
@@ -179,25 +200,36 @@ def _refuse_filesystem_words(options: Options, where: str) -> None:
 
 def warnings(config: oci.Config) -> list[str]:
     """Return what a bundle had better not do, though it is done."""
-    return [
+    mounts = [
         f"mounts[{index}].destination {mount['destination']!r} is not absolute, which is"
         " deprecated; it is taken as relative to /"
         for index, mount in enumerate(config.get("mounts", ()))
         if not mount.get("destination", "/").startswith("/")
     ]
+    sets: dict[str, list[str]] = {**config.get("process", {}).get("capabilities", {})}  # type: ignore[dict-item] # TypedDict
+    named = dict.fromkeys(name for names in sets.values() for name in names)
+    unknown = [name for name in named if name not in capabilities.BIT]
+    if unknown:
+        mounts.append(f"process.capabilities: unknown, and so ignored: {', '.join(unknown)}")
+    return mounts
 
 
 def plan_process(process: oci.Process) -> ProcessPlan:
     """Check and compute what concerns the process alone."""
     args = tuple(process.get("args", ()))
     if not args or not args[0]:
-        raise InvalidArgumentError("no command specified")
+        raise InvalidArgumentError("no command specified", hint="process.args is empty")
     env = tuple(process.get("env", ()))
     if any("\0" in text for text in (*args, *env)):
-        raise InvalidArgumentError("arguments and environment cannot hold a NUL character")
+        raise InvalidArgumentError("process.args and process.env cannot hold a NUL character")
     cwd = process.get("cwd") or "/"
     if not cwd.startswith("/"):
-        raise InvalidArgumentError(f"working directory {cwd!r} is not an absolute path")
+        raise InvalidArgumentError(f"process.cwd {cwd!r} is not an absolute path")
+    oom_score_adj = process.get("oomScoreAdj")
+    if oom_score_adj is not None and not -1000 <= oom_score_adj <= 1000:
+        raise InvalidArgumentError(
+            f"process.oomScoreAdj {oom_score_adj} is not between -1000 and 1000"
+        )
     user = check_user(process.get("user", {}))
     size = process.get("consoleSize")
     return ProcessPlan(
@@ -207,15 +239,16 @@ def plan_process(process: oci.Process) -> ProcessPlan:
         user=user,
         umask=user.get("umask", 0o022),
         capabilities=plan_capabilities(process.get("capabilities")),
-        rlimits=tuple(_rlimit(limit) for limit in process.get("rlimits", ())),
-        oom_score_adj=process.get("oomScoreAdj"),
+        rlimits=_rlimits(process.get("rlimits", ())),
+        oom_score_adj=oom_score_adj,
         no_new_privileges=process.get("noNewPrivileges", False),
         terminal=process.get("terminal", False),
-        console_size=(size["height"], size["width"]) if size else None,
+        console_size=_console_size(size) if size else None,
         apparmor=process.get("apparmorProfile", ""),
         selinux=process.get("selinuxLabel", ""),
-        scheduler=_scheduler(process),
-        io_priority=_io_priority(process),
+        scheduler=plan_scheduler(process),
+        io_priority=plan_io_priority(process),
+        affinity=plan_affinity(process),
     )
 
 
@@ -224,35 +257,24 @@ def check_user(user: oci.User) -> oci.User:
     for number in (user.get("uid", 0), user.get("gid", 0), *user.get("additionalGids", ())):
         if not 0 <= number <= _MOST_ID:
             raise InvalidArgumentError(
-                f"invalid user or group id {number}", hint=f"ids are 0 to {_MOST_ID}"
+                f"process.user: invalid user or group id {number}", hint=f"ids are 0 to {_MOST_ID}"
             )
+    if not 0 <= user.get("umask", 0) <= 0o777:
+        raise InvalidArgumentError(f"process.user.umask {user['umask']:#o} is not up to 0777")
     return user
 
 
 def plan_capabilities(sets: oci.Capabilities | None) -> Capabilities:
-    """Turn names into bits, leaving out what this kernel does not have."""
+    """Turn names into bits, leaving out what nobody has: warnings() tells of it."""
     if sets is None:
         return Capabilities()
-    try:
-        bounding = capabilities.mask(sets.get("bounding", ()))
-        effective = capabilities.mask(sets.get("effective", ()))
-        inheritable = capabilities.mask(sets.get("inheritable", ()))
-        permitted = capabilities.mask(sets.get("permitted", ()))
-        ambient = capabilities.mask(sets.get("ambient", ()))
-    except KeyError as error:
-        raise InvalidArgumentError(f"unknown capability {error.args[0]!r}") from None
-    return Capabilities(bounding, effective, inheritable, permitted, ambient)
-
-
-def plan_personality(linux: oci.Linux) -> int | None:
-    """Return the number of the execution domain, or None where none is asked for."""
-    wanted = linux.get("personality")
-    if not wanted:
-        return None
-    domain = str(wanted.get("domain", ""))
-    if domain not in _PERSONALITIES:
-        raise InvalidArgumentError(f"unknown personality {domain!r}")
-    return _PERSONALITIES[domain]
+    return Capabilities(
+        bounding=capabilities.mask(sets.get("bounding", ())),
+        effective=capabilities.mask(sets.get("effective", ())),
+        inheritable=capabilities.mask(sets.get("inheritable", ())),
+        permitted=capabilities.mask(sets.get("permitted", ())),
+        ambient=capabilities.mask(sets.get("ambient", ())),
+    )
 
 
 def _outside(mappings: tuple[IDMapping, ...], number: int) -> int:
@@ -262,57 +284,35 @@ def _outside(mappings: tuple[IDMapping, ...], number: int) -> int:
     raise InvalidArgumentError(f"the id mappings leave out {number}")
 
 
-def _mappings(mappings: Iterable[oci.IDMapping]) -> tuple[IDMapping, ...]:
-    return tuple(IDMapping(m["containerID"], m["hostID"], m["size"]) for m in mappings)
+def _mappings(mappings: Iterable[oci.IDMapping], where: str) -> tuple[IDMapping, ...]:
+    planned = tuple(IDMapping(m["containerID"], m["hostID"], m["size"]) for m in mappings)
+    for index, mapping in enumerate(planned):
+        if min(mapping) < 0 or max(mapping.inside, mapping.outside) + mapping.size >= 1 << 32:
+            raise InvalidArgumentError(f"{where}[{index}] is not of ids, which have 32 bits")
+    return planned
 
 
-def _rlimit(limit: oci.Rlimit) -> tuple[int, int, int]:
-    number = getattr(resource, limit["type"], None)
-    if number is None or not limit["type"].startswith("RLIMIT_"):
-        raise InvalidArgumentError(f"unknown resource limit {limit['type']!r}")
-    soft, hard = (-1 if value >= 1 << 63 else value for value in (limit["soft"], limit["hard"]))
-    return number, soft, hard
+def _rlimits(limits: Iterable[oci.Rlimit]) -> tuple[tuple[int, int, int], ...]:
+    planned: dict[int, tuple[int, int, int]] = {}
+    for index, limit in enumerate(limits):
+        where, name = f"process.rlimits[{index}]", limit["type"]
+        number = getattr(resource, name, None)
+        if number is None or not name.startswith("RLIMIT_") or name == "RLIMIT_INFINITY":
+            raise InvalidArgumentError(f"{where}.type {name!r} is unknown")
+        if number in planned:
+            raise InvalidArgumentError(f"{where}.type {name!r} is there twice")
+        soft, hard = limit["soft"], limit["hard"]
+        if not 0 <= soft <= hard < 1 << 64:
+            raise InvalidArgumentError(
+                f"{where}: soft limit {soft} and hard limit {hard} do not go together"
+            )
+        endless = 1 << 63
+        planned[number] = number, -1 if soft >= endless else soft, -1 if hard >= endless else hard
+    return tuple(planned.values())
 
 
-_POLICIES = {
-    "SCHED_OTHER": 0,
-    "SCHED_FIFO": 1,
-    "SCHED_RR": 2,
-    "SCHED_BATCH": 3,
-    "SCHED_ISO": 4,
-    "SCHED_IDLE": 5,
-    "SCHED_DEADLINE": 6,
-}
-
-_SCHEDULER_FLAGS = {
-    "SCHED_FLAG_RESET_ON_FORK": 0x01,
-    "SCHED_FLAG_RECLAIM": 0x02,
-    "SCHED_FLAG_DL_OVERRUN": 0x04,
-    "SCHED_FLAG_KEEP_POLICY": 0x08,
-    "SCHED_FLAG_KEEP_PARAMS": 0x10,
-    "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
-    "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
-}
-
-
-def _scheduler(process: oci.Process) -> Scheduler | None:
-    wanted = process.get("scheduler")
-    if not wanted:
-        return None
-    try:
-        flags = sum(_SCHEDULER_FLAGS[flag] for flag in wanted.get("flags", ()))
-        policy = _POLICIES[wanted["policy"]]
-    except KeyError as error:
-        raise InvalidArgumentError(f"unknown scheduler setting {error.args[0]!r}") from None
-    deadline = (wanted.get("runtime", 0), wanted.get("deadline", 0), wanted.get("period", 0))
-    return Scheduler(policy, flags, wanted.get("nice", 0), wanted.get("priority", 0), deadline)
-
-
-def _io_priority(process: oci.Process) -> tuple[int, int] | None:
-    wanted = process.get("ioPriority")
-    if not wanted:
-        return None
-    classes = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
-    if wanted.get("class") not in classes:
-        raise InvalidArgumentError(f"unknown I/O priority class {wanted.get('class')!r}")
-    return classes[wanted["class"]], int(wanted.get("priority", 0))
+def _console_size(size: oci.ConsoleSize) -> tuple[int, int]:
+    sides = size.get("height", 0), size.get("width", 0)
+    if not all(0 <= side < 1 << 16 for side in sides):
+        raise InvalidArgumentError("process.consoleSize has sides that are not below 65536")
+    return sides

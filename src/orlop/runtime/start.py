@@ -30,10 +30,10 @@ from orlop.runtime.plan import (
     Namespaces,
     plan_mount,
     plan_namespaces,
-    plan_personality,
     plan_process,
 )
 from orlop.runtime.rootfs import Owner, assemble
+from orlop.runtime.scheduling import MemoryPolicy, plan_personality
 from orlop.runtime.sysctl import plan_sysctls
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def start(
         container = plan_container(bundle, namespaces, cgroup)
         child = Child(process, container=container, stdio=stdio, filter_=make_filter(config))
         child.gate, child.preserve_fds = gate, preserve_fds
+        child.memory_policy = memory_policy(config)
         if config.get("hooks"):
             child.hooks = _hooks(bundle, container, ours)
         if child.filter and child.filter.listener:
@@ -86,7 +87,7 @@ def start(
             ours.callback(child.listener.close)
         try:
             near, child.join = _open_namespaces(namespaces, ours)
-            how = _launch(bundle.id, namespaces, cgroup, near)
+            how = _launch(container, cgroup, near)
             if namespaces.idmap and Namespace.USER not in namespaces.new:
                 how, child.join = how._replace(inside=child.join), ()
             if namespaces.idmap:
@@ -104,9 +105,8 @@ def start(
 
 def _is_usual(child: Child) -> bool:
     """Whether all that concerns it can be told to a process that exists already."""
-    plan = child.plan
-    rare = child.hooks or child.listener or child.gate or plan.namespaces.idmap or plan.no_pivot
-    return not rare and Namespace.MOUNT in plan.namespaces.new
+    rare = child.hooks or child.listener or child.gate or child.plan.namespaces.idmap
+    return not (rare or child.memory_policy or child.plan.net_devices)
 
 
 def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None) -> ContainerPlan:
@@ -144,20 +144,22 @@ def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None
         hostname=hostname,
         domainname=domainname,
         personality=plan_personality(linux),
+        net_devices=_net_devices(linux, namespaces) if linux.get("netDevices") else (),
     )
 
 
-def _launch(
-    container: str, namespaces: Namespaces, cgroup: Cgroup, near: list[tuple[Namespace, int]]
-) -> Launch:
+def _launch(container: ContainerPlan, cgroup: Cgroup, near: list[tuple[Namespace, int]]) -> Launch:
+    namespaces = container.namespaces
     return Launch(
-        what=f"cannot start container {container}",
+        what=f"cannot start container {container.id}",
         cgroup=cgroup,
         owns_cgroup=True,
         namespaces=namespaces.new & ~_NOT_BY_CLONE,
         joined=near,
         time_offsets=_time_offsets(namespaces),
         idmap=namespaces.idmap if Namespace.USER in namespaces.new else None,
+        net_devices=container.net_devices,
+        net_path=next((path for kind, path in namespaces.join if kind is Namespace.NET), ""),
     )
 
 
@@ -218,6 +220,12 @@ def _with_maps(namespaces: Namespaces) -> Namespaces:
         os.close(fd)
 
 
+def _net_devices(linux: Linux, namespaces: Namespaces) -> tuple[tuple[str, str], ...]:
+    from orlop.runtime.netdevices import plan_net_devices  # rare
+
+    return plan_net_devices(linux, namespaces)
+
+
 def _hooks(bundle: Bundle, container: ContainerPlan, ours: ExitStack) -> Hooks | None:
     """Return the hooks that run before the program, if there are any."""
     from orlop.runtime.hooks import BEFORE, Hooks, plan_hooks  # rare
@@ -239,9 +247,8 @@ def _listener(bundle: Bundle, filter_: Filter) -> Listener:
 
 
 def _refuse_unsupported(config: Config, linux: Linux) -> None:
-    for key in ("intelRdt", "memoryPolicy", "mountLabel", "netDevices"):
-        if linux.get(key):
-            raise UnsupportedError(f"linux.{key} is not supported")
+    if linux.get("intelRdt"):
+        raise UnsupportedError("linux.intelRdt is not supported")
 
 
 def _cgroup_folders(
@@ -325,8 +332,30 @@ def make_cgroup(bundle: Bundle, spares: Pool | None = None) -> Cgroup:
     path = linux.get("cgroupsPath") or f"/orlop/{bundle.id}"
     resources: Resources = {**linux.get("resources", {})}
     resources["devices"] = for_container(resources.get("devices", ()))
+    if bundle.manner.systemd_cgroup:
+        return _make_scope(bundle, resources)
     spare = spares.take(path, resources) if spares else None
     return spare or cgroups.create_anew(path, resources)
+
+
+def _make_scope(bundle: Bundle, resources: Resources) -> Cgroup:
+    from orlop.runtime.cgroups import systemd  # for those who ask for it
+
+    path = bundle.config.get("linux", {}).get("cgroupsPath", "")
+    annotations = bundle.config.get("annotations", {})
+    return systemd.create(path, resources, container=bundle.id, annotations=annotations)
+
+
+def memory_policy(config: Config) -> MemoryPolicy | None:
+    """Return the checked linux.memoryPolicy, with what the child needs for it loaded."""
+    linux = config.get("linux", {})
+    if not linux.get("memoryPolicy"):
+        return None
+    from orlop.kernel import numa
+    from orlop.runtime.scheduling import plan_memory_policy
+
+    assert numa
+    return plan_memory_policy(linux)
 
 
 def make_filter(config: Config) -> Filter | None:

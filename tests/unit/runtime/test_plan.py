@@ -8,7 +8,7 @@ from orlop.errors import InvalidArgumentError, OrlopError, PermissionDeniedError
 from orlop.kernel.namespaces import Namespace
 from orlop.runtime import failure
 from orlop.runtime.failure import CommandNotFoundError, Kind, StepError
-from orlop.runtime.plan import MountKind, plan_mount, plan_namespaces, plan_process
+from orlop.runtime.plan import MountKind, plan_mount, plan_namespaces, plan_process, warnings
 from orlop.runtime.sysctl import plan_sysctls
 
 OWN = plan_namespaces({"namespaces": [{"type": "network"}, {"type": "ipc"}]})
@@ -21,7 +21,12 @@ OWN = plan_namespaces({"namespaces": [{"type": "network"}, {"type": "ipc"}]})
         {"args": [""]},
         {"args": ["a\0b"]},
         {"args": ["a"], "cwd": "relative"},
-        {"args": ["a"], "capabilities": {"bounding": ["CAP_NONE"]}},
+        {"args": ["a"], "rlimits": [{"type": "RLIMIT_CPU", "soft": 2, "hard": 1}]},
+        {"args": ["a"], "rlimits": [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}] * 2},
+        {"args": ["a"], "rlimits": [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1 << 64}]},
+        {"args": ["a"], "oomScoreAdj": 1001},
+        {"args": ["a"], "consoleSize": {"height": -1, "width": 1}},
+        {"args": ["a"], "user": {"umask": 0o1000}},
         {"args": ["a"], "rlimits": [{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}]},
         {"args": ["a"], "rlimits": [{"type": "getrlimit", "soft": 1, "hard": 1}]},
         {"args": ["a"], "user": {"uid": -1}},
@@ -35,6 +40,12 @@ def test_a_process_that_cannot_be_is_refused(process: Any) -> None:
         plan_process(process)
 
 
+def test_a_capability_that_nobody_has_is_ignored_with_a_warning() -> None:
+    process: Any = {"args": ["a"], "capabilities": {"bounding": ["CAP_NONE", "CAP_CHOWN"]}}
+    assert plan_process(process).capabilities.bounding == 1
+    assert ["CAP_NONE" in text for text in warnings({"process": process})] == [True]
+
+
 @pytest.mark.parametrize(
     "linux",
     [
@@ -43,6 +54,11 @@ def test_a_process_that_cannot_be_is_refused(process: Any) -> None:
         {"namespaces": [{"type": "user"}]},
         {"timeOffsets": {"monotonic": {"secs": 1}}},
         {"uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]},
+        {"namespaces": [{"type": "pid", "path": "relative"}]},
+        {
+            "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1 << 32}],
+            "gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
+        },
     ],
 )
 def test_namespaces_that_cannot_be_are_refused(linux: Any) -> None:
