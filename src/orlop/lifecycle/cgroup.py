@@ -29,7 +29,9 @@ def below(cgroup: Cgroup, places: Sequence[str]) -> Cgroup:
     directories = dict(cgroup.directories)
     for place in places:
         names, colon, path = place.rpartition(":")
-        path = os.path.normpath("/" + path)
+        if ".." in path.split("/"):
+            raise InvalidArgumentError(f"cgroup {place!r} is not below the container's")
+        path = f"/{path.strip('/')}"
         wanted = names.split(",") if colon else None
         found = False
         for controllers, directory in cgroup.directories.items():
@@ -39,8 +41,6 @@ def below(cgroup: Cgroup, places: Sequence[str]) -> Cgroup:
                 found = True
         if not found:
             raise NotFoundError(f"there is no cgroup {place!r} below the container's")
-        if wanted is not None and len(set(wanted)) != len(wanted):
-            raise InvalidArgumentError(f"cgroup {place!r} names a controller twice")
     return cast("Cgroup", _Entrance(cgroup.path, directories))
 
 

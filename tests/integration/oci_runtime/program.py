@@ -51,13 +51,13 @@ class Program:
         return str(done.stdout)
 
     def refused(self, *words: str | Path, **how: Any) -> str:
-        """Run a command line that must fail in one clear line; that line."""
+        """Run a command line that must fail in one clear line; that line, its quotes as they were."""
         done = self.call(*words, **how)
         assert done.returncode != 0, done
         assert "Traceback" not in done.stderr
         lines = str(done.stderr).strip().splitlines()
         assert len(lines) == 1, done
-        return lines[0]
+        return lines[0].replace('\\"', '"')
 
     def id(self) -> str:
         """Return a new id; close() deletes what has it."""
