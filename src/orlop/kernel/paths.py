@@ -36,6 +36,7 @@ class FileSystem(enum.IntEnum):
 
 _IN_ROOT = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)
 _PLAIN = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS)
+_NO_XDEV = int(Resolve.NO_XDEV)
 _MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
 
 _openat2 = bind_number("openat2", 437, c_int, c_char_p, c_char_p, c_size_t)
@@ -62,6 +63,11 @@ def open_in_root(root: int, path: str, flags: int = os.O_PATH) -> int:
 def open_plain(root: int, path: str, flags: int = os.O_PATH) -> int:
     """Open *path* under *root*, refusing (ELOOP) every symbolic link on the way."""
     return openat2(root, path.lstrip("/") or ".", flags, resolve=_PLAIN)
+
+
+def open_on_mount(root: int, path: str, flags: int = os.O_PATH) -> int:
+    """As open_plain(), and refusing (EXDEV) whatever is mounted below *root*."""
+    return openat2(root, path.lstrip("/") or ".", flags, resolve=_PLAIN | _NO_XDEV)
 
 
 def make_directories(root: int, path: str, *, mode: int = 0o755) -> int:

@@ -22,7 +22,14 @@ from orlop.kernel.mount import (
     umount,
 )
 from orlop.kernel.namespaces import Namespace
-from orlop.kernel.paths import make_directories, make_file, open_in_root, open_plain
+from orlop.kernel.paths import (
+    FileSystem,
+    file_system_type,
+    make_directories,
+    make_file,
+    open_in_root,
+    open_plain,
+)
 from orlop.runtime.child import Child, take
 from orlop.runtime.copyup import copy_up
 from orlop.runtime.failure import StepError
@@ -38,6 +45,14 @@ _RECURSIVE_PRIVATE = int(MountFlag.REC | MountFlag.PRIVATE)
 _RDONLY = int(MountAttr.RDONLY)
 _MADE_HERE = (MountKind.FILESYSTEM, MountKind.BIND)
 _LINKLESS = frozenset(("proc", "sysfs"))
+#: What tools like LXCFS put in the place of the kernel's own.
+_PROC_FILES = frozenset(
+    f"/proc/{name}"
+    for name in (
+        *("cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps"),
+        *("sys/crypto/fips_enabled", "sys/kernel/ns_last_pid", "uptime"),
+    )
+)
 _CGROUP_ROOT = Options(set_=int(MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC))
 
 
@@ -247,6 +262,8 @@ def _attach(child: Child, plan: MountPlan, fd: int) -> None:
         existed = False
         target = _make_target(child.root, plan, fd)
     try:
+        if existed:
+            _refuse_inside_proc(plan, fd, target)
         if plan.fstype == "tmpfs" and existed:
             _like_the_target(plan, fd, target)
         if existed:
@@ -276,6 +293,16 @@ def _make_target(root: int, plan: MountPlan, fd: int) -> int:
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         return make_directories(root, plan.destination)
     return make_file(root, plan.destination)
+
+
+def _refuse_inside_proc(plan: MountPlan, fd: int, target: int) -> None:
+    """Keep /proc the kernel's: a link of the image's may have led there, to be written to by us."""
+    if (
+        file_system_type(target) == FileSystem.PROC
+        and plan.destination not in _PROC_FILES
+        and file_system_type(fd) != FileSystem.PROC
+    ):
+        raise StepError(f"{plan.destination!r} cannot be mounted on: it is inside /proc")
 
 
 def _check_kinds(plan: MountPlan, fd: int, target: int) -> None:

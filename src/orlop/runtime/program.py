@@ -11,6 +11,7 @@ from orlop.kernel.paths import (
     file_system_type,
     make_directories,
     open_in_root,
+    open_on_mount,
     open_plain,
 )
 from orlop.kernel.process import close_on_exec_from, set_parent_death_signal
@@ -206,8 +207,12 @@ def _write_attribute(child: Child, value: str, *paths: str) -> None:
     last: OSError | None = None
     for path in paths:
         try:
-            fd = open_plain(child.proc, f"{os.getpid()}/{path}", os.O_WRONLY)
-        except FileNotFoundError as error:
+            fd = open_on_mount(child.proc, f"{os.getpid()}/{path}", os.O_WRONLY)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise StepError("/proc in the container is not the kernel's") from None
+            if error.errno != errno.ENOENT:
+                raise
             last = error
             continue
         try:

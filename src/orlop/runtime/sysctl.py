@@ -1,10 +1,11 @@
 """Kernel parameters: only those that belong to a namespace the container has for itself."""
 
+import errno
 import os
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.namespaces import Namespace
-from orlop.kernel.paths import FileSystem, file_system_type, open_plain
+from orlop.kernel.paths import open_on_mount
 from orlop.runtime.child import Child
 from orlop.runtime.failure import StepError
 from orlop.runtime.filesystems import filesystem
@@ -43,15 +44,22 @@ def write_sysctls(child: Child) -> None:
     if child.plan.sysctls and child.proc < 0:
         child.proc = filesystem("proc", "proc", Options())
     for path, value in child.plan.sysctls:
-        fd = open_plain(child.proc, f"sys/{path}", os.O_WRONLY)
+        fd = _open(child.proc, path)
         try:
-            if file_system_type(fd) != FileSystem.PROC:
-                raise StepError(f"/proc/sys/{path} is not the kernel's")
             os.write(fd, value.encode())
         except OSError as error:
             raise OSError(error.errno, f"sysctl {path}: {error.strerror}") from None
         finally:
             os.close(fd)
+
+
+def _open(proc: int, path: str) -> int:
+    try:
+        return open_on_mount(proc, f"sys/{path}", os.O_WRONLY)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise StepError(f"/proc/sys/{path} is not the kernel's") from None
+        raise
 
 
 def _path(key: str, own: Namespace) -> str:
