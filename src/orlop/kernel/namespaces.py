@@ -20,6 +20,18 @@ class Namespace(enum.IntFlag, boundary=enum.STRICT):
     NET = 0x40000000
 
 
+#: The kinds, as /proc/PID/ns calls them.
+FILES: dict[Namespace, str] = {
+    Namespace.PID: "pid",
+    Namespace.NET: "net",
+    Namespace.MOUNT: "mnt",
+    Namespace.IPC: "ipc",
+    Namespace.UTS: "uts",
+    Namespace.USER: "user",
+    Namespace.CGROUP: "cgroup",
+    Namespace.TIME: "time",
+}
+
 _unshare = bind("unshare", c_int)
 _setns = bind("setns", c_int, c_int)
 _sethostname = bind("sethostname", c_char_p, c_size_t)

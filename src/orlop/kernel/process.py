@@ -29,6 +29,7 @@ class Cloned(NamedTuple):
 
 _PIDFD = int(Clone.PIDFD)
 _PARENT = int(Clone.PARENT)
+_VM, _VFORK, _PARENT_SETTID = 0x00000100, 0x00004000, 0x00100000
 _INTO_CGROUP = int(Clone.INTO_CGROUP)
 _SIGCHLD = 17
 _CLOSE_RANGE_CLOEXEC = 4
@@ -81,6 +82,26 @@ def clone3(flags: int, *, cgroup_fd: int = -1) -> Cloned:
     )
     pid = _clone3(arguments, len(arguments))
     return Cloned(pid, pidfd[0] if pid else -1)
+
+
+def clone_over(flags: int, *, cgroup_fd: int = -1) -> int:
+    """Make a child of our own parent in our own memory; it alone returns, with its pid.
+
+    The caller comes back only once the child has ended or begun another program,
+    and must not then: the child has been using its stack. So it is to be held
+    (ptrace.hold_after_vfork) or killed before. CLONE_VM, CLONE_VFORK, CLONE_PARENT.
+
+    Raises:
+        OSError: there is no child.
+    """
+    flags = int(flags) | _VM | _VFORK | _PARENT | _PARENT_SETTID
+    if cgroup_fd >= 0:
+        flags |= _INTO_CGROUP
+    pid = array.array("i", (0,))
+    place = pid.buffer_info()[0]
+    arguments = struct.pack("=11Q", flags, 0, 0, place, *([0] * 6), max(cgroup_fd, 0))
+    _clone3(arguments, len(arguments))
+    return pid[0]
 
 
 def pidfd_open(pid: int) -> int:

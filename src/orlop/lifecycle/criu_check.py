@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.errors import InvalidArgumentError
-from orlop.runtime.parent import FILES
+from orlop.kernel.namespaces import FILES
 
 if TYPE_CHECKING:
     from orlop.runtime.plan import Namespaces, ProcessPlan

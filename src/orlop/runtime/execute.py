@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from orlop.errors import InvalidArgumentError, WrongStateError
-from orlop.kernel.namespaces import Namespace
+from orlop.kernel.namespaces import FILES, Namespace
 from orlop.model.oci import Process
 from orlop.runtime import failure, init
 from orlop.runtime.bundle import Gate, Starting, Stdio, Target
 from orlop.runtime.child import Child
-from orlop.runtime.parent import FILES, Launch, give_stdio, launch
+from orlop.runtime.parent import Launch, give_stdio, launch
 from orlop.runtime.plan import IDMap, plan_namespaces, plan_process
-from orlop.runtime.start import make_filter, memory_policy
+from orlop.runtime.start import keyring_name, make_filter, memory_policy
 
 if TYPE_CHECKING:
     from orlop.runtime.ahead import Ahead
@@ -48,6 +48,7 @@ def execute(
     child.gate, child.preserve_fds = gate, preserve_fds
     child.pidfd = target.pidfd
     child.memory_policy = memory_policy(target.config)
+    child.keyring = "" if target.no_new_keyring else keyring_name(target.id)
     child.join = [(kind, -1) for kind in kinds if kind not in (Namespace.PID, Namespace.TIME)]
     with ExitStack() as ours:
         _check_running(target)

@@ -13,7 +13,7 @@ from orlop.errors import OrlopError
 from orlop.kernel import rights
 from orlop.kernel.capabilities import supported
 from orlop.kernel.idmap import write_maps
-from orlop.kernel.namespaces import Namespace, setns, unshare
+from orlop.kernel.namespaces import FILES, Namespace, setns, unshare
 from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
 from orlop.runtime import failure
 from orlop.runtime.bundle import AT_GATE, Starting, Stdio
@@ -31,19 +31,6 @@ if TYPE_CHECKING:
 _CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
 _SIGKILL = 9
 _MOST_REPORT = 64 << 10
-
-#: The kinds, as /proc/PID/ns calls them.
-FILES: dict[Namespace, str] = {
-    Namespace.PID: "pid",
-    Namespace.NET: "net",
-    Namespace.MOUNT: "mnt",
-    Namespace.IPC: "ipc",
-    Namespace.UTS: "uts",
-    Namespace.USER: "user",
-    Namespace.CGROUP: "cgroup",
-    Namespace.TIME: "time",
-}
-
 
 class Launch(NamedTuple):
     """How to make the child."""

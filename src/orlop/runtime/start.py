@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING, NoReturn
@@ -13,7 +14,7 @@ from orlop.kernel.idmap import open_user_namespace
 from orlop.kernel.mount import MountFlag, mount_setattr
 from orlop.kernel.namespaces import Namespace
 from orlop.model.mount import Mount
-from orlop.model.oci import Config, Linux, Resources
+from orlop.model.oci import Config, Linux, Resources, User
 from orlop.runtime import cgroups, failure, init, seccomp
 from orlop.runtime.bundle import Bundle, Gate, Starting, Stdio
 from orlop.runtime.cgroups.devices import for_container
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _NOT_BY_CLONE = Namespace.CGROUP | Namespace.TIME  # the child's own doing, and the parent's
 _IDMAPS = frozenset((Special.IDMAP, Special.RIDMAP))
+_LONGEST_HOST_NAME = 64
 _PROPAGATIONS = ("", "shared", "slave", "private", "unbindable")
 
 
@@ -80,6 +82,7 @@ def start(
         child = Child(process, container=container, stdio=stdio, filter_=make_filter(config))
         child.gate, child.preserve_fds = gate, preserve_fds
         child.memory_policy = memory_policy(config)
+        child.keyring = "" if bundle.manner.no_new_keyring else keyring_name(bundle.id)
         if config.get("hooks"):
             child.hooks = _hooks(bundle, container, ours)
         if child.filter and child.filter.listener:
@@ -91,6 +94,7 @@ def start(
             if namespaces.idmap and Namespace.USER not in namespaces.new:
                 how, child.join = how._replace(inside=child.join), ()
             if namespaces.idmap:
+                _check_mapped(process.user, namespaces.idmap)
                 give_stdio(stdio, namespaces.idmap)
             _prepare(child, bundle, ours)
             reserves = ahead.processes if ahead and _is_usual(child) else None
@@ -101,6 +105,14 @@ def start(
             ) from error
         undo.pop_all()
     return starting
+
+
+def _check_mapped(user: User, idmap: IDMap) -> None:
+    if not user.get("username"):
+        idmap.host_uid(user.get("uid", 0))
+        idmap.host_gid(user.get("gid", 0))
+    for number in user.get("additionalGids", ()):
+        idmap.host_gid(number)
 
 
 def _is_usual(child: Child) -> bool:
@@ -118,11 +130,15 @@ def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None
         _need_mount_namespace(namespaces)
     propagation = linux.get("rootfsPropagation", "")
     if propagation.removeprefix("r") not in _PROPAGATIONS:
-        raise InvalidArgumentError(f"unknown rootfsPropagation {propagation!r}")
+        raise InvalidArgumentError(f"linux.rootfsPropagation {propagation!r} is unknown")
     mounts = _mounts(bundle)
     hostname, domainname = config.get("hostname", ""), config.get("domainname", "")
     if (hostname or domainname) and Namespace.UTS not in _own(namespaces):
-        raise InvalidArgumentError("a host name needs a uts namespace of the container's own")
+        raise InvalidArgumentError(
+            "hostname and domainname need a uts namespace of the container's own"
+        )
+    if max(len(os.fsencode(hostname)), len(os.fsencode(domainname))) > _LONGEST_HOST_NAME:
+        raise InvalidArgumentError("hostname and domainname are at most 64 bytes long")
     dev_is_given = any(
         plan.kind is MountKind.BIND and plan.destination.rstrip("/") == "/dev" for plan in mounts
     )
@@ -133,19 +149,25 @@ def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None
         root_readonly=config.get("root", {}).get("readonly", False),
         root_path=_root_path(bundle),
         no_pivot=bundle.manner.no_pivot,
-        new_keyring=not bundle.manner.no_new_keyring,
         propagation=propagation,
         mounts=mounts,
         cgroup_folders=_cgroup_folders(cgroup, mounts),
-        devices=() if dev_is_given else all_devices(tuple(linux.get("devices", ()))),
-        masked=tuple(linux.get("maskedPaths", ())),
-        readonly=tuple(linux.get("readonlyPaths", ())),
+        devices=() if dev_is_given else all_devices(linux.get("devices", ())),
+        masked=_absolute(linux.get("maskedPaths", ()), "linux.maskedPaths"),
+        readonly=_absolute(linux.get("readonlyPaths", ()), "linux.readonlyPaths"),
         sysctls=plan_sysctls(linux.get("sysctl", {}), namespaces),
         hostname=hostname,
         domainname=domainname,
         personality=plan_personality(linux),
         net_devices=_net_devices(linux, namespaces) if linux.get("netDevices") else (),
     )
+
+
+def _absolute(paths: Sequence[str], where: str) -> tuple[str, ...]:
+    for index, path in enumerate(paths):
+        if not path.startswith("/"):
+            raise InvalidArgumentError(f"{where}[{index}] {path!r} is not absolute")
+    return tuple(paths)
 
 
 def _launch(container: ContainerPlan, cgroup: Cgroup, near: list[tuple[Namespace, int]]) -> Launch:
@@ -179,6 +201,10 @@ def _mounts(bundle: Bundle) -> tuple[MountPlan, ...]:
         plan_mount(mount, bundle.path, f"mounts[{index}]")
         for index, mount in enumerate(bundle.config.get("mounts", ()))
     ]
+    if label := bundle.config.get("linux", {}).get("mountLabel"):
+        from orlop.runtime.labels import labelled  # rare
+
+        plans = labelled(plans, label)
     if not bundle.rootfs:  # an engine's way to say where links end is none of a bundle's
         plans = [plan._replace(source=plan.source.replace(BENEATH, "/")) for plan in plans]
     return tuple(plans)
@@ -344,6 +370,11 @@ def _make_scope(bundle: Bundle, resources: Resources) -> Cgroup:
     path = bundle.config.get("linux", {}).get("cgroupsPath", "")
     annotations = bundle.config.get("annotations", {})
     return systemd.create(path, resources, container=bundle.id, annotations=annotations)
+
+
+def keyring_name(container: str) -> str:
+    """Return the name of a container's session keyring, by which its later processes find it."""
+    return f"_ses.{container}"
 
 
 def memory_policy(config: Config) -> MemoryPolicy | None:

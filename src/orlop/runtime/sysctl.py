@@ -4,7 +4,7 @@ import errno
 import os
 
 from orlop.errors import InvalidArgumentError
-from orlop.kernel.namespaces import Namespace
+from orlop.kernel.namespaces import FILES, Namespace
 from orlop.kernel.paths import open_on_mount
 from orlop.runtime.child import Child
 from orlop.runtime.failure import StepError
@@ -34,9 +34,19 @@ def plan_sysctls(wanted: dict[str, str], namespaces: Namespaces) -> tuple[tuple[
     InvalidArgumentError for a key that would change the host.
     """
     own = namespaces.new
-    for kind, _ in namespaces.join:
-        own |= kind
+    if wanted:
+        for kind, path in namespaces.join:
+            if not _is_ours(kind, path):
+                own |= kind
     return tuple((_path(key, own), _value(key, value)) for key, value in wanted.items())
+
+
+def _is_ours(kind: Namespace, path: str) -> bool:
+    """Whether the namespace at *path* is the caller's own."""
+    try:
+        return os.path.samefile(path, f"/proc/self/ns/{FILES[kind]}")
+    except OSError:
+        return True  # to join it will say why not
 
 
 def write_sysctls(child: Child) -> None:

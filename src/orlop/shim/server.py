@@ -159,7 +159,7 @@ class Server:
             )
         channel.send({"seq": message.get("seq"), "ok": None})
         self._pumps.shut_down(end=not self._processes)
-        self._starts.spares.close()
+        self._starts.ahead.close()
         self._loop.stop()
         return LATER
 
@@ -197,8 +197,8 @@ class Server:
         self._loop.later(_REFILL_S, self._refill)
 
     def _refill(self) -> None:
-        """Make one spare cgroup, and look again soon for the next: requests go first."""
-        if self._starts.spares.refill():
+        """Make one thing ahead, and look again soon for the next: requests go first."""
+        if self._starts.ahead.refill():
             self._loop.later(_REFILL_S, self._refill)
 
     def _failed(self, process: Process, error: Exception) -> None:
@@ -322,6 +322,7 @@ class Server:
         """Reap orphans, whose parent we are as the subreaper; our own wait for their pidfd."""
         own = {process.record["pid"] for process in self._processes.values()}
         own.add(self._pumps.pid)
+        own |= self._starts.ahead.processes.pids
         while True:
             try:
                 result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -11,8 +11,8 @@ from orlop.model.mount import Mount
 from orlop.model.oci import Config
 from orlop.model.oci import Process as OCIProcess
 from orlop.runtime import start as runtime
+from orlop.runtime.ahead import Ahead
 from orlop.runtime.bundle import Bundle, Starting, Stdio, Target
-from orlop.runtime.cgroups.pool import Pool
 from orlop.runtime.execute import execute
 from orlop.shim.channel import Message
 from orlop.shim.layers import Layers
@@ -29,8 +29,7 @@ class Starts:
         self._records = records
         self._processes = processes
         self.layers = Layers()
-        self.spares = Pool()
-        self.spares.sweep()
+        self.ahead = Ahead()
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._configs: dict[tuple[str, int], Config] = {}  # of running containers, for execs
 
@@ -106,7 +105,7 @@ class Starts:
         if not config.get("linux", {}).get("uidMappings"):  # else each is to be id-mapped
             rootfs = self._share(rootfs)
         bundle = Bundle(record["id"], record["bundle"], config, rootfs)
-        return lambda stdio: runtime.start(bundle, stdio, spares=self.spares)
+        return lambda stdio: runtime.start(bundle, stdio, ahead=self.ahead)
 
     def _share(self, rootfs: tuple[Mount, ...]) -> tuple[Mount, ...]:
         try:
@@ -126,7 +125,7 @@ class Starts:
             container.cgroup,
         )
         wanted = cast("OCIProcess", message["process"])
-        return lambda stdio: execute(target, wanted, stdio)
+        return lambda stdio: execute(target, wanted, stdio, ahead=self.ahead)
 
     def _config(self, container: Process) -> Config:
         """Return the running container's config.json; the last few are kept, decoded."""

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from orlop.kernel.process import pidfd_send_signal, wait_exit
 from orlop.model.mount import Mount
 from orlop.model.oci import Config
-from orlop.runtime.bundle import Bundle, Gate, Starting, Stdio, Target
+from orlop.runtime.ahead import Ahead
+from orlop.runtime.bundle import Bundle, Gate, Manner, Starting, Stdio, Target
 from orlop.runtime.execute import execute
 from orlop.runtime.start import start, wait_ready
 
@@ -75,6 +76,8 @@ class Box:
         )
         (self.lower / "etc/group").write_text("root:x:0:\nstaff:x:50:bob,alice\naudio:x:29:\n")
         self.config = config()
+        self.manner = Manner()
+        self.ahead: Ahead | None = None
         self.running: list[Starting] = []
         self.undo = contextlib.ExitStack()
 
@@ -106,8 +109,8 @@ class Box:
         )
 
     def start(self, stdio: Stdio | None = None, *, gate: Gate | None = None) -> Starting:
-        bundle = Bundle(self.id, str(self.folder), self.config, self.rootfs)
-        starting = start(bundle, stdio, gate=gate)
+        bundle = Bundle(self.id, str(self.folder), self.config, self.rootfs, self.manner)
+        starting = start(bundle, stdio, gate=gate, ahead=self.ahead)
         self.running.append(starting)
         return starting
 
@@ -129,7 +132,7 @@ class Box:
         wanted = {**copy.deepcopy(self.process), **process, "args": list(args)}
 
         def begin(stdio: Stdio) -> Starting:
-            made = execute(self.target(starting), wanted, stdio)  # type: ignore[arg-type] # built of Any
+            made = execute(self.target(starting), wanted, stdio, ahead=self.ahead)  # type: ignore[arg-type] # built of Any
             self.running.append(made)
             return made
 

@@ -284,3 +284,8 @@ def payloads(framed: bytes) -> dict[int, bytes]:
         streams[framed[0]] += framed[8 : 8 + length]
         framed = framed[8 + length :]
     return streams
+
+
+def children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]

@@ -9,7 +9,16 @@ import time
 
 import pytest
 
-from .harness import FailedError, Shim, eventually, kill_and_wait, payloads, read_all, state_of
+from .harness import (
+    FailedError,
+    Shim,
+    children,
+    eventually,
+    kill_and_wait,
+    payloads,
+    read_all,
+    state_of,
+)
 
 COUNT = 'i=0; while [ $i -lt 200 ]; do echo "line $i"; i=$((i+1)); sleep 0.01; done'
 
@@ -222,9 +231,4 @@ def test_stdio_process_that_hangs_is_killed_and_replaced(shim: Shim) -> None:
     with shim.attach("writer") as client:
         client.sendall(b"go\n")
         assert b"two" in read_all(client)
-    eventually(lambda: children(shim.pid) == [shim.stdio_pid])
-
-
-def children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
+    eventually(lambda: hanging not in children(shim.pid))

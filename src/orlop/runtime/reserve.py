@@ -1,0 +1,238 @@
+"""Forked ahead: processes that turn into the child of a start, with their pages already their own.
+
+A child of ours shares our pages, and each that either of us writes to is copied: that
+is a third of a start. A reserve was forked while nobody waited, has copied all its
+pages, and makes the child with them:
+
+    parent            reserve                                   child
+      | refill(): fork  | copies its pages, waits
+      | clone(): plan and descriptors
+      |---------------->| clone3, same memory: stops in it ------>|
+      |<------------------------------------------------- its pid | goes on in init.py
+      | SIGKILL ------->|                                         |
+
+The child is the parent's, by CLONE_PARENT. It runs on the stack that the reserve stands
+on, so that must never run again: it is traced, and the kernel holds it where it is
+(CLONE_VFORK, PTRACE_O_TRACEVFORKDONE) should the child end before it is killed.
+"""
+
+from __future__ import annotations
+
+import _pickle  # pickle without pickle.py, which takes long to import
+import fcntl
+import gc
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple, NoReturn
+
+from orlop.kernel.memory import own_pages
+from orlop.kernel.namespaces import Namespace, setns
+from orlop.kernel.process import (
+    Cloned,
+    clone3,
+    clone_over,
+    pidfd_open,
+    pidfd_send_signal,
+    set_dumpable,
+    set_parent_death_signal,
+)
+from orlop.kernel.ptrace import hold_after_vfork
+from orlop.runtime import init
+from orlop.runtime.child import Child
+
+_SIGKILL = 9
+_MOST_BYTES = 128 << 10  # a datagram that fits any socket's buffer
+_MOST_FDS = 250  # SCM_MAX_FD is 253. unix(7)
+_ANSWER = struct.Struct("=ii")  # errno, pid
+
+
+class Order(NamedTuple):
+    """What a reserve does; descriptors are those of who gives the order."""
+
+    flags: int  # clone3's
+    cgroup_fd: int
+    joined: Sequence[tuple[Namespace, int]]  # before it clones
+    child: Child
+
+
+class Reserve(NamedTuple):
+    """One that waits."""
+
+    pid: int
+    pidfd: int
+    orders: socket.socket  # its end of file ends the process
+
+
+class Reserves:
+    """Up to *size* processes."""
+
+    def __init__(self, *, size: int = 1) -> None:
+        self._size = size
+        self._waiting: list[Reserve] = []
+        self._leaving: list[Reserve] = []
+        self._shares_pages = False
+
+    @property
+    def pids(self) -> set[int]:
+        """Children of ours that nobody else waits for."""
+        return {reserve.pid for reserve in (*self._waiting, *self._leaving)}
+
+    def clone(self, order: Order) -> Cloned | None:
+        """Make the child as clone3 would, and OSError as there; None if no reserve is left."""
+        if not self._waiting:
+            return None
+        numbers = sorted(set(_descriptors(order)))
+        data = _pickle.dumps((numbers, order), 5)
+        if len(data) > _MOST_BYTES or len(numbers) > _MOST_FDS:
+            return None
+        reserve = self._waiting.pop()
+        self._leaving.append(reserve)
+        try:
+            socket.send_fds(reserve.orders, [data], numbers)
+            answer = reserve.orders.recv(_ANSWER.size)
+        except OSError:
+            answer = b""
+        finally:
+            self._end(reserve)
+        if not answer:  # it was killed
+            return self.clone(order)
+        number, pid = _ANSWER.unpack(answer)
+        if number:
+            raise OSError(number, os.strerror(number))
+        return Cloned(pid, pidfd_open(pid))
+
+    def refill(self) -> bool:
+        """Make one and reap those that were used; return whether more is to do.
+
+        A refusal is not told: a start without a reserve is only slower.
+        """
+        self._reap()
+        if len(self._waiting) < self._size:
+            with suppress(OSError):
+                self._waiting.append(_make())
+                self._shares_pages = True
+                return True
+        elif self._shares_pages:  # it has copied them; now ours are writable again, too
+            own_pages()
+            self._shares_pages = False
+        return False
+
+    def close(self) -> None:
+        """End those that wait."""
+        while self._waiting:
+            self._leaving.append(self._waiting.pop())
+            self._end(self._leaving[-1])
+        self._reap(block=True)
+
+    def _end(self, reserve: Reserve) -> None:
+        reserve.orders.close()
+        with suppress(ProcessLookupError):
+            pidfd_send_signal(reserve.pidfd, _SIGKILL)
+
+    def _reap(self, *, block: bool = False) -> None:
+        for reserve in list(self._leaving):
+            if _reaped(reserve, block=block):
+                os.close(reserve.pidfd)
+                self._leaving.remove(reserve)
+
+
+def _reaped(reserve: Reserve, *, block: bool) -> bool:
+    options = os.WEXITED | (0 if block else os.WNOHANG)
+    try:
+        return os.waitid(os.P_PIDFD, reserve.pidfd, options) is not None
+    except ChildProcessError:
+        return True
+
+
+def _make() -> Reserve:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        try:
+            set_dumpable(dumpable=False)  # it is born with it
+            cloned = clone3(0)
+        except BaseException:
+            ours.close()
+            raise
+        if not cloned.pid:
+            _serve(theirs.fileno())
+    reserve = Reserve(cloned.pid, cloned.pidfd, ours)
+    try:
+        hold_after_vfork(cloned.pid)
+    except OSError:  # the kernel is not to let us
+        ours.close()
+        _reaped(reserve, block=True)
+        os.close(cloned.pidfd)
+        raise
+    return reserve
+
+
+def _serve(orders: int) -> NoReturn:
+    """Be a reserve: wait for the order, carry it out."""
+    try:
+        gc.disable()
+        set_parent_death_signal(_SIGKILL)
+        os.closerange(3, orders)
+        os.closerange(orders + 1, 1 << 20)
+        own_pages()
+        received = _receive(socket.socket(fileno=orders))
+        if received is not None:
+            _obey(*received)
+    finally:
+        os._exit(1)
+
+
+def _receive(orders: socket.socket) -> tuple[Order, int] | None:
+    """Return the order, its descriptors in place, and where to answer; None if there is none."""
+    data, fds, _, _ = socket.recv_fds(orders, _MOST_BYTES, _MOST_FDS)
+    if not data:
+        return None
+    numbers, order = _pickle.loads(data)
+    return order, _place([*fds, orders.detach()], numbers)
+
+
+def _place(fds: Sequence[int], numbers: Sequence[int]) -> int:
+    """Give *fds* the *numbers* that they had; return the last, which had none, under another."""
+    above = max((*fds, *numbers)) + 1
+    moved = []
+    for fd in fds:
+        moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above))
+        os.close(fd)
+    answer = moved.pop()
+    for fd, number in zip(moved, numbers, strict=True):
+        os.dup2(fd, number, inheritable=False)
+        os.close(fd)
+    return answer
+
+
+def _obey(order: Order, answer: int) -> None:
+    try:
+        for kind, fd in order.joined:
+            setns(fd, kind)
+        pid = clone_over(order.flags, cgroup_fd=order.cgroup_fd)
+    except OSError as error:
+        os.write(answer, _ANSWER.pack(error.errno or 0, 0))
+        return
+    # Only the child comes here. The reserve will never run again.
+    os.write(answer, _ANSWER.pack(0, pid))
+    os.close(answer)
+    child = order.child
+    init.run(child, init.container_steps(child) if child.container else init.exec_steps(child))
+
+
+def _descriptors(order: Order) -> Iterator[int]:
+    """All that the order names; those of shared layers are in the options of the root."""
+    child = order.child
+    yield from (fd for _, fd in (*order.joined, *child.join) if fd >= 0)
+    yield from child.doors
+    yield from child.stdio or ()
+    yield from child.mounts.values()
+    single = (order.cgroup_fd, child.pidfd, child.report, child.console)
+    yield from (fd for fd in single if fd >= 0)
+    for mount in child.container.root if child.container else ():
+        for option in mount.options:
+            _, found, number = option.partition("=/proc/self/fd/")
+            if found:
+                yield int(number)

@@ -1,0 +1,139 @@
+"""Containers made by a process in reserve: the same as any, and nothing of it is left."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orlop.errors import OrlopError
+from orlop.kernel.process import clone3, clone_over, pidfd_send_signal
+from orlop.kernel.ptrace import hold_after_vfork
+from orlop.runtime.ahead import Ahead
+from orlop.runtime.child import Child
+from orlop.runtime.failure import CommandNotFoundError
+from orlop.runtime.plan import plan_process
+from orlop.runtime.reserve import Order
+from tests.integration.runtime.box import Box
+
+LOOK = """
+readlink /proc/self/ns/pid /proc/self/ns/net /proc/self/ns/mnt | sort -u | wc -l
+echo pid $$ caps $(grep CapInh /proc/self/status) umask $(umask) in $(pwd)
+cat /proc/self/cgroup | sed 's/.*://' | sort -u
+echo fds $(ls /proc/self/fd | wc -l)
+ifconfig lo | grep -c UP
+grep -E 'Seccomp:|NoNewPrivs|SigIgn|SigBlk' /proc/1/status
+"""
+
+
+@pytest.fixture
+def ahead(box: Box) -> Iterator[Ahead]:
+    """One that has a process in reserve, and gives it to *box*."""
+    made = Ahead()
+    box.ahead = made
+    try:
+        made.processes.refill()
+        assert len(made.processes.pids) == 1
+        yield made
+    finally:
+        made.close()
+        assert not made.processes.pids
+
+
+def state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def test_container_of_a_reserve_is_like_any(box: Box, ahead: Ahead) -> None:
+    (reserve,) = ahead.processes.pids
+    by_reserve = box.sh(LOOK)
+    ahead.processes.refill()
+    assert reserve not in ahead.processes.pids
+    assert state_of(reserve) == ""
+    box.ahead = None
+    assert by_reserve == box.sh(LOOK)
+    assert "pid 1 " in by_reserve
+
+
+def test_exec_by_a_reserve_is_in_the_container(box: Box, ahead: Ahead) -> None:
+    box.ahead = None
+    running = box.sleeping()
+    box.ahead = ahead
+    assert box.exec(running, "sh", "-c", "pidof sleep; exit 7") == (7, "1\n")
+
+
+def test_child_is_ours_and_the_reserve_is_gone_while_it_runs(box: Box, ahead: Ahead) -> None:
+    (reserve,) = ahead.processes.pids
+    running = box.sleeping()
+    fields = Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()
+    assert int(fields[1]) == os.getpid()
+    deadline = time.monotonic() + 5
+    while state_of(reserve) not in ("", "Z"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_failure_of_a_step_is_told_as_ever(box: Box, ahead: Ahead) -> None:
+    with pytest.raises(CommandNotFoundError, match="nope"):
+        box.run("nope")
+    ahead.processes.refill()
+    box.config["mounts"].append({"destination": "/x", "type": "nonsense", "source": "x"})
+    with pytest.raises(OrlopError, match="nonsense"):
+        box.run("true")
+
+
+def test_reserve_that_was_killed_is_done_without(box: Box, ahead: Ahead) -> None:
+    (reserve,) = ahead.processes.pids
+    os.kill(reserve, signal.SIGKILL)
+    assert box.run("sh", "-c", "exit 5").status == 5
+
+
+def test_refused_clone_is_an_error(ahead: Ahead, tmp_path: Path) -> None:
+    child = Child(plan_process({"args": ["true"]}), stdio=None)
+    no_cgroup = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            ahead.processes.clone(Order(0, no_cgroup, (), child))
+    finally:
+        os.close(no_cgroup)
+
+
+def test_terminal_of_a_container_of_a_reserve(box: Box, ahead: Ahead) -> None:
+    box.process["terminal"] = True
+    box.process["args"] = ["sh", "-c", "tty; exit 3"]
+    starting = box.start(None)
+    assert starting.console is not None
+    assert os.read(starting.console, 100).strip() == b"/dev/pts/0"
+    assert box.finish(starting) == 3
+
+
+def test_reserve_never_runs_on_the_stack_that_its_child_has_used() -> None:
+    """Held by the kernel, even though nobody kills it when its child has ended."""
+    told, tell = os.pipe()
+    go, begin = os.pipe()
+    cloned = clone3(0)
+    if not cloned.pid:
+        try:
+            os.read(go, 1)
+            pid = clone_over(0)
+            os.write(tell, str(pid).encode())  # a second time, if the reserve came back
+        finally:
+            os._exit(0)
+    hold_after_vfork(cloned.pid)
+    os.write(begin, b"x")
+    child = int(os.read(told, 20))
+    os.waitpid(child, 0)  # ours, not the reserve's
+    time.sleep(0.2)
+    os.set_blocking(told, False)
+    with pytest.raises(BlockingIOError):
+        os.read(told, 20)
+    assert state_of(cloned.pid) == "t"
+    pidfd_send_signal(cloned.pidfd, signal.SIGKILL)
+    os.waitid(os.P_PIDFD, cloned.pidfd, os.WEXITED)
+    for fd in (told, tell, go, begin, cloned.pidfd):
+        os.close(fd)
