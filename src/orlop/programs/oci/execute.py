@@ -9,6 +9,7 @@ from orlop.errors import CorruptError, InvalidArgumentError
 from orlop.lifecycle import execute
 from orlop.lifecycle.folder import Folder, read
 from orlop.model import jsontext
+from orlop.model.oci_shape import PROCESS, check
 from orlop.runtime.bundle import Stdio
 
 TYPE_CHECKING = False
@@ -110,8 +111,7 @@ def _read_process(path: str) -> Process:
         process: Process = jsontext.loads(read(path))
     except CorruptError as error:
         raise InvalidArgumentError(f"cannot read {path}: {error}") from error
-    if not isinstance(process, dict):
-        raise InvalidArgumentError(f"cannot read {path}: it holds no object")
+    check(process, PROCESS, "process")
     return process
 
 

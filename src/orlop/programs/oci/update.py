@@ -9,6 +9,7 @@ from orlop.errors import CorruptError, InvalidArgumentError, UnsupportedError
 from orlop.lifecycle.folder import Folder, read
 from orlop.lifecycle.update import update
 from orlop.model import jsontext
+from orlop.model.oci_shape import RESOURCES, check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +112,5 @@ def _read(path: str) -> Resources:
         resources: Resources = jsontext.loads(data)
     except CorruptError as error:
         raise InvalidArgumentError(f"cannot read the resources: {error}") from error
-    if not isinstance(resources, dict):
-        raise InvalidArgumentError("cannot read the resources: they are no object")
+    check(resources, RESOURCES, "resources")
     return resources
