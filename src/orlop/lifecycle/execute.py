@@ -13,6 +13,7 @@ from orlop.lifecycle.folder import Folder, read
 from orlop.lifecycle.gate import admit, open_gate
 from orlop.lifecycle.record import CREATING, PAUSED, STOPPED, is_alive, status
 from orlop.model import jsontext
+from orlop.model.oci_shape import CONFIG, check
 from orlop.runtime.bundle import Starting, Stdio, Target
 from orlop.runtime.execute import execute
 from orlop.runtime.parent import wait_ready
@@ -39,6 +40,7 @@ def load_config(folder: Folder) -> Config:
     """Return the configuration that the container was created with."""
     try:
         config = jsontext.loads(read(folder.file("config.json")))
+        check(config, CONFIG)
     except FileNotFoundError:
         raise NotFoundError("container does not exist") from None
     except CorruptError as error:
@@ -92,4 +94,5 @@ def _target(record: Record, config: Config, request: Request) -> Target:
     if not is_alive(record):  # looked at after it was opened, so that it is the same process
         os.close(pidfd)
         raise WrongStateError("cannot exec in a stopped container")
-    return Target(record["id"], pid, pidfd, config, cgroup)
+    keep_keyring = bool(record["config"].get("no_new_keyring"))
+    return Target(record["id"], pid, pidfd, config, cgroup, no_new_keyring=keep_keyring)

@@ -14,6 +14,7 @@ class Manner(NamedTuple):
 
     no_pivot: bool = False  # move the root onto the host's, where pivot_root(2) cannot work
     no_new_keyring: bool = False  # keep the caller's session keyring
+    systemd_cgroup: bool = False  # systemd makes the cgroup; cgroupsPath is "slice:prefix:name"
 
 
 class Bundle(NamedTuple):
@@ -61,6 +62,7 @@ class Target(NamedTuple):
     config: Config
     cgroup: "Cgroup | None"
     bundle: str = ""  # its path, for whoever is told of the container
+    no_new_keyring: bool = False  # as its Manner says
 
 
 class Starting(NamedTuple):

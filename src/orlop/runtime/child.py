@@ -28,7 +28,6 @@ class ContainerPlan(NamedTuple):
     root_readonly: bool
     root_path: str  # where the root is on the host; "" where it is of mounts alone
     no_pivot: bool
-    new_keyring: bool
     propagation: str
     mounts: tuple[MountPlan, ...]
     cgroup_folders: tuple[tuple[str, str], ...]  # name in /sys/fs/cgroup ("" for v2), host path
@@ -58,6 +57,7 @@ class Child:
         "home",
         "hooks",
         "join",
+        "keyring",
         "listener",
         "memory_policy",
         "mounts",
@@ -93,6 +93,7 @@ class Child:
         self.proc = -1  # a proc of the container's pid namespace
         self.mounts: dict[int, int] = {}  # detached, by their place in the plan
         self.devices: dict[str, int] = {}  # nodes of the host's, detached, by path
+        self.keyring = ""  # name of the session keyring to be in; "" for the caller's
         self.memory_policy: MemoryPolicy | None = None
         self.hooks: Hooks | None = None
         self.console = -1  # socket on which the terminal's master goes to the parent

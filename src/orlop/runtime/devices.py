@@ -1,15 +1,19 @@
 """Steps: what a container finds in /dev. runtime-spec config-linux.md, "Default Devices"."""
 
 import contextlib
+import errno
 import os
 import stat
+from collections.abc import Sequence
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.mount import move_mount
 from orlop.kernel.paths import make_directories
 from orlop.model.oci import Device
 from orlop.runtime.child import Child
+from orlop.runtime.failure import StepError
 from orlop.runtime.filesystems import bind
+from orlop.runtime.users import MOST_ID
 
 _TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -33,23 +37,71 @@ LINKS = (
 )
 
 
-def all_devices(wanted: tuple[Device, ...]) -> tuple[Device, ...]:
+_DEFAULTS = {
+    f"/dev/{name}": Device(type="c", path=f"/dev/{name}", major=major, minor=minor)
+    for name, major, minor in DEFAULT_NODES
+}
+_MOST_MAJOR, _MOST_MINOR = (1 << 12) - 1, (1 << 20) - 1
+
+
+def all_devices(wanted: Sequence[Device]) -> tuple[Device, ...]:
     """Return the default devices and *wanted*, which may replace some of them."""
-    devices = {
-        f"/dev/{name}": Device(type="c", path=f"/dev/{name}", major=major, minor=minor)
-        for name, major, minor in DEFAULT_NODES
-    }
-    for device in wanted:
-        if device.get("type") not in _TYPES or not device.get("path", "").startswith("/"):
-            raise InvalidArgumentError(f"invalid device {device.get('path')!r}")
+    devices = {**_DEFAULTS}
+    for index, device in enumerate(wanted):
+        _check(device, f"linux.devices[{index}]")
         devices[device["path"]] = device
     return tuple(devices.values())
+
+
+def _check(device: Device, where: str) -> None:
+    kind, path = device.get("type", ""), device.get("path", "")
+    if kind not in _TYPES:
+        raise InvalidArgumentError(f"{where}.type {kind!r} is not one of c, b, u and p")
+    if not path.startswith("/") or os.path.basename(path) in ("", ".", ".."):
+        raise InvalidArgumentError(f"{where}.path {path!r} is not absolute, or names no file")
+    for field, most in (("major", _MOST_MAJOR), ("minor", _MOST_MINOR)):
+        if kind != "p" and not 0 <= device.get(field, -1) <= most:  # type: ignore[operator] # an int
+            raise InvalidArgumentError(f"{where}.{field} is missing, or not up to {most}")
+    for number in (device.get("uid", 0), device.get("gid", 0)):
+        if not 0 <= number <= MOST_ID:
+            raise InvalidArgumentError(f"{where}: {number} is no id", hint=f"0 to {MOST_ID} are")
+    if not 0 <= device.get("fileMode", 0) < 1 << 16:
+        raise InvalidArgumentError(f"{where}.fileMode is no file mode")
 
 
 def open_host_nodes(child: Child) -> None:
     """Open the host's nodes, where the kernel will not let us make our own."""
     for device in child.plan.devices:
-        child.devices[device["path"]] = bind(device["path"], recursive=False)
+        if device["type"] != "p":
+            child.devices[device["path"]] = bind(_host_path(device), recursive=False)
+
+
+def _host_path(device: Device) -> str:
+    """Return where the host has this very device: by the same name, or as the kernel calls it."""
+    path, number = device["path"], os.makedev(device["major"], device["minor"])
+    kind = _TYPES[device["type"]]
+    if path in _DEFAULTS or _is_device(path, kind, number):
+        return path
+    folder = "block" if kind == stat.S_IFBLK else "char"
+    try:
+        with open(f"/sys/dev/{folder}/{device['major']}:{device['minor']}/uevent") as file:
+            names = [
+                line[len("DEVNAME=") :].strip() for line in file if line.startswith("DEVNAME=")
+            ]
+    except OSError:
+        names = []
+    for name in names:
+        if _is_device(f"/dev/{name}", kind, number):
+            return f"/dev/{name}"
+    raise StepError(f"the host has no device for {path!r} that could be shown", number=errno.ENODEV)
+
+
+def _is_device(path: str, kind: int, number: int) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_IFMT(status.st_mode) == kind and status.st_rdev == number
 
 
 def make_devices(child: Child) -> None:
@@ -77,11 +129,28 @@ def _make_node(folder: int, name: str, device: Device) -> None:
     try:
         os.mknod(name, mode, number, dir_fd=folder)
     except FileExistsError:  # the image's; it may be a link, or another device
-        os.unlink(name, dir_fd=folder)
-        os.mknod(name, mode, number, dir_fd=folder)
+        if device["path"] in _DEFAULTS:
+            os.unlink(name, dir_fd=folder)
+            os.mknod(name, mode, number, dir_fd=folder)
+        else:
+            _take_over(folder, name, mode, number)
     uid, gid = device.get("uid", 0), device.get("gid", 0)
     if uid or gid:
         os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+
+
+def _take_over(folder: int, name: str, mode: int, number: int) -> None:
+    """Use a node that is there if it is the right one. config-linux.md, "Devices"."""
+    found = os.open(name, _PATH, dir_fd=folder)
+    try:
+        status = os.fstat(found)
+        same = stat.S_IFMT(status.st_mode) == stat.S_IFMT(mode)
+        if not same or (status.st_rdev != number and not stat.S_ISFIFO(mode)):
+            raise StepError(f"another file is already where device {name!r} is to be")
+        if stat.S_IMODE(status.st_mode) != stat.S_IMODE(mode):
+            os.chmod(name, stat.S_IMODE(mode), dir_fd=folder)
+    finally:
+        os.close(found)
 
 
 def _bind_node(folder: int, name: str, node: int) -> None:

@@ -283,6 +283,7 @@ _EXEC: Sequence[Step] = (
     enter_cgroup,
     set_oom_score,
     join_container,
+    join_keyring,
     make_terminal,
     *_PROCESS,
 )

@@ -74,10 +74,13 @@ def _set_memory_policy(policy: MemoryPolicy) -> None:
 
 
 def join_keyring(child: Child) -> None:
-    """Take a session keyring of our own; a host may be short of keys or have none."""
-    if child.container and child.container.new_keyring:
+    """Take a session keyring of our own, not the caller's; a host may have no keys left.
+
+    Nobody may search for it: else whoever knows the container's id could join it.
+    """
+    if child.keyring:
         with contextlib.suppress(OSError):
-            join_session_keyring(child.container.id)
+            join_session_keyring(child.keyring)
 
 
 def _lower(one: int, other: int) -> int:

@@ -178,8 +178,6 @@ def plan_mount(mount: oci.OCIMount, bundle: str, where: str = "a mount") -> Moun
         kind = MountKind.REMOUNT
     elif options.special & _BINDS or fstype in ("bind", "none", ""):
         kind, source = MountKind.BIND, os.path.join(bundle, source)
-        if options.filesystem:
-            _refuse_filesystem_words(options, where)
     elif fstype in ("cgroup", "cgroup2"):
         kind = MountKind.CGROUP
     else:
@@ -190,12 +188,12 @@ def plan_mount(mount: oci.OCIMount, bundle: str, where: str = "a mount") -> Moun
     return MountPlan(kind, "/" + destination.lstrip("/"), fstype, source, options, idmap)
 
 
-def _refuse_filesystem_words(options: Options, where: str) -> None:
-    for word, _ in options.filesystem:
-        if word not in SUPERBLOCK:
-            raise InvalidArgumentError(
-                f"{where}: option {word!r} is for a file system, and this is a bind mount"
-            )
+def _ignored_options(mount: oci.OCIMount) -> list[str]:
+    """Return the options that mean nothing to a bind mount."""
+    options = parse(mount.get("options", ()))
+    if Special.REMOUNT in options.special or not options.special & _BINDS:
+        return []
+    return [word for word, _ in options.filesystem if word not in SUPERBLOCK]
 
 
 def warnings(config: oci.Config) -> list[str]:
@@ -205,6 +203,12 @@ def warnings(config: oci.Config) -> list[str]:
         " deprecated; it is taken as relative to /"
         for index, mount in enumerate(config.get("mounts", ()))
         if not mount.get("destination", "/").startswith("/")
+    ]
+    mounts += [
+        f"mounts[{index}]: options {', '.join(words)} are for a file system, and so ignored: this"
+        " is a bind mount"
+        for index, mount in enumerate(config.get("mounts", ()))
+        if (words := _ignored_options(mount))
     ]
     sets: dict[str, list[str]] = {**config.get("process", {}).get("capabilities", {})}  # type: ignore[dict-item] # TypedDict
     named = dict.fromkeys(name for names in sets.values() for name in names)
@@ -225,6 +229,10 @@ def plan_process(process: oci.Process) -> ProcessPlan:
     cwd = process.get("cwd") or "/"
     if not cwd.startswith("/"):
         raise InvalidArgumentError(f"process.cwd {cwd!r} is not an absolute path")
+    if process.get("apparmorProfile") or process.get("selinuxLabel"):
+        from orlop.runtime.labels import check_labels  # rare
+
+        check_labels(process)
     oom_score_adj = process.get("oomScoreAdj")
     if oom_score_adj is not None and not -1000 <= oom_score_adj <= 1000:
         raise InvalidArgumentError(

@@ -8,10 +8,11 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
+from orlop.errors import InvalidArgumentError, OrlopError, UnsupportedError, WrongStateError
 from orlop.kernel import terminal
 from orlop.kernel.process import pidfd_send_signal, wait_exit
 from orlop.runtime.bundle import Gate, Starting, Stdio
@@ -171,6 +172,20 @@ def test_a_sysctl_of_the_hosts_is_refused(box: Box, key: str, value: str) -> Non
     with pytest.raises(InvalidArgumentError, match="sysctl"):
         box.run("true")
     assert Path("/proc/sys/kernel/core_pattern").read_text() == before
+
+
+def test_a_sysctl_of_a_namespace_that_is_joined_must_not_be_the_hosts(box: Box) -> None:
+    other = Box(box.folder / "other")
+    box.linux["sysctl"] = {"net.ipv4.ip_forward": "1"}
+    entry = next(n for n in box.linux["namespaces"] if n["type"] == "network")
+    try:
+        entry["path"] = f"/proc/{other.sleeping().pid}/ns/net"
+        assert box.sh("cat /proc/sys/net/ipv4/ip_forward") == "1\n"
+        entry["path"] = "/proc/self/ns/net"
+        with pytest.raises(InvalidArgumentError, match=r"net\.ipv4\.ip_forward.*net namespace"):
+            box.run("true")
+    finally:
+        other.close()
 
 
 def test_a_network_sysctl_on_the_hosts_network_is_refused(box: Box) -> None:
@@ -409,3 +424,65 @@ def test_exec_in_a_container_that_ended_says_so(box: Box) -> None:
         time.sleep(0.01)
     with pytest.raises(WrongStateError, match="not running"):
         box.exec(running, "true")
+
+
+def test_every_process_has_a_session_keyring_of_its_own(box: Box) -> None:
+    del box.linux["maskedPaths"]
+    running = box.sleeping()
+    keys = box.exec(running, "cat", "/proc/keys").output
+    assert keys.count(f"_ses.{box.id}") == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"), [("apparmorProfile", "AppArmor"), ("selinuxLabel", "SELinux")]
+)
+def test_a_label_that_this_host_knows_nothing_of_is_refused_by_its_field(
+    box: Box, field: str, kind: str
+) -> None:
+    if kind == "AppArmor" and Path("/sys/module/apparmor").exists():
+        pytest.skip("this host has AppArmor")
+    if "selinuxfs" in Path("/proc/filesystems").read_text() and kind == "SELinux":
+        pytest.skip("this host has SELinux")
+    box.process[field] = "label"
+    with pytest.raises(UnsupportedError, match=rf"process\.{field}: this host has no {kind}"):
+        box.run("true")
+
+
+@pytest.mark.parametrize("field", ["mountLabel", "intelRdt"])
+def test_what_this_host_cannot_do_is_refused_by_its_field(box: Box, field: str) -> None:
+    if "selinuxfs" in Path("/proc/filesystems").read_text() and field == "mountLabel":
+        pytest.skip("this host has SELinux")
+    box.linux[field] = "label" if field == "mountLabel" else {"closID": "x"}
+    with pytest.raises(UnsupportedError, match=rf"linux\.{field}"):
+        box.run("true")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"hostname": "h" * 65}, "hostname"),
+        ({"domainname": "h" * 65}, "domainname"),
+        ({"linux": {"maskedPaths": ["a"]}}, r"linux\.maskedPaths\[0\]"),
+        ({"linux": {"readonlyPaths": ["/a", "b"]}}, r"linux\.readonlyPaths\[1\]"),
+        ({"linux": {"rootfsPropagation": "x"}}, r"linux\.rootfsPropagation"),
+        ({"linux": {"namespaces": [{"type": "x"}]}}, r"linux\.namespaces\[0\]\.type"),
+        ({"process": {"oomScoreAdj": 1001}}, r"process\.oomScoreAdj"),
+        ({"process": {"cwd": "x"}}, r"process\.cwd"),
+        ({"process": {"rlimits": [{"type": "x", "soft": 1, "hard": 1}]}}, r"process\.rlimits\[0\]"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_field(box: Box, change: Any, field: str) -> None:
+    whole: Any = box.config
+    for key, value in change.items():
+        whole[key] = {**whole[key], **value} if isinstance(value, dict) else value
+    with pytest.raises(InvalidArgumentError, match=field):
+        box.run("true")
+
+
+def test_a_user_that_the_namespace_does_not_map_is_refused(box: Box) -> None:
+    box.linux["namespaces"].append({"type": "user"})
+    mapping = [{"containerID": 0, "hostID": 200_000, "size": 100}]
+    box.linux["uidMappings"] = box.linux["gidMappings"] = mapping
+    box.process["user"] = {"uid": 100, "gid": 0}
+    with pytest.raises(InvalidArgumentError, match="leave out 100"):
+        box.run("true")
