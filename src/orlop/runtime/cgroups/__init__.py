@@ -82,8 +82,17 @@ def names(parent: str, *, layout: Layout | None = None) -> set[str]:
     return found
 
 
-def open(cgroups_path: str, *, layout: Layout | None = None) -> Cgroup:  # noqa: A001 - cgroups.open
-    """Return a handle of the cgroup at *cgroups_path*, which is not looked for."""
+def open(  # noqa: A001 - cgroups.open
+    cgroups_path: str, *, layout: Layout | None = None, systemd: bool = False
+) -> Cgroup:
+    """Return a handle of the cgroup at *cgroups_path*, which is not looked for.
+
+    With *systemd* it is the cgroup of a scope, and *cgroups_path* what its Cgroup.path was.
+    """
+    if systemd:
+        from orlop.runtime.cgroups import systemd as scopes  # for those who ask for it
+
+        return scopes.open(cgroups_path, layout=layout)
     path = _checked(cgroups_path)
     layout = layout or detect()
     return V1Cgroup(layout, path) if layout.v1 else V2Cgroup(layout, path)
@@ -108,7 +117,7 @@ def _checked(cgroups_path: str) -> str:
     if cgroups_path.count(":") == 2:
         raise UnsupportedError(
             f"cgroupsPath {cgroups_path!r} is in systemd's form",
-            hint="use a path: cgroups are made directly, not by systemd",
+            hint="use a path, or the cgroup driver systemd",
         )
     names = [name for name in cgroups_path.split("/") if name not in ("", ".")]
     if not names or ".." in names or "\0" in cgroups_path:

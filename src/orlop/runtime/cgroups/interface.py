@@ -76,6 +76,30 @@ class Statistics(NamedTuple):
     version: int = 2  # which kernel interface was read: 1 or 2
 
 
+class Owner(Protocol):
+    """Who made a cgroup's folders and keeps them, where that is somebody else: systemd."""
+
+    def doors(self) -> tuple[int, ...]:
+        """Return what a child writes "0" to when it is in; the caller closes it."""
+        ...
+
+    def entered(self) -> None:
+        """Take note that the first process is in."""
+        ...
+
+    def enter(self, pid: int) -> None:
+        """Move process *pid* in, where we may not, and take note as entered() does."""
+        ...
+
+    def update(self, resources: Resources) -> None:
+        """Change the limits that it keeps."""
+        ...
+
+    def remove(self) -> None:
+        """Give up the folders; one already gone is no error."""
+        ...
+
+
 class Cgroup(Protocol):
     """A cgroup that exists. Values only, so a handle may outlive the process that made it.
 
@@ -108,6 +132,13 @@ class Cgroup(Protocol):
 
     def doors(self) -> tuple[int, ...]:
         """Open what a child writes "0" to (walk_in) to enter; the caller closes them."""
+        ...
+
+    def entered(self) -> None:
+        """Take note that a child of the caller's is in, or has come to nothing.
+
+        Blocks until it is so, and its own doors must be closed by then.
+        """
         ...
 
     def enter(self, pid: int) -> None:

@@ -8,24 +8,26 @@ because frozen v1 tasks cannot die.
 
 import contextlib
 import os
-import signal as signals
 from collections.abc import Iterator, Mapping
 
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, OrlopError, UnsupportedError
 from orlop.model.oci import Resources
 from orlop.runtime.cgroups import control, v1_limits, v1_statistics, v2, v2_limits
 from orlop.runtime.cgroups.files import apply, read, read_number, read_table, write
-from orlop.runtime.cgroups.interface import Statistics, Write
+from orlop.runtime.cgroups.interface import Owner, Statistics, Write
 from orlop.runtime.cgroups.layout import Layout
+
+_SIGKILL = 9
 
 
 class V1Cgroup:
     """See interface.Cgroup."""
 
-    __slots__ = ("_by_controller", "_layout", "_unified", "path")
+    __slots__ = ("_by_controller", "_layout", "_owner", "_unified", "path")
 
-    def __init__(self, layout: Layout, path: str) -> None:
+    def __init__(self, layout: Layout, path: str, *, owner: Owner | None = None) -> None:
         self.path = path
+        self._owner = owner
         self._layout = layout
         self._by_controller = {
             name: hierarchy.mountpoint + path
@@ -35,13 +37,20 @@ class V1Cgroup:
         self._unified = layout.unified.mountpoint + path if layout.unified else None
 
     @classmethod
-    def create(cls, layout: Layout, path: str, resources: Resources) -> "V1Cgroup":
-        """Make the directories and put *resources* in force; nothing stays on failure."""
-        cgroup = cls(layout, path)
+    def create(
+        cls, layout: Layout, path: str, resources: Resources, *, owner: Owner | None = None
+    ) -> "V1Cgroup":
+        """Make the directories and put *resources* in force; nothing stays on failure.
+
+        Those that an *owner* has made are taken as they are, and are his to remove.
+        """
+        cgroup = cls(layout, path, owner=owner)
         writes = cgroup._writes(resources)
         made: list[str] = []
         try:
             for directory in cgroup._all():
+                if owner and os.path.isdir(directory):
+                    continue
                 _make(directory)
                 made.append(directory)
             if cpuset := cgroup._by_controller.get("cpuset"):
@@ -101,13 +110,21 @@ class V1Cgroup:
                 opened.append(os.open(name, os.O_WRONLY | os.O_CLOEXEC))
                 undo.callback(os.close, opened[-1])
             undo.pop_all()
-        return tuple(opened)
+        return (*opened, *(self._owner.doors() if self._owner else ()))
+
+    def entered(self) -> None:
+        if self._owner:
+            self._owner.entered()
 
     def enter(self, pid: int) -> None:
+        if self._owner:
+            self._owner.enter(pid)
         for directory in self._all():
             write(f"{directory}/cgroup.procs", str(pid))
 
     def update(self, resources: Resources) -> None:
+        if self._owner:
+            self._owner.update(resources)
         for limit in _in_possible_order(self._writes(resources), self._by_controller):
             apply(self._by_controller[limit.controller], limit)
 
@@ -123,8 +140,8 @@ class V1Cgroup:
         else:
             write(f"{self._freezer()}/freezer.state", "THAWED")
 
-    def kill(self, signal: int = signals.SIGKILL) -> None:
-        if signal != signals.SIGKILL:
+    def kill(self, signal: int = _SIGKILL) -> None:
+        if signal != _SIGKILL:
             control.send(self._reference(), signal)
         elif self._unified:
             control.kill_v2(self._unified)
@@ -142,6 +159,8 @@ class V1Cgroup:
         return read_table(f"{memory}/memory.oom_control").get("oom_kill", 0)
 
     def remove(self, *, timeout_s: float = control.REMOVE_TIMEOUT_S) -> None:
+        if self._owner:
+            self._owner.remove()
         for directory in self._all():
             control.remove(directory, timeout_s=timeout_s)
 
@@ -162,7 +181,7 @@ class V1Cgroup:
         """Frozen, nobody forks; each gets its SIGKILL and dies when thawed."""
         with contextlib.suppress(TimeoutError, UnsupportedError, FileNotFoundError):
             self.freeze(timeout_s=1.0)
-        control.send(self._reference(), signals.SIGKILL)
+        control.send(self._reference(), _SIGKILL)
         with contextlib.suppress(UnsupportedError, FileNotFoundError):
             self.thaw()
         control.kill_by_rounds(self._reference())

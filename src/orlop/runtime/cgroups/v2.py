@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import signal as signals
 from collections.abc import Iterable, Iterator, Mapping
 
 from orlop.errors import (
@@ -16,33 +15,42 @@ from orlop.errors import (
 from orlop.model.oci import Resources
 from orlop.runtime.cgroups import control, device_program, v2_limits, v2_statistics
 from orlop.runtime.cgroups.files import apply, read, read_table, write
-from orlop.runtime.cgroups.interface import Statistics, Write
+from orlop.runtime.cgroups.interface import Owner, Statistics, Write
 from orlop.runtime.cgroups.layout import Layout
 
 #: Handed down to every container, so that statistics count even without a limit.
 _COUNTED = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc")
 
+_SIGKILL = 9
+
 
 class V2Cgroup:
     """See interface.Cgroup."""
 
-    __slots__ = ("_controllers", "_directory", "path")
+    __slots__ = ("_controllers", "_directory", "_owner", "path")
 
-    def __init__(self, layout: Layout, path: str) -> None:
+    def __init__(self, layout: Layout, path: str, *, owner: Owner | None = None) -> None:
         if layout.unified is None:
             raise UnsupportedError("this host mounts no cgroup v2 hierarchy")
         self.path = path
+        self._owner = owner
         self._controllers = layout.unified.controllers
         self._directory = layout.unified.mountpoint + path
 
     @classmethod
-    def create(cls, layout: Layout, path: str, resources: Resources) -> "V2Cgroup":
-        """Make the directory and put *resources* in force; nothing stays on failure."""
-        cgroup = cls(layout, path)
+    def create(
+        cls, layout: Layout, path: str, resources: Resources, *, owner: Owner | None = None
+    ) -> "V2Cgroup":
+        """Make the directory and put *resources* in force; nothing stays on failure.
+
+        One that an *owner* has made is taken as it is, and is his to remove.
+        """
+        cgroup = cls(layout, path, owner=owner)
         writes = cgroup._writes(resources)
         cgroup._enable({limit.controller for limit in writes})
         try:
-            os.mkdir(cgroup._directory, 0o755)
+            if owner is None:
+                os.mkdir(cgroup._directory, 0o755)
         except FileExistsError:
             raise AlreadyExistsError(
                 f"cgroup {cgroup._directory} exists", hint="another container, or a crash, left it"
@@ -53,7 +61,8 @@ class V2Cgroup:
             if resources.get("devices"):
                 device_program.put(cgroup._directory, resources["devices"])
         except (OSError, OrlopError):
-            control.remove(cgroup._directory)
+            if owner is None:
+                control.remove(cgroup._directory)
             raise
         return cgroup
 
@@ -65,12 +74,21 @@ class V2Cgroup:
         return os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def doors(self) -> tuple[int, ...]:
-        return ()
+        return self._owner.doors() if self._owner else ()
+
+    def entered(self) -> None:
+        if self._owner:
+            self._owner.entered()
 
     def enter(self, pid: int) -> None:
-        write(f"{self._directory}/cgroup.procs", str(pid))
+        if self._owner:
+            self._owner.enter(pid)
+        else:
+            write(f"{self._directory}/cgroup.procs", str(pid))
 
     def update(self, resources: Resources) -> None:
+        if self._owner:
+            self._owner.update(resources)
         for limit in self._writes(resources):
             apply(self._directory, limit)
         if resources.get("devices"):
@@ -82,8 +100,8 @@ class V2Cgroup:
     def thaw(self) -> None:
         write(f"{self._directory}/cgroup.freeze", "0")
 
-    def kill(self, signal: int = signals.SIGKILL) -> None:
-        if signal == signals.SIGKILL:
+    def kill(self, signal: int = _SIGKILL) -> None:
+        if signal == _SIGKILL:
             control.kill_v2(self._directory)
         else:
             control.send(self._directory, signal)
@@ -98,6 +116,8 @@ class V2Cgroup:
         return read_table(f"{self._directory}/memory.events").get("oom_kill", 0)
 
     def remove(self, *, timeout_s: float = control.REMOVE_TIMEOUT_S) -> None:
+        if self._owner:
+            self._owner.remove()
         control.remove(self._directory, timeout_s=timeout_s)
 
     def _enable(self, needed: set[str]) -> None:
