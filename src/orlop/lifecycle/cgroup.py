@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def of_record(record: Record) -> Cgroup | None:
     """Return a handle of the container's cgroup; None if it has none of its own."""
     path = record["orlop"]["cgroup"]
-    return cgroups.open(path) if path else None
+    systemd = bool(record["config"]["cgroups"].get("Systemd"))
+    return cgroups.open(path, systemd=systemd) if path else None
 
 
 def below(cgroup: Cgroup, places: Sequence[str]) -> Cgroup:

@@ -95,4 +95,12 @@ def _target(record: Record, config: Config, request: Request) -> Target:
         os.close(pidfd)
         raise WrongStateError("cannot exec in a stopped container")
     keep_keyring = bool(record["config"].get("no_new_keyring"))
-    return Target(record["id"], pid, pidfd, config, cgroup, no_new_keyring=keep_keyring)
+    return Target(
+        record["id"],
+        pid,
+        pidfd,
+        config,
+        cgroup,
+        bundle=record["orlop"]["bundle"],
+        no_new_keyring=keep_keyring,
+    )
