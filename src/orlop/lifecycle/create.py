@@ -18,18 +18,23 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from orlop.errors import CorruptError, InvalidArgumentError, WrongStateError
+from orlop.errors import CorruptError, InvalidArgumentError, OrlopError, WrongStateError
+from orlop.kernel.namespaces import FILES
+from orlop.kernel.process import wait_exit
+from orlop.lifecycle import delete
 from orlop.lifecycle.descriptors import check_terminal, hand_over, inherited
 from orlop.lifecycle.folder import Folder, Lock, read, replace
 from orlop.lifecycle.gate import admit, open_gate
 from orlop.lifecycle.record import now, start_ticks
 from orlop.model import jsontext
+from orlop.model.oci_shape import CONFIG, check
 from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio
-from orlop.runtime.parent import FILES, wait_ready
+from orlop.runtime.parent import wait_ready
 from orlop.runtime.plan import NAMESPACES
 from orlop.runtime.start import start
 
 if TYPE_CHECKING:
+    from orlop.lifecycle.notify import Notifier
     from orlop.lifecycle.record import Record
     from orlop.model.oci import Config
 
@@ -54,6 +59,7 @@ class Created(NamedTuple):
 
     record: Record
     starting: Starting
+    notifier: Notifier | None = None  # the caller's to wait for, and to close
 
 
 def create(folder: Folder, request: Request) -> Created:
@@ -72,15 +78,19 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
     preserved = inherited(config.get("process", {}), request.preserve_fds)
     with ExitStack() as undo, ExitStack() as ours:
         folder.make()
+        undo.callback(_run_poststop, folder, request, config)
         undo.callback(folder.remove)
         ours.enter_context(Lock(folder))
+        notifier = None
+        if os.environ.get("NOTIFY_SOCKET"):
+            text, notifier = _prepare_to_notify(folder, config, gated=gated)
         replace(folder.file("config.json"), text)
         record = new_record(folder, request, config)
         if not terminal:
             record["external_descriptors"] = external_descriptors(stdio)
         folder.save(record)
         gate = open_gate(ours, folder if gated else None)
-        manner = Manner(request.no_pivot, request.no_new_keyring)
+        manner = Manner(request.no_pivot, request.no_new_keyring, request.systemd_cgroup)
         bundle = Bundle(folder.name, record["orlop"]["bundle"], config, manner=manner)
         starting = start(bundle, None if terminal else stdio, gate=gate, preserve_fds=preserved)
 
@@ -94,8 +104,21 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
             os.close(starting.report)
         else:
             wait_ready(starting)
+            if record["orlop"]["poststart"]:
+                _run_poststart(starting, record, config)
         undo.pop_all()
-    return Created(record, starting)
+    return Created(record, starting, notifier)
+
+
+def _prepare_to_notify(
+    folder: Folder, config: Config, *, gated: bool
+) -> tuple[bytes, Notifier | None]:
+    """Change *config*, and return it as text with the container's socket, if it starts now."""
+    from orlop.lifecycle import notify
+
+    notify.prepare(folder, config)
+    text = jsontext.dumps(config).encode(errors="surrogateescape")
+    return text, None if gated else notify.listen(folder)
 
 
 def read_config(request: Request) -> tuple[bytes, Config]:
@@ -113,9 +136,29 @@ def read_config(request: Request) -> tuple[bytes, Config]:
         raise InvalidArgumentError(f"cannot read {path}: {reason}") from error
     except CorruptError as error:
         raise InvalidArgumentError(f"cannot read {path}: {error}") from error
-    if not isinstance(config, dict):
-        raise InvalidArgumentError(f"cannot read {path}: it holds no object")
+    check(config, CONFIG)
     return text, cast("Config", config)
+
+
+def _run_poststart(starting: Starting, record: Record, config: Config) -> None:
+    """Run the hooks; where one fails the container is ended, and reaped, for it is our child."""
+    from orlop.lifecycle import hooks
+
+    try:
+        hooks.started(record, config)
+    except OrlopError:
+        wait_exit(starting.pidfd)
+        os.close(starting.pidfd)
+        delete.remove_cgroup(record)
+        raise
+
+
+def _run_poststop(folder: Folder, request: Request, config: Config) -> None:
+    """Do as delete does for a container that could not be made; runtime.md, "Lifecycle"."""
+    if config.get("hooks", {}).get("poststop"):
+        from orlop.lifecycle import hooks
+
+        hooks.stopped(new_record(folder, request, config), config)
 
 
 def external_descriptors(stdio: Stdio) -> list[str]:
@@ -179,7 +222,7 @@ def new_record(folder: Folder, request: Request, config: Config) -> Record:
         "intel_rdt_path": "",
         "orlop": {
             "bundle": bundle,
-            "cgroup": linux.get("cgroupsPath") or f"/orlop/{folder.name}",
+            "cgroup": "" if request.systemd_cgroup else _cgroup_path(folder, config),
             "own_pids": any(e["type"] == "pid" and not e.get("path") for e in namespaces),
             "annotations": annotations,
             "poststart": bool(hooks.get("poststart")),
@@ -187,6 +230,10 @@ def new_record(folder: Folder, request: Request, config: Config) -> Record:
             "oci_version": config.get("ociVersion", ""),
         },
     }
+
+
+def _cgroup_path(folder: Folder, config: Config) -> str:
+    return config.get("linux", {}).get("cgroupsPath") or f"/orlop/{folder.name}"
 
 
 def _runc_word(kind: str) -> str:

@@ -18,17 +18,19 @@ _DEATH_TIMEOUT_S = 10.0
 _LOCK_TIMEOUT_S = 5.0
 
 
-def delete(folder: Folder, *, force: bool = False) -> None:
+def delete(folder: Folder, *, force: bool = False) -> list[str]:
     """Remove the container. Without *force*, WrongStateError if it runs.
 
     With *force* it is killed first, and one that does not exist is no error.
+    Returns what its hooks complain of: it is gone all the same.
     """
     try:
         with _lock(folder, force=force):
-            _delete(folder, force=force)
+            return _delete(folder, force=force)
     except NotFoundError:
         if not force:
             raise
+        return []
 
 
 def _lock(folder: Folder, *, force: bool) -> Lock:
@@ -49,19 +51,19 @@ def _lock(folder: Folder, *, force: bool) -> Lock:
     return Lock(folder)
 
 
-def _delete(folder: Folder, *, force: bool) -> None:
+def _delete(folder: Folder, *, force: bool) -> list[str]:
     try:
         record = folder.load()
     except NotFoundError:  # its creator came no further than the folder
         folder.remove()
-        return
+        return []
     current = status_under_lock(folder, record)
     if current not in (STOPPED, CREATED) and not force:
         raise WrongStateError(
             f"cannot delete container {folder.name} that is not stopped: {current}"
         )
     end(record)
-    destroy(folder, record)
+    return destroy(folder, record)
 
 
 def status_under_lock(folder: Folder, record: Record) -> str:
@@ -91,15 +93,26 @@ def _await_death(record: Record) -> None:
         pause_s = min(pause_s * 2, 0.02)
 
 
-def destroy(folder: Folder, record: Record) -> None:
-    """Remove all that there was beside the processes."""
-    _remove_cgroup(record)
+def destroy(folder: Folder, record: Record) -> list[str]:
+    """Remove all that there was beside the processes; return what hooks complain of."""
+    remove_cgroup(record)
+    if not record["orlop"]["poststop"]:
+        folder.remove()
+        return []
+    from orlop.lifecycle import hooks
+    from orlop.lifecycle.execute import load_config
+
+    config = load_config(folder)
     folder.remove()
+    return hooks.stopped(record, config)
 
 
-def _remove_cgroup(record: Record) -> None:
+def remove_cgroup(record: Record) -> None:
     """Remove the cgroup's folders: mostly it takes no more than a call for each."""
-    if _removed(record["cgroup_paths"]) or not record["orlop"]["cgroup"]:
+    kept_by_systemd = record["config"]["cgroups"].get("Systemd")
+    if not kept_by_systemd and _removed(record["cgroup_paths"]):
+        return
+    if not record["orlop"]["cgroup"]:
         return
     from orlop.lifecycle.cgroup import of_record
 

@@ -30,11 +30,23 @@ def start(folder: Folder) -> Record:
             raise WrongStateError(
                 _REFUSED.get(current, "cannot start an already running container")
             )
+        notifier = None
+        if os.environ.get("NOTIFY_SOCKET"):
+            from orlop.lifecycle.notify import listen
+
+            notifier = listen(folder)
         report = _open_gate(folder)
     if report:
         from orlop.runtime.failure import decode
 
         raise decode(f"cannot start container {folder.name}", report)
+    if record["orlop"]["poststart"]:
+        from orlop.lifecycle import hooks
+        from orlop.lifecycle.execute import load_config
+
+        hooks.started(record, load_config(folder))
+    if notifier is not None:
+        notifier.wait(record["init_process_pid"])
     return record
 
 

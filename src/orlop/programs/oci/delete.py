@@ -20,5 +20,6 @@ class Args(Arguments):
 def run(args: Args, settings: Settings) -> int:
     """Remove all that a container has held."""
     for folder in chosen(settings, args.container, regex=args.regex):
-        delete(folder, force=args.force)
+        for warning in delete(folder, force=args.force):
+            settings.journal.warning(warning)
     return 0

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from orlop.lifecycle.notify import Notifier
     from orlop.runtime.bundle import Starting
 
 _PART = 4096  # a pipe that can be written to takes as much at once. pipe(7)
@@ -48,6 +49,21 @@ class Copy:
         return True
 
 
+class Notice(Copy):
+    """A container's word that it is ready, to be passed on."""
+
+    __slots__ = ("_notifier", "_pid")
+
+    def __init__(self, notifier: Notifier, pid: int) -> None:
+        super().__init__(notifier.fileno(), -1)
+        self._notifier = notifier
+        self._pid = pid
+
+    def go_on(self) -> bool:
+        """Pass it on once."""
+        return not self._notifier.pass_on(self._pid)
+
+
 class Streams:
     """0, 1 and 2 for a process. What is a terminal of ours is not passed on, but copied.
 
@@ -78,6 +94,12 @@ class Streams:
         while self._theirs:
             os.close(self._theirs.pop())
 
+    def forget(self) -> None:
+        """Close our ends: the process has a terminal instead."""
+        while self.copies:
+            copy = self.copies.pop()
+            os.close(copy.target if copy.source == 0 else copy.source)
+
     def _choose(self, number: int) -> int:
         if not os.isatty(number):
             return number
@@ -107,7 +129,7 @@ class Foreground:
     ) -> None:
         self._forwarding.__exit__(kind, error, traceback)
 
-    def serve(self, starting: Starting, streams: Streams) -> int:
+    def serve(self, starting: Starting, streams: Streams, notifier: Notifier | None = None) -> int:
         """Copy what there is to copy until the process ends; return its exit code.
 
         That is 128 and the signal's number for one that was ended by a signal.
@@ -115,15 +137,18 @@ class Foreground:
         self._pidfd = starting.pidfd
         self._forwarding.start()
         streams.release()
+        notices: list[Copy] = [] if notifier is None else [Notice(notifier, starting.pid)]
         if starting.console is None:
-            _copy(streams.copies, starting.pidfd)
+            _copy([*streams.copies, *notices], starting.pidfd)
             return wait_exit(starting.pidfd)
+        streams.forget()
         master = starting.console
+        keyboard = os.dup(master)  # for poll(2), which is asked about each direction by itself
         os.set_blocking(master, False)
         _resize(master)
         signals.on_resize(lambda: _resize(master))
         with terminal.Raw(0):
-            _copy([Copy(0, master), Copy(master, 1)], starting.pidfd)
+            _copy([Copy(0, keyboard), Copy(master, 1), *notices], starting.pidfd)
             return wait_exit(starting.pidfd)
 
     def _deliver(self, number: int) -> None:

@@ -97,6 +97,11 @@ class Settings(Arguments):
         return f"/run/{NAME}"
 
     @property
+    def journal(self) -> Log:
+        """Return the log that the options ask for."""
+        return Log(self.log, self.log_format)
+
+    @property
     def is_rootless(self) -> bool:
         return self.rootless == "true" or (self.rootless != "false" and os.geteuid() != 0)
 
@@ -110,7 +115,7 @@ def main(words: Sequence[str]) -> int:
     journal, failure = Log(), _FAILURE
     try:
         settings = parse(Settings, words)
-        journal = Log(settings.log, settings.log_format)
+        journal = settings.journal
         name, *rest = settings.words or ["help"]
         if settings.version:
             return _print_version()

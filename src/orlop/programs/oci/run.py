@@ -28,19 +28,22 @@ def run(args: Args, settings: Settings) -> int:
     wanted = request(args, settings, detach=args.detach)
     if args.detach:
         created = create.run(folder, wanted, Stdio(0, 1, 2))
+        if created.notifier is not None:
+            created.notifier.wait(created.starting.pid)
         os.close(created.starting.pidfd)
         return 0
-    return _attached(folder, wanted, keep=args.keep)
+    return _attached(folder, wanted, settings, keep=args.keep)
 
 
-def _attached(folder: Folder, wanted: Request, *, keep: bool) -> int:
+def _attached(folder: Folder, wanted: Request, settings: Settings, *, keep: bool) -> int:
     from orlop.lifecycle.delete import delete
     from orlop.programs.oci.foreground import Foreground, Streams
 
     with Foreground() as foreground, Streams() as streams:
         created = create.run(folder, wanted, streams.stdio)
         try:
-            return foreground.serve(created.starting, streams)
+            return foreground.serve(created.starting, streams, created.notifier)
         finally:
             if not keep:
-                delete(folder, force=True)
+                for warning in delete(folder, force=True):
+                    settings.journal.warning(warning)

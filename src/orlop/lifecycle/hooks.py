@@ -1,0 +1,29 @@
+"""The hooks of a container that has started, and of one that is gone: only where there are some."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orlop.errors import OrlopError
+from orlop.lifecycle.kill import SIGKILL, send_all
+from orlop.runtime import hooks
+
+if TYPE_CHECKING:
+    from orlop.lifecycle.record import Record
+    from orlop.model.oci import Config
+
+
+def started(record: Record, config: Config) -> None:
+    """Run what the bundle wants to be run now; a failure ends the container."""
+    own = record["orlop"]
+    pid = record["init_process_pid"]
+    try:
+        hooks.run_poststart(config, container=record["id"], pid=pid, bundle=own["bundle"])
+    except OrlopError:
+        send_all(record, SIGKILL)
+        raise
+
+
+def stopped(record: Record, config: Config) -> list[str]:
+    """Run what the bundle wants to be run in the end; return what failed, which stops nothing."""
+    return hooks.run_poststop(config, container=record["id"], bundle=record["orlop"]["bundle"])
