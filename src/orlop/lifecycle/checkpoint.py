@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.lifecycle import criu, delete
 from orlop.lifecycle.criu_mounts import external_mounts
 from orlop.lifecycle.criu_options import (
     DESCRIPTORS,
+    EXTERNAL_FILE,
     EXTERNAL_NAMESPACES,
     Options,
     external_namespace,
     open_folders,
     requested,
 )
-from orlop.lifecycle.folder import Folder, Lock, read
+from orlop.lifecycle.execute import load_config
+from orlop.lifecycle.folder import Folder, Lock
 from orlop.lifecycle.mountinfo import mounts_of
 from orlop.lifecycle.record import PAUSED, RUNNING, status
 from orlop.model import jsontext
@@ -59,7 +61,7 @@ def checkpoint(folder: Folder, request: Request) -> None:
         current = status(folder, record)
         if current not in (RUNNING, PAUSED):
             raise WrongStateError(f"container cannot be checkpointed in {current} state")
-        config = cast("Config", jsontext.loads(read(folder.file("config.json"))))
+        config = load_config(folder)
         wanted = _wanted(request, record, config)
         _check_parent(request)
         folders = open_folders(request.options, "dump.log", ours, make=True)
@@ -116,7 +118,7 @@ def _wanted(request: Request, record: Record, config: Config) -> dict[str, Any]:
 
 def _freezer(record: Record) -> str | None:
     """Return the cgroup by which all processes are stopped at once; else they are one by one."""
-    for hierarchy, file in (("freezer", "freezer.state"), ("", "cgroup.freeze")):
+    for hierarchy, file in (("", "cgroup.freeze"), ("freezer", "freezer.state")):
         path = record["cgroup_paths"].get(hierarchy)
         if path and os.path.exists(f"{path}/{file}"):
             return path
@@ -175,7 +177,7 @@ def _resources(
 
 
 def _externals(pid: int) -> dict[int, str]:
-    """Return which standard streams are files of the host's, in CRIU's words: file[mount:inode]."""
+    """Return which standard streams are files of the host's, in CRIU's words."""
     inside = {mounted.number for mounted in mounts_of(pid)}
     found = {}
     for number in range(3):
@@ -188,7 +190,7 @@ def _externals(pid: int) -> dict[int, str]:
             continue
         is_file = stat.S_ISREG(status_.st_mode) or stat.S_ISFIFO(status_.st_mode)
         if is_file and name.startswith("/") and mount not in inside:
-            found[number] = f"file[{mount:x}:{status_.st_ino:x}]"
+            found[number] = f"{EXTERNAL_FILE}{mount:x}:{status_.st_ino:x}]"
     return found
 
 

@@ -34,6 +34,7 @@ FIRST_EXTRA = 4
 _MOST_MESSAGE = 64 << 10
 _MOST_LOG = 1 << 20
 _LOG_LEVEL = 4
+_ENDED = "criu ended without an answer"
 
 #: Said by CRIU at every failure, or of no consequence.
 _NOISE = (
@@ -150,12 +151,12 @@ class Conversation:
 
     def ask(self, request: Mapping[str, Any], on_notify: OnNotify | None) -> dict[str, Any]:
         """Send *request* and return the answer, having answered every event on the way."""
-        self._socket.sendall(encode(REQUEST, request))
+        self._send(request)
         failure: BaseException | None = None
         while True:
             data, fds, _, _ = socket.recv_fds(self._socket, _MOST_MESSAGE, 4)
             if not data:
-                raise failure or OrlopError("criu ended without an answer")
+                raise failure or OrlopError(_ENDED)
             answer = decode(RESPONSE, data)
             if answer.get("type") != NOTIFY or "notify" not in answer:
                 if failure is not None:
@@ -166,7 +167,13 @@ class Conversation:
             except Exception as error:
                 failure = failure or error
             success = failure is None
-            self._socket.sendall(encode(REQUEST, {"type": NOTIFY, "notify_success": success}))
+            self._send({"type": NOTIFY, "notify_success": success})
+
+    def _send(self, request: Mapping[str, Any]) -> None:
+        try:
+            self._socket.sendall(encode(REQUEST, request))
+        except BrokenPipeError:
+            raise OrlopError(_ENDED) from None
 
 
 def _tell(on_notify: OnNotify | None, notify: Mapping[str, Any], fds: Sequence[int]) -> None:

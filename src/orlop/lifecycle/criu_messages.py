@@ -66,7 +66,7 @@ _OPTIONS: Schema = {
     "config_file": Field(51, str),
     "lsm_profile": Field(53, str),
     "lsm_mount_context": Field(63, str),
-    "network_lock": Field(64, int),
+    "skip_file_rwx_check": Field(66, bool),
 }
 
 REQUEST: Schema = {

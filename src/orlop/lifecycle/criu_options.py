@@ -15,6 +15,9 @@ from orlop.lifecycle.criu import Log
 #: The inherited streams, as they were at the checkpoint: a list of three texts. runc's name.
 DESCRIPTORS = "descriptors.json"
 
+#: Begins CRIU's name of a file of the host's: file[mount:inode].
+EXTERNAL_FILE = "file["
+
 #: What says which file with more options CRIU reads; crun's and runc's name.
 _ANNOTATION = "org.criu.config"
 _CONFIG_FOLDER = "/etc/criu"

@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.errors import CorruptError, InvalidArgumentError
 from orlop.kernel.loopback import raise_loopback
-from orlop.kernel.namespaces import Namespace
+from orlop.kernel.namespaces import FILES, Namespace
 from orlop.kernel.process import pidfd_open
 from orlop.lifecycle import create, criu, descriptors
 from orlop.lifecycle.criu_check import Bounds, cgroups_of, check_restored, children_of, tree
 from orlop.lifecycle.criu_mounts import External, own_mounts, stage
 from orlop.lifecycle.criu_options import (
     DESCRIPTORS,
+    EXTERNAL_FILE,
     EXTERNAL_NAMESPACES,
     Options,
     check_images,
@@ -42,7 +43,7 @@ from orlop.lifecycle.folder import Folder, Lock, replace
 from orlop.model import jsontext
 from orlop.runtime import failure
 from orlop.runtime.bundle import Bundle, Starting, Stdio
-from orlop.runtime.parent import FILES, joined
+from orlop.runtime.parent import joined
 from orlop.runtime.plan import Namespaces, plan_namespaces, plan_process
 from orlop.runtime.start import make_cgroup, make_filter, plan_container
 
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
 _MOST_DESCRIPTORS = 64 << 10
 _MOST_NAME = 4096
-_STREAM_KINDS = ("pipe:[", "socket:[", "file[")
+_STREAM_KINDS = ("pipe:[", "socket:[", EXTERNAL_FILE)
 
 
 class Request(NamedTuple):
@@ -147,6 +148,7 @@ class _Restoring:
             "rst_sibling": True,
             "evasive_devices": True,
             "inherit_fd": [*_streams(streams), *namespaces],
+            "skip_file_rwx_check": any(stream.startswith(EXTERNAL_FILE) for stream in streams),
             "ext_mnt": [_mount(external) for external in mounts],
             "join_ns": _join(self._namespaces),
             "cg_root": _cgroup_roots(self._bounds.cgroups),

@@ -1,0 +1,148 @@
+"""Checkpoint and restore by CRIU: what goes on, and what is left."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.integration.oci_runtime.images import Images, mounts_of, status_of
+from tests.integration.oci_runtime.program import OCIBundle, Program, wait_for
+
+
+@pytest.fixture
+def images(program: Program, bundle: OCIBundle) -> Images:
+    return Images(program, bundle)
+
+
+def test_a_restored_process_goes_on_where_it_was(program: Program, images: Images) -> None:
+    name = images.counting()
+    images.checkpoint(name)
+    images.stands_still()
+    pid_file = program.folder / "pid"
+    images.restore(name, "--pid-file", pid_file)
+    images.go_on()
+    state = program.state(name)
+    assert state["status"] == "running"
+    assert int(pid_file.read_text()) == state["pid"]
+    record = json.loads((program.root / name / "state.json").read_text())
+    assert record["init_process_pid"] == state["pid"]
+
+
+def test_a_checkpoint_is_the_end_of_the_container(program: Program, images: Images) -> None:
+    name = images.counting()
+    images.checkpoint(name)
+    assert program.ok("list", "--quiet") == ""
+    assert "does not exist" in program.refused("state", name)
+
+
+def test_a_container_may_be_left_running(program: Program, images: Images) -> None:
+    name = images.counting()
+    pid = program.pid(name)
+    images.checkpoint(name, "--leave-running")
+    images.go_on()
+    assert program.state(name)["pid"] == pid
+    program.ok("delete", "--force", name)
+    images.count.write_text("")
+    images.restore(name)
+    wait_for(lambda: len(images.counted()) > 2)
+    assert images.counted()[0] > 2
+
+
+def test_a_restored_container_is_as_it_was(
+    program: Program, images: Images, tmp_path: Path
+) -> None:
+    bundle = images.bundle
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "file").write_text("a file\n")
+    bundle.mount("/volume", tmp_path / "volume", "ro", "nosuid")
+    bundle.mount("/etc/file", tmp_path / "file", "ro")
+    bundle.process["noNewPrivileges"] = True
+    bundle.process["user"] = {"uid": 0, "gid": 0, "additionalGids": [50]}
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    name = images.counting()
+    pid = program.pid(name)
+    mounts, status = mounts_of(pid), status_of(pid)
+    cgroups = Path(f"/proc/{pid}/cgroup").read_text()
+    images.checkpoint(name)
+    images.restore(name)
+    pid = program.pid(name)
+    assert mounts_of(pid) == mounts
+    assert status_of(pid) == status
+    assert Path(f"/proc/{pid}/cgroup").read_text() == cgroups
+    for kind in ("pid", "net", "mnt", "ipc", "uts", "cgroup"):
+        assert os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
+    assert str(tmp_path / "images") not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_a_restored_container_takes_every_command(program: Program, images: Images) -> None:
+    name = images.counting()
+    images.checkpoint(name)
+    images.restore(name)
+    assert program.ok("exec", name, "hostname") == "inside\n"
+    assert program.ok("exec", name, "sh", "-c", "ip link show lo | grep -c UP") == "1\n"
+    program.ok("pause", name)
+    assert program.state(name)["status"] == "paused"
+    program.ok("resume", name)
+    images.go_on()
+    images.checkpoint(name)
+    images.restore(name)
+    images.go_on()
+    program.ok("kill", name, "KILL")
+    program.ended(name)
+    program.ok("delete", name)
+
+
+def test_a_paused_container_can_be_checkpointed(program: Program, images: Images) -> None:
+    name = images.counting()
+    program.ok("pause", name)
+    images.checkpoint(name)
+    images.restore(name)
+    images.go_on()
+
+
+def test_a_root_without_mount_points_gets_them(
+    program: Program, images: Images, tmp_path: Path
+) -> None:
+    (tmp_path / "volume/inner").mkdir(parents=True)
+    (tmp_path / "volume/inner/file").write_text("here\n")
+    images.bundle.mount("/new/volume", tmp_path / "volume")
+    images.bundle.mount("/new/volume/inner/deep", tmp_path / "volume")
+    name = images.counting()
+    images.checkpoint(name)
+    for path in ("new", "proc", "sys", "dev"):
+        os.system(f"rm -rf {images.bundle.root / path}")
+    (tmp_path / "volume/inner/deep").rmdir()
+    images.restore(name)
+    images.go_on()
+    assert program.ok("exec", name, "cat", "/new/volume/inner/deep/inner/file") == "here\n"
+
+
+def test_a_container_that_does_not_run_has_no_checkpoint(
+    program: Program, bundle: OCIBundle, images: Images
+) -> None:
+    bundle.process["args"] = ["true"]
+    name = program.create(bundle)
+    assert "created state" in program.refused("checkpoint", "--image-path", images.path, name)
+    program.ok("start", name)
+    program.ended(name)
+    assert "stopped state" in program.refused("checkpoint", "--image-path", images.path, name)
+    assert not images.path.exists()
+
+
+def test_options_that_mean_nothing_are_refused(program: Program, images: Images) -> None:
+    name = images.counting()
+
+    def refused(*words: str) -> str:
+        return program.refused("checkpoint", "--image-path", images.path, *words, name)
+
+    assert "mount" in refused("--empty-ns", "mount")
+    assert "hard" in refused("--manage-cgroups-mode", "hard")
+    assert "nowhere" in refused("--page-server", "nowhere")
+    assert "must be relative" in refused("--parent-path", "/tmp")
+    assert "no folder" in refused("--parent-path", "../absent")
+    assert "99" in refused("--lazy-pages", "--status-fd", "99")
+    images.go_on()
