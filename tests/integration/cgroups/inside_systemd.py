@@ -21,6 +21,7 @@ from orlop.runtime.cgroups.systemd_manager import Manager
 from orlop.runtime.cgroups.systemd_properties import Property, for_resources
 from tests.integration.cgroups.members import run_inside, sleeping, until
 from tests.integration.cgroups.test_cgroup_limits_kernel import RULES, try_devices
+from tests.integration.oci_runtime.program import OCIBundle, Program
 from tests.integration.runtime.box import Box
 
 MIB = 1 << 20
@@ -375,3 +376,47 @@ def test_a_users_systemd_makes_scopes_for_him(users_systemd: dict[str, str], bus
     path, alone = json.loads(done.stdout)
     assert path.endswith("/his.service/user.slice/orlop-one.scope")
     assert alone
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    made = Program(tmp_path)
+    yield made
+    made.close()
+
+
+def test_the_runtimes_verbs_go_on_in_a_scope(program: Program, tmp_path: Path) -> None:
+    bundle = OCIBundle(tmp_path / "bundle")
+    bundle.process["args"] = ["sleep", "600"]
+    bundle.linux["cgroupsPath"] = "machine.slice:orlop:verbs"
+    name, unit = program.id(), "orlop-verbs.scope"
+    with open(bundle.output, "w") as file:
+        words = ["--systemd-cgroup", "create", "--bundle", bundle.write(), name]
+        program.ok(*words, stdout=file, stderr=file)
+    assert show(unit, "ActiveState", "Slice") == {"ActiveState": "active", "Slice": "machine.slice"}
+    program.ok("start", name)
+    inside = program.ok("exec", name, "cat", "/proc/self/cgroup")
+    assert all(line.endswith(":/") for line in inside.splitlines() if line.startswith("0:"))
+    program.ok("pause", name)
+    assert program.state(name)["status"] == "paused"
+    program.ok("resume", name)
+    if V1:
+        program.ok("update", "--pids-limit", "33", name)
+        assert show(unit, "TasksMax") == {"TasksMax": "33"}
+    assert len(program.ok("ps", "--format", "json", name).split(",")) == 1
+    program.ok("kill", name, "KILL")
+    program.ended(name)
+    program.ok("delete", name)
+    assert show(unit, "ActiveState") == {"ActiveState": "inactive"}
+    assert cgroups_named(unit) == []
+
+
+def test_a_plain_path_is_refused_where_systemd_is_asked(program: Program, tmp_path: Path) -> None:
+    bundle = OCIBundle(tmp_path / "bundle")
+    bundle.linux["cgroupsPath"] = "/plain/path"
+    said = program.refused("--systemd-cgroup", "run", "--bundle", bundle.write(), program.id())
+    assert "'/plain/path' is not in systemd's form" in said
+
+
+def cgroups_named(unit: str) -> list[Path]:
+    return [path for path in Path("/sys/fs/cgroup").glob(f"**/{unit}") if path.is_dir()]
