@@ -13,3 +13,17 @@ def docker(busybox_archive: Path) -> Iterator[servers.Peer]:
     with servers.place() as folder, servers.dockerd(folder) as peer:
         peer.said("load", "--input", str(busybox_archive))
         yield peer
+
+
+@pytest.fixture(scope="module")
+def ctr(busybox_archive: Path) -> Iterator[servers.Peer]:
+    with servers.place() as folder, servers.containerd(folder) as peer:
+        peer.said("image", "import", "--snapshotter", "native", str(busybox_archive))
+        yield peer
+
+
+@pytest.fixture(scope="module")
+def podman(busybox_archive: Path) -> Iterator[servers.Peer]:
+    with servers.place() as folder, servers.podman(folder) as peer:
+        peer.said("load", "--input", str(busybox_archive))
+        yield peer

@@ -37,7 +37,7 @@ _DIFFERS = (
     # What hides a path is as read-only, and more so.
     (
         re.compile(
-            r" ro(,nosuid,nodev,noexec)?,relatime - tmpfs (none|tmpfs) r[ow]$", re.MULTILINE
+            r" ro(,nosuid,nodev,noexec)?,relatime - tmpfs (none|tmpfs) r[ow]\b", re.MULTILINE
         ),
         " EMPTY",
     ),
@@ -45,7 +45,10 @@ _DIFFERS = (
     # The mount is read-only, whatever its file system is.
     (re.compile(r"( /sys ro.* sysfs sysfs) r[ow]$", re.MULTILINE), r"\1"),
     (re.compile(r" - cgroup (systemd|cgroup) rw"), " - cgroup cgroup rw"),
+    # Of whoever made the IPC namespace, which for Orlop is the root outside.
+    (re.compile(r"\b(0|65534) +(65534 .* mqueue)$", re.MULTILINE), r"ROOT \2"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "ID"),
+    (re.compile(r"(:/p-\w+/|snapshots/)c?\d+\b"), r"\1ID"),
     (re.compile(r"\b(shared|master|propagate_from):\d+"), r"\1:N"),
     (re.compile(r"\b(pipe|socket):\[\d+\]"), r"\1"),
     (re.compile(r"^/proc/\d+/fd$", re.MULTILINE), "/proc/PID/fd"),

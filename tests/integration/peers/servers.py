@@ -74,6 +74,7 @@ def place() -> Iterator[Path]:
     What is left is removed, and then told: one test's remains are not to fail the next.
     """
     folder = Path(tempfile.mkdtemp(prefix="p-", dir="/tmp"))
+    folder.chmod(0o711)  # root in a user namespace is nobody to the host
     sockets = set(_sockets())
     try:
         yield folder
@@ -147,6 +148,51 @@ def dockerd(folder: Path) -> Iterator[Peer]:
                 peer("rm", "--force", "--volumes", *ids)
     # The engine leaves its own, as a container on the host's network has it.
     subprocess.run(["umount", f"{folder}/exec/netns/default"], capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def containerd(folder: Path) -> Iterator[Peer]:
+    """containerd alone, spoken to by ctr: which runtime runs a container, each `run` says."""
+    config = folder / "config.toml"
+    config.write_text(
+        f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/run"\n'
+        'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]\n'
+        f'[grpc]\naddress = "{folder}/c.sock"\n[ttrpc]\naddress = "{folder}/t.sock"\n'
+    )
+    peer = Peer(["ctr", "--address", f"{folder}/c.sock"], _environment(folder), folder)
+    words = ["containerd", "--config", str(config)]
+    with _server(words, folder, peer, probe=["version"]):
+        try:
+            yield peer
+        finally:
+            for name in peer("container", "list", "--quiet").out.split():
+                peer("task", "delete", "--force", name)
+                peer("container", "delete", name)
+
+
+@contextlib.contextmanager
+def podman(folder: Path) -> Iterator[Peer]:
+    """podman with storage and state of its own; a test puts `--runtime` before the subcommand."""
+    front = ["podman", "--root", f"{folder}/data", "--runroot", f"{folder}/run"]
+    front += ["--tmpdir", f"{folder}/state", "--storage-driver", "vfs"]
+    front += ["--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+    quiet = {"PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
+    peer = Peer(front, _environment(folder) | quiet, folder)
+    try:
+        yield peer
+    finally:
+        peer("pod", "rm", "--all", "--force", "--time", "0")
+        peer("rm", "--all", "--force", "--time", "0")
+        _remove_cgroups_of_pods(folder)
+
+
+def _remove_cgroups_of_pods(folder: Path) -> None:
+    """Remove what podman makes itself, and leaves, beside the cgroups of its containers."""
+    for hierarchy in detect().hierarchies:
+        root = Path(hierarchy.mountpoint, folder.name)
+        for path in (*root.glob("conmon"), *root.glob("[0-9a-f]" * 64), root):
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 @contextlib.contextmanager
