@@ -73,3 +73,12 @@ def _wait_for_the_end() -> NoReturn:
     set_parent_death_signal(_SIGKILL)
     while True:
         _signal.pause()
+
+
+def is_of_host() -> bool:
+    """Whether our user namespace is the first one, where user 0 is the host's root."""
+    try:
+        with open("/proc/self/uid_map") as file:
+            return file.read().split() == ["0", "0", str((1 << 32) - 1)]
+    except FileNotFoundError:  # a kernel without user namespaces
+        return True

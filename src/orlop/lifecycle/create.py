@@ -171,8 +171,8 @@ def note(folder: Folder, record: Record, starting: Starting) -> None:
     pid = starting.pid
     record["init_process_pid"] = pid
     record["init_process_start"] = start_ticks(pid)
+    record["orlop"]["cgroup"] = starting.cgroup.path if starting.cgroup else ""
     if starting.cgroup is not None:
-        record["orlop"]["cgroup"] = starting.cgroup.path
         record["cgroup_paths"] = {
             name: path
             for names, path in starting.cgroup.directories.items()

@@ -13,8 +13,8 @@ from orlop.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from orlop.kernel.idmap import is_of_host
 from orlop.runtime.cgroups.dbus import Connection, Object, RefusedError
-from orlop.runtime.cgroups.files import read_or
 from orlop.runtime.cgroups.systemd_properties import Property
 
 _NAME = "org.freedesktop.systemd1"
@@ -116,10 +116,7 @@ class _GoneError(OrlopError):
 
 def is_of_user() -> bool:
     """Whether our systemd is a user's: an ordinary user's, or root's of a user namespace."""
-    if os.geteuid() != 0:
-        return True
-    inside, outside, size = (read_or("/proc/self/uid_map", "0 0 0").split() + ["0"] * 3)[:3]
-    return (inside, outside, size) != ("0", "0", str((1 << 32) - 1))
+    return os.geteuid() != 0 or not is_of_host()
 
 
 def _connect(*, user: bool) -> tuple[Connection, str]:
