@@ -15,6 +15,8 @@ from __future__ import annotations
 import os
 import sys
 
+import _signal  # type: ignore[import-not-found]  # has no stub; the enums of signal cost 1 ms
+
 from orlop.cli.options import Arguments, flag, operands, text
 from orlop.cli.parser import HelpWanted, UsageError, parse
 from orlop.errors import InvalidArgumentError, OrlopError
@@ -191,7 +193,11 @@ def _print_version() -> int:
 
 
 def program() -> int:
-    """Run this process's own command line; its output is written out when this returns."""
+    """Run this process's own command line; its output is written out when this returns.
+
+    An interrupt ends it at once, as SIGKILL does: whatever it was at, delete undoes.
+    """
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     code = main(sys.argv[1:])
     try:
         sys.stdout.flush()
