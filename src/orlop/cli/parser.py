@@ -33,12 +33,14 @@ class HelpWanted(Exception):  # noqa: N818 (no error)
     """--help was given."""
 
 
-def parse(arguments: type[A], words: Sequence[str]) -> A:
+def parse(arguments: type[A], words: Sequence[str], *, one_dash: bool = False) -> A:
     """Return an *arguments* value filled from *words*.
+
+    With *one_dash*, -name is --name too, as it is for programs in Go.
 
     Raises UsageError, naming the word, or HelpWanted.
     """
-    line = _Line(arguments, words)
+    line = _Line(arguments, words, one_dash=one_dash)
     line.read()
     return line.args  # type: ignore[return-value]  # made of the class that was given
 
@@ -46,8 +48,9 @@ def parse(arguments: type[A], words: Sequence[str]) -> A:
 class _Line:
     """One line being read: what is left of it, and what it has said so far."""
 
-    def __init__(self, arguments: type[Arguments], words: Sequence[str]) -> None:
+    def __init__(self, arguments: type[Arguments], words: Sequence[str], *, one_dash: bool) -> None:
         self.args = arguments()
+        self._one_dash = one_dash
         self._rest = list(words)
         self._rest.reverse()
         self._named: dict[str, tuple[str, Option]] = {}
@@ -69,6 +72,8 @@ class _Line:
                 break
             if word.startswith("--"):
                 self._long(word)
+            elif self._one_dash and f"-{word}".partition("=")[0] in self._named:
+                self._long(f"-{word}")
             elif word.startswith("-") and len(word) > 1:
                 self._short(word)
             else:

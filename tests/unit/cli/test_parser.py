@@ -117,3 +117,11 @@ def test_help_is_not_looked_for_in_the_command_of_a_container() -> None:
     with pytest.raises(HelpWanted):
         parse(Wrapper, ["-d", "--help", "alpine"])
     assert parse(Wrapper, ["alpine", "ls", "--help"]).command == ["ls", "--help"]
+
+
+def test_one_dash_is_enough_for_a_long_option_where_go_would_take_it() -> None:
+    args = parse(Args, ["-name=a", "-memory", "1m", "-sig-proxy=false", "-it", "b"], one_dash=True)
+    assert (args.name, args.memory, args.proxy) == ("a", 1 << 20, False)
+    assert (args.interactive, args.tty, args.image) == (True, True, "b")
+    with pytest.raises(UsageError, match="unknown shorthand flag: 'n' in -name"):
+        parse(Args, ["-name", "a", "b"])

@@ -116,7 +116,7 @@ def main(words: Sequence[str]) -> int:
     """Run one command line; return its exit code. Never raises what a user could cause."""
     journal, failure = Log(), _FAILURE
     try:
-        settings = parse(Settings, words)
+        settings = parse(Settings, words, one_dash=True)
         journal = settings.journal
         name, *rest = settings.words or ["help"]
         if settings.version:
@@ -152,7 +152,7 @@ def _load(name: str) -> Command:
 
 def _arguments(name: str, arguments: type[Arguments], words: list[str]) -> Arguments:
     try:
-        return parse(arguments, words)
+        return parse(arguments, words, one_dash=True)
     except UsageError as error:
         raise InvalidArgumentError(f'{NAME}: "{name}": {error}') from None
 
