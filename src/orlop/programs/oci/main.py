@@ -12,10 +12,9 @@ show to their users, and a line on stderr.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # has no stub; the enums of signal cost 1 ms
 import os
 import sys
-
-import _signal  # type: ignore[import-not-found]  # has no stub; the enums of signal cost 1 ms
 
 from orlop.cli.options import Arguments, flag, operands, text
 from orlop.cli.parser import HelpWanted, UsageError, parse
