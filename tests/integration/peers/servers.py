@@ -132,7 +132,7 @@ def _remove(folder: Path) -> None:
 @contextlib.contextmanager
 def dockerd(folder: Path) -> Iterator[Peer]:
     """Docker's engine, with containerd of its own, and `orlop` beside `runc` as runtimes."""
-    (folder / "daemon.json").write_text(json.dumps({}))
+    (folder / "daemon.json").write_text(json.dumps({"experimental": True}))
     host = f"unix://{folder}/d.sock"
     peer = Peer(["docker"], {**_environment(folder), "DOCKER_HOST": host}, folder)
     words = ["dockerd", "--host", host, "--config-file", f"{folder}/daemon.json"]

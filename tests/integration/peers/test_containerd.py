@@ -142,6 +142,28 @@ def test_metrics_count(ctr: Peer, running: str) -> None:
     assert told["cpu"]["usage"]["total"] > 0
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_checkpoint_goes_on_as_another_container(ctr: Peer, runtime: str) -> None:
+    name, image, restored = fresh_name(), f"of-{fresh_name()}", fresh_name()
+    script = "n=0; while :; do n=$((n+1)); echo $n > /count; sleep 0.05; done"
+    words = [*flags(ctr, runtime, name), REFERENCE, name, "sh", "-c", script]
+    ctr.said("run", "--detach", *words)
+    try:
+        while not (before := execute(ctr, name, "cat", "/count").out):
+            pass
+        ctr.said("container", "checkpoint", "--rw", "--task", name, image)
+        ctr.said("task", "delete", "--force", name)
+        ctr.said("container", "delete", name)
+        ctr.said("container", "restore", "--rw", "--live", restored, image)
+        assert status(ctr, restored) == "RUNNING"
+        while int(execute(ctr, restored, "cat", "/count").out or before) <= int(before):
+            pass
+    finally:
+        for left in (name, restored):
+            ctr("task", "delete", "--force", left)
+            ctr("container", "delete", left)
+
+
 def test_kill_and_delete(ctr: Peer, running: str) -> None:
     refused = ctr("task", "delete", running)
     assert refused.status == 1

@@ -146,3 +146,19 @@ def test_pod_shares_namespaces(each: Podman, podman: Peer) -> None:
         said(each("pod", "unpause", pod))
     finally:
         said(each("pod", "rm", "--force", "--time", "0", pod))
+
+
+def test_checkpoint_goes_on(each: Podman, podman: Peer) -> None:
+    name = fresh_name()
+    script = "n=0; while :; do n=$((n+1)); echo $n > /count; sleep 0.05; done"
+    flags = ["--detach", "--name", name, *own(podman)]
+    said(each("run", *flags, IMAGE, "sh", "-c", script))
+    try:
+        said(each("container", "checkpoint", name))
+        assert said(each("inspect", "--format", "{{.State.Checkpointed}}", name)) == "true"
+        said(each("container", "restore", name))
+        before = int(said(each("exec", name, "cat", "/count")) or 0)
+        while int(said(each("exec", name, "cat", "/count")) or 0) <= before:
+            pass
+    finally:
+        said(each("rm", "--force", "--time", "0", name))
