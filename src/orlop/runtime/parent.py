@@ -19,7 +19,6 @@ from orlop.runtime import failure
 from orlop.runtime.bundle import AT_GATE, Starting, Stdio
 from orlop.runtime.child import Child
 from orlop.runtime.plan import IDMap
-from orlop.runtime.reserve import Order, Reserves
 
 if TYPE_CHECKING:
     import _socket
@@ -27,10 +26,12 @@ if TYPE_CHECKING:
     from orlop.runtime.cgroups.interface import Cgroup
     from orlop.runtime.hooks import Hooks
     from orlop.runtime.listener import Listener
+    from orlop.runtime.reserve import Reserves
 
 _CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
 _SIGKILL = 9
 _MOST_REPORT = 64 << 10
+
 
 class Launch(NamedTuple):
     """How to make the child."""
@@ -128,6 +129,8 @@ def _changes_time(how: Launch) -> bool:
 def _clone_by_reserve(
     reserves: Reserves, how: Launch, child: Child, cgroup_fd: int
 ) -> Cloned | None:
+    from orlop.runtime.reserve import Order  # whoever starts once has no use for it
+
     flags = int(how.namespaces) | _CLEAR_SIGHAND
     try:
         return reserves.clone(Order(flags, cgroup_fd, how.joined, child))

@@ -122,14 +122,15 @@ def main(words: Sequence[str]) -> int:
             return _print_version()
         if name == "help" or name not in COMMANDS:
             return _overview(journal, name, rest)
-        command = _load(name)
+        command = load(name)
         failure = getattr(command, "FAILURE", _FAILURE)
-        if name in _INSIDE:
-            sealing.check()
         try:
-            return int(command.run(_arguments(name, command.Args, rest), settings))
+            arguments = _arguments(name, command.Args, rest)
         except HelpWanted:
             return _print_help(name)
+        if name in _INSIDE:
+            sealing.check()
+        return int(command.run(arguments, settings))
     except HelpWanted:
         return _print_overview()
     except OrlopError as error:
@@ -143,7 +144,8 @@ def main(words: Sequence[str]) -> int:
     return failure
 
 
-def _load(name: str) -> Command:
+def load(name: str) -> Command:
+    """Return the module of command *name*, imported now."""
     module = f"orlop.programs.oci.{_MODULES.get(name, name)}"
     __import__(module)
     return sys.modules[module]
@@ -173,7 +175,7 @@ def _overview(journal: Log, name: str, rest: list[str]) -> int:
 def _print_help(name: str) -> int:
     from orlop.programs.oci import manual
 
-    sys.stdout.write(manual.command(NAME, name, COMMANDS[name], _load(name).Args))
+    sys.stdout.write(manual.command(NAME, name, COMMANDS[name], load(name).Args))
     return 0
 
 
