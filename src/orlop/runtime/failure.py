@@ -92,7 +92,10 @@ def decode(what: str, data: bytes) -> OrlopError:
         step, number, message = report["step"], report["errno"], report["message"]
         kind = report["kind"]
     except (CorruptError, KeyError, TypeError):
-        return OrlopError(f"{what}: its process ended before it could say why")
+        return OrlopError(
+            f"{what}: its process ended before it could say why: "
+            "linux.resources.memory leaves it too little, or linux.seccomp forbids it to"
+        )
     if kind in _ERRORS:
         return _ERRORS[kind](f"{what}: {message}")
     error = _ERRORS_BY_NUMBER.get(number, InvalidArgumentError)
