@@ -461,3 +461,17 @@ def test_names_that_change_places_are_really_swapped(tmp_path: Path) -> None:
         wait_for((tmp_path / "a").is_file)
         wait_for((tmp_path / "a").is_dir)
     assert ctypes.CDLL(None) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "key"),
+    [("network", "net", "net.ipv4.ip_forward"), ("ipc", "ipc", "kernel.shm_rmid_forced")],
+)
+def test_a_parameter_of_a_namespace_that_is_the_hosts_is_refused(
+    program: Program, bundle: OCIBundle, kind: str, file: str, key: str
+) -> None:
+    """To join it by its path makes it no container's."""
+    bundle.linux["sysctl"] = {key: "1"}
+    for path in (f"/proc/1/ns/{file}", f"/proc/self/ns/{file}"):
+        bundle.namespace(kind, path)
+        assert key in program.refused("run", "--bundle", bundle.write(), program.id())
