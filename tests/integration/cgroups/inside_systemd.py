@@ -391,8 +391,8 @@ def test_the_runtimes_verbs_go_on_in_a_scope(program: Program, tmp_path: Path) -
     bundle.linux["cgroupsPath"] = "machine.slice:orlop:verbs"
     name, unit = program.id(), "orlop-verbs.scope"
     with open(bundle.output, "w") as file:
-        words = ["--systemd-cgroup", "create", "--bundle", bundle.write(), name]
-        program.ok(*words, stdout=file, stderr=file)
+        create = ("--systemd-cgroup", "create", "--bundle", bundle.write(), name)
+        program.ok(*create, stdout=file, stderr=file)
     assert show(unit, "ActiveState", "Slice") == {"ActiveState": "active", "Slice": "machine.slice"}
     program.ok("start", name)
     inside = program.ok("exec", name, "cat", "/proc/self/cgroup")

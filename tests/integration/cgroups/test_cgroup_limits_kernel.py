@@ -2,16 +2,17 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orlop.errors import InvalidArgumentError, OrlopError, UnsupportedError, WrongStateError
-from orlop.model.oci import DeviceRule, Resources
+from orlop.model.oci import CPU, DeviceRule, Resources
 from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups.layout import detect
-from tests.integration.cgroups.members import run_inside
+from tests.integration.cgroups.members import run_inside, spawn
 
 Make = Callable[..., Cgroup]
 MIB = 1 << 20
@@ -144,6 +145,61 @@ def test_device_rules_can_be_changed(host_make: Make) -> None:
     cgroup = host_make({"devices": RULES})
     cgroup.update({"devices": [{"allow": True, "access": "rwm"}]})
     assert run_inside(cgroup, try_devices) == 3
+
+
+def test_what_stays_allowed_is_so_throughout(host_make: Make) -> None:
+    cgroup = host_make({"devices": RULES})
+
+    def open_null_again_and_again() -> int:
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            if not try_devices() & 1:
+                return 1
+        return 0
+
+    pid = spawn(cgroup, open_null_again_and_again)
+    more: DeviceRule = {"allow": True, "type": "c", "major": 1, "minor": 5, "access": "rwm"}
+    for _ in range(500):
+        cgroup.update({"devices": [*RULES, more]})
+        cgroup.update({"devices": RULES})
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert run_inside(cgroup, try_devices) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "expected"),
+    [
+        ({"quota": 50_000}, {"quota": 5_000, "period": 10_000}, (5_000, 10_000, 0)),
+        ({"quota": 5_000, "period": 10_000}, {"quota": 90_000, "period": 100_000},
+         (90_000, 100_000, 0)),
+        ({"quota": 50_000, "burst": 40_000}, {"quota": 20_000, "burst": 10_000},
+         (20_000, 100_000, 10_000)),
+        ({"quota": 20_000, "burst": 10_000}, {"quota": 50_000, "burst": 40_000},
+         (50_000, 100_000, 40_000)),
+    ],
+)  # fmt: skip
+def test_quota_period_and_burst_can_be_changed_together(
+    host_make: Make, first: CPU, then: CPU, expected: tuple[int, int, int]
+) -> None:
+    needs("cpu")
+    host_make({"cpu": {"quota": 95_000, "period": 100_000}}, name="above")
+    cgroup = host_make({"cpu": first}, name="above/one")
+    cgroup.update({"cpu": then})
+    files = ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.cfs_burst_us")
+    assert tuple(int(value(cgroup, file)) for file in files) == expected
+
+
+def test_what_is_idle_can_get_a_weight_again(host_make: Make) -> None:
+    needs("cpu")
+    cgroup = host_make({"cpu": {"idle": 1, "shares": 512}})
+    assert value(cgroup, "cpu.idle") == "1"
+    cgroup.update({"cpu": {"idle": 0, "shares": 512}})
+    assert (value(cgroup, "cpu.idle"), value(cgroup, "cpu.shares", "cpu.weight")) == ("0", "512")
+
+
+def test_a_limit_of_no_process_at_all_is_one(host_make: Make) -> None:
+    needs("pids")
+    assert value(host_make({"pids": {"limit": 0}}), "pids.max") == "1"
 
 
 @pytest.mark.parametrize(

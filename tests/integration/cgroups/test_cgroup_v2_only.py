@@ -75,3 +75,11 @@ def test_processes_in_the_way_of_delegation_are_explained(parent: str, unified: 
     finally:
         with open(f"{host.mountpoint}/cgroup.subtree_control", "w") as file:
             file.write("-hugetlb")
+
+
+def test_a_cgroup_can_be_given_to_a_user(cgroup: Cgroup) -> None:
+    cgroup.give(1000)
+    folder = Path(cgroup.directories[""])
+    owned = {path.name for path in [folder, *folder.iterdir()] if path.stat().st_uid == 1000}
+    assert {folder.name, "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"} <= owned
+    assert not owned & {"cgroup.freeze", "cgroup.max.depth", "hugetlb.2MB.max"}

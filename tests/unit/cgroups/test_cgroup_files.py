@@ -10,9 +10,11 @@ from orlop.errors import (
     UnsupportedError,
     WrongStateError,
 )
+from orlop.runtime import cgroups
 from orlop.runtime.cgroups import v1_limits, v2_limits
 from orlop.runtime.cgroups.files import apply, read_number, read_table, refusal
 from orlop.runtime.cgroups.interface import Write
+from orlop.runtime.cgroups.layout import Hierarchy, Layout
 
 
 def test_where_the_kernel_counts_no_swap_the_memory_limit_stands_alone(tmp_path: Path) -> None:
@@ -65,3 +67,19 @@ def test_words_and_missing_files_are_no_numbers(tmp_path: Path) -> None:
 def test_a_table_leaves_out_what_is_no_counter(tmp_path: Path) -> None:
     (tmp_path / "stat").write_text("usage 12\nodd\n\nname x\n")
     assert read_table(str(tmp_path / "stat")) == {"usage": 12}
+
+
+def test_an_update_of_v2_reads_what_is_first(tmp_path: Path) -> None:
+    host = Hierarchy(str(tmp_path), "/", frozenset({"memory", "cpu"}))
+    folder = tmp_path / "one"
+    folder.mkdir()
+    for name, text in (("memory.max", "1000\n"), ("memory.current", "600\n"),
+                       ("memory.swap.max", "max\n")):  # fmt: skip
+        (folder / name).write_text(text)
+    cgroup = cgroups.open("/one", layout=Layout((), host))
+    cgroup.update({"memory": {"swap": 1500}})
+    assert (folder / "memory.swap.max").read_text().startswith("500")
+    with pytest.raises(WrongStateError, match=r"memory\.limit 500"):
+        cgroup.update({"memory": {"limit": 500, "checkBeforeUpdate": True}})
+    cgroup.update({"memory": {"limit": 700, "checkBeforeUpdate": True}})
+    assert (folder / "memory.max").read_text().startswith("700")

@@ -76,8 +76,8 @@ def test_quota_and_period_are_one_line_in_v2(quota: int, period: int, value: str
     assert pairs(v2_limits.files(resources)) == [("cpu.max", value)]
 
 
-@pytest.mark.parametrize(("limit", "value"), [(7, "7"), (-1, "max"), (0, "max")])
-def test_pids_without_a_limit_are_max(limit: int, value: str) -> None:
+@pytest.mark.parametrize(("limit", "value"), [(7, "7"), (-1, "max"), (0, "1")])
+def test_pids_below_zero_are_no_limit_and_zero_is_one(limit: int, value: str) -> None:
     for files in (v1_limits.files, v2_limits.files):
         assert pairs(files({"pids": {"limit": limit}})) == [("pids.max", value)]
 
@@ -117,3 +117,83 @@ def test_what_v2_lacks_is_not_silently_dropped() -> None:
     for resources in unsupported:
         with pytest.raises(UnsupportedError):
             v2_limits.files(resources)
+
+
+def test_what_is_idle_has_no_weight() -> None:
+    resources: Resources = {"cpu": {"shares": 512, "idle": 1}}
+    for files in (v1_limits.files, v2_limits.files):
+        assert pairs(files(resources)) == [("cpu.idle", "1")]
+
+
+def test_reserved_huge_pages_are_limited_too_where_they_are_counted() -> None:
+    resources: Resources = {"hugepageLimits": [{"pageSize": "2MB", "limit": 7}]}
+    v1, v2 = v1_limits.files(resources), v2_limits.files(resources)
+    assert pairs(v1) == [
+        ("hugetlb.2MB.rsvd.limit_in_bytes", "7"),
+        ("hugetlb.2MB.limit_in_bytes", "7"),
+    ]
+    assert pairs(v2) == [("hugetlb.2MB.rsvd.max", "7"), ("hugetlb.2MB.max", "7")]
+    assert [write.optional for write in (*v1, *v2)] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("value", [-1, 101])
+def test_swappiness_has_bounds(value: int) -> None:
+    with pytest.raises(InvalidArgumentError, match="swappiness"):
+        v1_limits.files({"memory": {"swappiness": value}})
+
+
+def test_each_block_io_field_has_its_file() -> None:
+    resources: Resources = {"blockIO": {
+        "weight": 100, "leafWeight": 10,
+        "weightDevice": [{"major": 8, "minor": 0, "weight": 200, "leafWeight": 5}],
+        "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1}],
+        "throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": 2}],
+        "throttleReadIOPSDevice": [{"major": 8, "minor": 0, "rate": 3}],
+        "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 4}],
+    }}  # fmt: skip
+    assert pairs(v1_limits.files(resources)) == [
+        ("blkio.weight", "100"),
+        ("blkio.weight_device", "8:0 200"),
+        ("blkio.throttle.read_bps_device", "8:0 1"),
+        ("blkio.throttle.write_bps_device", "8:0 2"),
+        ("blkio.throttle.read_iops_device", "8:0 3"),
+        ("blkio.throttle.write_iops_device", "8:0 4"),
+    ]
+    assert pairs(v2_limits.files(resources)) == [
+        ("io.bfq.weight", "100"),
+        ("io.bfq.weight", "8:0 200"),
+        ("io.max", "8:0 rbps=1"),
+        ("io.max", "8:0 wbps=2"),
+        ("io.max", "8:0 riops=3"),
+        ("io.max", "8:0 wiops=4"),
+    ]
+
+
+def test_network_and_rdma_have_their_files() -> None:
+    network: Resources = {
+        "network": {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 5}]},
+        "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10}},
+    }
+    assert pairs(v1_limits.files(network)) == [
+        ("net_cls.classid", "1048577"),
+        ("net_prio.ifpriomap", "eth0 5"),
+        ("rdma.max", "mlx5_1 hca_handle=3 hca_object=10"),
+    ]
+
+
+def test_realtime_limits_have_their_files() -> None:
+    cpu: Resources = {"cpu": {"realtimePeriod": 7, "realtimeRuntime": 5, "burst": 3}}
+    assert pairs(v1_limits.files(cpu)) == [
+        ("cpu.cfs_burst_us", "3"),
+        ("cpu.rt_period_us", "7"),
+        ("cpu.rt_runtime_us", "5"),
+    ]
+
+
+def test_unified_files_are_written_line_by_line() -> None:
+    lines = "259:0 rbps=2097152 wiops=120\n253:0 rbps=2097152 wiops=120"
+    assert pairs(v2_limits.files({"unified": {"io.max": lines, "hugetlb.1GB.max": "5"}})) == [
+        ("io.max", "259:0 rbps=2097152 wiops=120"),
+        ("io.max", "253:0 rbps=2097152 wiops=120"),
+        ("hugetlb.1GB.max", "5"),
+    ]

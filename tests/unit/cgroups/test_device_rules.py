@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from orlop.errors import InvalidArgumentError
 from orlop.model.oci import DeviceRule
 from orlop.runtime.cgroups.device_program import program
-from orlop.runtime.cgroups.devices import for_container, list_writes, policy
+from orlop.runtime.cgroups.devices import for_container, list_changes, list_writes, policy
 
 DENY_ALL: DeviceRule = {"allow": False, "access": "rwm"}
 NULL: DeviceRule = {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}
@@ -139,3 +139,29 @@ def test_program_and_rules_agree(
     expected = matching[-1] if matching else False
     bits = {"m": 1, "r": 2, "w": 4}[access]
     assert run(program(folded), {"b": 1, "c": 2}[kind], bits, major, minor) == expected
+
+
+def test_a_list_is_changed_by_what_differs() -> None:
+    listed = "c 1:3 rwm\nc 5:* rw\nb *:* m"
+    wanted: list[DeviceRule] = [
+        DENY_ALL,
+        {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rw"},
+        {"allow": True, "type": "c", "major": 5, "access": "rwm"},
+        {"allow": True, "type": "c", "major": 1, "minor": 5, "access": "r"},
+    ]
+    assert list(list_changes(listed, wanted)) == [
+        ("devices.allow", "c 5:* m"),
+        ("devices.allow", "c 1:5 r"),
+        ("devices.deny", "c 1:3 m"),
+        ("devices.deny", "b *:* m"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listed", "rules"),
+    [("a *:* rwm", [DENY_ALL, NULL]), ("c 1:3 rwm", [{"allow": True, "access": "rwm"}])],
+)
+def test_where_all_is_allowed_the_list_is_written_anew(
+    listed: str, rules: list[DeviceRule]
+) -> None:
+    assert list(list_changes(listed, rules)) == list(list_writes(rules))

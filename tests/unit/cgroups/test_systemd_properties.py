@@ -47,7 +47,7 @@ def told(resources: Resources, v1: frozenset[str]) -> dict[str, Any]:
             {"AllowedCPUs": b"\7\2", "AllowedMemoryNodes": b"\2"},
         ),
         ({"pids": {"limit": 5}}, {"TasksMax": 5}, {"TasksMax": 5}),
-        ({"pids": {"limit": 0}}, {"TasksMax": NONE}, {"TasksMax": NONE}),
+        ({"pids": {"limit": 0}}, {"TasksMax": 1}, {"TasksMax": 1}),
         ({"pids": {"limit": -1}}, {"TasksMax": NONE}, {"TasksMax": NONE}),
         ({"blockIO": {"weight": 500}}, {"BlockIOWeight": 500}, {"IOWeight": 500}),
         (

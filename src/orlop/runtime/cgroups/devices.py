@@ -144,6 +144,34 @@ def text(device: Device) -> str:
     return f"{device.type} {major}:{minor}"
 
 
+def list_changes(listed: str, rules: Iterable[DeviceRule]) -> Iterator[tuple[str, str]]:
+    """Give (file, value) that turn the policy that devices.list tells into that of *rules*.
+
+    What both allow stays allowed throughout, unless one of them allows all: then the list
+    does not tell what is denied.
+    """
+    wanted = policy(rules)
+    now = dict(_listed(listed))
+    if wanted.allow or listed.startswith("a"):
+        yield from list_writes(rules)
+        return
+    for file, these, others in (
+        ("devices.allow", wanted.exceptions, now),
+        ("devices.deny", now, wanted.exceptions),
+    ):
+        for device, access in these.items():
+            if more := "".join(x for x in access if x not in others.get(device, "")):
+                yield file, f"{text(device)} {more}"
+
+
+def _listed(lines: str) -> Iterator[tuple[Device, str]]:
+    """Parse devices.list: lines as "c 1:3 rwm"."""
+    for line in lines.splitlines():
+        kind, numbers, access = line.split(" ")
+        major, minor = (ANY if part == "*" else int(part) for part in numbers.split(":"))
+        yield Device(kind, major, minor), access
+
+
 def list_writes(rules: Iterable[DeviceRule]) -> Iterator[tuple[str, str]]:
     """Give (file, value) that put the policy of *rules* in force. cgroup-v1/devices.rst."""
     allow, exceptions = policy(rules)

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from orlop.errors import (
     ExhaustedError,
@@ -88,6 +88,23 @@ def apply(directory: str, limit: Write) -> None:
             raise refusal(limit, error) from error
     except OSError as error:
         raise refusal(limit, error) from error
+
+
+def apply_all(place: Callable[[Write], str], limits: Iterable[Write]) -> None:
+    """Make all the writes *limits* in the cgroups that *place* says; raises as apply().
+
+    What is refused is tried once more in the end: pairs as quota and period, memory and
+    memory with swap, must fit after each write, and which to write first depends on both
+    what is and what is to be.
+    """
+    refused = []
+    for limit in limits:
+        try:
+            apply(place(limit), limit)
+        except InvalidArgumentError:
+            refused.append(limit)
+    for limit in refused:
+        apply(place(limit), limit)
 
 
 def refusal(limit: Write, error: OSError) -> OrlopError:

@@ -149,6 +149,10 @@ class Cgroup(Protocol):
         """Change the named limits in place and leave the others alone."""
         ...
 
+    def give(self, uid: int) -> None:
+        """Let user *uid* of the host make cgroups below it, as far as that is safe: v2 alone."""
+        ...
+
     def freeze(self, *, timeout_s: float = 10.0) -> None:
         """Stop every process; return once the kernel says it is so. TimeoutError."""
         ...

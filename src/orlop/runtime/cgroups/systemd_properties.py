@@ -54,7 +54,7 @@ def for_resources(resources: Resources, *, v1: frozenset[str]) -> list[Property]
     found = [*_cpu(cpu, v1=v1), *_quota(cpu.get("quota") or 0, cpu.get("period") or 0)]
     found += _memory_v1(memory) if "memory" in v1 else _memory_v2(memory)
     if (limit := resources.get("pids", {}).get("limit")) is not None:
-        found.append(Property("TasksMax", "t", limit if limit > 0 else _INFINITY))
+        found.append(Property("TasksMax", "t", _INFINITY if limit < 0 else limit or 1))
     if weight := resources.get("blockIO", {}).get("weight"):
         name = "BlockIOWeight" if "blkio" in v1 else "IOWeight"
         found.append(Property(name, "t", weight))

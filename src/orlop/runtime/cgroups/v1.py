@@ -8,12 +8,13 @@ because frozen v1 tasks cannot die.
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, OrlopError, UnsupportedError
-from orlop.model.oci import Resources
+from orlop.model.oci import DeviceRule, Resources
 from orlop.runtime.cgroups import control, v1_limits, v1_statistics, v2, v2_limits
-from orlop.runtime.cgroups.files import apply, read, read_number, read_table, write
+from orlop.runtime.cgroups.devices import list_changes
+from orlop.runtime.cgroups.files import apply, apply_all, read, read_table, write
 from orlop.runtime.cgroups.interface import Owner, Statistics, Write
 from orlop.runtime.cgroups.layout import Layout
 
@@ -125,8 +126,14 @@ class V1Cgroup:
     def update(self, resources: Resources) -> None:
         if self._owner:
             self._owner.update(resources)
-        for limit in _in_possible_order(self._writes(resources), self._by_controller):
-            apply(self._by_controller[limit.controller], limit)
+        resources = {**resources}
+        rules = resources.pop("devices", None)
+        apply_all(self._place, self._writes(resources))
+        if rules:
+            self._change_devices(rules)
+
+    def give(self, uid: int) -> None:
+        del uid
 
     def freeze(self, *, timeout_s: float = 10.0) -> None:
         if self._unified:
@@ -212,8 +219,18 @@ class V1Cgroup:
 
     def _enforce(self, writes: list[Write]) -> None:
         self._enable_unified(writes)
-        for limit in writes:
-            apply(self._by_controller[limit.controller], limit)
+        apply_all(self._place, writes)
+
+    def _place(self, limit: Write) -> str:
+        return self._by_controller[limit.controller]
+
+    def _change_devices(self, rules: Sequence[DeviceRule]) -> None:
+        """Allow what is new before what is no longer to be is denied: processes go on meanwhile."""
+        directory = self._by_controller.get("devices")
+        if directory is None:
+            raise UnsupportedError("this host has no cgroup controller devices for device rules")
+        for file, value in list_changes(read(f"{directory}/devices.list"), rules):
+            apply(directory, Write("devices", file, value, "device rule"))
 
     def _enable_unified(self, writes: list[Write]) -> None:
         unified = self._layout.unified
@@ -265,14 +282,3 @@ def _fill_cpuset(directory: str) -> None:
             raise InvalidArgumentError(
                 f"cgroup {directory} cannot take its parent's {file}"
             ) from error
-
-
-def _in_possible_order(writes: list[Write], directories: Mapping[str, str]) -> list[Write]:
-    """Raise memory+swap before memory, lower it after: their order must hold at each write."""
-    swap = next((w for w in writes if w.file == "memory.memsw.limit_in_bytes"), None)
-    if swap is None or int(swap.value) < 0:
-        return writes
-    now = read_number(f"{directories['memory']}/{swap.file}")
-    if int(swap.value) > now:
-        return [swap, *(write for write in writes if write is not swap)]
-    return writes

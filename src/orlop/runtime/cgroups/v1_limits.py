@@ -11,6 +11,8 @@ from orlop.model.oci import CPU, BlockDevice, BlockIO, Memory, Network, Resource
 from orlop.runtime.cgroups.devices import list_writes
 from orlop.runtime.cgroups.interface import Write
 
+_MOST_SWAPPINESS = 100
+
 
 def files(resources: Resources) -> list[Write]:
     """Return what to write where, in the order in which it must be written.
@@ -40,8 +42,8 @@ def _cpuset(cpu: CPU) -> Iterator[Write]:
 
 
 def _cpu(cpu: CPU) -> Iterator[Write]:
-    """The period before the quota: the kernel checks the pair at each write."""
-    if shares := cpu.get("shares"):
+    """Idle ones have no shares: the kernel refuses them."""
+    if (shares := cpu.get("shares")) and not cpu.get("idle"):
         yield Write("cpu", "cpu.shares", str(shares), "cpu.shares")
     if period := cpu.get("period"):
         yield Write("cpu", "cpu.cfs_period_us", str(period), "cpu.period")
@@ -70,8 +72,10 @@ def _memory(memory: Memory) -> Iterator[Write]:
     yield from (write for write in (reversed(ceilings) if limit == -1 else ceilings) if write)
     if reservation := memory.get("reservation"):
         yield Write("memory", "memory.soft_limit_in_bytes", str(reservation), "memory.reservation")
-    if "swappiness" in memory:
-        yield Write("memory", "memory.swappiness", str(memory["swappiness"]), "memory.swappiness")
+    if (swappiness := memory.get("swappiness")) is not None:
+        if not 0 <= swappiness <= _MOST_SWAPPINESS:
+            raise InvalidArgumentError(f"memory.swappiness {swappiness} is not 0 to 100")
+        yield Write("memory", "memory.swappiness", str(swappiness), "memory.swappiness")
     if "disableOOMKiller" in memory:
         value = str(int(memory["disableOOMKiller"]))
         yield Write("memory", "memory.oom_control", value, "memory.disableOOMKiller")
@@ -96,10 +100,10 @@ def check_swap(memory: Memory) -> None:
 
 
 def pids(resources: Resources) -> Iterator[Write]:
-    """The same file in v1 and v2; 0 and -1 mean no limit."""
+    """The same file in v1 and v2; below 0 is no limit, and 0 the least that there can be."""
     limit = resources.get("pids", {}).get("limit")
     if limit is not None:
-        yield Write("pids", "pids.max", str(limit) if limit > 0 else "max", "pids.limit")
+        yield Write("pids", "pids.max", "max" if limit < 0 else str(limit or 1), "pids.limit")
 
 
 def _blkio(block: BlockIO) -> Iterator[Write]:
@@ -134,8 +138,10 @@ def number(device: BlockDevice) -> str:
 
 def _hugetlb(resources: Resources) -> Iterator[Write]:
     for page in resources.get("hugepageLimits", []):
-        file = f"hugetlb.{page['pageSize']}.limit_in_bytes"
-        yield Write("hugetlb", plain(file), str(page["limit"]), "hugepageLimits")
+        size, limit = page["pageSize"], str(page["limit"])
+        reserved = plain(f"hugetlb.{size}.rsvd.limit_in_bytes")
+        yield Write("hugetlb", reserved, limit, "hugepageLimits", optional=True)
+        yield Write("hugetlb", plain(f"hugetlb.{size}.limit_in_bytes"), limit, "hugepageLimits")
 
 
 def _network(network: Network) -> Iterator[Write]:

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from orlop.errors import (
     AlreadyExistsError,
@@ -12,9 +12,10 @@ from orlop.errors import (
     UnsupportedError,
     WrongStateError,
 )
-from orlop.model.oci import Resources
+from orlop.kernel.idmap import is_of_host
+from orlop.model.oci import DeviceRule, Memory, Resources
 from orlop.runtime.cgroups import control, device_program, v2_limits, v2_statistics
-from orlop.runtime.cgroups.files import apply, read, read_table, write
+from orlop.runtime.cgroups.files import apply_all, read, read_number, read_or, read_table, write
 from orlop.runtime.cgroups.interface import Owner, Statistics, Write
 from orlop.runtime.cgroups.layout import Layout
 
@@ -22,6 +23,10 @@ from orlop.runtime.cgroups.layout import Layout
 _COUNTED = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc")
 
 _SIGKILL = 9
+
+#: Whose files a cgroup's owner is to own; the kernel's list, or what it was before it told.
+_DELEGATE = "/sys/kernel/cgroup/delegate"
+_DELEGATED = "cgroup.procs cgroup.subtree_control cgroup.threads"
 
 
 class V2Cgroup:
@@ -56,10 +61,9 @@ class V2Cgroup:
                 f"cgroup {cgroup._directory} exists", hint="another container, or a crash, left it"
             ) from None
         try:
-            for limit in writes:
-                apply(cgroup._directory, limit)
+            apply_all(cgroup._place, writes)
             if resources.get("devices"):
-                device_program.put(cgroup._directory, resources["devices"])
+                cgroup._limit_devices(resources["devices"])
         except (OSError, OrlopError):
             if owner is None:
                 control.remove(cgroup._directory)
@@ -89,10 +93,17 @@ class V2Cgroup:
     def update(self, resources: Resources) -> None:
         if self._owner:
             self._owner.update(resources)
-        for limit in self._writes(resources):
-            apply(self._directory, limit)
+        resources = self._completed(resources)
+        self._check_usage(resources.get("memory", {}))
+        apply_all(self._place, self._writes(resources))
         if resources.get("devices"):
-            device_program.put(self._directory, resources["devices"])
+            self._limit_devices(resources["devices"])
+
+    def give(self, uid: int) -> None:
+        for name in ("", *read_or(_DELEGATE, _DELEGATED).split()):
+            # Not each file is in each cgroup; and giving away may not be ours to do.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                os.chown(f"{self._directory}/{name}", uid, -1)
 
     def freeze(self, *, timeout_s: float = 10.0) -> None:
         control.freeze_v2(self._directory, timeout_s=timeout_s)
@@ -119,6 +130,36 @@ class V2Cgroup:
         if self._owner:
             self._owner.remove()
         control.remove(self._directory, timeout_s=timeout_s)
+
+    def _place(self, limit: Write) -> str:
+        del limit
+        return self._directory
+
+    def _limit_devices(self, rules: Sequence[DeviceRule]) -> None:
+        """In a user namespace nobody may, nor does a node that is made there open a device."""
+        try:
+            device_program.put(self._directory, rules)
+        except PermissionDeniedError:
+            if os.geteuid() == 0 and is_of_host():
+                raise
+
+    def _completed(self, resources: Resources) -> Resources:
+        """Add the memory limit that there is, which a limit on swap is counted from."""
+        memory = resources.get("memory", {})
+        now = read_number(f"{self._directory}/memory.max", -1)
+        if (memory.get("swap") or 0) <= 0 or memory.get("limit") or now < 0:
+            return resources
+        return {**resources, "memory": {**memory, "limit": now}}
+
+    def _check_usage(self, memory: Memory) -> None:
+        """Refuse what v1 would: the kernel would kill in place of that."""
+        limit = memory.get("limit") or 0
+        if memory.get("checkBeforeUpdate") and limit > 0:
+            used = read_number(f"{self._directory}/memory.current")
+            if used > limit:
+                raise WrongStateError(
+                    f"memory.limit {limit} is below what the processes use now, {used}"
+                )
 
     def _enable(self, needed: set[str]) -> None:
         """Hand down what counts things, if it can be had, and what is *needed*, or raise."""

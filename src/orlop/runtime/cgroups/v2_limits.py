@@ -59,7 +59,7 @@ def weight_of_shares(shares: int) -> int:
 def _cpu(cpu: CPU) -> Iterator[Write]:
     if cpu.get("realtimeRuntime") or cpu.get("realtimePeriod"):
         raise UnsupportedError("cpu.realtimeRuntime and cpu.realtimePeriod need cgroup v1")
-    if shares := cpu.get("shares"):
+    if (shares := cpu.get("shares")) and not cpu.get("idle"):
         yield Write("cpu", "cpu.weight", str(weight_of_shares(shares)), "cpu.shares")
     quota, period = cpu.get("quota") or 0, cpu.get("period") or 0
     if quota or period:
@@ -135,8 +135,10 @@ def _weight(device: str, weight: int, field: str) -> Write:
 
 def _hugetlb(resources: Resources) -> Iterator[Write]:
     for page in resources.get("hugepageLimits", []):
-        file = plain(f"hugetlb.{page['pageSize']}.max")
-        yield Write("hugetlb", file, str(page["limit"]), "hugepageLimits")
+        size, limit = page["pageSize"], str(page["limit"])
+        reserved = plain(f"hugetlb.{size}.rsvd.max")
+        yield Write("hugetlb", reserved, limit, "hugepageLimits", optional=True)
+        yield Write("hugetlb", plain(f"hugetlb.{size}.max"), limit, "hugepageLimits")
 
 
 def _unified(resources: Resources) -> Iterator[Write]:
