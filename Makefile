@@ -1,6 +1,7 @@
 # make demo   a real container, on a machine that has only python3 and root
 # make test   every check and test; installs what they need
 # make bench  Orlop beside docker, podman, ctr and runc
+# make conformance   what the OCI validation programs find, written into CONFORMANCE.md
 #
 # Each does its own set-up. SKIP_PACKAGES=1 leaves the system's packages alone.
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test bench check format packages-% clean
+.PHONY: demo test bench check conformance format packages-% clean
 
 demo: $(VENV)/.demo
 	@tools/demo $(BIN)/orlop
@@ -23,6 +24,9 @@ check: $(VENV)/.test
 bench: $(VENV)/.test packages-bench
 	@$(BIN)/python -m compileall -q src
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+conformance: $(VENV)/.test
+	@$(BIN)/python -m tests.validation
 
 format: $(VENV)/.test
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

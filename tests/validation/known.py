@@ -60,3 +60,43 @@ PROGRAMS = (
     "start",
     "state",
 )
+
+_NO_CONTROLLER = (
+    "the host has no such controller in a hierarchy of cgroup v1, where the program looks"
+)
+_NO_LEAF_WEIGHT = "asks for blkio.leaf_weight, which left the kernel in 5.0"
+_NO_KERNEL_LIMIT = "kernels take a limit on kernel memory no more"
+_ORDER = "expects the bundle's rules first in the kernel's list, where runc has its defaults"
+
+#: Why a program has a check that fails with runc, or with both.
+REASONS = {
+    "delete": "wants delete to refuse a created container; engines delete theirs so",
+    "hooks": "expects an output that its own hooks do not write",
+    "hooks_stdin": "wants prestart hooks told `created`; the specification now says `creating`",
+    "linux_cgroups_blkio": _NO_LEAF_WEIGHT,
+    "linux_cgroups_devices": _ORDER,
+    "linux_cgroups_hugetlb": _NO_CONTROLLER,
+    "linux_cgroups_memory": _NO_KERNEL_LIMIT,
+    "linux_cgroups_network": _NO_CONTROLLER,
+    "linux_cgroups_relative_blkio": _NO_LEAF_WEIGHT,
+    "linux_cgroups_relative_devices": _ORDER,
+    "linux_cgroups_relative_hugetlb": _NO_CONTROLLER,
+    "linux_cgroups_relative_memory": _NO_KERNEL_LIMIT,
+    "linux_cgroups_relative_network": _NO_CONTROLLER,
+    "linux_mount_label": "the host has no SELinux",
+    "linux_process_apparmor_profile": "the host has no AppArmor",
+    "linux_rootfs_propagation": "runc's root is not shared or unbindable where that is asked for",
+    "linux_seccomp": "forbids getcwd, which runc calls itself once the policy is in force",
+    "misc_props": "wants create to take a program that is not in the bundle",
+    "poststart": "runc runs poststart hooks in create, not in start",
+    "poststart_fail": "wants a failed poststart hook ignored; by now it ends the container",
+    "poststop_fail": "runc runs no poststop hook after one that failed",
+    "prestart": "wants prestart hooks run by start; the specification now has them in create",
+    "process_capabilities": "asks for all capabilities, of which the host's root may lack one: runc"
+    " refuses that, Orlop leaves it out",
+    "process_capabilities_fail": "wants unknown capabilities refused; the specification now has"
+    " them ignored, with a warning",
+    "process_rlimits": "runc's init needs more address space than the limit it is to set; the"
+    " program itself raises its soft limit on files, as all in Go do",
+    "start": "wants create to take a bundle without a process",
+}

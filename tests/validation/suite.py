@@ -37,6 +37,8 @@ def programs() -> Path:
     kept = ROOT / ".cache" / f"oci-validation-{_version()}-{_digest()}"
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True)
+        for older in kept.parent.glob("oci-validation-*"):
+            shutil.rmtree(older)
         with tempfile.TemporaryDirectory(dir=kept.parent, prefix="building-") as building:
             _build(Path(building), programs := Path(building) / "programs")
             programs.rename(kept)

@@ -230,8 +230,6 @@ def await_health(docker: Peer, name: str, wanted: str) -> None:
 
 def test_checkpoint_ends_the_container(docker: Peer, running: str) -> None:
     """There is no way back to try: this Docker cannot start from a checkpoint, whoever made it."""
-    docker.said("checkpoint", "create", "--leave-running", running, "first")
-    docker.said("exec", running, "true")
-    docker.said("checkpoint", "create", running, "second")
+    docker.said("checkpoint", "create", running, "first")
     assert state(docker, running)["Status"] == "exited"
-    assert {"first", "second"} <= set(docker.said("checkpoint", "ls", running).split())
+    assert "first" in docker.said("checkpoint", "ls", running).split()
