@@ -37,7 +37,6 @@ class ContainerPlan(NamedTuple):
     sysctls: tuple[tuple[str, str], ...]  # path under /proc/sys, value
     hostname: str
     domainname: str
-    personality: int | None
     net_devices: tuple[tuple[str, str], ...]  # name on the host, name inside
 
 
@@ -61,6 +60,7 @@ class Child:
         "listener",
         "memory_policy",
         "mounts",
+        "personality",
         "pidfd",
         "preserve_fds",
         "proc",
@@ -94,6 +94,7 @@ class Child:
         self.mounts: dict[int, int] = {}  # detached, by their place in the plan
         self.devices: dict[str, int] = {}  # nodes of the host's, detached, by path
         self.keyring = ""  # name of the session keyring to be in; "" for the caller's
+        self.personality: int | None = None
         self.memory_policy: MemoryPolicy | None = None
         self.hooks: Hooks | None = None
         self.console = -1  # socket on which the terminal's master goes to the parent

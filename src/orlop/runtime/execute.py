@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from orlop.errors import InvalidArgumentError, WrongStateError
+from orlop.kernel.capabilities import is_ordinary
 from orlop.kernel.namespaces import FILES, Namespace
 from orlop.model.oci import Process
 from orlop.runtime import failure, init
@@ -15,12 +16,16 @@ from orlop.runtime.bundle import Gate, Starting, Stdio, Target
 from orlop.runtime.child import Child
 from orlop.runtime.parent import Launch, give_stdio, launch
 from orlop.runtime.plan import IDMap, plan_namespaces, plan_process
+from orlop.runtime.scheduling import plan_personality
 from orlop.runtime.start import keyring_name, make_filter, memory_policy
 
 if TYPE_CHECKING:
     from orlop.runtime.ahead import Ahead
     from orlop.runtime.listener import Listener
     from orlop.runtime.seccomp import Filter
+
+
+_BY_PARENT = (Namespace.PID, Namespace.TIME)
 
 
 def execute(
@@ -47,6 +52,7 @@ def execute(
     child = Child(planned, stdio=stdio, filter_=make_filter(target.config))
     child.gate, child.preserve_fds = gate, preserve_fds
     child.pidfd = target.pidfd
+    child.personality = plan_personality(target.config.get("linux", {}))
     child.memory_policy = memory_policy(target.config)
     child.keyring = "" if target.no_new_keyring else keyring_name(target.id)
     child.join = [(kind, -1) for kind in kinds if kind not in (Namespace.PID, Namespace.TIME)]
@@ -67,8 +73,13 @@ def execute(
                 cgroup=target.cgroup,
                 owns_cgroup=False,
                 beside=target.pid,
-                joined=_open_for_parent(target, kinds, ours),
             )
+            if Namespace.USER in kinds and is_ordinary():
+                how = how._replace(inside=_open_for_parent(target, kinds, ours))
+                child.join = ()
+            else:
+                by_parent = [kind for kind in kinds if kind in _BY_PARENT]
+                how = how._replace(joined=_open_for_parent(target, by_parent, ours))
             usual = not (child.gate or child.listener or Namespace.USER in kinds)
             return launch(how, child, _run, reserves=ahead.processes if ahead and usual else None)
         except OSError as error:
@@ -97,11 +108,10 @@ def _open_for_parent(
 ) -> list[tuple[Namespace, int]]:
     """Open what only a parent can join for its child."""
     near: list[tuple[Namespace, int]] = []
-    for kind in (Namespace.PID, Namespace.TIME):
-        if kind in kinds:
-            fd = os.open(f"/proc/{target.pid}/ns/{FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC)
-            ours.callback(os.close, fd)
-            near.append((kind, fd))
+    for kind in kinds:
+        fd = os.open(f"/proc/{target.pid}/ns/{FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC)
+        ours.callback(os.close, fd)
+        near.append((kind, fd))
     _check_running(target)  # so that the pid was still its own
     return near
 

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 
 from orlop.errors import OrlopError
 from orlop.kernel.idmap import Mapping
@@ -57,8 +58,16 @@ def clone_inside(
     return Cloned(_pid(fds[0]), fds[0])
 
 
-def read_maps(namespace: int) -> IDMap:
-    """Return the mappings of the user namespace *namespace*, a descriptor, as we see them."""
+def read_maps(path: str) -> IDMap:
+    """Return the mappings of the user namespace at *path*, as we see them."""
+    namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _read_maps(namespace)
+    finally:
+        os.close(namespace)
+
+
+def _read_maps(namespace: int) -> IDMap:
     ready, done = os.pipe()
     inside = clone3(int(Clone.CLEAR_SIGHAND))
     if not inside.pid:
@@ -103,7 +112,8 @@ def _help(flags: int, namespaces: Sequence[tuple[Namespace, int]], far: socket.s
 
 def _join(namespaces: Sequence[tuple[Namespace, int]]) -> None:
     """Join them all: what is the host's before the user namespace, what is of it after it."""
-    os.setgroups([])
+    with suppress(PermissionError):  # an ordinary user has none that would count inside
+        os.setgroups([])
     later: list[tuple[Namespace, int]] = []
     for kind, fd in namespaces:
         try:

@@ -45,8 +45,8 @@ def set_rlimits(child: Child) -> None:
 
 def set_scheduling(child: Child) -> None:
     """Set execution domain, scheduler and I/O priority, where the bundle has them."""
-    if child.container and child.container.personality is not None:
-        personality(child.container.personality)
+    if child.personality is not None:
+        personality(child.personality)
     if child.process.scheduler:
         policy, flags, nice, priority, deadline = child.process.scheduler
         set_scheduler(policy, flags=flags, nice=nice, priority=priority, deadline=deadline)

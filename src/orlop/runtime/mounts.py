@@ -78,7 +78,7 @@ def make_mounts(child: Child) -> None:
     for index, plan in enumerate(child.plan.mounts):
         if index not in child.mounts and plan.kind in _MADE_HERE:
             child.mounts[index] = _made(child, plan)
-        if plan.fstype == "proc":
+        if plan.fstype == "proc" and plan.kind is MountKind.FILESYSTEM:
             child.proc = child.mounts[index]
 
 

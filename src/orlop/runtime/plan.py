@@ -177,7 +177,7 @@ def plan_mount(mount: oci.OCIMount, bundle: str, where: str = "a mount") -> Moun
     if Special.REMOUNT in options.special:
         kind = MountKind.REMOUNT
     elif options.special & _BINDS or fstype in ("bind", "none", ""):
-        kind, source = MountKind.BIND, os.path.join(bundle, source)
+        kind, fstype, source = MountKind.BIND, "bind", os.path.join(bundle, source)
     elif fstype in ("cgroup", "cgroup2"):
         kind = MountKind.CGROUP
     else:

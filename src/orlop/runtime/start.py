@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING, NoReturn
 
-from orlop.errors import InvalidArgumentError, UnsupportedError
-from orlop.kernel.idmap import open_user_namespace
+from orlop.errors import InvalidArgumentError, PermissionDeniedError, UnsupportedError
+from orlop.kernel.capabilities import is_ordinary
+from orlop.kernel.idmap import is_of_host, open_user_namespace
 from orlop.kernel.mount import MountFlag, mount_setattr
 from orlop.kernel.namespaces import Namespace
 from orlop.model.mount import Mount
@@ -74,13 +75,20 @@ def start(
     if stdio is None and not process.terminal:
         raise InvalidArgumentError("a process without a terminal needs standard streams")
     with ExitStack() as undo, ExitStack() as ours:
-        cgroup = make_cgroup(bundle, ahead.cgroups if ahead else None)
-        undo.callback(cgroup.remove)
         if any(kind is Namespace.USER for kind, _ in namespaces.join):
-            namespaces = _with_maps(namespaces)
+            namespaces = _with_maps(bundle.id, namespaces)
+        if not namespaces.idmap and is_ordinary():
+            raise InvalidArgumentError(
+                "linux.namespaces: an ordinary user's container needs a user namespace"
+            )
+        cgroup = _cgroup_or_none(bundle, ahead.cgroups if ahead else None)
+        if cgroup is not None:
+            undo.callback(cgroup.remove)
+            _give_cgroup(cgroup, config, namespaces)
         container = plan_container(bundle, namespaces, cgroup)
         child = Child(process, container=container, stdio=stdio, filter_=make_filter(config))
         child.gate, child.preserve_fds = gate, preserve_fds
+        child.personality = plan_personality(config.get("linux", {}))
         child.memory_policy = memory_policy(config)
         child.keyring = "" if bundle.manner.no_new_keyring else keyring_name(bundle.id)
         if config.get("hooks"):
@@ -158,7 +166,6 @@ def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None
         sysctls=plan_sysctls(linux.get("sysctl", {}), namespaces),
         hostname=hostname,
         domainname=domainname,
-        personality=plan_personality(linux),
         net_devices=_net_devices(linux, namespaces) if linux.get("netDevices") else (),
     )
 
@@ -170,7 +177,9 @@ def _absolute(paths: Sequence[str], where: str) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _launch(container: ContainerPlan, cgroup: Cgroup, near: list[tuple[Namespace, int]]) -> Launch:
+def _launch(
+    container: ContainerPlan, cgroup: Cgroup | None, near: list[tuple[Namespace, int]]
+) -> Launch:
     namespaces = container.namespaces
     return Launch(
         what=f"cannot start container {container.id}",
@@ -215,7 +224,7 @@ def _root(bundle: Bundle) -> tuple[Mount, ...]:
         return bundle.rootfs
     path = _root_path(bundle)
     if not path:
-        raise InvalidArgumentError("the bundle has no root file system")
+        raise InvalidArgumentError("root.path is missing: the bundle has no root file system")
     return (Mount("bind", path, "/", ("rbind",)),)
 
 
@@ -234,16 +243,16 @@ def _need_mount_namespace(namespaces: Namespaces) -> None:
         )
 
 
-def _with_maps(namespaces: Namespaces) -> Namespaces:
+def _with_maps(container: str, namespaces: Namespaces) -> Namespaces:
     """Add the mappings of the user namespace that is joined, as if they were our own."""
     from orlop.runtime.joining import read_maps  # rare
 
     path = next(path for kind, path in namespaces.join if kind is Namespace.USER)
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return namespaces._replace(idmap=read_maps(fd))
-    finally:
-        os.close(fd)
+        return namespaces._replace(idmap=read_maps(path))
+    except OSError as error:
+        what = f"cannot start container {container}"
+        raise failure.translate(what, "join_user_namespace", error) from error
 
 
 def _net_devices(linux: Linux, namespaces: Namespaces) -> tuple[tuple[str, str], ...]:
@@ -297,7 +306,8 @@ def _open_namespaces(
     for kind, path in namespaces.join:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         ours.callback(os.close, fd)
-        by_parent = Namespace.USER in namespaces.new or kind in (Namespace.PID, Namespace.TIME)
+        in_new_user = Namespace.USER in namespaces.new and not is_ordinary()
+        by_parent = in_new_user or kind in (Namespace.PID, Namespace.TIME)
         (near if by_parent else far).append((kind, fd))
     return near, far
 
@@ -312,6 +322,9 @@ def _time_offsets(namespaces: Namespaces) -> str:
 def _prepare(child: Child, bundle: Bundle, ours: ExitStack) -> None:
     """Make what only we may: id-mapped mounts, and in a user namespace all of host paths."""
     idmap = child.plan.namespaces.idmap
+    if idmap and is_ordinary():
+        _refuse_mapped_mounts(child)
+        return
     if idmap:
         child.root = _mapped_root(child, idmap, is_of_mounts=bool(bundle.rootfs))
         ours.callback(os.close, child.root)
@@ -328,6 +341,12 @@ def _prepare(child: Child, bundle: Bundle, ours: ExitStack) -> None:
         elif plan.source.startswith("/dev/") and _is_disk(plan):
             child.mounts[index] = open_device(plan)
             ours.callback(os.close, child.mounts[index])
+
+
+def _refuse_mapped_mounts(child: Child) -> None:
+    for index, plan in enumerate(child.plan.mounts):
+        if plan.idmap or plan.options.special & _IDMAPS:
+            raise UnsupportedError(f"mounts[{index}]: an ordinary user cannot have it id-mapped")
 
 
 def _is_disk(plan: MountPlan) -> bool:
@@ -362,6 +381,28 @@ def make_cgroup(bundle: Bundle, spares: Pool | None = None) -> Cgroup:
         return _make_scope(bundle, resources)
     spare = spares.take(path, resources) if spares else None
     return spare or cgroups.create_anew(path, resources)
+
+
+def _cgroup_or_none(bundle: Bundle, spares: Pool | None) -> Cgroup | None:
+    """Do as make_cgroup(); None for an ordinary user who can have none and names no limit."""
+    try:
+        return make_cgroup(bundle, spares)
+    except PermissionDeniedError:
+        linux = bundle.config.get("linux", {})
+        limits = linux.get("resources", {}).keys() - {"devices"}
+        if limits or linux.get("cgroupsPath") or (os.geteuid() == 0 and is_of_host()):
+            raise
+        return None
+
+
+def _give_cgroup(cgroup: Cgroup, config: Config, namespaces: Namespaces) -> None:
+    """Give a cgroup that is mounted writable to the user. config-linux.md, "Cgroup ownership"."""
+    if Namespace.CGROUP not in namespaces.new:
+        return
+    for mount in config.get("mounts", ()):
+        if mount.get("type") in ("cgroup", "cgroup2") and "ro" not in mount.get("options", ()):
+            uid = config.get("process", {}).get("user", {}).get("uid", 0)
+            cgroup.give(namespaces.idmap.host_uid(uid) if namespaces.idmap else uid)
 
 
 def _make_scope(bundle: Bundle, resources: Resources) -> Cgroup:

@@ -94,6 +94,9 @@ def test_what_is_no_user_namespace_cannot_be_joined_as_one(box: Box) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OrlopError, match="user namespace"):
         box.run("true")
+    box.linux["namespaces"][-1]["path"] = "/no/such/namespace"
+    with pytest.raises(OrlopError, match=r"user namespace.*'/no/such/namespace'"):
+        box.run("true")
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -101,3 +101,18 @@ def test_without_a_process_there_is_one_clear_sentence(box: Box) -> None:
     box.process["args"] = []
     with pytest.raises(InvalidArgumentError, match="no command"):
         box.start()
+
+
+def test_without_a_cgroup_namespace_the_mount_shows_the_containers_cgroup_alone(box: Box) -> None:
+    box.linux["namespaces"] = [n for n in box.linux["namespaces"] if n["type"] != "cgroup"]
+    output = box.sh("cat /proc/self/cgroup; cat /sys/fs/cgroup/pids/cgroup.procs | head -1")
+    lines = output.splitlines()
+    assert lines[-1] == "1"
+    assert f"/orlop/{box.id}" in {line.split(":")[2] for line in lines[:-1]}
+
+
+def test_cgroup_hierarchies_of_several_controllers_have_their_names_as_links(box: Box) -> None:
+    names = box.sh("ls /sys/fs/cgroup; ls -l /sys/fs/cgroup | grep -e '->' || true")
+    for folder in Path("/sys/fs/cgroup").iterdir():
+        if folder.is_symlink():
+            assert folder.name in names

@@ -127,9 +127,14 @@ def test_a_memory_policy_that_the_kernel_refuses_fails_the_start(box: Box) -> No
         box.run("true")
 
 
-def test_the_personality_is_set_and_has_no_flags(box: Box) -> None:
+def test_the_personality_is_the_programs_and_that_of_later_processes(box: Box) -> None:
     box.linux["personality"] = {"domain": "LINUX32"}
-    assert "00000008" in box.sh("cat /proc/self/personality")
+    running = box.sleeping()
+    assert Path(f"/proc/{running.pid}/personality").read_text() == "00000008\n"
+    assert box.exec(running, "cat", "/proc/self/personality").output == "00000008\n"
+
+
+def test_there_are_no_flags_of_a_personality(box: Box) -> None:
     box.linux["personality"] = {"domain": "LINUX", "flags": ["x"]}
     with pytest.raises(InvalidArgumentError, match=r"linux\.personality\.flags"):
         box.run("true")

@@ -14,6 +14,7 @@ from orlop.model import jsontext
 from orlop.programs.oci.starter import VERSION
 from orlop.runtime import hooks, options, seccomp, seccomp_compiler
 from orlop.runtime.plan import NAMESPACES
+from orlop.runtime.scheduling import MEMORY_FLAGS, MEMORY_MODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def features() -> dict[str, Any]:
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
+            "memoryPolicy": {"modes": [*MEMORY_MODES], "flags": [*MEMORY_FLAGS]},
         },
         "annotations": {
             "org.opencontainers.runc.checkpoint.enabled": "true",
@@ -74,7 +76,7 @@ def features() -> dict[str, Any]:
 
 def _mount_options() -> list[str]:
     words = {*options.ATTRIBUTES, *options.RECURSIVE_ATTRIBUTES, *options.PROPAGATION}
-    words |= options.IGNORED | {str(word) for word in options.Special}
+    words |= options.IGNORED | options.SUPERBLOCK | {str(word) for word in options.Special}
     return sorted(words)
 
 
