@@ -1,11 +1,11 @@
 """Forked ahead: processes that turn into the child of a start, with their pages already their own.
 
 A child of ours shares our pages, and each that either of us writes to is copied: that
-is a third of a start. A reserve was forked while nobody waited, has copied all its
-pages, and makes the child with them:
+is a third of a start. A reserve was forked while nobody waited, has copied the pages that
+a child will write to, and makes the child with them:
 
     parent            reserve                                   child
-      | refill(): fork  | copies its pages, waits
+      | refill(): fork  | copies pages, waits
       | clone(): plan and descriptors
       |---------------->| clone3, same memory: stops in it ------>|
       |<------------------------------------------------- its pid | goes on in init.py
@@ -24,11 +24,11 @@ import gc
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
-from orlop.kernel.memory import own_pages
+from orlop.kernel.memory import Pages, Range, own_pages
 from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.process import (
     Cloned,
@@ -41,12 +41,14 @@ from orlop.kernel.process import (
 )
 from orlop.kernel.ptrace import hold_after_vfork
 from orlop.runtime import init
-from orlop.runtime.child import Child
+from orlop.runtime.child import Child, Step
 
 _SIGKILL = 9
 _MOST_BYTES = 128 << 10  # a datagram that fits any socket's buffer
 _MOST_FDS = 250  # SCM_MAX_FD is 253. unix(7)
 _ANSWER = struct.Struct("=ii")  # errno, pid
+_RANGE = struct.Struct("=QQ")  # start, end
+_MOST_RANGES = _MOST_BYTES // _RANGE.size
 
 
 class Order(NamedTuple):
@@ -56,6 +58,7 @@ class Order(NamedTuple):
     cgroup_fd: int
     joined: Sequence[tuple[Namespace, int]]  # before it clones
     child: Child
+    study: bool = False  # tell the pages that it has written to
 
 
 class Reserve(NamedTuple):
@@ -67,13 +70,20 @@ class Reserve(NamedTuple):
 
 
 class Reserves:
-    """Up to *size* processes."""
+    """Up to *size* processes.
+
+    Which pages a child writes to, and which we write to before it, is found out the first
+    time, of containers and of execs each: only those are worth copying ahead.
+    """
 
     def __init__(self, *, size: int = 1) -> None:
         self._size = size
         self._waiting: list[Reserve] = []
         self._leaving: list[Reserve] = []
-        self._shares_pages = False
+        self._studied: list[socket.socket] = []  # where children tell what they wrote to
+        self._known: set[bool] = set()  # of containers, of execs
+        self._theirs: set[Range] = set()
+        self._ours: set[Range] = set()
 
     @property
     def pids(self) -> set[int]:
@@ -84,19 +94,26 @@ class Reserves:
         """Make the child as clone3 would, and OSError as there; None if no reserve is left."""
         if not self._waiting:
             return None
+        is_container = order.child.container is not None
+        order = order._replace(study=is_container not in self._known)
         numbers = sorted(set(_descriptors(order)))
         data = _pickle.dumps((numbers, order), 5)
         if len(data) > _MOST_BYTES or len(numbers) > _MOST_FDS:
             return None
         reserve = self._waiting.pop()
-        self._leaving.append(reserve)
         try:
             socket.send_fds(reserve.orders, [data], numbers)
             answer = reserve.orders.recv(_ANSWER.size)
         except OSError:
             answer = b""
-        finally:
-            self._end(reserve)
+        studied = order.study and bool(answer)
+        if studied:
+            self._ours.update(Pages().written())  # while it is there to share the others
+            self._known.add(is_container)
+            self._studied.append(reserve.orders)
+        else:
+            reserve.orders.close()
+        self._end(reserve)
         if not answer:  # it was killed
             return self.clone(order)
         number, pid = _ANSWER.unpack(answer)
@@ -109,26 +126,32 @@ class Reserves:
 
         A refusal is not told: a start without a reserve is only slower.
         """
+        self._study()
         self._reap()
         if len(self._waiting) < self._size:
             with suppress(OSError):
-                self._waiting.append(_make())
-                self._shares_pages = True
+                self._waiting.append(_make(self._theirs))
+                own_pages(self._ours)
                 return True
-        elif self._shares_pages:  # it has copied them; now ours are writable again, too
-            own_pages()
-            self._shares_pages = False
         return False
 
     def close(self) -> None:
         """End those that wait."""
+        self._study()
         while self._waiting:
-            self._leaving.append(self._waiting.pop())
-            self._end(self._leaving[-1])
+            self._waiting[-1].orders.close()
+            self._end(self._waiting.pop())
         self._reap(block=True)
 
+    def _study(self) -> None:
+        """Learn from the first children, which have long begun their programs."""
+        while self._studied:
+            with self._studied.pop() as account, suppress(OSError):
+                told = account.recv(_MOST_BYTES, socket.MSG_DONTWAIT)
+                self._theirs.update(_RANGE.iter_unpack(told))
+
     def _end(self, reserve: Reserve) -> None:
-        reserve.orders.close()
+        self._leaving.append(reserve)
         with suppress(ProcessLookupError):
             pidfd_send_signal(reserve.pidfd, _SIGKILL)
 
@@ -147,7 +170,7 @@ def _reaped(reserve: Reserve, *, block: bool) -> bool:
         return True
 
 
-def _make() -> Reserve:
+def _make(pages: Iterable[Range]) -> Reserve:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         try:
@@ -157,7 +180,7 @@ def _make() -> Reserve:
             ours.close()
             raise
         if not cloned.pid:
-            _serve(theirs.fileno())
+            _serve(theirs.fileno(), pages)
     reserve = Reserve(cloned.pid, cloned.pidfd, ours)
     try:
         hold_after_vfork(cloned.pid)
@@ -169,14 +192,16 @@ def _make() -> Reserve:
     return reserve
 
 
-def _serve(orders: int) -> NoReturn:
+def _serve(orders: int, pages: Iterable[Range]) -> NoReturn:
     """Be a reserve: wait for the order, carry it out."""
     try:
         gc.disable()
         set_parent_death_signal(_SIGKILL)
         os.closerange(3, orders)
         os.closerange(orders + 1, 1 << 20)
-        own_pages()
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        own_pages(pages)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         received = _receive(socket.socket(fileno=orders))
         if received is not None:
             _obey(*received)
@@ -217,9 +242,24 @@ def _obey(order: Order, answer: int) -> None:
         return
     # Only the child comes here. The reserve will never run again.
     os.write(answer, _ANSWER.pack(0, pid))
-    os.close(answer)
     child = order.child
-    init.run(child, init.container_steps(child) if child.container else init.exec_steps(child))
+    steps = init.container_steps(child) if child.container else init.exec_steps(child)
+    if order.study:
+        steps = _with_account(steps, answer)
+    else:
+        os.close(answer)
+    init.run(child, steps)
+
+
+def _with_account(steps: Sequence[Step], answer: int) -> Sequence[Step]:
+    """Add a step that tells the pages written to; before the last ones, which may forbid it."""
+    pages = Pages()
+
+    def tell_pages(_: Child) -> None:
+        ranges = pages.written()[:_MOST_RANGES]
+        os.write(answer, b"".join(_RANGE.pack(*bounds) for bounds in ranges))
+
+    return (*steps[:-4], tell_pages, *steps[-4:])
 
 
 def _descriptors(order: Order) -> Iterator[int]:

@@ -18,7 +18,7 @@ from orlop.kernel.terminal import set_size
 from orlop.shim import adopt
 from orlop.shim.channel import Channel, Message, accept, close_all
 from orlop.shim.failure import failure
-from orlop.shim.loop import Loop
+from orlop.shim.loop import Loop, Timer
 from orlop.shim.process import Process, foreign_status, own_child_status
 from orlop.shim.protocol import Exit
 from orlop.shim.pumps import Pumps
@@ -47,6 +47,7 @@ class Server:
         self._forgotten: set[str] = set()  # exits that are stored already, and still needed here
         self._pumps = pumps
         self._starts = Starts(self._records, self._processes)
+        self._refilling = Timer(lambda: None)
         self._operations: dict[str, Callable[[Channel, Message], Any]] = {
             "hello": lambda _channel, _message: {"pid": os.getpid()},
             "start": self._start,
@@ -90,6 +91,7 @@ class Server:
         if key in self._processes:
             raise AlreadyExistsError(f"process {key} is running")
         self._drop_exit(key)  # before there is another process of that name
+        self._refilling.cancel()
         process = self._starts.begin(key, message)
         self._processes[key] = process
         process.waiting = (channel, message["seq"])
@@ -194,12 +196,17 @@ class Server:
             return
         self._pumps.add(process)
         self._answer(process, ok={"pid": process.record["pid"], "time_ns": time.time_ns()})
-        self._loop.later(_REFILL_S, self._refill)
+        self._refill_later()
+
+    def _refill_later(self) -> None:
+        """Put it off as long as there are requests: they go first."""
+        self._refilling.cancel()
+        self._refilling = self._loop.later(_REFILL_S, self._refill)
 
     def _refill(self) -> None:
-        """Make one thing ahead, and look again soon for the next: requests go first."""
+        """Make one thing ahead, and look again soon for the next."""
         if self._starts.ahead.refill():
-            self._loop.later(_REFILL_S, self._refill)
+            self._refill_later()
 
     def _failed(self, process: Process, error: Exception) -> None:
         """Forget a process that never ran: settle() has reaped it and removed its cgroup."""
