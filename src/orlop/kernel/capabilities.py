@@ -55,6 +55,7 @@ NAMES = (
 
 BIT = {name: bit for bit, name in enumerate(NAMES)}
 
+_SYS_ADMIN = 1 << BIT["CAP_SYS_ADMIN"]
 _VERSION_3 = 0x20080522
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
@@ -97,6 +98,11 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
         inheritable >> 32,
     )
     _capset(struct.pack("=Ii", _VERSION_3, 0), data)
+
+
+def is_ordinary() -> bool:
+    """Whether we lack CAP_SYS_ADMIN, and so can neither mount nor join where we are."""
+    return not capget()[0] & _SYS_ADMIN
 
 
 def bounding() -> int:

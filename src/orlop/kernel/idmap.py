@@ -27,13 +27,18 @@ class Mapping(NamedTuple):
 
 def write_maps(pid: int, uids: Sequence[Mapping], gids: Sequence[Mapping]) -> None:
     """Give the user namespace of process *pid* its mappings; once, and from outside."""
-    for name, mappings in (("uid_map", uids), ("gid_map", gids)):
-        text = "".join(f"{m.inside} {m.outside} {m.size}\n" for m in mappings)
-        fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
+    write_map(pid, "uid_map", uids)
+    write_map(pid, "gid_map", gids)
+
+
+def write_map(pid: int, name: str, mappings: Sequence[Mapping]) -> None:
+    """Write one of the two: "uid_map" or "gid_map"."""
+    text = "".join(f"{m.inside} {m.outside} {m.size}\n" for m in mappings)
+    fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -88,6 +88,12 @@ def shield(child: Child) -> None:
     os.umask(0)
 
 
+def die_with_parent(child: Child) -> None:
+    """Be no more than our parent's life long; the rest of shield() has to wait for it."""
+    del child
+    set_parent_death_signal(_SIGKILL)
+
+
 def enter_cgroup(child: Child) -> None:
     """Move into our cgroup; alone, for the kernel takes long to move another process."""
     for door in child.doors:
@@ -257,6 +263,24 @@ _MAKE_IN_USER_NAMESPACE: Sequence[Step] = (
     open_host_nodes,  # nodes made in a user namespace do not work
 )
 
+#: As an ordinary user: the parent may mount nothing, and we are root in here alone.
+_MAKE_ROOTLESS: Sequence[Step] = (
+    die_with_parent,
+    enter_cgroup,
+    set_oom_score,
+    await_parent,  # who could not map the ids of what cannot be dumped
+    become_root_inside,
+    shield,
+    join_namespaces,
+    leave_cgroup_namespace,
+    cut_propagation,
+    make_root,
+    make_mounts,
+    open_hierarchies,
+    make_cgroup_mounts,
+    open_host_nodes,
+)
+
 #: In a mount namespace that others are in, too, all that is mounted stays until it is undone.
 _MAKE_IN_SHARED_MOUNTS: Sequence[Step] = (*(step for step in _MAKE if step is not cut_propagation),)
 
@@ -298,7 +322,7 @@ def container_steps(child: Child) -> Sequence[Step]:
     if Namespace.MOUNT not in plan.namespaces.new and not plan.root_path:
         return (*_CONTAINER_IN_GIVEN_ROOT, *_last(child))
     if plan.namespaces.idmap:
-        make = _MAKE_IN_USER_NAMESPACE
+        make = _MAKE_ROOTLESS if child.root < 0 else _MAKE_IN_USER_NAMESPACE
     else:
         make = _MAKE if Namespace.MOUNT in plan.namespaces.new else _MAKE_IN_SHARED_MOUNTS
     enter = _ENTER if usual else _ENTER_FROM_THE_HOST

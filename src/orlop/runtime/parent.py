@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from orlop.errors import OrlopError
 from orlop.kernel import rights
-from orlop.kernel.capabilities import supported
+from orlop.kernel.capabilities import is_ordinary, supported
 from orlop.kernel.idmap import write_maps
 from orlop.kernel.namespaces import FILES, Namespace, setns, unshare
 from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
@@ -80,7 +80,9 @@ def launch(
         if reserves is not None and not _changes_time(how):
             cloned = _clone_by_reserve(reserves, how, child, cgroup_fd)
         if cloned is None:
-            set_dumpable(dumpable=False)  # the child is born with it, perhaps in sight of others
+            # The child is born with it, perhaps in sight of others. But what cannot be dumped
+            # is no ordinary user's to give ids to.
+            set_dumpable(dumpable=bool(how.idmap) and is_ordinary())
             with joined(how.joined, time_offsets=how.time_offsets):
                 cloned = _clone(how, cgroup_fd)
                 if not cloned.pid:
@@ -155,7 +157,7 @@ def _do_our_part(starting: Starting, how: Launch, go: int) -> None:
     step = "write_id_maps"
     try:
         if how.idmap:
-            write_maps(starting.pid, how.idmap.uids, how.idmap.gids)
+            _write_maps(starting, how.idmap)
         if how.net_devices:
             from orlop.runtime.netdevices import move_devices  # rare
 
@@ -165,6 +167,19 @@ def _do_our_part(starting: Starting, how: Launch, go: int) -> None:
     except OSError as error:
         _end(starting, report=False)
         raise failure.translate(starting.what, step, error) from error
+
+
+def _write_maps(starting: Starting, idmap: IDMap) -> None:
+    if not is_ordinary():
+        write_maps(starting.pid, idmap.uids, idmap.gids)
+        return
+    from orlop.runtime import rootless  # for those alone
+
+    try:
+        rootless.write_maps(starting.pid, idmap)
+    except OrlopError:
+        _end(starting, report=False)
+        raise
 
 
 def _run_hooks(starting: Starting, hooks: Hooks) -> None:
