@@ -117,7 +117,8 @@ class Listener:
                 name = os.path.basename(self._filter.listener)
                 agent.connect(f"/proc/self/fd/{folder}/{name}")
                 sent = socket.send_fds(agent, [data], [listener])
-                agent.sendall(data[sent:])
+                if sent < len(data):  # an agent that has all may have hung up
+                    agent.sendall(data[sent:])
         finally:
             os.close(folder)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from orlop.errors import InvalidArgumentError
+from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.oci import Seccomp, SeccompSyscall
 
 #: uname's machine -> the name in conditions (Go's), the name in archMap (libseccomp's)
@@ -39,7 +39,13 @@ def resolve(
 
     Raises:
         InvalidArgumentError: the profile has not the form of one.
+        UnsupportedError: it wants an agent to be asked, whom the engine would have to wait for.
     """
+    if profile.get("listenerPath"):
+        raise UnsupportedError(
+            "a seccomp profile with a listenerPath is not supported",
+            hint="orlop-runtime runs bundles that have one",
+        )
     host = os.uname()
     go_name, scmp_name = _MACHINES.get(machine or host.machine, ("", ""))
     version = _version(kernel or host.release)

@@ -88,14 +88,21 @@ def _serve(server: socket.socket, telling: int, answers: Mapping[int, int | None
 def _accept(server: socket.socket, telling: int) -> int:
     with server.accept()[0] as connection:
         data, ancillary, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(4 * 4))
-        while part := connection.recv(4096):
-            data += part
+        while (state := _whole(data)) is None:  # not to the end of file: runc may hold it open
+            data += connection.recv(4096)
     fds = array.array("i")
     for _, kind, payload in ancillary:
         assert kind == socket.SCM_RIGHTS
         fds.frombytes(payload)
-    _tell(telling, "state", json.loads(data) | {"descriptors": len(fds)})
+    _tell(telling, "state", state | {"descriptors": len(fds)})
     return fds[0]
+
+
+def _whole(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
 
 
 def _answer(listener: int, telling: int, answers: Mapping[int, int | None]) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from orlop.errors import InvalidArgumentError
+from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.oci import Seccomp
 from orlop.runtime import seccomp_default
 from orlop.runtime.capability_sets import DEFAULT
@@ -102,3 +102,9 @@ def test_an_old_profile_with_one_name_a_rule_is_read() -> None:
 def test_what_is_no_profile_is_refused(profile: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
         resolve(profile, (), machine="x86_64", kernel="6.1.0")
+
+
+def test_a_profile_for_an_agent_is_the_runtimes_alone() -> None:
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent", "syscalls": []}
+    with pytest.raises(UnsupportedError, match="listenerPath"):
+        resolve(profile, ())
