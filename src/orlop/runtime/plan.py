@@ -12,6 +12,7 @@ from typing import NamedTuple
 from orlop.errors import InvalidArgumentError
 from orlop.kernel import capabilities
 from orlop.kernel.idmap import Mapping as IDMapping
+from orlop.kernel.mount import MountAttr
 from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
 from orlop.runtime.options import SUPERBLOCK, Options, Special, for_new, parse
@@ -36,6 +37,7 @@ NAMESPACES: Mapping[str, Namespace] = {
 }
 
 _BINDS = frozenset((Special.BIND, Special.RBIND))
+_RDONLY = int(MountAttr.RDONLY)
 _CLOCKS = ("monotonic", "boottime")
 _MOST_ID = (1 << 31) - 1  # larger ones wrap around in programs that keep them signed
 
@@ -182,6 +184,9 @@ def plan_mount(mount: oci.OCIMount, bundle: str, where: str = "a mount") -> Moun
         kind = MountKind.CGROUP
     else:
         kind, options = MountKind.FILESYSTEM, for_new(options)
+    if kind is MountKind.BIND and (source == "/sys" or source.startswith("/sys/")):
+        # The cgroups below it, which may be the user's to write to (CVE-2023-25809).
+        options = options._replace(tree_set=options.tree_set | options.set_ & _RDONLY)
     idmap = plan_idmap(mount.get("uidMappings"), mount.get("gidMappings"), where)
     if idmap and kind is not MountKind.BIND:
         raise InvalidArgumentError(f"{where}: only a bind mount can have id mappings")
