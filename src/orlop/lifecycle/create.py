@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple, cast
 
 from orlop.errors import CorruptError, InvalidArgumentError, OrlopError, WrongStateError
 from orlop.kernel.namespaces import FILES
@@ -27,6 +26,7 @@ from orlop.lifecycle.folder import Folder, Lock, read, replace
 from orlop.lifecycle.gate import admit, open_gate
 from orlop.lifecycle.record import now, start_ticks
 from orlop.model import jsontext
+from orlop.model.light import TYPE_CHECKING, NamedTuple, cast
 from orlop.model.oci_shape import CONFIG, check
 from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio
 from orlop.runtime.parent import wait_ready
@@ -238,8 +238,7 @@ def _cgroup_path(folder: Folder, config: Config) -> str:
 
 def _runc_word(kind: str) -> str:
     """Return runc's name of a kind of namespace."""
-    namespace = NAMESPACES.get(kind)
-    if namespace is None:
-        raise InvalidArgumentError(f"unknown namespace type {kind!r}")
-    file = FILES[namespace]
+    if kind not in NAMESPACES:
+        return kind  # to be refused by its field
+    file = FILES[NAMESPACES[kind]]
     return f"NEW{'NS' if file == 'mnt' else file.upper()}"

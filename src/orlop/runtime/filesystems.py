@@ -44,15 +44,15 @@ def filesystem(fstype: str, source: str, options: Options) -> int:
 
 def reconfigure(mount: int, options: Options) -> None:
     """Give the mount that *mount* refers to, and its file system, other options."""
-    if options.filesystem:
-        config = fspick(mount)
-        try:
+    config = fspick(mount)  # which refuses what is no mount
+    try:
+        if options.filesystem:
             _configure(config, options)
             fsconfig_reconfigure(config)
-        except OSError as error:
-            raise explained(error, config, "remount") from None
-        finally:
-            os.close(config)
+    except OSError as error:
+        raise explained(error, config, "remount") from None
+    finally:
+        os.close(config)
     set_attributes(mount, options)
 
 

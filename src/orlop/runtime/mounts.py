@@ -211,7 +211,7 @@ def _made(child: Child, plan: MountPlan) -> int:
         fd = make(plan.source, recursive=Special.RBIND in options.special)
         set_attributes(fd, options)
         return fd
-    if Special.COPY_UP in options.special or plan.destination == "/dev":  # something goes in first
+    if plan.fstype == "tmpfs" or plan.destination == "/dev":  # something goes in first
         options = options._replace(set_=options.set_ & ~_RDONLY)
     try:
         fd = filesystem(plan.fstype, plan.source, options)
@@ -266,6 +266,8 @@ def _attach(child: Child, plan: MountPlan, fd: int) -> None:
             _refuse_inside_proc(plan, fd, target)
         if plan.fstype == "tmpfs" and existed:
             _like_the_target(plan, fd, target)
+        if plan.options.set_ & _RDONLY and plan.fstype == "tmpfs" and plan.destination != "/dev":
+            mount_setattr(fd, set_=_RDONLY)
         if existed:
             _check_kinds(plan, fd, target)
         move_mount(fd, target)
@@ -329,8 +331,6 @@ def _like_the_target(plan: MountPlan, fd: int, target: int) -> None:
                 os.fchmod(opened, stat.S_IMODE(os.fstat(target).st_mode))
         finally:
             os.close(opened)
-    if copied and plan.options.set_ & _RDONLY:
-        mount_setattr(fd, set_=_RDONLY)
 
 
 def _attach_hierarchies(child: Child, plan: MountPlan, fd: int) -> None:

@@ -7,7 +7,6 @@ import enum
 import os
 import resource
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel import capabilities
@@ -15,6 +14,7 @@ from orlop.kernel.idmap import Mapping as IDMapping
 from orlop.kernel.mount import MountAttr
 from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
+from orlop.model.light import NamedTuple
 from orlop.runtime.options import SUPERBLOCK, Options, Special, for_new, parse
 from orlop.runtime.scheduling import (
     Affinity,
@@ -231,6 +231,11 @@ def plan_process(process: oci.Process) -> ProcessPlan:
     env = tuple(process.get("env", ()))
     if any("\0" in text for text in (*args, *env)):
         raise InvalidArgumentError("process.args and process.env cannot hold a NUL character")
+    for index, text in enumerate(env):
+        if text.find("=") < 1:
+            raise InvalidArgumentError(
+                f"process.env[{index}] {text!r} is not of the form NAME=value"
+            )
     cwd = process.get("cwd") or "/"
     if not cwd.startswith("/"):
         raise InvalidArgumentError(f"process.cwd {cwd!r} is not an absolute path")

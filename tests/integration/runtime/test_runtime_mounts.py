@@ -209,6 +209,17 @@ def test_a_tmpfs_takes_the_mode_of_what_it_covers_and_its_size(box: Box) -> None
     assert box.sh("stat -c %a /t; df -k /t | tail -1 | awk '{print $2}'").split() == ["711", "128"]
 
 
+@pytest.mark.parametrize("destination", ["/tmp", "/new"])
+@pytest.mark.parametrize("words", [["ro"], ["rro", "mode=711"]])
+def test_a_tmpfs_may_be_read_only_from_the_start(
+    box: Box, destination: str, words: list[str]
+) -> None:
+    box.config["mounts"].append(
+        {"destination": destination, "type": "tmpfs", "source": "t", "options": words}
+    )
+    assert "ro" in options(box, destination)
+
+
 def test_a_read_only_root_refuses_writes_and_its_mounts_do_not(box: Box) -> None:
     box.config["root"] = {"path": "unused", "readonly": True}
     assert box.run("touch", "/x").status != 0
@@ -394,8 +405,9 @@ def test_a_read_only_dev_has_its_devices_all_the_same(box: Box) -> None:
     assert "ro" in options(box, "/dev", "echo > /dev/null; ! touch /dev/x 2> /dev/null")
 
 
-def test_a_remount_of_what_is_no_mount_is_refused(box: Box) -> None:
-    box.config["mounts"].append({"destination": "/etc", "options": ["remount", "ro"]})
+@pytest.mark.parametrize("word", ["ro", "rbind"])
+def test_a_remount_of_what_is_no_mount_is_refused(box: Box, word: str) -> None:
+    box.config["mounts"].append({"destination": "/etc", "options": ["remount", word]})
     with pytest.raises(OrlopError, match="'/etc'"):
         box.run("true")
 

@@ -10,8 +10,9 @@ import pytest
 
 from orlop.errors import OrlopError
 from orlop.runtime import cgroups, init
-from orlop.runtime.bundle import Stdio
+from orlop.runtime.bundle import Gate, Stdio
 from orlop.runtime.child import Child, Step
+from orlop.runtime.parent import wait_created
 from tests.integration.runtime.box import Box
 
 
@@ -140,7 +141,8 @@ def test_a_parent_that_is_killed_takes_the_unfinished_child_along(box: Box) -> N
     parent = os.fork()
     if not parent:
         null = os.open(os.devnull, os.O_RDWR)
-        starting = box.start(Stdio(null, null, null), gate=gate)
+        starting = box.start(Stdio(null, null, null), gate=Gate(gate, never))
+        wait_created(starting)
         os.write(writer, b"started" if starting.pid else b"")
         signal.pause()
     os.close(writer)

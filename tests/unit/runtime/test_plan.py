@@ -25,6 +25,8 @@ OWN = plan_namespaces({"namespaces": [{"type": "network"}, {"type": "ipc"}]})
         {"args": ["a"], "rlimits": [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}] * 2},
         {"args": ["a"], "rlimits": [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1 << 64}]},
         {"args": ["a"], "oomScoreAdj": 1001},
+        {"args": ["a"], "env": ["A"]},
+        {"args": ["a"], "env": ["=b"]},
         {"args": ["a"], "consoleSize": {"height": -1, "width": 1}},
         {"args": ["a"], "user": {"umask": 0o1000}},
         {"args": ["a"], "rlimits": [{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}]},
