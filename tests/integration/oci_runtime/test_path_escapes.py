@@ -23,7 +23,7 @@ import pytest
 from tests.integration.oci_runtime.program import OCIBundle, Program, wait_for
 from tests.integration.runtime.test_runtime_escapes import RENAME_EXCHANGE, swap_forever
 
-RACE_S = 8
+RACE_S = 4
 NULL = subprocess.DEVNULL
 
 
@@ -45,6 +45,14 @@ def outside(tmp_path: Path) -> Iterator[Path]:
     assert list(folder.iterdir()) == []
 
 
+@pytest.fixture(params=["at once", "late"])
+def entered(request: pytest.FixtureRequest, bundle: OCIBundle) -> OCIBundle:
+    """A bundle whose root is entered before what is in it is resolved; or after, for hooks."""
+    if request.param == "late":
+        bundle.config["hooks"] = {"createContainer": [{"path": "/bin/true"}]}
+    return bundle
+
+
 @contextlib.contextmanager
 def swapped(one: Path, other: Path) -> Iterator[None]:
     """Exchange two names as fast as can be."""
@@ -57,14 +65,14 @@ def swapped(one: Path, other: Path) -> Iterator[None]:
 
 
 def test_no_descriptor_of_the_callers_is_a_working_directory(
-    program: Program, bundle: OCIBundle, leak: list[int]
+    program: Program, entered: OCIBundle, leak: list[int]
 ) -> None:
     for number in range(3, max(leak) + 1):
-        bundle.process["cwd"] = f"/proc/self/fd/{number}"
-        line = program.refused("run", "--bundle", bundle.write(), program.id(), pass_fds=leak)
+        entered.process["cwd"] = f"/proc/self/fd/{number}"
+        line = program.refused("run", "--bundle", entered.write(), program.id(), pass_fds=leak)
         assert "enter working directory" in line
-    bundle.process["cwd"] = "/"
-    name = program.running(bundle)
+    entered.process["cwd"] = "/"
+    name = program.running(entered)
     for number in range(3, max(leak) + 1):
         cwd = f"/proc/self/fd/{number}"
         assert "enter working directory" in program.refused(
@@ -143,46 +151,46 @@ def test_a_state_folder_that_is_a_link_of_somebody_elses_is_not_followed(
 
 
 def test_two_containers_that_share_a_volume_mount_nothing_outside(
-    program: Program, bundle: OCIBundle, tmp_path: Path, outside: Path
+    program: Program, entered: OCIBundle, tmp_path: Path, outside: Path
 ) -> None:
     """CVE-2021-30465: one swaps a folder for a link while the other's mounts are made."""
     volume = tmp_path / "volume"
     (volume / "a").mkdir(parents=True)
     (volume / "b").symlink_to(f"../../../../../../../..{outside}")
-    bundle.mount("/volume", volume)
+    entered.mount("/volume", volume)
     for kind, path in (("tmpfs", "/volume/a/inner"), ("tmpfs", "/volume/a")):
-        bundle.config["mounts"].append(
+        entered.config["mounts"].append(
             {"destination": path, "type": kind, "source": kind, "options": []}
         )
-    file = bundle.folder / "file"
+    file = entered.folder / "file"
     file.touch()
-    bundle.mount("/volume/a/x/y/file", file)  # made there, with its folders: CVE-2024-45310
+    entered.mount("/volume/a/x/y/file", file)  # made there, with its folders: CVE-2024-45310
     codes = []
     with swapped(volume / "a", volume / "b"):
         end = time.monotonic() + RACE_S
         while time.monotonic() < end:
-            codes.append(program.run(bundle, "true").returncode)
+            codes.append(program.run(entered, "true").returncode)
             assert list(outside.iterdir()) == []
     assert codes.count(0) > 0
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_a_masked_path_is_not_covered_by_what_the_image_calls_null(
-    program: Program, bundle: OCIBundle, tmp_path: Path
+    program: Program, entered: OCIBundle, tmp_path: Path
 ) -> None:
     """CVE-2025-31133: /dev is a volume in which null is a link to what is to be written."""
     dev = tmp_path / "dev"
     for name in ("pts", "shm", "mqueue"):
         (dev / name).mkdir(parents=True)
     (dev / "null").symlink_to("/proc/sys/kernel/core_pattern")
-    bundle.config["mounts"] = [
+    entered.config["mounts"] = [
         {"destination": "/dev", "type": "bind", "source": str(dev), "options": ["rbind"]}
         if mount["destination"] == "/dev"
         else mount
-        for mount in bundle.config["mounts"]
+        for mount in entered.config["mounts"]
     ]
-    bundle.process["args"] = ["sh", "-c", "cat /proc/timer_list"]
-    line = program.refused("run", "--bundle", bundle.write(), program.id())
+    entered.process["args"] = ["sh", "-c", "cat /proc/timer_list"]
+    line = program.refused("run", "--bundle", entered.write(), program.id())
     assert "null device" in line
 
 
@@ -240,30 +248,30 @@ def test_a_terminal_is_made_by_descriptor_while_dev_is_swapped(
 
 def test_a_console_that_is_a_link_stays_inside(
     program: Program,
-    bundle: OCIBundle,
+    entered: OCIBundle,
     tmp_path: Path,
     console_socket: socket.socket,
     outside: Path,
 ) -> None:
-    (bundle.root / "dev").mkdir()
-    (bundle.root / "dev/console").symlink_to(f"../../../../../..{outside}/console")
-    bundle.config["mounts"] = [
-        mount for mount in bundle.config["mounts"] if mount["destination"] not in ("/dev",)
+    (entered.root / "dev").mkdir()
+    (entered.root / "dev/console").symlink_to(f"../../../../../..{outside}/console")
+    entered.config["mounts"] = [
+        mount for mount in entered.config["mounts"] if mount["destination"] not in ("/dev",)
     ]
-    bundle.process.update(terminal=True, args=["true"])
+    entered.process.update(terminal=True, args=["true"])
     name = program.id()
-    created: list[str | Path] = ["create", "--bundle", bundle.write(), "--console-socket"]
+    created: list[str | Path] = ["create", "--bundle", entered.write(), "--console-socket"]
     done = program.call(*created, tmp_path / "console", name, stdout=NULL, stderr=NULL)
     if done.returncode == 0:
         program.ok("start", name)
 
 
 @pytest.mark.parametrize("name", ["proc", "sys"])
-def test_a_proc_that_is_a_link_is_refused(program: Program, bundle: OCIBundle, name: str) -> None:
+def test_a_proc_that_is_a_link_is_refused(program: Program, entered: OCIBundle, name: str) -> None:
     """CVE-2019-19921, CVE-2023-27561."""
-    (bundle.root / "fake").mkdir()
-    (bundle.root / name).symlink_to("fake")
-    assert "symbolic link" in program.refused("run", "--bundle", bundle.write(), program.id())
+    (entered.root / "fake").mkdir()
+    (entered.root / name).symlink_to("fake")
+    assert "symbolic link" in program.refused("run", "--bundle", entered.write(), program.id())
 
 
 def test_a_proc_swapped_for_a_link_all_the_time_is_never_a_fake(
@@ -281,23 +289,24 @@ def test_a_proc_swapped_for_a_link_all_the_time_is_never_a_fake(
     assert [path.name for path in (bundle.root / "tmp").iterdir()] == []
 
 
-def test_a_label_is_written_to_no_fake_proc(program: Program, bundle: OCIBundle) -> None:
+def test_a_label_is_written_to_no_fake_proc(program: Program, entered: OCIBundle) -> None:
     """CVE-2019-16884: a volume over /proc takes the label, and nobody is confined."""
-    fake = bundle.folder / "fake"
+    fake = entered.folder / "fake"
     for number in ("self", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "thread-self"):
         (fake / number / "attr/apparmor").mkdir(parents=True)
         for attribute in ("attr/exec", "attr/apparmor/exec"):
             (fake / number / attribute).touch()
-    bundle.capable("CAP_SYS_ADMIN")
-    bundle.mount("/fake", fake)
-    name = program.running(bundle)
+    entered.capable("CAP_SYS_ADMIN")
+    entered.mount("/fake", fake)
+    name = program.running(entered)
     program.ok("exec", name, "mount", "-o", "bind", "/fake", "/proc")
     program.refused("exec", "--apparmor", "strict", name, "true")
-    bundle.mount("/data", fake / "self/attr")
+    entered.mount("/data", fake / "self/attr")
+    entered.process["args"] = ["true"]
     for target in ("/proc", "/proc/self/attr", "/proc/1/attr"):
-        (bundle.root / "data").unlink(missing_ok=True)
-        (bundle.root / "data").symlink_to(target)
-        line = program.refused("run", "--bundle", bundle.write(), program.id())
+        (entered.root / "data").unlink(missing_ok=True)
+        (entered.root / "data").symlink_to(target)
+        line = program.refused("run", "--bundle", entered.write(), program.id())
         assert "inside /proc" in line
     assert [p for p in fake.glob("*/attr/**/exec") if p.read_text()] == []
 
@@ -370,20 +379,20 @@ def test_a_value_of_a_parameter_sets_no_other(
 
 
 def test_devices_stay_inside_whatever_dev_is(
-    program: Program, bundle: OCIBundle, outside: Path
+    program: Program, entered: OCIBundle, outside: Path
 ) -> None:
     """CVE-2026-47766, and devices whose own path leads out."""
-    (bundle.root / "dev").symlink_to(f"../../../../../..{outside}")
-    (bundle.root / "link").symlink_to(f"../../../../../..{outside}")
-    bundle.config["mounts"] = [
-        m for m in bundle.config["mounts"] if not m["destination"].startswith("/dev")
+    (entered.root / "dev").symlink_to(f"../../../../../..{outside}")
+    (entered.root / "link").symlink_to(f"../../../../../..{outside}")
+    entered.config["mounts"] = [
+        m for m in entered.config["mounts"] if not m["destination"].startswith("/dev")
     ]
-    bundle.linux["maskedPaths"] = []
-    bundle.linux["devices"] = [
+    entered.linux["maskedPaths"] = []
+    entered.linux["devices"] = [
         {"path": path, "type": "c", "major": 1, "minor": 5}
         for path in ("/dev/extra", "/link/extra", "/dev/../../../../link/two")
     ]
-    program.run(bundle, "true")
+    program.run(entered, "true")
 
 
 def test_a_program_of_a_hook_gets_nothing_of_the_containers(
