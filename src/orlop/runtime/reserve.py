@@ -26,7 +26,6 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
 
 from orlop.kernel.memory import Pages, Range, own_pages
 from orlop.kernel.namespaces import Namespace, setns
@@ -37,9 +36,11 @@ from orlop.kernel.process import (
     pidfd_open,
     pidfd_send_signal,
     set_dumpable,
+    set_name,
     set_parent_death_signal,
 )
 from orlop.kernel.ptrace import hold_after_vfork
+from orlop.model.light import NamedTuple, NoReturn
 from orlop.runtime import init
 from orlop.runtime.child import Child, Step
 
@@ -197,6 +198,7 @@ def _serve(orders: int, pages: Iterable[Range]) -> NoReturn:
     try:
         gc.disable()
         set_parent_death_signal(_SIGKILL)
+        set_name("orlop-reserve")
         os.closerange(3, orders)
         os.closerange(orders + 1, 1 << 20)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -11,7 +11,7 @@ import re
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class Remains(NamedTuple):
 
 def take(engine: EngineProcess, *, cgroup: str) -> Remains:
     """Look at all that *engine* has; its containers' cgroups are below one named *cgroup*."""
-    pids = list(descendants(os.getpid()))
+    pids = list(_without_reserves(descendants(os.getpid())))
     return Remains(
         processes=frozenset(_counted(_name(pid) for pid in pids)),
         cgroups=frozenset(_cgroups(cgroup)),
@@ -109,6 +109,24 @@ def descendants(pid: int) -> Iterator[int]:
         if not _is_zombie(child):
             yield child
             yield from descendants(child)
+
+
+def _without_reserves(pids: Iterable[int]) -> Iterator[int]:
+    """Leave out one process that each shim has forked ahead, and which comes and goes."""
+    shims = set()
+    for pid in pids:
+        parent = int((_stat(pid) or ["", "0"])[1])
+        if _comm(pid) == "orlop-reserve" and _comm(parent) == "orlop-shim" and parent not in shims:
+            shims.add(parent)
+        else:
+            yield pid
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _children(pid: int) -> list[int]:
