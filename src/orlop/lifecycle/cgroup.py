@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, cast
 
 from orlop.errors import InvalidArgumentError, NotFoundError
+from typing import TYPE_CHECKING, cast
 from orlop.runtime import cgroups
+from orlop.runtime.cgroups.files import write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,10 @@ class _Entrance:
         if (directory := self.directories.get("")) is None:
             return None
         return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def enter(self, pid: int) -> None:
+        for directory in self.directories.values():
+            write(f"{directory}/cgroup.procs", str(pid))
 
     def doors(self) -> tuple[int, ...]:
         opened: list[int] = []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
+from typing import TYPE_CHECKING, NamedTuple
 from orlop.model.mount import Mount
 from orlop.runtime.bundle import Gate, Stdio
 from orlop.runtime.plan import MountPlan, Namespaces, ProcessPlan
@@ -53,6 +53,7 @@ class Child:
         "gid",
         "go",
         "groups",
+        "held",
         "home",
         "hooks",
         "join",
@@ -98,6 +99,7 @@ class Child:
         self.memory_policy: MemoryPolicy | None = None
         self.hooks: Hooks | None = None
         self.console = -1  # socket on which the terminal's master goes to the parent
+        self.held = -1  # the parent writes one byte when it has moved us into our cgroup
         self.doors: Sequence[int] = ()  # files of the cgroup to write "0" to
         self.report = -1
         self.go = -1  # the parent writes one byte when its part is done

@@ -20,11 +20,11 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from orlop.kernel import loopback, seccomp
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.process import set_dumpable, set_parent_death_signal
+from typing import NoReturn
 from orlop.runtime import failure
 from orlop.runtime.child import Child, Step
 from orlop.runtime.console import attach_stdio, make_terminal, mount_console
@@ -96,6 +96,8 @@ def die_with_parent(child: Child) -> None:
 
 def enter_cgroup(child: Child) -> None:
     """Move into our cgroup; alone, for the kernel takes long to move another process."""
+    if child.held >= 0 and not os.read(child.held, 1):
+        raise OSError(errno.ECANCELED, "the parent gave up")
     for door in child.doors:
         os.write(door, b"0")
         os.close(door)

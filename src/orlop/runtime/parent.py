@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from orlop.errors import OrlopError
 from orlop.kernel import rights
@@ -15,6 +14,7 @@ from orlop.kernel.capabilities import is_ordinary, supported
 from orlop.kernel.idmap import write_maps
 from orlop.kernel.namespaces import FILES, Namespace, setns, unshare
 from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from orlop.runtime import failure
 from orlop.runtime.bundle import AT_GATE, Starting, Stdio
 from orlop.runtime.child import Child
@@ -84,7 +84,7 @@ def launch(
             # is no ordinary user's to give ids to.
             set_dumpable(dumpable=bool(how.idmap) and is_ordinary())
             with joined(how.joined, time_offsets=how.time_offsets):
-                cloned = _clone(how, cgroup_fd)
+                cloned = _clone(how, child, cgroup_fd)
                 if not cloned.pid:
                     os.close(report)
                     run(child)
@@ -103,24 +103,55 @@ def launch(
     return starting if console is None else _receive(starting, console)
 
 
-def _clone(how: Launch, cgroup_fd: int) -> Cloned:
-    flags = int(how.namespaces) | _CLEAR_SIGHAND
-    if how.inside:
-        from orlop.runtime.joining import clone_inside  # rare
-
-        return clone_inside(how.what, flags, how.inside, cgroup_fd=cgroup_fd)
+def _clone(how: Launch, child: Child, cgroup_fd: int) -> Cloned:
     try:
-        return clone3(flags, cgroup_fd=cgroup_fd)
+        return _make(how, cgroup_fd)
     except OSError as error:
+        if error.errno == errno.EACCES and cgroup_fd >= 0 and how.cgroup is not None:
+            return _make_and_move(how, how.cgroup, child)
         if error.errno != errno.EBUSY or how.beside < 0:
             raise
     # The container has moved its processes below and shares out controllers, as a systemd or
     # a Docker in it does; then only a leaf takes processes. cgroup-v2.rst, "No Internal Process".
     fd = _cgroup_beside(how)
     try:
-        return clone3(flags, cgroup_fd=fd)
+        return _make(how, fd)
     finally:
         os.close(fd)
+
+
+def _make(how: Launch, cgroup_fd: int) -> Cloned:
+    flags = int(how.namespaces) | _CLEAR_SIGHAND
+    if how.inside:
+        from orlop.runtime.joining import clone_inside  # rare
+
+        return clone_inside(how.what, flags, how.inside, cgroup_fd=cgroup_fd)
+    return clone3(flags, cgroup_fd=cgroup_fd)
+
+
+def _make_and_move(how: Launch, cgroup: Cgroup, child: Child) -> Cloned:
+    """Make the child where we are, and have it moved before it does anything.
+
+    An ordinary user may not walk from his login session into his own systemd's slice.
+    """
+    child.held, hold = os.pipe()
+    child.doors = ()
+    cloned = _make(how, -1)
+    if not cloned.pid:
+        os.close(hold)
+        return cloned
+    try:
+        cgroup.enter(cloned.pid)
+        os.write(hold, b"0")
+    except (OSError, OrlopError):
+        pidfd_send_signal(cloned.pidfd, _SIGKILL)
+        os.waitid(os.P_PIDFD, cloned.pidfd, os.WEXITED)
+        os.close(cloned.pidfd)
+        raise
+    finally:
+        os.close(child.held)
+        os.close(hold)
+    return cloned
 
 
 def _changes_time(how: Launch) -> bool:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -350,7 +351,7 @@ def users_systemd() -> Iterator[dict[str, str]]:
     runtime.mkdir(parents=True, exist_ok=True)
     os.chown(runtime, 1000, 1000)
     start = ["systemd-run", "--uid=1000", "--unit=his", "--property=Delegate=yes",
-             "--setenv=XDG_RUNTIME_DIR=/run/user/1000",
+             "--property=TimeoutStopSec=5", "--setenv=XDG_RUNTIME_DIR=/run/user/1000",
              "/usr/lib/systemd/systemd", "--user", "--unit=dbus.socket"]  # fmt: skip
     subprocess.run(start, check=True, capture_output=True)
     until((runtime / "bus").is_socket, timeout_s=20)
@@ -376,6 +377,38 @@ def test_a_users_systemd_makes_scopes_for_him(users_systemd: dict[str, str], bus
     path, alone = json.loads(done.stdout)
     assert path.endswith("/his.service/user.slice/orlop-one.scope")
     assert alone
+
+
+class His(Program):
+    """The program as user 1000 calls it, from where his systemd has no say."""
+
+    def call(self, *words: str | Path, **how: Any) -> subprocess.CompletedProcess[str]:
+        return super().call(*words, user=1000, group=1000, extra_groups=[], cwd="/", **how)
+
+
+@pytest.mark.skipif(V1, reason="a user's systemd has cgroups of its own with v2 only")
+def test_a_users_container_is_in_a_scope_of_his(users_systemd: dict[str, str]) -> None:
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    bundle, his = OCIBundle(folder / "bundle"), His(folder)
+    his.environment = users_systemd
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 1000, 1000, follow_symlinks=False)
+    his.ok("spec", "--rootless", "--bundle", bundle.folder)
+    bundle.config = json.loads((bundle.folder / "config.json").read_text())
+    bundle.process.update(terminal=False, args=["sleep", "600"], env=["PATH=/bin"])
+    name = his.id()
+    with open(bundle.output, "w") as file:
+        create = ("--systemd-cgroup", "create", "--bundle", bundle.write(), name)
+        his.ok(*create, stdout=file, stderr=file)
+    scope = f"/his.service/user.slice/orlop-{name}.scope"
+    cgroup = Path(f"/proc/{his.pid(name)}/cgroup").read_text()
+    assert cgroup.splitlines()[-1].endswith(scope)
+    his.ok("start", name)
+    assert scope not in his.ok("exec", name, "cat", "/proc/self/cgroup")  # seen from inside
+    his.ok("kill", name, "KILL")
+    his.ended(name)
+    his.close()
+    assert cgroups_named(f"orlop-{name}.scope") == []
 
 
 @pytest.fixture
