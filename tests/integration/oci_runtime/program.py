@@ -51,7 +51,7 @@ class Program:
         return str(done.stdout)
 
     def refused(self, *words: str | Path, **how: Any) -> str:
-        """Run a command line that must fail in one clear line; that line, its quotes as they were."""
+        """Run a command line that must fail in one clear line; that line, with plain quotes."""
         done = self.call(*words, **how)
         assert done.returncode != 0, done
         assert "Traceback" not in done.stderr

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import orlop
 from tests.integration.oci_runtime.program import SCRIPT, OCIBundle, Program
 
 USER = 65534  # nobody, who has a name, as newuidmap wants
@@ -251,6 +253,26 @@ def test_a_container_of_roots_is_out_of_reach(
     finally:
         ordinary.root = ordinary.folder / "state"
         theirs.close()
+
+
+def test_an_interpreter_of_the_users_own_runs_from_memory(
+    ordinary: Ordinary, bundle: OCIBundle
+) -> None:
+    """Root inside could write to it, as the user can; root's own he can only read."""
+    bundle.process["args"] = ["true"]
+    assert not os.readlink(f"/proc/{ordinary.pid(ordinary.create(bundle))}/exe").startswith(
+        "/memfd"
+    )
+    interpreter = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    folder = ordinary.folder / "bin"
+    folder.mkdir()
+    shutil.copy(interpreter, folder)
+    (ordinary.folder / "lib").symlink_to(Path(sys.base_prefix, "lib"))
+    (folder / "orlop").write_text(f"#!{folder / interpreter.name}\n")
+    ordinary.script = Path(shutil.copy(SCRIPT, folder))
+    ordinary.environment["PYTHONPATH"] = str(Path(orlop.__file__).parents[1])
+    give(folder)
+    assert os.readlink(f"/proc/{ordinary.pid(ordinary.create(bundle))}/exe").startswith("/memfd:")
 
 
 def quiet() -> dict[str, Any]:
