@@ -30,6 +30,8 @@ def both(tmp_path: Path) -> Iterator[tuple[Program, Program]]:
     yield made
     for program in made:
         program.close()
+    for hierarchy in detect().hierarchies:
+        Path(f"{hierarchy.mountpoint}/orlop-test-layout").rmdir()
 
 
 @pytest.fixture
@@ -74,7 +76,6 @@ def test_the_mounts_are_the_same(
     assert hierarchies(ours) == hierarchies(theirs) != set()
     ours, theirs = (said(each, bundle, "cat", "/proc/self/cgroup") for each in both)
     assert ours == theirs
-    remove_parent()
 
 
 @pytest.mark.skipif(not detect().v1, reason="names v1's files")
@@ -93,9 +94,46 @@ def test_the_limits_are_the_same(both: tuple[Program, Program], bundle: OCIBundl
     script = f"for file in {V1_FILES}; do echo $file $(sort /sys/fs/cgroup/$file); done"
     ours, theirs = (said(each, bundle, "sh", "-ec", script) for each in both)
     assert ours == theirs
-    remove_parent()
 
 
-def remove_parent() -> None:
-    for hierarchy in detect().hierarchies:
-        Path(f"{hierarchy.mountpoint}/orlop-test-layout").rmdir()
+UPDATES = [
+    ["--memory", "128m", "--memory-swap", "256m"],
+    ["--memory", "32m", "--memory-swap", "64m"],
+    ["--memory-reservation", "16m"],
+    ["--memory", "512m", "--memory-swap", "-1"],
+    ["--memory", "-1"],
+    ["--cpu-quota", "90000", "--cpu-period", "100000"],
+    ["--cpu-quota", "5000", "--cpu-period", "10000"],
+    ["--cpu-period", "50000"],
+    ["--cpu-quota", "-1"],
+    ["--cpu-share", "77"],
+    ["--cpuset-cpus", "0"],
+    ["--cpuset-mems", "0"],
+    ["--pids-limit", "9"],
+    ["--pids-limit", "-1"],
+]
+
+
+@pytest.mark.skipif(not detect().v1, reason="names v1's files")
+def test_each_update_leaves_the_same(both: tuple[Program, Program], bundle: OCIBundle) -> None:
+    bundle.linux["resources"] = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 50}}
+    seen: list[list[list[str]]] = []
+    for program in both:
+        bundle.linux["cgroupsPath"] = f"/orlop-test-layout/{program.root.parent.name}"
+        name = program.running(bundle)
+        seen.append([])
+        for words in ([], *UPDATES):
+            if words:
+                program.ok("update", *words, name)
+            seen[-1].append([*words, *in_force(bundle.linux["cgroupsPath"])])
+        program.ok("delete", "--force", name)
+    assert seen[0] == seen[1]
+
+
+def in_force(path: str) -> list[str]:
+    found = []
+    for file in V1_FILES.split():
+        controller, _, name = file.partition("/")
+        lines = Path(f"/sys/fs/cgroup/{controller}{path}/{name}").read_text().splitlines()
+        found += [f"{file} {line}" for line in sorted(lines)]
+    return found
