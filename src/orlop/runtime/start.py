@@ -380,7 +380,7 @@ def make_cgroup(bundle: Bundle, spares: Pool | None = None) -> Cgroup:
     if bundle.manner.systemd_cgroup:
         return _make_scope(bundle, resources)
     spare = spares.take(path, resources) if spares else None
-    return spare or cgroups.create_anew(path, resources)
+    return spare or cgroups.create_or_take(path, resources)
 
 
 def _cgroup_or_none(bundle: Bundle, spares: Pool | None) -> Cgroup | None:

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from orlop.runtime import cgroups
 from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups.layout import Hierarchy, Layout
 from tests.integration.cgroups.members import run_inside, sleeping, spawn, until
+from tests.integration.cgroups.test_cgroup_limits_kernel import RULES, try_devices
 
 Make = Callable[..., Cgroup]
 
@@ -50,17 +52,46 @@ def test_a_tree_in_which_nothing_can_be_made_is_explained() -> None:
         cgroups.create("/x", {}, layout=Layout((place,), None))
 
 
-def test_what_a_crash_left_is_found_and_made_anew(make: Make, layout: Layout, parent: str) -> None:
+def test_what_a_crash_left_is_found_and_completed(make: Make, layout: Layout, parent: str) -> None:
     left = make()
     first = next(iter(left.directories.values()))
     os.rmdir(first)
     assert cgroups.names(parent, layout=layout) == (
         set() if len(left.directories) == 1 else {"one"}
     )
-    anew = cgroups.create_anew(left.path, {}, layout=layout)
+    anew = cgroups.create_or_take(left.path, {}, layout=layout)
     assert os.path.isdir(first)
     with sleeping(anew), pytest.raises(AlreadyExistsError):
-        cgroups.create_anew(left.path, {}, layout=layout)
+        cgroups.create_or_take(left.path, {}, layout=layout)
+
+
+def test_a_cgroup_made_for_a_container_keeps_what_it_has(make: Make, layout: Layout) -> None:
+    mine = make()
+    for name, file, value in (("pids", "pids.max", "17"), ("", "cgroup.max.depth", "5")):
+        if (directory := mine.directories.get(name)) is not None:
+            (Path(directory) / file).write_text(value)
+    mine.freeze()
+    taken = cgroups.create_or_take(mine.path, {"devices": RULES}, layout=layout)
+    for name, file, value in (("pids", "pids.max", "17"), ("", "cgroup.max.depth", "5")):
+        if (directory := mine.directories.get(name)) is not None:
+            assert (Path(directory) / file).read_text().strip() == value
+    assert run_inside(taken, try_devices) == 1
+
+
+def test_what_a_crash_left_with_cgroups_below_is_made_anew(make: Make, layout: Layout) -> None:
+    left = make()
+    make(name="one/below")
+    anew = cgroups.create_or_take(left.path, {"devices": RULES}, layout=layout)
+    assert not any(os.path.exists(f"{path}/below") for path in anew.directories.values())
+
+
+def test_one_that_was_taken_stays_where_its_limits_cannot_be_had(
+    make: Make, layout: Layout
+) -> None:
+    mine = make()
+    with pytest.raises(OrlopError):
+        cgroups.create_or_take(mine.path, {"unified": {"no_such.file": "1"}}, layout=layout)
+    assert all(os.path.isdir(path) for path in mine.directories.values())
 
 
 def test_a_child_walks_in(make: Make) -> None:

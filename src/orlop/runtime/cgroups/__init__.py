@@ -5,6 +5,7 @@
 `interface.Cgroup` says what it can do, and how a child gets in fast.
 """
 
+import contextlib
 import errno
 import os
 
@@ -19,16 +20,19 @@ from orlop.errors import (
 )
 from orlop.model.oci import Resources
 from orlop.runtime.cgroups.control import walk_in
+from orlop.runtime.cgroups.files import below
 from orlop.runtime.cgroups.interface import Cgroup, Statistics
 from orlop.runtime.cgroups.layout import Layout, detect
 from orlop.runtime.cgroups.v1 import V1Cgroup
 from orlop.runtime.cgroups.v2 import V2Cgroup
 
-__all__ = ["Cgroup", "Statistics", "create", "create_anew", "names", "open", "walk_in"]
+__all__ = ["Cgroup", "Statistics", "create", "create_or_take", "names", "open", "walk_in"]
 
 
-def create(cgroups_path: str, resources: Resources, *, layout: Layout | None = None) -> Cgroup:
-    """Make the cgroup and return it with its limits in force.
+def create(
+    cgroups_path: str, resources: Resources, *, layout: Layout | None = None, take: bool = False
+) -> Cgroup:
+    """Make the cgroup and return it with its limits in force; *take* one that exists.
 
     *cgroups_path* is the same in every hierarchy, from the mount's root. Parents
     are made as needed and stay. Nothing is left behind on failure.
@@ -42,13 +46,18 @@ def create(cgroups_path: str, resources: Resources, *, layout: Layout | None = N
     layout = layout or detect()
     driver = V1Cgroup if layout.v1 else V2Cgroup
     try:
-        return driver.create(layout, path, resources)
+        return driver.create(layout, path, resources, take=take)
     except OSError as error:
         raise _translated(path, error) from error
 
 
-def create_anew(cgroups_path: str, resources: Resources, *, layout: Layout | None = None) -> Cgroup:
-    """Do as create(), but take an empty cgroup of that name for what a crash left behind.
+def create_or_take(
+    cgroups_path: str, resources: Resources, *, layout: Layout | None = None
+) -> Cgroup:
+    """Do as create(), but take an empty cgroup of that name, with the limits that it has.
+
+    Somebody may have made it for the container; one that has cgroups below it a crash
+    has left, and it is made anew.
 
     Raises:
         AlreadyExistsError: there is one with processes in it.
@@ -59,8 +68,12 @@ def create_anew(cgroups_path: str, resources: Resources, *, layout: Layout | Non
         old = open(cgroups_path, layout=layout)
         if next(old.pids(), None) is not None:
             raise
-        old.remove()
-        return create(cgroups_path, resources, layout=layout)
+        if any(next(below(place), None) for place in old.directories.values()):
+            old.remove()
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                old.thaw()
+        return create(cgroups_path, resources, layout=layout, take=True)
 
 
 def names(parent: str, *, layout: Layout | None = None) -> set[str]:

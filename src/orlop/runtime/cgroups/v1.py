@@ -39,18 +39,25 @@ class V1Cgroup:
 
     @classmethod
     def create(
-        cls, layout: Layout, path: str, resources: Resources, *, owner: Owner | None = None
+        cls,
+        layout: Layout,
+        path: str,
+        resources: Resources,
+        *,
+        owner: Owner | None = None,
+        take: bool = False,
     ) -> "V1Cgroup":
         """Make the directories and put *resources* in force; nothing stays on failure.
 
-        Those that an *owner* has made are taken as they are, and are his to remove.
+        Those that an *owner* has made are taken as they are, and so, with *take*, are any
+        others; such are not removed.
         """
         cgroup = cls(layout, path, owner=owner)
         writes = cgroup._writes(resources)
         made: list[str] = []
         try:
             for directory in cgroup._all():
-                if owner and os.path.isdir(directory):
+                if (owner or take) and os.path.isdir(directory):
                     continue
                 _make(directory)
                 made.append(directory)
@@ -124,13 +131,30 @@ class V1Cgroup:
             write(f"{directory}/cgroup.procs", str(pid))
 
     def update(self, resources: Resources) -> None:
-        if self._owner:
-            self._owner.update(resources)
         resources = {**resources}
         rules = resources.pop("devices", None)
+        if self._owner:
+            self._update_owner(resources if rules is None else {**resources, "devices": rules})
         apply_all(self._place, self._writes(resources))
         if rules:
             self._change_devices(rules)
+
+    def _update_owner(self, resources: Resources) -> None:
+        """Let nobody meet the moment in which systemd has denied all devices, and allowed none."""
+        assert self._owner is not None
+        if "devices" not in resources or self._is_frozen():
+            self._owner.update(resources)
+            return
+        self.freeze()
+        try:
+            self._owner.update(resources)
+        finally:
+            self.thaw()
+
+    def _is_frozen(self) -> bool:
+        if self._unified:
+            return read(f"{self._unified}/cgroup.freeze") == "1"
+        return read(f"{self._freezer()}/freezer.state") != "THAWED"
 
     def give(self, uid: int) -> None:
         del uid

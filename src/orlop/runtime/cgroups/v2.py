@@ -44,28 +44,29 @@ class V2Cgroup:
 
     @classmethod
     def create(
-        cls, layout: Layout, path: str, resources: Resources, *, owner: Owner | None = None
+        cls,
+        layout: Layout,
+        path: str,
+        resources: Resources,
+        *,
+        owner: Owner | None = None,
+        take: bool = False,
     ) -> "V2Cgroup":
         """Make the directory and put *resources* in force; nothing stays on failure.
 
-        One that an *owner* has made is taken as it is, and is his to remove.
+        One that an *owner* has made is taken as it is, and so, with *take*, is any other; such
+        are not removed.
         """
         cgroup = cls(layout, path, owner=owner)
         writes = cgroup._writes(resources)
         cgroup._enable({limit.controller for limit in writes})
-        try:
-            if owner is None:
-                os.mkdir(cgroup._directory, 0o755)
-        except FileExistsError:
-            raise AlreadyExistsError(
-                f"cgroup {cgroup._directory} exists", hint="another container, or a crash, left it"
-            ) from None
+        made = owner is None and _make(cgroup._directory, take=take)
         try:
             apply_all(cgroup._place, writes)
             if resources.get("devices"):
                 cgroup._limit_devices(resources["devices"])
         except (OSError, OrlopError):
-            if owner is None:
+            if made:
                 control.remove(cgroup._directory)
             raise
         return cgroup
@@ -179,6 +180,19 @@ class V2Cgroup:
                     hint="the kernel lacks it, or it is not delegated to this cgroup",
                 )
         return wanted
+
+
+def _make(directory: str, *, take: bool) -> bool:
+    """Make *directory*, or *take* one that exists; whether it was made."""
+    try:
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        if take:
+            return False
+        raise AlreadyExistsError(
+            f"cgroup {directory} exists", hint="another container, or a crash, left it"
+        ) from None
+    return True
 
 
 def enable(mountpoint: str, path: str, controllers: Iterable[str]) -> None:
