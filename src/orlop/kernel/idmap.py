@@ -5,12 +5,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import c_uint
-from typing import NamedTuple, NoReturn
 
 from orlop.kernel.capabilities import capget, capset
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import clone3, pidfd_send_signal, set_parent_death_signal
 from orlop.kernel.syscall import bind
+from orlop.model.light import NamedTuple, NoReturn
 
 _setfsuid = bind("setfsuid", c_uint)
 _setfsgid = bind("setfsgid", c_uint)

@@ -7,9 +7,9 @@ import fcntl
 import os
 import struct
 from ctypes import c_int, c_size_t, c_uint, c_ulong, c_void_p
-from typing import NamedTuple
 
 from orlop.kernel.syscall import bind, bind_number, by_machine
+from orlop.model.light import NamedTuple
 
 
 class Clone(enum.IntFlag, boundary=enum.STRICT):

@@ -10,7 +10,8 @@ import errno
 import functools
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
+
+from orlop.model.light import Any, Protocol
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

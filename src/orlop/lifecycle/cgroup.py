@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from orlop.errors import InvalidArgumentError, NotFoundError
-from typing import TYPE_CHECKING, cast
+from orlop.model.light import TYPE_CHECKING, cast
 from orlop.runtime import cgroups
 from orlop.runtime.cgroups.files import write
 

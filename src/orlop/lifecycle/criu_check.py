@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.namespaces import FILES
+from orlop.model.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from orlop.runtime.plan import Namespaces, ProcessPlan

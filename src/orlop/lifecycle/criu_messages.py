@@ -8,9 +8,9 @@ little of it: numbers, truth values, texts, and messages in messages.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
 
 from orlop.errors import CorruptError
+from orlop.model.light import Any, NamedTuple
 
 Message = Mapping[str, Any]
 

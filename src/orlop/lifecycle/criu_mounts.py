@@ -12,13 +12,13 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from orlop.kernel.idmap import open_user_namespace
 from orlop.kernel.mount import MountFlag, Unmount, mount, move_mount, umount
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.paths import make_directories, make_file, open_in_root
 from orlop.lifecycle.mountinfo import mounts_of
+from orlop.model.light import NamedTuple
 from orlop.runtime.child import ContainerPlan
 from orlop.runtime.mounts import bind_source
 from orlop.runtime.options import Special

@@ -6,11 +6,11 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.namespaces import Namespace
 from orlop.lifecycle.criu import Log
+from orlop.model.light import Any, NamedTuple
 
 #: The inherited streams, as they were at the checkpoint: a list of three texts. runc's name.
 DESCRIPTORS = "descriptors.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple, cast
 
 from orlop.errors import CorruptError, NotFoundError, WrongStateError
 from orlop.lifecycle.cgroup import below, of_record
@@ -13,6 +12,7 @@ from orlop.lifecycle.folder import Folder, read
 from orlop.lifecycle.gate import admit, open_gate
 from orlop.lifecycle.record import CREATING, PAUSED, STOPPED, is_alive, status
 from orlop.model import jsontext
+from orlop.model.light import TYPE_CHECKING, NamedTuple, cast
 from orlop.model.oci_shape import CONFIG, check
 from orlop.runtime.bundle import Starting, Stdio, Target
 from orlop.runtime.execute import execute

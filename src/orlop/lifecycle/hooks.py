@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from orlop.errors import OrlopError
 from orlop.lifecycle.kill import SIGKILL, send_all
+from orlop.model.light import TYPE_CHECKING
 from orlop.runtime import hooks
 
 if TYPE_CHECKING:

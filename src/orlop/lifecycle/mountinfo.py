@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from orlop.model.light import NamedTuple
 from orlop.runtime.cgroups.layout import unescape
 
 

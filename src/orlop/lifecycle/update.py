@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from orlop.errors import UnsupportedError, WrongStateError
 from orlop.lifecycle.cgroup import of_record
 from orlop.lifecycle.execute import load_config
 from orlop.lifecycle.folder import Folder, Lock, replace
 from orlop.lifecycle.record import STOPPED, status
 from orlop.model import jsontext
+from orlop.model.light import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orlop.model.oci import Resources

@@ -1,6 +1,6 @@
 """A mount, as snapshots hand it to the runtime. Light: the shim imports this."""
 
-from typing import NamedTuple
+from orlop.model.light import NamedTuple
 
 
 class Mount(NamedTuple):

@@ -6,7 +6,7 @@ nothing there. Field names and meaning: runtime-spec config.md, config-linux.md.
 Everything optional in the specification is optional here.
 """
 
-from typing import TypedDict
+from orlop.model.light import TypedDict
 
 #: The version of the specification that this is.
 VERSION = "1.3.0"

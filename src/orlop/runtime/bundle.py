@@ -1,7 +1,6 @@
 """What the runtime takes, and what it gives back."""
 
-from typing import TYPE_CHECKING, NamedTuple
-
+from orlop.model.light import TYPE_CHECKING, NamedTuple
 from orlop.model.mount import Mount
 from orlop.model.oci import Config
 

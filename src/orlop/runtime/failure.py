@@ -6,7 +6,6 @@ One JSON object on the report pipe: {"step", "errno", "message", "kind"}.
 import enum
 import errno
 import os
-from typing import TypedDict
 
 from orlop.errors import (
     CorruptError,
@@ -17,6 +16,7 @@ from orlop.errors import (
     UnsupportedError,
 )
 from orlop.model import jsontext
+from orlop.model.light import TypedDict
 
 
 class CommandNotFoundError(InvalidArgumentError):

@@ -9,11 +9,11 @@ import errno
 import os
 import socket
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.rtnetlink import Address, Rtnetlink
+from orlop.model.light import NamedTuple
 from orlop.model.oci import Linux
 from orlop.runtime.plan import Namespaces
 

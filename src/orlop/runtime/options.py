@@ -6,9 +6,9 @@ system as it is. runtime-spec config.md, "Linux mount options".
 
 import enum
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from orlop.kernel.mount import ATIME_MASK, MountAttr, MountFlag
+from orlop.model.light import NamedTuple
 
 _A = MountAttr
 

@@ -4,7 +4,6 @@ import _signal  # type: ignore[import-not-found]  # has no stub; the enums of si
 import errno
 import os
 import stat
-from typing import NoReturn
 
 from orlop.kernel.paths import (
     FileSystem,
@@ -16,6 +15,7 @@ from orlop.kernel.paths import (
 )
 from orlop.kernel.process import close_on_exec_from, set_parent_death_signal
 from orlop.model import jsontext
+from orlop.model.light import NoReturn
 from orlop.runtime.bundle import AT_GATE
 from orlop.runtime.child import Child
 from orlop.runtime.failure import Kind, StepError

@@ -4,10 +4,10 @@ import errno
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
 
 from orlop.kernel.idmap import acting_as
 from orlop.kernel.mount import MountAttr, mount_setattr
+from orlop.model.light import NamedTuple
 from orlop.model.mount import Mount
 from orlop.runtime.filesystems import bind, filesystem, set_attributes
 from orlop.runtime.options import Special, parse

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.errors import InvalidArgumentError
+from orlop.model.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from orlop.model import oci

@@ -11,10 +11,10 @@ import contextlib
 import marshal
 import os
 import stat
-from typing import NamedTuple
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.seccomp import FilterFlag
+from orlop.model.light import NamedTuple
 from orlop.model.oci import Seccomp
 
 _FORMAT = 2  # in the cached files' names; raise it when the same policy compiles differently

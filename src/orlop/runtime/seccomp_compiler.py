@@ -11,9 +11,9 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.model.light import Any
 from orlop.model.oci import Seccomp, SeccompArg, SeccompSyscall
 
 #: <linux/seccomp.h>, SECCOMP_RET_*

@@ -8,7 +8,8 @@ know only that call have no network, unless they run with a profile that allows 
 """
 
 import errno
-from typing import Any
+
+from orlop.model.light import Any
 
 _ALWAYS = """
     _llseek _newselect accept accept4 access adjtimex alarm bind brk cachestat capget capset

@@ -72,7 +72,7 @@ def test_a_process_can_come_from_a_file(
     )
     assert program.ok("exec", "--process", file, name) == "b\n/tmp\n"
     file.write_text("[]")
-    assert "no object" in program.refused("exec", "--process", file, name)
+    assert "process is to be an object" in program.refused("exec", "--process", file, name)
     assert "args cannot be empty" in program.refused("exec", name)
 
 

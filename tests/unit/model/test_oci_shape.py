@@ -2,12 +2,13 @@
 
 import copy
 import json
-from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
 from orlop.errors import InvalidArgumentError
 from orlop.model import oci
+from orlop.model.light import TypedDict
 from orlop.model.oci_shape import CONFIG, check
 from orlop.runtime.seccomp_default import profile
 from tests.integration.runtime.box import config
@@ -15,7 +16,7 @@ from tests.integration.runtime.box import config
 
 def assert_same(shape: Any, kind: Any, name: str) -> None:
     """Compare a shape with a type of oci.py, field by field."""
-    if is_typeddict(kind):
+    if isinstance(kind, type) and issubclass(kind, TypedDict):  # type: ignore[arg-type] # a class
         hints = get_type_hints(kind)
         names = {key.removesuffix("!") for key in shape}
         # One type there is two shapes here: of weights, and of rates.

@@ -5,9 +5,9 @@ wins. A policy says the same without order: a default, and what differs from it.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from orlop.errors import InvalidArgumentError
+from orlop.model.light import NamedTuple
 from orlop.model.oci import DeviceRule
 
 ANY = -1

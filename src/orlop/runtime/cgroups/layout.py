@@ -2,9 +2,9 @@
 
 import functools
 import os
-from typing import NamedTuple
 
 from orlop.errors import UnsupportedError
+from orlop.model.light import NamedTuple
 
 _NOT_CONTROLLERS = frozenset({"rw", "ro", "xattr", "noprefix", "clone_children", "none", "all"})
 _MOUNT_FLAGS = frozenset(

@@ -14,9 +14,9 @@ import contextlib
 import os
 import signal
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, OrlopError
+from orlop.model.light import NamedTuple
 from orlop.model.oci import Resources
 from orlop.runtime.cgroups import control
 from orlop.runtime.cgroups.interface import Cgroup

@@ -6,9 +6,9 @@ it writes its own idea of it again whenever it likes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
 
 from orlop.errors import InvalidArgumentError
+from orlop.model.light import Any, NamedTuple
 from orlop.model.oci import CPU, Memory, Resources
 from orlop.runtime.cgroups.devices import ANY, Device, policy
 from orlop.runtime.cgroups.files import read_or
