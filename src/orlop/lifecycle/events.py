@@ -7,12 +7,12 @@ limit with the largest number of the kernel's.
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING
 
 from orlop.errors import UnsupportedError, WrongStateError
 from orlop.kernel.process import pidfd_open
 from orlop.lifecycle.cgroup import of_record
 from orlop.lifecycle.record import STOPPED, status
+from orlop.model.light import TYPE_CHECKING
 from orlop.runtime.cgroups.files import read_number, read_or
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def _data(cgroup: Cgroup, paths: Mapping[str, str]) -> dict[str, Any]:
         "blkio": _some(
             ioServiceBytesRecursive=_devices(read.io_bytes),
             ioServicedRecursive=_devices(read.io_operations),
-        ),
+        )
+        | _psi(read, "io"),
         "hugetlb": {
             page.size: _some(usage=page.usage_bytes, max=page.peak_bytes)
             | {"failcnt": page.failures}
@@ -122,7 +123,17 @@ def _cpu(read: Statistics, paths: Mapping[str, str]) -> dict[str, Any]:
         throttledTime=read.cpu.throttled_ns,
     )
     usage |= {"kernel": read.cpu.system_ns, "user": read.cpu.user_ns}
-    return {"usage": usage, "throttling": throttling}
+    return {"usage": usage, "throttling": throttling} | _psi(read, "cpu")
+
+
+def _psi(read: Statistics, resource: str) -> dict[str, Any]:
+    """Return how long processes waited for *resource*, where the kernel counts that."""
+    stalls = read.pressure.get(resource, {})
+    told = {
+        who: {"avg10": s.avg10, "avg60": s.avg60, "avg300": s.avg300, "total": s.total_us}
+        for who, s in stalls.items()
+    }
+    return {"psi": told} if told else {}
 
 
 def _numbers(path: str) -> list[int]:
@@ -165,7 +176,7 @@ def _memory(read: Statistics, directory: str) -> dict[str, Any]:
         memory["swap"] = _entry(swap_limit, read.memory.swap_bytes, 0, 0)
         memory["kernel"] = memory["kernelTCP"] = _entry(0, 0, 0, 0)
     memory["raw"] = dict(sorted(read.memory.stat.items()))
-    return memory
+    return memory | _psi(read, "memory")
 
 
 def _counter(prefix: str) -> dict[str, int]:

@@ -19,12 +19,12 @@ import contextlib
 import os
 import socket
 import time
-from typing import TypedDict
 
 from orlop.errors import UnavailableError
 from orlop.kernel import seccomp
 from orlop.kernel.process import Clone, clone3
 from orlop.model import jsontext
+from orlop.model.light import Any
 from orlop.model.oci import VERSION, State
 from orlop.runtime.bundle import Bundle, Target
 from orlop.runtime.failure import StepError
@@ -33,16 +33,6 @@ from orlop.runtime.state import state
 
 _AGENT_TIMEOUT_S = 10.0
 _PAUSE_S = 0.0002
-
-
-class ContainerProcessState(TypedDict, total=False):
-    """What an agent is told."""
-
-    ociVersion: str
-    fds: list[str]
-    pid: int
-    metadata: str
-    state: State
 
 
 class Listener:
@@ -102,7 +92,7 @@ class Listener:
         self._far.close()
 
     def _send(self, listener: int, pid: int) -> None:
-        message = ContainerProcessState(ociVersion=VERSION, fds=["seccompFd"], pid=pid)
+        message: dict[str, Any] = {"ociVersion": VERSION, "fds": ["seccompFd"], "pid": pid}
         if self._filter.metadata:
             message["metadata"] = self._filter.metadata
         state = self._state.copy()

@@ -14,7 +14,7 @@ from orlop.kernel.capabilities import is_ordinary, supported
 from orlop.kernel.idmap import write_maps
 from orlop.kernel.namespaces import FILES, Namespace, setns, unshare
 from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from orlop.model.light import TYPE_CHECKING, NamedTuple, NoReturn
 from orlop.runtime import failure
 from orlop.runtime.bundle import AT_GATE, Starting, Stdio
 from orlop.runtime.child import Child
@@ -91,12 +91,7 @@ def launch(
         starting = Starting(
             how.what, cloned.pid, cloned.pidfd, report, None, how.cgroup, how.owns_cgroup
         )
-        if go >= 0:
-            _do_our_part(starting, how, go)
-        if child.hooks:
-            _run_hooks(starting, child.hooks)
-        if child.listener:
-            _deliver(starting, child.listener)
+        _accompany(starting, how, child, go)
         undo.pop_all()
     if how.owns_cgroup and how.cgroup is not None:
         how.cgroup.entered()
@@ -182,6 +177,16 @@ def _cgroup_beside(how: Launch) -> int:
     if not path.startswith(own + "/"):
         raise OSError(errno.EBUSY, "the cgroup takes no processes", path)
     return os.open(how.cgroup.directories[""] + path[len(own) :], os.O_PATH | os.O_CLOEXEC)
+
+
+def _accompany(starting: Starting, how: Launch, child: Child, go: int) -> None:
+    """Do what the child waits for, in the order in which it comes to it."""
+    if go >= 0:
+        _do_our_part(starting, how, go)
+    if child.hooks:
+        _run_hooks(starting, child.hooks)
+    if child.listener:
+        _deliver(starting, child.listener)
 
 
 def _do_our_part(starting: Starting, how: Launch, go: int) -> None:

@@ -12,7 +12,7 @@ from orlop.runtime import cgroups
 from orlop.runtime.cgroups import Cgroup, device_program
 from orlop.runtime.cgroups.layout import Layout, detect
 from orlop.runtime.cgroups.v2 import enable
-from tests.integration.cgroups.members import run_inside, sleeping
+from tests.integration.cgroups.members import run_inside, sleeping, spawn, until
 from tests.integration.cgroups.test_cgroup_limits_kernel import RULES, try_devices
 
 
@@ -75,6 +75,23 @@ def test_processes_in_the_way_of_delegation_are_explained(parent: str, unified: 
     finally:
         with open(f"{host.mountpoint}/cgroup.subtree_control", "w") as file:
             file.write("-hugetlb")
+
+
+@pytest.mark.skipif(not Path("/proc/pressure/cpu").exists(), reason="a kernel without PSI")
+def test_waiting_for_a_processor_is_counted(cgroup: Cgroup) -> None:
+    def burn() -> int:
+        os.sched_setaffinity(0, {0})
+        while True:
+            pass
+
+    pids = [spawn(cgroup, burn) for _ in range(3)]
+    try:
+        until(lambda: cgroup.statistics().pressure["cpu"]["some"].total_us > 10_000)
+    finally:
+        cgroup.kill()
+        for pid in pids:
+            os.waitpid(pid, 0)
+    assert {"some", "full"} == set(cgroup.statistics().pressure["memory"])
 
 
 def test_a_cgroup_can_be_given_to_a_user(cgroup: Cgroup) -> None:

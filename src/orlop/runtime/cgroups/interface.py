@@ -1,8 +1,8 @@
 """What a cgroup can do, whichever version the host has, and what it counts."""
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
 
+from orlop.model.light import NamedTuple, Protocol
 from orlop.model.oci import Resources
 
 
@@ -66,6 +66,15 @@ class HugetlbStatistics(NamedTuple):
     failures: int
 
 
+class Stall(NamedTuple):
+    """How long processes waited: percents of the last 10, 60 and 300 seconds, and in all."""
+
+    avg10: float
+    avg60: float
+    avg300: float
+    total_us: int
+
+
 class Statistics(NamedTuple):
     cpu: CpuStatistics = CpuStatistics()
     memory: MemoryStatistics = MemoryStatistics()
@@ -74,6 +83,8 @@ class Statistics(NamedTuple):
     io_operations: tuple[BlockStatistics, ...] = ()
     hugetlb: tuple[HugetlbStatistics, ...] = ()
     version: int = 2  # which kernel interface was read: 1 or 2
+    #: v2 only, by resource ("cpu", "memory", "io") and whether "some" waited or the "full" cgroup.
+    pressure: Mapping[str, Mapping[str, Stall]] = {}
 
 
 class Owner(Protocol):
@@ -81,23 +92,18 @@ class Owner(Protocol):
 
     def doors(self) -> tuple[int, ...]:
         """Return what a child writes "0" to when it is in; the caller closes it."""
-        ...
 
     def entered(self) -> None:
         """Take note that the first process is in."""
-        ...
 
     def enter(self, pid: int) -> None:
         """Move process *pid* in, where we may not, and take note as entered() does."""
-        ...
 
     def update(self, resources: Resources) -> None:
         """Change the limits that it keeps."""
-        ...
 
     def remove(self) -> None:
         """Give up the folders; one already gone is no error."""
-        ...
 
 
 class Cgroup(Protocol):
@@ -119,61 +125,48 @@ class Cgroup(Protocol):
     @property
     def path(self) -> str:
         """The cgroupsPath: absolute, the same in every hierarchy."""
-        ...
 
     @property
     def directories(self) -> Mapping[str, str]:
         """Where each hierarchy has it, by its controllers ("cpu,cpuacct"), "" for v2."""
-        ...
 
     def clone_fd(self) -> int | None:
         """Open the v2 directory for CLONE_INTO_CGROUP; the caller closes it."""
-        ...
 
     def doors(self) -> tuple[int, ...]:
         """Open what a child writes "0" to (walk_in) to enter; the caller closes them."""
-        ...
 
     def entered(self) -> None:
         """Take note that a child of the caller's is in, or has come to nothing.
 
         Blocks until it is so, and its own doors must be closed by then.
         """
-        ...
 
     def enter(self, pid: int) -> None:
         """Move process *pid* into it, all threads. ProcessLookupError if there is none."""
-        ...
 
     def update(self, resources: Resources) -> None:
         """Change the named limits in place and leave the others alone."""
-        ...
 
     def give(self, uid: int) -> None:
         """Let user *uid* of the host make cgroups below it, as far as that is safe: v2 alone."""
-        ...
 
     def freeze(self, *, timeout_s: float = 10.0) -> None:
         """Stop every process; return once the kernel says it is so. TimeoutError."""
-        ...
 
     def thaw(self) -> None:
         """Let the processes run again; no error if they do."""
-        ...
 
     def kill(self, signal: int = 9) -> None:
         """Signal every process. With SIGKILL nothing survives, frozen or forking."""
-        ...
 
     def pids(self) -> Iterator[int]:
         """Give the processes of this cgroup and of those below."""
-        ...
 
     def statistics(self) -> Statistics: ...
 
     def oom_kills(self) -> int:
         """Count the processes the kernel killed for want of memory."""
-        ...
 
     def remove(self, *, timeout_s: float = 2.0) -> None:
         """Remove it and what is below; one already gone is no error.
@@ -184,4 +177,3 @@ class Cgroup(Protocol):
         Raises:
             WrongStateError: it is still in use after *timeout_s* seconds.
         """
-        ...

@@ -8,10 +8,12 @@ from orlop.runtime.cgroups.interface import (
     CpuStatistics,
     HugetlbStatistics,
     MemoryStatistics,
+    Stall,
     Statistics,
 )
 from orlop.runtime.cgroups.v1_statistics import pids
 
+_PRESSED = ("cpu", "memory", "io")
 _OPERATIONS = ("read", "write", "discard")
 
 
@@ -26,7 +28,19 @@ def read(directory: str) -> Statistics:
         io_operations=_io(io, ("rios", "wios", "dios")),
         hugetlb=_hugetlb(directory),
         version=2,
+        pressure={name: _pressure(f"{directory}/{name}.pressure") for name in _PRESSED},
     )
+
+
+def _pressure(path: str) -> dict[str, Stall]:
+    """Parse lines of "some avg10=0.00 avg60=0.00 avg300=0.00 total=0"; {} where nobody counts."""
+    found = {}
+    for line in read_or(path, "").splitlines():
+        who, *words = line.split()
+        told = dict(word.partition("=")[::2] for word in words)
+        avg10, avg60, avg300 = (float(told.get(f"avg{time}", 0)) for time in (10, 60, 300))
+        found[who] = Stall(avg10, avg60, avg300, int(told.get("total", 0)))
+    return found
 
 
 def _cpu(directory: str) -> CpuStatistics:
