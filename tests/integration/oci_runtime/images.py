@@ -1,6 +1,9 @@
 """Checkpoints for tests: a container that counts, and looking at what has become of it."""
 
+import contextlib
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.integration.oci_runtime.program import OCIBundle, Program, wait_for
@@ -89,13 +92,26 @@ class Images:
         assert self.count.read_text() == before
 
 
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Give *process*, which is ended in the end."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def status_of(pid: int) -> dict[str, str]:
     """Return what of /proc/PID/status says who a process is and what it may do."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
-    wanted = ("Uid", "Gid", "Groups", "NSpid", "NoNewPrivs", "Seccomp", "SigIgn")
-    names = [*wanted, *(name for name in fields if name.startswith("Cap"))]
-    return {name: fields[name].split(maxsplit=0)[-1].strip() for name in names if name != "NSpid"}
+    wanted = ("Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "SigIgn")
+    return {
+        name: value.strip()
+        for name, value in fields.items()
+        if name in wanted or name.startswith("Cap")
+    }
 
 
 def mounts_of(pid: int) -> list[tuple[str, ...]]:

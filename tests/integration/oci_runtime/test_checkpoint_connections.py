@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.oci_runtime.images import COUNTER, Images
+from tests.integration.oci_runtime.images import COUNTER, Images, ended
 from tests.integration.oci_runtime.program import OCIBundle, Program, wait_for
 
 CONNECT = """
@@ -41,16 +41,6 @@ def network(program: Program) -> Iterator[str]:
         for made in program.ids:
             program.call("delete", "--force", made)
         subprocess.run(["ip", "netns", "delete", name], check=True)
-
-
-@contextlib.contextmanager
-def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Give *process*, which is ended in the end."""
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def read_lines(fd: int, count: int) -> list[str]:
@@ -147,14 +137,15 @@ def test_a_restore_needs_the_network_namespace_that_it_is_to_join(
 def test_an_external_unix_socket_is_still_connected(
     program: Program, images: Images, tmp_path: Path
 ) -> None:
-    (tmp_path / "sockets").mkdir()
-    images.bundle.mount("/sockets", tmp_path / "sockets")
+    place = tmp_path / "s"  # criu connects by the peer's own name
+    place.mkdir()
+    images.bundle.mount(str(place), place)
     namespaces = images.bundle.linux["namespaces"]  # criu sees no peer in another network
     images.bundle.linux["namespaces"] = [n for n in namespaces if n["type"] != "network"]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(f"{tmp_path}/sockets/log")
+        listener.bind(f"{place}/log")
         prepare = (
-            "near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\nnear.connect('/sockets/log')"
+            f"near = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\nnear.connect('{place}/log')"
         )
         name = images.counting_over(prepare, "near.send(str(number).encode()) and number")
         listener.recv(9)
