@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import select
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NoReturn
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.kernel.capabilities import is_ordinary
 from orlop.kernel.namespaces import FILES, Namespace
+from orlop.model.light import TYPE_CHECKING, NoReturn
 from orlop.model.oci import Process
 from orlop.runtime import failure, init
 from orlop.runtime.bundle import Gate, Starting, Stdio, Target
 from orlop.runtime.child import Child
 from orlop.runtime.parent import Launch, give_stdio, launch
-from orlop.runtime.plan import IDMap, plan_namespaces, plan_process
+from orlop.runtime.plan import IDMap, ProcessPlan, plan_namespaces, plan_process
 from orlop.runtime.scheduling import plan_personality
 from orlop.runtime.start import keyring_name, make_filter, memory_policy
 
@@ -49,12 +49,8 @@ def execute(
     namespaces = plan_namespaces(target.config.get("linux", {}))
     kinds = [*(kind for kind in FILES if kind in namespaces.new)]
     kinds += [kind for kind, _ in namespaces.join]
-    child = Child(planned, stdio=stdio, filter_=make_filter(target.config))
+    child = _child(target, planned, stdio)
     child.gate, child.preserve_fds = gate, preserve_fds
-    child.pidfd = target.pidfd
-    child.personality = plan_personality(target.config.get("linux", {}))
-    child.memory_policy = memory_policy(target.config)
-    child.keyring = "" if target.no_new_keyring else keyring_name(target.id)
     child.join = [(kind, -1) for kind in kinds if kind not in (Namespace.PID, Namespace.TIME)]
     with ExitStack() as ours:
         _check_running(target)
@@ -65,26 +61,41 @@ def execute(
             if Namespace.USER in kinds:
                 give_stdio(stdio, namespaces.idmap or _maps(target))
             if Namespace.MOUNT not in namespaces.new and target.config.get("root"):
-                path = f"/proc/{target.pid}/root"  # not that of its mount namespace
-                child.root = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                ours.callback(os.close, child.root)
-            how = Launch(
-                what=what,
-                cgroup=target.cgroup,
-                owns_cgroup=False,
-                beside=target.pid,
-            )
-            if Namespace.USER in kinds and is_ordinary():
-                how = how._replace(inside=_open_for_parent(target, kinds, ours))
-                child.join = ()
-            else:
-                by_parent = [kind for kind in kinds if kind in _BY_PARENT]
-                how = how._replace(joined=_open_for_parent(target, by_parent, ours))
-            usual = not (child.gate or child.listener or Namespace.USER in kinds)
+                child.root = _open_root(target, ours)
+            how = _launch(what, target, kinds, child, ours)
+            rare = child.gate or child.listener or child.memory_policy or child.root >= 0
+            usual = not (rare or Namespace.USER in kinds)
             return launch(how, child, _run, reserves=ahead.processes if ahead and usual else None)
         except OSError as error:
             _check_running(target)
             raise failure.translate(what, "make_process", error) from error
+
+
+def _launch(
+    what: str, target: Target, kinds: list[Namespace], child: Child, ours: ExitStack
+) -> Launch:
+    how = Launch(what=what, cgroup=target.cgroup, owns_cgroup=False, beside=target.pid)
+    if Namespace.USER in kinds and is_ordinary():
+        child.join = ()
+        return how._replace(inside=_open_for_parent(target, kinds, ours))
+    by_parent = [kind for kind in kinds if kind in _BY_PARENT]
+    return how._replace(joined=_open_for_parent(target, by_parent, ours))
+
+
+def _child(target: Target, process: ProcessPlan, stdio: Stdio | None) -> Child:
+    child = Child(process, stdio=stdio, filter_=make_filter(target.config))
+    child.pidfd = target.pidfd
+    child.personality = plan_personality(target.config.get("linux", {}))
+    child.memory_policy = memory_policy(target.config)
+    child.keyring = "" if target.no_new_keyring else keyring_name(target.id)
+    return child
+
+
+def _open_root(target: Target, ours: ExitStack) -> int:
+    """Open the root of a container that is not the root of its mount namespace."""
+    root = os.open(f"/proc/{target.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    ours.callback(os.close, root)
+    return root
 
 
 def _maps(target: Target) -> IDMap:

@@ -1,13 +1,9 @@
 """Security labels: refused by name where the kernel has none of the kind."""
 
-from collections.abc import Iterable
-
 from orlop.errors import UnsupportedError
 from orlop.model import oci
-from orlop.runtime.plan import MountKind, MountPlan
 
 _APPARMOR = "/sys/module/apparmor/parameters/enabled"
-_UNLABELLED = frozenset(("proc", "sysfs", "mqueue"))
 
 
 def check_labels(process: oci.Process) -> None:
@@ -18,17 +14,10 @@ def check_labels(process: oci.Process) -> None:
         raise UnsupportedError("process.selinuxLabel: this host has no SELinux")
 
 
-def labelled(plans: Iterable[MountPlan], label: str) -> list[MountPlan]:
-    """Give new file systems the *label* for all that is in them. config-linux.md, "Mount Label"."""
-    if not _has_selinux():
+def check_mount_label(linux: oci.Linux) -> None:
+    """Look whether this host has what the mounts' label is for."""
+    if linux.get("mountLabel") and not _has_selinux():
         raise UnsupportedError("linux.mountLabel: this host has no SELinux")
-    context = ("context", label)
-    return [
-        plan._replace(options=plan.options._replace(filesystem=(*plan.options.filesystem, context)))
-        if plan.kind is MountKind.FILESYSTEM and plan.fstype not in _UNLABELLED
-        else plan
-        for plan in plans
-    ]
 
 
 def _has_apparmor() -> bool:

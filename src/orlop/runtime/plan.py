@@ -38,6 +38,7 @@ NAMESPACES: Mapping[str, Namespace] = {
 
 _BINDS = frozenset((Special.BIND, Special.RBIND))
 _RDONLY = int(MountAttr.RDONLY)
+_UNLABELLED = frozenset(("proc", "sysfs", "mqueue"))
 _CLOCKS = ("monotonic", "boottime")
 _MOST_ID = (1 << 31) - 1  # larger ones wrap around in programs that keep them signed
 
@@ -169,8 +170,13 @@ def plan_idmap(
     return IDMap(_mappings(uids, f"{where}.uidMappings"), _mappings(gids, f"{where}.gidMappings"))
 
 
-def plan_mount(mount: oci.OCIMount, bundle: str, where: str = "a mount") -> MountPlan:
-    """Plan one entry of config.json's mounts, which errors call *where*."""
+def plan_mount(
+    mount: oci.OCIMount, bundle: str, where: str = "a mount", label: str = ""
+) -> MountPlan:
+    """Plan one entry of config.json's mounts, which errors call *where*.
+
+    A new file system gets the *label* for all that is in it. config-linux.md, "Mount Label".
+    """
     destination = mount.get("destination", "")
     if not destination:
         raise InvalidArgumentError(f"{where} has no destination")
@@ -184,6 +190,9 @@ def plan_mount(mount: oci.OCIMount, bundle: str, where: str = "a mount") -> Moun
         kind = MountKind.CGROUP
     else:
         kind, options = MountKind.FILESYSTEM, for_new(options)
+        if label and fstype not in _UNLABELLED:
+            words = (*options.filesystem, ("context", label))
+            options = options._replace(filesystem=words)
     if kind is MountKind.BIND and (source == "/sys" or source.startswith("/sys/")):
         # The cgroups below it, which may be the user's to write to (CVE-2023-25809).
         options = options._replace(tree_set=options.tree_set | options.set_ & _RDONLY)
@@ -225,20 +234,7 @@ def warnings(config: oci.Config) -> list[str]:
 
 def plan_process(process: oci.Process) -> ProcessPlan:
     """Check and compute what concerns the process alone."""
-    args = tuple(process.get("args", ()))
-    if not args or not args[0]:
-        raise InvalidArgumentError("no command specified", hint="process.args is empty")
-    env = tuple(process.get("env", ()))
-    if any("\0" in text for text in (*args, *env)):
-        raise InvalidArgumentError("process.args and process.env cannot hold a NUL character")
-    for index, text in enumerate(env):
-        if text.find("=") < 1:
-            raise InvalidArgumentError(
-                f"process.env[{index}] {text!r} is not of the form NAME=value"
-            )
-    cwd = process.get("cwd") or "/"
-    if not cwd.startswith("/"):
-        raise InvalidArgumentError(f"process.cwd {cwd!r} is not an absolute path")
+    args, env, cwd = _command(process)
     if process.get("apparmorProfile") or process.get("selinuxLabel"):
         from orlop.runtime.labels import check_labels  # rare
 
@@ -268,6 +264,25 @@ def plan_process(process: oci.Process) -> ProcessPlan:
         io_priority=plan_io_priority(process),
         affinity=plan_affinity(process),
     )
+
+
+def _command(process: oci.Process) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """Return what is run, with its environment, and where."""
+    args = tuple(process.get("args", ()))
+    if not args or not args[0]:
+        raise InvalidArgumentError("no command specified", hint="process.args is empty")
+    env = tuple(process.get("env", ()))
+    if any("\0" in text for text in (*args, *env)):
+        raise InvalidArgumentError("process.args and process.env cannot hold a NUL character")
+    for index, text in enumerate(env):
+        if text.find("=") < 1:
+            raise InvalidArgumentError(
+                f"process.env[{index}] {text!r} is not of the form NAME=value"
+            )
+    cwd = process.get("cwd") or "/"
+    if not cwd.startswith("/"):
+        raise InvalidArgumentError(f"process.cwd {cwd!r} is not an absolute path")
+    return args, env, cwd
 
 
 def check_user(user: oci.User) -> oci.User:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cache
-from typing import TYPE_CHECKING, NoReturn
 
 from orlop.errors import InvalidArgumentError, PermissionDeniedError, UnsupportedError
 from orlop.kernel.capabilities import is_ordinary
 from orlop.kernel.idmap import is_of_host, open_user_namespace
 from orlop.kernel.mount import MountFlag, mount_setattr
 from orlop.kernel.namespaces import Namespace
-from orlop.model.mount import Mount
-from orlop.model.oci import Config, Linux, Resources, User
+from orlop.model.light import TYPE_CHECKING, NoReturn
+from orlop.model.oci import Config, Resources, User
 from orlop.runtime import cgroups, failure, init, seccomp
 from orlop.runtime.bundle import Bundle, Gate, Starting, Stdio
 from orlop.runtime.cgroups.devices import for_container
 from orlop.runtime.child import Child, ContainerPlan
-from orlop.runtime.devices import all_devices
-from orlop.runtime.filesystems import BENEATH
+from orlop.runtime.container import plan_container
 from orlop.runtime.mounts import bind_source, open_device
 from orlop.runtime.options import Special
 from orlop.runtime.parent import Launch, give_stdio, launch, settle, wait_ready
@@ -30,13 +27,12 @@ from orlop.runtime.plan import (
     MountKind,
     MountPlan,
     Namespaces,
-    plan_mount,
+    ProcessPlan,
     plan_namespaces,
     plan_process,
 )
 from orlop.runtime.rootfs import Owner, assemble
 from orlop.runtime.scheduling import MemoryPolicy, plan_personality
-from orlop.runtime.sysctl import plan_sysctls
 
 if TYPE_CHECKING:
     from orlop.runtime.ahead import Ahead
@@ -48,8 +44,6 @@ if TYPE_CHECKING:
 
 _NOT_BY_CLONE = Namespace.CGROUP | Namespace.TIME  # the child's own doing, and the parent's
 _IDMAPS = frozenset((Special.IDMAP, Special.RIDMAP))
-_LONGEST_HOST_NAME = 64
-_PROPAGATIONS = ("", "shared", "slave", "private", "unbindable")
 
 
 def start(
@@ -74,33 +68,20 @@ def start(
     namespaces = plan_namespaces(config.get("linux", {}))
     if stdio is None and not process.terminal:
         raise InvalidArgumentError("a process without a terminal needs standard streams")
+    namespaces = _mapped(bundle.id, namespaces)
     with ExitStack() as undo, ExitStack() as ours:
-        if any(kind is Namespace.USER for kind, _ in namespaces.join):
-            namespaces = _with_maps(bundle.id, namespaces)
-        if not namespaces.idmap and is_ordinary():
-            raise InvalidArgumentError(
-                "linux.namespaces: an ordinary user's container needs a user namespace"
-            )
         cgroup = _cgroup_or_none(bundle, ahead.cgroups if ahead else None)
         if cgroup is not None:
             undo.callback(cgroup.remove)
             _give_cgroup(cgroup, config, namespaces)
         container = plan_container(bundle, namespaces, cgroup)
-        child = Child(process, container=container, stdio=stdio, filter_=make_filter(config))
+        child = _child(bundle, container, process, stdio)
         child.gate, child.preserve_fds = gate, preserve_fds
-        child.personality = plan_personality(config.get("linux", {}))
-        child.memory_policy = memory_policy(config)
-        child.keyring = "" if bundle.manner.no_new_keyring else keyring_name(bundle.id)
-        if config.get("hooks"):
-            child.hooks = _hooks(bundle, container, ours)
-        if child.filter and child.filter.listener:
-            child.listener = _listener(bundle, child.filter)
-            ours.callback(child.listener.close)
+        for told in (child.hooks, child.listener):
+            if told:
+                ours.callback(told.close)
         try:
-            near, child.join = _open_namespaces(namespaces, ours)
-            how = _launch(container, cgroup, near)
-            if namespaces.idmap and Namespace.USER not in namespaces.new:
-                how, child.join = how._replace(inside=child.join), ()
+            how = _launch(child, cgroup, ours)
             if namespaces.idmap:
                 _check_mapped(process.user, namespaces.idmap)
                 give_stdio(stdio, namespaces.idmap)
@@ -113,6 +94,21 @@ def start(
             ) from error
         undo.pop_all()
     return starting
+
+
+def _child(
+    bundle: Bundle, container: ContainerPlan, process: ProcessPlan, stdio: Stdio | None
+) -> Child:
+    config = bundle.config
+    child = Child(process, container=container, stdio=stdio, filter_=make_filter(config))
+    child.personality = plan_personality(config.get("linux", {}))
+    child.memory_policy = memory_policy(config)
+    child.keyring = "" if bundle.manner.no_new_keyring else keyring_name(bundle.id)
+    if config.get("hooks"):
+        child.hooks = _hooks(bundle, container)
+    if child.filter and child.filter.listener:
+        child.listener = _listener(bundle, child.filter)
+    return child
 
 
 def _check_mapped(user: User, idmap: IDMap) -> None:
@@ -129,125 +125,40 @@ def _is_usual(child: Child) -> bool:
     return not (rare or child.memory_policy or child.plan.net_devices)
 
 
-def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None) -> ContainerPlan:
-    """Check and compute all that is about the container and not about its process."""
-    config = bundle.config
-    linux = config.get("linux", {})
-    _refuse_unsupported(config, linux)
-    if linux.get("maskedPaths") or linux.get("readonlyPaths"):
-        _need_mount_namespace(namespaces)
-    propagation = linux.get("rootfsPropagation", "")
-    if propagation.removeprefix("r") not in _PROPAGATIONS:
-        raise InvalidArgumentError(f"linux.rootfsPropagation {propagation!r} is unknown")
-    mounts = _mounts(bundle)
-    hostname, domainname = config.get("hostname", ""), config.get("domainname", "")
-    if (hostname or domainname) and Namespace.UTS not in _own(namespaces):
-        raise InvalidArgumentError(
-            "hostname and domainname need a uts namespace of the container's own"
-        )
-    if max(len(os.fsencode(hostname)), len(os.fsencode(domainname))) > _LONGEST_HOST_NAME:
-        raise InvalidArgumentError("hostname and domainname are at most 64 bytes long")
-    dev_is_given = any(
-        plan.kind is MountKind.BIND and plan.destination.rstrip("/") == "/dev" for plan in mounts
-    )
-    return ContainerPlan(
-        id=bundle.id,
-        namespaces=namespaces,
-        root=_root(bundle),
-        root_readonly=config.get("root", {}).get("readonly", False),
-        root_path=_root_path(bundle),
-        no_pivot=bundle.manner.no_pivot,
-        propagation=propagation,
-        mounts=mounts,
-        cgroup_folders=_cgroup_folders(cgroup, mounts),
-        devices=() if dev_is_given else all_devices(linux.get("devices", ())),
-        masked=_absolute(linux.get("maskedPaths", ()), "linux.maskedPaths"),
-        readonly=_absolute(linux.get("readonlyPaths", ()), "linux.readonlyPaths"),
-        sysctls=plan_sysctls(linux.get("sysctl", {}), namespaces),
-        hostname=hostname,
-        domainname=domainname,
-        net_devices=_net_devices(linux, namespaces) if linux.get("netDevices") else (),
-    )
-
-
-def _absolute(paths: Sequence[str], where: str) -> tuple[str, ...]:
-    for index, path in enumerate(paths):
-        if not path.startswith("/"):
-            raise InvalidArgumentError(f"{where}[{index}] {path!r} is not absolute")
-    return tuple(paths)
-
-
-def _launch(
-    container: ContainerPlan, cgroup: Cgroup | None, near: list[tuple[Namespace, int]]
-) -> Launch:
-    namespaces = container.namespaces
-    return Launch(
-        what=f"cannot start container {container.id}",
+def _launch(child: Child, cgroup: Cgroup | None, ours: ExitStack) -> Launch:
+    namespaces = child.plan.namespaces
+    near, child.join = _open_namespaces(namespaces, ours)
+    how = Launch(
+        what=f"cannot start container {child.plan.id}",
         cgroup=cgroup,
         owns_cgroup=True,
         namespaces=namespaces.new & ~_NOT_BY_CLONE,
         joined=near,
         time_offsets=_time_offsets(namespaces),
         idmap=namespaces.idmap if Namespace.USER in namespaces.new else None,
-        net_devices=container.net_devices,
+        net_devices=child.plan.net_devices,
         net_path=next((path for kind, path in namespaces.join if kind is Namespace.NET), ""),
     )
+    if namespaces.idmap and Namespace.USER not in namespaces.new:
+        how, child.join = how._replace(inside=child.join), ()
+    return how
 
 
 def _run(child: Child) -> NoReturn:
     init.run(child, init.container_steps(child))
 
 
-def _own(namespaces: Namespaces) -> Namespace:
-    own = namespaces.new
-    for kind, _ in namespaces.join:
-        own |= kind
-    return own
-
-
-def _mounts(bundle: Bundle) -> tuple[MountPlan, ...]:
-    plans = [
-        plan_mount(mount, bundle.path, f"mounts[{index}]")
-        for index, mount in enumerate(bundle.config.get("mounts", ()))
-    ]
-    if label := bundle.config.get("linux", {}).get("mountLabel"):
-        from orlop.runtime.labels import labelled  # rare
-
-        plans = labelled(plans, label)
-    if not bundle.rootfs:  # an engine's way to say where links end is none of a bundle's
-        plans = [plan._replace(source=plan.source.replace(BENEATH, "/")) for plan in plans]
-    return tuple(plans)
-
-
-def _root(bundle: Bundle) -> tuple[Mount, ...]:
-    if bundle.rootfs:
-        return bundle.rootfs
-    path = _root_path(bundle)
+def _mapped(container: str, namespaces: Namespaces) -> Namespaces:
+    """Add the mappings of a user namespace that is joined, as if they were our own."""
+    path = next((path for kind, path in namespaces.join if kind is Namespace.USER), "")
     if not path:
-        raise InvalidArgumentError("root.path is missing: the bundle has no root file system")
-    return (Mount("bind", path, "/", ("rbind",)),)
-
-
-def _root_path(bundle: Bundle) -> str:
-    """Return where the root is on the host: "" where it is of mounts, and none needs to find it."""
-    if bundle.rootfs and not bundle.config.get("hooks") and not bundle.manner.no_pivot:
-        return ""
-    path = bundle.config.get("root", {}).get("path", "")
-    return os.path.join(bundle.path, path) if path else ""
-
-
-def _need_mount_namespace(namespaces: Namespaces) -> None:
-    if Namespace.MOUNT not in _own(namespaces):
-        raise InvalidArgumentError(
-            "linux.maskedPaths and linux.readonlyPaths need a mount namespace of one's own"
-        )
-
-
-def _with_maps(container: str, namespaces: Namespaces) -> Namespaces:
-    """Add the mappings of the user namespace that is joined, as if they were our own."""
+        if not namespaces.idmap and is_ordinary():
+            raise InvalidArgumentError(
+                "linux.namespaces: an ordinary user's container needs a user namespace"
+            )
+        return namespaces
     from orlop.runtime.joining import read_maps  # rare
 
-    path = next(path for kind, path in namespaces.join if kind is Namespace.USER)
     try:
         return namespaces._replace(idmap=read_maps(path))
     except OSError as error:
@@ -255,13 +166,7 @@ def _with_maps(container: str, namespaces: Namespaces) -> Namespaces:
         raise failure.translate(what, "join_user_namespace", error) from error
 
 
-def _net_devices(linux: Linux, namespaces: Namespaces) -> tuple[tuple[str, str], ...]:
-    from orlop.runtime.netdevices import plan_net_devices  # rare
-
-    return plan_net_devices(linux, namespaces)
-
-
-def _hooks(bundle: Bundle, container: ContainerPlan, ours: ExitStack) -> Hooks | None:
+def _hooks(bundle: Bundle, container: ContainerPlan) -> Hooks | None:
     """Return the hooks that run before the program, if there are any."""
     from orlop.runtime.hooks import BEFORE, Hooks, plan_hooks  # rare
 
@@ -270,31 +175,13 @@ def _hooks(bundle: Bundle, container: ContainerPlan, ours: ExitStack) -> Hooks |
         return None
     if not container.root_path:
         raise InvalidArgumentError("hooks need root.path, for that is where they find the root")
-    hooks = Hooks(bundle, wanted)
-    ours.callback(hooks.close)
-    return hooks
+    return Hooks(bundle, wanted)
 
 
 def _listener(bundle: Bundle, filter_: Filter) -> Listener:
     from orlop.runtime.listener import for_container  # rare
 
     return for_container(filter_, bundle)
-
-
-def _refuse_unsupported(config: Config, linux: Linux) -> None:
-    if linux.get("intelRdt"):
-        raise UnsupportedError("linux.intelRdt is not supported")
-
-
-def _cgroup_folders(
-    cgroup: Cgroup | None, mounts: tuple[MountPlan, ...]
-) -> tuple[tuple[str, str], ...]:
-    if cgroup is None or not any(plan.kind is MountKind.CGROUP for plan in mounts):
-        return ()
-    folders = cgroup.directories
-    if len(folders) == 1:
-        return tuple(folders.items())
-    return tuple((name.removeprefix("name=") or "unified", path) for name, path in folders.items())
 
 
 def _open_namespaces(

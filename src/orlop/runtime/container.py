@@ -1,0 +1,140 @@
+"""From config.json to what the first process sets up for its container."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.kernel.namespaces import Namespace
+from orlop.model.light import TYPE_CHECKING
+from orlop.model.mount import Mount
+from orlop.model.oci import Linux
+from orlop.runtime.bundle import Bundle
+from orlop.runtime.child import ContainerPlan
+from orlop.runtime.devices import all_devices
+from orlop.runtime.filesystems import BENEATH
+from orlop.runtime.plan import MountKind, MountPlan, Namespaces, plan_mount
+from orlop.runtime.sysctl import plan_sysctls
+
+if TYPE_CHECKING:
+    from orlop.runtime.cgroups.interface import Cgroup
+
+_LONGEST_HOST_NAME = 64
+_PROPAGATIONS = ("", "shared", "slave", "private", "unbindable")
+
+
+def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None) -> ContainerPlan:
+    """Check and compute all that is about the container and not about its process."""
+    config = bundle.config
+    linux = config.get("linux", {})
+    _refuse_unsupported(linux)
+    if linux.get("maskedPaths") or linux.get("readonlyPaths"):
+        _need_mount_namespace(namespaces)
+    propagation = linux.get("rootfsPropagation", "")
+    if propagation.removeprefix("r") not in _PROPAGATIONS:
+        raise InvalidArgumentError(f"linux.rootfsPropagation {propagation!r} is unknown")
+    mounts = _mounts(bundle)
+    hostname, domainname = config.get("hostname", ""), config.get("domainname", "")
+    if (hostname or domainname) and Namespace.UTS not in _own(namespaces):
+        raise InvalidArgumentError(
+            "hostname and domainname need a uts namespace of the container's own"
+        )
+    if max(len(os.fsencode(hostname)), len(os.fsencode(domainname))) > _LONGEST_HOST_NAME:
+        raise InvalidArgumentError("hostname and domainname are at most 64 bytes long")
+    dev_is_given = any(
+        plan.kind is MountKind.BIND and plan.destination.rstrip("/") == "/dev" for plan in mounts
+    )
+    return ContainerPlan(
+        id=bundle.id,
+        namespaces=namespaces,
+        root=_root(bundle),
+        root_readonly=config.get("root", {}).get("readonly", False),
+        root_path=_root_path(bundle),
+        no_pivot=bundle.manner.no_pivot,
+        propagation=propagation,
+        mounts=mounts,
+        cgroup_folders=_cgroup_folders(cgroup, mounts),
+        devices=() if dev_is_given else all_devices(linux.get("devices", ())),
+        masked=_absolute(linux.get("maskedPaths", ()), "linux.maskedPaths"),
+        readonly=_absolute(linux.get("readonlyPaths", ()), "linux.readonlyPaths"),
+        sysctls=plan_sysctls(linux.get("sysctl", {}), namespaces),
+        hostname=hostname,
+        domainname=domainname,
+        net_devices=_net_devices(linux, namespaces) if linux.get("netDevices") else (),
+    )
+
+
+def _absolute(paths: Sequence[str], where: str) -> tuple[str, ...]:
+    for index, path in enumerate(paths):
+        if not path.startswith("/"):
+            raise InvalidArgumentError(f"{where}[{index}] {path!r} is not absolute")
+    return tuple(paths)
+
+
+def _own(namespaces: Namespaces) -> Namespace:
+    own = namespaces.new
+    for kind, _ in namespaces.join:
+        own |= kind
+    return own
+
+
+def _mounts(bundle: Bundle) -> tuple[MountPlan, ...]:
+    label = bundle.config.get("linux", {}).get("mountLabel", "")
+    plans = [
+        plan_mount(mount, bundle.path, f"mounts[{index}]", label)
+        for index, mount in enumerate(bundle.config.get("mounts", ()))
+    ]
+    if not bundle.rootfs:  # an engine's way to say where links end is none of a bundle's
+        plans = [plan._replace(source=plan.source.replace(BENEATH, "/")) for plan in plans]
+    return tuple(plans)
+
+
+def _root(bundle: Bundle) -> tuple[Mount, ...]:
+    if bundle.rootfs:
+        return bundle.rootfs
+    path = _root_path(bundle)
+    if not path:
+        raise InvalidArgumentError("root.path is missing: the bundle has no root file system")
+    return (Mount("bind", path, "/", ("rbind",)),)
+
+
+def _root_path(bundle: Bundle) -> str:
+    """Return where the root is on the host: "" where it is of mounts, and none needs to find it."""
+    if bundle.rootfs and not bundle.config.get("hooks") and not bundle.manner.no_pivot:
+        return ""
+    path = bundle.config.get("root", {}).get("path", "")
+    return os.path.join(bundle.path, path) if path else ""
+
+
+def _need_mount_namespace(namespaces: Namespaces) -> None:
+    if Namespace.MOUNT not in _own(namespaces):
+        raise InvalidArgumentError(
+            "linux.maskedPaths and linux.readonlyPaths need a mount namespace of one's own"
+        )
+
+
+def _net_devices(linux: Linux, namespaces: Namespaces) -> tuple[tuple[str, str], ...]:
+    from orlop.runtime.netdevices import plan_net_devices  # rare
+
+    return plan_net_devices(linux, namespaces)
+
+
+def _refuse_unsupported(linux: Linux) -> None:
+    if linux.get("intelRdt"):
+        raise UnsupportedError("linux.intelRdt is not supported")
+    if linux.get("mountLabel"):
+        from orlop.runtime.labels import check_mount_label  # rare
+
+        check_mount_label(linux)
+
+
+def _cgroup_folders(
+    cgroup: Cgroup | None, mounts: tuple[MountPlan, ...]
+) -> tuple[tuple[str, str], ...]:
+    if cgroup is None or not any(plan.kind is MountKind.CGROUP for plan in mounts):
+        return ()
+    folders = cgroup.directories
+    if len(folders) == 1:
+        return tuple(folders.items())
+    return tuple((name.removeprefix("name=") or "unified", path) for name, path in folders.items())
