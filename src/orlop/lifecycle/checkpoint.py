@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.lifecycle import criu, delete
@@ -24,9 +23,10 @@ from orlop.lifecycle.folder import Folder, Lock
 from orlop.lifecycle.mountinfo import mounts_of
 from orlop.lifecycle.record import PAUSED, RUNNING, status
 from orlop.model import jsontext
+from orlop.model.light import TYPE_CHECKING, NamedTuple
 from orlop.runtime.bundle import Bundle
+from orlop.runtime.container import plan_container
 from orlop.runtime.plan import plan_namespaces
-from orlop.runtime.start import plan_container
 
 if TYPE_CHECKING:
     from typing import Any
@@ -62,8 +62,8 @@ def checkpoint(folder: Folder, request: Request) -> None:
         if current not in (RUNNING, PAUSED):
             raise WrongStateError(f"container cannot be checkpointed in {current} state")
         config = load_config(folder)
-        wanted = _wanted(request, record, config)
         _check_parent(request)
+        wanted = _wanted(request, record, config)
         folders = open_folders(request.options, "dump.log", ours, make=True)
         if request.pre_dump:
             kind = criu.SINGLE_PRE_DUMP

@@ -18,10 +18,10 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
 
 from orlop.errors import OrlopError, UnsupportedError
 from orlop.lifecycle.criu_messages import REQUEST, RESPONSE, decode, encode
+from orlop.model.light import Any, NamedTuple
 
 #: Kinds of requests. images/rpc.proto, criu_req_type.
 DUMP, RESTORE, NOTIFY, FEATURE_CHECK, SINGLE_PRE_DUMP = 1, 2, 6, 9, 13
@@ -34,7 +34,7 @@ FIRST_EXTRA = 4
 _MOST_MESSAGE = 64 << 10
 _MOST_LOG = 1 << 20
 _LOG_LEVEL = 4
-_ENDED = "criu ended without an answer"
+_PAUSE_S = 2.0  # longer than CRIU is silent by itself
 
 #: Said by CRIU at every failure, or of no consequence.
 _NOISE = (
@@ -93,7 +93,8 @@ def run(
     """Let CRIU do one thing; OrlopError with its own words if it could not.
 
     *on_notify* may raise; CRIU is then told that its event failed, and the error
-    goes on to the caller once CRIU has taken back what it did.
+    goes on to the caller once CRIU has taken back what it did. It is also called,
+    with "" for the event, when nothing has happened for a while.
     """
     log.clear()
     request = {
@@ -150,30 +151,45 @@ class Conversation:
             os.waitpid(self.pid, 0)
 
     def ask(self, request: Mapping[str, Any], on_notify: OnNotify | None) -> dict[str, Any]:
-        """Send *request* and return the answer, having answered every event on the way."""
-        self._send(request)
+        """Send *request* and return the answer, having answered every event on the way.
+
+        The answer is empty if CRIU ended without one.
+        """
         failure: BaseException | None = None
-        while True:
-            data, fds, _, _ = socket.recv_fds(self._socket, _MOST_MESSAGE, 4)
-            if not data:
-                raise failure or OrlopError(_ENDED)
-            answer = decode(RESPONSE, data)
+        self._send(request)
+        while data := self._receive(on_notify):
+            message, fds = data
+            answer = decode(RESPONSE, message)
             if answer.get("type") != NOTIFY or "notify" not in answer:
-                if failure is not None:
-                    raise failure
-                return answer
+                break
             try:
                 _tell(on_notify, answer["notify"], fds)
             except Exception as error:
                 failure = failure or error
-            success = failure is None
-            self._send({"type": NOTIFY, "notify_success": success})
+            self._send({"type": NOTIFY, "notify_success": failure is None})
+        else:
+            answer = {}
+        if failure is not None:
+            raise failure
+        return answer
 
     def _send(self, request: Mapping[str, Any]) -> None:
-        try:
+        with suppress(BrokenPipeError):  # then there is nothing to receive
             self._socket.sendall(encode(REQUEST, request))
-        except BrokenPipeError:
-            raise OrlopError(_ENDED) from None
+
+    def _receive(self, on_notify: OnNotify | None) -> tuple[bytes, list[int]] | None:
+        """Return the next message and its descriptors, or None if there is none."""
+        self._socket.settimeout(_PAUSE_S)
+        while True:
+            try:
+                message, fds, _, _ = socket.recv_fds(self._socket, _MOST_MESSAGE, 4)
+            except TimeoutError:
+                if on_notify is not None:
+                    on_notify("", 0, ())
+                continue
+            except ConnectionResetError:
+                return None
+            return (message, fds) if message else None
 
 
 def _tell(on_notify: OnNotify | None, notify: Mapping[str, Any], fds: Sequence[int]) -> None:
@@ -188,7 +204,9 @@ def _tell(on_notify: OnNotify | None, notify: Mapping[str, Any], fds: Sequence[i
 
 def _errno(answer: Mapping[str, Any]) -> str:
     number = answer.get("cr_errno", 0)
-    return os.strerror(number).lower() if number else answer.get("cr_errmsg", "") or "criu failed"
+    if number:
+        return os.strerror(number).lower()
+    return answer.get("cr_errmsg", "") or "it ended without an answer"
 
 
 def _spawn(process: Process, theirs: int) -> int:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.errors import CorruptError, InvalidArgumentError
 from orlop.kernel.loopback import raise_loopback
@@ -41,11 +40,14 @@ from orlop.lifecycle.criu_options import (
 )
 from orlop.lifecycle.folder import Folder, Lock, replace
 from orlop.model import jsontext
+from orlop.model.light import TYPE_CHECKING, NamedTuple
 from orlop.runtime import failure
-from orlop.runtime.bundle import Bundle, Starting, Stdio
+from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio
+from orlop.runtime.container import plan_container
+from orlop.runtime.hooks import Hooks, plan_hooks
 from orlop.runtime.parent import joined
 from orlop.runtime.plan import Namespaces, plan_namespaces, plan_process
-from orlop.runtime.start import make_cgroup, make_filter, plan_container
+from orlop.runtime.start import make_cgroup, make_filter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 
 _MOST_DESCRIPTORS = 64 << 10
 _MOST_NAME = 4096
+_PF_EXITING = 0x00000004
 _STREAM_KINDS = ("pipe:[", "socket:[", EXTERNAL_FILE)
 
 
@@ -80,7 +83,8 @@ def restore(folder: Folder, request: Request, stdio: Stdio) -> create.Created:
         replace(folder.file("config.json"), text)
         record = create.new_record(folder, request.create, config)
         folder.save(record)
-        bundle = Bundle(folder.name, record["orlop"]["bundle"], config)
+        manner = Manner(systemd_cgroup=request.create.systemd_cgroup)
+        bundle = Bundle(folder.name, record["orlop"]["bundle"], config, manner=manner)
         cgroup = make_cgroup(bundle)
         undo.callback(cgroup.remove)
         record["external_descriptors"] = create.external_descriptors(stdio)
@@ -110,7 +114,9 @@ class _Restoring:
             cgroups={},
         )
         self._what = f"cannot restore container {bundle.id}"
+        self._talk: criu.Conversation | None = None
         self._pid = 0
+        self._dying = False
         self._console: int | None = None
         self._starting: Starting | None = None
 
@@ -138,7 +144,7 @@ class _Restoring:
             streams = _read_descriptors(folders)
             root, mounts = stage(self._plan, place)
             process = criu.Process(stdio, extra, self._cgroup.enter)
-            talk = ours.enter_context(criu.Conversation(process))
+            talk = self._talk = ours.enter_context(criu.Conversation(process))
         self._bounds = self._bounds._replace(cgroups=cgroups_of(talk.pid))
         wanted = requested(self._request.options, self._bundle.config.get("annotations", {}))
         wanted |= {
@@ -179,6 +185,18 @@ class _Restoring:
         elif event == "pre-resume":
             check_restored(self._pid, self._bounds)
             self._note()
+        elif not event:
+            self._look_after_criu()
+
+    def _look_after_criu(self) -> None:
+        """End CRIU where it waits for a process that waits for it.
+
+        It kills the first process of a restore that failed, and that does not end
+        before all others of its pid namespace have, which CRIU, their tracer, does not let go.
+        """
+        was_dying, self._dying = self._dying, bool(self._pid) and _is_dying(self._pid)
+        if was_dying and self._dying and self._talk is not None:
+            os.kill(self._talk.pid, signal.SIGKILL)
 
     def _set_up_network(self) -> None:
         """Do what a start does for a new network namespace, and let hooks do the rest."""
@@ -189,6 +207,11 @@ class _Restoring:
                     raise_loopback()
             finally:
                 os.close(fd)
+        hooks = Hooks(self._bundle, plan_hooks(self._bundle.config))
+        try:
+            hooks.run_by_parent(self._what, self._pid)
+        finally:
+            hooks.close()
 
     def _note(self) -> None:
         """Write the container down and hand over what was asked for: it is complete, and waits."""
@@ -221,6 +244,15 @@ class _Restoring:
             os.close(self._starting.pidfd)
         if self._console is not None:
             os.close(self._console)
+
+
+def _is_dying(pid: int) -> bool:
+    """Whether process *pid* has been killed and is not yet gone. proc_pid_stat(5), field 9."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return bool(int(file.read().rpartition(b")")[2].split()[6]) & _PF_EXITING)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _children() -> list[int]:

@@ -20,10 +20,10 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NoReturn
 
 from orlop.errors import InvalidArgumentError, OrlopError
 from orlop.kernel.process import close_on_exec_from, pidfd_open
+from orlop.model.light import NoReturn
 from orlop.model.oci import Config, Hook
 from orlop.runtime import failure
 from orlop.runtime.bundle import Bundle
@@ -63,12 +63,16 @@ class Hooks:
         with self._near as near:
             if not near.recv(1):
                 return
-            try:
-                for kind in _BY_PARENT:
-                    self._run(kind, "creating", pid, self._bundle.path)
-            except (StepError, OSError) as error:
-                raise failure.decode(what, failure.encode("run_hooks", error)) from error
+            self.run_by_parent(what, pid)
             near.send(b"g")
+
+    def run_by_parent(self, what: str, pid: int) -> None:
+        """Run the parent's hooks for process *pid*; OrlopError for one that fails."""
+        try:
+            for kind in _BY_PARENT:
+                self._run(kind, "creating", pid, self._bundle.path)
+        except (StepError, OSError) as error:
+            raise failure.decode(what, failure.encode("run_hooks", error)) from error
 
     def await_runtime(self) -> None:
         """Let the parent run its hooks."""

@@ -72,29 +72,34 @@ def with_pipes(program: Program, *words: str | Path) -> Iterator[Callable[[str],
             os.close(fd)
 
 
-def test_a_connection_goes_on(program: Program, images: Images) -> None:
+def checkpointed(images: Images, name: str) -> bool:
+    """Checkpoint a container with a connection; False where CRIU is too old for the kernel.
+
+    Before 4.2 it asks every socket for what, since Linux 6.16, only some have.
+    """
+    words = ("checkpoint", "--image-path", images.path, "--tcp-established", name)
+    done = images.program.call(*words)
+    if done.returncode:
+        assert "sockets: Can't get 1:16 opt: Operation not supported" in done.stderr
+        assert images.program.state(name)["status"] == "running"
+        images.go_on()
+    return done.returncode == 0
+
+
+def test_a_connection_goes_on(images: Images) -> None:
     name = images.counting_over(CONNECT, ECHO)
-    images.checkpoint(name, "--tcp-established")
-    images.restore(name, "--tcp-established")
-    images.go_on()
+    if checkpointed(images, name):
+        images.restore(name, "--tcp-established")
+        images.go_on()
 
 
 def test_what_criu_refuses_leaves_the_container_running(program: Program, images: Images) -> None:
     name = images.counting_over(CONNECT, ECHO)
     said = program.refused("checkpoint", "--image-path", images.path, name)
-    assert "Connected TCP socket" in said
+    assert "Connected TCP socket" in said or "Can't get 1:16 opt" in said
     assert f"log file: {images.path}/dump.log" in said
     assert program.state(name)["status"] == "running"
     images.go_on()
-
-
-def test_what_criu_cannot_restore_leaves_nothing(program: Program, images: Images) -> None:
-    name = images.counting_over(CONNECT, ECHO)
-    images.checkpoint(name, "--tcp-established")
-    with open(os.devnull, "w") as null:
-        said = program.refused(*images.restoring(name), stdout=null)
-    assert "log file" in said
-    assert program.ok("list", "--quiet") == ""
 
 
 def test_a_connection_over_a_network_namespace_given_by_path_goes_on(
@@ -110,16 +115,26 @@ def test_a_connection_over_a_network_namespace_given_by_path_goes_on(
         assert server.stdout is not None
         server.stdout.readline()
         prepare = 'near = socket.create_connection(("127.0.0.1", 7001))'
-        name = images.counting_over(
-            prepare, "near.send(str(number).encode()) and near.recv(9).decode()"
-        )
-        images.checkpoint(name, "--tcp-established")
-        images.restore(name, "--tcp-established")
-        images.go_on()
-        pid = program.pid(name)
-        assert os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(network).st_ino
+        exchange = "near.send(str(number).encode()) and near.recv(9).decode()"
+        name = images.counting_over(prepare, exchange)
+        if checkpointed(images, name):
+            images.restore(name, "--tcp-established")
+            images.go_on()
+            pid = program.pid(name)
+            assert os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(network).st_ino
         program.ok("kill", name, "KILL")
         assert server.wait(timeout=10) == 0
+
+
+def test_a_network_namespace_given_by_path_is_joined_again(
+    program: Program, images: Images, network: str
+) -> None:
+    images.bundle.namespace("network", network)
+    name = images.counting()
+    images.checkpoint(name)
+    images.restore(name)
+    images.go_on()
+    assert os.stat(f"/proc/{program.pid(name)}/ns/net").st_ino == os.stat(network).st_ino
 
 
 def test_a_restore_needs_the_network_namespace_that_it_is_to_join(
@@ -134,7 +149,7 @@ def test_a_restore_needs_the_network_namespace_that_it_is_to_join(
     assert "/run/netns/orlop-absent" in said
 
 
-def test_an_external_unix_socket_is_still_connected(
+def test_an_external_unix_socket_is_still_connected_or_nothing_is_left(
     program: Program, images: Images, tmp_path: Path
 ) -> None:
     place = tmp_path / "s"  # criu connects by the peer's own name
@@ -155,7 +170,13 @@ def test_an_external_unix_socket_is_still_connected(
         images.restore(name, "--ext-unix-sk")
         listener.settimeout(10)
         wait_for(lambda: int(listener.recv(9)) > reached + 2)
-        program.ok("kill", name, "KILL")
+        images.checkpoint(name, "--ext-unix-sk")
+    (place / "log").unlink()
+    with open(os.devnull, "w") as null:
+        said = program.refused(*images.restoring(name, "--ext-unix-sk"), stdout=null)
+    assert f"log file: {images.path}/restore.log" in said
+    assert "Can't connect" in said
+    assert program.ok("list", "--quiet") == ""
 
 
 def test_other_pipes_take_the_place_of_the_streams(program: Program, images: Images) -> None:
