@@ -36,6 +36,7 @@ for folder; do
     mkdir -p ".$folder"
     mount --rbind -o ro "$folder" ".$folder"
 done
+[ ! -d /etc/alternatives ] || cp -a /etc/alternatives etc
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
 mount -t tmpfs tmpfs run

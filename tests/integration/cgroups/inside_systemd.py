@@ -453,3 +453,25 @@ def test_a_plain_path_is_refused_where_systemd_is_asked(program: Program, tmp_pa
 
 def cgroups_named(unit: str) -> list[Path]:
     return [path for path in Path("/sys/fs/cgroup").glob(f"**/{unit}") if path.is_dir()]
+
+
+@pytest.mark.skipif(not shutil.which("criu"), reason="needs criu")
+def test_a_restored_container_is_in_a_scope_again(program: Program, tmp_path: Path) -> None:
+    bundle = OCIBundle(tmp_path / "bundle")
+    bundle.process["args"] = ["sh", "-c", "while true; do sleep 1; done"]
+    bundle.linux["cgroupsPath"] = "machine.slice:orlop:again"
+    name, unit = program.id(), "orlop-again.scope"
+    program.ok("--systemd-cgroup", "run", "--detach", "--bundle", bundle.write(), name,
+               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    program.ok("checkpoint", "--image-path", tmp_path / "images", name)
+    until(lambda: show(unit, "ActiveState") == {"ActiveState": "inactive"})
+    program.ok("delete", "--force", name)
+    program.ok("--systemd-cgroup", "restore", "--detach", "--image-path", tmp_path / "images",
+               "--bundle", bundle.folder, name,
+               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    assert show(unit, "ActiveState") == {"ActiveState": "active"}
+    assert cgroups_named(unit)
+    for folder in cgroups_named(unit):
+        assert str(program.pid(name)) in (folder / "cgroup.procs").read_text().split()
+    program.ok("delete", "--force", name)
+    assert show(unit, "ActiveState") == {"ActiveState": "inactive"}
