@@ -3,8 +3,10 @@
 import fcntl
 import os
 import struct
-import termios
 
+# <asm-generic/ioctls.h>
+_TIOCSCTTY = 0x540E
+_TIOCSWINSZ = 0x5414
 _TIOCGPTPEER = 0x5441
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTN = 0x80045430
@@ -28,9 +30,9 @@ def number(master: int) -> int:
 
 def set_size(fd: int, *, height: int, width: int) -> None:
     """Set the size in characters; the foreground processes get SIGWINCH. TIOCSWINSZ."""
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", height, width, 0, 0))
+    fcntl.ioctl(fd, _TIOCSWINSZ, struct.pack("4H", height, width, 0, 0))
 
 
 def make_controlling(fd: int) -> None:
     """Make the terminal ours; we lead a session that has none. TIOCSCTTY."""
-    fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
+    fcntl.ioctl(fd, _TIOCSCTTY, 0)

@@ -18,13 +18,16 @@ from orlop.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from orlop.model.light import TYPE_CHECKING
 from orlop.model.oci import Resources
 from orlop.runtime.cgroups.control import walk_in
 from orlop.runtime.cgroups.files import below
 from orlop.runtime.cgroups.interface import Cgroup, Statistics
 from orlop.runtime.cgroups.layout import Layout, detect
-from orlop.runtime.cgroups.v1 import V1Cgroup
-from orlop.runtime.cgroups.v2 import V2Cgroup
+
+if TYPE_CHECKING:
+    from orlop.runtime.cgroups.v1 import V1Cgroup
+    from orlop.runtime.cgroups.v2 import V2Cgroup
 
 __all__ = ["Cgroup", "Statistics", "create", "create_or_take", "names", "open", "walk_in"]
 
@@ -44,9 +47,8 @@ def create(
     """
     path = _checked(cgroups_path)
     layout = layout or detect()
-    driver = V1Cgroup if layout.v1 else V2Cgroup
     try:
-        return driver.create(layout, path, resources, take=take)
+        return _driver(layout).create(layout, path, resources, take=take)
     except OSError as error:
         raise _translated(path, error) from error
 
@@ -108,7 +110,18 @@ def open(  # noqa: A001 - cgroups.open
         return scopes.open(cgroups_path, layout=layout)
     path = _checked(cgroups_path)
     layout = layout or detect()
-    return V1Cgroup(layout, path) if layout.v1 else V2Cgroup(layout, path)
+    return _driver(layout)(layout, path)
+
+
+def _driver(layout: Layout) -> "type[V1Cgroup] | type[V2Cgroup]":
+    """Return the host's driver; the other is not even imported."""
+    if layout.v1:
+        from orlop.runtime.cgroups.v1 import V1Cgroup
+
+        return V1Cgroup
+    from orlop.runtime.cgroups.v2 import V2Cgroup
+
+    return V2Cgroup
 
 
 def _translated(path: str, error: OSError) -> OrlopError:

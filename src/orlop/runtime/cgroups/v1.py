@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, OrlopError, UnsupportedError
 from orlop.model.oci import DeviceRule, Resources
-from orlop.runtime.cgroups import control, v1_limits, v1_statistics, v2, v2_limits
+from orlop.runtime.cgroups import control, v1_limits
 from orlop.runtime.cgroups.devices import list_changes
 from orlop.runtime.cgroups.files import apply, apply_all, read, read_table, write
 from orlop.runtime.cgroups.interface import Owner, Statistics, Write
@@ -183,6 +183,8 @@ class V1Cgroup:
         return control.pids(self._reference())
 
     def statistics(self) -> Statistics:
+        from orlop.runtime.cgroups import v1_statistics  # not at a start
+
         return v1_statistics.read(self._by_controller)
 
     def oom_kills(self) -> int:
@@ -222,6 +224,8 @@ class V1Cgroup:
         unified = self._layout.unified.controllers if self._layout.unified else frozenset()
         wanted = [limit for limit in v1_limits.files(resources) if limit.controller not in unified]
         if unified:
+            from orlop.runtime.cgroups import v2_limits  # on hybrid hosts alone
+
             lasting: Resources = {**resources}
             lasting.pop("network", None)
             named = [limit for limit in v2_limits.files(lasting) if limit.controller in unified]
@@ -259,6 +263,8 @@ class V1Cgroup:
     def _enable_unified(self, writes: list[Write]) -> None:
         unified = self._layout.unified
         if unified and (names := {w.controller for w in writes} & unified.controllers):
+            from orlop.runtime.cgroups import v2  # for limits that few ask for
+
             v2.enable(unified.mountpoint, self.path, names)
 
 

@@ -14,7 +14,7 @@ from orlop.errors import (
 )
 from orlop.kernel.idmap import is_of_host
 from orlop.model.oci import DeviceRule, Memory, Resources
-from orlop.runtime.cgroups import control, device_program, v2_limits, v2_statistics
+from orlop.runtime.cgroups import control, device_program, v2_limits
 from orlop.runtime.cgroups.files import apply_all, read, read_number, read_or, read_table, write
 from orlop.runtime.cgroups.interface import Owner, Statistics, Write
 from orlop.runtime.cgroups.layout import Layout
@@ -122,6 +122,8 @@ class V2Cgroup:
         return control.pids(self._directory)
 
     def statistics(self) -> Statistics:
+        from orlop.runtime.cgroups import v2_statistics  # not at a start
+
         return v2_statistics.read(self._directory)
 
     def oom_kills(self) -> int:
