@@ -1,6 +1,7 @@
 """`orlop-runtime` as an ordinary user calls it, who is root in his containers alone."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 
 import orlop
 from tests.integration.oci_runtime.program import SCRIPT, OCIBundle, Program
+from tests.integration.seccomp.agent import agent
 
 USER = 65534  # nobody, who has a name, as newuidmap wants
 RANGE = (760_000, 65_536)
@@ -277,3 +279,19 @@ def test_an_interpreter_of_the_users_own_runs_from_memory(
 
 def quiet() -> dict[str, Any]:
     return {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86_64")
+def test_calls_can_be_notified_without_root(ordinary: Ordinary, bundle: OCIBundle) -> None:
+    mkdir = 83
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [rule],
+        "listenerPath": str(ordinary.folder / "agent"),
+    }
+    with agent(ordinary.folder / "agent", {mkdir: errno.ENOMEDIUM}) as answering:
+        answering.path.chmod(0o777)
+        done = ordinary.run(bundle, "mkdir", "/tmp/x")
+        assert answering.state()["state"]["status"] == "creating"
+    assert (done.returncode, "No medium found" in done.stderr) == (1, True)
