@@ -13,6 +13,7 @@ from orlop.lifecycle.criu_options import (
     DESCRIPTORS,
     EXTERNAL_FILE,
     EXTERNAL_NAMESPACES,
+    EXTERNAL_TERMINAL,
     Options,
     external_namespace,
     open_folders,
@@ -69,7 +70,7 @@ def checkpoint(folder: Folder, request: Request) -> None:
             kind = criu.SINGLE_PRE_DUMP
         else:
             kind = criu.DUMP
-            external = _externals(record["init_process_pid"])
+            external = _externals(record["init_process_pid"], terminals=request.options.shell_job)
             wanted |= _resources(folder, record, config, external)
             _write_descriptors(folders, record, external)
         talk = ours.enter_context(criu.Conversation(criu.Process()))
@@ -176,7 +177,7 @@ def _resources(
     }
 
 
-def _externals(pid: int) -> dict[int, str]:
+def _externals(pid: int, *, terminals: bool) -> dict[int, str]:
     """Return which standard streams are files of the host's, in CRIU's words."""
     inside = {mounted.number for mounted in mounts_of(pid)}
     found = {}
@@ -188,10 +189,18 @@ def _externals(pid: int) -> dict[int, str]:
                 mount = next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
         except FileNotFoundError:
             continue
-        is_file = stat.S_ISREG(status_.st_mode) or stat.S_ISFIFO(status_.st_mode)
-        if is_file and name.startswith("/") and mount not in inside:
+        if not name.startswith("/") or mount in inside:
+            continue
+        if stat.S_ISREG(status_.st_mode) or stat.S_ISFIFO(status_.st_mode):
             found[number] = f"{EXTERNAL_FILE}{mount:x}:{status_.st_ino:x}]"
+        elif terminals and _is_terminal(status_.st_rdev):
+            found[number] = f"{EXTERNAL_TERMINAL}{status_.st_rdev:x}:{status_.st_dev:x}]"
     return found
+
+
+def _is_terminal(device: int) -> bool:
+    """Whether *device* is a pseudo-terminal's. devices.txt, majors 136 to 143."""
+    return os.major(device) in range(136, 144)
 
 
 def _write_descriptors(folders: Folders, record: Record, external: dict[int, str]) -> None:

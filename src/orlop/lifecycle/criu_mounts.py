@@ -23,7 +23,7 @@ from orlop.runtime.child import ContainerPlan
 from orlop.runtime.mounts import bind_source
 from orlop.runtime.options import Special
 from orlop.runtime.plan import IDMap, MountKind, MountPlan
-from orlop.runtime.rootfs import Owner, assemble
+from orlop.runtime.rootfs import assemble
 
 _CGROUP = ("cgroup", "cgroup2")
 _IDMAPS = frozenset((Special.IDMAP, Special.RIDMAP))
@@ -122,7 +122,7 @@ def stage(plan: ContainerPlan, folder: str) -> tuple[str, list[External]]:
     mount("orlop", folder, fstype="tmpfs", data="mode=0700,size=64k")
     stage_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        root = _attach(stage_fd, "root", _make_root(plan))
+        root = _attach(stage_fd, "root", assemble(plan.root))
         try:
             external = _stage_mounts(plan, folder, stage_fd, root)
         finally:
@@ -130,17 +130,6 @@ def stage(plan: ContainerPlan, folder: str) -> tuple[str, list[External]]:
     finally:
         os.close(stage_fd)
     return f"{folder}/root", external
-
-
-def _make_root(plan: ContainerPlan) -> int:
-    idmap = plan.namespaces.idmap
-    if idmap is None:
-        return assemble(plan.root)
-    userns = open_user_namespace(idmap.uids, idmap.gids)
-    try:
-        return assemble(plan.root, owner=Owner(userns, idmap.host_uid(0), idmap.host_gid(0)))
-    finally:
-        os.close(userns)
 
 
 def _stage_mounts(plan: ContainerPlan, folder: str, stage_fd: int, root: int) -> list[External]:

@@ -15,8 +15,9 @@ from orlop.model.light import Any, NamedTuple
 #: The inherited streams, as they were at the checkpoint: a list of three texts. runc's name.
 DESCRIPTORS = "descriptors.json"
 
-#: Begins CRIU's name of a file of the host's: file[mount:inode].
+#: Begin CRIU's names of a file and a terminal of the host's: file[mount:inode], tty[rdev:dev].
 EXTERNAL_FILE = "file["
+EXTERNAL_TERMINAL = "tty["
 
 #: What says which file with more options CRIU reads; crun's and runc's name.
 _ANNOTATION = "org.criu.config"

@@ -32,6 +32,7 @@ from orlop.lifecycle.criu_options import (
     DESCRIPTORS,
     EXTERNAL_FILE,
     EXTERNAL_NAMESPACES,
+    EXTERNAL_TERMINAL,
     Options,
     check_images,
     external_namespace,
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 _MOST_DESCRIPTORS = 64 << 10
 _MOST_NAME = 4096
 _PF_EXITING = 0x00000004
-_STREAM_KINDS = ("pipe:[", "socket:[", EXTERNAL_FILE)
+_STREAM_KINDS = ("pipe:[", "socket:[", EXTERNAL_FILE, EXTERNAL_TERMINAL)
 
 
 class Request(NamedTuple):
@@ -137,13 +138,14 @@ class _Restoring:
         place = self._folder.file("criu")
         os.mkdir(place, 0o700)
         ours.callback(os.rmdir, place)
-        extra, namespaces = self._open_namespaces(ours)
+        inherited = self._open_namespaces(ours)
         with own_mounts():  # the folders too: CRIU mounts in them
             folders = open_folders(self._request.options, "restore.log", ours, make=False)
             check_images(folders.images)
             streams = _read_descriptors(folders)
+            inherited += _streams(streams, stdio)
             root, mounts = stage(self._plan, place)
-            process = criu.Process(stdio, extra, self._cgroup.enter)
+            process = criu.Process(stdio, [fd for _, fd in inherited], self._cgroup.enter)
             talk = self._talk = ours.enter_context(criu.Conversation(process))
         self._bounds = self._bounds._replace(cgroups=cgroups_of(talk.pid))
         wanted = requested(self._request.options, self._bundle.config.get("annotations", {}))
@@ -153,7 +155,10 @@ class _Restoring:
             "root": root,
             "rst_sibling": True,
             "evasive_devices": True,
-            "inherit_fd": [*_streams(streams), *namespaces],
+            "inherit_fd": [
+                {"key": key, "fd": number}
+                for number, (key, _) in enumerate(inherited, criu.FIRST_EXTRA)
+            ],
             "skip_file_rwx_check": any(stream.startswith(EXTERNAL_FILE) for stream in streams),
             "ext_mnt": [_mount(external) for external in mounts],
             "join_ns": _join(self._namespaces),
@@ -163,16 +168,15 @@ class _Restoring:
         }
         criu.run(talk, criu.RESTORE, wanted, folders.log, self._happened)
 
-    def _open_namespaces(self, ours: ExitStack) -> tuple[list[int], list[dict[str, Any]]]:
-        """Open the namespaces that images do not hold; with what CRIU is told of them."""
-        fds: list[int] = []
-        told: list[dict[str, Any]] = []
+    def _open_namespaces(self, ours: ExitStack) -> list[tuple[str, int]]:
+        """Open the namespaces that images do not hold, each with CRIU's name of it."""
+        opened = []
         for kind, path in self._namespaces.join:
             if kind in EXTERNAL_NAMESPACES:
-                told.append({"key": external_namespace(kind), "fd": criu.FIRST_EXTRA + len(fds)})
-                fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-                ours.callback(os.close, fds[-1])
-        return fds, told
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                ours.callback(os.close, fd)
+                opened.append((external_namespace(kind), fd))
+        return opened
 
     def _happened(self, event: str, pid: int, fds: Sequence[int]) -> None:
         self._pid = pid or self._pid
@@ -283,13 +287,10 @@ def _cgroup_roots(places: Mapping[str, str]) -> list[dict[str, str]]:
     ]
 
 
-def _streams(streams: Sequence[str]) -> list[dict[str, Any]]:
+def _streams(streams: Sequence[str], stdio: Stdio) -> list[tuple[str, int]]:
     """Put our standard streams in the place of what were the host's; not of the container's own."""
-    return [
-        {"key": stream, "fd": number}
-        for number, stream in enumerate(streams)
-        if stream.startswith(_STREAM_KINDS)
-    ]
+    places = dict(zip(reversed(streams), reversed(stdio), strict=False))  # of two alike the first
+    return [(name, fd) for name, fd in places.items() if name.startswith(_STREAM_KINDS)]
 
 
 def _read_descriptors(folders: Folders) -> list[str]:
@@ -302,4 +303,4 @@ def _read_descriptors(folders: Folders) -> list[str]:
         raise InvalidArgumentError(f"the checkpoint has no good {DESCRIPTORS}: {error}") from None
     if not isinstance(streams, list) or not all(isinstance(one, str) for one in streams):
         raise InvalidArgumentError(f"the checkpoint's {DESCRIPTORS} is no list of texts")
-    return [one[:_MOST_NAME] for one in streams[:3]]
+    return [one[:_MOST_NAME] for one in (*streams, "", "", "")[:3]]

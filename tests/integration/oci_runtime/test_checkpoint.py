@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -145,4 +146,90 @@ def test_options_that_mean_nothing_are_refused(program: Program, images: Images)
     assert "must be relative" in refused("--parent-path", "/tmp")
     assert "no folder" in refused("--parent-path", "../absent")
     assert "99" in refused("--lazy-pages", "--status-fd", "99")
+    images.go_on()
+
+
+def test_mounts_below_a_bind_are_restored_with_it(
+    program: Program, images: Images, tmp_path: Path
+) -> None:
+    """Also from a shared mount, from which others get what is mounted there."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", volume], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", volume], check=True)
+        (volume / "inner").mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", volume / "inner"], check=True)
+        (volume / "inner/file").write_text("here\n")
+        images.bundle.mount("/link/volume", volume, "rslave")
+        (images.bundle.root / "place").mkdir()
+        (images.bundle.root / "link").symlink_to("place")
+        name = images.counting()
+        mounts = mounts_of(program.pid(name))
+        images.checkpoint(name)
+        images.restore(name)
+        images.go_on()
+        assert mounts_of(program.pid(name)) == mounts
+        assert program.ok("exec", name, "cat", "/place/volume/inner/file") == "here\n"
+        program.ok("delete", "--force", name)
+    finally:
+        subprocess.run(["umount", "--recursive", volume], check=True)
+
+
+def test_a_container_in_a_user_namespace_is_restored_into_one(
+    program: Program, images: Images
+) -> None:
+    images.bundle.namespace("user")
+    mapping = [{"containerID": 0, "hostID": 0, "size": 1 << 16}]
+    images.bundle.linux["uidMappings"] = images.bundle.linux["gidMappings"] = mapping
+    name = images.counting()
+    pid = program.pid(name)
+    mounts, status = mounts_of(pid), status_of(pid)
+    images.checkpoint(name)
+    images.restore(name)
+    images.go_on()
+    pid = program.pid(name)
+    assert (mounts_of(pid), status_of(pid)) == (mounts, status)
+    assert Path(f"/proc/{pid}/uid_map").read_text().split() == ["0", "0", "65536"]
+
+
+def test_hooks_of_the_runtime_are_run_for_the_restored_container(
+    program: Program, images: Images, tmp_path: Path
+) -> None:
+    witness = tmp_path / "witness"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"cat >> {witness}; echo >> {witness}"]}
+    images.bundle.config["hooks"] = {"prestart": [hook], "createRuntime": [hook]}
+    name = images.counting()
+    images.checkpoint(name)
+    witness.write_text("")
+    images.restore(name)
+    images.go_on()
+    told = [json.loads(line) for line in witness.read_text().splitlines()]
+    assert [(one["id"], one["status"]) for one in told] == [(name, "creating")] * 2
+    assert {one["pid"] for one in told} == {program.pid(name)}
+
+
+def test_a_hook_that_fails_ends_the_restore(program: Program, images: Images) -> None:
+    name = images.counting()
+    images.checkpoint(name)
+    images.bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/false"}]}
+    with open(os.devnull, "w") as null:
+        assert "/bin/false" in program.refused(*images.restoring(name), stdout=null)
+    assert program.ok("list", "--quiet") == ""
+    images.stands_still()
+
+
+def test_a_restore_needs_an_id_that_is_free(program: Program, images: Images) -> None:
+    name = images.counting()
+    images.checkpoint(name, "--leave-running")
+    with open(os.devnull, "w") as null:
+        assert "already exists" in program.refused(*images.restoring(name), stdout=null)
+    assert program.state(name)["status"] == "running"
+
+
+def test_without_criu_there_is_a_sentence(program: Program, images: Images) -> None:
+    name = images.counting()
+    program.environment["PATH"] = "/nowhere"
+    assert "need criu" in program.refused("checkpoint", "--image-path", images.path, name)
+    del program.environment["PATH"]
     images.go_on()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -70,6 +71,28 @@ def with_pipes(program: Program, *words: str | Path) -> Iterator[Callable[[str],
     finally:
         for fd in (*here, *there):
             os.close(fd)
+
+
+@contextlib.contextmanager
+def on_terminal(program: Program, *words: str | Path) -> Iterator[Callable[[str], str]]:
+    """Run a command line on a terminal, and do as with_pipes() does."""
+    master, slave = pty.openpty()
+    settings = termios.tcgetattr(slave)
+    settings[1] = settings[3] = 0  # output as it is, and no echo
+    settings[3] |= termios.ICANON
+    termios.tcsetattr(slave, termios.TCSANOW, settings)
+
+    def talk(line: str) -> str:
+        os.write(master, f"{line}\n".encode())
+        return read_lines(master, 1)[0]
+
+    try:
+        command = [program.script, "--root", program.root, *words]
+        subprocess.run(command, stdin=slave, stdout=slave, stderr=slave, check=True, timeout=60)
+        yield talk
+    finally:
+        os.close(slave)
+        os.close(master)
 
 
 def checkpointed(images: Images, name: str) -> bool:
@@ -253,3 +276,19 @@ def test_a_restore_in_the_foreground_ends_as_the_process_does(
         restored.send_signal(signal.SIGTERM)
         assert restored.wait(timeout=10) == 7
     assert program.ok("list", "--quiet") == ""
+
+
+def test_a_terminal_of_the_callers_takes_the_place_of_another(
+    program: Program, images: Images
+) -> None:
+    """A shell job: the terminal's master, and its session, are outside."""
+    script = "while read line; do echo $$ $line; done"
+    images.bundle.process["args"] = ["sh", "-c", script]
+    name = program.id()
+    with on_terminal(program, "run", "--detach", "--bundle", images.bundle.write(), name) as talk:
+        assert talk("one") == "1 one"
+        program.refused("checkpoint", "--image-path", images.path, name)
+        images.checkpoint(name, "--shell-job")
+    with on_terminal(program, *images.restoring(name, "--shell-job")) as talk:
+        assert talk("two") == "1 two"
+        program.ok("kill", name, "KILL")
