@@ -6,6 +6,8 @@ nothing there. Field names and meaning: runtime-spec config.md, config-linux.md.
 Everything optional in the specification is optional here.
 """
 
+from __future__ import annotations
+
 from orlop.model.light import TypedDict
 
 #: The version of the specification that this is.
