@@ -81,9 +81,9 @@ def status(folder: Folder, record: Record) -> str:
         return CREATING if is_locked(folder) else STOPPED
     if not is_alive(record):
         return STOPPED
-    if os.path.exists(folder.file("gate")):
-        return CREATED
-    return PAUSED if is_frozen(record) else RUNNING
+    if is_frozen(record):
+        return PAUSED
+    return CREATED if os.path.exists(folder.file("gate")) else RUNNING
 
 
 def is_frozen(record: Record) -> bool:

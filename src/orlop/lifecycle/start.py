@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _REFUSED = {
     STOPPED: "cannot start a container that has stopped",
-    PAUSED: "cannot start an already running container",
+    PAUSED: "cannot start a container in the paused state",
 }
 _MOST_REPORT = 64 << 10
 

@@ -20,6 +20,11 @@ state A
 list -q
 ps -f json A
 exec A echo created
+pause A
+state A
+start A
+resume A
+state A
 start A
 start A
 state A
