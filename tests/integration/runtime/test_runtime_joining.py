@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,32 @@ def test_files_of_layers_belong_to_root_inside_a_joined_user_namespace(
     join(box, owner, "user")
     assert box.sh("stat -c %u /etc/passwd; touch /made; stat -c %u /made").split() == ["0", "0"]
     assert (box.upper / "made").stat().st_uid == 0
+
+
+def test_our_groups_do_not_come_along_where_they_could_not_be_left(box: Box) -> None:
+    """As in the user namespace of somebody who may map only himself."""
+    command = ["unshare", "--user", "--map-root-user", "sleep", "600"]
+    with subprocess.Popen(command) as other:
+        try:
+            mapped = Path(f"/proc/{other.pid}/uid_map")
+            while mapped.read_text().split() != ["0", "0", "1"] or not _sleeps(other.pid):
+                time.sleep(0.01)
+            box.linux["namespaces"].append({"type": "user", "path": f"/proc/{other.pid}/ns/user"})
+            for mount in box.config["mounts"]:
+                mount["options"] = [w for w in mount["options"] if not w.startswith("gid=")]
+            ours = os.getgroups()
+            os.setgroups([4711])
+            try:
+                assert box.sh("cat /proc/self/setgroups").strip() == "deny"
+                assert box.sh("grep Groups /proc/self/status").split() == ["Groups:"]
+            finally:
+                os.setgroups(ours)
+        finally:
+            other.kill()
+
+
+def _sleeps(pid: int) -> bool:
+    return "sleep" in Path(f"/proc/{pid}/comm").read_text()
 
 
 def test_namespaces_of_a_pod_in_a_user_namespace_are_joined_together(box: Box, owner: Box) -> None:

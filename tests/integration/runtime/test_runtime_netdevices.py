@@ -32,7 +32,7 @@ def shown(starting: Starting, name: str) -> dict[str, Any]:
 def pair(box: Box) -> Iterator[tuple[str, str]]:
     """Two ends of a cable on the host; one of them may be moved away."""
     del box
-    name = f"ot{uuid.uuid4().hex[:8]}"
+    name = f"orlop{uuid.uuid4().hex[:8]}"
     ip("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b")
     yield f"{name}a", f"{name}b"
     subprocess.run(["ip", "link", "delete", f"{name}b"], check=False, capture_output=True)
