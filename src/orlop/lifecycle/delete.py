@@ -7,15 +7,15 @@ import time
 
 from orlop.errors import NotFoundError, WrongStateError
 from orlop.lifecycle import kill
-from orlop.lifecycle.folder import Folder, Lock
-from orlop.lifecycle.record import CREATED, STOPPED, is_alive, status
+from orlop.lifecycle.folder import Folder, Lock, end_holder
+from orlop.lifecycle.record import CREATED, STOPPED, is_alive, is_frozen, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from orlop.lifecycle.record import Record
 
 _DEATH_TIMEOUT_S = 10.0
-_LOCK_TIMEOUT_S = 5.0
+_LOCK_TIMEOUT_S = 2.0
 
 
 def delete(folder: Folder, *, force: bool = False) -> list[str]:
@@ -34,7 +34,10 @@ def delete(folder: Folder, *, force: bool = False) -> list[str]:
 
 
 def _lock(folder: Folder, *, force: bool) -> Lock:
-    """Return the lock; with *force* from whoever does not finish, by ending what he makes."""
+    """Return the lock; with *force* from whoever does not finish, by ending him.
+
+    He may wait for a hook, or for a program's start; what he was making ends with him.
+    """
     if not force:
         return Lock(folder)
     deadline = time.monotonic() + _LOCK_TIMEOUT_S
@@ -45,9 +48,7 @@ def _lock(folder: Folder, *, force: bool) -> Lock:
         except (BlockingIOError, PermissionError):
             time.sleep(0.01)
     else:
-        record = folder.load()
-        if is_alive(record):
-            kill.send(record, kill.SIGKILL)
+        end_holder(folder)
     return Lock(folder)
 
 
@@ -78,9 +79,19 @@ def end(record: Record) -> None:
             kill.send(record, kill.SIGKILL)
         except WrongStateError:  # just now
             return
+        _thaw(record)
         _await_death(record)
     if record["init_process_pid"] and not record["orlop"]["own_pids"]:
         kill.send_all(record, kill.SIGKILL)
+
+
+def _thaw(record: Record) -> None:
+    """Let a paused container die: under cgroup v1 it would not otherwise."""
+    if is_frozen(record):
+        from orlop.lifecycle.cgroup import of_record
+
+        if (cgroup := of_record(record)) is not None:
+            cgroup.thaw()
 
 
 def _await_death(record: Record) -> None:

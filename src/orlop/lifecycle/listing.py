@@ -16,7 +16,7 @@ def states(root: str) -> Iterator[dict[str, Any]]:
     """Give the state of each container, by id; one that goes meanwhile is left out."""
     for folder in all_folders(root):
         try:
-            answer = state(folder, folder.load())
-        except (NotFoundError, CorruptError):
+            answer = state(folder, folder.load()) | {"owner": folder.owner()}
+        except (NotFoundError, FileNotFoundError, CorruptError):
             continue
-        yield answer | {"owner": folder.owner()}
+        yield answer

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 CREATING, CREATED, RUNNING = "creating", "created", "running"
 PAUSED, STOPPED = "paused", "stopped"
 
+_PF_FORKNOEXEC = 0x00000040  # forked and did not exec. <linux/sched.h>
+
 
 def now() -> str:
     """Return the time as Go writes it: RFC 3339 with nanoseconds."""
@@ -55,24 +57,36 @@ def now() -> str:
 
 
 def start_ticks(pid: int) -> int:
-    """Return when process *pid* started; 0 if it is gone, or a zombie. proc_pid_stat(5)."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0
-    try:
-        fields = os.read(fd, 4096).rpartition(b")")[2].split()
-    except ProcessLookupError:
-        return 0
-    finally:
-        os.close(fd)
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    """Return when process *pid* started; 0 if it is gone, or a zombie."""
+    return _stat(pid)[0]
 
 
 def is_alive(record: Record) -> bool:
     """Whether the first process is there, and is not another that has got its pid."""
     pid = record["init_process_pid"]
     return pid > 0 and start_ticks(pid) == record["init_process_start"]
+
+
+def _stat(pid: int) -> tuple[int, int]:
+    """Return start time and flags of a process; 0, 0 if it has ended. proc_pid_stat(5)."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0, 0
+    try:
+        fields = os.read(fd, 4096).rpartition(b")")[2].split()
+    except ProcessLookupError:
+        return 0, 0
+    finally:
+        os.close(fd)
+    return (0, 0) if fields[0] in (b"Z", b"X") else (int(fields[19]), int(fields[6]))
+
+
+def _waits(folder: Folder, record: Record) -> bool:
+    """Whether the first process is at its gate; a start that was killed may have left the FIFO."""
+    if not os.path.exists(folder.file("gate")):
+        return False
+    return bool(_stat(record["init_process_pid"])[1] & _PF_FORKNOEXEC)
 
 
 def status(folder: Folder, record: Record) -> str:
@@ -83,7 +97,7 @@ def status(folder: Folder, record: Record) -> str:
         return STOPPED
     if is_frozen(record):
         return PAUSED
-    return CREATED if os.path.exists(folder.file("gate")) else RUNNING
+    return CREATED if _waits(folder, record) else RUNNING
 
 
 def is_frozen(record: Record) -> bool:

@@ -77,8 +77,8 @@ def test_killed_while_it_makes_a_container(
         name,
     ]
     running = popen(program, *words)
-    while not POINTS[point](program, name):
-        assert running.poll() is None
+    while not POINTS[point](program, name) and running.poll() is None:
+        continue
     running.kill()
     running.wait()
     settle(program, name)
@@ -192,3 +192,36 @@ def test_an_interrupt_is_as_good_as_a_kill(program: Program, bundle: OCIBundle) 
     running.wait(30)
     program.ok("delete", "--force", name)
     assert not (program.root / name).exists()
+
+
+def test_a_creator_that_waits_for_a_hook_is_ended_by_force(
+    program: Program, bundle: OCIBundle
+) -> None:
+    hook = {"path": "/bin/sleep", "args": ["sleep", "611"]}
+    bundle.config["hooks"] = {"createRuntime": [hook]}
+    bundle.process["args"] = ["sh", "-c", f"sleep 600; : {NAME}"]
+    name = program.id()
+    running = popen(program, "create", "--bundle", bundle.write(), name)
+    wait_for(lambda: bool(children(running.pid)))
+    assert program.state(name)["status"] == "creating"
+    hooks = children(running.pid)
+    program.ok("delete", "--force", name)
+    assert running.wait(30) == -signal.SIGKILL
+    for pid in hooks:
+        if comm(pid) == "sleep":
+            os.kill(pid, signal.SIGKILL)  # the bundle's own program: nobody is to end it but it
+    wait_for(lambda: processes(program) == [])
+    assert not (program.root / name).exists()
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_start_that_was_killed_does_not_make_a_running_container_created(
+    program: Program, bundle: OCIBundle
+) -> None:
+    name = program.running(bundle)
+    os.mkfifo(program.root / name / "gate")  # as if it had not come to remove it
+    assert program.state(name)["status"] == "running"
+    assert "already running" in program.refused("start", name)

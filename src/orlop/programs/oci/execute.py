@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from orlop.model.oci import Capabilities, Config, Process, User
     from orlop.programs.oci.main import Settings
 
-FAILURE = 255
-
 
 class Args(Arguments):
     interspersed = False

@@ -3,7 +3,6 @@
 A command's module is imported when the command is run, and is as follows:
 
     class Args(Arguments): …                     its options and operands
-    FAILURE = 255                                its exit code where it fails, if not 1
     def run(args: Args, settings: Settings) -> int
 
 What it raises becomes the log's last line, which is what Docker and containerd
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
 NAME = "orlop-runtime"
 _FAILURE = 1
+_FAILURES = {"exec": 255}
 _UNKNOWN_COMMAND = 3  # as runc's parser has it
 
 #: Command -> what it does, for --help. Each is a module of this room.
@@ -114,35 +114,41 @@ class Settings(Arguments):
 
 def main(words: Sequence[str]) -> int:
     """Run one command line; return its exit code. Never raises what a user could cause."""
-    journal, failure = Log(), _FAILURE
     try:
         settings = parse(Settings, words, one_dash=True)
         journal = settings.journal
-        name, *rest = settings.words or ["help"]
-        if settings.version:
-            return _print_version()
-        if name == "help" or name not in COMMANDS:
-            return _overview(journal, name, rest)
-        command = load(name)
-        failure = getattr(command, "FAILURE", _FAILURE)
-        try:
-            arguments = _arguments(name, command.Args, rest)
-        except HelpWanted:
-            return _print_help(name)
-        if name in _INSIDE:
-            sealing.check()
-        return int(command.run(arguments, settings))
     except HelpWanted:
         return _print_overview()
     except OrlopError as error:
-        journal.error(str(error))
+        Log().error(str(error))
+        return _FAILURE
+    try:
+        return _run(settings, journal)
     except BrokenPipeError:
-        return failure
-    except OSError as error:
+        pass
+    except Exception as error:
+        if settings.debug and not isinstance(error, (OrlopError, OSError)):
+            raise
         journal.error(_sentence(error))
-    except RecursionError:
-        journal.error("the configuration is nested too deeply")
-    return failure
+    return _FAILURES.get(settings.words[0], _FAILURE)
+
+
+def _run(settings: Settings, journal: Log) -> int:
+    name, *rest = settings.words or ["help"]
+    if settings.version:
+        return _print_version()
+    if name == "help" or name not in COMMANDS:
+        return _overview(journal, name, rest)
+    command = load(name)
+    try:
+        arguments = _arguments(name, command.Args, rest)
+    except HelpWanted:
+        return _print_help(name)
+    if settings.debug:
+        journal.debug(f"{name} {' '.join(rest)} (root {settings.folder})")
+    if name in _INSIDE:
+        sealing.check()
+    return command.run(arguments, settings)
 
 
 def load(name: str) -> Command:
@@ -159,9 +165,13 @@ def _arguments(name: str, arguments: type[Arguments], words: list[str]) -> Argum
         raise InvalidArgumentError(f'{NAME}: "{name}": {error}') from None
 
 
-def _sentence(error: OSError) -> str:
-    named = f": {os.fsdecode(error.filename)}" if error.filename is not None else ""
-    return f"{(error.strerror or str(error)).lower()}{named}"
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OrlopError):
+        return str(error)
+    if isinstance(error, OSError):
+        named = f": {os.fsdecode(error.filename)}" if error.filename is not None else ""
+        return f"{(error.strerror or str(error)).lower()}{named}"
+    return f"internal error: {type(error).__name__}: {error} (--debug shows where)"
 
 
 def _overview(journal: Log, name: str, rest: list[str]) -> int:
