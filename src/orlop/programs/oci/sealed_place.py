@@ -7,7 +7,7 @@ an overlay of lower layers alone, mounted once and there for every later call:
 
     PLACE/bin          the interpreter's folder, read-only, with the name orlop-python added
     PLACE/names        that name
-    PLACE/start        what it runs
+    PLACE/start        what it runs; the rest is in PLACE/index and PLACE/code: sealed_start.py
     PLACE/pyvenv.cfg   where it finds its library; PLACE/lib for a libpython by $ORIGIN
 
 PLACE is the script's own folder below /run/orlop-sealed, so that the script finds
@@ -28,15 +28,11 @@ _NAME = "orlop-python"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 _START = """\
-import os, sys
-sys.path.append({parent!r})
-try:
-    from orlop.programs.oci.script import started
-except ImportError:
-    if {anew!r} in os.environ:
-        raise
-    os.execve({script!r}, [{script!r}, *sys.argv[1:]], {{**os.environ, {anew!r}: "1"}})
-started({interpreter!r}, {script!r})
+import marshal
+with open({begin!r}, "rb") as file:
+    begin, arguments = marshal.loads(file.read())
+exec(begin)
+begin(*arguments)
 """
 _PROGRAM = """\
 import sys
@@ -61,13 +57,13 @@ def run_from_memory() -> NoReturn:
 def run_from(place: str) -> NoReturn:
     """Begin again with PLACE's interpreter, making *place* first if nobody has."""
     interpreter = os.path.join(place, "bin", _NAME)
+    start = os.path.join(place, "start")
     with _locked(place):
-        if ANEW in os.environ:
+        whole = os.access(interpreter, os.X_OK) and os.path.exists(start)
+        if ANEW in os.environ or not whole:
             _release(os.path.join(place, "bin"))
-        if not os.access(interpreter, os.X_OK):
             _fill(place, _interpreter())
             _mount(place, os.path.dirname(_interpreter()))
-    start = os.path.join(place, "start")
     os.execv(interpreter, [interpreter, "-I", "-S", start, *sys.argv[1:]])
 
 
@@ -91,13 +87,14 @@ def _fill(place: str, interpreter: str) -> None:
     if library := _own_library(interpreter):
         _link(library, os.path.join(place, "lib"))
     _write(os.path.join(place, "pyvenv.cfg"), f"home = {folder}\n")
-    start = _START.format(
-        parent=_package_parent(),
-        script=os.path.join(place.removeprefix(_ROOT), "orlop-runtime"),
-        interpreter=interpreter,
-        anew=ANEW,
-    )
-    _write(os.path.join(place, "start"), start)
+    from orlop.programs.oci.sealed_code import beginning, gathered
+
+    script = os.path.join(place.removeprefix(_ROOT), "orlop-runtime")
+    code, begin = os.path.join(place, "code"), os.path.join(place, "index")
+    index, blob = gathered()
+    _write(code, blob)
+    _write(begin, beginning(index, code, _package_parent(), interpreter, script))
+    _write(os.path.join(place, "start"), _START.format(begin=begin))
 
 
 def _mount(place: str, programs: str) -> None:
@@ -146,7 +143,7 @@ def _link(target: str, path: str) -> None:
     os.replace(f"{path}.new", path)
 
 
-def _write(path: str, text: str) -> None:
-    with open(f"{path}.new", "w") as file:
-        file.write(text)
+def _write(path: str, content: str | bytes) -> None:
+    with open(f"{path}.new", "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
     os.replace(f"{path}.new", path)

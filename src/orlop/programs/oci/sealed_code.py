@@ -1,0 +1,74 @@
+"""The code of every module that `orlop-runtime` may need, gathered into one file, and an index.
+
+All of the rooms below the program, and whatever its commands bring with them.
+sealed_start.py reads it.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+from importlib.machinery import SourceFileLoader
+
+import orlop
+from orlop.programs.oci import sealed_start
+from orlop.programs.oci.main import COMMANDS, load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from orlop.programs.oci.sealed_start import Index
+
+_ROOMS = ("kernel", "lifecycle", "model", "programs/oci", "runtime")
+
+
+def gathered() -> tuple[Index, bytes]:
+    """Return where each module's code is, and the code."""
+    index: Index = {}
+    blob = b""
+    for name, loader in sorted(_loaders().items()):
+        status = os.stat(loader.path)
+        code = loader.get_code(name)
+        if code is None:
+            continue
+        data = marshal.dumps(code)
+        folders = [os.path.dirname(loader.path)] if loader.is_package(name) else None
+        where = (len(blob), len(data))
+        index[name] = (loader.path, status.st_mtime_ns, status.st_size, folders, *where)
+        blob += data
+    return index, blob
+
+
+def beginning(*arguments: Any) -> bytes:
+    """Return what begins: the code of begin(), and what it is to be called with."""
+    name = sealed_start.__name__
+    code: Any = SourceFileLoader(name, sealed_start.__file__).get_code(name)
+    return marshal.dumps((code, arguments))
+
+
+def _loaders() -> dict[str, SourceFileLoader]:
+    for name in COMMANDS:
+        load(name)
+    found = {}
+    for name, module in list(sys.modules.items()):
+        loader = getattr(module.__spec__, "loader", None)
+        if type(loader) is SourceFileLoader and name != "__main__":
+            found[name] = loader
+    for name, path in _files():
+        found.setdefault(name, SourceFileLoader(name, path))
+    return found
+
+
+def _files() -> Iterator[tuple[str, str]]:
+    package = os.path.dirname(os.path.abspath(orlop.__file__))
+    for room in _ROOMS:
+        for folder, _, files in os.walk(os.path.join(package, room)):
+            parent = os.path.relpath(folder, os.path.dirname(package)).replace(os.sep, ".")
+            for file in files:
+                stem, extension = os.path.splitext(file)
+                if extension == ".py":
+                    name = parent if stem == "__init__" else f"{parent}.{stem}"
+                    yield name, os.path.join(folder, file)
