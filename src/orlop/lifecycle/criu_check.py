@@ -16,7 +16,15 @@ from orlop.model.light import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from orlop.runtime.plan import Namespaces, ProcessPlan
 
+_CAP_SYS_ADMIN = 21
 _SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+
+
+class NotOfBundleError(InvalidArgumentError):
+    """What was restored has more than the bundle gives."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the checkpoint is not of this bundle: {why}")
 
 
 class Bounds(NamedTuple):
@@ -29,10 +37,15 @@ class Bounds(NamedTuple):
 
 
 def check_restored(pid: int, bounds: Bounds) -> None:
-    """Raise InvalidArgumentError if *pid* or a process below it goes beyond *bounds*."""
+    """Raise NotOfBundleError if *pid* or a process below it goes beyond *bounds*."""
     for task in tree(pid):
         if why := _where(task, pid, bounds) or _power(task, pid, bounds):
-            raise InvalidArgumentError(f"the checkpoint is not of this bundle: {why}")
+            raise NotOfBundleError(why)
+
+
+def may_mount(process: ProcessPlan) -> bool:
+    """Whether the bundle lets its processes change what is mounted."""
+    return bool(process.capabilities.bounding >> _CAP_SYS_ADMIN & 1)
 
 
 def tree(pid: int) -> Iterator[int]:
@@ -61,6 +74,8 @@ def _where(pid: int, first: int, bounds: Bounds) -> str:
     for kind, file in FILES.items():
         if kind in bounds.namespaces.new and _namespace(pid, file) == _namespace("self", file):
             return f"a process is in the host's {file} namespace"
+    if _namespace(pid, "mnt") != _namespace(first, "mnt") and not may_mount(bounds.process):
+        return "a process has mounts of its own"
     for kind, path in bounds.namespaces.join:
         if pid == first and _namespace(pid, FILES[kind]) != os.stat(path).st_ino:
             return f"its first process is not in the {FILES[kind]} namespace {path}"

@@ -14,10 +14,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from orlop.kernel.idmap import open_user_namespace
-from orlop.kernel.mount import MountFlag, Unmount, mount, move_mount, umount
+from orlop.kernel.mount import (
+    MountAttr,
+    MountFlag,
+    Unmount,
+    mount,
+    mount_setattr,
+    move_mount,
+    umount,
+)
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.paths import make_directories, make_file, open_in_root
-from orlop.lifecycle.mountinfo import mounts_of
+from orlop.lifecycle.mountinfo import Mounted, mounts_of
 from orlop.model.light import NamedTuple
 from orlop.runtime.child import ContainerPlan
 from orlop.runtime.mounts import bind_source
@@ -37,6 +45,15 @@ class External(NamedTuple):
     source: str
 
 
+class Stage(NamedTuple):
+    """What is mounted for CRIU to restore from."""
+
+    root: str
+    external: list[External]
+    places: list[tuple[str, MountPlan]]  # where each mount of the bundle is inside
+    mounted: dict[str, Mounted]  # what the kernel says of root and sources, by path
+
+
 # At a checkpoint
 
 
@@ -44,7 +61,7 @@ def external_mounts(pid: int, plan: ContainerPlan, rootfs: str) -> list[str]:
     """Return where the container of process *pid* has mounts that are the host's."""
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        places = {_resolved(root, planned.destination): planned for planned in plan.mounts}
+        places = {resolved(root, planned.destination): planned for planned in plan.mounts}
     finally:
         os.close(root)
     of_host = {mounted.mountpoint for mounted in mounts_of("self")}
@@ -74,7 +91,7 @@ def _place(mountpoint: str, places: dict[str, MountPlan]) -> str:
     return mountpoint
 
 
-def _resolved(root: int, path: str) -> str:
+def resolved(root: int, path: str) -> str:
     """Return where *path* leads inside *root*."""
     try:
         fd = open_in_root(root, path)
@@ -114,26 +131,32 @@ def own_mounts() -> Iterator[None]:
         os.close(here)
 
 
-def stage(plan: ContainerPlan, folder: str) -> tuple[str, list[External]]:
+def stage(plan: ContainerPlan, folder: str) -> Stage:
     """Mount the container's root and all its external mounts below *folder*, an empty one.
 
-    Returns the root's path, and the mounts. For a mount namespace that nobody else sees.
+    For a mount namespace that nobody else sees.
     """
     mount("orlop", folder, fstype="tmpfs", data="mode=0700,size=64k")
     stage_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         root = _attach(stage_fd, "root", assemble(plan.root))
         try:
-            external = _stage_mounts(plan, folder, stage_fd, root)
+            external, places = _stage_mounts(plan, folder, stage_fd, root)
+            if plan.root_readonly:  # which CRIU does not restore
+                mount_setattr(root, set_=int(MountAttr.RDONLY))
         finally:
             os.close(root)
     finally:
         os.close(stage_fd)
-    return f"{folder}/root", external
+    mounted = {mounted.mountpoint: mounted for mounted in mounts_of("self")}
+    return Stage(f"{folder}/root", external, places, mounted)
 
 
-def _stage_mounts(plan: ContainerPlan, folder: str, stage_fd: int, root: int) -> list[External]:
+def _stage_mounts(
+    plan: ContainerPlan, folder: str, stage_fd: int, root: int
+) -> tuple[list[External], list[tuple[str, MountPlan]]]:
     external = _below(f"{folder}/root", "")
+    places: list[tuple[str, MountPlan]] = []
     covered: list[str] = []  # where CRIU will put file systems with contents of the image's
     attached: list[str] = []
     for number, planned in enumerate(plan.mounts):
@@ -156,11 +179,12 @@ def _stage_mounts(plan: ContainerPlan, folder: str, stage_fd: int, root: int) ->
             source = f"{folder}/{number}"
             external += [External(place, source), *_below(source, place)]
         external += _cgroup_mounts(plan, planned, place)
+        places.append((place, planned))
     for path in reversed(attached):
         umount(path, Unmount.DETACH)
     if _has_host_nodes(plan):
         external += [External(device["path"], device["path"]) for device in plan.devices]
-    return external
+    return external, places
 
 
 def _bind(planned: MountPlan, idmap: IDMap | None) -> int:

@@ -27,7 +27,8 @@ from orlop.kernel.namespaces import FILES, Namespace
 from orlop.kernel.process import pidfd_open
 from orlop.lifecycle import create, criu, descriptors
 from orlop.lifecycle.criu_check import Bounds, cgroups_of, check_restored, children_of, tree
-from orlop.lifecycle.criu_mounts import External, own_mounts, stage
+from orlop.lifecycle.criu_check_mounts import check_mounts
+from orlop.lifecycle.criu_mounts import External, Stage, own_mounts, stage
 from orlop.lifecycle.criu_options import (
     DESCRIPTORS,
     EXTERNAL_FILE,
@@ -116,6 +117,7 @@ class _Restoring:
         )
         self._what = f"cannot restore container {bundle.id}"
         self._talk: criu.Conversation | None = None
+        self._staged: Stage | None = None
         self._pid = 0
         self._dying = False
         self._console: int | None = None
@@ -144,7 +146,7 @@ class _Restoring:
             check_images(folders.images)
             streams = _read_descriptors(folders)
             inherited += _streams(streams, stdio)
-            root, mounts = stage(self._plan, place)
+            staged = self._staged = stage(self._plan, place)
             process = criu.Process(stdio, [fd for _, fd in inherited], self._cgroup.enter)
             talk = self._talk = ours.enter_context(criu.Conversation(process))
         self._bounds = self._bounds._replace(cgroups=cgroups_of(talk.pid))
@@ -152,7 +154,7 @@ class _Restoring:
         wanted |= {
             "images_dir_fd": folders.images,
             "work_dir_fd": folders.work,
-            "root": root,
+            "root": staged.root,
             "rst_sibling": True,
             "evasive_devices": True,
             "inherit_fd": [
@@ -160,7 +162,7 @@ class _Restoring:
                 for number, (key, _) in enumerate(inherited, criu.FIRST_EXTRA)
             ],
             "skip_file_rwx_check": any(stream.startswith(EXTERNAL_FILE) for stream in streams),
-            "ext_mnt": [_mount(external) for external in mounts],
+            "ext_mnt": [_mount(external) for external in staged.external],
             "join_ns": _join(self._namespaces),
             "cg_root": _cgroup_roots(self._bounds.cgroups),
             "lsm_profile": self._request.lsm_profile or None,
@@ -188,6 +190,8 @@ class _Restoring:
             self._set_up_network()
         elif event == "pre-resume":
             check_restored(self._pid, self._bounds)
+            assert self._staged is not None
+            check_mounts(self._pid, self._plan, self._staged, self._bounds.process)
             self._note()
         elif not event:
             self._look_after_criu()

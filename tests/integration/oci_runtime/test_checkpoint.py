@@ -64,6 +64,8 @@ def test_a_restored_container_is_as_it_was(
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}],
     }
+    bundle.config["root"]["readonly"] = True
+    bundle.mount("/tmp", bundle.root / "tmp")
     name = images.counting()
     pid = program.pid(name)
     mounts, status = mounts_of(pid), status_of(pid)

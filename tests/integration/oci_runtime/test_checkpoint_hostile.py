@@ -1,7 +1,9 @@
 """Checkpoints that somebody else has made: nothing of the host is theirs to reach."""
 
+import copy
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,81 @@ def test_a_process_in_a_namespace_of_the_hosts_is_refused(images: Images, kind: 
     bundle.config["hostname"] = hostname
     assert "in the host's" in refused(images, name)
     images.stands_still()
+
+
+def laxer_volume(bundle: OCIBundle) -> None:
+    """Have at the checkpoint a volume that can be written to."""
+    bundle.config["mounts"][-1]["options"].remove("ro")
+
+
+def laxer_tmpfs(bundle: OCIBundle) -> None:
+    (shm,) = (one for one in bundle.config["mounts"] if one["destination"] == "/dev/shm")
+    shm["options"].remove("noexec")
+
+
+def nothing_masked(bundle: OCIBundle) -> None:
+    bundle.linux["maskedPaths"] = []
+
+
+def nothing_protected(bundle: OCIBundle) -> None:
+    bundle.linux["readonlyPaths"] = []
+
+
+def another_mount(bundle: OCIBundle) -> None:
+    mount = {"destination": "/extra", "type": "tmpfs", "source": "tmpfs"}
+    bundle.config["mounts"].append(mount)
+
+
+def another_file_system(bundle: OCIBundle) -> None:
+    (shm,) = (one for one in bundle.config["mounts"] if one["destination"] == "/dev/shm")
+    shm.update(type="mqueue", source="mqueue", options=["nosuid", "noexec", "nodev"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (laxer_volume, "without ro on /volume"),
+        (laxer_tmpfs, "another mount on /dev/shm"),
+        (nothing_masked, "/proc/keys is not masked"),
+        (nothing_protected, "/proc/bus is not read-only"),
+        (another_mount, "a mount that it does not have on /extra"),
+        (another_file_system, "another mount on /dev/shm"),
+    ],
+)
+def test_mounts_that_are_not_the_bundles_are_refused(
+    images: Images, tmp_path: Path, change: Callable[[OCIBundle], None], said: str
+) -> None:
+    (tmp_path / "volume").mkdir()
+    images.bundle.config["root"]["readonly"] = True
+    images.bundle.mount("/tmp", images.bundle.root / "tmp")
+    images.bundle.mount("/volume", tmp_path / "volume", "ro")
+    wanted = copy.deepcopy(images.bundle.config)
+    change(images.bundle)
+    name = images.counting()
+    images.checkpoint(name)
+    images.bundle.config = wanted
+    assert said in refused(images, name)
+    images.stands_still()
+
+
+def test_the_root_is_read_only_whatever_it_was(program: Program, images: Images) -> None:
+    images.bundle.mount("/tmp", images.bundle.root / "tmp")
+    name = images.counting()
+    images.checkpoint(name)
+    images.bundle.config["root"]["readonly"] = True
+    images.restore(name)
+    images.go_on()
+    assert "Read-only file system" in program.refused("exec", name, "touch", "/etc/new")
+
+
+def test_who_may_mount_may_have_mounted(program: Program, images: Images) -> None:
+    images.bundle.capable("CAP_SYS_ADMIN")
+    name = images.counting()
+    program.ok("exec", name, "mount", "-t", "tmpfs", "tmpfs", "/etc")
+    images.checkpoint(name)
+    images.restore(name)
+    images.go_on()
+    assert program.ok("exec", name, "ls", "/etc") == ""
 
 
 def test_an_annotation_names_no_file_of_options_outside_the_administrators(
