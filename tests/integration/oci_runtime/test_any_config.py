@@ -181,7 +181,8 @@ class Ground:
         log.unlink(missing_ok=True)
         done = self.program.call("--log", log, "run", "--bundle", self.bundle.write(), name)
         said = log.read_text() if log.exists() else ""
-        assert "Traceback" not in done.stderr + said, done.stderr
+        for hint in ("Traceback", "internal error"):
+            assert hint not in done.stderr + said, done.stderr
         assert len(said.splitlines()) <= 1, said
         assert not said or done.returncode == 1
         assert list(self.program.root.glob("*")) == []

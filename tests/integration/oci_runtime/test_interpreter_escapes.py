@@ -40,7 +40,7 @@ class Victim(Program):
         self.interpreter = self.bin / interpreter.name
         shutil.copy(interpreter, self.interpreter)
         (folder / "lib").symlink_to(Path(sys.base_prefix, "lib"))
-        (self.bin / "orlop").write_text(f"#!{self.interpreter}\n")
+        (self.bin / "orlop-main").write_text(f"#!{self.interpreter}\n")
         super().__init__(folder, script=Path(shutil.copy(SCRIPT, self.bin)))
         self.environment["PYTHONPATH"] = str(Path(orlop.__file__).parents[1])
         self.place = SEALED / str(self.bin)[1:]
@@ -196,12 +196,37 @@ def test_the_sealed_interpreter_is_made_once_and_follows_the_installed_one(victi
 
 
 def test_a_sealed_interpreter_whose_package_is_gone_is_made_anew(victim: Victim) -> None:
+    copied = victim.folder / "copied"
+    shutil.copytree(Path(orlop.__file__).parent, copied / "orlop")
+    elsewhere, victim.environment["PYTHONPATH"] = victim.environment["PYTHONPATH"], str(copied)
     victim.ok("--version")
-    start = victim.place / "start"
-    good = start.read_text()
-    start.write_text(good.replace(victim.environment["PYTHONPATH"], "/nowhere"))
+    assert str(copied).encode() in (victim.place / "index").read_bytes()
+    shutil.rmtree(copied)
+    victim.environment["PYTHONPATH"] = elsewhere
     victim.ok("--version")
-    assert start.read_text() == good
+    assert elsewhere.encode() in (victim.place / "index").read_bytes()
+
+
+def test_a_sealed_place_that_was_removed_in_part_is_made_anew(victim: Victim) -> None:
+    victim.ok("--version")
+    for name in ("code", "index", "start"):
+        (victim.place / name).unlink()
+    victim.ok("--version")
+    assert (victim.place / "start").exists()
+    subprocess.run(["umount", victim.place / "bin"], check=True)
+    victim.ok("--version")
+    assert os.path.ismount(victim.place / "bin")
+
+
+def test_a_module_that_has_changed_since_is_read_anew(victim: Victim) -> None:
+    """A place made earlier keeps the code of modules, and must not keep it too long."""
+    copied = victim.folder / "copied"
+    shutil.copytree(Path(orlop.__file__).parent, copied / "orlop")
+    victim.environment["PYTHONPATH"] = str(copied)
+    before = victim.ok("--version")
+    manual = copied / "orlop/programs/oci/manual.py"
+    manual.write_text(manual.read_text().replace("python: ", "changed: "))
+    assert victim.ok("--version") == before.replace("python: ", "changed: ") != before
 
 
 @pytest.mark.parametrize("how", ["relative", "link", "space"])

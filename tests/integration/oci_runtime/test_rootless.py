@@ -270,7 +270,7 @@ def test_an_interpreter_of_the_users_own_runs_from_memory(
     folder.mkdir()
     shutil.copy(interpreter, folder)
     (ordinary.folder / "lib").symlink_to(Path(sys.base_prefix, "lib"))
-    (folder / "orlop").write_text(f"#!{folder / interpreter.name}\n")
+    (folder / "orlop-main").write_text(f"#!{folder / interpreter.name}\n")
     ordinary.script = Path(shutil.copy(SCRIPT, folder))
     ordinary.environment["PYTHONPATH"] = str(Path(orlop.__file__).parents[1])
     give(folder)
