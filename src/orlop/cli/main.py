@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import _signal  # type: ignore[import-not-found]  # not signal, which is slow to import
 import sys
 
-from orlop.cli import commands, signals
+from orlop.cli import commands
 from orlop.cli.options import FOLDER, Arguments, flag, operands, text
 from orlop.cli.parser import HelpWanted, OperandsError, UsageError, parse, suggestion
 from orlop.client.address import settings
 from orlop.client.client import Client
+from orlop.client.environ import variable
 from orlop.errors import OrlopError
 
 TYPE_CHECKING = False
@@ -39,7 +40,7 @@ class Globals(Arguments):
 
 def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Run one command line; return its exit code. Never raises what a user could cause."""
-    debug = bool(os.environ.get("ORLOP_DEBUG"))
+    debug = bool(variable("ORLOP_DEBUG"))
     try:
         args = parse(Globals, words)
         debug = debug or args.debug
@@ -127,5 +128,5 @@ def _say(err: TextIO, text: str) -> None:
 
 def program() -> int:
     """Run this process's own command line."""
-    signals.die_quietly_of_sigpipe()
+    _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)  # die quietly in `orlop … | head`, as others
     return main(sys.argv[1:], sys.stdout, sys.stderr)

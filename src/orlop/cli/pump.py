@@ -6,14 +6,14 @@ stdout, stderr  <--write--  frames  <--receive--  engine
 
 from __future__ import annotations
 
-import os
+import posix
 import select
 
-from orlop.cli.terminal import DetachKeys
 from orlop.client.stream import STDERR, Demultiplexer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from orlop.cli.terminal import DetachKeys
     from orlop.client.http import RawStream
 
 _READ_BYTES = 64 << 10
@@ -34,13 +34,13 @@ class Pump:
         *,
         stdin: int | None,
         framed: bool,
-        detach_keys: bytes | None = None,
+        detach: DetachKeys | None = None,
         outputs: tuple[int, int] = (1, 2),
     ) -> None:
         self._stream = stream
         self._stdin = stdin
         self._frames = Demultiplexer() if framed else None
-        self._detach = DetachKeys(detach_keys) if detach_keys else None
+        self._detach = detach
         self._stdout, self._stderr = outputs
         self._waiting = b""
         self._detached = False
@@ -91,7 +91,7 @@ class Pump:
     def _read(self) -> None:
         """Take what is typed or piped in, and pass it on as far as it goes."""
         try:
-            data = os.read(self._stdin, _READ_BYTES) if self._stdin is not None else b""
+            data = posix.read(self._stdin, _READ_BYTES) if self._stdin is not None else b""
         except OSError:  # EIO: the terminal is gone
             data = b""
         if not data:
@@ -115,4 +115,4 @@ class Pump:
 def write(descriptor: int, data: bytes) -> None:
     """Write all of *data*."""
     while data:
-        data = data[os.write(descriptor, data) :]
+        data = data[posix.write(descriptor, data) :]

@@ -19,11 +19,6 @@ SIGWINCH = 28
 _FORWARDED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO")
 
 
-def die_quietly_of_sigpipe() -> None:
-    """Let `orlop … | head` end as other commands do. Python ignores SIGPIPE otherwise."""
-    _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
-
-
 class Forwarding:
     """Within it, signals go to *deliver* by number; what comes before start() is kept for then."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
+DEFAULT_DETACH_KEYS = b"\x10\x11"  # ctrl-p, ctrl-q
 _CONTROLS = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
 
 
@@ -21,7 +21,7 @@ class Raw:
         self._saved: list[Any] | None = None
 
     def __enter__(self) -> None:
-        if os.isatty(self._descriptor):
+        if posix.isatty(self._descriptor):
             import termios
             import tty
 
@@ -43,7 +43,7 @@ class Raw:
 def size(descriptor: int) -> tuple[int, int] | None:
     """Return (height, width) of a terminal; None if it is none or does not know."""
     try:
-        width, height = os.get_terminal_size(descriptor)
+        width, height = posix.get_terminal_size(descriptor)
     except OSError:
         return None
     return (height, width) if height and width else None

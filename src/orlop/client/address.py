@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from orlop.client.environ import variable
 from orlop.errors import InvalidArgumentError
 
 DEFAULT_ROOT = "/var/lib/orlop"
@@ -54,13 +53,18 @@ def settings(
 
     DOCKER_HOST is left to the docker command: a user who has it set means Docker's engine.
     """
-    environment = os.environ
-    chosen_root = root or environment.get("ORLOP_ROOT") or DEFAULT_ROOT
-    chosen_run = run or environment.get("ORLOP_RUN") or DEFAULT_RUN
-    chosen_host = host or (None if run else environment.get("ORLOP_HOST")) or None
-    return Settings(
-        root=os.path.abspath(chosen_root), run=os.path.abspath(chosen_run), host=chosen_host
-    )
+    chosen_root = root or variable("ORLOP_ROOT") or DEFAULT_ROOT
+    chosen_run = run or variable("ORLOP_RUN") or DEFAULT_RUN
+    chosen_host = host or (None if run else variable("ORLOP_HOST")) or None
+    return Settings(root=_absolute(chosen_root), run=_absolute(chosen_run), host=chosen_host)
+
+
+def _absolute(path: str) -> str:
+    if path.startswith("/") and "//" not in path and "/." not in path and not path.endswith("/"):
+        return path
+    from os.path import abspath  # rare, and slow to import
+
+    return abspath(path)
 
 
 def parse_host(text: str) -> Address:
@@ -69,7 +73,7 @@ def parse_host(text: str) -> Address:
     if not separator and text.startswith("/"):
         scheme, rest = "unix", text
     if scheme == "unix" and rest.startswith("/"):
-        if len(os.fsencode(rest)) > _SOCKET_PATH_BYTES:
+        if len(rest.encode(errors="surrogateescape")) > _SOCKET_PATH_BYTES:
             raise InvalidArgumentError(
                 f"socket path {rest} is longer than {_SOCKET_PATH_BYTES} bytes",
                 hint="choose a shorter --run folder",

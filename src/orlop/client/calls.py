@@ -169,5 +169,9 @@ def quote(text: str) -> str:
 
 def finish_upgrade(connection: http.Connection) -> http.RawStream:
     """Return the raw stream that the engine makes of *connection*, or raise its error."""
-    response = http.check(connection.receive())
+    return raw_stream(connection, http.check(connection.receive()))
+
+
+def raw_stream(connection: http.Connection, response: http.Response) -> http.RawStream:
+    """Return what *connection* has become by *response*."""
     return http.RawStream(*connection.upgrade(), headers=response.headers)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from orlop.client.calls import finish_upgrade, quote
+from orlop.client import http
+from orlop.client.calls import finish_upgrade, quote, raw_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from orlop.client import http
     from orlop.client.calls import Caller
 
 
@@ -23,13 +23,18 @@ class Execs:
         return str(answer["Id"])
 
     def run(self, container: str, body: Mapping[str, Any]) -> tuple[str, http.RawStream]:
-        """Create and start in one request, which is Orlop's own; returns id and streams.
+        """Create and start it; returns its id and its streams.
 
-        Frames end with the exit code: Demultiplexer.status.
+        In one request, of Orlop's own, after which frames end with the exit code
+        (Demultiplexer.status). An engine that does not know it makes two of it.
         """
         path = f"/containers/{quote(container)}/exec"
-        stream = finish_upgrade(self._client.begin_upgrade(path, query={"start": True}, body=body))
-        return stream.headers["orlop-exec-id"], stream
+        connection = self._client.begin_upgrade(path, query={"start": True}, body=body)
+        response = http.check(connection.receive())
+        if response.status == 201:
+            identifier = str(response.json()["Id"])
+            return identifier, self.start(identifier, terminal=body["Tty"])
+        return response.headers["orlop-exec-id"], raw_stream(connection, response)
 
     def start(self, identifier: str, *, terminal: bool) -> http.RawStream:
         """Run it, and return its streams."""

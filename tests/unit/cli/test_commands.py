@@ -126,6 +126,6 @@ def test_hot_command_imports_nothing_slow(command: str) -> None:
         capture_output=True,
         check=True,
     )
-    slow = {"argparse", "re", "json", "typing", "enum", "socket", "signal", "collections"}
+    slow = {"os", "argparse", "re", "json", "typing", "enum", "socket", "signal", "collections"}
     slow |= {"functools", "contextlib", "dataclasses", "subprocess", "logging", "pathlib", "rich"}
     assert slow & set(done.stdout.split()) == set()

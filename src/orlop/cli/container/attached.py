@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import time
 
-from orlop.cli import signals, terminal
 from orlop.cli.pump import Pump
 from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError, UnavailableError
 
@@ -28,16 +27,20 @@ _REFUSED = ("permission denied", "is a directory", "exec format error")
 
 
 def detach_keys(text: str) -> bytes:
-    """Return the keys that --detach-keys names, Docker's if it is empty."""
+    """Return the keys that --detach-keys names; none, which stands for Docker's, if it is empty."""
+    if not text:
+        return b""
+    from orlop.cli.terminal import parse_detach_keys  # rare
+
     try:
-        return terminal.parse_detach_keys(text or terminal.DEFAULT_DETACH_KEYS)
+        return parse_detach_keys(text)
     except ValueError as error:
         raise InvalidArgumentError(str(error)) from None
 
 
 def check_terminal(*, tty: bool, stdin: bool) -> None:
     """InvalidArgumentError if a terminal's input is wanted and ours is none."""
-    if tty and stdin and not os.isatty(STDIN):
+    if tty and stdin and not posix.isatty(STDIN):
         raise InvalidArgumentError("the input device is not a TTY", hint="leave out -t")
 
 
@@ -57,23 +60,23 @@ def converse(
     """
     if tty and resize is not None:
         _follow_size(resize)
-    pump = Pump(
-        stream,
-        stdin=STDIN if stdin else None,
-        framed=not tty,
-        detach_keys=keys if tty and stdin else None,
-    )
     try:
         if not (tty and stdin):
+            pump = Pump(stream, stdin=STDIN if stdin else None, framed=not tty)
             return pump.run(), pump.status
-        with terminal.Raw(STDIN):
-            return pump.run(), pump.status
+        from orlop.cli.terminal import DEFAULT_DETACH_KEYS, DetachKeys, Raw
+
+        detach = DetachKeys(keys or DEFAULT_DETACH_KEYS)
+        pump = Pump(stream, stdin=STDIN, framed=False, detach=detach)
+        with Raw(STDIN):
+            return pump.run(), None
     finally:
         stream.close()
 
 
 def _follow_size(resize: Callable[[int, int], None]) -> None:
     """Tell our terminal's size now and whenever it changes."""
+    from orlop.cli import signals, terminal  # not for who has no terminal
 
     def tell() -> bool:
         size = terminal.size(1) or terminal.size(STDIN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from orlop.client.environ import variable
 
 
 def environment(given: list[str], files: list[str]) -> list[str]:
@@ -14,8 +14,8 @@ def environment(given: list[str], files: list[str]) -> list[str]:
             raise ValueError(f"invalid environment variable {entry!r}: expected KEY=VALUE")
         if equals:
             result.append(entry)
-        elif key in os.environ:
-            result.append(f"{key}={os.environ[key]}")
+        elif (value := variable(key)) is not None:
+            result.append(f"{key}={value}")
     return result
 
 

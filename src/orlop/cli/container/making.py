@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from orlop.cli.container.body import create_body
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 
@@ -19,10 +17,8 @@ def create(args: ContainerArguments, client: Client, err: TextIO, *, attached: b
     """Create the container that *args* describe and return its id; warnings go to *err*."""
     if not args.image:
         raise InvalidArgumentError("the image's name is empty")
-    if args.cidfile and os.path.exists(args.cidfile):
-        raise AlreadyExistsError(
-            f"container id file {args.cidfile} exists", hint="remove it, or name another"
-        )
+    if args.cidfile:
+        _check_cidfile(args.cidfile)
     body = create_body(args, attached=attached)
     if args.pull == "always":
         _pull(args, client, err)
@@ -41,6 +37,15 @@ def create(args: ContainerArguments, client: Client, err: TextIO, *, attached: b
     if args.cidfile:
         _write_id(args.cidfile, identifier)
     return identifier
+
+
+def _check_cidfile(path: str) -> None:
+    import os
+
+    if os.path.exists(path):
+        raise AlreadyExistsError(
+            f"container id file {path} exists", hint="remove it, or name another"
+        )
 
 
 def _is_about_image(error: NotFoundError) -> bool:

@@ -5,8 +5,6 @@ ValueError says what was expected where.
 
 from __future__ import annotations
 
-import os
-
 from orlop.cli import values
 
 TYPE_CHECKING = False
@@ -42,10 +40,10 @@ def volumes(given: list[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
 
 def _host_path(source: str) -> str:
     """Make a path absolute; a name without a slash is a volume's."""
-    if source.startswith(("./", "../")) or source in (".", ".."):
-        return os.path.abspath(source)
-    if source == "~" or source.startswith("~/"):
-        return os.path.expanduser(source)
+    if source in (".", "..", "~") or source.startswith(("./", "../", "~/")):
+        from os.path import abspath, expanduser  # rare, and slow to import
+
+        return abspath(expanduser(source))
     return source
 
 
