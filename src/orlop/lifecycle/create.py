@@ -30,10 +30,12 @@ from orlop.model.light import TYPE_CHECKING, NamedTuple, cast
 from orlop.model.oci_shape import CONFIG, check
 from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio
 from orlop.runtime.parent import wait_ready
-from orlop.runtime.plan import NAMESPACES
+from orlop.runtime.plan import NAMESPACES, warnings
 from orlop.runtime.start import start
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orlop.lifecycle.notify import Notifier
     from orlop.lifecycle.record import Record
     from orlop.model.oci import Config
@@ -60,6 +62,7 @@ class Created(NamedTuple):
     record: Record
     starting: Starting
     notifier: Notifier | None = None  # the caller's to wait for, and to close
+    warnings: Sequence[str] = ()
 
 
 def create(folder: Folder, request: Request) -> Created:
@@ -107,7 +110,7 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
             if record["orlop"]["poststart"]:
                 _run_poststart(starting, record, config)
         undo.pop_all()
-    return Created(record, starting, notifier)
+    return Created(record, starting, notifier, warnings(config))
 
 
 def _prepare_to_notify(

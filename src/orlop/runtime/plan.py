@@ -211,14 +211,14 @@ def _ignored_options(mount: oci.OCIMount) -> list[str]:
 
 
 def warnings(config: oci.Config) -> list[str]:
-    """Return what a bundle had better not do, though it is done."""
-    mounts = [
+    """Return what a bundle had better not do, though it is done, and what of it is not done."""
+    told = [
         f"mounts[{index}].destination {mount['destination']!r} is not absolute, which is"
         " deprecated; it is taken as relative to /"
         for index, mount in enumerate(config.get("mounts", ()))
         if not mount.get("destination", "/").startswith("/")
     ]
-    mounts += [
+    told += [
         f"mounts[{index}]: options {', '.join(words)} are for a file system, and so ignored: this"
         " is a bind mount"
         for index, mount in enumerate(config.get("mounts", ()))
@@ -226,10 +226,15 @@ def warnings(config: oci.Config) -> list[str]:
     ]
     sets: dict[str, list[str]] = {**config.get("process", {}).get("capabilities", {})}  # type: ignore[dict-item] # TypedDict
     named = dict.fromkeys(name for names in sets.values() for name in names)
-    unknown = [name for name in named if name not in capabilities.BIT]
-    if unknown:
-        mounts.append(f"process.capabilities: unknown, and so ignored: {', '.join(unknown)}")
-    return mounts
+    if unknown := [name for name in named if name not in capabilities.BIT]:
+        told.append(f"process.capabilities: unknown, and so ignored: {', '.join(unknown)}")
+    namespaces = config.get("linux", {}).get("namespaces", ())
+    if not any(namespace.get("type") == "user" for namespace in namespaces):
+        ours = capabilities.capget()[1]
+        known = [name for name in named if name in capabilities.BIT]
+        if lacking := [name for name in known if not ours >> capabilities.BIT[name] & 1]:
+            told.append(f"process.capabilities: not ours to give: {', '.join(lacking)}")
+    return told
 
 
 def plan_process(process: oci.Process) -> ProcessPlan:

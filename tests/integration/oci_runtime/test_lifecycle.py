@@ -318,3 +318,16 @@ def test_later_changes_to_the_bundle_do_not_reach_the_container(
     name = program.running(bundle)
     (bundle.folder / "config.json").unlink()
     assert program.ok("exec", name, "echo", "well") == "well\n"
+
+
+def test_what_a_bundle_had_better_not_say_is_warned_of(program: Program, bundle: OCIBundle) -> None:
+    bundle.mount("/etc", "/usr", "rbind", "size=1m")
+    bundle.capable("CAP_NO_SUCH")
+    log = program.folder / "log"
+    bundle.process["args"] = ["true"]
+    program.ok("--log", log, "run", "--bundle", bundle.write(), program.id())
+    lines = log.read_text().splitlines()
+    assert len(lines) == 2 + ("not ours to give" in lines[-1])
+    assert all(" level=warning msg=" in line for line in lines)
+    assert "options size are for a file system" in lines[0]
+    assert "CAP_NO_SUCH" in lines[1]

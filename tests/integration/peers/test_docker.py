@@ -116,7 +116,8 @@ def test_terminal_has_a_size_that_follows(docker: Peer, runtime: str) -> None:
         terminal.expect("resized")
         terminal.send("tty; ls -ln /dev/console; echo $TERM\n")
         terminal.expect(r"\r\n/dev/pts/0\r\ncrw--w---- .* 136, +0 .* /dev/console\r\nxterm")
-        terminal.send('trap \'echo in"terrupted"\' INT; echo wa"iting"; sleep 100\n')
+        script = 'trap \'echo in""terrupted; exit\' INT; echo wa""iting; sleep 100'
+        terminal.send(f'sh -c "{script}"\n')
         terminal.expect("waiting")
         terminal.send("\x03")
         terminal.expect("interrupted")

@@ -7,6 +7,7 @@ from orlop.lifecycle.create import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from orlop.lifecycle.create import Created
     from orlop.programs.oci.main import Settings
 
 
@@ -44,6 +45,12 @@ class Making(Arguments):
         "--preserve-fds", help="pass N descriptors more (stdio + $LISTEN_FDS + N in total)"
     )
     container = operand("container-id")
+
+
+def warn(created: Created, settings: Settings) -> None:
+    """Write to the log what the bundle had better not do."""
+    for warning in created.warnings:
+        settings.journal.warning(warning)
 
 
 def request(args: Making, settings: Settings, *, detach: bool = True) -> Request:

@@ -7,7 +7,7 @@ import os
 from orlop.cli.options import flag
 from orlop.lifecycle import create
 from orlop.lifecycle.folder import Folder
-from orlop.programs.oci.making import Making, request
+from orlop.programs.oci.making import Making, request, warn
 from orlop.runtime.bundle import Stdio
 
 TYPE_CHECKING = False
@@ -28,6 +28,7 @@ def run(args: Args, settings: Settings) -> int:
     wanted = request(args, settings, detach=args.detach)
     if args.detach:
         created = create.run(folder, wanted, Stdio(0, 1, 2))
+        warn(created, settings)
         if created.notifier is not None:
             created.notifier.wait(created.starting.pid)
         os.close(created.starting.pidfd)
@@ -41,6 +42,7 @@ def _attached(folder: Folder, wanted: Request, settings: Settings, *, keep: bool
 
     with Foreground() as foreground, Streams() as streams:
         created = create.run(folder, wanted, streams.stdio)
+        warn(created, settings)
         try:
             return foreground.serve(created.starting, streams, created.notifier)
         finally:
