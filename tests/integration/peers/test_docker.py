@@ -116,7 +116,8 @@ def test_terminal_has_a_size_that_follows(docker: Peer, runtime: str) -> None:
         terminal.expect("resized")
         terminal.send("tty; ls -ln /dev/console; echo $TERM\n")
         terminal.expect(r"\r\n/dev/pts/0\r\ncrw--w---- .* 136, +0 .* /dev/console\r\nxterm")
-        script = 'trap \'echo in""terrupted; exit\' INT; echo wa""iting; sleep 100'
+        loop = "while :; do sleep 0.1; done"  # a shell runs its trap between two commands
+        script = f'trap \'echo in""terrupted; exit\' INT; echo wa""iting; {loop}'
         terminal.send(f'sh -c "{script}"\n')
         terminal.expect("waiting")
         terminal.send("\x03")

@@ -125,7 +125,10 @@ def test_columns_are_as_gos_tabwriter_makes_them() -> None:
         *((name, "orlop.runtime ctypes enum typing re json") for name in ("state", "list")),
         *((name, "orlop.runtime ctypes enum typing re json") for name in ("start", "kill")),
         ("delete", "orlop.runtime ctypes enum typing re json"),
-        *((name, "re json socket signal typing dataclasses subprocess") for name in ("run", "create")),
+        *(
+            (name, "re json socket signal typing dataclasses subprocess")
+            for name in ("run", "create")
+        ),
         ("exec", "re json socket signal typing dataclasses subprocess"),
     ],
 )
