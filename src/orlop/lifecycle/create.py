@@ -26,7 +26,7 @@ from orlop.lifecycle.folder import Folder, Lock, read, replace
 from orlop.lifecycle.gate import admit, open_gate
 from orlop.lifecycle.record import now, start_ticks
 from orlop.model import jsontext
-from orlop.model.light import TYPE_CHECKING, NamedTuple, cast
+from orlop.model.light import TYPE_CHECKING, Any, NamedTuple, cast
 from orlop.model.oci_shape import CONFIG, check
 from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio
 from orlop.runtime.parent import wait_ready
@@ -192,32 +192,15 @@ def note(folder: Folder, record: Record, starting: Starting) -> None:
 
 def new_record(folder: Folder, request: Request, config: Config) -> Record:
     """Return the record of a container whose process is still to be made."""
-    linux = config.get("linux", {})
     bundle = os.path.abspath(request.bundle)
-    rootfs = os.path.normpath(os.path.join(bundle, config.get("root", {}).get("path", "")))
-    annotations = config.get("annotations", {})
-    namespaces = linux.get("namespaces", [])
+    namespaces = config.get("linux", {}).get("namespaces", [])
     hooks = config.get("hooks", {})
     return {
         "id": folder.name,
         "init_process_pid": 0,
         "init_process_start": 0,
         "created": now(),
-        "config": {
-            "no_pivot_root": request.no_pivot,
-            "rootfs": rootfs,
-            "readonlyfs": config.get("root", {}).get("readonly", False),
-            "hostname": config.get("hostname", ""),
-            "domainname": config.get("domainname", ""),
-            "namespaces": [
-                {"type": _runc_word(entry["type"]), "path": entry.get("path", "")}
-                for entry in namespaces
-            ],
-            "cgroups": {"path": linux.get("cgroupsPath", ""), "Systemd": request.systemd_cgroup},
-            "version": config.get("ociVersion", ""),
-            "labels": [f"bundle={bundle}", *(f"{k}={v}" for k, v in annotations.items())],
-            "no_new_keyring": request.no_new_keyring,
-        },
+        "config": _runc_config(bundle, request, config),
         "rootless": os.geteuid() != 0,
         "cgroup_paths": {},
         "namespace_paths": {},
@@ -227,11 +210,32 @@ def new_record(folder: Folder, request: Request, config: Config) -> Record:
             "bundle": bundle,
             "cgroup": "" if request.systemd_cgroup else _cgroup_path(folder, config),
             "own_pids": any(e["type"] == "pid" and not e.get("path") for e in namespaces),
-            "annotations": annotations,
+            "annotations": config.get("annotations", {}),
             "poststart": bool(hooks.get("poststart")),
             "poststop": bool(hooks.get("poststop")),
             "oci_version": config.get("ociVersion", ""),
         },
+    }
+
+
+def _runc_config(bundle: str, request: Request, config: Config) -> dict[str, Any]:
+    """Return what of the configuration others look for in state.json, as runc has it there."""
+    linux = config.get("linux", {})
+    labels = (f"{name}={value}" for name, value in config.get("annotations", {}).items())
+    return {
+        "no_pivot_root": request.no_pivot,
+        "rootfs": os.path.normpath(os.path.join(bundle, config.get("root", {}).get("path", ""))),
+        "readonlyfs": config.get("root", {}).get("readonly", False),
+        "hostname": config.get("hostname", ""),
+        "domainname": config.get("domainname", ""),
+        "namespaces": [
+            {"type": _runc_word(entry["type"]), "path": entry.get("path", "")}
+            for entry in linux.get("namespaces", [])
+        ],
+        "cgroups": {"path": linux.get("cgroupsPath", ""), "Systemd": request.systemd_cgroup},
+        "version": config.get("ociVersion", ""),
+        "labels": [f"bundle={bundle}", *labels],
+        "no_new_keyring": request.no_new_keyring,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from orlop.model.oci import Config, OCIMount
+    from orlop.model.oci import Config, Linux, OCIMount
 
 VERSION = "1.3.0"
 _CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
@@ -32,31 +32,7 @@ def starter() -> Config:
         "root": {"path": "rootfs", "readonly": True},
         "hostname": "orlop",
         "mounts": _mounts(),
-        "linux": {
-            "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "namespaces": [
-                {"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")
-            ],
-            "maskedPaths": [
-                "/proc/acpi",
-                "/proc/asound",
-                "/proc/kcore",
-                "/proc/keys",
-                "/proc/latency_stats",
-                "/proc/timer_list",
-                "/proc/timer_stats",
-                "/proc/sched_debug",
-                "/sys/firmware",
-                "/proc/scsi",
-            ],
-            "readonlyPaths": [
-                "/proc/bus",
-                "/proc/fs",
-                "/proc/irq",
-                "/proc/sys",
-                "/proc/sysrq-trigger",
-            ],
-        },
+        "linux": _linux(),
     }
 
 
@@ -78,6 +54,34 @@ def rootless(config: Config, *, uid: int, gid: int) -> Config:
             mounts.append(mount)
     config["mounts"] = mounts
     return config
+
+
+def _linux() -> Linux:
+    return {
+        "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+        "namespaces": [
+            {"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")
+        ],
+        "maskedPaths": [
+            "/proc/acpi",
+            "/proc/asound",
+            "/proc/kcore",
+            "/proc/keys",
+            "/proc/latency_stats",
+            "/proc/timer_list",
+            "/proc/timer_stats",
+            "/proc/sched_debug",
+            "/sys/firmware",
+            "/proc/scsi",
+        ],
+        "readonlyPaths": [
+            "/proc/bus",
+            "/proc/fs",
+            "/proc/irq",
+            "/proc/sys",
+            "/proc/sysrq-trigger",
+        ],
+    }
 
 
 def _mounts() -> list[OCIMount]:
