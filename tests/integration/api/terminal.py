@@ -69,7 +69,8 @@ class Terminal:
             if select.select([self.master], [], [], 0.05)[0]:
                 with contextlib.suppress(OSError):
                     self.output += os.read(self.master, 65536)
-        return self.process.wait(1)
+        assert self.process.poll() is not None, f"the command goes on: {self.output!r}"
+        return self.process.returncode
 
     def __enter__(self) -> "Terminal":
         return self

@@ -117,8 +117,8 @@ def test_run_on_a_terminal_is_the_containers_own(program: Program, bundle: OCIBu
         terminal.resize(rows=33, columns=99)
         terminal.send("until stty size | grep 33; do :; done\n")
         terminal.expect("33 99")
-        terminal.send('echo wa""iting; sleep 600\n')
-        terminal.expect("waiting")  # sooner, the shell would read the byte itself
+        terminal.send("sh -c 'echo wa\"\"iting; exec sleep 600'\n")
+        terminal.expect("waiting")  # sooner, the byte would be the shell's
         terminal.send("\x03")  # an interrupt is the container's to handle
         terminal.send("exit 5\n")
         assert terminal.wait() == 5
