@@ -118,11 +118,33 @@ def _has_host_nodes(plan: ContainerPlan) -> bool:
 @contextmanager
 def own_mounts() -> Iterator[None]:
     """Be in a mount namespace that is a copy of ours, and goes with what is started there."""
+    with _on_a_visit():
+        unshare(Namespace.MOUNT)
+        mount("", "/", flags=_SLAVE)
+        yield
+
+
+def protect_root(pid: int) -> None:
+    """Make the root of process *pid* read-only: CRIU does not, and cannot work with one that is."""
+    fd = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with _on_a_visit():
+            setns(fd, Namespace.MOUNT)
+            root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                mount_setattr(root, set_=int(MountAttr.RDONLY))
+            finally:
+                os.close(root)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _on_a_visit() -> Iterator[None]:
+    """Come back to our mount namespace and working directory in the end."""
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        unshare(Namespace.MOUNT)
-        mount("", "/", flags=_SLAVE)
         yield
     finally:
         setns(home, Namespace.MOUNT)
@@ -142,8 +164,6 @@ def stage(plan: ContainerPlan, folder: str) -> Stage:
         root = _attach(stage_fd, "root", assemble(plan.root))
         try:
             external, places = _stage_mounts(plan, folder, stage_fd, root)
-            if plan.root_readonly:  # which CRIU does not restore
-                mount_setattr(root, set_=int(MountAttr.RDONLY))
         finally:
             os.close(root)
     finally:

@@ -28,7 +28,7 @@ from orlop.kernel.process import pidfd_open
 from orlop.lifecycle import create, criu, descriptors
 from orlop.lifecycle.criu_check import Bounds, cgroups_of, check_restored, children_of, tree
 from orlop.lifecycle.criu_check_mounts import check_mounts
-from orlop.lifecycle.criu_mounts import External, Stage, own_mounts, stage
+from orlop.lifecycle.criu_mounts import External, Stage, own_mounts, protect_root, stage
 from orlop.lifecycle.criu_options import (
     DESCRIPTORS,
     EXTERNAL_FILE,
@@ -189,12 +189,18 @@ class _Restoring:
         elif event == "setup-namespaces":
             self._set_up_network()
         elif event == "pre-resume":
-            check_restored(self._pid, self._bounds)
-            assert self._staged is not None
-            check_mounts(self._pid, self._plan, self._staged, self._bounds.process)
+            self._check()
             self._note()
         elif not event:
             self._look_after_criu()
+
+    def _check(self) -> None:
+        """Hold what CRIU has restored against the bundle."""
+        assert self._staged is not None
+        check_restored(self._pid, self._bounds)
+        if self._plan.root_readonly:
+            protect_root(self._pid)
+        check_mounts(self._pid, self._plan, self._staged, self._bounds.process)
 
     def _look_after_criu(self) -> None:
         """End CRIU where it waits for a process that waits for it.
