@@ -49,7 +49,7 @@ from orlop.runtime.container import plan_container
 from orlop.runtime.hooks import Hooks, plan_hooks
 from orlop.runtime.parent import joined
 from orlop.runtime.plan import Namespaces, plan_namespaces, plan_process
-from orlop.runtime.start import make_cgroup, make_filter
+from orlop.runtime.start import make_cgroup, make_filter, resources_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -201,6 +201,7 @@ class _Restoring:
         if self._plan.root_readonly:
             protect_root(self._pid)
         check_mounts(self._pid, self._plan, self._staged, self._bounds.process)
+        self._cgroup.update(resources_of(self._bundle.config))  # "full" has set the images'
 
     def _look_after_criu(self) -> None:
         """End CRIU where it waits for a process that waits for it.
@@ -239,12 +240,25 @@ class _Restoring:
             owns_cgroup=True,
         )
         try:
+            self._note_clocks()
             create.note(self._folder, self._record, starting)
             self._starting = descriptors.hand_over(self._request.create, starting)
         except BaseException:
             os.close(starting.pidfd)
             raise
         self._console = self._starting.console
+
+    def _note_clocks(self) -> None:
+        """Let later processes be in the time namespace that CRIU has put the first one in."""
+        config = self._bundle.config
+        namespaces = config.setdefault("linux", {}).setdefault("namespaces", [])
+        if any(entry["type"] == "time" for entry in namespaces):
+            return
+        if os.stat(f"/proc/{self._pid}/ns/time").st_ino != os.stat("/proc/self/ns/time").st_ino:
+            namespaces.append({"type": "time"})
+            self._record["config"]["namespaces"].append({"type": "NEWTIME", "path": ""})
+            text = jsontext.dumps(config).encode(errors="surrogateescape")
+            replace(self._folder.file("config.json"), text)
 
     def _abort(self, before: set[int]) -> None:
         """End and reap what CRIU has begun; it is our own child."""

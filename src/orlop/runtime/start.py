@@ -260,14 +260,19 @@ def _user_namespace(idmap: IDMap) -> int:
 
 def make_cgroup(bundle: Bundle, spares: Pool | None = None) -> Cgroup:
     """Make the bundle's cgroup with its limits in force, of a spare one where there is one."""
-    linux = bundle.config.get("linux", {})
-    path = linux.get("cgroupsPath") or f"/orlop/{bundle.id}"
-    resources: Resources = {**linux.get("resources", {})}
-    resources["devices"] = for_container(resources.get("devices", ()))
+    path = bundle.config.get("linux", {}).get("cgroupsPath") or f"/orlop/{bundle.id}"
+    resources = resources_of(bundle.config)
     if bundle.manner.systemd_cgroup:
         return _make_scope(bundle, resources)
     spare = spares.take(path, resources) if spares else None
     return spare or cgroups.create_or_take(path, resources)
+
+
+def resources_of(config: Config) -> Resources:
+    """Return the limits of a container's cgroup, those on devices in full."""
+    resources: Resources = {**config.get("linux", {}).get("resources", {})}
+    resources["devices"] = for_container(resources.get("devices", ()))
+    return resources
 
 
 def _cgroup_or_none(bundle: Bundle, spares: Pool | None) -> Cgroup | None:

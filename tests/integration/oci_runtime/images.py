@@ -75,7 +75,7 @@ class Images:
     def counted(self) -> list[int]:
         """Return what the container has counted; it must have been one and the same process."""
         lines = [line.split() for line in self.count.read_text().splitlines()]
-        assert {pid for _, pid in lines} == {"1"}
+        assert {pid for _, pid in lines} <= {"1"}
         return [int(number) for number, _ in lines]
 
     def go_on(self) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.integration.oci_runtime.images import Images, mounts_of, status_of
+from tests.integration.oci_runtime.images import Images, ended, mounts_of, status_of
 from tests.integration.oci_runtime.program import OCIBundle, Program, wait_for
 
 
@@ -235,3 +236,77 @@ def test_without_criu_there_is_a_sentence(program: Program, images: Images) -> N
     assert "need criu" in program.refused("checkpoint", "--image-path", images.path, name)
     del program.environment["PATH"]
     images.go_on()
+
+
+def test_later_processes_are_in_all_namespaces_of_a_restored_one(
+    program: Program, images: Images
+) -> None:
+    """The namespace of its clocks too, which it has got by the restore."""
+    name = images.counting()
+    images.checkpoint(name)
+    images.restore(name)
+    for kind in ("pid", "net", "mnt", "ipc", "uts", "cgroup", "time"):
+        inside = program.ok("exec", name, "readlink", f"/proc/self/ns/{kind}").strip()
+        assert inside == os.readlink(f"/proc/{program.pid(name)}/ns/{kind}"), kind
+
+
+def test_a_restore_that_is_killed_leaves_what_delete_takes_away(
+    program: Program, images: Images, tmp_path: Path
+) -> None:
+    name = images.counting()
+    images.checkpoint(name)
+    script = f"touch {tmp_path}/reached; exec sleep 600"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", script]}
+    images.bundle.config["hooks"] = {"createRuntime": [hook]}
+    command = [program.script, "--root", program.root, *images.restoring(name)]
+    null = subprocess.DEVNULL
+    with ended(subprocess.Popen(command, stdin=null, stdout=null, stderr=null)) as restoring:
+        wait_for((tmp_path / "reached").exists)
+        below = Path(f"/proc/{restoring.pid}/task/{restoring.pid}/children").read_text().split()
+        restoring.kill()
+        restoring.wait()
+    for pid in below:
+        if "sleep" in cmdline(pid):
+            os.kill(int(pid), signal.SIGKILL)
+    wait_for(lambda: not any(map(cmdline, below)))
+    program.ok("delete", "--force", name)
+    images.stands_still()
+
+
+def cmdline(pid: str) -> str:
+    """Return a process's command line; "" if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:
+        return ""
+
+
+@pytest.mark.parametrize("mode", ["soft", "full", "ignore"])
+def test_cgroups_are_the_bundles_in_every_mode(program: Program, images: Images, mode: str) -> None:
+    linux = images.bundle.linux  # with "ignore" CRIU makes no namespace of cgroups
+    linux["namespaces"] = [n for n in linux["namespaces"] if n["type"] != "cgroup"]
+    linux["resources"] = {"pids": {"limit": 77}}
+    name = images.counting()
+    images.checkpoint(name, "--manage-cgroups-mode", mode)
+    linux["resources"] = {"pids": {"limit": 66}}
+    images.restore(name, "--manage-cgroups-mode", mode)
+    images.go_on()
+    lines = Path(f"/proc/{program.pid(name)}/cgroup").read_text().splitlines()
+    assert {line.split(":", 2)[2] for line in lines} == {f"/orlop/{name}"}
+    limit = next(Path("/sys/fs/cgroup").glob(f"*/orlop/{name}/pids.max")).read_text()
+    assert int(limit) == 66
+
+
+def test_locks_and_files_without_a_name_are_restored(program: Program, images: Images) -> None:
+    prepare = (
+        "import fcntl\nlocked = open('/tmp/lock', 'w')\nfcntl.flock(locked, fcntl.LOCK_EX)\n"
+        "open('/tmp/gone', 'w').write('still here')\n"
+        "gone = open('/tmp/gone'); os.link('/tmp/gone', '/tmp/other'); os.unlink('/tmp/gone')"
+    )
+    exchange = "number if not gone.seek(0) and gone.read() == 'still here' else 'broken'"
+    name = images.counting_over(prepare, exchange)
+    assert "lock" in program.refused("checkpoint", "--image-path", images.path, name)
+    images.checkpoint(name, "--file-locks", "--link-remap")
+    images.restore(name, "--file-locks")
+    images.go_on()
+    program.refused("exec", name, "flock", "-n", "/tmp/lock", "true")
