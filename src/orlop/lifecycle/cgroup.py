@@ -12,7 +12,7 @@ from orlop.runtime.cgroups.files import write
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
     from orlop.runtime.cgroups.interface import Cgroup
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from orlop.lifecycle.criu_options import Folders
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
     from orlop.model.oci import Config
     from orlop.runtime.plan import Namespaces
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orlop.lifecycle.notify import Notifier
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
     from orlop.model.oci import Config
 
 

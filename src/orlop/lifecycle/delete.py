@@ -12,7 +12,7 @@ from orlop.lifecycle.record import CREATED, STOPPED, is_alive, is_frozen, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
 
 _DEATH_TIMEOUT_S = 10.0
 _LOCK_TIMEOUT_S = 2.0

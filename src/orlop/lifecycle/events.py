@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from orlop.lifecycle.folder import Folder
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
     from orlop.runtime.cgroups.interface import BlockStatistics, Cgroup, Statistics
 
     Event = dict[str, Any]

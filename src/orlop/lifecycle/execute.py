@@ -19,7 +19,7 @@ from orlop.runtime.execute import execute
 from orlop.runtime.parent import wait_ready
 
 if TYPE_CHECKING:
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
     from orlop.model.oci import Config, Process
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
 
 _FURTHER = "_+-."
 _MOST_NAME = 1024

@@ -8,7 +8,7 @@ from orlop.model.light import TYPE_CHECKING
 from orlop.runtime import hooks
 
 if TYPE_CHECKING:
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
     from orlop.model.oci import Config
 
 

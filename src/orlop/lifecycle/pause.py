@@ -8,7 +8,7 @@ from orlop.lifecycle.record import CREATED, PAUSED, RUNNING, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
     from orlop.runtime.cgroups.interface import Cgroup
 
 

@@ -7,7 +7,7 @@ from orlop.lifecycle.record import is_alive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
 
 
 def pids(record: Record) -> list[int]:

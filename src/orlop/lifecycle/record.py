@@ -1,8 +1,4 @@
-"""What is written down about a container, and what it is doing now, by the kernel's account.
-
-The names are those of runc's state.json where other programs read it; what is
-ours alone is below "orlop".
-"""
+"""What a container is doing now: by its record, and by the kernel's account."""
 
 from __future__ import annotations
 
@@ -13,36 +9,10 @@ from orlop.lifecycle.folder import is_locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypedDict
+    from typing import Any
 
     from orlop.lifecycle.folder import Folder
-
-    class Own(TypedDict):
-        """What runc has no word for."""
-
-        bundle: str
-        cgroup: str  # cgroupsPath
-        own_pids: bool  # a pid namespace of its own: all end with the first process
-        annotations: dict[str, str]
-        poststart: bool
-        poststop: bool
-        oci_version: str
-
-    class Record(TypedDict):
-        """state.json. The pid is 0 while the process is being made."""
-
-        id: str
-        init_process_pid: int
-        init_process_start: int  # /proc/PID/stat field 22: with the pid it names the process
-        created: str
-        config: dict[str, Any]
-        rootless: bool
-        cgroup_paths: dict[str, str]
-        namespace_paths: dict[str, str]
-        external_descriptors: list[str]
-        intel_rdt_path: str
-        orlop: Own
-
+    from orlop.lifecycle.statefile import Record
 
 CREATING, CREATED, RUNNING = "creating", "created", "running"
 PAUSED, STOPPED = "paused", "stopped"

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from orlop.lifecycle.criu_options import Folders
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
     from orlop.runtime.cgroups.interface import Cgroup
 
 _MOST_DESCRIPTORS = 64 << 10

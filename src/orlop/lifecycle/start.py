@@ -10,7 +10,7 @@ from orlop.lifecycle.record import CREATED, PAUSED, STOPPED, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from orlop.lifecycle.record import Record
+    from orlop.lifecycle.statefile import Record
 
 _REFUSED = {
     STOPPED: "cannot start a container that has stopped",
