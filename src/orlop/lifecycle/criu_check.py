@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.namespaces import FILES
 from orlop.model.light import TYPE_CHECKING, NamedTuple
+from orlop.runtime.joining import maps_of
 
 if TYPE_CHECKING:
     from orlop.runtime.plan import Namespaces, ProcessPlan
@@ -76,13 +77,22 @@ def _where(pid: int, first: int, bounds: Bounds) -> str:
             return f"a process is in the host's {file} namespace"
     if _namespace(pid, "mnt") != _namespace(first, "mnt") and not may_mount(bounds.process):
         return "a process has mounts of its own"
-    for kind, path in bounds.namespaces.join:
-        if pid == first and _namespace(pid, FILES[kind]) != os.stat(path).st_ino:
-            return f"its first process is not in the {FILES[kind]} namespace {path}"
     for hierarchy, place in cgroups_of(pid).items():
         own = bounds.cgroups.get(hierarchy, "").rstrip("/")
         if not f"{place}/".startswith(f"{own}/"):
             return f"a process is outside the container's cgroup, in {place}"
+    return _belongs(pid, bounds.namespaces) if pid == first else ""
+
+
+def _belongs(pid: int, namespaces: Namespaces) -> str:
+    """Say what is wrong with the namespaces of the first process, *pid*, or ""."""
+    for kind, path in namespaces.join:
+        if _namespace(pid, FILES[kind]) != os.stat(path).st_ino:
+            return f"its first process is not in the {FILES[kind]} namespace {path}"
+    if namespaces.idmap:
+        wanted, found = namespaces.idmap, maps_of(pid)
+        if [*map(sorted, wanted)] != [*map(sorted, found)]:
+            return "its users and groups are mapped to others"
     return ""
 
 

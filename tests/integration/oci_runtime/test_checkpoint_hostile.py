@@ -229,3 +229,15 @@ def test_an_annotation_names_no_file_of_options_outside_the_administrators(
     assert "org.criu.config" in program.refused("checkpoint", "--image-path", images.path, name)
     images.go_on()
     assert not witness.exists()
+
+
+def test_ids_that_are_mapped_to_others_are_refused(images: Images) -> None:
+    linux = images.bundle.linux
+    images.bundle.namespace("user")
+    mapping = [{"containerID": 0, "hostID": 0, "size": 1 << 16}]
+    linux["uidMappings"] = linux["gidMappings"] = mapping
+    name = images.counting()
+    images.checkpoint(name)
+    linux["gidMappings"] = [{"containerID": 0, "hostID": 0, "size": 1000}]
+    assert "mapped to others" in refused(images, name)
+    images.stands_still()
