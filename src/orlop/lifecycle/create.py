@@ -53,6 +53,7 @@ class Request(NamedTuple):
     no_pivot: bool = False
     no_new_keyring: bool = False
     systemd_cgroup: bool = False
+    no_cgroup: bool = False
     detach: bool = True  # nobody stays to serve a terminal
 
 
@@ -93,7 +94,12 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
             record["external_descriptors"] = external_descriptors(stdio)
         folder.save(record)
         gate = open_gate(ours, folder if gated else None)
-        manner = Manner(request.no_pivot, request.no_new_keyring, request.systemd_cgroup)
+        manner = Manner(
+            no_pivot=request.no_pivot,
+            no_new_keyring=request.no_new_keyring,
+            systemd_cgroup=request.systemd_cgroup,
+            no_cgroup=request.no_cgroup,
+        )
         bundle = Bundle(folder.name, record["orlop"]["bundle"], config, manner=manner)
         starting = start(bundle, None if terminal else stdio, gate=gate, preserve_fds=preserved)
 
@@ -208,7 +214,7 @@ def new_record(folder: Folder, request: Request, config: Config) -> Record:
         "intel_rdt_path": "",
         "orlop": {
             "bundle": bundle,
-            "cgroup": "" if request.systemd_cgroup else _cgroup_path(folder, config),
+            "cgroup": _cgroup_path(folder, request, config),
             "own_pids": any(e["type"] == "pid" and not e.get("path") for e in namespaces),
             "annotations": config.get("annotations", {}),
             "poststart": bool(hooks.get("poststart")),
@@ -239,7 +245,10 @@ def _runc_config(bundle: str, request: Request, config: Config) -> dict[str, Any
     }
 
 
-def _cgroup_path(folder: Folder, config: Config) -> str:
+def _cgroup_path(folder: Folder, request: Request, config: Config) -> str:
+    """Return where a cgroup may be left if we are killed; systemd removes its own."""
+    if request.systemd_cgroup or request.no_cgroup:
+        return ""
     return config.get("linux", {}).get("cgroupsPath") or f"/orlop/{folder.name}"
 
 

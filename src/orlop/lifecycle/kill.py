@@ -45,6 +45,14 @@ def send(record: Record, number: int) -> None:
         os.close(pidfd)
 
 
+def kill(record: Record, number: int) -> None:
+    """Signal the first process, as runc does; SIGKILL is for all that would outlive it."""
+    send(record, number)
+    own = record["orlop"]
+    if number == SIGKILL and own["cgroup"] and not own["own_pids"]:
+        send_all(record, number)
+
+
 def send_all(record: Record, number: int) -> None:
     """Signal every process in the container's cgroup; none is no error."""
     from orlop.lifecycle.cgroup import of_record

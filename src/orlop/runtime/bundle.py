@@ -14,6 +14,7 @@ class Manner(NamedTuple):
     no_pivot: bool = False  # move the root onto the host's, where pivot_root(2) cannot work
     no_new_keyring: bool = False  # keep the caller's session keyring
     systemd_cgroup: bool = False  # systemd makes the cgroup; cgroupsPath is "slice:prefix:name"
+    no_cgroup: bool = False  # stay in the caller's, without limits
 
 
 class Bundle(NamedTuple):

@@ -177,6 +177,25 @@ def test_kill_all_reaches_every_process(program: Program, bundle: OCIBundle) -> 
     wait_for(lambda: not any(alive(pid) for pid in pids))
 
 
+def test_sigkill_takes_along_what_would_outlive_the_first_process(
+    program: Program, bundle: OCIBundle
+) -> None:
+    bundle.linux["namespaces"] = [e for e in bundle.linux["namespaces"] if e["type"] != "pid"]
+    name = program.running(bundle, "sh", "-c", "sleep 601 & sleep 602 & echo up; wait")
+    wait_for(lambda: bundle.output.read_text() == "up\n")
+    pids = json.loads(program.ok("ps", "--format", "json", name))
+    program.ok("kill", name, "KILL")
+    wait_for(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_a_container_can_do_without_a_cgroup(program: Program, bundle: OCIBundle) -> None:
+    words = ("--cgroup-manager", "disabled", "run", "--bundle", bundle.write(), program.id())
+    bundle.process["args"] = ["cat", "/proc/self/cgroup"]
+    bundle.linux["namespaces"] = [e for e in bundle.linux["namespaces"] if e["type"] != "cgroup"]
+    bundle.write()
+    assert program.ok(*words) == Path("/proc/self/cgroup").read_text()
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"

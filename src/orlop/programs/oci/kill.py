@@ -26,5 +26,5 @@ def run(args: Args, settings: Settings) -> int:
         if args.all:
             kill.send_all(record, number)
         else:
-            kill.send(record, number)
+            kill.kill(record, number)
     return 0

@@ -65,5 +65,6 @@ def request(args: Making, settings: Settings, *, detach: bool = True) -> Request
         no_pivot=args.no_pivot or settings.no_pivot,
         no_new_keyring=args.no_new_keyring,
         systemd_cgroup=settings.uses_systemd,
+        no_cgroup=settings.cgroup_manager == "disabled",
         detach=detach,
     )
