@@ -277,6 +277,8 @@ def resources_of(config: Config) -> Resources:
 
 def _cgroup_or_none(bundle: Bundle, spares: Pool | None) -> Cgroup | None:
     """Do as make_cgroup(); None for an ordinary user who can have none and names no limit."""
+    if bundle.manner.no_cgroup:
+        return None
     try:
         return make_cgroup(bundle, spares)
     except PermissionDeniedError:
