@@ -28,6 +28,7 @@ from orlop.runtime.plan import (
     MountPlan,
     Namespaces,
     ProcessPlan,
+    plan_idmap,
     plan_namespaces,
     plan_process,
 )
@@ -68,7 +69,7 @@ def start(
     namespaces = plan_namespaces(config.get("linux", {}))
     if stdio is None and not process.terminal:
         raise InvalidArgumentError("a process without a terminal needs standard streams")
-    namespaces = _mapped(bundle.id, namespaces)
+    namespaces = _mapped(bundle, namespaces)
     with ExitStack() as undo, ExitStack() as ours:
         cgroup = _cgroup_or_none(bundle, ahead.cgroups if ahead else None)
         if cgroup is not None:
@@ -148,7 +149,7 @@ def _run(child: Child) -> NoReturn:
     init.run(child, init.container_steps(child))
 
 
-def _mapped(container: str, namespaces: Namespaces) -> Namespaces:
+def _mapped(bundle: Bundle, namespaces: Namespaces) -> Namespaces:
     """Add the mappings of a user namespace that is joined, as if they were our own."""
     path = next((path for kind, path in namespaces.join if kind is Namespace.USER), "")
     if not path:
@@ -160,10 +161,17 @@ def _mapped(container: str, namespaces: Namespaces) -> Namespaces:
     from orlop.runtime.joining import read_maps  # rare
 
     try:
-        return namespaces._replace(idmap=read_maps(path))
+        found = read_maps(path)
     except OSError as error:
-        what = f"cannot start container {container}"
+        what = f"cannot start container {bundle.id}"
         raise failure.translate(what, "join_user_namespace", error) from error
+    linux = bundle.config.get("linux", {})
+    given = plan_idmap(linux.get("uidMappings"), linux.get("gidMappings"))
+    if given and [*map(sorted, given)] != [*map(sorted, found)]:
+        raise InvalidArgumentError(
+            "linux.uidMappings and linux.gidMappings are not those of the user namespace by path"
+        )
+    return namespaces._replace(idmap=found)
 
 
 def _hooks(bundle: Bundle, container: ContainerPlan) -> Hooks | None:

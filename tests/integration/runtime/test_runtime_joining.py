@@ -59,6 +59,15 @@ def test_a_user_namespace_is_joined_by_its_path(box: Box, owner: Box) -> None:
     assert output.split() == ["0", "0", str(FIRST), "65536", user, "1"]
 
 
+def test_mappings_of_a_joined_user_namespace_are_its_own_or_refused(box: Box, owner: Box) -> None:
+    join(box, owner, "user")
+    box.linux["uidMappings"] = box.linux["gidMappings"] = MAPPING
+    assert box.sh("id -u") == "0\n"
+    box.linux["uidMappings"] = [{**MAPPING[0], "size": 7}]
+    with pytest.raises(InvalidArgumentError, match=r"linux\.uidMappings.*by path"):
+        box.run("true")
+
+
 def test_files_of_layers_belong_to_root_inside_a_joined_user_namespace(
     box: Box, owner: Box
 ) -> None:

@@ -58,6 +58,10 @@ def test_a_capability_that_nobody_has_is_ignored_with_a_warning() -> None:
         {"uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]},
         {"namespaces": [{"type": "pid", "path": "relative"}]},
         {
+            "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
+            "gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
+        },
+        {
             "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1 << 32}],
             "gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
         },
