@@ -103,6 +103,8 @@ def parse(words: Iterable[str]) -> Options:
 
 def for_new(options: Options) -> Options:
     """Return *options* for a mount with none below it: what is for the tree is for it, too."""
+    if not options.tree_set and not options.tree_clear:
+        return options
     here = _then((options.set_, options.clear), (options.tree_set, options.tree_clear))
     return options._replace(set_=here[0], clear=here[1])
 
