@@ -172,7 +172,7 @@ def _resources(
     plan = plan_container(Bundle(folder.name, record["orlop"]["bundle"], config), namespaces, None)
     mounts = external_mounts(pid, plan, record["config"]["rootfs"])
     return {
-        "ext_mnt": [{"key": place, "val": place} for place in mounts],
+        "ext_mnt": [{"key": place, "val": name} for place, name in mounts],
         "external": [*_joined(namespaces), *external.values()],
     }
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orlop.runtime.plan import MountPlan, ProcessPlan
 
 _NULL = os.makedev(1, 3)
-_CGROUP = ("tmpfs", "cgroup", "cgroup2")
+_CGROUP = ("cgroup", "cgroup2")
 _STRICT = {
     "ro": int(MountAttr.RDONLY),
     "nosuid": int(MountAttr.NOSUID),
@@ -62,6 +62,12 @@ class _Check:
         self._plan = plan
         self._stage = stage
         self._external = {external.mountpoint: external.source for external in stage.external}
+        self._cgroup = [
+            word
+            for planned in plan.mounts
+            if planned.kind is MountKind.CGROUP
+            for word in _strict_words(planned)
+        ]
         self._covers = {resolved(root, path) for path in plan.masked}
         self._readonly = {resolved(root, path) for path in plan.readonly}
 
@@ -84,8 +90,10 @@ class _Check:
 
     def _not_as_staged(self, mounted: Mounted, source: str) -> str:
         staged = self._stage.mounted.get(source)
-        if staged is None:  # a folder of a cgroup, or a node of /dev
-            return "" if mounted.fstype in (*_CGROUP[1:], "devtmpfs") else "another mount"
+        if mounted.fstype in _CGROUP:  # of a folder that is no mount by itself
+            return _laxer(mounted, self._cgroup)
+        if staged is None:
+            return "" if mounted.fstype == "devtmpfs" else "another mount"
         if (mounted.device, mounted.root) != (staged.device, staged.root):
             return "another mount"
         return _laxer(mounted, [word for word in staged.options.split(",") if word in _STRICT])
@@ -95,9 +103,15 @@ def _is(mounted: Mounted, plan: MountPlan) -> bool:
     """Whether a new file system is what *plan* says."""
     if plan.kind is MountKind.BIND:
         return False
+    wanted = _strict_words(plan)
+    if plan.kind is MountKind.CGROUP and mounted.fstype == "tmpfs":  # with a folder for each
+        return not _laxer(mounted, [word for word in wanted if word != "ro"])
     types = _CGROUP if plan.kind is MountKind.CGROUP else (plan.fstype,)
-    wanted = [word for word, bit in _STRICT.items() if plan.options.set_ & bit]
     return mounted.fstype in types and not _laxer(mounted, wanted)
+
+
+def _strict_words(plan: MountPlan) -> list[str]:
+    return [word for word, bit in _STRICT.items() if plan.options.set_ & bit]
 
 
 def _laxer(mounted: Mounted, wanted: list[str] | tuple[str, ...]) -> str:

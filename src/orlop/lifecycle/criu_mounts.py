@@ -39,7 +39,7 @@ _SLAVE = int(MountFlag.REC | MountFlag.SLAVE)
 
 
 class External(NamedTuple):
-    """A mount that is the host's: where the container has it, and where CRIU finds it."""
+    """A mount that is the host's: where the container has it, and CRIU's name or source of it."""
 
     mountpoint: str
     source: str
@@ -57,8 +57,8 @@ class Stage(NamedTuple):
 # At a checkpoint
 
 
-def external_mounts(pid: int, plan: ContainerPlan, rootfs: str) -> list[str]:
-    """Return where the container of process *pid* has mounts that are the host's."""
+def external_mounts(pid: int, plan: ContainerPlan, rootfs: str) -> list[External]:
+    """Return the mounts of the container of process *pid* that are the host's, by name."""
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         places = {resolved(root, planned.destination): planned for planned in plan.mounts}
@@ -70,7 +70,8 @@ def external_mounts(pid: int, plan: ContainerPlan, rootfs: str) -> list[str]:
     for mounted in mounts_of(pid):
         place = _place(mounted.mountpoint, places)
         planned = places.get(place)
-        rest = mounted.mountpoint[len(place.rstrip("/")) :]
+        name = mounted.mountpoint
+        rest = name[len(place.rstrip("/")) :]
         if planned is None:
             external = bool(rest.strip("/")) and os.path.realpath(rootfs) + rest in of_host
         elif planned.kind is MountKind.BIND:
@@ -78,9 +79,10 @@ def external_mounts(pid: int, plan: ContainerPlan, rootfs: str) -> list[str]:
         elif planned.kind is MountKind.CGROUP:
             external = mounted.fstype in _CGROUP
         else:
-            external = mounted.mountpoint in nodes and mounted.fstype == "devtmpfs"
+            name = name if nodes else os.devnull  # the latter was runc's to begin with
+            external = mounted.fstype == "devtmpfs" and (not nodes or name in nodes)
         if external:
-            found.append(mounted.mountpoint)
+            found.append(External(mounted.mountpoint, name))
     return found
 
 
@@ -202,6 +204,8 @@ def _stage_mounts(
         places.append((place, planned))
     for path in reversed(attached):
         umount(path, Unmount.DETACH)
+    if plan.masked:  # runc's images call so what covers a file
+        external.append(External(os.devnull, os.devnull))
     if _has_host_nodes(plan):
         external += [External(device["path"], device["path"]) for device in plan.devices]
     return external, places

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.oci_runtime.images import Images, ended, mounts_of, status_of
+from tests.integration.oci_runtime.images import COUNTER, Images, ended, mounts_of, status_of
 from tests.integration.oci_runtime.program import OCIBundle, Program, wait_for
 
 
@@ -310,3 +310,25 @@ def test_locks_and_files_without_a_name_are_restored(program: Program, images: I
     images.restore(name, "--file-locks")
     images.go_on()
     program.refused("exec", name, "flock", "-n", "/tmp/lock", "true")
+
+
+def test_images_of_runcs_are_restored(program: Program, images: Images) -> None:
+    bundle = images.bundle
+    bundle.root.joinpath("dev").mkdir()
+    name = program.id()
+    bundle.process["args"] = ["sh", "-c", COUNTER]
+    runc = ["runc", "--root", str(program.folder / "runc")]
+    command = [*runc, "run", "--detach", "--bundle", str(bundle.write()), name]
+    null = subprocess.DEVNULL
+    subprocess.run(command, check=True, stdin=null, stdout=null, stderr=null)
+    try:
+        images.go_on()
+        where = ("--image-path", str(images.path))
+        subprocess.run([*runc, "checkpoint", *where, name], check=True)
+    finally:
+        subprocess.run([*runc, "delete", "--force", name], check=True)
+    images.restore(name)
+    images.go_on()
+    images.checkpoint(name)
+    images.restore(name)
+    images.go_on()

@@ -151,6 +151,11 @@ def laxer_tmpfs(bundle: OCIBundle) -> None:
     shm["options"].remove("noexec")
 
 
+def laxer_cgroups(bundle: OCIBundle) -> None:
+    (cgroup,) = (one for one in bundle.config["mounts"] if one["type"] == "cgroup")
+    cgroup["options"] = ["rw"]
+
+
 def nothing_masked(bundle: OCIBundle) -> None:
     bundle.linux["maskedPaths"] = []
 
@@ -174,6 +179,7 @@ def another_file_system(bundle: OCIBundle) -> None:
     [
         (laxer_volume, "without ro on /volume"),
         (laxer_tmpfs, "another mount on /dev/shm"),
+        (laxer_cgroups, "without ro on /sys/fs/cgroup"),
         (nothing_masked, "/proc/keys is not masked"),
         (nothing_protected, "/proc/bus is not read-only"),
         (another_mount, "a mount that it does not have on /extra"),

@@ -54,11 +54,32 @@ def test_memory_is_dumped_ahead_where_the_kernel_tracks_it(
     images.go_on()
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def test_memory_is_sent_to_a_page_server(program: Program, images: Images) -> None:
+    name = images.counting_over(PREPARE, CHECKED)
+    images.path.mkdir()
+    port = str(free_port())
+    ready, tell = os.pipe()
+    command = ["criu", "page-server", "--port", port, "--images-dir", str(images.path)]
+    with ended(subprocess.Popen([*command, "--status-fd", str(tell)], pass_fds=[tell])) as server:
+        os.close(tell)
+        assert os.read(ready, 1) == b"\0"
+        os.close(ready)
+        images.checkpoint(name, "--page-server", f"127.0.0.1:{port}")
+        assert server.wait(timeout=10) == 0
+    images.restore(name)
+    images.go_on()
+    wait_for(lambda: len(images.counted()) > 256)
+
+
 @pytest.mark.usefixtures("large_pipes")
 def test_memory_comes_when_it_is_asked_for(program: Program, images: Images) -> None:
     name = images.counting_over(PREPARE, CHECKED)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     ready, tell = os.pipe()
     where = ("--image-path", images.path, "--lazy-pages")
     serve = ("--page-server", f"127.0.0.1:{port}", "--status-fd", str(tell))
