@@ -3,13 +3,15 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orlop.errors import InvalidArgumentError, OrlopError
-from orlop.runtime import hooks
+from orlop.runtime import hooks, init
+from orlop.runtime.child import Child, Step
 from tests.integration.runtime.box import Box
 
 RUNTIME = ["prestart", "createRuntime"]
@@ -255,3 +257,41 @@ def test_hooks_in_a_user_namespace(hooked: Box) -> None:
         hooked.run("true")
     add(hooked, "createContainer", shell("true"))
     assert hooked.sh("id -u") == "0\n"
+
+
+def refuse(child: Child) -> None:
+    del child
+    raise OSError(5, "the test refuses")
+
+
+def die(child: Child) -> None:
+    del child
+    os._exit(9)
+
+
+@pytest.mark.parametrize(
+    "step", ["make_mounts", "place_root", "await_runtime_hooks", "change_root"]
+)
+@pytest.mark.parametrize(
+    ("how", "text"), [(refuse, "the test refuses"), (die, "before it could say why")]
+)
+def test_a_start_with_hooks_that_fails_at_a_step_leaves_nothing(
+    hooked: Box,
+    step: str,
+    how: Callable[[Child], None],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add(hooked, "createRuntime", shell("echo ran > ran"))
+    plain = init.container_steps
+
+    def steps(child: Child) -> list[Step]:
+        return [how if s.__name__ == step else s for s in plain(child)]
+
+    monkeypatch.setattr(init, "container_steps", steps)
+    before, others = len(os.listdir("/proc/self/fd")), children()
+    with pytest.raises(OrlopError, match=text):
+        hooked.run("true")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert children() == others
+    assert (hooked.folder / "ran").exists() is (step == "change_root")
