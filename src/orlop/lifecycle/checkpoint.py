@@ -18,6 +18,7 @@ from orlop.lifecycle.criu_options import (
     external_namespace,
     open_folders,
     requested,
+    require_root,
 )
 from orlop.lifecycle.execute import load_config
 from orlop.lifecycle.folder import Folder, Lock
@@ -56,6 +57,7 @@ def checkpoint(folder: Folder, request: Request) -> None:
 
     Where this raises, it runs as before.
     """
+    require_root()
     with ExitStack() as ours:
         ours.enter_context(Lock(folder))
         record = folder.load()

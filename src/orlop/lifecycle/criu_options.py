@@ -7,7 +7,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
-from orlop.errors import InvalidArgumentError
+from orlop.errors import InvalidArgumentError, PermissionDeniedError
 from orlop.kernel.namespaces import Namespace
 from orlop.lifecycle.criu import Log
 from orlop.model.light import Any, NamedTuple
@@ -53,6 +53,12 @@ class Folders(NamedTuple):
     images: int
     work: int | None
     log: Log
+
+
+def require_root() -> None:
+    """Refuse an ordinary user: CRIU can do no whole container for one."""
+    if os.geteuid():
+        raise PermissionDeniedError("checkpoint and restore need root")
 
 
 def requested(options: Options, annotations: Mapping[str, str]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from orlop.lifecycle.criu_options import (
     external_namespace,
     open_folders,
     requested,
+    require_root,
 )
 from orlop.lifecycle.folder import Folder, Lock, replace
 from orlop.model import jsontext
@@ -76,6 +77,7 @@ class Request(NamedTuple):
 
 def restore(folder: Folder, request: Request, stdio: Stdio) -> create.Created:
     """Make the container from its images. Nothing is left where this raises."""
+    require_root()
     text, config = create.read_config(request.create)
     descriptors.check_terminal(config.get("process", {}), request.create)
     with ExitStack() as undo, ExitStack() as ours:

@@ -332,3 +332,13 @@ def test_images_of_runcs_are_restored(program: Program, images: Images) -> None:
     images.checkpoint(name)
     images.restore(name)
     images.go_on()
+
+
+def test_an_ordinary_user_is_told_that_it_takes_root(program: Program, images: Images) -> None:
+    name = images.counting()
+    images.bundle.write()
+    program.prefix = ("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups")
+    for words in (["checkpoint", name], images.restoring(name)):
+        assert "need root" in program.refused(*words, cwd="/")
+    program.prefix = ()
+    images.go_on()
