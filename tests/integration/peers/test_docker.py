@@ -2,8 +2,11 @@
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +44,12 @@ def running(request: pytest.FixtureRequest, docker: Peer) -> Iterator[str]:
     docker.said("rm", "--force", name)
 
 
+def a_disk() -> str:
+    """Return the path of a whole disk: limits are for those."""
+    disks = (entry for entry in Path("/sys/block").iterdir() if (entry / "device").exists())
+    return f"/dev/{min(disks).name}"
+
+
 def state(docker: Peer, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(docker.said("inspect", "--format", "{{json .State}}", name))
     return found
@@ -56,6 +65,9 @@ def state(docker: Peer, name: str) -> dict[str, Any]:
         "--cap-drop all --cap-add net_raw --cap-add sys_time --user 7",
         "--security-opt no-new-privileges --security-opt seccomp=unconfined",
         "--ulimit nofile=64:128 --memory 64m --pids-limit 33 --cpu-shares 77 --cpuset-cpus 0",
+        "--memory 64m --memory-swap 90m --memory-reservation 20m --memory-swappiness 10 --cpus 0.3",
+        "--oom-kill-disable --memory 1g --device-read-bps DISK:1mb --device-write-iops DISK:77",
+        "--device-cgroup-rule 'c 7:* rm' --device-cgroup-rule 'b *:* r' --cpuset-mems 0",
         "--pid host --ipc host --uts host --network host --cgroupns host",
         "--network none --cgroupns private --hostname box --domainname example --shm-size 3m",
         "--device /dev/null:/dev/other:r --sysctl net.ipv4.ip_unprivileged_port_start=80",
@@ -64,7 +76,8 @@ def state(docker: Peer, name: str) -> dict[str, Any]:
     ],
 )
 def test_container_sees_what_it_would_see_under_runc(with_each: Each, flags: str) -> None:
-    runc, orlop = with_each(*flags.split(), IMAGE, "sh", "-c", LOOK)
+    words = shlex.split(flags.replace("DISK", a_disk()))
+    runc, orlop = with_each(*words, IMAGE, "sh", "-c", LOOK)
     assert (runc.status, runc.err) == (orlop.status, orlop.err), orlop
     assert not (found := differences(runc.out, orlop.out)), "\n".join(found)
 
@@ -235,3 +248,10 @@ def test_checkpoint_ends_the_container(docker: Peer, running: str) -> None:
     docker.said("checkpoint", "create", running, "first")
     assert state(docker, running)["Status"] == "exited"
     assert "first" in docker.said("checkpoint", "ls", running).split()
+
+
+def test_many_at_once(docker: Peer) -> None:
+    with ThreadPoolExecutor(12) as workers:
+        words = ["run", "--rm", "--runtime", "orlop", IMAGE, "sh", "-c"]
+        done = workers.map(lambda n: docker(*words, f"echo {n}; exit {n}"), range(12))
+    assert list(done) == [Done(n, f"{n}\n", "") for n in range(12)]
