@@ -63,9 +63,7 @@ class Execs:
         """
         self.check_start(exec_id)
         exec_ = self.get(exec_id)
-        if client is not None:
-            await self._attach(exec_, client)
-        await self._run(exec_, size)
+        await self._run(exec_, client, size)
         if client is not None:
             client.socket.close()
 
@@ -76,23 +74,9 @@ class Execs:
             raise WrongStateError(f"Error: Exec command {exec_id} is already running")
         self._usable(exec_.container)
 
-    async def _attach(self, exec_: Exec, client: ClientStreams) -> None:
-        options = exec_.options
-        message = {
-            "op": "attach",
-            "key": f"{exec_.container}/{exec_.id}",
-            "stdin": options.attach_stdin,
-            "stdout": options.attach_stdout,
-            "stderr": options.attach_stderr,
-            "multiplex": not options.terminal,
-            "detach_keys": options.detach_keys or "ctrl-p,ctrl-q",
-            "pending": base64.b64encode(client.pending).decode(),
-            "wait": True,
-            "tell_status": client.tell_status,
-        }
-        await self._context.stdio.request(message, (client.socket.fileno(),))
-
-    async def _run(self, exec_: Exec, size: tuple[int, int] | None) -> None:
+    async def _run(
+        self, exec_: Exec, client: ClientStreams | None, size: tuple[int, int] | None
+    ) -> None:
         container = self._usable(exec_.container)
         options = exec_.options
         process: dict[str, Any] = dict(self._bundles_process(container, options))
@@ -109,27 +93,28 @@ class Execs:
                 "stdin_once": True,
             },
         }
+        fds: tuple[int, ...] = ()
+        if client is not None:
+            message["attach"] = _attach_message(exec_, client)
+            fds = (client.socket.fileno(),)
         self._ends[exec_.id] = asyncio.get_running_loop().create_future()
         self._execs[exec_.id] = replace(exec_, running=True)
         try:
-            started = await self._context.shim.request(message)
+            started = await self._context.shim.request(message, fds)
         except OrlopError as failure:
             error = in_its_name(failure, container)
-            await self._failed(exec_, error)
+            self._failed(exec_, error)
             raise error from failure
         if self._execs[exec_.id].running:
             self._execs[exec_.id] = replace(exec_, running=True, pid=started["pid"])
         action = f"exec_start: {' '.join(options.command)}"
         self._context.announce(container, action, execID=exec_.id)
 
-    async def _failed(self, exec_: Exec, error: OrlopError) -> None:
-        """Tell the waiting client as Docker does: on its stream, and by the exit code."""
+    def _failed(self, exec_: Exec, error: OrlopError) -> None:
+        """Let the client find what Docker's does: an exit code."""
         code = 127 if isinstance(error, CommandNotFoundError) else 126
         self._execs[exec_.id] = replace(exec_, exit_code=code)
         self._ends.pop(exec_.id).cancel()
-        key = f"{exec_.container}/{exec_.id}"
-        with contextlib.suppress(OrlopError):
-            await self._context.stdio.request({"op": "detach", "key": key})
 
     def ended(self, exit_: dict[str, Any]) -> None:
         """Take in that the shim tells of the end of one."""
@@ -245,6 +230,20 @@ class Execs:
 
     def _bundles_process(self, container: Container, options: ExecOptions) -> dict[str, Any]:
         return dict(exec_process(self._bundles.read(container.id), options))
+
+
+def _attach_message(exec_: Exec, client: ClientStreams) -> dict[str, Any]:
+    options = exec_.options
+    return {
+        "key": f"{exec_.container}/{exec_.id}",
+        "wait": True,
+        "stdin": options.attach_stdin,
+        "stdout": options.attach_stdout,
+        "stderr": options.attach_stderr,
+        "detach_keys": options.detach_keys or "ctrl-p,ctrl-q",
+        "pending": base64.b64encode(client.pending).decode(),
+        "tell_status": client.tell_status,
+    }
 
 
 def _is_alive(pid: int) -> bool:

@@ -138,18 +138,25 @@ class Reserves:
 
     def close(self) -> None:
         """End those that wait."""
-        self._study()
+        while self._studied:
+            self._studied.pop().close()
         while self._waiting:
             self._waiting[-1].orders.close()
             self._end(self._waiting.pop())
         self._reap(block=True)
 
     def _study(self) -> None:
-        """Learn from the first children, which have long begun their programs."""
-        while self._studied:
-            with self._studied.pop() as account, suppress(OSError):
+        """Take in what the first children tell, or nothing from one that ends before."""
+        for account in list(self._studied):
+            try:
                 told = account.recv(_MOST_BYTES, socket.MSG_DONTWAIT)
-                self._theirs.update(_RANGE.iter_unpack(told))
+            except BlockingIOError:
+                continue
+            except OSError:
+                told = b""
+            self._theirs.update(_RANGE.iter_unpack(told))
+            self._studied.remove(account)
+            account.close()
 
     def _end(self, reserve: Reserve) -> None:
         self._leaving.append(reserve)
@@ -259,7 +266,8 @@ def _with_account(steps: Sequence[Step], answer: int) -> Sequence[Step]:
 
     def tell_pages(_: Child) -> None:
         ranges = pages.written()[:_MOST_RANGES]
-        os.write(answer, b"".join(_RANGE.pack(*bounds) for bounds in ranges))
+        with suppress(OSError):
+            os.write(answer, b"".join(_RANGE.pack(*bounds) for bounds in ranges))
 
     return (*steps[:-4], tell_pages, *steps[-4:])
 

@@ -1,15 +1,22 @@
 """One process that the shim holds, from before its clone until nothing is left of it."""
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from orlop.kernel.process import pidfd_exit_status, pidfd_send_signal
 from orlop.runtime.bundle import Starting, Stdio
 from orlop.runtime.cgroups.interface import Cgroup
-from orlop.shim.protocol import IO, Exit
+from orlop.shim.protocol import IO, Attach, Exit
 from orlop.shim.records import Record, zombie_status
 
 UNKNOWN_STATUS = 255  # it ended while no shim ran, on a kernel that cannot tell how
+
+
+class Waiter(NamedTuple):
+    """A client that wants to be attached once the process runs."""
+
+    attach: Attach
+    fd: int
 
 
 class Process:
@@ -21,6 +28,7 @@ class Process:
 
     __slots__ = (
         "cgroup",
+        "client",
         "exit",
         "fds",
         "io",
@@ -42,6 +50,7 @@ class Process:
         self.cgroup: Cgroup | None = None
         self.starting: Starting | None = None  # until its program runs
         self.report = b""
+        self.client: Waiter | None = None
         self.waiting: Any = None  # (channel, seq) to be told how the start went
         self.exit: Exit | None = None
         self.removals = 0  # times the cgroup has been found not empty
@@ -68,6 +77,9 @@ class Process:
         """Close all that we hold."""
         for name in list(self.fds):
             self.close_fd(name)
+        if self.client is not None:
+            os.close(self.client.fd)
+            self.client = None
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

@@ -87,13 +87,16 @@ class Start(TypedDict):
 class Execute(TypedDict):
     """op "exec": run another process in a running container. Answer: Started.
 
-    Its clients attach before, with "wait", to the key "id/exec_id".
+    With "attach" comes its client's socket, as with that op: it is attached once the
+    process runs, and closed where it does not. Other clients attach before, with
+    "wait", to the key "id/exec_id".
     """
 
     id: str
     exec_id: str
     process: dict[str, object]  # model.oci.Process
     io: IO
+    attach: NotRequired["Attach"]
 
 
 class Started(TypedDict):

@@ -64,7 +64,7 @@ class Pumps:
         return held
 
     def add(self, process: Process, *, resume: bool = False) -> None:
-        """Let it pump for *process*; it gets copies of the descriptors.
+        """Let it pump for *process*; it gets copies of the descriptors, and the waiting client.
 
         With *resume* it takes over from one that was killed.
         """
@@ -75,7 +75,13 @@ class Pumps:
             "names": [*process.fds, "pidfd"],
             "resume": resume,
         }
-        self.send(message, [*process.fds.values(), process.pidfd])
+        fds = [*process.fds.values(), process.pidfd]
+        if process.client is None:
+            self.send(message, fds)
+            return
+        self.send({**message, "attach": process.client.attach}, [*fds, process.client.fd])
+        os.close(process.client.fd)
+        process.client = None
 
     def ended(self, key: str, exit_: Exit | None) -> None:
         """Let it finish with a process that has ended; None where nobody knows how."""

@@ -19,7 +19,7 @@ from orlop.shim import adopt
 from orlop.shim.channel import Channel, Message, accept, close_all
 from orlop.shim.failure import failure
 from orlop.shim.loop import Loop, Timer
-from orlop.shim.process import Process, foreign_status, own_child_status
+from orlop.shim.process import Process, Waiter, foreign_status, own_child_status
 from orlop.shim.protocol import Exit
 from orlop.shim.pumps import Pumps
 from orlop.shim.records import Records, key_of
@@ -77,7 +77,7 @@ class Server:
         self._channels.add(Channel(self._loop, sock, on_message=self._dispatch, on_close=gone))
 
     def _dispatch(self, channel: Channel, message: Message, fds: list[int]) -> None:
-        close_all(fds)
+        message["fds"] = fds  # who wants one takes it out
         try:
             answer = self._operations[message["op"]](channel, message)
         except Exception as error:
@@ -85,14 +85,18 @@ class Server:
         else:
             if answer is not LATER:
                 channel.send({"seq": message.get("seq"), "ok": answer})
+        finally:
+            close_all(fds)
 
     def _start(self, channel: Channel, message: Message) -> Any:
         key = key_of(message)
         if key in self._processes:
             raise AlreadyExistsError(f"process {key} is running")
         self._drop_exit(key)  # before there is another process of that name
-        self._refilling.cancel()
+        self._refill_later()
         process = self._starts.begin(key, message)
+        if "attach" in message:
+            process.client = Waiter(message["attach"], message["fds"].pop())
         self._processes[key] = process
         process.waiting = (channel, message["seq"])
         assert process.starting is not None

@@ -108,6 +108,8 @@ class Stdio:
 
     def _add(self, _channel: Channel, message: Message, fds: list[int]) -> None:
         key, names = message["key"], message["names"]
+        attach = message.pop("attach", None)
+        client = self._client(attach, [fds.pop()]) if attach else None
         known = self._held.get(key)
         if known is not None:
             if not known.pump.drained:
@@ -124,9 +126,9 @@ class Stdio:
         pump = Pump(self._loop, events, fds=copies, io=message["io"], resume=message["resume"])
         self._held[key] = Held(message, by_name, pump)
         fds.clear()
-        for client in self._waiting.pop(key, []):
-            if not client.closed:
-                self._begin(pump, client)
+        for waiting in (*self._waiting.pop(key, ()), *filter(None, (client,))):
+            if not waiting.closed:
+                self._begin(pump, waiting)
 
     def _begin(self, pump: Pump, client: Attachment) -> None:
         pump.attach(client)

@@ -271,7 +271,9 @@ def _try_and_wait(scene: Scene, ref: str) -> bool:
         if scene.engine.process.poll() is not None:
             return True
         try:
-            return bool(scene.state(ref)["Status"] == "exited" and scene.state(ref)["Count"] == 2)
+            state = scene.state(ref)
+            # A try that failed is made again; and struck again, while we look on.
+            return bool(state["Status"] == "exited" and state["Count"] == 2 or state["Error"])
         except (OSError, AssertionError):
             return scene.engine.process.poll() is not None
 
