@@ -1,6 +1,7 @@
 """Namespaces: making, joining, and the names they hold. namespaces(7)."""
 
 import enum
+import fcntl
 import os
 from ctypes import c_char_p, c_int, c_size_t
 
@@ -32,6 +33,8 @@ FILES: dict[Namespace, str] = {
     Namespace.TIME: "time",
 }
 
+_NS_GET_NSTYPE = 0xB703
+
 _unshare = bind("unshare", c_int)
 _setns = bind("setns", c_int, c_int)
 _sethostname = bind("sethostname", c_char_p, c_size_t)
@@ -41,6 +44,14 @@ _setdomainname = bind("setdomainname", c_char_p, c_size_t)
 def unshare(namespaces: Namespace) -> None:
     """Leave the *namespaces* for new ones; PID and TIME only for children. unshare(2)."""
     _unshare(namespaces)
+
+
+def kind_of(fd: int) -> Namespace | None:
+    """Return the kind of the namespace *fd*, None if it is none. ioctl_nsfs(2), NS_GET_NSTYPE."""
+    try:
+        return Namespace(fcntl.ioctl(fd, _NS_GET_NSTYPE))
+    except OSError:
+        return None
 
 
 def setns(fd: int, namespaces: Namespace) -> None:

@@ -35,6 +35,7 @@ BEFORE = ("prestart", "createRuntime", "createContainer", "startContainer")
 KINDS = (*BEFORE, "poststart", "poststop")
 _BY_PARENT = ("prestart", "createRuntime")
 _MOST_OUTPUT = 16 << 10
+_LONGEST_POLL_MS = (1 << 31) - 1  # poll(2)
 
 
 class Hooks:
@@ -226,7 +227,9 @@ def _listen(pid: int, output: int, timeout_s: int | None) -> tuple[bytes, bool]:
     poller.register(pidfd, select.POLLIN)
     try:
         while True:
-            left_ms = None if deadline is None else max(0, 1000 * (deadline - time.monotonic()))
+            left_ms = None
+            if deadline is not None:
+                left_ms = max(0, min(_LONGEST_POLL_MS, 1000 * (deadline - time.monotonic())))
             ready = [fd for fd, _ in poller.poll(left_ms)]
             if output in ready:
                 part = os.read(output, 4096)

@@ -352,9 +352,17 @@ def run(child: Child, steps: Sequence[Step]) -> NoReturn:
             name = step.__name__
             step(child)
     except BaseException as error:
-        os.write(child.report, failure.encode(name, error))
+        os.write(child.report, failure.encode(_blamed(child, name, steps), error))
     finally:
         os._exit(1)
+
+
+def _blamed(child: Child, name: str, steps: Sequence[Step]) -> str:
+    """Return the name of the step that failed, with that of the filter that may be why."""
+    names = [step.__name__ for step in steps]
+    before = names[: names.index(name)] if name in names else []
+    filtered = child.filter is not None and "load_filter" in before
+    return f"{name}, which linux.seccomp may forbid" if filtered else name
 
 
 def _last(child: Child) -> Sequence[Step]:

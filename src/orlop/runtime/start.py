@@ -11,7 +11,7 @@ from orlop.errors import InvalidArgumentError, PermissionDeniedError, Unsupporte
 from orlop.kernel.capabilities import is_ordinary
 from orlop.kernel.idmap import is_of_host, open_user_namespace
 from orlop.kernel.mount import MountFlag, mount_setattr
-from orlop.kernel.namespaces import Namespace
+from orlop.kernel.namespaces import FILES, Namespace, kind_of
 from orlop.model.light import TYPE_CHECKING, NoReturn
 from orlop.model.oci import Config, Resources, User
 from orlop.runtime import cgroups, failure, init, seccomp
@@ -199,8 +199,10 @@ def _open_namespaces(
     near: list[tuple[Namespace, int]] = []
     far: list[tuple[Namespace, int]] = []
     for kind, path in namespaces.join:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         ours.callback(os.close, fd)
+        if kind_of(fd) is not kind:
+            raise InvalidArgumentError(f"linux.namespaces: {path!r} is no {FILES[kind]} namespace")
         in_new_user = Namespace.USER in namespaces.new and not is_ordinary()
         by_parent = in_new_user or kind in (Namespace.PID, Namespace.TIME)
         (near if by_parent else far).append((kind, fd))

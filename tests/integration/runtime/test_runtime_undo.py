@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from orlop.errors import OrlopError
+from orlop.kernel.namespaces import Namespace
+from orlop.kernel.process import clone3
 from orlop.runtime import cgroups, init
 from orlop.runtime.bundle import Gate, Stdio
 from orlop.runtime.child import Child, Step
@@ -120,14 +122,31 @@ def test_maps_that_the_kernel_refuses_leave_nothing(box: Box) -> None:
 
 
 def test_a_namespace_that_is_gone_leaves_nothing_and_us_where_we_were(box: Box) -> None:
+    others = children()
+    gone = clone3(Namespace.PID)
+    if not gone.pid:
+        signal.pause()
+    namespace = os.open(f"/proc/{gone.pid}/ns/pid", os.O_RDONLY)
+    os.kill(gone.pid, signal.SIGKILL)
+    os.waitpid(gone.pid, 0)
+    os.close(gone.pidfd)
     for entry in box.linux["namespaces"]:
         if entry["type"] == "pid":
-            entry["path"] = "/proc/self/ns/net"  # not a pid namespace
-    others = children()
+            entry["path"] = f"/proc/self/fd/{namespace}"
     with pytest.raises(OrlopError, match="make process"):
         box.run("true")
+    os.close(namespace)
     assert children() <= others
     assert os.readlink("/proc/self/ns/pid_for_children") == os.readlink("/proc/self/ns/pid")
+
+
+def test_a_path_that_is_no_namespace_of_its_kind_is_named(box: Box) -> None:
+    for path in ("/proc/self/ns/net", "/etc/passwd"):
+        for entry in box.linux["namespaces"]:
+            if entry["type"] == "pid":
+                entry["path"] = path
+        with pytest.raises(OrlopError, match=f"linux.namespaces: '{path}' is no pid namespace"):
+            box.run("true")
 
 
 def test_seccomp_comes_last_and_before_it_the_capabilities_where_it_may() -> None:
