@@ -134,7 +134,7 @@ def plan_namespaces(linux: oci.Linux) -> Namespaces:
             "a new user namespace needs linux.uidMappings and linux.gidMappings"
         )
     if idmap and not seen & Namespace.USER.value:
-        raise InvalidArgumentError("linux.uidMappings and linux.gidMappings need a user namespace")
+        raise InvalidArgumentError("a container with linux.uidMappings needs a user namespace")
     offsets = _time_offsets(linux)
     if offsets and not new & Namespace.TIME.value:
         raise InvalidArgumentError("linux.timeOffsets needs a new time namespace")
