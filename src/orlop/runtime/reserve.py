@@ -2,7 +2,7 @@
 
 A child of ours shares our pages, and each that either of us writes to is copied: that
 is a third of a start. A reserve was forked while nobody waited, has copied the pages that
-a child will write to, and makes the child with them:
+a child will write to and made a network namespace, and makes the child with them:
 
     parent            reserve                                   child
       | refill(): fork  | copies pages, waits
@@ -27,8 +27,9 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
+from orlop.kernel.loopback import raise_loopback
 from orlop.kernel.memory import Pages, Range, own_pages
-from orlop.kernel.namespaces import Namespace, setns
+from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.process import (
     Cloned,
     clone3,
@@ -85,6 +86,7 @@ class Reserves:
         self._known: set[bool] = set()  # of containers, of execs
         self._theirs: set[Range] = set()
         self._ours: set[Range] = set()
+        self._network = False  # whether the last child was to have a network namespace
 
     @property
     def pids(self) -> set[int]:
@@ -97,6 +99,7 @@ class Reserves:
             return None
         is_container = order.child.container is not None
         order = order._replace(study=is_container not in self._known)
+        self._network = bool(order.flags & Namespace.NET)
         numbers = sorted(set(_descriptors(order)))
         data = _pickle.dumps((numbers, order), 5)
         if len(data) > _MOST_BYTES or len(numbers) > _MOST_FDS:
@@ -131,7 +134,7 @@ class Reserves:
         self._reap()
         if len(self._waiting) < self._size:
             with suppress(OSError):
-                self._waiting.append(_make(self._theirs))
+                self._waiting.append(_make(self._theirs, network=self._network))
                 own_pages(self._ours)
                 return True
         return False
@@ -178,7 +181,7 @@ def _reaped(reserve: Reserve, *, block: bool) -> bool:
         return True
 
 
-def _make(pages: Iterable[Range]) -> Reserve:
+def _make(pages: Iterable[Range], *, network: bool) -> Reserve:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         try:
@@ -188,7 +191,7 @@ def _make(pages: Iterable[Range]) -> Reserve:
             ours.close()
             raise
         if not cloned.pid:
-            _serve(theirs.fileno(), pages)
+            _serve(theirs.fileno(), pages, network=network)
     reserve = Reserve(cloned.pid, cloned.pidfd, ours)
     try:
         hold_after_vfork(cloned.pid)
@@ -200,8 +203,8 @@ def _make(pages: Iterable[Range]) -> Reserve:
     return reserve
 
 
-def _serve(orders: int, pages: Iterable[Range]) -> NoReturn:
-    """Be a reserve: wait for the order, carry it out."""
+def _serve(orders: int, pages: Iterable[Range], *, network: bool) -> NoReturn:
+    """Be a reserve: prepare, wait for the order, carry it out."""
     try:
         gc.disable()
         set_parent_death_signal(_SIGKILL)
@@ -210,47 +213,58 @@ def _serve(orders: int, pages: Iterable[Range]) -> NoReturn:
         os.closerange(orders + 1, 1 << 20)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         own_pages(pages)
+        hosts = [_leave_network()] if network else []
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        received = _receive(socket.socket(fileno=orders))
-        if received is not None:
-            _obey(*received)
+        channel = socket.socket(fileno=orders)
+        data, fds, _, _ = socket.recv_fds(channel, _MOST_BYTES, _MOST_FDS)
+        channel.detach()
+        if data:
+            numbers, order = _pickle.loads(data)
+            answer, *hosts = _place([*fds, orders, *hosts], numbers)
+            _obey(order, answer, *hosts)
     finally:
         os._exit(1)
 
 
-def _receive(orders: socket.socket) -> tuple[Order, int] | None:
-    """Return the order, its descriptors in place, and where to answer; None if there is none."""
-    data, fds, _, _ = socket.recv_fds(orders, _MOST_BYTES, _MOST_FDS)
-    if not data:
-        return None
-    numbers, order = _pickle.loads(data)
-    return order, _place([*fds, orders.detach()], numbers)
+def _leave_network() -> int:
+    """Get a network namespace with its loopback up; return the one that was ours."""
+    host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    unshare(Namespace.NET)
+    raise_loopback()
+    return host
 
 
-def _place(fds: Sequence[int], numbers: Sequence[int]) -> int:
-    """Give *fds* the *numbers* that they had; return the last, which had none, under another."""
+def _place(fds: Sequence[int], numbers: Sequence[int]) -> list[int]:
+    """Give *fds* the *numbers* that they had; return those without one, under others."""
     above = max((*fds, *numbers)) + 1
     moved = []
     for fd in fds:
         moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above))
         os.close(fd)
-    answer = moved.pop()
-    for fd, number in zip(moved, numbers, strict=True):
+    for fd, number in zip(moved, numbers, strict=False):
         os.dup2(fd, number, inheritable=False)
         os.close(fd)
-    return answer
+    return moved[len(numbers) :]
 
 
-def _obey(order: Order, answer: int) -> None:
+def _obey(order: Order, answer: int, host: int = -1) -> None:
+    """Make the child; *host* is the network of which we are not."""
+    flags = order.flags
     try:
+        if host >= 0 and flags & Namespace.NET:
+            flags &= ~int(Namespace.NET)  # ours is for it
+        elif host >= 0:
+            setns(host, Namespace.NET)
         for kind, fd in order.joined:
             setns(fd, kind)
-        pid = clone_over(order.flags, cgroup_fd=order.cgroup_fd)
+        pid = clone_over(flags, cgroup_fd=order.cgroup_fd)
     except OSError as error:
         os.write(answer, _ANSWER.pack(error.errno or 0, 0))
         return
     # Only the child comes here. The reserve will never run again.
     os.write(answer, _ANSWER.pack(0, pid))
+    if host >= 0:
+        os.close(host)
     child = order.child
     steps = init.container_steps(child) if child.container else init.exec_steps(child)
     if order.study:

@@ -67,6 +67,31 @@ def test_exec_by_a_reserve_is_in_the_container(box: Box, ahead: Ahead) -> None:
     assert box.exec(running, "sh", "-c", "pidof sleep; exit 7") == (7, "1\n")
 
 
+def test_network_made_ahead_is_for_who_is_to_have_a_new_one(box: Box, ahead: Ahead) -> None:
+    networks = []
+    for _ in range(3):  # the first is without
+        looked = "readlink /proc/self/ns/net; ifconfig lo | grep -c UP"
+        network, up = box.sh(looked).split()
+        assert up == "1"
+        networks.append(network)
+        ahead.processes.refill()
+    own = os.readlink("/proc/self/ns/net")
+    assert own not in networks
+    box.ahead = None
+    running = box.sleeping()
+    box.ahead = ahead
+    joined = os.readlink(f"/proc/{running.pid}/ns/net")
+    assert box.exec(running, "readlink", "/proc/self/ns/net").output.strip() == joined
+    pidfd_send_signal(running.pidfd, signal.SIGKILL)
+    box.finish(running)
+    box.run("true")
+    ahead.processes.refill()
+    kept = [entry for entry in box.linux["namespaces"] if entry["type"] != "network"]
+    box.linux["namespaces"] = kept
+    box.config["mounts"] = [m for m in box.config["mounts"] if m["type"] != "sysfs"]
+    assert box.sh("readlink /proc/self/ns/net").strip() == own
+
+
 def test_child_is_ours_and_the_reserve_is_gone_while_it_runs(box: Box, ahead: Ahead) -> None:
     (reserve,) = ahead.processes.pids
     running = box.sleeping()
