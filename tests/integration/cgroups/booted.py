@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[3]
 _BOOT_TIMEOUT_S = 30.0
 
 #: The new root is made and entered, systemd becomes process 1. $1: the root's folder, $2: "v2" or
-#: "hybrid", $3: v1 hierarchies, one a word; the rest: folders that are to be there.
-_SCRIPT = r"""
+#: "hybrid", $3: v1 hierarchies, one a word; the rest: folders that are to be there. The variable
+#: EXTRA is what else to do in the root.
+SCRIPT = r"""
 set -e
 root=$1 mode=$2 hierarchies=$3
 shift 3
@@ -74,6 +75,7 @@ cat > etc/systemd/system/box.target <<unit
 DefaultDependencies=no
 Wants=dbus.service
 unit
+eval "$EXTRA"
 pivot_root . old
 umount -l old
 v1=$([ "$mode" = v2 ] && echo 1 || echo 0)
@@ -136,8 +138,8 @@ def booted(mode: str) -> Iterator[Booted]:
 
         hierarchies = " ".join(",".join(sorted(h.controllers)) for h in layout.v1)
         command = ["unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--net", "--cgroup",
-                   "--kill-child", "bash", "-c", _SCRIPT, "bash", root, mode, hierarchies,
-                   *_needed()]  # fmt: skip
+                   "--kill-child", "bash", "-c", SCRIPT, "bash", root, mode, hierarchies,
+                   *needed()]  # fmt: skip
         with open(os.path.join(root, "said"), "w+") as said:
             outer = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, preexec_fn=enter
@@ -146,7 +148,7 @@ def booted(mode: str) -> Iterator[Booted]:
             yield Booted(_wait(outer, Path(said.name)), cgroup, layout)
 
 
-def _needed() -> list[str]:
+def needed() -> list[str]:
     """Folders outside /usr that Python and this project are in; none is in another."""
     wanted = {str(ROOT), sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix)}
     outside = sorted(path for path in wanted if not path.startswith("/usr"))

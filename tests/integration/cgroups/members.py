@@ -22,7 +22,12 @@ def spawn(cgroup: Cgroup, work: Callable[[], int]) -> int:
     """Start a child the way the runtime does: born in v2, and walking into v1 by itself."""
     fd, doors = cgroup.clone_fd(), cgroup.doors()
     inside, told = os.pipe()
-    cloned = clone3(0, cgroup_fd=-1 if fd is None else fd)
+    try:
+        cloned = clone3(0, cgroup_fd=-1 if fd is None else fd)
+    except OSError:
+        for descriptor in (inside, told, *doors):
+            os.close(descriptor)
+        raise
     if cloned.pid == 0:
         code = 99
         try:

@@ -12,6 +12,7 @@ from orlop.errors import InvalidArgumentError, OrlopError, UnsupportedError, Wro
 from orlop.model.oci import CPU, DeviceRule, Resources
 from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups.layout import detect
+from orlop.runtime.cgroups.v2_limits import weight_of_shares
 from tests.integration.cgroups.members import run_inside, spawn
 
 Make = Callable[..., Cgroup]
@@ -185,8 +186,12 @@ def test_quota_period_and_burst_can_be_changed_together(
     host_make({"cpu": {"quota": 95_000, "period": 100_000}}, name="above")
     cgroup = host_make({"cpu": first}, name="above/one")
     cgroup.update({"cpu": then})
-    files = ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.cfs_burst_us")
-    assert tuple(int(value(cgroup, file)) for file in files) == expected
+    if detect().v1:
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.cfs_burst_us")
+        words = [value(cgroup, file) for file in files]
+    else:
+        words = [*value(cgroup, "cpu.max").split(), value(cgroup, "cpu.max.burst")]
+    assert tuple(map(int, words)) == expected
 
 
 def test_what_is_idle_can_get_a_weight_again(host_make: Make) -> None:
@@ -194,7 +199,8 @@ def test_what_is_idle_can_get_a_weight_again(host_make: Make) -> None:
     cgroup = host_make({"cpu": {"idle": 1, "shares": 512}})
     assert value(cgroup, "cpu.idle") == "1"
     cgroup.update({"cpu": {"idle": 0, "shares": 512}})
-    assert (value(cgroup, "cpu.idle"), value(cgroup, "cpu.shares", "cpu.weight")) == ("0", "512")
+    weight = "512" if detect().v1 else str(weight_of_shares(512))
+    assert (value(cgroup, "cpu.idle"), value(cgroup, "cpu.shares", "cpu.weight")) == ("0", weight)
 
 
 def test_a_limit_of_no_process_at_all_is_one(host_make: Make) -> None:

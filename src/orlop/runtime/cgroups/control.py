@@ -5,6 +5,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from orlop.errors import WrongStateError
 from orlop.runtime.cgroups.files import below, read, read_or, write
@@ -69,7 +70,7 @@ def freeze_v1(directory: str, *, timeout_s: float) -> None:
 
 def pids(directory: str) -> Iterator[int]:
     """Give the processes in *directory* and below it; none if it is gone."""
-    for place in (directory, *below(directory)):
+    for place in chain((directory,), below(directory)):
         try:
             listed = read(f"{place}/cgroup.procs")
         except OSError as error:
@@ -138,7 +139,7 @@ def remove(directory: str, *, timeout_s: float = REMOVE_TIMEOUT_S) -> None:
         return
 
     def gone() -> bool:
-        left = [place for place in (*below(directory), directory) if not _removed(place)]
+        left = [place for place in chain(below(directory), (directory,)) if not _removed(place)]
         return not left
 
     if not _wait(gone, timeout_s=timeout_s):

@@ -15,6 +15,7 @@ from orlop.errors import (
 from orlop.runtime.cgroups.interface import Write
 
 _MOST_BYTES = 1 << 20
+_LONG_PATH = 3000  # PATH_MAX is 4096, and a name 255
 
 
 def write(path: str, value: str) -> None:
@@ -61,15 +62,47 @@ def read_table(path: str) -> dict[str, int]:
 
 
 def below(directory: str) -> Iterator[str]:
-    """Give the cgroups below *directory*, deepest first. One that goes meanwhile is skipped."""
+    """Give the cgroups below *directory*, deepest first. One that goes meanwhile is skipped.
+
+    A container that may write there makes them as deep as it likes, deeper than a
+    path is long: each is good until the next is asked for, and not after.
+    """
+    frames = [_Frame(directory)]
     try:
-        with os.scandir(directory) as entries:
-            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in names:
-        yield from below(f"{directory}/{name}")
-        yield f"{directory}/{name}"
+        while frames:
+            frame = frames[-1]
+            if frame.names:
+                frames.append(_Frame(f"{frame.base}/{frame.names.pop()}"))
+            else:
+                frames.pop().close()
+                if frames:
+                    yield frame.place
+    finally:
+        for frame in frames:
+            frame.close()
+
+
+class _Frame:
+    """A folder on the way down: what is in it, and what to call it by."""
+
+    __slots__ = ("_fd", "base", "names", "place")
+
+    def __init__(self, place: str) -> None:
+        self.place = self.base = place
+        self._fd = -1
+        self.names: list[str] = []
+        try:
+            if len(place) > _LONG_PATH:
+                self._fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                self.base = f"/proc/self/fd/{self._fd}"
+            with os.scandir(self.base) as entries:
+                self.names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 def apply(directory: str, limit: Write) -> None:

@@ -28,6 +28,7 @@ from orlop.runtime.cgroups.v2 import V2Cgroup
 
 _PREFIX = "orlop"
 _PUNCTUATION = frozenset("_.@\\:-")
+_SEED_AND_HEIR = 2
 _LONGEST_NAME = 255
 _MOST_DESCRIPTORS = (1 << 31) - 1
 
@@ -59,8 +60,10 @@ def create(
     user = is_of_user()
     name = parse(cgroups_path, container, user=user)
     chosen = for_annotations(annotations or {})
-    limits = for_resources(resources, v1=_v1_controllers(layout))
-    scope = Scope(name.unit, v1=_v1_controllers(layout), user=user)
+    v1 = _v1_controllers(layout)
+    scope = Scope(name.unit, v1=v1, user=user)
+    resources = scope.with_room(resources)
+    limits = for_resources(resources, v1=v1)
     try:
         with Manager(user=user) as manager:
             path = scope.start(manager, name.slice, container, [*limits, *chosen])
@@ -123,6 +126,14 @@ class Scope:
         self._seed = self._door = -1
         self._late: list[Property] = []
 
+    def with_room(self, resources: Resources) -> Resources:
+        """Let the seed and who takes over from it be there together; the limit follows."""
+        limit = resources.get("pids", {}).get("limit")
+        if limit is None or not 0 <= limit < _SEED_AND_HEIR:
+            return resources
+        self._late = for_resources({"pids": {"limit": limit}}, v1=self._v1)
+        return {**resources, "pids": {"limit": _SEED_AND_HEIR}}
+
     def start(
         self, manager: Manager, slice_: str, container: str, properties: list[Property]
     ) -> str:
@@ -135,7 +146,7 @@ class Scope:
             *(Property(name, "b", value=True) for name in self._switches()),
             Property("DefaultDependencies", "b", value=False),
             Property("CollectMode", "s", "inactive-or-failed"),
-            *(self._with_room(each) for each in properties),
+            *properties,
         ]
         try:
             manager.start_scope(self._unit, wanted)
@@ -180,13 +191,6 @@ class Scope:
     def _switches(self) -> tuple[str, ...]:
         disks = "BlockIOAccounting" if "blkio" in self._v1 else "IOAccounting"
         return ("Delegate", "CPUAccounting", "MemoryAccounting", "TasksAccounting", disks)
-
-    def _with_room(self, limit: Property) -> Property:
-        """Let the seed and who takes over from it be there together; the limit follows."""
-        if limit.name != "TasksMax" or limit.value > 1:
-            return limit
-        self._late.append(limit)
-        return limit._replace(value=limit.value + 1)
 
     def _clear_away(self, manager: Manager) -> None:
         """Stop a unit of our name that a crash has left empty."""
