@@ -5,7 +5,8 @@ is a third of a start. A reserve was forked while nobody waited, has copied the 
 a child will write to and made a network namespace, and makes the child with them:
 
     parent            reserve                                   child
-      | refill(): fork  | copies pages, waits
+      | refill(): fork  | copies pages
+      |<--- it is ready | waits
       | clone(): plan and descriptors
       |---------------->| clone3, same memory: stops in it ------>|
       |<------------------------------------------------- its pid | goes on in init.py
@@ -48,6 +49,7 @@ from orlop.runtime.child import Child, Step
 _SIGKILL = 9
 _MOST_BYTES = 128 << 10  # a datagram that fits any socket's buffer
 _MOST_FDS = 250  # SCM_MAX_FD is 253. unix(7)
+_READY = b"r"
 _ANSWER = struct.Struct("=ii")  # errno, pid
 _RANGE = struct.Struct("=QQ")  # start, end
 _MOST_RANGES = _MOST_BYTES // _RANGE.size
@@ -94,8 +96,8 @@ class Reserves:
         return {reserve.pid for reserve in (*self._waiting, *self._leaving)}
 
     def clone(self, order: Order) -> Cloned | None:
-        """Make the child as clone3 would, and OSError as there; None if no reserve is left."""
-        if not self._waiting:
+        """Make the child as clone3 would, and OSError as there; None if no reserve is ready."""
+        if not self._waiting or not _is_ready(self._waiting[-1]):
             return None
         is_container = order.child.container is not None
         order = order._replace(study=is_container not in self._known)
@@ -173,6 +175,17 @@ class Reserves:
                 self._leaving.remove(reserve)
 
 
+def _is_ready(reserve: Reserve) -> bool:
+    """Whether it has prepared itself, or is dead; told once."""
+    try:
+        reserve.orders.recv(len(_READY), socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 def _reaped(reserve: Reserve, *, block: bool) -> bool:
     options = os.WEXITED | (0 if block else os.WNOHANG)
     try:
@@ -213,9 +226,10 @@ def _serve(orders: int, pages: Iterable[Range], *, network: bool) -> NoReturn:
         os.closerange(orders + 1, 1 << 20)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         own_pages(pages)
-        hosts = [_leave_network()] if network else []
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        hosts = [_leave_network()] if network else []
         channel = socket.socket(fileno=orders)
+        channel.send(_READY)
         data, fds, _, _ = socket.recv_fds(channel, _MOST_BYTES, _MOST_FDS)
         channel.detach()
         if data:

@@ -1,6 +1,7 @@
 """Containers made by a process in reserve: the same as any, and nothing of it is left."""
 
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -34,12 +35,19 @@ def ahead(box: Box) -> Iterator[Ahead]:
     made = Ahead()
     box.ahead = made
     try:
-        made.processes.refill()
+        refilled(made)
         assert len(made.processes.pids) == 1
         yield made
     finally:
         made.close()
         assert not made.processes.pids
+
+
+def refilled(ahead: Ahead) -> None:
+    """Have a process in reserve that is ready."""
+    ahead.processes.refill()
+    (reserve,) = ahead.processes._waiting
+    assert select.select([reserve.orders], [], [], 20)[0]
 
 
 def state_of(pid: int) -> str:
@@ -52,7 +60,7 @@ def state_of(pid: int) -> str:
 def test_container_of_a_reserve_is_like_any(box: Box, ahead: Ahead) -> None:
     (reserve,) = ahead.processes.pids
     by_reserve = box.sh(LOOK)
-    ahead.processes.refill()
+    refilled(ahead)
     assert reserve not in ahead.processes.pids
     assert state_of(reserve) == ""
     box.ahead = None
@@ -74,7 +82,7 @@ def test_network_made_ahead_is_for_who_is_to_have_a_new_one(box: Box, ahead: Ahe
         network, up = box.sh(looked).split()
         assert up == "1"
         networks.append(network)
-        ahead.processes.refill()
+        refilled(ahead)
     own = os.readlink("/proc/self/ns/net")
     assert own not in networks
     box.ahead = None
@@ -85,7 +93,7 @@ def test_network_made_ahead_is_for_who_is_to_have_a_new_one(box: Box, ahead: Ahe
     pidfd_send_signal(running.pidfd, signal.SIGKILL)
     box.finish(running)
     box.run("true")
-    ahead.processes.refill()
+    refilled(ahead)
     kept = [entry for entry in box.linux["namespaces"] if entry["type"] != "network"]
     box.linux["namespaces"] = kept
     box.config["mounts"] = [m for m in box.config["mounts"] if m["type"] != "sysfs"]
@@ -106,7 +114,7 @@ def test_child_is_ours_and_the_reserve_is_gone_while_it_runs(box: Box, ahead: Ah
 def test_failure_of_a_step_is_told_as_ever(box: Box, ahead: Ahead) -> None:
     with pytest.raises(CommandNotFoundError, match="nope"):
         box.run("nope")
-    ahead.processes.refill()
+    refilled(ahead)
     box.config["mounts"].append({"destination": "/x", "type": "nonsense", "source": "x"})
     with pytest.raises(OrlopError, match="nonsense"):
         box.run("true")
