@@ -1,13 +1,14 @@
 """Users, groups, capabilities and cgroups that would be more than what was asked for."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orlop.runtime.seccomp_default import profile
-from tests.integration.oci_runtime.program import OCIBundle, Program
+from tests.integration.oci_runtime.program import OCIBundle, Program, cgroups
 
 #: What must never be taken for a user, and least of all for root (CVE-2026-30892).
 NO_USERS = (
@@ -159,3 +160,24 @@ def test_what_kill_and_delete_mean_is_the_container_and_not_a_pid(
     program.refused("kill", name, "KILL")
     file.write_text(good)
     assert program.pid(name) == pid
+
+
+def test_cgroups_deeper_than_any_path_are_taken_away(program: Program, bundle: OCIBundle) -> None:
+    """A container that may write to its cgroups makes them one below the other."""
+    for mount in bundle.config["mounts"]:
+        if mount["type"] == "cgroup":
+            mount["options"] = []
+    name = program.running(bundle)
+    state = json.loads((program.root / name / "state.json").read_text())
+    here = os.open(state["cgroup_paths"]["pids"], os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("a", dir_fd=here)
+        below = os.open("a", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    inside = os.open("cgroup.procs", os.O_WRONLY, dir_fd=here)
+    os.write(inside, str(program.pid(name)).encode())
+    os.close(inside)
+    os.close(here)
+    program.ok("delete", "--force", name)
+    assert cgroups([name]) == []
