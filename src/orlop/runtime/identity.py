@@ -10,6 +10,7 @@ from orlop.runtime import users
 from orlop.runtime.child import Child
 
 _NULL = os.makedev(1, 3)
+_SETGID = 1 << capabilities.BIT["CAP_SETGID"]
 
 
 def find_user(child: Child) -> None:
@@ -39,8 +40,8 @@ def _set_groups(child: Child, groups: Sequence[int]) -> None:
     try:
         os.setgroups(groups)
     except PermissionError:
-        mapped = child.container is None or child.plan.namespaces.idmap
-        if groups or not mapped:
+        namespace_denies_it = capabilities.capget()[0] & _SETGID
+        if set(groups) - {child.gid} or not namespace_denies_it:
             raise
 
 

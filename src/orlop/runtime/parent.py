@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from orlop.errors import OrlopError
 from orlop.kernel import rights
 from orlop.kernel.capabilities import is_ordinary, supported
-from orlop.kernel.idmap import write_maps
+from orlop.kernel.idmap import is_of_host, write_maps
 from orlop.kernel.namespaces import FILES, Namespace, setns, unshare
 from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
 from orlop.model.light import TYPE_CHECKING, NamedTuple, NoReturn
@@ -293,12 +293,21 @@ def joined(
         for kind in kinds:
             own = os.open(f"/proc/self/ns/{FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, own)
-            stack.callback(setns, own, kind)
+            stack.callback(_return_to, own, kind)
         for kind, fd in namespaces:
             setns(fd, kind)
         if time_offsets:
             _new_time_namespace(time_offsets)
         yield
+
+
+def _return_to(own: int, kind: Namespace) -> None:
+    """Be where we were. Who is root in a user namespace alone may not, and has no more to start."""
+    try:
+        setns(own, kind)
+    except PermissionError:
+        if is_of_host():
+            raise
 
 
 def _new_time_namespace(offsets: str) -> None:

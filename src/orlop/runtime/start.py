@@ -19,6 +19,7 @@ from orlop.runtime.bundle import Bundle, Gate, Starting, Stdio
 from orlop.runtime.cgroups.devices import for_container
 from orlop.runtime.child import Child, ContainerPlan
 from orlop.runtime.container import plan_container
+from orlop.runtime.devices import open_host_nodes
 from orlop.runtime.mounts import bind_source, open_device
 from orlop.runtime.options import Special
 from orlop.runtime.parent import Launch, give_stdio, launch, settle, wait_ready
@@ -238,6 +239,10 @@ def _prepare(child: Child, bundle: Bundle, ours: ExitStack) -> None:
         elif plan.source.startswith("/dev/") and _is_disk(plan):
             child.mounts[index] = open_device(plan)
             ours.callback(os.close, child.mounts[index])
+    if not idmap and not is_of_host():  # nodes that are made here would not work
+        open_host_nodes(child)
+        for fd in child.devices.values():
+            ours.callback(os.close, fd)
 
 
 def _refuse_mapped_mounts(child: Child) -> None:

@@ -1,5 +1,6 @@
 """One server of each kind for all tests of a module; what a test made is checked to be gone."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,4 +27,13 @@ def ctr(busybox_archive: Path) -> Iterator[servers.Peer]:
 def podman(busybox_archive: Path) -> Iterator[servers.Peer]:
     with servers.place() as folder, servers.podman(folder) as peer:
         peer.said("load", "--input", str(busybox_archive))
+        yield peer
+
+
+@pytest.fixture(scope="module")
+def rootless(busybox_archive: Path) -> Iterator[servers.Peer]:
+    with servers.place() as folder, servers.rootless_podman(folder) as peer:
+        shutil.copy(busybox_archive, folder / "image.tar")
+        (folder / "image.tar").chmod(0o644)
+        peer.said("load", "--input", f"{folder}/image.tar")
         yield peer

@@ -20,6 +20,7 @@ RUNC = Path("/usr/sbin/runc")
 ORLOP = Path(sys.executable).with_name("orlop-runtime")
 RUNTIMES = {"runc": RUNC, "orlop": ORLOP}
 IMAGE = "busybox:test"
+USER = 65534  # nobody, who has a name
 _shim_sockets = Path("/run/containerd/s")
 
 
@@ -184,6 +185,33 @@ def podman(folder: Path) -> Iterator[Peer]:
         peer("pod", "rm", "--all", "--force", "--time", "0")
         peer("rm", "--all", "--force", "--time", "0")
         _remove_cgroups_of_pods(folder)
+
+
+@contextlib.contextmanager
+def rootless_podman(folder: Path) -> Iterator[Peer]:
+    """podman of an ordinary user's; one without ranges of ids, who has himself as root inside."""
+    front = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+    front += ["podman", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+    (folder / "storage.conf").write_text(
+        f'[storage]\ndriver = "vfs"\nrunroot = "{folder}/run/store"\ngraphroot = "{folder}/data"\n'
+        '[storage.options.vfs]\nignore_chown_errors = "true"\n'
+    )
+    (folder / "run").mkdir()
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", folder], check=True)
+    own = {
+        "XDG_RUNTIME_DIR": f"{folder}/run",
+        "CONTAINERS_STORAGE_CONF": f"{folder}/storage.conf",
+        "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+        "USER": "nobody",
+    }
+    peer = Peer(front, _environment(folder) | own, folder)
+    try:
+        yield peer
+    finally:
+        peer("rm", "--all", "--force", "--time", "0")
+        pause = folder / "run" / "libpod" / "tmp" / "pause.pid"
+        if pause.exists():  # what keeps the user's namespaces
+            os.kill(int(pause.read_text()), signal.SIGKILL)
 
 
 def _remove_cgroups_of_pods(folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.integration.api.terminal import Terminal
-from tests.integration.peers.inside import LOOK, differences
+from tests.integration.peers.inside import LOOK, LOOK_BUT_FOR_CGROUPS, differences
 from tests.integration.peers.servers import IMAGE, RUNTIMES, Done, Peer, fresh_name
 
 Podman = Callable[..., Done]
@@ -162,3 +162,33 @@ def test_checkpoint_goes_on(each: Podman, podman: Peer) -> None:
             pass
     finally:
         said(each("rm", "--force", "--time", "0", name))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["", "--read-only --cap-drop all --workdir /etc", "--volume /usr/share:/in:ro --tmpfs /more"],
+)
+def test_container_of_an_ordinary_user(rootless: Peer, flags: str) -> None:
+    """But for the host's cgroups: runc shows them where a container has none of its own."""
+    words = ["run", "--rm", "--network", "none", *flags.split(), IMAGE, "sh", "-c"]
+    runc, orlop = (
+        rootless("--runtime", str(path), *words, LOOK_BUT_FOR_CGROUPS) for path in RUNTIMES.values()
+    )
+    assert orlop.status == runc.status, orlop
+    found = differences(re.sub(r"(?m)^.* /sys/fs/cgroup/.*\n", "", runc.out), orlop.out)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_life_of_an_ordinary_users_container(rootless: Peer, runtime: str) -> None:
+    def call(*words: str) -> Done:
+        return rootless("--runtime", str(RUNTIMES[runtime]), *words)
+
+    name = fresh_name()
+    said(call("run", "--detach", "--name", name, "--network", "none", IMAGE, "sleep", "600"))
+    assert said(call("exec", name, "sh", "-c", "id -u; cat /proc/1/comm")).split() == ["0", "sleep"]
+    assert call("exec", name, "no-such-program").status == 127
+    said(call("kill", "--signal", "KILL", name))
+    assert said(call("wait", name)) == "137"
+    said(call("rm", name))
+    assert call("run", "--rm", "--network", "none", IMAGE, "no-such-program").status == 127

@@ -94,7 +94,7 @@ class Settings(Arguments):
         if self.root:
             return os.path.abspath(self.root)
         runtime = os.environ.get("XDG_RUNTIME_DIR")
-        if self.is_rootless and runtime:
+        if runtime and self.is_rootless:
             return os.path.join(runtime, NAME)
         return f"/run/{NAME}"
 
@@ -105,7 +105,12 @@ class Settings(Arguments):
 
     @property
     def is_rootless(self) -> bool:
-        return self.rootless == "true" or (self.rootless != "false" and os.geteuid() != 0)
+        """Whether we are an ordinary user, or one who is root in a user namespace, as Podman's."""
+        if self.rootless in ("true", "false"):
+            return self.rootless == "true"
+        from orlop.kernel.idmap import is_of_host
+
+        return os.geteuid() != 0 or not is_of_host()
 
     @property
     def uses_systemd(self) -> bool:
