@@ -12,7 +12,6 @@ import sys
 from importlib.machinery import SourceFileLoader
 
 import orlop
-from orlop.programs.oci import sealed_start
 from orlop.programs.oci.main import COMMANDS, load
 
 TYPE_CHECKING = False
@@ -20,8 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from orlop.programs.oci.sealed_start import Index
+    #: Name: file, its time in ns and size, folders if a package, and the code's place and length.
+    Index = dict[str, tuple[str, int, int, list[str] | None, int, int]]
 
+_START = "orlop.programs.oci.sealed_start"
+_START_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sealed_start.py")
 _ROOMS = ("kernel", "lifecycle", "model", "programs/oci", "runtime")
 
 
@@ -44,8 +46,7 @@ def gathered() -> tuple[Index, bytes]:
 
 def beginning(*arguments: Any) -> bytes:
     """Return what begins: the code of begin(), and what it is to be called with."""
-    name = sealed_start.__name__
-    code: Any = SourceFileLoader(name, sealed_start.__file__).get_code(name)
+    code: Any = SourceFileLoader(_START, _START_FILE).get_code(_START)
     return marshal.dumps((code, arguments))
 
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, NoReturn
 
-    #: Name: file, its time in ns and size, folders if a package, and the code's place and length.
-    Index = dict[str, tuple[str, int, int, list[str] | None, int, int]]
+    from orlop.programs.oci.sealed_code import Index
 
 _ANEW = "ORLOP_SEAL_ANEW"
 
