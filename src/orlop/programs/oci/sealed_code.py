@@ -12,7 +12,6 @@ import sys
 from importlib.machinery import SourceFileLoader
 
 import orlop
-from orlop.programs.oci.main import COMMANDS, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,14 +50,16 @@ def beginning(*arguments: Any) -> bytes:
 
 
 def _loaders() -> dict[str, SourceFileLoader]:
-    for name in COMMANDS:
-        load(name)
+    files = dict(_files())
+    for name in files:
+        if name.startswith(__package__):
+            __import__(name)
     found = {}
     for name, module in list(sys.modules.items()):
         loader = getattr(module.__spec__, "loader", None)
         if type(loader) is SourceFileLoader and name != "__main__":
             found[name] = loader
-    for name, path in _files():
+    for name, path in files.items():
         found.setdefault(name, SourceFileLoader(name, path))
     return found
 
