@@ -33,6 +33,6 @@ def _move_to(place: str) -> None:
     from orlop.programs.oci.sealed_place import run_from
 
     try:
-        run_from(place)
+        run_from(place, anew=ANEW in os.environ)
     except OSError:  # we may not mount, or not there: sealing.check() knows another way
         return

@@ -21,7 +21,6 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import orlop
-from orlop.programs.oci.sealing import ANEW
 
 _ROOT = "/run/orlop-sealed"
 _NAME = "orlop-python"
@@ -54,13 +53,13 @@ def run_from_memory() -> NoReturn:
     os.execve(sealed_copy(interpreter), arguments, environment)
 
 
-def run_from(place: str) -> NoReturn:
-    """Begin again with PLACE's interpreter, making *place* first if nobody has."""
+def run_from(place: str, *, anew: bool) -> NoReturn:
+    """Begin again with PLACE's interpreter, making *place* first if nobody has, or *anew*."""
     interpreter = os.path.join(place, "bin", _NAME)
     start = os.path.join(place, "start")
     with _locked(place):
         whole = os.access(interpreter, os.X_OK) and os.path.exists(start)
-        if ANEW in os.environ or not whole:
+        if anew or not whole:
             _release(os.path.join(place, "bin"))
             _fill(place, _interpreter())
             _mount(place, os.path.dirname(_interpreter()))
