@@ -41,8 +41,7 @@ class Execs:
     async def create(self, ref: str, options: ExecOptions) -> str:
         """Return the id of a process to be started in the container *ref*."""
         container = self._usable(self._context.records.find(ref).id)
-        self._bundles_process(container, options)  # refuses what cannot be
-        exec_ = Exec(id=secrets.token_hex(32), container=container.id, options=options)
+        exec_ = self._made(container.id, options)
         self._execs[exec_.id] = exec_
         self._drop_old()
         action = f"exec_create: {' '.join(options.command)}"
@@ -79,7 +78,7 @@ class Execs:
     ) -> None:
         container = self._usable(exec_.container)
         options = exec_.options
-        process: dict[str, Any] = dict(self._bundles_process(container, options))
+        process = exec_.process.copy()
         if size is not None and options.terminal:
             process["consoleSize"] = {"height": size[0], "width": size[1]}
         message = {
@@ -144,7 +143,7 @@ class Execs:
 
         TimeoutError after *timeout_s*; the command is killed then.
         """
-        exec_ = Exec(id=secrets.token_hex(32), container=container_id, options=options)
+        exec_ = self._made(container_id, options)
         self._execs[exec_.id] = exec_
         ours, theirs = socket.socketpair()
         try:
@@ -228,8 +227,11 @@ class Execs:
             raise WrongStateError(f"container {container.id} is not running")
         return container
 
-    def _bundles_process(self, container: Container, options: ExecOptions) -> dict[str, Any]:
-        return dict(exec_process(self._bundles.read(container.id), options))
+    def _made(self, container_id: str, options: ExecOptions) -> Exec:
+        """Return a process for the container; InvalidArgumentError for one that cannot be."""
+        process = exec_process(self._bundles.read(container_id), options)
+        exec_id = secrets.token_hex(32)
+        return Exec(id=exec_id, container=container_id, options=options, process=process)
 
 
 def _attach_message(exec_: Exec, client: ClientStreams) -> dict[str, Any]:

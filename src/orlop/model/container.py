@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from orlop.errors import WrongStateError
+from orlop.model import oci
 
 
 class Status(enum.StrEnum):
@@ -294,6 +295,7 @@ class Exec(Value, frozen=True, kw_only=True):
     id: str
     container: str
     options: ExecOptions
+    process: oci.Process
     running: bool = False
     pid: int = 0
     exit_code: int | None = None

@@ -13,7 +13,7 @@ from orlop.kernel import rights
 from orlop.kernel.capabilities import is_ordinary, supported
 from orlop.kernel.idmap import is_of_host, write_maps
 from orlop.kernel.namespaces import FILES, Namespace, setns, unshare
-from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
+from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, read_stat, set_dumpable
 from orlop.model.light import TYPE_CHECKING, NamedTuple, NoReturn
 from orlop.runtime import failure
 from orlop.runtime.bundle import AT_GATE, Starting, Stdio
@@ -358,8 +358,7 @@ def _receive(starting: Starting, console: _socket.socket) -> Starting:
 def _executed(starting: Starting) -> bool:
     """Whether the program was reached; a child that is killed first gives no report either."""
     try:
-        with open(f"/proc/{starting.pid}/stat", "rb") as file:
-            flags = int(file.read().rpartition(b")")[2].split()[6])
+        flags = int(read_stat(starting.pid)[6])
     except (OSError, ValueError, IndexError):
         return True
     return not flags & _PF_FORKNOEXEC

@@ -12,6 +12,7 @@ import os
 from typing import Any, NotRequired, TypedDict, cast
 
 from orlop.errors import InvalidArgumentError
+from orlop.kernel.process import read_stat
 from orlop.shim.protocol import IO, Exit
 
 _MAX_NAME = 128
@@ -88,13 +89,12 @@ def start_ticks(pid: int) -> int:
 def zombie_status(pid: int) -> int | None:
     """Return the wait status of a process that has ended and is not reaped. proc(5), exit_code."""
     fields = _stat(pid)
-    return int(fields[49]) if fields and fields[0] == "Z" else None
+    return int(fields[49]) if fields and fields[0] == b"Z" else None
 
 
-def _stat(pid: int) -> list[str]:
+def _stat(pid: int) -> list[bytes]:
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()
+        return read_stat(pid)
     except OSError:
         return []
 

@@ -244,7 +244,10 @@ def eventually(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> Non
 
 def kill_and_wait(pid: int) -> None:
     """Kill -9 a process that need not be our child, and wait until it is gone or a zombie."""
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:  # in reserve, it died with its shim
+        return
     try:
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: state_of(pid) in ("", "Z", "X"))
