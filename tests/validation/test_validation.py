@@ -1,5 +1,6 @@
 """Every check of the OCI validation programs that runc passes here, Orlop passes too."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -14,6 +15,8 @@ from tests.validation.suite import INSIDE, ROOTFS, programs
 @pytest.fixture(scope="module")
 def pairs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Pair]]]:
     """The programs that were asked for, at work side by side: most of their time is sleep."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
     wanted = [
         str(item.callspec.params["program"])
         for item in request.session.items

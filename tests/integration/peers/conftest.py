@@ -1,5 +1,6 @@
 """One server of each kind for all tests of a module; what a test made is checked to be gone."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration.peers import servers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
 
 
 @pytest.fixture(scope="module")
