@@ -213,11 +213,16 @@ def read(path: str) -> bytes:
 
 
 def replace(path: str, text: str | bytes, *, mode: int = 0o600) -> None:
-    """Write a file beside *path* and give it that name."""
+    """Write a file beside *path* and give it that name; links that are there are not followed."""
     folder, name = os.path.split(path)
     beside = os.path.join(folder, f".{name}")
     left = text if isinstance(text, bytes) else text.encode(errors="surrogateescape")
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        fd = os.open(beside, flags, mode)
+    except FileExistsError:  # of somebody who was killed, or who means ill
+        os.unlink(beside)
+        fd = os.open(beside, flags, mode)
     try:
         while left:
             left = left[os.write(fd, left) :]
