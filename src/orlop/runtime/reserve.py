@@ -89,6 +89,7 @@ class Reserves:
         self._theirs: set[Range] = set()
         self._ours: set[Range] = set()
         self._network = False  # whether the last child was to have a network namespace
+        self._last = b""  # the order of it
 
     @property
     def pids(self) -> set[int]:
@@ -106,6 +107,7 @@ class Reserves:
         data = _pickle.dumps((numbers, order), 5)
         if len(data) > _MOST_BYTES or len(numbers) > _MOST_FDS:
             return None
+        self._last = data
         reserve = self._waiting.pop()
         try:
             socket.send_fds(reserve.orders, [data], numbers)
@@ -136,7 +138,7 @@ class Reserves:
         self._reap()
         if len(self._waiting) < self._size:
             with suppress(OSError):
-                self._waiting.append(_make(self._theirs, network=self._network))
+                self._waiting.append(_make(self._theirs, self._last, network=self._network))
                 own_pages(self._ours)
                 return True
         return False
@@ -194,7 +196,7 @@ def _reaped(reserve: Reserve, *, block: bool) -> bool:
         return True
 
 
-def _make(pages: Iterable[Range], *, network: bool) -> Reserve:
+def _make(pages: Iterable[Range], sample: bytes, *, network: bool) -> Reserve:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         try:
@@ -204,7 +206,7 @@ def _make(pages: Iterable[Range], *, network: bool) -> Reserve:
             ours.close()
             raise
         if not cloned.pid:
-            _serve(theirs.fileno(), pages, network=network)
+            _serve(theirs.fileno(), pages, sample, network=network)
     reserve = Reserve(cloned.pid, cloned.pidfd, ours)
     try:
         hold_after_vfork(cloned.pid)
@@ -216,7 +218,7 @@ def _make(pages: Iterable[Range], *, network: bool) -> Reserve:
     return reserve
 
 
-def _serve(orders: int, pages: Iterable[Range], *, network: bool) -> NoReturn:
+def _serve(orders: int, pages: Iterable[Range], sample: bytes, *, network: bool) -> NoReturn:
     """Be a reserve: prepare, wait for the order, carry it out."""
     try:
         gc.disable()
@@ -226,6 +228,8 @@ def _serve(orders: int, pages: Iterable[Range], *, network: bool) -> NoReturn:
         os.closerange(orders + 1, 1 << 20)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         own_pages(pages)
+        if sample:
+            _pickle.loads(sample)  # so that the memory for it is there
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         hosts = [_leave_network()] if network else []
         channel = socket.socket(fileno=orders)

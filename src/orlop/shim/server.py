@@ -134,8 +134,8 @@ class Server:
             self._forgotten.add(key)  # once its log is complete: until then a successor needs it
 
     def _drop_exit(self, key: str) -> None:
-        self._exits.pop(key, None)
-        self._records.remove_exit(key)
+        if self._exits.pop(key, None) is not None:
+            self._records.remove_exit(key)
 
     def _list(self, channel: Channel, message: Message) -> Any:
         """Name all that runs and all exits not forgotten, once no start is under way."""
