@@ -8,7 +8,6 @@ machine's packages come from.
 import functools
 import gzip
 import hashlib
-import io
 import os
 import re
 import shutil
@@ -18,8 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.crafting import ARCHITECTURE, add, layer
-from tests.integration.engines import busybox_layer
+from tests.crafting import ARCHITECTURE, add, busybox, layer
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "golang-github-opencontainers-runtime-tools"
@@ -88,10 +86,7 @@ def _root() -> bytes:
 
     def fill(tar: tarfile.TarFile) -> None:
         add(tar, ".", tarfile.DIRTYPE)
-        with tarfile.open(fileobj=io.BytesIO(busybox_layer())) as busybox:
-            for member in busybox:
-                if member.name != "bin/true":
-                    tar.addfile(member, busybox.extractfile(member) if member.isreg() else None)
+        busybox(tar)
         add(tar, "bin/true", data=b"#!/bin/sh\nsleep 1.5\n", mode=0o755)
 
     return layer(fill)
