@@ -1,0 +1,28 @@
+"""cgroup v2 with every controller, which a host with v1 hierarchies lacks, in a virtual machine."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cgroups.machine import VIRTIOFSD, run_pytest
+
+HERE = Path(__file__).parent
+TESTS = ("inside_systemd.py", "test_cgroup_limits_kernel.py", "test_cgroup_v2_only.py")
+
+#: What has been seen elsewhere takes the machine, which is emulated, too long.
+CHOSEN = "limits_kernel or v2_only or Controllers or verbs or users"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    os.geteuid() != 0
+    or os.uname().machine != "x86_64"
+    or not shutil.which("qemu-system-x86_64")
+    or not VIRTIOFSD.exists(),
+    reason="needs root, QEMU and virtiofsd, on x86_64",
+)
+def test_the_drivers_keep_their_promises_where_v2_has_all_controllers() -> None:
+    status, said = run_pytest("-k", CHOSEN, *(str(HERE / name) for name in TESTS))
+    assert status == 0, said
