@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Body = bytes | Iterable[bytes]
 
-_RECEIVE_BYTES = 128 << 10
+_RECEIVE_BYTES = 64 << 10  # malloc maps larger ones anew each time
 _HEAD_LIMIT = 256 << 10
 
 #: What a status means; others are by their hundred.
