@@ -11,6 +11,7 @@ from orlop.model.light import TYPE_CHECKING
 from orlop.model.mount import Mount
 from orlop.model.oci import Linux
 from orlop.runtime.bundle import Bundle
+from orlop.runtime.cgroups.layout import own_directories
 from orlop.runtime.child import ContainerPlan
 from orlop.runtime.devices import all_devices
 from orlop.runtime.filesystems import BENEATH
@@ -132,9 +133,10 @@ def _refuse_unsupported(linux: Linux) -> None:
 def _cgroup_folders(
     cgroup: Cgroup | None, mounts: tuple[MountPlan, ...]
 ) -> tuple[tuple[str, str], ...]:
-    if cgroup is None or not any(plan.kind is MountKind.CGROUP for plan in mounts):
+    if not any(plan.kind is MountKind.CGROUP for plan in mounts):
         return ()
-    folders = cgroup.directories
+    # An ordinary user's container is in his own cgroup, where he can make none.
+    folders = own_directories() if cgroup is None else cgroup.directories
     if len(folders) == 1:
         return tuple(folders.items())
     return tuple((name.removeprefix("name=") or "unified", path) for name, path in folders.items())

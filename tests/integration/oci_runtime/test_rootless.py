@@ -196,6 +196,16 @@ def test_no_cgroup_can_be_written_to(ordinary: Ordinary, bundle: OCIBundle, own:
     assert ordinary.sh(bundle, script) == "done\n"
 
 
+def test_a_mount_of_cgroups_shows_the_users_own(ordinary: Ordinary, bundle: OCIBundle) -> None:
+    bundle.config["mounts"].append(
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}
+    )
+    script = "find /sys/fs/cgroup -name cgroup.procs | head -n 1; touch /sys/fs/cgroup/x || true"
+    done = ordinary.run(bundle, "sh", "-c", script)
+    assert done.stdout.startswith("/sys/fs/cgroup/")
+    assert "Read-only" in done.stderr
+
+
 def test_limits_that_need_a_cgroup_are_refused(ordinary: Ordinary, bundle: OCIBundle) -> None:
     bundle.linux["resources"] = {"memory": {"limit": 1 << 26}}
     assert "cgroup" in ordinary.refused("run", "--bundle", bundle.write(), ordinary.id())

@@ -59,6 +59,23 @@ def detect() -> Layout:
     return layout
 
 
+def own_directories() -> dict[str, str]:
+    """Return the folder of the cgroup that we are in, by hierarchy, as Cgroup.directories does.
+
+    One that no mount shows is left out. proc_pid_cgroup(5).
+    """
+    layout = detect()
+    places = {hierarchy.controllers: hierarchy for hierarchy in layout.v1}
+    found = {}
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            _, names, path = line.rstrip("\n").split(":", 2)
+            place = places.get(frozenset(names.split(","))) if names else layout.unified
+            if place is not None and (path + "/").startswith(place.root.rstrip("/") + "/"):
+                found[names] = (place.mountpoint + path[len(place.root.rstrip("/")) :]).rstrip("/")
+    return found
+
+
 def counts_swap(layout: Layout | None = None) -> bool:
     """Whether the kernel keeps limits on swap: it may be built or started without."""
     layout = layout or detect()
