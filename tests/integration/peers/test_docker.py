@@ -72,6 +72,7 @@ def state(docker: Peer, name: str) -> dict[str, Any]:
         "--network none --cgroupns private --hostname box --domainname example --shm-size 3m",
         "--device /dev/null:/dev/other:r --sysctl net.ipv4.ip_unprivileged_port_start=80",
         "--volume /usr/share:/in:ro --volume /usr/lib:/follows:rslave --mount type=tmpfs,dst=/more",
+        "--mount type=bind,src=/sys,dst=/s,ro,bind-recursive=readonly,bind-propagation=rprivate",
         "--oom-score-adj 300 --env A=b --stop-signal INT --security-opt systempaths=unconfined",
     ],
 )
@@ -255,3 +256,27 @@ def test_many_at_once(docker: Peer) -> None:
         words = ["run", "--rm", "--runtime", "orlop", IMAGE, "sh", "-c"]
         done = workers.map(lambda n: docker(*words, f"echo {n}; exit {n}"), range(12))
     assert list(done) == [Done(n, f"{n}\n", "") for n in range(12)]
+
+
+def test_docker_knows_what_the_runtime_can_do(docker: Peer) -> None:
+    told = json.loads(docker.said("info", "--format", "{{json .Runtimes}}"))
+    runc, orlop = (
+        json.loads(told[name]["status"]["org.opencontainers.runtime-spec.features"])
+        for name in RUNTIMES
+    )
+    assert "rro" in runc["mountOptions"]
+    assert set(runc["mountOptions"]) <= set(orlop["mountOptions"])
+    for kind in ("capabilities", "namespaces"):
+        assert set(runc["linux"][kind]) <= set(orlop["linux"][kind])
+
+
+def test_files_are_copied_and_images_are_made_of_what_runs(docker: Peer, running: str) -> None:
+    docker.said("exec", running, "sh", "-c", "echo made > /made")
+    docker.said("cp", f"{running}:/made", f"{docker.folder}/copied")
+    assert (docker.folder / "copied").read_text() == "made\n"
+    docker.said("cp", f"{docker.folder}/copied", f"{running}:/tmp/back")
+    assert docker.said("exec", running, "cat", "/tmp/back") == "made"
+    assert {"A /made", "A /tmp/back"} <= set(docker.said("diff", running).splitlines())
+    image = docker.said("commit", running)
+    assert docker.said("run", "--rm", "--runtime", "orlop", image, "cat", "/made") == "made"
+    docker.said("rmi", image)
