@@ -1,23 +1,18 @@
 """Docker's filters on images."""
 
 import fnmatch
-import re
-import time
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from orlop.engine.answers import ImageRecord
-from orlop.engine.filters import label_matches, refuse_unknown
-from orlop.engine.images.catalog import Catalog, parse_time
+from orlop.engine.filters import label_matches, refuse_unknown, truth
+from orlop.engine.images.catalog import Catalog
 from orlop.engine.requests import Filters
-from orlop.errors import InvalidArgumentError
+from orlop.engine.when import parse_moment
 from orlop.model.reference import parse_reference
 
 Test = Callable[[ImageRecord], bool]
-_UNITS_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d)")
-_TRUE = ("1", "true", "True")
 
 
 def matcher(filters: Filters, catalog: Catalog) -> Test:
@@ -36,7 +31,7 @@ def matcher(filters: Filters, catalog: Catalog) -> Test:
 
 def _dangling(values: Sequence[str], catalog: Catalog) -> Test:
     del catalog
-    wanted = values[-1] in _TRUE
+    wanted = truth({"dangling": values}, "dangling", default=False)
     return lambda image: (not image.tags) is wanted
 
 
@@ -52,7 +47,7 @@ def _since(values: Sequence[str], catalog: Catalog) -> Test:
 
 def _until(values: Sequence[str], catalog: Catalog) -> Test:
     del catalog
-    limit_ns = min(moment_ns(value) for value in values)
+    limit_ns = min(parse_moment(value) for value in values)
     return lambda image: image.created_ns < limit_ns
 
 
@@ -76,22 +71,6 @@ def with_named(image: ImageRecord, filters: Filters) -> ImageRecord:
 def _is_like(tag: str, pattern: str) -> bool:
     name = parse_reference(tag).familiar_name
     return fnmatch.fnmatchcase(tag, pattern) or fnmatch.fnmatchcase(name, pattern)
-
-
-def moment_ns(text: str) -> int:
-    """Return a moment given as a time, as seconds since the epoch, or as so long ago ("24h")."""
-    if text.replace(".", "", 1).isdigit():
-        return int(float(text) * 1e9)
-    parts = _DURATION.findall(text)
-    if parts and "".join(number + unit for number, unit in parts) == text:
-        ago_s = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
-        return time.time_ns() - int(ago_s * 1e9)
-    moment = parse_time(text)
-    if not moment:
-        raise InvalidArgumentError(
-            f"invalid time {text[:100]!r}", hint="expected 2026-01-31T12:00:00Z, or 24h"
-        )
-    return moment
 
 
 _FILTERS: dict[str, Callable[[Sequence[str], Catalog], Test]] = {
