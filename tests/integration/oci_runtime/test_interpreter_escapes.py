@@ -50,10 +50,12 @@ class Victim(Program):
         return hashlib.sha256(self.interpreter.read_bytes()).hexdigest()
 
     def close(self) -> None:
-        super().close()
-        if os.path.ismount(self.place / "bin"):
-            subprocess.run(["umount", self.place / "bin"], check=True)
-        shutil.rmtree(self.place, ignore_errors=True)
+        try:
+            super().close()
+        finally:
+            if os.path.ismount(self.place / "bin"):
+                subprocess.run(["umount", self.place / "bin"], check=True)
+            shutil.rmtree(self.place, ignore_errors=True)
         assert self.hash() == self.digest
 
 
