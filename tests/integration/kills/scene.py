@@ -273,7 +273,7 @@ def _try_and_wait(scene: Scene, ref: str) -> bool:
         try:
             state = scene.state(ref)
             # A try that failed is made again; and struck again, while we look on.
-            return bool(state["Status"] == "exited" and state["Count"] == 2 or state["Error"])
+            return bool((state["Status"] == "exited" and state["Count"] == 2) or state["Error"])
         except (OSError, AssertionError):
             return scene.engine.process.poll() is not None
 
