@@ -160,7 +160,7 @@ def release_signals(child: Child) -> None:
 def run_program(child: Child) -> NoReturn:
     """Become the program. execve(2)."""
     env = dict(text.partition("=")[::2] for text in child.process.env if "=" in text)
-    env.setdefault("HOME", child.home)
+    env["HOME"] = env.get("HOME") or child.home  # Podman writes an empty one
     try:
         os.execve(child.program, child.process.args, env)
     except OSError as error:

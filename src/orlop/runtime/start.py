@@ -283,9 +283,19 @@ def make_cgroup(bundle: Bundle, spares: Pool | None = None) -> Cgroup:
     return spare or cgroups.create_or_take(path, resources)
 
 
+def _is_of_before(major: int, minor: int, config: Config) -> bool:
+    numbers = config.get("ociVersion", "").split(".")[:2]
+    return all(map(str.isdecimal, numbers)) and [*map(int, numbers)] < [major, minor]
+
+
 def resources_of(config: Config) -> Resources:
-    """Return the limits of a container's cgroup, those on devices in full."""
+    """Return the limits of a container's cgroup, those on devices in full.
+
+    No processes at all were as many as there may be, until version 1.3 of the specification.
+    """
     resources: Resources = {**config.get("linux", {}).get("resources", {})}
+    if resources.get("pids", {}).get("limit") == 0 and _is_of_before(1, 3, config):
+        del resources["pids"]
     resources["devices"] = for_container(resources.get("devices", ()))
     return resources
 

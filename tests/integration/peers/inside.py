@@ -4,7 +4,7 @@ import difflib
 import re
 
 #: Every line is something a runtime decides.
-LOOK_BUT_FOR_CGROUPS = r"""
+LOOK = r"""
 id; umask; pwd; hostname; env | grep -v ^HOSTNAME | sort
 grep -E '^(Cap|NoNewPrivs|Seccomp|Groups|Uid|Gid|.*_allowed_list)' /proc/self/status
 cat /proc/self/limits /proc/self/oom_score_adj /proc/self/uid_map /proc/self/gid_map
@@ -28,9 +28,6 @@ cat /proc/sys/net/ipv4/ping_group_range /proc/sys/net/ipv4/ip_unprivileged_port_
 for call in "unshare -U true" "mount -t tmpfs none /root" "mknod /tmp/node c 1 3"; do
     $call 2>&1 && echo "$call: may be called"
 done
-""".strip()
-
-_CGROUPS = r"""
 ls -l /sys/fs/cgroup; cat /sys/fs/cgroup/*/pids.max /sys/fs/cgroup/memory/memory.limit_in_bytes
 sort /sys/fs/cgroup/devices/devices.list
 cd /sys/fs/cgroup
@@ -39,7 +36,6 @@ grep . memory/memory.soft_limit_in_bytes memory/memory.memsw.limit_in_bytes
 grep . memory/memory.oom_control blkio/blkio.throttle.*_device
 cd /
 """.strip()
-LOOK = f"{LOOK_BUT_FOR_CGROUPS}\n{_CGROUPS}"
 
 _DIFFERS = (
     (re.compile(r"^\d+ \d+ \d+:\d+ ", re.MULTILINE), "MOUNT "),
@@ -53,7 +49,9 @@ _DIFFERS = (
         ),
         " EMPTY",
     ),
-    (re.compile(r"^(MOUNT /null /proc/\S+) r[ow]", re.MULTILINE), r"\1 ro"),
+    (re.compile(r"^(MOUNT /null /\S+) r[ow]", re.MULTILINE), r"\1 ro"),
+    # The root of a file system is like the folder it covers, by an option or later.
+    (re.compile(r"( /etc .* tmpfs tmpfs rw),mode=755$", re.MULTILINE), r"\1"),
     # The mount is read-only, whatever its file system is.
     (re.compile(r"( /sys ro.* sysfs sysfs) r[ow]$", re.MULTILINE), r"\1"),
     (re.compile(r" - cgroup (systemd|cgroup) rw"), " - cgroup cgroup rw"),
