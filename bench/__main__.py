@@ -1,6 +1,6 @@
 """Orlop beside docker, podman, ctr and runc: one run, alternating, medians and ratios.
 
-python -m bench [--rounds 15] [--json FILE] [--only run,warm,exec,pull,memory]
+python -m bench [--rounds 15] [--json FILE] [--only run,warm,exec,pull,memory,runtime]
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import bench.images as images
-from bench import engines, memory, warm
+from bench import engines, memory, oci, warm
 from bench.measure import Series, alternate
 
 BUSYBOX, DEBIAN = "busybox", "debian"
@@ -85,6 +85,14 @@ def table(title: str, series: dict[str, Series]) -> str:
 
 def measure(wanted: Sequence[str], rounds: int, folder: Path) -> dict[str, object]:
     """Run the *wanted* measurements; print tables as they come; return all values."""
+    results = with_engines(wanted, rounds, folder) if {*wanted} - {"runtime"} else {}
+    if "runtime" in wanted:
+        results["runtime"] = oci.report(folder, rounds * 2)
+    return results
+
+
+def with_engines(wanted: Sequence[str], rounds: int, folder: Path) -> dict[str, object]:
+    """Run those of the *wanted* measurements that are of engines."""
     results: dict[str, object] = {}
     with images.registry(folder) as registry, engines.running(engines.installed(), folder) as peers:
         references = {name: images.publish(name, registry) for name in (BUSYBOX, DEBIAN)}
@@ -109,7 +117,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, help="write every single value there")
-    parser.add_argument("--only", default="run,warm,exec,pull,memory")
+    parser.add_argument("--only", default="run,warm,exec,pull,memory,runtime")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="orlop-bench-") as folder:
         results = measure(options.only.split(","), options.rounds, Path(folder))
