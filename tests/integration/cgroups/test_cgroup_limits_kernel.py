@@ -44,6 +44,12 @@ def test_limits_are_in_force_when_create_returns(host_make: Make) -> None:
     assert value(cgroup, "memory.max", "memory.limit_in_bytes") == str(64 * MIB)
 
 
+def test_realtime_limits_are_set_where_the_host_has_them(host_make: Make) -> None:
+    if not any(Path(one.mountpoint, "cpu.rt_period_us").exists() for one in detect().hierarchies):
+        pytest.skip("needs realtime groups in cgroup v1")
+    assert value(host_make({"cpu": {"realtimePeriod": 500000}}), "cpu.rt_period_us") == "500000"
+
+
 def test_update_leaves_unnamed_limits_alone(host_make: Make) -> None:
     cgroup = host_make({"pids": {"limit": 7}})
     cgroup.update({"memory": {"limit": 64 * MIB}})

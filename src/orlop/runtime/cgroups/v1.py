@@ -228,6 +228,8 @@ class V1Cgroup:
 
             lasting: Resources = {**resources}
             lasting.pop("network", None)
+            if "cpu" not in unified:
+                lasting["cpu"] = v1_limits.without_realtime(resources.get("cpu", {}))
             named = [limit for limit in v2_limits.files(lasting) if limit.controller in unified]
             for limit in named:
                 self._by_controller.setdefault(limit.controller, self._unified or "")

@@ -59,6 +59,14 @@ def _cpu(cpu: CPU) -> Iterator[Write]:
         yield Write("cpu", "cpu.rt_runtime_us", str(runtime), "cpu.realtimeRuntime")
 
 
+def without_realtime(cpu: CPU) -> CPU:
+    """Leave out what v2 has no files for."""
+    rest: CPU = {**cpu}
+    rest.pop("realtimePeriod", None)
+    rest.pop("realtimeRuntime", None)
+    return rest
+
+
 def _memory(memory: Memory) -> Iterator[Write]:
     """kernel and kernelTCP are left out: the kernel dropped those limits in 5.16."""
     limit, swap = memory.get("limit"), memory.get("swap")
