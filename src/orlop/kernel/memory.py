@@ -14,8 +14,20 @@ Range = tuple[int, int]
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PRESENT, _EXCLUSIVE = 1 << 63, 1 << 56
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
+_READ_WRITE = 0x3
+_SHARED_ANONYMOUS = 0x21
 
 _madvise = bind("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_mmap = bind(
+    "mmap",
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long),
+    restype=ctypes.c_ssize_t,
+)
+
+
+def shared_number() -> ctypes.c_int:
+    """Return a number, 0 at first, that we share with all that we fork from now on. For ever."""
+    return ctypes.c_int.from_address(_mmap(None, _PAGE, _READ_WRITE, _SHARED_ANONYMOUS, -1, 0))
 
 
 def own_pages(ranges: Iterable[Range]) -> None:

@@ -84,8 +84,11 @@ def clone3(flags: int, *, cgroup_fd: int = -1) -> Cloned:
     return Cloned(pid, pidfd[0] if pid else -1)
 
 
-def clone_over(flags: int, *, cgroup_fd: int = -1) -> int:
-    """Make a child of our own parent in our own memory; it alone returns, with its pid.
+def clone_over(flags: int, pid: ctypes.c_int, *, cgroup_fd: int = -1) -> None:
+    """Make a child of our own parent in our own memory; it alone returns.
+
+    Its pid is in *pid* before it runs: whoever shares that need not hear from it, who
+    may be frozen, stopped or killed as soon as it is there.
 
     The caller comes back only once the child has ended or begun another program,
     and must not then: the child has been using its stack. So it is to be held
@@ -97,11 +100,10 @@ def clone_over(flags: int, *, cgroup_fd: int = -1) -> int:
     flags = int(flags) | _VM | _VFORK | _PARENT | _PARENT_SETTID
     if cgroup_fd >= 0:
         flags |= _INTO_CGROUP
-    pid = array.array("i", (0,))
-    place = pid.buffer_info()[0]
+    pid.value = 0  # so that its page is there: the kernel would not tell a fault
+    place = ctypes.addressof(pid)
     arguments = struct.pack("=11Q", flags, 0, 0, place, *([0] * 6), max(cgroup_fd, 0))
     _clone3(arguments, len(arguments))
-    return pid[0]
 
 
 def pidfd_open(pid: int) -> int:

@@ -162,10 +162,8 @@ def _clone_by_reserve(
     flags = int(how.namespaces) | _CLEAR_SIGHAND
     try:
         return reserves.clone(Order(flags, cgroup_fd, how.joined, child))
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            return None  # _clone() knows what to do
-        raise
+    except OSError:
+        return None  # _clone() knows what to do, or is refused as well
 
 
 def _cgroup_beside(how: Launch) -> int:

@@ -9,8 +9,11 @@ a child will write to and made a network namespace, and makes the child with the
       |<--- it is ready | waits
       | clone(): plan and descriptors
       |---------------->| clone3, same memory: stops in it ------>|
-      |<------------------------------------------------- its pid | goes on in init.py
+      |<------------------------------------------ it is there -- | goes on in init.py
       | SIGKILL ------->|                                         |
+
+Nobody waits long for the child's word: a frozen cgroup or the container that it is made in
+can keep it from speaking. The kernel writes its pid where the parent sees it (_made).
 
 The child is the parent's, by CLONE_PARENT. It runs on the stack that the reserve stands
 on, so that must never run again: it is traced, and the kernel holds it where it is
@@ -20,6 +23,7 @@ on, so that must never run again: it is traced, and the kernel holds it where it
 from __future__ import annotations
 
 import _pickle  # pickle without pickle.py, which takes long to import
+import ctypes
 import fcntl
 import gc
 import os
@@ -28,8 +32,10 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
+from orlop.kernel.capabilities import BIT, capget, supported
+from orlop.kernel.idmap import is_of_host
 from orlop.kernel.loopback import raise_loopback
-from orlop.kernel.memory import Pages, Range, own_pages
+from orlop.kernel.memory import Pages, Range, own_pages, shared_number
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.process import (
     Cloned,
@@ -50,7 +56,10 @@ _SIGKILL = 9
 _MOST_BYTES = 128 << 10  # a datagram that fits any socket's buffer
 _MOST_FDS = 250  # SCM_MAX_FD is 253. unix(7)
 _READY = b"r"
-_ANSWER = struct.Struct("=ii")  # errno, pid
+_ANSWER = struct.Struct("=i")  # errno
+_PAUSE = struct.pack("@ll", 0, 10_000)  # a timeval: seconds, microseconds
+_MOST_PAUSES = 10
+_SYS_NICE = 1 << BIT["CAP_SYS_NICE"]
 _RANGE = struct.Struct("=QQ")  # start, end
 _MOST_RANGES = _MOST_BYTES // _RANGE.size
 
@@ -90,6 +99,7 @@ class Reserves:
         self._ours: set[Range] = set()
         self._network = False  # whether the last child was to have a network namespace
         self._last = b""  # the order of it
+        self._made = shared_number()  # the pid of the child that is being made
 
     @property
     def pids(self) -> set[int]:
@@ -98,7 +108,7 @@ class Reserves:
 
     def clone(self, order: Order) -> Cloned | None:
         """Make the child as clone3 would, and OSError as there; None if no reserve is ready."""
-        if not self._waiting or not _is_ready(self._waiting[-1]):
+        if not self._waiting:
             return None
         is_container = order.child.container is not None
         order = order._replace(study=is_container not in self._known)
@@ -107,41 +117,60 @@ class Reserves:
         data = _pickle.dumps((numbers, order), 5)
         if len(data) > _MOST_BYTES or len(numbers) > _MOST_FDS:
             return None
+        if not _is_ready(self._waiting[-1]):
+            return None
         self._last = data
         reserve = self._waiting.pop()
-        try:
-            socket.send_fds(reserve.orders, [data], numbers)
-            answer = reserve.orders.recv(_ANSWER.size)
-        except OSError:
-            answer = b""
-        studied = order.study and bool(answer)
-        if studied:
-            self._ours.update(Pages().written())  # while it is there to share the others
+        self._made.value = 0
+        answer = _ask(reserve, data, numbers, self._made)
+        if order.study and answer:
+            with suppress(OSError):
+                self._ours.update(Pages().written())  # while it is there to share the others
             self._known.add(is_container)
             self._studied.append(reserve.orders)
         else:
             reserve.orders.close()
         self._end(reserve)
+        if answer is None:
+            self._reap(block=True)  # no child comes of it any more
+        if pid := self._made.value:
+            return Cloned(pid, _opened(pid))
         if not answer:  # it was killed
             return self.clone(order)
-        number, pid = _ANSWER.unpack(answer)
-        if number:
-            raise OSError(number, os.strerror(number))
-        return Cloned(pid, pidfd_open(pid))
+        (number,) = _ANSWER.unpack(answer)
+        raise OSError(number, os.strerror(number))
 
     def refill(self) -> bool:
         """Make one and reap those that were used; return whether more is to do.
 
-        A refusal is not told: a start without a reserve is only slower.
+        A refusal is not told: a start without a reserve is only slower. Where the
+        kernel does not let us hold one, there will be none.
         """
         self._study()
-        self._reap()
+        self.reap()
         if len(self._waiting) < self._size:
-            with suppress(OSError):
-                self._waiting.append(_make(self._theirs, self._last, network=self._network))
+            try:
+                self._waiting.append(self._make())
+            except PermissionError:
+                self._size = 0
+            except OSError:
+                return False
+            else:
                 own_pages(self._ours)
                 return True
         return False
+
+    def _make(self) -> Reserve:
+        return _make(self._theirs, self._last, self._made, network=self._network)
+
+    def reap(self) -> None:
+        """Reap those that were used, and any that was killed, or stopped by a signal, before."""
+        for reserve in list(self._waiting):
+            if _is_unfit(reserve):
+                self._waiting.remove(reserve)
+                reserve.orders.close()
+                self._end(reserve)
+        self._reap()
 
     def close(self) -> None:
         """End those that wait."""
@@ -188,6 +217,36 @@ def _is_ready(reserve: Reserve) -> bool:
     return True
 
 
+def _is_unfit(reserve: Reserve) -> bool:
+    """Whether it has ended or stopped: a tracer is told of both."""
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return os.waitid(os.P_PIDFD, reserve.pidfd, options) is not None
+
+
+def _ask(reserve: Reserve, data: bytes, fds: Sequence[int], made: ctypes.c_int) -> bytes | None:
+    """Give the order; the answer is empty from one that is dead, None if there is none in time."""
+    try:
+        socket.send_fds(reserve.orders, [data], fds)
+        for _ in range(_MOST_PAUSES):
+            with suppress(BlockingIOError):
+                return reserve.orders.recv(_ANSWER.size)
+            if made.value:
+                break
+    except OSError:
+        return b""
+    return None
+
+
+def _opened(pid: int) -> int:
+    """Open our child *pid*; if we cannot, there is none."""
+    try:
+        return pidfd_open(pid)
+    except OSError:
+        os.kill(pid, _SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED)
+        raise
+
+
 def _reaped(reserve: Reserve, *, block: bool) -> bool:
     options = os.WEXITED | (0 if block else os.WNOHANG)
     try:
@@ -196,8 +255,10 @@ def _reaped(reserve: Reserve, *, block: bool) -> bool:
         return True
 
 
-def _make(pages: Iterable[Range], sample: bytes, *, network: bool) -> Reserve:
+def _make(pages: Iterable[Range], sample: bytes, made: ctypes.c_int, *, network: bool) -> Reserve:
+    supported()  # by the host's /proc, never by that of a container
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PAUSE)
     with theirs:
         try:
             set_dumpable(dumpable=False)  # it is born with it
@@ -206,19 +267,22 @@ def _make(pages: Iterable[Range], sample: bytes, *, network: bool) -> Reserve:
             ours.close()
             raise
         if not cloned.pid:
-            _serve(theirs.fileno(), pages, sample, network=network)
+            _serve(theirs.fileno(), pages, sample, made, network=network)
     reserve = Reserve(cloned.pid, cloned.pidfd, ours)
     try:
         hold_after_vfork(cloned.pid)
     except OSError:  # the kernel is not to let us
         ours.close()
+        pidfd_send_signal(cloned.pidfd, _SIGKILL)
         _reaped(reserve, block=True)
         os.close(cloned.pidfd)
         raise
     return reserve
 
 
-def _serve(orders: int, pages: Iterable[Range], sample: bytes, *, network: bool) -> NoReturn:
+def _serve(
+    orders: int, pages: Iterable[Range], sample: bytes, made: ctypes.c_int, *, network: bool
+) -> NoReturn:
     """Be a reserve: prepare, wait for the order, carry it out."""
     try:
         gc.disable()
@@ -226,11 +290,7 @@ def _serve(orders: int, pages: Iterable[Range], sample: bytes, *, network: bool)
         set_name("orlop-reserve")
         os.closerange(3, orders)
         os.closerange(orders + 1, 1 << 20)
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        own_pages(pages)
-        if sample:
-            _pickle.loads(sample)  # so that the memory for it is there
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        _prepare(pages, sample)
         hosts = [_leave_network()] if network else []
         channel = socket.socket(fileno=orders)
         channel.send(_READY)
@@ -239,9 +299,25 @@ def _serve(orders: int, pages: Iterable[Range], sample: bytes, *, network: bool)
         if data:
             numbers, order = _pickle.loads(data)
             answer, *hosts = _place([*fds, orders, *hosts], numbers)
-            _obey(order, answer, *hosts)
+            _obey(order, made, answer, *hosts)
     finally:
         os._exit(1)
+
+
+def _prepare(pages: Iterable[Range], sample: bytes) -> None:
+    """Get our memory while the processor has nothing else to do, if we may leave that class again.
+
+    For that the kernel wants CAP_SYS_NICE of the host's. sched(7), "SCHED_IDLE"
+    """
+    may_return = is_of_host() and capget()[0] & _SYS_NICE
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    if may_return:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    own_pages(pages)
+    if sample:
+        _pickle.loads(sample)  # so that the memory for it is there
+    if may_return:
+        os.sched_setscheduler(0, policy, parameter)
 
 
 def _leave_network() -> int:
@@ -265,7 +341,7 @@ def _place(fds: Sequence[int], numbers: Sequence[int]) -> list[int]:
     return moved[len(numbers) :]
 
 
-def _obey(order: Order, answer: int, host: int = -1) -> None:
+def _obey(order: Order, made: ctypes.c_int, answer: int, host: int = -1) -> None:
     """Make the child; *host* is the network of which we are not."""
     flags = order.flags
     try:
@@ -275,18 +351,20 @@ def _obey(order: Order, answer: int, host: int = -1) -> None:
             setns(host, Namespace.NET)
         for kind, fd in order.joined:
             setns(fd, kind)
-        pid = clone_over(flags, cgroup_fd=order.cgroup_fd)
+        clone_over(flags, made, cgroup_fd=order.cgroup_fd)
     except OSError as error:
-        os.write(answer, _ANSWER.pack(error.errno or 0, 0))
+        os.write(answer, _ANSWER.pack(error.errno or 0))
         return
     # Only the child comes here. The reserve will never run again.
-    os.write(answer, _ANSWER.pack(0, pid))
+    with suppress(OSError):  # the parent has waited long enough
+        os.write(answer, _ANSWER.pack(0))
     if host >= 0:
         os.close(host)
     child = order.child
     steps = init.container_steps(child) if child.container else init.exec_steps(child)
     if order.study:
-        steps = _with_account(steps, answer)
+        with suppress(OSError):
+            steps = _with_account(steps, answer)
     else:
         os.close(answer)
     init.run(child, steps)
@@ -311,6 +389,7 @@ def _descriptors(order: Order) -> Iterator[int]:
     yield from child.doors
     yield from child.stdio or ()
     yield from child.mounts.values()
+    yield from child.devices.values()
     single = (order.cgroup_fd, child.pidfd, child.report, child.console)
     yield from (fd for fd in single if fd >= 0)
     for mount in child.container.root if child.container else ():

@@ -331,6 +331,7 @@ class Server:
 
     def _sweep_now(self) -> None:
         """Reap orphans, whose parent we are as the subreaper; our own wait for their pidfd."""
+        self._starts.ahead.processes.reap()
         own = {process.record["pid"] for process in self._processes.values()}
         own.add(self._pumps.pid)
         own |= self._starts.ahead.processes.pids

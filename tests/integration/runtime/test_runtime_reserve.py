@@ -1,22 +1,28 @@
 """Containers made by a process in reserve: the same as any, and nothing of it is left."""
 
 import os
+import resource
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from ctypes import c_int
 from pathlib import Path
 
 import pytest
 
 from orlop.errors import OrlopError
-from orlop.kernel.process import clone3, clone_over, pidfd_send_signal
+from orlop.kernel.capabilities import BIT, supported
+from orlop.kernel.process import clone3, clone_over, pidfd_send_signal, wait_exit
 from orlop.kernel.ptrace import hold_after_vfork
 from orlop.runtime.ahead import Ahead
+from orlop.runtime.cgroups.layout import detect
 from orlop.runtime.child import Child
 from orlop.runtime.failure import CommandNotFoundError
 from orlop.runtime.plan import plan_process
-from orlop.runtime.reserve import Order
+from orlop.runtime.reserve import Order, Reserves
 from tests.integration.runtime.box import Box
 
 LOOK = """
@@ -153,8 +159,9 @@ def test_reserve_never_runs_on_the_stack_that_its_child_has_used() -> None:
     if not cloned.pid:
         try:
             os.read(go, 1)
-            pid = clone_over(0)
-            os.write(tell, str(pid).encode())  # a second time, if the reserve came back
+            pid = c_int()
+            clone_over(0, pid)
+            os.write(tell, b"%d" % pid.value)  # a second time, if the reserve came back
         finally:
             os._exit(0)
     hold_after_vfork(cloned.pid)
@@ -170,3 +177,141 @@ def test_reserve_never_runs_on_the_stack_that_its_child_has_used() -> None:
     os.waitid(os.P_PIDFD, cloned.pidfd, os.WEXITED)
     for fd in (told, tell, go, begin, cloned.pidfd):
         os.close(fd)
+
+
+def test_one_that_a_signal_has_stopped_is_done_without(box: Box, ahead: Ahead) -> None:
+    (reserve,) = ahead.processes.pids
+    os.kill(reserve, signal.SIGTERM)  # its tracer alone could let it go on
+    assert box.run("sh", "-c", "exit 5").status == 5
+    assert state_of(reserve) == ""
+
+
+def test_one_that_has_ended_or_stopped_is_replaced(ahead: Ahead) -> None:
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        (reserve,) = ahead.processes.pids
+        os.kill(reserve, number)
+        while state_of(reserve) not in ("Z", "t"):
+            time.sleep(0.01)
+        refilled(ahead)
+        assert reserve not in {waiting.pid for waiting in ahead.processes._waiting}
+
+
+def test_child_that_cannot_say_that_it_is_there(ahead: Ahead) -> None:
+    """Frozen where it is made; it might as well be killed by the container that it is to join."""
+    unified = detect().unified
+    assert unified is not None
+    cgroup = Path(unified.mountpoint, f"orlop-test-{os.getpid()}")
+    cgroup.mkdir()
+    try:
+        (cgroup / "cgroup.freeze").write_text("1")
+        fd = os.open(cgroup, os.O_PATH)
+        child = Child(plan_process({"args": ["true"]}), stdio=None)
+        cloned = ahead.processes.clone(Order(0, fd, (), child))
+        os.close(fd)
+        assert cloned is not None
+        assert (cgroup / "cgroup.procs").read_text().split() == [str(cloned.pid)]
+        pidfd_send_signal(cloned.pidfd, signal.SIGKILL)
+        (cgroup / "cgroup.freeze").write_text("0")
+        os.waitid(os.P_PIDFD, cloned.pidfd, os.WEXITED)
+        os.close(cloned.pidfd)
+    finally:
+        (cgroup / "cgroup.kill").write_text("1")
+        cgroup.rmdir()
+
+
+def test_child_that_we_have_no_descriptor_for_is_none(ahead: Ahead) -> None:
+    child = Child(plan_process({"args": ["true"]}), stdio=None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_fd = os.dup(0)
+    os.close(next_fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_fd, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            ahead.processes.clone(Order(0, -1, (), child))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    ahead.processes.close()
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+
+
+def test_order_that_is_too_long_leaves_the_reserve_to_the_next(box: Box, ahead: Ahead) -> None:
+    (reserve,) = ahead.processes.pids
+    box.process["env"].append("LONG=" + "x" * (130 << 10))
+    with pytest.raises(OrlopError, match="argument list too long"):  # longer than execve takes
+        box.run("true")
+    assert {waiting.pid for waiting in ahead.processes._waiting} == {reserve}
+    del box.process["env"][-1]
+    box.run("true")
+    assert not ahead.processes._waiting
+
+
+def test_capabilities_are_the_hosts_not_what_an_image_says(box: Box) -> None:
+    supported.cache_clear()
+    box.config["mounts"] = [m for m in box.config["mounts"] if m["destination"] != "/proc"]
+    box.linux["maskedPaths"], box.linux["readonlyPaths"] = [], []
+    fake = box.lower / "proc/sys/kernel/cap_last_cap"
+    fake.parent.mkdir(parents=True)
+    fake.write_text("0")
+    box.ahead = Ahead()
+    try:
+        refilled(box.ahead)
+        running = box.sleeping()
+        status = Path(f"/proc/{running.pid}/status").read_text()
+    finally:
+        box.ahead.close()
+    bounding = sum(1 << BIT[name] for name in box.process["capabilities"]["bounding"])
+    assert f"CapBnd:\t{bounding:016x}\n" in status
+
+
+def test_scheduling_class_is_that_of_the_parent(box: Box, ahead: Ahead) -> None:
+    (reserve,) = ahead.processes.pids
+    os.kill(reserve, signal.SIGKILL)
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        while state_of(reserve) != "Z":
+            time.sleep(0.01)
+        refilled(ahead)
+        assert box.sh("cut -d ' ' -f 41 /proc/1/stat").strip() == str(os.SCHED_BATCH)
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def test_there_are_none_where_the_kernel_lets_us_hold_none() -> None:
+    asked = clone3(0)
+    if not asked.pid:
+        status = 1
+        try:
+            os.setresuid(65534, 65534, 65534)  # who may not trace what cannot be dumped
+            reserves = Reserves()
+            refused = not reserves.refill() and not reserves.pids
+            status = 0 if refused and reserves._size == 0 else 2
+        finally:
+            os._exit(status)
+    assert wait_exit(asked.pidfd) == 0
+    os.close(asked.pidfd)
+
+
+def test_in_a_user_namespace_containers_get_the_hosts_devices(tmp_path: Path) -> None:
+    """As root of Podman's, who can make no nodes, nor come back from SCHED_IDLE."""
+    code = "from tests.integration.runtime.test_runtime_reserve import run_inside; run_inside()"
+    command = [
+        *("unshare", "--user", "--mount", "--map-users=0,0,65536", "--map-groups=0,0,65536"),
+        *(sys.executable, "-c", code, str(tmp_path)),
+    ]
+    assert subprocess.run(command, check=True, capture_output=True).stdout == b"1, 3\n"
+
+
+def run_inside() -> None:
+    """Write what /dev/null is to a container of a reserve."""
+    box = Box(Path(sys.argv[1]))
+    own = ("/sys/fs/cgroup", "/dev/mqueue")
+    box.config["mounts"] = [m for m in box.config["mounts"] if m["destination"] not in own]
+    box.ahead = Ahead()
+    try:
+        refilled(box.ahead)
+        print(box.sh("stat -c '%t, %T' /dev/null").strip())
+        assert not box.ahead.processes._waiting
+    finally:
+        box.ahead.close()
+        box.close()
