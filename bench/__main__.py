@@ -87,7 +87,7 @@ def measure(wanted: Sequence[str], rounds: int, folder: Path) -> dict[str, objec
     """Run the *wanted* measurements; print tables as they come; return all values."""
     results = with_engines(wanted, rounds, folder) if {*wanted} - {"runtime"} else {}
     if "runtime" in wanted:
-        results["runtime"] = oci.report(folder, rounds * 2)
+        results.update(oci.report(folder, rounds * 2))
     return results
 
 

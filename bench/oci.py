@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from bench.measure import alternate
 from orlop.kernel.process import set_child_subreaper
+from orlop.programs.oci.sealing import ANEW
 from orlop.runtime import seccomp_default, seccomp_profile
 from tests.integration.oci_runtime.program import SCRIPT, OCIBundle
 
@@ -149,20 +150,21 @@ VERBS = {
 }
 
 
-def report(folder: Path, rounds: int) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Print and return, by verb: milliseconds, those of processors, and bytes, by runtime."""
+def report(folder: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Print and return all values by verb and kind, and by runtime."""
     set_child_subreaper()
-    results = {}
+    results: dict[str, dict[str, list[float]]] = {}
     peers: list[Runtime] = []
     try:
         for peer in installed(folder):
             peers.append(peer)
         able = [peer for peer in peers if can_run(peer)]
         for name, verb in VERBS.items():
-            results[name] = timed(able, verb, rounds)
+            found = timed(able, verb, rounds)
             if name in ("run", "exec"):
-                results[name].update(memory(able, verb))
-            print(table(name, results[name]), flush=True)
+                found.update(memory(able, verb))
+            print(table(name, found), flush=True)
+            results.update({f"runtime {name} {kind}": series for kind, series in found.items()})
     finally:
         for peer in peers:
             peer.clear()
@@ -178,7 +180,8 @@ def bundle(folder: Path) -> OCIBundle:
 
 
 def installed(folder: Path) -> Iterator[Runtime]:
-    """Yield the runtimes that are here, Orlop's first."""
+    """Yield the runtimes that are here, Orlop's first, with a sealed place that is up to date."""
+    spawn(["env", f"{ANEW}=1", str(SCRIPT), "--version"], folder / "errors")
     for name, program in (("orlop", str(SCRIPT)), ("runc", "runc"), ("crun", "crun")):
         if shutil.which(program):
             yield Runtime(name, program, folder / f"runtime-{name}")
