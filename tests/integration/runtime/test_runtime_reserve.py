@@ -4,6 +4,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,6 +55,7 @@ def refilled(ahead: Ahead) -> None:
     ahead.processes.refill()
     (reserve,) = ahead.processes._waiting
     assert select.select([reserve.orders], [], [], 20)[0]
+    assert reserve.orders.recv(1, socket.MSG_PEEK)  # nothing, if it has ended
 
 
 def state_of(pid: int) -> str:
