@@ -5,6 +5,8 @@ from orlop.model.mount import Mount
 from orlop.model.oci import Config
 
 if TYPE_CHECKING:
+    import _socket
+
     from orlop.runtime.cgroups.interface import Cgroup
 
 
@@ -79,3 +81,4 @@ class Starting(NamedTuple):
     console: int | None  # the terminal's master
     cgroup: "Cgroup | None"
     owns_cgroup: bool  # made for this process: it goes if the start fails
+    console_socket: "_socket.socket | None" = None  # gives that master, once the program runs

@@ -65,7 +65,8 @@ def execute(
             how = _launch(what, target, kinds, child, ours)
             rare = child.gate or child.listener or child.memory_policy or child.root >= 0
             usual = not (rare or Namespace.USER in kinds)
-            return launch(how, child, _run, reserves=ahead.processes if ahead and usual else None)
+            reserves = ahead.processes if ahead and usual else None
+            return launch(how, child, _run, reserves=reserves, wait_terminal=not ahead)
         except OSError as error:
             _check_running(target)
             raise failure.translate(what, "make_process", error) from error

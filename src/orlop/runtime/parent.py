@@ -55,11 +55,13 @@ def launch(
     run: Callable[[Child], NoReturn],
     *,
     reserves: Reserves | None = None,
+    wait_terminal: bool = True,
 ) -> Starting:
     """Make the process, which goes on in *run*; the caller undoes what it made itself.
 
     One of the *reserves* makes it, if there is one.
-    For a terminal this waits until the master has arrived. OrlopError with the
+    For a terminal this waits until the master has arrived, unless the caller is one who
+    cannot wait, and will take_terminal(). OrlopError with the
     child's own reason if it failed before that; the child is gone then. OSError
     if there is no child.
     """
@@ -95,7 +97,8 @@ def launch(
         undo.pop_all()
     if how.owns_cgroup and how.cgroup is not None:
         how.cgroup.entered()
-    return starting if console is None else _receive(starting, console)
+    starting = starting._replace(console_socket=console)
+    return _wait_terminal(starting) if console is not None and wait_terminal else starting
 
 
 def _clone(how: Launch, child: Child, cgroup_fd: int) -> Cloned:
@@ -342,11 +345,19 @@ def _cgroup(how: Launch, child: Child, ours: ExitStack) -> int:
     return fd
 
 
-def _receive(starting: Starting, console: _socket.socket) -> Starting:
+def take_terminal(starting: Starting) -> int | None:
+    """Return the terminal's master, which a program that runs has sent; None where none is."""
+    if starting.console_socket is None:
+        return None
     try:
-        master = rights.receive_descriptor(console)
+        return rights.receive_descriptor(starting.console_socket)
     finally:
-        console.close()
+        starting.console_socket.close()
+
+
+def _wait_terminal(starting: Starting) -> Starting:
+    master = take_terminal(starting)
+    starting = starting._replace(console_socket=None)
     if master is not None:
         return starting._replace(console=master)
     wait_ready(starting)
@@ -372,6 +383,8 @@ def _end(starting: Starting, *, report: bool = True) -> None:
         os.waitid(os.P_PIDFD, starting.pidfd, os.WEXITED)
     if starting.owns_cgroup and starting.cgroup is not None:
         starting.cgroup.remove()
+    if starting.console_socket is not None:
+        starting.console_socket.close()
     for fd in (starting.report if report else None, starting.pidfd, starting.console):
         if fd is not None:
             os.close(fd)

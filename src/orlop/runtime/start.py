@@ -22,7 +22,7 @@ from orlop.runtime.container import plan_container
 from orlop.runtime.devices import open_host_nodes
 from orlop.runtime.mounts import bind_source, open_device
 from orlop.runtime.options import Special
-from orlop.runtime.parent import Launch, give_stdio, launch, settle, wait_ready
+from orlop.runtime.parent import Launch, give_stdio, launch, settle, take_terminal, wait_ready
 from orlop.runtime.plan import (
     IDMap,
     MountKind,
@@ -61,7 +61,9 @@ def start(
     Returns as soon as the process is made (for a terminal: once the master is
     here); whether its steps succeed is told by wait_ready(), or by *report* and
     settle(). *stdio* may be None for a terminal. With a *gate*, wait_created()
-    tells that the process has come to it. Only for a caller without threads.
+    tells that the process has come to it. A caller that has made something
+    *ahead* waits for nothing: it is to take_terminal() once the program runs.
+    Only for a caller without threads.
 
     Raises OrlopError; nothing is left behind then.
     """
@@ -89,7 +91,7 @@ def start(
                 give_stdio(stdio, namespaces.idmap)
             _prepare(child, bundle, ours)
             reserves = ahead.processes if ahead and _is_usual(child) else None
-            starting = launch(how, child, _run, reserves=reserves)
+            starting = launch(how, child, _run, reserves=reserves, wait_terminal=not ahead)
         except OSError as error:
             raise failure.translate(
                 f"cannot start container {bundle.id}", "make_process", error
@@ -355,4 +357,4 @@ def make_filter(config: Config) -> Filter | None:
     return seccomp.compile(policy) if policy else None
 
 
-__all__ = ["settle", "start", "wait_ready"]
+__all__ = ["settle", "start", "take_terminal", "wait_ready"]

@@ -63,6 +63,10 @@ class Starts:
         process.starting = None
         runtime.settle(starting, process.report)
         process.report = b""
+        # Not waited for before: a container can stop the child of an exec on its way.
+        terminal = runtime.take_terminal(starting)
+        if terminal is not None:
+            process.fds = {"terminal": terminal}
 
     def _make(self, process: Process, make: Callable[[Stdio | None], Starting]) -> Process:
         record = process.record
@@ -77,10 +81,8 @@ class Starts:
         if stdio is not None:
             pipes.close_theirs()
             process.fds = pipes.ours
-        if starting.console is not None:
-            process.fds = {"terminal": starting.console}
         os.set_blocking(starting.report, False)
-        process.starting = starting._replace(console=None)
+        process.starting = starting
         process.pidfd = starting.pidfd
         process.cgroup = starting.cgroup
         record["pid"] = starting.pid

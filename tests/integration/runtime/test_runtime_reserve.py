@@ -24,6 +24,7 @@ from orlop.runtime.child import Child
 from orlop.runtime.failure import CommandNotFoundError
 from orlop.runtime.plan import plan_process
 from orlop.runtime.reserve import Order, Reserves
+from orlop.runtime.start import take_terminal, wait_ready
 from tests.integration.runtime.box import Box
 
 LOOK = """
@@ -148,8 +149,11 @@ def test_terminal_of_a_container_of_a_reserve(box: Box, ahead: Ahead) -> None:
     box.process["terminal"] = True
     box.process["args"] = ["sh", "-c", "tty; exit 3"]
     starting = box.start(None)
-    assert starting.console is not None
-    assert os.read(starting.console, 100).strip() == b"/dev/pts/0"
+    wait_ready(starting)
+    terminal = take_terminal(starting)
+    assert terminal is not None
+    assert os.read(terminal, 100).strip() == b"/dev/pts/0"
+    os.close(terminal)
     assert box.finish(starting) == 3
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -47,6 +48,21 @@ def test_nobody_but_root_may_speak_to_the_sockets(shim: Shim) -> None:
         assert (shim.run / name).stat().st_mode & 0o777 == 0o600
     assert shim.run.stat().st_mode & 0o777 == 0o700
     assert str(shim.run) not in Path("/proc/net/unix").read_text().replace(f" {shim.run}", "")
+
+
+def test_container_that_stops_what_comes_in_stops_nobody_else(shim: Shim) -> None:
+    evil = shim.start("evil", "sh", "-c", "while :; do kill -STOP -1; done 2>/dev/null")
+    process = {"args": ["true"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
+    streams = {"stdin": False, "stdin_once": True, "log": None}
+    try:
+        for number in range(20):
+            order = {"op": "exec", "id": "evil", "exec_id": f"e{number}"}
+            tty = {"terminal": number % 2 == 0}
+            shim.client.post({**order, "process": process | tty, "io": streams | tty})
+            assert shim.pid  # it answers
+    finally:
+        os.kill(evil["pid"], signal.SIGKILL)
+    shim.wait_exit("evil")
 
 
 def test_memory_of_shim_and_stdio_process_is_small_however_many_run(shim: Shim) -> None:
