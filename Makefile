@@ -1,5 +1,6 @@
 # make demo   a real container, on a machine that has only python3 and root
 # make test   every check and test; installs what they need
+# make test-machine   what needs a kernel set up in another way, in a virtual machine: ten minutes
 # make bench  Orlop beside docker, podman, ctr and runc
 # make conformance   what the OCI validation programs find, written into CONFORMANCE.md
 #
@@ -10,13 +11,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test bench check conformance format packages-% clean
+.PHONY: demo test test-machine bench check conformance format packages-% clean
 
 demo: $(VENV)/.demo
 	@tools/demo $(BIN)/orlop
 
 test: $(VENV)/.test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-machine: $(VENV)/.test
+	@$(BIN)/python -m pytest -m machine $(PYTEST_ARGS)
 
 check: $(VENV)/.test
 	@$(BIN)/python -m pytest -q tests/test_style.py

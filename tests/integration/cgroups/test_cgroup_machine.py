@@ -15,7 +15,7 @@ TESTS = ("inside_systemd.py", "test_cgroup_limits_kernel.py", "test_cgroup_v2_on
 CHOSEN = "limits_kernel or v2_only or Controllers or verbs or users"
 
 
-@pytest.mark.slow
+@pytest.mark.machine
 @pytest.mark.skipif(
     os.geteuid() != 0
     or os.uname().machine != "x86_64"
