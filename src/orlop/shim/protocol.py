@@ -107,7 +107,7 @@ class Started(TypedDict):
 class Running(TypedDict):
     """An item of "list"'s answer, beside those that are an Exit.
 
-    "list" waits for starts under way, so each is in it or has failed.
+    "list" waits for starts under way, so each is in it or has failed; not for those of execs.
     """
 
     id: str

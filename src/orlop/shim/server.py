@@ -138,8 +138,11 @@ class Server:
             self._records.remove_exit(key)
 
     def _list(self, channel: Channel, message: Message) -> Any:
-        """Name all that runs and all exits not forgotten, once no start is under way."""
-        if any(process.starting is not None for process in self._processes.values()):
+        """Name all that runs and all exits not forgotten, once no start is under way.
+
+        An exec is not waited for: its container may have stopped it on its way.
+        """
+        if any(p.starting is not None and p.is_init for p in self._processes.values()):
             self._loop.later(_LIST_S, lambda: self._dispatch(channel, message, []))
             return LATER
         for process in self._processes.values():

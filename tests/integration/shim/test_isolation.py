@@ -60,6 +60,7 @@ def test_container_that_stops_what_comes_in_stops_nobody_else(shim: Shim) -> Non
             tty = {"terminal": number % 2 == 0}
             shim.client.post({**order, "process": process | tty, "io": streams | tty})
             assert shim.pid  # it answers
+        assert [item["id"] for item in shim.request(op="list") if "exec_id" not in item] == ["evil"]
     finally:
         os.kill(evil["pid"], signal.SIGKILL)
     shim.wait_exit("evil")
