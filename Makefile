@@ -19,7 +19,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-machine: $(VENV)/.test
+test-machine: $(VENV)/.test packages-machine
 	@$(BIN)/python -m pytest -m machine $(PYTEST_ARGS)
 
 check: $(VENV)/.test
