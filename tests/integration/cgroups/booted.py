@@ -33,6 +33,8 @@ mount --rbind -o ro /usr usr
 for name in bin lib lib32 lib64 sbin; do
     if [ -L /$name ]; then cp -P /$name .; fi
 done
+mount -t tmpfs tmpfs run
+mount -t tmpfs tmpfs tmp
 for folder; do
     mkdir -p ".$folder"
     mount --rbind -o ro "$folder" ".$folder"
@@ -40,8 +42,6 @@ done
 [ ! -d /etc/alternatives ] || cp -a /etc/alternatives etc
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
-mount -t tmpfs tmpfs run
-mount -t tmpfs tmpfs tmp
 mount -t tmpfs -o mode=755 tmpfs dev
 for node in full null random tty urandom zero; do
     touch dev/$node
