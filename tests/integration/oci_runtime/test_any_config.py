@@ -6,7 +6,6 @@ container if it were granted is left out: host devices to move, paths of cgroups
 are in use. Mounts are looked for in a mount namespace made for this test.
 """
 
-import contextlib
 import copy
 import os
 import re
@@ -20,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from orlop.kernel.process import set_child_subreaper
 from orlop.model.oci_shape import CONFIG
 from orlop.runtime.seccomp_default import profile
+from tests.integration.kills.remains import adopting_orphans
 from tests.integration.oci_runtime.program import OCIBundle, Program, cgroups, wait_for
 
 Way = tuple[str | int, ...]
@@ -159,6 +158,7 @@ class Ground:
 
     def __init__(self, folder: Path) -> None:
         self.holder = subprocess.Popen(["unshare", "-m", "sleep", "600"])
+        self.children = _children()
         own = os.readlink("/proc/self/ns/mnt")
         wait_for(lambda: os.readlink(f"/proc/{self.holder.pid}/ns/mnt") != own)
         self.program = Program(folder)
@@ -189,26 +189,26 @@ class Ground:
         assert list(self.program.root.glob("*")) == []
         assert cgroups([name]) == []
         assert self._mounts() == self.mounts
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        assert children == [str(self.holder.pid)]
+        assert _children() == self.children
         return said if refused else ""
 
     def close(self) -> None:
         self.holder.kill()
         self.holder.wait()
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, os.WNOHANG)
+
+
+def _children() -> list[str]:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    set_child_subreaper()
-    made = Ground(tmp_path)
-    yield made
-    made.close()
+    with adopting_orphans():
+        made = Ground(tmp_path)
+        yield made
+        made.close()
 
 
 @settings(
