@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from orlop.errors import (
     AlreadyExistsError,
+    NotFoundError,
     OrlopError,
     PermissionDeniedError,
     UnavailableError,
@@ -110,7 +111,7 @@ class Manager:
         self._watching = True
 
 
-class _GoneError(OrlopError):
+class _GoneError(NotFoundError):
     """There is no such unit."""
 
 
