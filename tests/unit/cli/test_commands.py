@@ -2,7 +2,6 @@
 
 import io
 import subprocess
-import sys
 
 import pytest
 
@@ -10,6 +9,7 @@ from orlop.cli import commands, main
 from orlop.cli.help import command_help
 from orlop.cli.options import options_of
 from orlop.cli.system import completion
+from tests.imports import modules_after
 
 ALL = {
     (name, module) for table in commands.HEADINGS.values() for name, (module, _) in table.items()
@@ -113,19 +113,8 @@ def test_argparse_reads_what_we_read() -> None:
 @pytest.mark.parametrize("command", ["run", "exec"])
 def test_hot_command_imports_nothing_slow(command: str) -> None:
     """Each of these costs 3 to 10 ms, the interpreter itself 8: docs/decisions/cli-start.md."""
-    program = (
-        "import sys; sys.path[:0] = [p for p in sys.argv[1].split(':') if p]; "
-        "from orlop.cli import main, commands; "
-        f"commands.load(commands.find(['{command}', 'x'])[1]); "
-        "print(' '.join(sys.modules))"
-    )
-    path = ":".join(entry for entry in sys.path if entry)
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program, path],
-        text=True,
-        capture_output=True,
-        check=True,
-    )
+    loading = f"commands.load(commands.find(['{command}', 'x'])[1])"
+    found = modules_after(f"from orlop.cli import main, commands; {loading}")
     slow = {"os", "argparse", "re", "json", "typing", "enum", "socket", "signal", "collections"}
     slow |= {"functools", "contextlib", "dataclasses", "subprocess", "logging", "pathlib", "rich"}
-    assert slow & set(done.stdout.split()) == set()
+    assert slow & found == set()

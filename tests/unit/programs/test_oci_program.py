@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from orlop.cli.options import options_of
 from orlop.programs.oci import main
 from orlop.programs.oci.table import table
+from tests.imports import modules_after
 
 COMMANDS = (
     *("create", "start", "run", "state", "kill", "delete", "exec", "ps", "list", "pause"),
@@ -133,17 +132,5 @@ def test_columns_are_as_gos_tabwriter_makes_them() -> None:
     ],
 )
 def test_a_command_imports_little(command: str, forbidden: str) -> None:
-    program = (
-        "import sys; sys.path[:0] = [p for p in sys.argv[1].split(':') if p]; "
-        "from orlop.programs.oci import main; "
-        f"main.load('{command}'); "
-        "print(' '.join(sys.modules))"
-    )
-    path = ":".join(entry for entry in sys.path if entry)
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program, path],
-        text=True,
-        capture_output=True,
-        check=True,
-    )
-    assert set(forbidden.split()) & set(done.stdout.split()) == set()
+    found = modules_after(f"from orlop.programs.oci import main; main.load('{command}')")
+    assert set(forbidden.split()) & found == set()
