@@ -150,7 +150,8 @@ class Reserves:
         self.reap()
         if len(self._waiting) < self._size:
             try:
-                self._waiting.append(self._make())
+                made = _make(self._theirs, self._last, self._made, network=self._network)
+                self._waiting.append(made)
             except PermissionError:
                 self._size = 0
             except OSError:
@@ -159,9 +160,6 @@ class Reserves:
                 own_pages(self._ours)
                 return True
         return False
-
-    def _make(self) -> Reserve:
-        return _make(self._theirs, self._last, self._made, network=self._network)
 
     def reap(self) -> None:
         """Reap those that were used, and any that was killed, or stopped by a signal, before."""
@@ -371,7 +369,7 @@ def _obey(order: Order, made: ctypes.c_int, answer: int, host: int = -1) -> None
 
 
 def _with_account(steps: Sequence[Step], answer: int) -> Sequence[Step]:
-    """Add a step that tells the pages written to; before the last ones, which may forbid it."""
+    """Add a step that tells the pages written to, before the filter, which may forbid it."""
     pages = Pages()
 
     def tell_pages(_: Child) -> None:
@@ -379,7 +377,8 @@ def _with_account(steps: Sequence[Step], answer: int) -> Sequence[Step]:
         with suppress(OSError):
             os.write(answer, b"".join(_RANGE.pack(*bounds) for bounds in ranges))
 
-    return (*steps[:-4], tell_pages, *steps[-4:])
+    place = steps.index(init.load_filter)
+    return (*steps[:place], tell_pages, *steps[place:])
 
 
 def _descriptors(order: Order) -> Iterator[int]:
