@@ -16,6 +16,7 @@ from orlop.engine.shimlink import CommandNotFoundError
 from orlop.engine.spec import exec_process
 from orlop.errors import NotFoundError, OrlopError, WrongStateError
 from orlop.model.container import Container, Exec, ExecOptions, Status
+from orlop.runtime.cgroups.control import alive
 
 _SETTLE_S = 2.0
 _KEPT_FINISHED = 256  # of all containers together: clients ask for the exit code afterwards
@@ -191,7 +192,7 @@ class Execs:
         """
         exec_ = self.get(exec_id)
         end = self._ends.get(exec_id)
-        if exec_.running and end is not None and exec_.pid and not _is_alive(exec_.pid):
+        if exec_.running and end is not None and exec_.pid and not alive(exec_.pid):
             await asyncio.wait({end}, timeout=_SETTLE_S)
         return self._execs.get(exec_id, exec_)
 
@@ -246,15 +247,6 @@ def _attach_message(exec_: Exec, client: ClientStreams) -> dict[str, Any]:
         "pending": base64.b64encode(client.pending).decode(),
         "tell_status": client.tell_status,
     }
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether *pid* is there and no zombie. proc_pid_stat(5)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def demultiplexed(data: bytes) -> bytes:

@@ -130,15 +130,6 @@ def pidfd_exit_status(pidfd: int) -> int | None:
     return int(fields[-1]) if fields[0] & _PIDFD_INFO_EXIT else None
 
 
-def read_stat(pid: int) -> list[bytes]:
-    """Return the fields of /proc/PID/stat from the third, the state, on; OSError if none is."""
-    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 4096).rpartition(b")")[2].split()
-    finally:
-        os.close(fd)
-
-
 def wait_exit(pidfd: int) -> int:
     """Wait for our child and reap it: its exit code, or 128 plus the signal that ended it.
 

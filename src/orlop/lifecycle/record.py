@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from orlop.kernel.procstat import FORKED, has_ended, read_stat
 from orlop.lifecycle.folder import is_locked
 
 TYPE_CHECKING = False
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 CREATING, CREATED, RUNNING = "creating", "created", "running"
 PAUSED, STOPPED = "paused", "stopped"
-
-_PF_FORKNOEXEC = 0x00000040  # forked and did not exec. <linux/sched.h>
 
 
 def now() -> str:
@@ -40,23 +39,17 @@ def is_alive(record: Record) -> bool:
 def _stat(pid: int) -> tuple[int, int]:
     """Return start time and flags of a process; 0, 0 if it has ended. proc_pid_stat(5)."""
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        fields = read_stat(pid)
+    except (FileNotFoundError, ProcessLookupError):
         return 0, 0
-    try:
-        fields = os.read(fd, 4096).rpartition(b")")[2].split()
-    except ProcessLookupError:
-        return 0, 0
-    finally:
-        os.close(fd)
-    return (0, 0) if fields[0] in (b"Z", b"X") else (int(fields[19]), int(fields[6]))
+    return (0, 0) if has_ended(fields) else (int(fields[19]), int(fields[6]))
 
 
 def _waits(folder: Folder, record: Record) -> bool:
     """Whether the first process is at its gate; a start that was killed may have left the FIFO."""
     if not os.path.exists(folder.file("gate")):
         return False
-    return bool(_stat(record["init_process_pid"])[1] & _PF_FORKNOEXEC)
+    return bool(_stat(record["init_process_pid"])[1] & FORKED)
 
 
 def status(folder: Folder, record: Record) -> str:

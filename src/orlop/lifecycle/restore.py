@@ -25,6 +25,7 @@ from orlop.errors import CorruptError, InvalidArgumentError
 from orlop.kernel.loopback import raise_loopback
 from orlop.kernel.namespaces import FILES, Namespace
 from orlop.kernel.process import pidfd_open
+from orlop.kernel.procstat import EXITING, read_stat
 from orlop.lifecycle import create, criu, descriptors
 from orlop.lifecycle.criu_check import Bounds, cgroups_of, check_restored, children_of, tree
 from orlop.lifecycle.criu_check_mounts import check_mounts
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
 
 _MOST_DESCRIPTORS = 64 << 10
 _MOST_NAME = 4096
-_PF_EXITING = 0x00000004
 _STREAM_KINDS = ("pipe:[", "socket:[", EXTERNAL_FILE, EXTERNAL_TERMINAL)
 
 
@@ -279,8 +279,7 @@ class _Restoring:
 def _is_dying(pid: int) -> bool:
     """Whether process *pid* has been killed and is not yet gone. proc_pid_stat(5), field 9."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return bool(int(file.read().rpartition(b")")[2].split()[6]) & _PF_EXITING)
+        return bool(int(read_stat(pid)[6]) & EXITING)
     except (FileNotFoundError, ProcessLookupError):
         return False
 

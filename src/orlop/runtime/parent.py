@@ -13,7 +13,8 @@ from orlop.kernel import rights
 from orlop.kernel.capabilities import is_ordinary, supported
 from orlop.kernel.idmap import is_of_host, write_maps
 from orlop.kernel.namespaces import FILES, Namespace, setns, unshare
-from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, read_stat, set_dumpable
+from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
+from orlop.kernel.procstat import FORKED, read_stat
 from orlop.model.light import TYPE_CHECKING, NamedTuple, NoReturn
 from orlop.runtime import failure
 from orlop.runtime.bundle import AT_GATE, Starting, Stdio
@@ -370,10 +371,7 @@ def _executed(starting: Starting) -> bool:
         flags = int(read_stat(starting.pid)[6])
     except (OSError, ValueError, IndexError):
         return True
-    return not flags & _PF_FORKNOEXEC
-
-
-_PF_FORKNOEXEC = 0x00000040  # forked and did not exec; proc(5) stat, field 9
+    return not flags & FORKED
 
 
 def _end(starting: Starting, *, report: bool = True) -> None:

@@ -12,7 +12,7 @@ import os
 from typing import Any, NotRequired, TypedDict, cast
 
 from orlop.errors import InvalidArgumentError
-from orlop.kernel.process import read_stat
+from orlop.kernel.procstat import read_stat
 from orlop.shim.protocol import IO, Exit
 
 _MAX_NAME = 128

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from orlop.errors import WrongStateError
-from orlop.runtime.cgroups.files import below, read, read_or, write
+from orlop.kernel.procstat import has_ended, read_stat
+from orlop.runtime.cgroups.files import below, read, write
 
 _SHORTEST_WAIT_S = 0.0005
 _LONGEST_WAIT_S = 0.02
@@ -123,8 +124,10 @@ def kill_by_rounds(directory: str) -> None:
 
 def alive(pid: int) -> bool:
     """Whether *pid* still runs; a zombie is its parent's business."""
-    status = read_or(f"/proc/{pid}/stat", "")
-    return bool(status) and status.rpartition(")")[2].split()[:1] not in (["Z"], ["X"])
+    try:
+        return not has_ended(read_stat(pid))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def remove(directory: str, *, timeout_s: float = REMOVE_TIMEOUT_S) -> None:

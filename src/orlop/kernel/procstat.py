@@ -1,0 +1,24 @@
+"""What the kernel tells of a process in /proc/PID/stat. proc_pid_stat(5)."""
+
+import os
+
+EXITING = 0x00000004  # PF_EXITING, in the flags: field 9
+FORKED = 0x00000040  # PF_FORKNOEXEC: it runs no program of its own yet
+
+
+def read_stat(pid: int) -> list[bytes]:
+    """Return the fields from the third, the state, on.
+
+    Raises:
+        OSError: FileNotFoundError or ProcessLookupError where there is no such process.
+    """
+    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096).rpartition(b")")[2].split()
+    finally:
+        os.close(fd)
+
+
+def has_ended(fields: list[bytes]) -> bool:
+    """Whether they are of a zombie, or of less."""
+    return fields[0] in (b"Z", b"X")
