@@ -1,0 +1,97 @@
+"""Networks: what one is, what a container asks of it, and what it has there.
+
+Values here are stored as JSON and read back, so a field added later needs a default.
+Addresses are text as people write them ("172.17.0.2", "fd00::2"), prefixes come after
+a slash where the name says interface address.
+"""
+
+from typing import Literal
+
+import msgspec
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A value that is stored as JSON; a changed one is a new one (msgspec.structs.replace)."""
+
+
+class Subnet(Value, frozen=True, kw_only=True):
+    """A range of addresses of a network: one for IPv4, one for IPv6, or several."""
+
+    subnet: str  # "172.18.0.0/16", no host bits
+    gateway: str = ""  # the bridge's own address there; "" on networks without one
+    ip_range: str = ""  # dynamic addresses come from here; "" for the whole subnet
+    reserved: dict[str, str] = {}  # name: address, never given out (Docker's aux-address)
+
+
+class Network(Value, frozen=True, kw_only=True):
+    """A network as it was made; *options* are the driver's, in Docker's words."""
+
+    id: str  # 64 hex digits
+    name: str
+    driver: str = "bridge"
+    created_ns: int = 0
+    internal: bool = False
+    attachable: bool = False
+    ipv4: bool = True
+    ipv6: bool = False
+    subnets: tuple[Subnet, ...] = ()
+    mtu: int = 0  # 0: what the driver finds right
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+
+class EndpointOptions(Value, frozen=True, kw_only=True):
+    """What a container asks of a network; empty means: choose for me."""
+
+    ipv4: str = ""
+    ipv6: str = ""
+    mac: str = ""
+    link_local: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    driver_options: dict[str, str] = {}
+    gateway_priority: int = 0
+
+
+class Bandwidth(Value, frozen=True, kw_only=True):
+    """Limits from the container's point of view, in bits per second; 0 for none."""
+
+    ingress_bps: int = 0
+    ingress_burst_bits: int = 0  # 0: chosen from the rate
+    egress_bps: int = 0
+    egress_burst_bits: int = 0
+
+
+class Route(Value, frozen=True, kw_only=True):
+    destination: str  # "0.0.0.0/0", "10.1.0.0/16"
+    gateway: str = ""  # "": on the link
+
+
+class Endpoint(Value, frozen=True, kw_only=True):
+    """A container's place in a network, all chosen; what a driver makes real."""
+
+    id: str  # 64 hex digits
+    network: str  # the network's id
+    container: str  # the container's id
+    interface: str  # its name inside: "eth0"
+    host_interface: str = ""  # of a veth's other end, or ""
+    mac: str = ""
+    addresses: tuple[str, ...] = ()  # interface addresses: "172.17.0.2/16", "fd00::2/64"
+    routes: tuple[Route, ...] = ()  # with the default routes, where this endpoint has them
+    mtu: int = 0  # 0: the network's
+    aliases: tuple[str, ...] = ()
+    bandwidth: Bandwidth = Bandwidth()
+    sysctls: dict[str, str] = {}  # net.* for this interface, IFNAME as a placeholder
+    driver_options: dict[str, str] = {}
+
+
+Protocol = Literal["tcp", "udp", "sctp"]
+
+
+class PortMapping(Value, frozen=True, kw_only=True):
+    """One published port, the host's port chosen."""
+
+    protocol: Protocol
+    container_port: int
+    host_port: int
+    host_ip: str = ""  # "": every address, IPv4 and IPv6
