@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from orlop.model.container import Resources, RestartPolicy
+from orlop.model.network import Subnet
 
 #: Docker's filters: a name, and the values of which one must fit ("label": all must).
 Filters = Mapping[str, Sequence[str]]
@@ -49,6 +50,20 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     changes: tuple[str, ...] = ()  # Dockerfile instructions
     pause: bool = True
+
+
+class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A network to make; what is empty is chosen."""
+
+    name: str
+    driver: str = "bridge"
+    internal: bool = False
+    attachable: bool = False
+    ipv4: bool = True
+    ipv6: bool = False
+    subnets: tuple[Subnet, ...] = ()
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ import msgspec
 
 from orlop.errors import WrongStateError
 from orlop.model import oci
+from orlop.model.network import Bandwidth, Endpoint, EndpointOptions, PortMapping
 
 
 class Status(enum.StrEnum):
@@ -203,7 +204,14 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     volumes_from: tuple[str, ...] = ()
     shm_size_bytes: int = 64 << 20
     sysctls: dict[str, str] = {}
+    #: "none", "default" or "bridge", "host", "container:ID", "ns:PATH", or a network's name.
+    #: That it is "none" where nothing is said is of records made before there were networks.
     network: str = "none"
+    networks: dict[str, EndpointOptions] = {}  # by name; with the one of *network*, or without
+    mac_address: str = ""  # of the interface in *network*
+    port_bindings: dict[str, tuple[tuple[str, str], ...]] = {}  # "80/tcp": (host IP, host port)
+    publish_all: bool = False
+    bandwidth: Bandwidth = Bandwidth()
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
@@ -216,7 +224,6 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     cgroup_parent: str = ""
     resources: Resources = Resources()
     annotations: dict[str, str] = {}
-    port_bindings: dict[str, tuple[tuple[str, str], ...]] = {}  # kept for inspect until networks
 
 
 class HealthResult(Value, frozen=True, kw_only=True):
@@ -257,6 +264,8 @@ class Container(Value, frozen=True, kw_only=True):
     driver: str = ""  # snapshot driver
     layers: tuple[str, ...] = ()  # LayerKeys, bottom first
     log_path: str = ""
+    endpoints: tuple[Endpoint, ...] = ()  # chosen at its start, empty when it is stopped
+    ports: tuple[PortMapping, ...] = ()  # likewise
 
     @property
     def running(self) -> bool:
@@ -313,7 +322,7 @@ class Volume(Value, frozen=True, kw_only=True):
 class Event(Value, frozen=True, kw_only=True):
     """Something that happened; the words are Docker's (type, action, attributes)."""
 
-    type: str  # container, image, volume, daemon
+    type: str  # container, image, volume, network, daemon
     action: str
     id: str
     attributes: dict[str, str] = {}

@@ -39,6 +39,10 @@ MIGRATIONS: Sequence[str] = (
         lease TEXT REFERENCES leases (id) ON DELETE CASCADE, digest TEXT,
         PRIMARY KEY (lease, digest)) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE networks (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL) WITHOUT ROWID;
+    """,
 )
 
 _MEANING: dict[int, tuple[type[OrlopError], str]] = {

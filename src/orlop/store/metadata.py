@@ -1,4 +1,4 @@
-"""What exists: images, containers, volumes, layers, snapshots. SQLite keeps it.
+"""What exists: images, containers, volumes, networks, layers, snapshots. SQLite keeps it.
 
 Every method is one transaction: when it returns the change is there, when it
 raises it is not. Safe in threads. Writing costs some 30 microseconds; a full or
@@ -17,6 +17,7 @@ from orlop.errors import AlreadyExistsError, NotFoundError
 from orlop.model.container import Container, Volume
 from orlop.model.digest import Digest
 from orlop.model.image import Descriptor
+from orlop.model.network import Network
 from orlop.store.content import Content
 from orlop.store.database import Database
 from orlop.store.leases import Leases
@@ -67,6 +68,7 @@ class Metadata:
         self.images = Images(self._database, content)
         self.containers = Containers(self._database)
         self.volumes = Volumes(self._database)
+        self.networks = Networks(self._database)
         self.layers = Layers(self._database)
         self.snapshots = Snapshots(self._database)
         self.leases = Leases(self._database)
@@ -243,6 +245,37 @@ class Volumes:
         """Forget the volume; one that is gone is no error."""
         with self._database.write() as connection:
             connection.execute("DELETE FROM volumes WHERE name = ?", (name,))
+
+
+class Networks:
+    """Networks by id; a name is held by one of them at most."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, network: Network) -> None:
+        """Record a new network or a change; AlreadyExistsError if another has its name."""
+        row = (network.id, network.name, msgspec.json.encode(network))
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    "INSERT INTO networks VALUES (?, ?, ?) ON CONFLICT (id)"
+                    " DO UPDATE SET name = excluded.name, record = excluded.record",
+                    row,
+                )
+        except sqlite3.IntegrityError:
+            raise AlreadyExistsError(f"network with name {network.name} already exists") from None
+
+    def list(self) -> list[Network]:
+        """Return every network."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT record FROM networks").fetchall()
+        return [msgspec.json.decode(record, type=Network) for (record,) in rows]
+
+    def remove(self, id: str) -> None:  # noqa: A002 (the domain's word)
+        """Forget the network; one that is gone is no error."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM networks WHERE id = ?", (id,))
 
 
 class Layers:

@@ -1,0 +1,1 @@
+"""Networks: what there is, who is on it, and how it gets there."""
