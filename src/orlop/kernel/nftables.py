@@ -1,0 +1,132 @@
+"""Packet filters: nftables, by its own library (libnftables(3)), found by name.
+
+Rules are said in nft's language. What one call is given is one transaction: all of
+it, or nothing.
+"""
+
+import ctypes
+import errno
+import functools
+import os
+import socket
+from ctypes import c_char_p, c_int, c_uint, c_uint32, c_void_p
+
+from orlop.errors import UnsupportedError
+from orlop.model.light import Any, NamedTuple
+
+_LIBRARY = "libnftables.so.1"
+_NETLINK_NETFILTER = 12
+_SO_PROTOCOL = 38
+_OUTPUT_HANDLE, _OUTPUT_JSON = 1 << 3, 1 << 4  # <nftables/libnftables.h> NFT_CTX_OUTPUT_*
+_NUMBERS = {os.strerror(number): number for number in errno.errorcode}
+
+
+class _Library(NamedTuple):
+    new: Any
+    free: Any
+    set_flags: Any
+    keep_output: Any
+    keep_error: Any
+    run: Any
+    output: Any
+    error: Any
+
+
+@functools.cache
+def _library() -> _Library:
+    try:
+        found = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        raise UnsupportedError(
+            f"no {_LIBRARY} on this host, which networks need",
+            hint="install Debian's package libnftables1",
+        ) from None
+
+    def call(name: str, restype: Any, *argtypes: Any) -> Any:
+        return ctypes.CFUNCTYPE(restype, *argtypes)((name, found))
+
+    return _Library(
+        new=call("nft_ctx_new", c_void_p, c_uint32),
+        free=call("nft_ctx_free", None, c_void_p),
+        set_flags=call("nft_ctx_output_set_flags", None, c_void_p, c_uint),
+        keep_output=call("nft_ctx_buffer_output", c_int, c_void_p),
+        keep_error=call("nft_ctx_buffer_error", c_int, c_void_p),
+        run=call("nft_run_cmd_from_buffer", c_int, c_void_p, c_char_p),
+        output=call("nft_ctx_get_output_buffer", c_char_p, c_void_p),
+        error=call("nft_ctx_get_error_buffer", c_char_p, c_void_p),
+    )
+
+
+class Nftables:
+    """A connection to the rules of one network namespace: the caller's when it is made.
+
+    For one thread. *port* is the netlink address of its socket: what the kernel
+    tells its listeners about our own changes comes from there.
+
+    Raises:
+        UnsupportedError: the library is not installed.
+        OSError: EPERM without CAP_NET_ADMIN, at the first change.
+    """
+
+    def __init__(self) -> None:
+        self._library = _library()
+        before = _netfilter_sockets()
+        self._context = self._library.new(0)
+        if not self._context:
+            raise OSError(errno.ENOMEM, "nftables: no context")
+        self._library.keep_output(self._context)
+        self._library.keep_error(self._context)
+        made = [port for inode, port in _netfilter_sockets().items() if inode not in before]
+        self.port = made[0] if len(made) == 1 else 0
+
+    def close(self) -> None:
+        """Give the connection back; a second time is no error."""
+        context, self._context = self._context, None
+        if context:
+            self._library.free(context)
+
+    def run(self, commands: str) -> None:
+        """Do *commands* as one transaction. OSError with nft's reason; then nothing is done."""
+        self._run(commands, 0)
+
+    def listing(self, command: str) -> str:
+        """Return what *command* ("list chains") lists, as libnftables-json(5), with handles."""
+        return self._run(command, _OUTPUT_JSON | _OUTPUT_HANDLE)
+
+    def _run(self, commands: str, flags: int) -> str:
+        self._library.set_flags(self._context, flags)
+        failed = self._library.run(self._context, commands.encode())
+        output = self._library.output(self._context)  # reading empties it
+        complaint = self._library.error(self._context).decode(errors="replace")
+        if failed:
+            raise _refusal(complaint)
+        return str(output.decode(errors="replace"))
+
+
+def _refusal(complaint: str) -> OSError:
+    """Return the first error that nft told, which is followed by the line and a marker below."""
+    first = next((line for line in complaint.splitlines() if "Error:" in line), complaint)
+    reason = first.partition("Error:")[2].strip() or first.strip() or "no reason given"
+    number = _NUMBERS.get(reason.rpartition(": ")[2], errno.EINVAL)
+    return OSError(number, f"nftables: {reason}")
+
+
+def _netfilter_sockets() -> dict[str, int]:
+    """Return the netfilter sockets of this process, by inode, with their netlink address.
+
+    The library does not tell which is its own, so who asks before and after knows.
+    """
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            inode = os.readlink(f"/proc/self/fd/{name}")
+            if inode.startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(name))) as peer:
+                    if (
+                        peer.family == socket.AF_NETLINK
+                        and peer.getsockopt(socket.SOL_SOCKET, _SO_PROTOCOL) == _NETLINK_NETFILTER
+                    ):
+                        found[inode] = peer.getsockname()[0]
+        except OSError:  # closed meanwhile, by another thread
+            continue
+    return found

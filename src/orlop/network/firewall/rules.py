@@ -1,0 +1,194 @@
+"""From a FirewallState to nft's language; nothing is done here.
+
+Rules are few and never change: what differs from one network or port to the next is an
+element of a set or map, so that a packet's way is as long with a thousand of them.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from orlop.errors import InvalidArgumentError
+from orlop.network.firewall.state import FirewallState, NetworkRules, PublishedPort
+
+#: Elements by the name of their set or map; a map's are (key, value), a set's have no value.
+Elements = dict[str, list[tuple[str, str]]]
+
+_INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")
+_PROTOCOLS = ("tcp", "udp", "sctp")
+_PORT = "inet_proto . inet_service"
+
+_SETS = {
+    "bridges": "set bridges { type ifname; }",
+    "internal": "set internal { type ifname; }",
+    "together": "set together { type ifname . ifname; }",
+    "own4": "set own4 { type ifname . ipv4_addr; flags interval; }",
+    "own6": "set own6 { type ifname . ipv6_addr; flags interval; }",
+    "masquerade4": "set masquerade4 { type ipv4_addr; flags interval; }",
+    "masquerade6": "set masquerade6 { type ipv6_addr; flags interval; }",
+    "guarded4": "set guarded4 { type ifname; }",
+    "guarded6": "set guarded6 { type ifname; }",
+    "ports4": f"map ports4 {{ type {_PORT} : ipv4_addr . inet_service; }}",
+    "ports6": f"map ports6 {{ type {_PORT} : ipv6_addr . inet_service; }}",
+    "bound4": f"map bound4 {{ type ipv4_addr . {_PORT} : ipv4_addr . inet_service; }}",
+    "bound6": f"map bound6 {{ type ipv6_addr . {_PORT} : ipv6_addr . inet_service; }}",
+}
+
+_CHAINS = """
+chain raw {
+    comment "bridges have route_localnet, for answers to the host's own loopback and nothing else"
+    type filter hook prerouting priority -300; policy accept;
+    iifname @bridges ip daddr 127.0.0.0/8 drop
+}
+chain prerouting {
+    comment "a port published on loopback is no port to what comes from outside"
+    type nat hook prerouting priority -100; policy accept;
+    ip daddr 127.0.0.0/8 return
+    fib daddr type local jump ports
+}
+chain output {
+    type nat hook output priority -100; policy accept;
+    fib daddr type local jump ports
+}
+chain ports {
+    meta nfproto ipv4 dnat ip to ip daddr . meta l4proto . th dport map @bound4
+    meta nfproto ipv4 dnat ip to meta l4proto . th dport map @ports4
+    meta nfproto ipv6 dnat ip6 to ip6 daddr . meta l4proto . th dport map @bound6
+    meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @ports6
+}
+chain postrouting {
+    comment "answers to a container's call of a published port of its own network come back here"
+    type nat hook postrouting priority 100; policy accept;
+    ct status dnat oifname . ip saddr @own4 masquerade
+    ct status dnat oifname . ip6 saddr @own6 masquerade
+    oifname . ip saddr @own4 return
+    oifname . ip6 saddr @own6 return
+    ip saddr @masquerade4 masquerade
+    ip6 saddr @masquerade6 masquerade
+    oifname @bridges ip saddr 127.0.0.0/8 masquerade
+    oifname @bridges ip6 saddr ::1 masquerade
+}
+chain forward {
+    type filter hook forward priority 0; policy accept;
+    ct state established,related accept
+    iifname . oifname @together accept
+    iifname @internal drop
+    oifname @internal drop
+    ct status dnat accept
+    oifname @bridges drop
+    meta nfproto ipv4 iifname @guarded4 oifname @guarded4 drop
+    meta nfproto ipv6 iifname @guarded6 oifname @guarded6 drop
+}
+chain input {
+    comment "from an internal network only the host's addresses in that network are reached"
+    type filter hook input priority 0; policy accept;
+    iifname @internal fib daddr type local fib daddr . iif type != local drop
+}
+"""
+
+
+def table(name: str, state: FirewallState, guarded: Mapping[int, Sequence[str]]) -> str:
+    """Return the commands that make *name* what *state* says, whatever it was before.
+
+    *guarded* are interfaces of the host, by IP version, that must not forward to each other.
+    """
+    elements = of_networks(state.networks)
+    _join(elements, of_ports(state.ports))
+    for version, interfaces in guarded.items():
+        elements[f"guarded{version}"] = [(_interface(one), "") for one in interfaces]
+    return (
+        f"add table inet {name}\n{without(name)}"
+        f"table inet {name} {{\n{chr(10).join(_SETS.values())}{_CHAINS}}}\n"
+        + added(name, elements)
+    )
+
+
+def without(name: str) -> str:
+    """Return the command that removes the table *name*, which has to be there."""
+    return f"delete table inet {name}\n"
+
+
+def added(name: str, elements: Elements) -> str:
+    """Return the commands that add *elements* to the table *name*."""
+    return "".join(
+        f"add element inet {name} {one} "
+        f"{{ {', '.join(f'{key} : {value}' if value else key for key, value in pairs)} }}\n"
+        for one, pairs in elements.items()
+        if pairs
+    )
+
+
+def removed(name: str, elements: Elements) -> list[str]:
+    """Return commands that remove *elements* from the table *name*, one for each."""
+    return [
+        f"delete element inet {name} {one} {{ {key} }}\n"
+        for one, pairs in elements.items()
+        for key, _ in pairs
+    ]
+
+
+def of_networks(networks: Iterable[NetworkRules]) -> Elements:
+    """Return the elements that stand for *networks*; InvalidArgumentError for what cannot be one."""
+    elements: Elements = {name: [] for name in _SETS}
+    for network in networks:
+        bridge = _interface(network.bridge)
+        elements["bridges"].append((bridge, ""))
+        if network.internal:
+            elements["internal"].append((bridge, ""))
+        if network.icc:
+            elements["together"].append((f"{bridge} . {bridge}", ""))
+        for text in network.subnets:
+            subnet = _subnet(text)
+            elements[f"own{subnet.version}"].append((f"{bridge} . {subnet}", ""))
+            if network.masquerade and not network.internal:
+                elements[f"masquerade{subnet.version}"].append((str(subnet), ""))
+    return elements
+
+
+def of_ports(ports: Iterable[PublishedPort]) -> Elements:
+    """Return the elements that stand for *ports*; InvalidArgumentError for what cannot be one."""
+    elements: Elements = {name: [] for name in ("ports4", "ports6", "bound4", "bound6")}
+    for port in ports:
+        host, target = _address(port.host_ip), _address(port.address)
+        if host.version != target.version:
+            raise InvalidArgumentError(f"port on {host} cannot lead to {target}")
+        if port.protocol not in _PROTOCOLS:
+            raise InvalidArgumentError(f"cannot publish a port of protocol {port.protocol!r}")
+        key = f"{port.protocol} . {_number(port.host_port)}"
+        value = f"{target} . {_number(port.container_port)}"
+        if host.is_unspecified:
+            elements[f"ports{host.version}"].append((key, value))
+        else:
+            elements[f"bound{host.version}"].append((f"{host} . {key}", value))
+    return elements
+
+
+def _join(elements: Elements, more: Elements) -> None:
+    for name, pairs in more.items():
+        elements.setdefault(name, []).extend(pairs)
+
+
+def _interface(name: str) -> str:
+    if not _INTERFACE.fullmatch(name):
+        raise InvalidArgumentError(f"{name!r} is no name of a network interface")
+    return f'"{name}"'
+
+
+def _number(port: int) -> int:
+    if not 0 < port < 1 << 16:
+        raise InvalidArgumentError(f"{port} is no port number")
+    return port
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(text.partition("%")[0])
+    except ValueError as error:
+        raise InvalidArgumentError(f"{text!r} is no IP address") from error
+
+
+def _subnet(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise InvalidArgumentError(f"{text!r} is no subnet") from error

@@ -1,0 +1,112 @@
+"""What the firewall is told: networks with their bridges, and published ports."""
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from orlop.errors import InvalidArgumentError
+from orlop.model.network import Network, PortMapping, Protocol
+
+_BRIDGE = "com.docker.network.bridge."
+_WORDS = {
+    **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE"), False),
+}
+
+
+class NetworkRules(NamedTuple):
+    """A network as the firewall sees it: what is behind one *bridge* of the host."""
+
+    id: str
+    bridge: str
+    subnets: tuple[str, ...]
+    internal: bool = False
+    icc: bool = True  # containers of it may talk with each other
+    masquerade: bool = True
+
+    def has(self, version: int) -> bool:
+        """Return whether the network has addresses of this IP *version*."""
+        return any((":" in subnet) == (version == 6) for subnet in self.subnets)
+
+
+class PublishedPort(NamedTuple):
+    """A port of the host that leads to a container's; both addresses of one family.
+
+    *host_ip* is "0.0.0.0" or "::" for every address of the host.
+    """
+
+    network: str  # the id of the network that *address* is in
+    protocol: Protocol
+    host_ip: str
+    host_port: int
+    address: str
+    container_port: int
+
+
+class FirewallState(NamedTuple):
+    """All that the table says."""
+
+    networks: tuple[NetworkRules, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+
+
+def network_rules(network: Network, bridge: str) -> NetworkRules:
+    """Return the rules of *network*, whose containers are behind *bridge*.
+
+    InvalidArgumentError for an option that is neither yes nor no.
+    """
+    return NetworkRules(
+        id=network.id,
+        bridge=bridge,
+        subnets=tuple(subnet.subnet for subnet in network.subnets),
+        internal=network.internal,
+        icc=_flag(network, "enable_icc"),
+        masquerade=_flag(network, "enable_ip_masquerade"),
+    )
+
+
+def published(
+    network: str, mappings: Iterable[PortMapping], addresses: Iterable[str]
+) -> list[PublishedPort]:
+    """Return the ports that make *mappings* lead to a container's *addresses* in *network* (an id).
+
+    A mapping for every address leads to one address of each family that the
+    container has. Addresses may have a prefix length.
+    """
+    bare = [address.partition("/")[0] for address in addresses]
+    first = {
+        version: next((one for one in bare if (":" in one) == (version == 6)), "")
+        for version in (4, 6)
+    }
+    return [
+        PublishedPort(
+            network=network,
+            protocol=mapping.protocol,
+            host_ip=host_ip,
+            host_port=mapping.host_port,
+            address=first[version],
+            container_port=mapping.container_port,
+        )
+        for mapping in mappings
+        for version, host_ip in _host_addresses(mapping)
+        if first[version]
+    ]
+
+
+def _host_addresses(mapping: PortMapping) -> Iterator[tuple[int, str]]:
+    if mapping.host_ip:
+        address = ipaddress.ip_address(mapping.host_ip)
+        yield address.version, str(address)
+    else:
+        yield 4, "0.0.0.0"
+        yield 6, "::"
+
+
+def _flag(network: Network, option: str) -> bool:
+    word = network.options.get(_BRIDGE + option, "true")
+    try:
+        return _WORDS[word]
+    except KeyError:
+        raise InvalidArgumentError(
+            f"option {_BRIDGE}{option} of network {network.name} is {word!r}, not true or false"
+        ) from None
