@@ -1,0 +1,239 @@
+"""Network interfaces. rtnetlink(7), <linux/if_link.h>."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from orlop.kernel.netlink.connection import Netlink, get
+from orlop.kernel.netlink.wire import (
+    CREATE,
+    PLAIN,
+    Request,
+    attribute,
+    attributes,
+    hardware,
+    hardware_text,
+    nested,
+    number,
+    string,
+    text,
+    u8,
+    u32,
+)
+from orlop.model.light import NamedTuple
+
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK = 1, 3, 4, 5
+_IFLA_MASTER, _IFLA_PROTINFO, _IFLA_TXQLEN, _IFLA_LINKINFO = 10, 12, 13, 18
+_IFLA_IFALIAS, _IFLA_STATS64, _IFLA_AF_SPEC = 20, 23, 26
+_IFLA_NET_NS_FD, _IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 28, 29, 37
+_IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
+_IFLA_INET_CONF, _IPV4_DEVCONF_ARP_NOTIFY = 1, 22
+_RTEXT_FILTER_SKIP_STATS = 8
+_IFLA_BRPORT_MODE, _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD = 4, 8, 9
+_IFLA_BRPORT_NEIGH_SUPPRESS, _IFLA_BRPORT_ISOLATED = 32, 33
+_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
+_AF_UNSPEC, _AF_INET, _AF_BRIDGE = 0, 2, 7
+
+_LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, changed
+_STATS = struct.Struct("=8Q")  # the first of rtnl_link_stats64
+_NOTHING = _LINK.pack(_AF_UNSPEC, 0, 0, 0, 0)
+_NO_STATS = u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+
+
+class Link(NamedTuple):
+    """An interface, as the kernel has it."""
+
+    ifindex: int
+    name: str
+    kind: str  # "veth", "bridge"; "" for a card's
+    alias: str
+    mac: str
+    mtu: int
+    up: bool
+    carrier: bool
+    master: int  # the bridge's index, or 0
+    link: int  # the index of what it sits on, or of a veth's other end
+    link_namespace: int | None  # a number for the namespace where that is, where another
+    data: bytes  # of its kind, attributes
+
+
+class Counters(NamedTuple):
+    """What went through an interface since it was made."""
+
+    rx_packets: int
+    tx_packets: int
+    rx_bytes: int
+    tx_bytes: int
+    rx_errors: int
+    tx_errors: int
+    rx_dropped: int
+    tx_dropped: int
+
+
+class Settings(NamedTuple):
+    """What to set; what is not named is left alone."""
+
+    mac: str = ""
+    mtu: int = 0
+    master: int | None = None  # 0 for none
+    up: bool | None = None
+    alias: str | None = None
+    name: str = ""  # to be called so
+    namespace: int = -1  # a descriptor: make it in, or move it to that namespace
+    link: int = 0
+    queue_length: int | None = None
+    announces: bool = False  # tells neighbours of its IPv4 addresses when it comes up
+
+    def body(self, index: int) -> bytes:
+        """Return the message for the interface *index*."""
+        flags = _IFF_UP if self.up else 0
+        changed = 0 if self.up is None else _IFF_UP
+        parts = _LINK.pack(_AF_UNSPEC, 0, index, flags, changed)
+        if self.name:
+            parts += string(_IFLA_IFNAME, self.name)
+        if self.mac:
+            parts += attribute(_IFLA_ADDRESS, hardware(self.mac))
+        if self.mtu:
+            parts += u32(_IFLA_MTU, self.mtu)
+        if self.master is not None:
+            parts += u32(_IFLA_MASTER, self.master)
+        if self.alias is not None:
+            parts += string(_IFLA_IFALIAS, self.alias)
+        if self.namespace >= 0:
+            parts += u32(_IFLA_NET_NS_FD, self.namespace)
+        if self.link:
+            parts += u32(_IFLA_LINK, self.link)
+        if self.queue_length is not None:
+            parts += u32(_IFLA_TXQLEN, self.queue_length)
+        if self.announces:
+            parts += _ANNOUNCES
+        return parts
+
+
+_ANNOUNCES = nested(
+    _IFLA_AF_SPEC, nested(_AF_INET, nested(_IFLA_INET_CONF, u32(_IPV4_DEVCONF_ARP_NOTIFY, 1)))
+)
+
+
+def make(kind: str, data: bytes, settings: Settings, *, index: int = 0) -> Request:
+    """Make an interface of a *kind*, with its *data* from kinds.py.
+
+    An alias is not taken here: name it with change() in the same batch.
+    """
+    info = string(_IFLA_INFO_KIND, kind)
+    if data:
+        info += nested(_IFLA_INFO_DATA, data)
+    body = settings.body(index) + nested(_IFLA_LINKINFO, info)
+    return Request(_RTM_NEWLINK, CREATE, body, settings.name)
+
+
+def change(of: int | str, settings: Settings) -> Request:
+    """Change the interface of that index or name. To rename one, give its index."""
+    if isinstance(of, int):
+        return Request(_RTM_NEWLINK, PLAIN, settings.body(of), settings.name or f"interface {of}")
+    return Request(_RTM_NEWLINK, PLAIN, settings.body(0) + string(_IFLA_IFNAME, of), of)
+
+
+def change_kind(of: int, kind: str, data: bytes, what: str) -> Request:
+    """Change what is particular to a *kind* of interface."""
+    info = string(_IFLA_INFO_KIND, kind) + nested(_IFLA_INFO_DATA, data)
+    body = _LINK.pack(_AF_UNSPEC, 0, of, 0, 0) + nested(_IFLA_LINKINFO, info)
+    return Request(_RTM_NEWLINK, PLAIN, body, what)
+
+
+def remove(of: int | str) -> Request:
+    """Remove an interface; a veth pair in 25 ms, with its other end."""
+    return Request(_RTM_DELLINK, PLAIN, *_named(of))
+
+
+class Port(NamedTuple):
+    """How a bridge treats one of its ports; None leaves alone."""
+
+    isolated: bool | None = None  # from other isolated ports
+    hairpin: bool | None = None  # frames may leave by the port they came from
+    learning: bool | None = None
+    flooding: bool | None = None  # of unicast frames to unknown addresses
+    neighbours_suppressed: bool | None = None  # ARP and ND are answered from the bridge's table
+
+
+def change_port(index: int, port: Port, what: str) -> Request:
+    """Change a bridge's port, the interface *index*."""
+    kinds = (
+        _IFLA_BRPORT_ISOLATED,
+        _IFLA_BRPORT_MODE,
+        _IFLA_BRPORT_LEARNING,
+        _IFLA_BRPORT_UNICAST_FLOOD,
+        _IFLA_BRPORT_NEIGH_SUPPRESS,
+    )
+    pairs = zip(kinds, port, strict=True)
+    parts = [u8(kind, int(value)) for kind, value in pairs if value is not None]
+    body = _LINK.pack(_AF_BRIDGE, 0, index, 0, 0) + nested(_IFLA_PROTINFO, *parts)
+    return Request(_RTM_SETLINK, PLAIN, body, what)
+
+
+def look(of: int | str) -> Request:
+    """Ask for an interface. The kernel first finishes what a change of its carrier began."""
+    body, what = _named(of)
+    return get(_RTM_GETLINK, body + _NO_STATS, what)
+
+
+def find(netlink: Netlink, of: int | str) -> Link | None:
+    """Return the interface of that index or name, or None."""
+    body = netlink.find(look(of))
+    return None if body is None else read(body)
+
+
+def each(netlink: Netlink, kind: str = "") -> list[Link]:
+    """Return the namespace's interfaces, or those of a *kind*."""
+    body = _NOTHING + _NO_STATS
+    if kind:
+        body += nested(_IFLA_LINKINFO, string(_IFLA_INFO_KIND, kind))
+    return [read(answer) for answer in netlink.dump(_RTM_GETLINK, body, "interfaces")]
+
+
+def read(body: bytes) -> Link:
+    """Return the interface of an answer, or of a notice."""
+    _, _, index, flags, _ = _LINK.unpack_from(body)
+    parts = attributes(body, _LINK.size)
+    info = attributes(parts.get(_IFLA_LINKINFO, b""))
+    elsewhere = parts.get(_IFLA_LINK_NETNSID)
+    return Link(
+        ifindex=index,
+        name=text(parts.get(_IFLA_IFNAME, b"")),
+        kind=text(info.get(_IFLA_INFO_KIND, b"")),
+        alias=text(parts.get(_IFLA_IFALIAS, b"")),
+        mac=hardware_text(parts.get(_IFLA_ADDRESS, b"")),
+        mtu=number(parts.get(_IFLA_MTU, b"")),
+        up=bool(flags & _IFF_UP),
+        carrier=bool(flags & _IFF_LOWER_UP),
+        master=number(parts.get(_IFLA_MASTER, b"")),
+        link=number(parts.get(_IFLA_LINK, b"")),
+        link_namespace=None if elsewhere is None else number(elsewhere),
+        data=info.get(_IFLA_INFO_DATA, b""),
+    )
+
+
+def each_counted(netlink: Netlink) -> Iterator[tuple[str, Counters]]:
+    """Return the namespace's interfaces by name with what went through them."""
+    for body in netlink.dump(_RTM_GETLINK, _NOTHING, "interfaces"):
+        yield _counted(body)
+
+
+def counters(netlink: Netlink, of: int | str) -> Counters | None:
+    """Return what went through one interface, or None where it is gone."""
+    body = netlink.find(get(_RTM_GETLINK, *_named(of)))
+    return None if body is None else _counted(body)[1]
+
+
+def _counted(body: bytes) -> tuple[str, Counters]:
+    parts = attributes(body, _LINK.size)
+    stats = parts.get(_IFLA_STATS64, b"").ljust(_STATS.size, b"\0")
+    return text(parts.get(_IFLA_IFNAME, b"")), Counters(*_STATS.unpack_from(stats))
+
+
+def _named(of: int | str) -> tuple[bytes, str]:
+    if isinstance(of, int):
+        return _LINK.pack(_AF_UNSPEC, 0, of, 0, 0), f"interface {of}"
+    return _NOTHING + string(_IFLA_IFNAME, of), of

@@ -1,0 +1,136 @@
+"""The bridge of a network: made, put right, found again, removed. For every driver that has one."""
+
+import hashlib
+from contextlib import ExitStack, suppress
+
+from orlop.errors import AlreadyExistsError
+from orlop.kernel.netlink import addresses, kinds, links
+from orlop.kernel.netlink.links import Link, Settings
+from orlop.model.network import Network
+from orlop.network import options, ownership, sysctl
+from orlop.network.namespace import Home
+from orlop.network.refusal import refusals
+
+_PREFIX = "or-"
+_ROUTED_ELSEWHERE = "isolated"
+
+
+def name_of(network: Network) -> str:
+    """Return the bridge's name: the option's, or one made of the network's id."""
+    given = network.options.get(options.BRIDGE_NAME)
+    return given or ownership.device_name(_PREFIX, network)
+
+
+def ensure(home: Home, engine: str, network: Network) -> int:
+    """Return the index of the network's bridge, made or put right: up, with its gateways.
+
+    A bridge that was there before and that no engine made is used as it is, and given
+    the gateways' addresses that it lacks. AlreadyExistsError where the name is another's.
+    """
+    name = name_of(network)
+    with refusals(f"make bridge {name}", lacking="bridge"), ExitStack() as undo:
+        link = links.find(home.netlink, name)
+        if link is None:
+            link = _make(home, engine, network)
+            undo.callback(_undo, home, link.ifindex)
+        elif not _is_foreign(link, engine, network):
+            mtu = Settings(mtu=network.mtu if network.mtu != link.mtu else 0, up=True)
+            home.netlink.ask(links.change(link.ifindex, mtu))
+            _set(name, network)
+        _give_gateways(home, link.ifindex, network)
+        undo.pop_all()
+    return link.ifindex
+
+
+def find(home: Home, engine: str, network: Network) -> int | None:
+    """Return the index of the network's bridge, or None where it is gone or not ready.
+
+    AlreadyExistsError where the name is another's.
+    """
+    link = links.find(home.netlink, name_of(network))
+    if link is None:
+        return None
+    _is_foreign(link, engine, network)
+    return link.ifindex if link.up else None
+
+
+def remove(home: Home, engine: str, network: Network) -> None:
+    """Remove the bridge; from one that was there before only our addresses."""
+    name = name_of(network)
+    with refusals(f"remove bridge {name}"):
+        link = links.find(home.netlink, name)
+        if link is None or link.kind != "bridge":
+            return
+        owner = ownership.owned_by(engine, link.alias)
+        if owner == network.id:
+            _undo(home, link.ifindex)
+        elif not ownership.is_an_engine(link.alias):
+            for address in gateways(network):
+                with suppress(OSError):
+                    home.netlink.ask(addresses.remove(link.ifindex, address))
+
+
+def gateways(network: Network) -> list[str]:
+    """Return the bridge's own interface addresses."""
+    found = []
+    for subnet in network.subnets:
+        ipv6 = ":" in subnet.subnet
+        inhibited = not ipv6 and options.flag(network.options, options.INHIBIT_IPV4, default=False)
+        mode = network.options.get(options.GATEWAY_MODES[ipv6], "")
+        if subnet.gateway and not inhibited and mode != _ROUTED_ELSEWHERE:
+            found.append(f"{subnet.gateway}/{subnet.subnet.partition('/')[2]}")
+    return found
+
+
+def has_ipv6(network: Network) -> bool:
+    return network.ipv6 or any(":" in subnet.subnet for subnet in network.subnets)
+
+
+def _make(home: Home, engine: str, network: Network) -> Link:
+    name = name_of(network)
+    settings = Settings(name=name, mac=_mac(network), mtu=network.mtu)
+    home.netlink.ask(links.make("bridge", kinds.bridge(), settings))
+    with ExitStack() as undo:
+        undo.callback(_undo, home, name)
+        home.netlink.ask(links.change(name, Settings(alias=ownership.alias(engine, network.id))))
+        _set(name, network)
+        _, answer = home.netlink.ask(links.change(name, Settings(up=True)), links.look(name))
+        undo.pop_all()
+    return links.read(answer)
+
+
+def _set(name: str, network: Network) -> None:
+    """Nobody on the network tells this host about routes, nor do we speak IPv6 there unasked."""
+    if not sysctl.read(f"ipv6/conf/{name}/disable_ipv6"):
+        return
+    if not has_ipv6(network):
+        sysctl.apply([(f"ipv6/conf/{name}/disable_ipv6", "1")])
+        return
+    wanted = (("accept_ra", "0"), ("accept_dad", "0"), ("autoconf", "0"), ("disable_ipv6", "0"))
+    sysctl.apply([(f"ipv6/conf/{name}/{key}", value) for key, value in wanted])
+
+
+def _give_gateways(home: Home, index: int, network: Network) -> None:
+    home.netlink.ask(*(addresses.add(index, address) for address in gateways(network)))
+
+
+def _is_foreign(link: Link, engine: str, network: Network) -> bool:
+    """Return whether a bridge is one that no engine made; AlreadyExistsError where it cannot be."""
+    if link.kind != "bridge":
+        raise AlreadyExistsError(f"{link.name} is a network interface, and no bridge")
+    if not ownership.is_an_engine(link.alias):
+        return True
+    if ownership.owned_by(engine, link.alias) != network.id:
+        raise AlreadyExistsError(f"bridge {link.name} belongs to another network")
+    return False
+
+
+def _mac(network: Network) -> str:
+    """Return the same address each time; else the bridge's would change with its ports."""
+    digest = hashlib.sha256(network.id.encode()).digest()
+    return f"02:{digest[:5].hex(':')}"
+
+
+def _undo(home: Home, of: int | str) -> None:
+    with suppress(OSError):
+        home.netlink.ask(links.remove(of))

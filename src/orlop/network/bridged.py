@@ -1,0 +1,87 @@
+"""What drivers with a bridge on this host have in common; one of them is a few lines more."""
+
+from collections.abc import Collection
+
+import msgspec
+
+from orlop.errors import NotFoundError
+from orlop.kernel.netlink import links
+from orlop.kernel.netlink.links import Port
+from orlop.model.network import Endpoint, Network
+from orlop.network import bridge_device, options, ownership, sysctl, veth
+from orlop.network.namespace import Home
+from orlop.network.uplink import path_mtu
+
+
+class Bridged:
+    """A driver whose containers are on a bridge by veth pairs. *engine* is 8 hex digits."""
+
+    name = "bridged"
+    kinds: Collection[str] = ("bridge", "veth")  # of what it makes on the host
+
+    def __init__(self, home: Home, engine: str) -> None:
+        self.home = home
+        self.engine = engine
+
+    def check(self, network: Network) -> Network:
+        """Return *network* with its bridge's name and its MTU filled in."""
+        for flag in (options.ICC, options.INHIBIT_IPV4):
+            options.flag(network.options, flag, default=True)
+        ipv6 = bridge_device.has_ipv6(network)
+        mtu = options.mtu(network.options, network.mtu, ipv6=ipv6) or path_mtu(self.home)
+        name = options.interface_name(bridge_device.name_of(network))
+        filled = {**network.options, options.BRIDGE_NAME: name}
+        return msgspec.structs.replace(network, mtu=mtu, options=filled)
+
+    def create(self, network: Network) -> None:
+        bridge_device.ensure(self.home, self.engine, network)
+
+    def remove(self, network: Network) -> None:
+        bridge_device.remove(self.home, self.engine, network)
+
+    def attach(self, network: Network, endpoint: Endpoint, namespace: int) -> None:
+        """Attach by a veth pair; a bridge that somebody removed is made again."""
+        socket = veth.Socket(self._bridge(network), network.mtu, self.port(network))
+        veth.attach(self.home, self.engine, socket, endpoint, namespace)
+
+    def detach(self, network: Network, endpoint: Endpoint, namespace: int | None) -> None:
+        """Remove the pair, unless the container has ended: its namespace takes it along then.
+
+        Where somebody else holds that namespace, strays() names what has remained.
+        """
+        del network
+        if namespace is not None:
+            veth.detach(self.home, self.engine, endpoint)
+
+    def limit(self, network: Network, endpoint: Endpoint) -> None:
+        del network
+        if links.find(self.home.netlink, ownership.veth_name(endpoint)) is None:
+            raise NotFoundError(f"{endpoint.interface} is not attached")
+
+    def strays(self, networks: Collection[Network], endpoints: Collection[Endpoint]) -> list[str]:
+        """Return our interfaces whose network or endpoint is none of these: all there are."""
+        bridges = {network.id for network in networks}
+        ends = {ownership.veth_name(endpoint) for endpoint in endpoints}
+        found = []
+        for link in links.each(self.home.netlink):
+            owner = ownership.owned_by(self.engine, link.alias)
+            if owner is None or link.kind not in self.kinds:
+                continue
+            known = link.name in ends if link.kind == "veth" else owner in bridges
+            if not known:
+                found.append(link.name)
+        return found
+
+    def port(self, network: Network) -> Port:
+        """Return how the bridge treats the containers' ports."""
+        apart = not options.flag(network.options, options.ICC, default=True)
+        # Where rules see bridged frames, they may send one back to where it came from.
+        rewritten = sysctl.read("bridge/bridge-nf-call-iptables") == "1"
+        return Port(isolated=apart or None, hairpin=rewritten or None)
+
+    def _bridge(self, network: Network) -> int:
+        index = bridge_device.find(self.home, self.engine, network)
+        if index is None:
+            self.create(network)
+            index = bridge_device.ensure(self.home, self.engine, network)
+        return index

@@ -1,0 +1,45 @@
+"""Which network driver, by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from orlop.errors import InvalidArgumentError
+from orlop.network.interface import Driver
+from orlop.network.namespace import Home
+
+ENTRY_POINTS = "orlop.networks"
+
+
+class Maker(Protocol):
+    """Makes a driver; a class will do. *engine* is 8 hex digits, for aliases (ownership.py)."""
+
+    def __call__(self, home: Home, engine: str, /) -> Driver: ...
+
+
+def _bridge() -> Maker:
+    from orlop.network.bridge import Bridge
+
+    return Bridge
+
+
+#: Each is loaded when wanted.
+DRIVERS: Mapping[str, Callable[[], Maker]] = {
+    "bridge": _bridge,
+}
+
+
+def driver(name: str, home: Home, engine: str) -> Driver:
+    """Return driver *name*, a built-in one or another package's."""
+    return _find(name)(home, engine)
+
+
+def _find(name: str) -> Maker:
+    if name in DRIVERS:
+        return DRIVERS[name]()
+    from importlib.metadata import entry_points  # 20 ms, for drivers of other packages only
+
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        found: Maker = point.load()
+        return found
+    known = ", ".join(DRIVERS)
+    raise InvalidArgumentError(f"no network driver {name!r}", hint=f"this build has: {known}")

@@ -1,0 +1,56 @@
+"""A network's options, in Docker's words, as values; and which names interfaces may have."""
+
+from collections.abc import Mapping
+
+from orlop.errors import InvalidArgumentError
+
+MTU = "com.docker.network.driver.mtu"
+BRIDGE_NAME = "com.docker.network.bridge.name"
+ICC = "com.docker.network.bridge.enable_icc"
+INHIBIT_IPV4 = "com.docker.network.bridge.inhibit_ipv4"
+GATEWAY_MODES = (
+    "com.docker.network.bridge.gateway_mode_ipv4",
+    "com.docker.network.bridge.gateway_mode_ipv6",
+)
+PARENT = "parent"
+MACVLAN_MODE = "macvlan_mode"
+
+_TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
+_FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
+_LEAST_MTU, _LEAST_MTU_IPV6, _MOST_MTU = 68, 1280, 65535
+_LONGEST_NAME = 15
+
+
+def flag(options: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """Return option *name*, which is true or false in one of Go's spellings."""
+    text = options.get(name, "")
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    if text:
+        raise InvalidArgumentError(f"option {name} is neither true nor false: {text!r}")
+    return default
+
+
+def mtu(options: Mapping[str, str], given: int, *, ipv6: bool) -> int:
+    """Return the MTU that the option or *given* says, 0 where neither does."""
+    text = options.get(MTU, "")
+    if text and not (text.isascii() and text.isdigit()):
+        raise InvalidArgumentError(f"option {MTU} is no number: {text!r}")
+    value = int(text or given)
+    least = _LEAST_MTU_IPV6 if ipv6 else _LEAST_MTU
+    if value and not least <= value <= _MOST_MTU:
+        raise InvalidArgumentError(f"an MTU of {value} is not between {least} and {_MOST_MTU}")
+    return value
+
+
+def interface_name(text: str) -> str:
+    """Return *text* if an interface may be called so; InvalidArgumentError else."""
+    size = len(text.encode())
+    bad = any(c in "/:%" or c.isspace() or not c.isprintable() for c in text)
+    if not 0 < size <= _LONGEST_NAME or bad or text in (".", "..", "all", "default", "lo"):
+        raise InvalidArgumentError(
+            f"{text!r} is no name for a network interface", hint="up to 15 bytes, no / : % or space"
+        )
+    return text

@@ -1,0 +1,39 @@
+"""How interfaces on the host say whose they are: their alias, and names made of identifiers.
+
+Two engines side by side never touch each other's, and after a crash those of ours
+that no record speaks of are found. Alias: `orlop:<engine, 8 hex>:<network's or container's id>`.
+"""
+
+from orlop.model.network import Endpoint, Network
+
+_PREFIX = "orlop:"
+
+
+def alias(engine: str, identifier: str) -> str:
+    return f"{_PREFIX}{engine}:{identifier}"
+
+
+def owned_by(engine: str, text: str) -> str | None:
+    """Return the identifier in an alias of this *engine*, or None for somebody else's."""
+    start = alias(engine, "")
+    return text[len(start) :] if text.startswith(start) else None
+
+
+def is_an_engine(text: str) -> bool:
+    """Return whether some engine, ours or another, made the interface with that alias."""
+    return text.startswith(_PREFIX)
+
+
+def device_name(prefix: str, network: Network) -> str:
+    """Return the name of a network's device: "or-" its bridge, "ov-" its tunnel."""
+    return f"{prefix}{network.id[:12]}"
+
+
+def veth_name(endpoint: Endpoint) -> str:
+    """Return the name of an endpoint's end on the host."""
+    return endpoint.host_interface or f"ve{endpoint.id[:12]}"
+
+
+def shaper_name(endpoint: Endpoint) -> str:
+    """Return the name of the interface that an endpoint's outgoing traffic waits in."""
+    return f"vi{endpoint.id[:12]}"
