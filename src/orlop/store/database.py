@@ -43,6 +43,9 @@ MIGRATIONS: Sequence[str] = (
     CREATE TABLE networks (
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE memberships (me TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
+    """,
 )
 
 _MEANING: dict[int, tuple[type[OrlopError], str]] = {
@@ -84,9 +87,14 @@ class Database:
             self._connection.close()
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """Hold one transaction: all that is done inside becomes true, or none of it."""
+    def write(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Hold one transaction: all that is done inside becomes true, or none of it.
+
+        A *durable* one survives a power failure, as do all before it.
+        """
         with self._lock, self._explained():
+            if durable:
+                self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -95,6 +103,9 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            finally:
+                if durable:
+                    self._connection.execute("PRAGMA synchronous = NORMAL")
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:

@@ -21,6 +21,7 @@ from orlop.model.network import Network
 from orlop.store.content import Content
 from orlop.store.database import Database
 from orlop.store.leases import Leases
+from orlop.store.memberships import Memberships
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,6 +73,7 @@ class Metadata:
         self.layers = Layers(self._database)
         self.snapshots = Snapshots(self._database)
         self.leases = Leases(self._database)
+        self.memberships = Memberships(self._database)
 
     def close(self) -> None:
         self._database.close()

@@ -1,0 +1,1 @@
+"""Engines that share networks: who belongs, and what each tells the others."""

@@ -1,0 +1,31 @@
+"""Networks shared with other hosts: what this host has to remember of each."""
+
+import msgspec
+
+from orlop.model.overlay import Membership
+from orlop.store.database import Database
+
+
+class Memberships:
+    """By this host's member id. What returned survives a power failure: others rely on it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._decode = msgspec.json.Decoder(Membership).decode
+
+    def put(self, membership: Membership) -> None:
+        with self._database.write(durable=True) as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO memberships VALUES (?, ?)",
+                (membership.me, msgspec.json.encode(membership)),
+            )
+
+    def remove(self, me: str) -> None:
+        """Forget it; one that is gone is no error."""
+        with self._database.write(durable=True) as connection:
+            connection.execute("DELETE FROM memberships WHERE me = ?", (me,))
+
+    def list(self) -> list[Membership]:
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT record FROM memberships").fetchall()
+        return [self._decode(record) for (record,) in rows]
