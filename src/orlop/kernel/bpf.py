@@ -18,7 +18,8 @@ _bpf = bind_number("bpf", by_machine(x86_64=321, aarch64=280), ctypes.c_int, cty
                    ctypes.c_uint)  # fmt: skip
 
 
-def _call(command: int, attributes: bytes) -> int:
+def call(command: int, attributes: bytes) -> int:
+    """Do bpf(2) *command*; returns what it returns, for most a descriptor."""
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     return _bpf(command, ctypes.addressof(buffer), len(attributes))
 
@@ -37,7 +38,7 @@ def load_device_program(instructions: bytes) -> int:
         *(ctypes.addressof(code), ctypes.addressof(license_)),
         *(0, 0, 0, 0, 0, b"orlop_devices", 0, _ATTACH_CGROUP_DEVICE),
     )
-    return _call(_PROG_LOAD, attributes)
+    return call(_PROG_LOAD, attributes)
 
 
 def attach_device_program(cgroup: int, program: int, *, replace: int | None = None) -> None:
@@ -46,7 +47,7 @@ def attach_device_program(cgroup: int, program: int, *, replace: int | None = No
     Programs of the cgroups above stay in force: all must agree.
     """
     flags = _ALLOW_MULTI | (0 if replace is None else _REPLACE)
-    _call(
+    call(
         _PROG_ATTACH,
         struct.pack("=IIIII", cgroup, program, _ATTACH_CGROUP_DEVICE, flags, replace or 0),
     )
@@ -54,7 +55,7 @@ def attach_device_program(cgroup: int, program: int, *, replace: int | None = No
 
 def detach_device_program(cgroup: int, program: int) -> None:
     """Detach *program*; FileNotFoundError if it is not attached."""
-    _call(_PROG_DETACH, struct.pack("=IIII", cgroup, program, _ATTACH_CGROUP_DEVICE, 0))
+    call(_PROG_DETACH, struct.pack("=IIII", cgroup, program, _ATTACH_CGROUP_DEVICE, 0))
 
 
 def device_programs(cgroup: int) -> list[int]:
@@ -69,7 +70,7 @@ def device_programs(cgroup: int) -> list[int]:
     found: list[int] = []
     try:
         for number in ids[:count]:
-            found.append(_call(_PROG_GET_FD_BY_ID, struct.pack("=I", number)))
+            found.append(call(_PROG_GET_FD_BY_ID, struct.pack("=I", number)))
     except OSError:
         for fd in found:
             os.close(fd)

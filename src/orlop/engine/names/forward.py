@@ -1,0 +1,160 @@
+"""Asking the name servers that know what the engine does not.
+
+Each question goes out from a socket of its own, so from a random port, with a random id,
+and only an answer to it, from whom it was sent to, is taken. Servers are asked one after
+the other, the next when one fails or is slow; who was slow is asked last for a while.
+"""
+
+import asyncio
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from orlop.network.dns.message import Code, Query, code_of, is_answer, truncated
+from orlop.network.dns.respond import failure
+
+#: Make a socket that is connected to a server: of SOCK_DGRAM, or SOCK_STREAM (it may be under way).
+Connect = Callable[[str, int], Awaitable[socket.socket]]
+
+_PORT = 53
+_IN_FLIGHT = 1024
+_SLOW_AFTER_S = 1.0
+_GIVE_UP_AFTER_S = 4.0  # clients ask again after 5
+_REST_S = 10.0
+_MOST_RESTING = 1000
+_MOST_ASKED = 8
+_MOST_STRANGERS = 32  # packets that are no answer, before one gives up on a server
+_ANSWER_SIZE = 65535
+
+
+class Forwarder:
+    def __init__(self) -> None:
+        self._in_flight = 0
+        self._resting: dict[str, float] = {}  # server: until
+
+    async def ask(
+        self,
+        servers: Sequence[str],
+        query: Query,
+        message: bytes,
+        *,
+        connect: Connect,
+        stream: bool,
+    ) -> bytes:
+        """Return the answer of one of the *servers*, or our own that there is none."""
+        if self._in_flight >= _IN_FLIGHT:
+            return failure(query)
+        self._in_flight += 1
+        sent = secrets.token_bytes(2) + message[2:]
+        exchange = _over_tcp if stream else _over_udp
+
+        async def ask_one(server: str) -> bytes | None:
+            try:
+                answer = await exchange(connect, server, sent, query.question)
+            except (OSError, EOFError):
+                return None
+            self._resting.pop(server, None)
+            return answer
+
+        try:
+            answer = await self._first(self._in_order(servers), ask_one)
+        finally:
+            self._in_flight -= 1
+        if answer is None:
+            return failure(query)
+        answer = message[:2] + answer[2:]
+        return answer if stream else truncated(answer, query)
+
+    def _in_order(self, servers: Sequence[str]) -> list[str]:
+        now = time.monotonic()
+        order = sorted(servers, key=lambda server: self._resting.get(server, 0.0) > now)
+        return order[:_MOST_ASKED]
+
+    async def _first(
+        self, servers: list[str], ask_one: Callable[[str], Awaitable[bytes | None]]
+    ) -> bytes | None:
+        """Return the first answer that says something; else one that says that it failed."""
+        waiting = [*servers]
+        asked: set[asyncio.Future[bytes | None]] = set()
+        poor: bytes | None = None
+        deadline = time.monotonic() + _GIVE_UP_AFTER_S
+        try:
+            while waiting or asked:
+                if waiting:
+                    server = waiting.pop(0)
+                    asked.add(asyncio.ensure_future(ask_one(server)))
+                left_s = deadline - time.monotonic()
+                patience_s = min(left_s, _SLOW_AFTER_S) if waiting else left_s
+                done, asked = await asyncio.wait(
+                    asked, timeout=max(patience_s, 0), return_when=asyncio.FIRST_COMPLETED
+                )
+                for answer in (one.result() for one in done):
+                    if answer is not None and code_of(answer) in _SAYS_SOMETHING:
+                        return answer
+                    poor = answer or poor
+                if not done:
+                    self._rest(server)
+                    if left_s <= patience_s:
+                        break
+        finally:
+            for one in asked:
+                one.cancel()
+        return poor
+
+    def _rest(self, server: str) -> None:
+        if len(self._resting) >= _MOST_RESTING:
+            self._resting.clear()
+        self._resting[server] = time.monotonic() + _REST_S
+
+
+_SAYS_SOMETHING = (Code.NOERROR, Code.NXDOMAIN)
+
+
+async def _over_udp(connect: Connect, server: str, sent: bytes, question: bytes) -> bytes | None:
+    loop = asyncio.get_running_loop()
+    with await connect(server, socket.SOCK_DGRAM) as mine:
+        mine.send(sent)
+        for _ in range(_MOST_STRANGERS):
+            answer = await loop.sock_recv(mine, _ANSWER_SIZE)
+            if is_answer(answer, sent, question):
+                return answer
+    return None
+
+
+async def _over_tcp(connect: Connect, server: str, sent: bytes, question: bytes) -> bytes | None:
+    mine = await connect(server, socket.SOCK_STREAM)
+    try:
+        reader, writer = await asyncio.open_connection(sock=mine)
+    except BaseException:
+        mine.close()
+        raise
+    try:
+        writer.write(struct.pack("!H", len(sent)) + sent)
+        (size,) = struct.unpack("!H", await reader.readexactly(2))
+        answer = await reader.readexactly(size)
+    finally:
+        writer.close()
+    return answer if is_answer(answer, sent, question) else None
+
+
+async def connect_from_host(server: str, type_: int) -> socket.socket:
+    """Connect in this thread's network namespace."""
+    return connected(server, type_)
+
+
+def connected(server: str, type_: int) -> socket.socket:
+    """Return a socket that is connected, or begins to be; it does not wait."""
+    family, _, _, _, address = socket.getaddrinfo(
+        server, _PORT, type=type_, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    )[0]
+    made = socket.socket(family, type_ | socket.SOCK_NONBLOCK)
+    try:
+        made.connect(address)
+    except BlockingIOError:
+        pass
+    except BaseException:
+        made.close()
+        raise
+    return made

@@ -1,0 +1,110 @@
+"""The name server of containers: who is served, and what each of them finds.
+
+    put(view)              what a container has and sees: at its start, and at every change
+    open(id, namespace)    sockets at 127.0.0.11 in its network namespace
+    close(id)              at its end, since the sockets keep the namespace alive
+
+Nothing is stored: an engine that comes after another puts and opens all that runs.
+"""
+
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol, TypeVar
+
+from orlop.engine.names.forward import Connect, Forwarder, connect_from_host, connected
+from orlop.engine.names.listener import Listener
+from orlop.engine.names.sockets import Sockets
+from orlop.engine.names.turns import Turns
+from orlop.engine.names.upstreams import Upstreams
+from orlop.network.dns.message import Query
+from orlop.network.dns.respond import failure, respond
+from orlop.network.dns.zone import View, Zone
+
+T = TypeVar("T")
+
+
+class Inside(Protocol):
+    """Runs a function in a thread that is in the network namespace *namespace*."""
+
+    def __call__(self, namespace: int, function: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+class Names:
+    """Used from one event loop."""
+
+    def __init__(self, inside: Inside, upstreams: Upstreams | None = None) -> None:
+        self._inside = inside
+        self._upstreams = upstreams or Upstreams()
+        self._zone = Zone()
+        self._listeners: dict[str, Listener] = {}
+        self._forwarder = Forwarder()
+        self._turns = Turns()
+
+    def put(self, view: View) -> None:
+        """Let a container have what *view* says, from now on and for all who ask."""
+        self._zone.put(view)
+
+    async def open(self, container: str, namespace: int) -> None:
+        """Answer the container from now on; *namespace* stays the caller's."""
+        sockets = await self._inside(namespace, Sockets)
+        self.serve(container, sockets)
+
+    def serve(self, container: str, sockets: Sockets) -> None:
+        """Answer the container on sockets that somebody made in its namespace; they are ours."""
+        self._stop(container)
+        client = _Client(self, container)
+        self._listeners[container] = Listener(sockets, client, self._turns)
+
+    def is_open(self, container: str) -> bool:
+        return container in self._listeners
+
+    def close(self, container: str) -> None:
+        """Forget a container, and let go of its namespace; one that is not known is no error."""
+        self._stop(container)
+        self._zone.drop(container)
+
+    def close_all(self) -> None:
+        """Let go of all; nobody is answered until another engine comes."""
+        for container in list(self._listeners):
+            self._stop(container)
+        self._turns.close()
+
+    def _stop(self, container: str) -> None:
+        listener = self._listeners.pop(container, None)
+        if listener is not None:
+            listener.close()
+
+    def respond(self, container: str, message: bytes, *, stream: bool) -> bytes | Query:
+        """Return what *container* is answered at once, or the query that is to be forwarded."""
+        return respond(self._zone, container, message, stream=stream)
+
+    async def forward(self, container: str, query: Query, message: bytes, *, stream: bool) -> bytes:
+        """Ask the container's own servers from where it is, and the host's from the host."""
+        view = self._zone.view(container)
+        if view is None:
+            return failure(query)
+        connect: Connect = partial(self._connect_inside, container)
+        if not view.servers:
+            connect = connect_from_host
+        servers = view.servers or self._upstreams.servers()
+        return await self._forwarder.ask(servers, query, message, connect=connect, stream=stream)
+
+    async def _connect_inside(self, container: str, server: str, type_: int) -> socket.socket:
+        listener = self._listeners.get(container)
+        if listener is None:
+            raise ConnectionAbortedError
+        namespace = listener.sockets.namespace()
+        try:
+            return await self._inside(namespace, partial(connected, server, type_))
+        finally:
+            os.close(namespace)
+
+
+class _Client:
+    """A container, as its listener knows it."""
+
+    def __init__(self, names: Names, container: str) -> None:
+        self.respond = partial(names.respond, container)
+        self.forward = partial(names.forward, container)
