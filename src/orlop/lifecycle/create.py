@@ -24,13 +24,15 @@ from orlop.lifecycle import delete
 from orlop.lifecycle.descriptors import check_terminal, hand_over, inherited
 from orlop.lifecycle.folder import Folder, Lock, read, replace
 from orlop.lifecycle.gate import admit, open_gate
+from orlop.lifecycle.patience import patience_s
 from orlop.lifecycle.record import now, start_ticks
 from orlop.model import jsontext
 from orlop.model.light import TYPE_CHECKING, Any, NamedTuple, cast
 from orlop.model.oci_shape import CONFIG, check
+from orlop.runtime.allowance import grant
 from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio
 from orlop.runtime.parent import wait_ready
-from orlop.runtime.plan import NAMESPACES, warnings
+from orlop.runtime.plan import NAMESPACES, plan_rlimits, warnings
 from orlop.runtime.start import start
 
 if TYPE_CHECKING:
@@ -103,20 +105,30 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
         bundle = Bundle(folder.name, record["orlop"]["bundle"], config, manner=manner)
         starting = start(bundle, None if terminal else stdio, gate=gate, preserve_fds=preserved)
 
+        told = warnings(config)
+
         def noted(starting: Starting) -> Starting:
             note(folder, record, starting)
+            told.extend(_grant(starting, config))
             return hand_over(request, starting)
 
-        starting = admit(starting, gate, noted)
+        timeout_s = patience_s(config)
+        starting = admit(starting, gate, noted, timeout_s=timeout_s)
         if gated:
             os.read(starting.report, 1)  # its end: the process no longer dies with us
             os.close(starting.report)
         else:
-            wait_ready(starting)
+            wait_ready(starting, timeout_s=timeout_s)
             if record["orlop"]["poststart"]:
                 _run_poststart(starting, record, config)
         undo.pop_all()
-    return Created(record, starting, notifier, warnings(config))
+    return Created(record, starting, notifier, told)
+
+
+def _grant(starting: Starting, config: Config) -> list[str]:
+    process = config.get("process", {})
+    rlimits = plan_rlimits(process.get("rlimits", ()))
+    return grant(starting.pid, rlimits, process.get("oomScoreAdj"))
 
 
 def _prepare_to_notify(

@@ -10,13 +10,16 @@ from orlop.lifecycle.cgroup import below, of_record
 from orlop.lifecycle.descriptors import check_open, check_terminal, hand_over
 from orlop.lifecycle.folder import Folder, read
 from orlop.lifecycle.gate import admit, open_gate
+from orlop.lifecycle.patience import START_S
 from orlop.lifecycle.record import CREATING, PAUSED, STOPPED, is_alive, status
 from orlop.model import jsontext
 from orlop.model.light import TYPE_CHECKING, NamedTuple, cast
 from orlop.model.oci_shape import CONFIG, check
+from orlop.runtime.allowance import grant
 from orlop.runtime.bundle import Starting, Stdio, Target
 from orlop.runtime.execute import execute
 from orlop.runtime.parent import wait_ready
+from orlop.runtime.plan import plan_rlimits
 
 if TYPE_CHECKING:
     from orlop.lifecycle.statefile import Record
@@ -57,6 +60,7 @@ def run(folder: Folder, config: Config, request: Request, stdio: Stdio) -> Start
     _check(folder, record, ignore_paused=request.ignore_paused)
     terminal = check_terminal(request.process, request)
     check_open(request.preserve_fds)
+    timeout_s = None if request.ignore_paused else START_S  # a paused one goes on who knows when
     with ExitStack() as ours:
         target = _target(record, config, request)
         ours.callback(os.close, target.pidfd)
@@ -68,8 +72,14 @@ def run(folder: Folder, config: Config, request: Request, stdio: Stdio) -> Start
             gate=gate,
             preserve_fds=request.preserve_fds,
         )
-        starting = admit(starting, gate, lambda made: hand_over(request, made))
-    wait_ready(starting)
+
+        def noted(starting: Starting) -> Starting:
+            rlimits = plan_rlimits(request.process.get("rlimits", ()))
+            grant(starting.pid, rlimits, request.process.get("oomScoreAdj"))
+            return hand_over(request, starting)
+
+        starting = admit(starting, gate, noted, timeout_s=timeout_s)
+    wait_ready(starting, timeout_s=timeout_s)
     return starting
 
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 import fcntl
 import os
 
-from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from orlop.errors import AlreadyExistsError, CorruptError, InvalidArgumentError, NotFoundError
+from orlop.lifecycle.statefile import RECORD
 from orlop.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
+    from typing import Any
 
     from orlop.lifecycle.statefile import Record
 
@@ -78,7 +80,17 @@ class Folder:
             record: Record = jsontext.loads(read(self.file("state.json")))
         except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError("container does not exist") from None
+        except CorruptError as error:
+            raise self._corrupt(str(error)) from None
+        if not _has(record, RECORD):
+            raise self._corrupt("it lacks what a container's has")
         return record
+
+    def _corrupt(self, reason: str) -> CorruptError:
+        return CorruptError(
+            f"state.json of container {self.name} is damaged: {reason}",
+            hint=f"kill what is left of it, and remove {self.path}",
+        )
 
     def save(self, record: Record) -> None:
         """Replace the record; a reader sees the old one or the new one, whole."""
@@ -96,6 +108,14 @@ class Folder:
             os.rmdir(self.path)
         except FileNotFoundError:
             return
+
+
+def _has(value: Any, shape: Mapping[str, Any]) -> bool:
+    """Whether *value* is an object with the names of *shape*, and their kinds of values."""
+    return isinstance(value, dict) and all(
+        _has(value.get(name), kind) if isinstance(kind, dict) else isinstance(value.get(name), kind)
+        for name, kind in shape.items()
+    )
 
 
 def _remove_below(path: str) -> None:

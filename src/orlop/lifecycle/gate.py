@@ -35,9 +35,15 @@ def open_gate(ours: ExitStack, folder: Folder | None = None) -> Gate:
     return Gate(consent, consenting, *fifos)
 
 
-def admit(starting: Starting, gate: Gate, note: Callable[[Starting], Starting]) -> Starting:
+def admit(
+    starting: Starting,
+    gate: Gate,
+    note: Callable[[Starting], Starting],
+    *,
+    timeout_s: float | None,
+) -> Starting:
     """Wait for the process at its gate, *note* it, and let it go on; where that raises, end it."""
-    wait_created(starting)
+    wait_created(starting, timeout_s=timeout_s)
     with ExitStack() as undo:
         undo.callback(_abort, starting)
         starting = note(starting)

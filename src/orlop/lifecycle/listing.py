@@ -8,15 +8,21 @@ from orlop.lifecycle.record import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 
-def states(root: str) -> Iterator[dict[str, Any]]:
-    """Give the state of each container, by id; one that goes meanwhile is left out."""
+def states(root: str, complain: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Give the state of each container, by id; one that goes meanwhile is left out.
+
+    One that cannot be read is left out too, and *complain* told why.
+    """
     for folder in all_folders(root):
         try:
             answer = state(folder, folder.load()) | {"owner": folder.owner()}
-        except (NotFoundError, FileNotFoundError, CorruptError):
+        except (NotFoundError, FileNotFoundError):
+            continue
+        except CorruptError as error:
+            complain(str(error))
             continue
         yield answer

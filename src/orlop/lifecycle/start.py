@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 from orlop.errors import WrongStateError
+from orlop.kernel.patience import read_in_time
 from orlop.lifecycle.folder import Folder, Lock
-from orlop.lifecycle.record import CREATED, PAUSED, STOPPED, status
+from orlop.lifecycle.patience import START_S, patience_s
+from orlop.lifecycle.record import CREATED, PAUSED, STOPPED, is_frozen, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def start(folder: Folder) -> Record:
             from orlop.lifecycle.notify import listen
 
             notifier = listen(folder)
-        report = _open_gate(folder)
+        report = _open_gate(folder, record)
     if report:
         from orlop.runtime.failure import decode
 
@@ -50,8 +52,11 @@ def start(folder: Folder) -> Record:
     return record
 
 
-def _open_gate(folder: Folder) -> bytes:
-    """Write the byte that lets the program run; return what is told of it: nothing, if it runs."""
+def _open_gate(folder: Folder, record: Record) -> bytes:
+    """Write the byte that lets the program run; return what is told of it: nothing, if it runs.
+
+    One that does not come to run, for others in its pid namespace can stop it, is ended.
+    """
     outcome = os.open(folder.file("outcome"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.set_blocking(outcome, True)
@@ -63,8 +68,28 @@ def _open_gate(folder: Folder) -> bytes:
         os.close(gate)
         os.unlink(folder.file("gate"))
         report = b""
-        while len(report) < _MOST_REPORT and (part := os.read(outcome, 4096)):
+        while len(report) < _MOST_REPORT and (part := _next_part(outcome, folder, record)):
             report += part
         return report
     finally:
         os.close(outcome)
+
+
+def _next_part(outcome: int, folder: Folder, record: Record) -> bytes:
+    while True:
+        try:
+            return read_in_time(outcome, START_S)
+        except TimeoutError:
+            if is_frozen(record) or not _is_late(folder):
+                continue
+        from orlop.lifecycle.delete import end
+        from orlop.runtime.parent import LATE
+
+        end(record)
+        return LATE
+
+
+def _is_late(folder: Folder) -> bool:
+    from orlop.lifecycle.execute import load_config
+
+    return patience_s(load_config(folder)) is not None

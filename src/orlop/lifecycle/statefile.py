@@ -35,3 +35,24 @@ class Record(TypedDict):
     external_descriptors: list[str]
     intel_rdt_path: str
     orlop: Own
+
+
+#: What has to be there, for whoever reads the file not to trip over it.
+RECORD = {
+    "id": str,
+    "init_process_pid": int,
+    "init_process_start": int,
+    "created": str,
+    "config": {"rootfs": str, "cgroups": {}},
+    "cgroup_paths": {},
+    "namespace_paths": {},
+    "orlop": {
+        "bundle": str,
+        "cgroup": str,
+        "own_pids": bool,
+        "annotations": {},
+        "poststart": bool,
+        "poststop": bool,
+        "oci_version": str,
+    },
+}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 from contextlib import ExitStack
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.kernel.capabilities import is_ordinary
 from orlop.kernel.namespaces import FILES, Namespace
+from orlop.kernel.patience import is_readable
 from orlop.model.light import TYPE_CHECKING, NoReturn
 from orlop.model.oci import Process
 from orlop.runtime import failure, init
@@ -130,7 +130,5 @@ def _open_for_parent(
 
 def _check_running(target: Target) -> None:
     """Raise WrongStateError if the first process has ended, reaped or not."""
-    poll = select.poll()
-    poll.register(target.pidfd, select.POLLIN)
-    if poll.poll(0):
+    if is_readable(target.pidfd, timeout_s=0):
         raise WrongStateError(f"container {target.id} is not running")

@@ -7,6 +7,7 @@ import resource
 from orlop.kernel.keyring import join_session_keyring
 from orlop.kernel.namespaces import setdomainname, sethostname
 from orlop.kernel.process import personality, set_io_priority, set_scheduler
+from orlop.runtime.allowance import higher
 from orlop.runtime.child import Child
 from orlop.runtime.scheduling import MemoryPolicy
 
@@ -33,14 +34,14 @@ def set_names(child: Child) -> None:
 
 
 def set_rlimits(child: Child) -> None:
-    """Set the limits; one above what we may raise becomes the highest that we may."""
+    """Set the limits; one above what we may raise becomes the highest that we may: allowance.py."""
     for number, soft, hard in child.process.rlimits:
         try:
             resource.setrlimit(number, (soft, hard))
         except (ValueError, PermissionError):
             _, highest = resource.getrlimit(number)
-            hard = _lower(hard, highest)
-            resource.setrlimit(number, (_lower(soft, hard), hard))
+            hard = highest if higher(hard, highest) else hard
+            resource.setrlimit(number, (hard if higher(soft, hard) else soft, hard))
 
 
 def set_scheduling(child: Child) -> None:
@@ -81,9 +82,3 @@ def join_keyring(child: Child) -> None:
     if child.keyring:
         with contextlib.suppress(OSError):
             join_session_keyring(child.keyring)
-
-
-def _lower(one: int, other: int) -> int:
-    if -1 in (one, other):
-        return max(one, other)
-    return min(one, other)

@@ -8,16 +8,18 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from orlop.errors import OrlopError
+from orlop.errors import OrlopError, WrongStateError
 from orlop.kernel import rights
 from orlop.kernel.capabilities import is_ordinary, supported
 from orlop.kernel.idmap import is_of_host, write_maps
 from orlop.kernel.namespaces import FILES, Namespace, setns, unshare
+from orlop.kernel.patience import is_readable, read_in_time
 from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
 from orlop.kernel.procstat import FORKED, read_stat
 from orlop.model.light import TYPE_CHECKING, NamedTuple, NoReturn
-from orlop.runtime import failure
+from orlop.runtime import allowance, failure
 from orlop.runtime.bundle import AT_GATE, Starting, Stdio
+from orlop.runtime.cgroups.control import leave_freezer
 from orlop.runtime.child import Child
 from orlop.runtime.plan import IDMap
 
@@ -32,6 +34,13 @@ if TYPE_CHECKING:
 _CLEAR_SIGHAND = int(Clone.CLEAR_SIGHAND)
 _SIGKILL = 9
 _MOST_REPORT = 64 << 10
+_DEATH_S = 2.0
+_FROZEN_S = 0.05  # who has not died by then may be in a frozen cgroup
+
+#: A report in the name of a process that has not said how it gets on, for settle().
+LATE = failure.encode(
+    "run", failure.StepError("its program did not run in time; somebody may have stopped it")
+)
 
 
 class Launch(NamedTuple):
@@ -184,18 +193,19 @@ def _cgroup_beside(how: Launch) -> int:
 def _accompany(starting: Starting, how: Launch, child: Child, go: int) -> None:
     """Do what the child waits for, in the order in which it comes to it."""
     if go >= 0:
-        _do_our_part(starting, how, go)
+        _do_our_part(starting, how, child, go)
     if child.hooks:
         _run_hooks(starting, child.hooks)
     if child.listener:
         _deliver(starting, child.listener)
 
 
-def _do_our_part(starting: Starting, how: Launch, go: int) -> None:
+def _do_our_part(starting: Starting, how: Launch, child: Child, go: int) -> None:
     step = "write_id_maps"
     try:
         if how.idmap:
             _write_maps(starting, how.idmap)
+            allowance.grant(starting.pid, child.process.rlimits, child.process.oom_score_adj)
         if how.net_devices:
             from orlop.runtime.netdevices import move_devices  # rare
 
@@ -244,25 +254,34 @@ def give_stdio(stdio: Stdio | None, idmap: IDMap) -> None:
                 os.fchown(fd, idmap.host_uid(0), idmap.host_gid(0))
 
 
-def wait_ready(starting: Starting) -> None:
-    """Block until the program runs, or raise as settle() does."""
+def wait_ready(starting: Starting, *, timeout_s: float | None = None) -> None:
+    """Block until the program runs, or raise as settle() does; after *timeout_s*, undo the start.
+
+    A process can be stopped on its way by those whose pid namespace it has joined.
+    """
     data = b""
-    while part := os.read(starting.report, 4096):
+    while len(data) <= _MOST_REPORT and (part := _next_report(starting, timeout_s)):
         data += part
-        if len(data) > _MOST_REPORT:
-            break
     settle(starting, data)
 
 
-def wait_created(starting: Starting) -> None:
-    """Block until the process waits at its gate, or raise as settle() does."""
-    data = os.read(starting.report, 4096)
+def wait_created(starting: Starting, *, timeout_s: float | None = None) -> None:
+    """Block until the process waits at its gate, or raise as wait_ready() does."""
+    data = _next_report(starting, timeout_s)
     if data == AT_GATE:
         return
-    while part := os.read(starting.report, 4096):
+    while part := _next_report(starting, timeout_s):
         data += part
     settle(starting, data)
     raise OrlopError(f"{starting.what}: it did not wait at its gate")
+
+
+def _next_report(starting: Starting, timeout_s: float | None) -> bytes:
+    try:
+        return read_in_time(starting.report, timeout_s)
+    except TimeoutError:
+        settle(starting, LATE)
+        raise
 
 
 def settle(starting: Starting, data: bytes) -> None:
@@ -375,14 +394,25 @@ def _executed(starting: Starting) -> bool:
 
 
 def _end(starting: Starting, *, report: bool = True) -> None:
+    try:
+        _kill(starting)
+        if starting.owns_cgroup and starting.cgroup is not None:
+            starting.cgroup.remove()
+    finally:
+        if starting.console_socket is not None:
+            starting.console_socket.close()
+        for fd in (starting.report if report else None, starting.pidfd, starting.console):
+            if fd is not None:
+                os.close(fd)
+
+
+def _kill(starting: Starting) -> None:
+    """Kill and reap the process; one that is frozen by cgroup v1 has to be let go to die."""
     with suppress(ProcessLookupError):
         pidfd_send_signal(starting.pidfd, _SIGKILL)
+    if not is_readable(starting.pidfd, timeout_s=_FROZEN_S):
+        leave_freezer(starting.pid)
+        if not is_readable(starting.pidfd, timeout_s=_DEATH_S):
+            raise WrongStateError(f"{starting.what}: its process {starting.pid} does not die")
     with suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, starting.pidfd, os.WEXITED)
-    if starting.owns_cgroup and starting.cgroup is not None:
-        starting.cgroup.remove()
-    if starting.console_socket is not None:
-        starting.console_socket.close()
-    for fd in (starting.report if report else None, starting.pidfd, starting.console):
-        if fd is not None:
-            os.close(fd)

@@ -80,6 +80,12 @@ class Capabilities(NamedTuple):
     ambient: int = 0
 
 
+class Rlimit(NamedTuple):
+    number: int  # <asm-generic/resource.h>
+    soft: int  # -1 is none
+    hard: int
+
+
 class ProcessPlan(NamedTuple):
     """The process itself, first or later one of its container."""
 
@@ -89,7 +95,7 @@ class ProcessPlan(NamedTuple):
     user: oci.User
     umask: int
     capabilities: Capabilities
-    rlimits: tuple[tuple[int, int, int], ...]
+    rlimits: tuple[Rlimit, ...]
     oom_score_adj: int | None
     no_new_privileges: bool
     terminal: bool
@@ -260,7 +266,7 @@ def plan_process(process: oci.Process) -> ProcessPlan:
         user=user,
         umask=user.get("umask", 0o022),
         capabilities=plan_capabilities(process.get("capabilities")),
-        rlimits=_rlimits(process.get("rlimits", ())),
+        rlimits=plan_rlimits(process.get("rlimits", ())),
         oom_score_adj=oom_score_adj,
         no_new_privileges=process.get("noNewPrivileges", False),
         terminal=process.get("terminal", False),
@@ -332,8 +338,9 @@ def _mappings(mappings: Iterable[oci.IDMapping], where: str) -> tuple[IDMapping,
     return planned
 
 
-def _rlimits(limits: Iterable[oci.Rlimit]) -> tuple[tuple[int, int, int], ...]:
-    planned: dict[int, tuple[int, int, int]] = {}
+def plan_rlimits(limits: Iterable[oci.Rlimit]) -> tuple[Rlimit, ...]:
+    """Check process.rlimits, and return them as the kernel takes them."""
+    planned: dict[int, Rlimit] = {}
     for index, limit in enumerate(limits):
         where, name = f"process.rlimits[{index}]", limit["type"]
         number = getattr(resource, name, None)
@@ -347,7 +354,8 @@ def _rlimits(limits: Iterable[oci.Rlimit]) -> tuple[tuple[int, int, int], ...]:
                 f"{where}: soft limit {soft} and hard limit {hard} do not go together"
             )
         endless = 1 << 63
-        planned[number] = number, -1 if soft >= endless else soft, -1 if hard >= endless else hard
+        soft, hard = (-1 if limit >= endless else limit for limit in (soft, hard))
+        planned[number] = Rlimit(number, soft, hard)
     return tuple(planned.values())
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from orlop.kernel.process import pidfd_exit_status, pidfd_send_signal
 from orlop.runtime.bundle import Starting, Stdio
 from orlop.runtime.cgroups.interface import Cgroup
+from orlop.shim.loop import Timer
 from orlop.shim.protocol import IO, Attach, Exit
 from orlop.shim.records import Record, zombie_status
 
@@ -33,6 +34,8 @@ class Process:
         "fds",
         "io",
         "key",
+        "limit",
+        "listed",
         "pidfd",
         "record",
         "removals",
@@ -50,6 +53,8 @@ class Process:
         self.cgroup: Cgroup | None = None
         self.starting: Starting | None = None  # until its program runs
         self.report = b""
+        self.limit = Timer(lambda: None)  # undoes a start that takes too long
+        self.listed = False  # somebody was told of it before its program ran
         self.client: Waiter | None = None
         self.waiting: Any = None  # (channel, seq) to be told how the start went
         self.exit: Exit | None = None

@@ -82,6 +82,10 @@ class Start(TypedDict):
     bundle: str  # directory with config.json
     rootfs: list[tuple[str, str, str, list[str]]]  # model.mount.Mount, in order
     io: IO
+    timeout_s: NotRequired[float]  # until its program runs, else it is undone; 60 unless said
+    #: Types of namespaces, in config.json's words, that exist already: the descriptors that
+    #: come along, in order. They are joined where config.json asks for new ones.
+    namespaces: NotRequired[list[str]]
 
 
 class Execute(TypedDict):
@@ -96,6 +100,7 @@ class Execute(TypedDict):
     exec_id: str
     process: dict[str, object]  # model.oci.Process
     io: IO
+    timeout_s: NotRequired[float]
     attach: NotRequired["Attach"]
 
 
@@ -107,7 +112,7 @@ class Started(TypedDict):
 class Running(TypedDict):
     """An item of "list"'s answer, beside those that are an Exit.
 
-    "list" waits for starts under way, so each is in it or has failed; not for those of execs.
+    One whose start is under way is in it, too; should that fail yet, its exit is told.
     """
 
     id: str

@@ -15,6 +15,7 @@ from typing import Any
 
 from orlop.errors import AlreadyExistsError, NotFoundError, OrlopError, WrongStateError
 from orlop.kernel.terminal import set_size
+from orlop.runtime.parent import LATE
 from orlop.shim import adopt
 from orlop.shim.channel import Channel, Message, accept, close_all
 from orlop.shim.failure import failure
@@ -27,7 +28,9 @@ from orlop.shim.starts import Starts
 
 _SIGKILL = 9
 _SWEEP_S = 10.0
-_LIST_S = 0.005
+_START_S = 60.0
+_STATUSES = {"command_not_found": 127, "command_not_executable": 126}
+_NEVER_RAN = 128
 _REFILL_S = 0.01
 _REMOVE_S = 0.005  # first pause before an occupied cgroup is looked at again; then it doubles
 _REMOVE_TRIES = 10
@@ -101,6 +104,8 @@ class Server:
         process.waiting = (channel, message["seq"])
         assert process.starting is not None
         self._loop.watch(process.starting.report, lambda _: self._reported(process))
+        timeout_s = message.get("timeout_s", _START_S)
+        process.limit = self._loop.later(timeout_s, lambda: self._expired(process))
         self._watch_end(process)
         return LATER
 
@@ -138,15 +143,15 @@ class Server:
             self._records.remove_exit(key)
 
     def _list(self, channel: Channel, message: Message) -> Any:
-        """Name all that runs and all exits not forgotten, once no start is under way.
+        """Name all that runs, or is being started, and all exits not forgotten.
 
-        An exec is not waited for: its container may have stopped it on its way.
+        Starts are not waited for: whoever shares a pid namespace with a process can stop it
+        on its way. An exec's is left out until it runs.
         """
-        if any(p.starting is not None and p.is_init for p in self._processes.values()):
-            self._loop.later(_LIST_S, lambda: self._dispatch(channel, message, []))
-            return LATER
         for process in self._processes.values():
-            if process.running:
+            starts = process.starting is not None and process.is_init
+            process.listed |= starts
+            if process.running or starts:
                 item = {"id": process.record["id"], "pid": process.record["pid"], "running": True}
                 if "exec_id" in process.record:
                     item["exec_id"] = process.record["exec_id"]
@@ -195,7 +200,17 @@ class Server:
         process.report += part
         if part:
             return
-        self._loop.forget(starting.report)
+        self._settle(process)
+
+    def _expired(self, process: Process) -> None:
+        """Undo a start that does not come to its end."""
+        if process.starting is not None:
+            process.report = LATE
+            self._settle(process)
+
+    def _settle(self, process: Process) -> None:
+        assert process.starting is not None
+        self._loop.forget(process.starting.report)
         try:
             self._starts.settle(process)
         except Exception as error:
@@ -222,7 +237,11 @@ class Server:
         process.close()
         self._processes.pop(process.key, None)
         self._records.end(process.key)
-        self._answer(process, error=failure(error))
+        told = failure(error)
+        if process.listed:
+            status = _STATUSES.get(told["kind"], _NEVER_RAN)
+            self._tell_exit(self._write_exit(process, (status, 0)))
+        self._answer(process, error=told)
 
     def _answer(self, process: Process, **result: Any) -> None:
         if process.waiting is not None:
@@ -250,6 +269,13 @@ class Server:
             os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
 
     def _conclude(self, process: Process, status: tuple[int, int]) -> None:
+        oom = process.is_init and _killed_for_memory(process)
+        process.exit = self._write_exit(process, status, oom=oom)
+        self._pumps.ended(process.key, process.exit)
+        if process.is_init:
+            self._kill_rest(process)
+
+    def _write_exit(self, process: Process, status: tuple[int, int], *, oom: bool = False) -> Exit:
         record = process.record
         exit_ = Exit(
             id=record["id"],
@@ -257,19 +283,21 @@ class Server:
             status=status[0],
             signal=status[1],
             time_ns=time.time_ns(),
-            oom=process.is_init and _killed_for_memory(process),
+            oom=oom,
         )
         if "exec_id" in record:
             exit_["exec_id"] = record["exec_id"]
-        process.exit = exit_
         self._exits[process.key] = exit_
         try:
             self._records.write_exit(process.key, exit_)
         except OSError:  # the folder is full: it is told all the same, once
             traceback.print_exc()
-        self._pumps.ended(process.key, exit_)
-        if process.is_init:
-            self._kill_rest(process)
+        return exit_
+
+    def _tell_exit(self, exit_: Exit) -> None:
+        for channel in list(self._channels):
+            if channel.subscribed:
+                channel.send({"event": "exit", **exit_})
 
     def _kill_rest(self, process: Process) -> None:
         """Kill what the first process left: other processes of its cgroup, and its execs."""
@@ -302,9 +330,7 @@ class Server:
             self._forgotten.discard(process.key)
             self._drop_exit(process.key)
         assert process.exit is not None
-        for channel in list(self._channels):
-            if channel.subscribed:
-                channel.send({"event": "exit", **process.exit})
+        self._tell_exit(process.exit)
 
     def _removed(self, process: Process) -> bool:
         assert process.cgroup is not None

@@ -8,7 +8,7 @@ from typing import cast
 
 from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
 from orlop.model.mount import Mount
-from orlop.model.oci import Config
+from orlop.model.oci import Config, Namespace
 from orlop.model.oci import Process as OCIProcess
 from orlop.runtime import start as runtime
 from orlop.runtime.ahead import Ahead
@@ -61,6 +61,7 @@ class Starts:
         starting = process.starting
         assert starting is not None
         process.starting = None
+        process.limit.cancel()
         runtime.settle(starting, process.report)
         process.report = b""
         # Not waited for before: a container can stop the child of an exec on its way.
@@ -99,6 +100,8 @@ class Starts:
 
     def _starter(self, message: Message, record: Record) -> Callable[[Stdio | None], Starting]:
         config = _read_config(record["bundle"])
+        if "namespaces" in message:
+            _join(config, message["namespaces"], message["fds"])
         record["cgroup"] = config.get("linux", {}).get("cgroupsPath") or f"/orlop/{record['id']}"
         rootfs = tuple(
             Mount(type_, source, target, tuple(options))
@@ -137,6 +140,21 @@ class Starts:
                 del self._configs[next(iter(self._configs))]
             self._configs[name] = _read_config(name[0])
         return self._configs[name]
+
+
+def _join(config: Config, types: list[str], fds: list[int]) -> None:
+    """Have *config* join the namespaces that *fds* are, where it asks for new ones."""
+    if len(types) != len(fds):
+        raise InvalidArgumentError(f"{len(types)} namespaces with {len(fds)} descriptors")
+    paths = {type_: f"/proc/self/fd/{fd}" for type_, fd in zip(types, fds, strict=True)}
+    linux = config.get("linux", {})
+    joined: list[Namespace] = []
+    for namespace in linux.get("namespaces", ()):
+        path = paths.pop(namespace["type"], "")
+        joined.append({**namespace, "path": path} if path else namespace)
+    if paths:
+        raise InvalidArgumentError(f"config.json asks for no namespace of type {min(paths)}")
+    linux["namespaces"] = joined
 
 
 def _read_config(bundle: str) -> Config:

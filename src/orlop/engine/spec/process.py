@@ -67,7 +67,7 @@ def process(given: Given, security: Security) -> Process:
         "cwd": working_directory(options.working_dir or given.image.working_dir),
         "user": user,
         "capabilities": capabilities(security.capabilities),
-        "rlimits": [_rlimit(limit) for limit in options.resources.ulimits],
+        "rlimits": [rlimit(limit) for limit in options.resources.ulimits],
         "noNewPrivileges": security.no_new_privileges,
         "oomScoreAdj": options.oom_score_adj,
     }
@@ -149,7 +149,8 @@ def merged(base: Iterable[str], more: Iterable[str]) -> list[str]:
     return list(result.values())
 
 
-def _rlimit(limit: Ulimit) -> Rlimit:
+def rlimit(limit: Ulimit) -> Rlimit:
+    """Return it in the specification's words. InvalidArgumentError if there is no such limit."""
     if limit.name not in _LIMITS:
         raise InvalidArgumentError(f"unknown ulimit {limit.name!r}")
     if -1 not in (limit.soft, limit.hard) and limit.soft > limit.hard:

@@ -25,7 +25,7 @@ class Args(Arguments):
 
 def run(args: Args, settings: Settings) -> int:
     """Print the containers of the root."""
-    found = list(states(settings.folder))
+    found = list(states(settings.folder, settings.journal.warning))
     if args.quiet:
         sys.stdout.write("".join(f"{state['id']}\n" for state in found))
     elif args.format == "json":

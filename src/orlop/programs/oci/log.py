@@ -7,8 +7,8 @@ time="2026-01-01T00:00:00Z" level=error msg="container does not exist"
 from __future__ import annotations
 
 import os
-import sys
 import time
+from contextlib import suppress
 
 from orlop.errors import InvalidArgumentError
 from orlop.model import jsontext
@@ -31,7 +31,7 @@ class Log:
         """Write *message* to the log, and in plain to stderr if the log is elsewhere."""
         self._write("error", message)
         if self._path:
-            print(message, file=sys.stderr)
+            _write(2, message)
 
     def warning(self, message: str) -> None:
         self._write("warning", message)
@@ -40,25 +40,29 @@ class Log:
         self._write("debug", message)
 
     def _write(self, level: str, message: str) -> None:
-        line = (self._line(level, message) + "\n").encode(errors="replace")
+        line = self._line(level, message)
         if not self._path:
-            os.write(2, line)
+            _write(2, line)
             return
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            print(f"cannot open log {self._path}: {error.strerror}", file=sys.stderr)
+            _write(2, f"cannot open log {self._path}: {error.strerror}")
             return
-        try:
-            os.write(fd, line)
-        finally:
-            os.close(fd)
+        _write(fd, line)
+        os.close(fd)
 
     def _line(self, level: str, message: str) -> str:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self._json:
             return jsontext.dumps({"level": level, "msg": message, "time": when})
         return f'time="{when}" level={level} msg={_quoted(message)}'
+
+
+def _write(fd: int, line: str) -> None:
+    """Write a line; if it cannot be, there is nobody else to tell."""
+    with suppress(OSError):
+        os.write(fd, (line + "\n").encode(errors="backslashreplace"))
 
 
 def _quoted(message: str) -> str:

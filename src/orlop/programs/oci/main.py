@@ -16,6 +16,7 @@ import gc
 import os
 import sys
 
+from orlop import __version__
 from orlop.cli.options import Arguments, flag, operands, text
 from orlop.cli.parser import HelpWanted, UsageError, parse
 from orlop.errors import InvalidArgumentError, OrlopError
@@ -118,24 +119,23 @@ class Settings(Arguments):
 
 
 def main(words: Sequence[str]) -> int:
-    """Run one command line; return its exit code. Never raises what a user could cause."""
+    """Run one command line; return its exit code. A failure is the last line of the log."""
+    journal, is_debugged, failure = Log(), False, _FAILURE
     try:
         settings = parse(Settings, words, one_dash=True)
-        journal = settings.journal
+        journal, is_debugged = settings.journal, settings.debug
+        failure = _FAILURES.get("".join(settings.words[:1]), _FAILURE)
+        code = _run(settings, journal)
+        sys.stdout.flush()
     except HelpWanted:
         return _print_overview()
-    except OrlopError as error:
-        Log().error(str(error))
-        return _FAILURE
-    try:
-        return _run(settings, journal)
-    except BrokenPipeError:
-        pass
     except Exception as error:
-        if settings.debug and not isinstance(error, (OrlopError, OSError)):
-            raise
-        journal.error(_sentence(error))
-    return _FAILURES.get(settings.words[0], _FAILURE)
+        if not (isinstance(error, BrokenPipeError) and _is_unread(1)):
+            journal.error(_sentence(error))
+            if is_debugged and not isinstance(error, (OrlopError, OSError)):
+                _print_traceback(error)
+        return failure
+    return code
 
 
 def _run(settings: Settings, journal: Log) -> int:
@@ -176,7 +176,27 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
         named = f": {os.fsdecode(error.filename)}" if error.filename is not None else ""
         return f"{(error.strerror or str(error)).lower()}{named}"
-    return f"internal error: {type(error).__name__}: {error} (--debug shows where)"
+    if isinstance(error, MemoryError):
+        return "there is too little memory"
+    return (
+        f"internal error: {type(error).__name__}: {error}; this is a bug of {NAME} {__version__}: "
+        "please tell those from whom you have it, with what --debug adds"
+    )
+
+
+def _print_traceback(error: Exception) -> None:
+    import traceback
+
+    traceback.print_exception(error)
+
+
+def _is_unread(fd: int) -> bool:
+    """Whether *fd* is a pipe that nobody reads any more, as `head` leaves one behind."""
+    import select
+
+    poller = select.poll()
+    poller.register(fd, 0)
+    return any(events & select.POLLERR for _, events in poller.poll(0))
 
 
 def _overview(journal: Log, name: str, rest: list[str]) -> int:
@@ -216,9 +236,14 @@ def program() -> int:
     """
     gc.disable()  # what imports make is not garbage, and looking for some costs 1 ms
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    code = main(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _FAILURE
-    return code
+    _open_standard_streams()
+    return main(sys.argv[1:])
+
+
+def _open_standard_streams() -> None:
+    """Have something at 0, 1 and 2: the next file that we open would be the container's stdin."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)  # noqa: FBT003 - a positional-only parameter
+    os.close(fd)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - there to the end
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115

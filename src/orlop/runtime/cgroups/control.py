@@ -10,6 +10,7 @@ from itertools import chain
 from orlop.errors import WrongStateError
 from orlop.kernel.procstat import has_ended, read_stat
 from orlop.runtime.cgroups.files import below, read, write
+from orlop.runtime.cgroups.layout import detect
 
 _SHORTEST_WAIT_S = 0.0005
 _LONGEST_WAIT_S = 0.02
@@ -67,6 +68,17 @@ def freeze_v1(directory: str, *, timeout_s: float) -> None:
     if not _wait(frozen, timeout_s=timeout_s):
         write(state, "THAWED")
         raise TimeoutError(f"cgroup {directory} did not freeze within {timeout_s:g} s")
+
+
+def leave_freezer(pid: int) -> None:
+    """Take process *pid* out of its v1 freezer, for in a frozen one no signal ends it.
+
+    The others in it stay as they are. freezer-subsystem.rst
+    """
+    for hierarchy in detect().v1:
+        if "freezer" in hierarchy.controllers:
+            with contextlib.suppress(OSError):
+                write(f"{hierarchy.mountpoint}/cgroup.procs", str(pid))
 
 
 def pids(directory: str) -> Iterator[int]:

@@ -1,0 +1,86 @@
+"""Limits that a process may not raise, nor its score lower, by itself: its parent tries, or tells.
+
+Both take CAP_SYS_RESOURCE of the host's, which root in a user namespace never has.
+Without it a container goes on with what it has (design: clamp, say so once, go on).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterable
+
+from orlop.kernel.capabilities import BIT, capget
+from orlop.kernel.idmap import is_of_host
+from orlop.model.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orlop.runtime.plan import Rlimit
+
+_SYS_RESOURCE = 1 << BIT["CAP_SYS_RESOURCE"]
+
+
+def grant(pid: int, rlimits: Iterable[Rlimit], score: int | None) -> list[str]:
+    """Give child *pid* what it may not take itself; return what we may not give either.
+
+    Only while it waits, for it sets its limits itself later, and these last.
+    """
+
+    def raise_to(number: int, hard: int) -> None:
+        resource.prlimit(pid, number, (resource.getrlimit(number)[0], hard))
+
+    def lower_to(score: int) -> None:
+        with open(f"/proc/{pid}/oom_score_adj", "w") as file:
+            file.write(str(score))
+
+    return [*_kept_low(rlimits, raise_to), *_kept_high(pid, score, lower_to)]
+
+
+def refused(rlimits: Iterable[Rlimit], score: int | None) -> list[str]:
+    """Return what grant() would of a child yet to be made, as far as that is known before."""
+
+    def ask(_: int, hard: int = 0) -> None:
+        del hard
+        if not (capget()[0] & _SYS_RESOURCE and is_of_host()):
+            raise PermissionError
+
+    return [*_kept_low(rlimits, ask), *_kept_high(os.getpid(), score, ask)]
+
+
+def higher(one: int, other: int) -> bool:
+    """Whether limit *one* is above *other*; -1 is none."""
+    return other != -1 and (one == -1 or one > other)
+
+
+def _kept_low(rlimits: Iterable[Rlimit], raise_to: Callable[[int, int], None]) -> list[str]:
+    kept = []
+    for number, _, hard in rlimits:
+        _, highest = resource.getrlimit(number)
+        if higher(hard, highest):
+            try:
+                raise_to(number, hard)
+            except (PermissionError, ValueError):  # EPERM is PermissionError but for prlimit(2)
+                kept.append(f"{_name(number)} (stays at {highest})")
+            except ProcessLookupError:  # who waits for it will know
+                return []
+    return [f"process.rlimits: not ours to raise: {', '.join(kept)}"] if kept else []
+
+
+def _kept_high(pid: int, score: int | None, lower_to: Callable[[int], None]) -> list[str]:
+    if score is None:
+        return []
+    try:
+        with open(f"/proc/{pid}/oom_score_adj") as file:
+            ours = int(file.read())
+        if ours > score:
+            lower_to(score)
+    except PermissionError:
+        return [f"process.oomScoreAdj: not ours to lower: stays at {ours}"]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return []
+
+
+def _name(number: int) -> str:
+    names = (name for name in dir(resource) if name.startswith("RLIMIT_"))
+    return next(name for name in names if getattr(resource, name) == number)
