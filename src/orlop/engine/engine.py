@@ -17,6 +17,7 @@ from orlop.engine.containers.removal import Removal
 from orlop.engine.context import Context
 from orlop.engine.execs import Execs
 from orlop.engine.images.images import Images
+from orlop.engine.networks.networks import Networks
 from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
 from orlop.engine.system import System
@@ -46,7 +47,10 @@ class Engine:
         self.volumes = Volumes(context)
         self.execs = Execs(context, bundles)
         self._health = Health(context, self.execs)
-        self._lifecycle = Lifecycle(context, bundles=bundles, health=self._health)
+        self.networks = Networks(context)
+        self._lifecycle = Lifecycle(
+            context, bundles=bundles, health=self._health, networks=self.networks
+        )
         self.images = Images(context, hold=self._hold)
         self.containers = Containers(
             context,
@@ -94,6 +98,7 @@ class Engine:
         await in_thread(launch, str(settings.run))
         await self._context.shim.request({"op": "subscribe"})
         await self._reconciler.run(self._health)
+        await self.networks.reconcile()
         await reconcile.resume(self._context, exits=self._exits, removal=self._removal, fresh=fresh)
         await reconcile.discard_orphans(self._context, self.volumes)
         await in_thread(_mark_boot, settings)
@@ -101,6 +106,7 @@ class Engine:
 
     async def _close(self) -> None:
         await self._context.cancel_all()
+        await self.networks.close()
         await self.images.close()
         for name in ("shim", "stdio"):
             link: Link | None = getattr(self._context, name, None)

@@ -42,6 +42,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.run / "engine.lock"
 
     @property
+    def network_mark(self) -> Path:
+        """There while devices or rules of this engine may be on the machine."""
+        return self.run / "network"
+
+    @property
     def bundles(self) -> Path:
         return self.run / "containers"
 

@@ -44,7 +44,7 @@ class System:
         running = statuses.count(Status.RUNNING) + statuses.count(Status.RESTARTING)
         paused = statuses.count(Status.PAUSED)
         return Info(
-            id=_identity(self._context.settings.root),
+            id=identity(self._context.settings.root),
             name=platform.node(),
             containers=len(statuses),
             running=running,
@@ -115,7 +115,7 @@ def _with_shared_sizes(
     )
 
 
-def _identity(root: Path) -> str:
+def identity(root: Path) -> str:
     """Return what this engine is called; made up once for each root."""
     path = root / "engine-id"
     try:

@@ -20,7 +20,11 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     the pool changed. Those run in a child process.
     """
     call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
-    work = asyncio.get_running_loop().run_in_executor(None, call)
+    return await finished(asyncio.get_running_loop().run_in_executor(None, call))
+
+
+async def finished(work: asyncio.Future[T]) -> T:
+    """Wait for the end of *work* in a thread, however often cancelled; then say so."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:

@@ -207,7 +207,9 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     #: "none", "default" or "bridge", "host", "container:ID", "ns:PATH", or a network's name.
     #: That it is "none" where nothing is said is of records made before there were networks.
     network: str = "none"
-    networks: dict[str, EndpointOptions] = {}  # by name; with the one of *network*, or without
+    #: By name. Of a container that was made, all that it is on at its starts; of a request,
+    #: the one of *network* may be missing.
+    networks: dict[str, EndpointOptions] = {}
     mac_address: str = ""  # of the interface in *network*
     port_bindings: dict[str, tuple[tuple[str, str], ...]] = {}  # "80/tcp": (host IP, host port)
     publish_all: bool = False

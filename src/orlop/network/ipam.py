@@ -6,8 +6,7 @@ The pools, and what is said when there is nothing left, are Docker's.
 import heapq
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from orlop.errors import AlreadyExistsError, ExhaustedError, InvalidArgumentError, WrongStateError
 from orlop.model.network import Subnet
@@ -39,7 +38,7 @@ def choose_ipv4(taken: Iterable[str], pools: Sequence[tuple[str, int]] = DEFAULT
 
 
 def choose_ipv6(taken: Iterable[str], site: bytes) -> str:
-    """Return a free /64 of the unique local block that *site* (any bytes, always the same) means."""
+    """Return a free /64 of the unique local block that *site* means: any bytes, always the same."""
     others = _ranges(taken, 6)
     number = int.from_bytes(site[: _SITE_BITS // 8].ljust(_SITE_BITS // 8, b"\0"))
     prefix = (0xFD << _SITE_BITS | number) << _SUBNET_BITS
@@ -56,12 +55,19 @@ def choose_ipv6(taken: Iterable[str], site: bytes) -> str:
 
 def check_free(subnet: str, taken: Iterable[str]) -> None:
     """Raise WrongStateError, in Docker's words, where *subnet* overlaps one of *taken*."""
-    wanted = ip_network(subnet)
-    if _overlaps(wanted, _ranges(taken, wanted.version)):
+    if clashes([subnet], taken):
         raise WrongStateError(
             "invalid pool request: Pool overlaps with other one on this address space",
             hint=f"{subnet} is in use by another network",
         )
+
+
+def clashes(subnets: Iterable[str], others: Iterable[str]) -> bool:
+    """Return whether one of *subnets* overlaps one of *others*, default routes apart."""
+    others = list(others)
+    return any(
+        _overlaps(wanted, _ranges(others, wanted.version)) for wanted in map(ip_network, subnets)
+    )
 
 
 def _ranges(networks: Iterable[str], version: int) -> list[tuple[int, int]]:
@@ -80,7 +86,7 @@ def _overlaps(network: AnyNetwork, others: Iterable[tuple[int, int]]) -> bool:
 
 
 def checked(subnet: Subnet) -> Subnet:
-    """Return *subnet* with every address spelled the one way; InvalidArgumentError if it cannot be."""
+    """Return *subnet* with its addresses spelled the one way; InvalidArgumentError if in vain."""
     whole = _block(subnet.subnet, "subnet")
     if subnet.ip_range:
         part = _block(subnet.ip_range, "ip-range")
@@ -152,9 +158,7 @@ def _contains(whole: AnyNetwork, part: AnyNetwork) -> bool:
 def parse_address(text: str, what: str = "IP address") -> AnyAddress:
     """Parse an address without a zone; InvalidArgumentError names *what* it should have been."""
     try:
-        if "%" in text:
-            raise ValueError(text)
-        return ip_address(text)
+        return ip_address("" if "%" in text else text)
     except ValueError:
         raise InvalidArgumentError(f"invalid {what} {text[:100]!r}: invalid IP address") from None
 

@@ -64,7 +64,9 @@ class Containers:
         self._context = context
         self._execs = execs
         self._lifecycle = lifecycle
-        self._creation = Creation(context, bundles=bundles, images=images, volumes=volumes)
+        self._creation = Creation(
+            context, bundles=bundles, images=images, volumes=volumes, networks=lifecycle.networks
+        )
         self._removal = Removal(context, bundles=bundles, volumes=volumes)
         self._changes = Changes(context, bundles=bundles, lifecycle=lifecycle)
         self._listing = Listing(context, images)

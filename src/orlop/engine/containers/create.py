@@ -19,6 +19,8 @@ from orlop.engine.containers.merge import merge, wanted_mounts
 from orlop.engine.context import Context
 from orlop.engine.images.host import HOST, add_host_layer, host_base, host_layer
 from orlop.engine.images.images import Images
+from orlop.engine.networks.networks import Networks
+from orlop.engine.spec.process import rlimit
 from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes
 from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError
@@ -26,7 +28,9 @@ from orlop.model.container import Container, ContainerOptions, HealthState, Moun
 from orlop.model.digest import Digest
 from orlop.model.image import Process
 from orlop.model.platform import host_platform, parse_platform, preference
+from orlop.runtime.allowance import refused
 from orlop.runtime.cgroups.layout import counts_swap
+from orlop.runtime.plan import plan_rlimits
 from orlop.store.faults import explained
 from orlop.store.metadata import SnapshotRecord
 
@@ -40,9 +44,16 @@ _LONGEST_NAME = 64  # sethostname(2)
 
 class Creation:
     def __init__(
-        self, context: Context, *, bundles: Bundles, images: Images, volumes: Volumes
+        self,
+        context: Context,
+        *,
+        bundles: Bundles,
+        images: Images,
+        volumes: Volumes,
+        networks: Networks,
     ) -> None:
         self._context = context
+        self._networks = networks
         self._bundles = bundles
         self._images = images
         self._volumes = volumes
@@ -52,11 +63,13 @@ class Creation:
         records = self._context.records
         image = self._images.resolve(options.image)
         _check_platform(options, image)
+        options = self._networks.resolve(options)
         if name is None:
             name = names.generate(records.is_taken)
         names.check_name(name)
         records.check_name(name)
         container = self._describe(options, image, name)
+        warnings = _warnings(options, image)
         with self._context.metadata.leases.hold("create") as lease, ExitStack() as undo:
             lease.add(*(Digest(key) for key in container.layers))
             await self._images.ready(options.image)  # after the lease: now they stay
@@ -66,7 +79,7 @@ class Creation:
             records.add(container)  # from here on it exists
             undo.pop_all()
         self._context.announce(container, "create")
-        return Created(id=container.id, warnings=_warnings(options, image))
+        return Created(id=container.id, warnings=warnings)
 
     def _describe(self, options: ContainerOptions, image: ImageRecord, name: str) -> Container:
         container_id = secrets.token_hex(32)
@@ -200,13 +213,10 @@ def _warnings(options: ContainerOptions, image: ImageRecord) -> tuple[str, ...]:
             f"The requested image's platform ({actual}) does not match the detected host platform"
             f" ({here}) and no specific platform was requested"
         )
-    if options.port_bindings:
-        warnings.append(
-            "Published ports are recorded but not forwarded: bridge networks do not exist yet."
-        )
     if (options.resources.memory_bytes or 0) > 0 and not counts_swap():
         warnings.append(
             "Your kernel does not support swap limit capabilities or the cgroup is not mounted."
             " Memory limited without swap."
         )
-    return tuple(warnings)
+    limits = plan_rlimits(map(rlimit, options.resources.ulimits))
+    return (*warnings, *refused(limits, options.oom_score_adj or None))

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal as signals
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from orlop.engine.answers import Finished
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.health import Health
 from orlop.engine.context import Context
+from orlop.engine.networks.networks import Networks
 from orlop.engine.records import in_its_name, short
 from orlop.engine.shimlink import CommandNotExecutableError, CommandNotFoundError
 from orlop.engine.spec import cgroups_path
@@ -37,9 +39,12 @@ _SIGKILL = int(signals.SIGKILL)
 
 
 class Lifecycle:
-    def __init__(self, context: Context, *, bundles: Bundles, health: Health) -> None:
+    def __init__(
+        self, context: Context, *, bundles: Bundles, health: Health, networks: Networks
+    ) -> None:
         self._context = context
         self._bundles = bundles
+        self.networks = networks
         self._health = health
 
     async def start(self, container_id: str) -> bool:
@@ -65,11 +70,15 @@ class Lifecycle:
         container.check(Step.START)
         try:
             self._bundles.prepare(container)
-            started = await self._run(container)
+            async with self.networks.joined(container) as (joined, namespaces):
+                started = await self._run(joined, namespaces)
+                await self._record_start(joined, started)
         except OrlopError as failure:
             error = in_its_name(failure, container)
             await self._failed(container, error)
             raise error from failure
+
+    async def _record_start(self, container: Container, started: dict[str, Any]) -> None:
         if self._context.records.get(container.id).running:  # it was found running
             return
         try:
@@ -78,13 +87,14 @@ class Lifecycle:
             await in_thread(self.cgroup(container).kill)
             raise
 
-    async def _run(self, container: Container) -> dict[str, Any]:
+    async def _run(self, container: Container, namespaces: Sequence[int]) -> dict[str, Any]:
         """Have the shim start it, and where the shim dies ask the next what became of it."""
         begun_ns = time.time_ns()
         try:
-            started: dict[str, Any] = await self._context.shim.request(
-                self._bundles.start_message(container)
-            )
+            message = self._bundles.start_message(container)
+            if namespaces:
+                message["namespaces"] = ["network"]
+            started: dict[str, Any] = await self._context.shim.request(message, namespaces)
         except UnavailableError as error:
             found = await self._adopted(container)
             if found is None:
@@ -254,8 +264,11 @@ class Lifecycle:
             finished_ns=exit_["time_ns"],
             exit_code=exit_["status"],
             oom_killed=bool(exit_.get("oom")),
+            endpoints=(),
+            ports=(),
         )
         self._context.records.save(over)
+        self.networks.ended(container)
         if over.oom_killed:
             self._context.announce(over, "oom")
         duration_s = max(0, over.finished_ns - over.started_ns) // 1_000_000_000

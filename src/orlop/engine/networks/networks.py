@@ -1,11 +1,21 @@
-"""Networks: the use cases, in one place to call."""
+"""Networks: the use cases, in one place to call.
 
-from collections.abc import Sequence
+Light to import, for an engine whose containers have no network needs none of the rest.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from orlop.engine.context import Context
+from orlop.engine.networks import modes
 from orlop.engine.requests import NO_FILTERS, Filters, NetworkRequest
-from orlop.model.container import Container
+from orlop.model.container import Container, ContainerOptions
 from orlop.model.network import Endpoint, EndpointOptions, Network
+
+if TYPE_CHECKING:
+    from orlop.engine.networks.desk import Desk
 
 
 class Networks:
@@ -17,34 +27,79 @@ class Networks:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def list(self) -> Sequence[Network]:
+    @cached_property
+    def _desk(self) -> "Desk":
+        from orlop.engine.networks.desk import Desk
+
+        return Desk(self._context)
+
+    def list(self) -> "Sequence[Network]":
         """Return every network, with bridge, host and none."""
-        raise NotImplementedError
+        return self._desk.directory.all()
 
     def find(self, ref: str) -> Network:
         """Return the network."""
-        raise NotImplementedError
+        return self._desk.directory.find(ref)
 
-    def attached(self, network: Network) -> "list[tuple[Container, Endpoint]]":
+    def attached(self, network: Network) -> "Sequence[tuple[Container, Endpoint]]":
         """Return the running containers on it, each with its endpoint there."""
-        raise NotImplementedError
+        return self._desk.attached(network)
 
-    async def create(self, request: NetworkRequest) -> tuple[Network, Sequence[str]]:
+    async def create(self, request: NetworkRequest) -> "tuple[Network, Sequence[str]]":
         """Make a network; returns it with warnings."""
-        raise NotImplementedError
+        return await self._desk.create(request)
 
     async def remove(self, ref: str) -> None:
         """Remove a network on which no container is."""
-        raise NotImplementedError
+        await self._desk.remove(self.find(ref))
 
-    async def prune(self, filters: Filters = NO_FILTERS) -> "list[str]":
-        """Remove the networks that no container uses; returns their names."""
-        raise NotImplementedError
+    async def prune(self, filters: Filters = NO_FILTERS) -> "Sequence[str]":
+        """Remove the networks on which no container is; returns their names."""
+        return await self._desk.prune(filters)
 
     async def connect(self, ref: str, container_ref: str, options: EndpointOptions) -> None:
         """Put a container on the network: now if it runs, and at each of its starts."""
-        raise NotImplementedError
+        await self._desk.connect(self.find(ref), self._context.records.find(container_ref), options)
 
     async def disconnect(self, ref: str, container_ref: str, *, force: bool = False) -> None:
-        """Take a container off the network."""
-        raise NotImplementedError
+        """Take a container off the network; *force* also one that is not there any more."""
+        await self._desk.disconnect(self.find(ref), container_ref, force=force)
+
+    # For containers
+
+    def resolve(self, options: ContainerOptions) -> ContainerOptions:
+        """Return a request's options with every network that the container is to be on.
+
+        InvalidArgumentError, NotFoundError if it cannot be on them.
+        """
+        resolved = modes.resolved(options)
+        if resolved.networks:
+            self._desk.check(resolved)
+        return resolved
+
+    @contextlib.asynccontextmanager
+    async def joined(self, container: Container) -> AsyncIterator[tuple[Container, Sequence[int]]]:
+        """Give the container with its endpoints, and the namespace to start it in, if any.
+
+        Where the body raises, it is as if nothing had been.
+        """
+        if not container.options.networks:
+            yield container, ()
+            return
+        async with self._desk.attachments.attached(container) as (attached, namespace):
+            yield attached, (namespace,)
+
+    def ended(self, container: Container) -> None:
+        """Give back what a container had that has ended; *container* as it was."""
+        if container.endpoints:
+            self._desk.attachments.ended(container)
+
+    async def reconcile(self) -> None:
+        """Put right what an engine before us left. Run when all records are true."""
+        if self._context.settings.network_mark.exists():
+            await self._desk.reconcile()
+
+    async def close(self) -> None:
+        """Let go; what no running container needs is removed."""
+        if "_desk" in self.__dict__:
+            await self._desk.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from orlop.engine.networks.modes import has_own_namespace, names_network
 from orlop.engine.spec.given import Given
 from orlop.errors import InvalidArgumentError
 from orlop.model.container import ContainerOptions
@@ -13,6 +14,7 @@ _NETWORK_DEFAULTS = {
     "net.ipv4.ip_unprivileged_port_start": "0",
     "net.ipv4.ping_group_range": "0 2147483647",
 }
+_NOT_OWN = ("host", "container:")
 _IPC_KEYS = frozenset(
     f"kernel.{name}"
     for name in [
@@ -29,7 +31,10 @@ _IPC_KEYS = frozenset(
 
 
 def namespaces(given: Given) -> list[Namespace]:
-    """Return the namespaces: new, unless the mode says host or container:NAME."""
+    """Return the namespaces: new, unless the mode says host, container:NAME or ns:PATH.
+
+    Also of a container on networks: its namespace then comes with the start's message.
+    """
     result: list[Namespace] = [{"type": "mount"}]
     if given.uid_mappings:
         result.append({"type": "user"})
@@ -40,6 +45,8 @@ def namespaces(given: Given) -> list[Namespace]:
             if kind not in given.joined:
                 raise InvalidArgumentError(f"{kind} mode {mode!r} names no running container")
             result.append({"type": kind, "path": given.joined[kind]})
+        elif kind == "network" and mode.startswith("ns:"):
+            result.append({"type": kind, "path": _path(mode)})
         else:
             result.append({"type": kind})
     return result
@@ -48,7 +55,7 @@ def namespaces(given: Given) -> list[Namespace]:
 def _modes(options: ContainerOptions) -> Iterator[tuple[str, str]]:
     """Give type and mode; InvalidArgumentError for a mode that nobody knows."""
     known = {
-        "network": (options.network, ("", "none", "default", "private")),
+        "network": (options.network, ("", "none", "private")),
         "ipc": (options.ipc, ("", "none", "private", "shareable")),
         "pid": (options.pid, ("", "private")),
         "uts": (options.uts, ("", "private")),
@@ -57,9 +64,18 @@ def _modes(options: ContainerOptions) -> Iterator[tuple[str, str]]:
     joinable = ("network", "ipc", "pid")
     for kind, (mode, own) in known.items():
         joins = mode.startswith("container:") and kind in joinable
+        if kind == "network" and (names_network(mode) or mode.startswith("ns:")):
+            joins = True
         if mode != "host" and not joins and mode not in own:
             raise InvalidArgumentError(f"invalid {kind} mode {mode!r}")
         yield kind, mode
+
+
+def _path(mode: str) -> str:
+    path = mode.removeprefix("ns:")
+    if not path.startswith("/") or "\0" in path:
+        raise InvalidArgumentError(f"network mode {mode[:200]!r}: the path is not absolute")
+    return path
 
 
 def sysctls(given: Given) -> dict[str, str]:
@@ -72,7 +88,7 @@ def sysctls(given: Given) -> dict[str, str]:
     options = given.options
     for key in options.sysctls:
         _check(key.replace("/", "."), options)
-    own_network = not options.network.startswith(("host", "container:"))
+    own_network = has_own_namespace(options.network)
     # In a user namespace the range of groups would have to be one that is mapped.
     defaults = _NETWORK_DEFAULTS if own_network and not given.uid_mappings else {}
     return {**defaults, **options.sysctls}
@@ -90,7 +106,8 @@ def _check(key: str, options: ContainerOptions) -> None:
             f"sysctl {key!r} is not of a namespace: it would change the host",
             hint="net.*, fs.mqueue.*, kernel.msg*, kernel.sem and kernel.shm* can be set",
         )
-    if mode.startswith(("host", "container:")):
+    shared = not has_own_namespace(mode) if kind == "network" else mode.startswith(_NOT_OWN)
+    if shared:
         raise InvalidArgumentError(
             f"sysctl {key!r} needs a {kind} namespace of the container's own, not {mode!r}"
         )

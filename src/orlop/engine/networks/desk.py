@@ -1,0 +1,240 @@
+"""The use cases of networks, loaded when the first of them is asked for."""
+
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from ipaddress import ip_network
+
+from msgspec.structs import replace
+
+from orlop.engine.context import Context
+from orlop.engine.networks import modes
+from orlop.engine.networks.attachments import Attachments
+from orlop.engine.networks.directory import PREDEFINED, Directory, label_of
+from orlop.engine.networks.filters import prunable
+from orlop.engine.networks.host import Host
+from orlop.engine.networks.planning import standing_in
+from orlop.engine.networks.thread import NetworkThread
+from orlop.engine.requests import Filters, NetworkRequest
+from orlop.errors import (
+    InvalidArgumentError,
+    OrlopError,
+    PermissionDeniedError,
+)
+from orlop.model.container import Container, ContainerOptions
+from orlop.model.network import Endpoint, EndpointOptions, Network, Subnet
+from orlop.network import ipam
+from orlop.network.routed import routed_subnets
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+_SHARED = ("host", "null", "none")  # drivers of which there is one network each
+
+
+class Desk:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.directory = Directory(context)
+        self._thread = NetworkThread(self._host)
+        self.attachments = Attachments(context, self.directory, self._thread)
+
+    def _host(self) -> Host:
+        self._context.settings.network_mark.touch(0o600)
+        return Host(label_of(self._context.settings))
+
+    def attached(self, network: Network) -> list[tuple[Container, Endpoint]]:
+        """Return the running containers on it, each with its endpoint there."""
+        running = [container for container in self._context.records.all() if container.running]
+        if network.driver in _SHARED:
+            users = (one for one in running if one.options.network == network.name)
+            return [(container, standing_in(container, network)) for container in users]
+        return [
+            (container, endpoint)
+            for container in running
+            for endpoint in container.endpoints
+            if endpoint.network == network.id
+        ]
+
+    def check(self, options: ContainerOptions) -> None:
+        """Raise what is wrong with the networks that a container is to be on."""
+        for name, wanted in options.networks.items():
+            _check_static(self.directory.find(name), wanted)
+
+    async def create(self, request: NetworkRequest) -> tuple[Network, Sequence[str]]:
+        if request.name in PREDEFINED:
+            raise PermissionDeniedError(
+                f"operation is not permitted on predefined {request.name} network"
+            )
+        if not _NAME.fullmatch(request.name) or not modes.names_network(request.name):
+            raise InvalidArgumentError(
+                f"invalid network name {request.name[:200]!r}",
+                hint="letters, digits, and after the first of them also _ . -",
+            )
+        if request.driver in _SHARED:
+            raise PermissionDeniedError(
+                f'only one instance of "{request.driver}" network is allowed'
+            )
+        self.directory.check_name(request.name)
+        subnets = [ipam.checked(subnet) for subnet in request.subnets]
+        network = Network(
+            id=secrets.token_hex(32),
+            name=request.name,
+            driver=request.driver or "bridge",
+            created_ns=time.time_ns(),
+            internal=request.internal,
+            attachable=request.attachable,
+            ipv4=request.ipv4,
+            ipv6=request.ipv6 or any(":" in subnet.subnet for subnet in subnets),
+            options=request.options,
+            labels=request.labels,
+        )
+        network = await self._thread.call(Host.check, network)
+        # Nothing suspends from here on: what is free now is ours when it is stored.
+        self.directory.check_name(request.name)
+        network = replace(network, subnets=self._subnets(network, subnets))
+        self.directory.put(network)
+        self._announce(network, "create")
+        return network, ()
+
+    def _subnets(self, network: Network, given: Sequence[Subnet]) -> tuple[Subnet, ...]:
+        """Return *given* with gateways, and one more of each family that lacks one."""
+        taken = self.directory.subnets()
+        subnets: list[Subnet] = []
+        for subnet in given:
+            ipam.check_free(subnet.subnet, [*taken, *(one.subnet for one in subnets)])
+            subnets.append(subnet)
+        families = {6 if ":" in subnet.subnet else 4 for subnet in subnets}
+        if network.ipv4 and 4 not in families:
+            routed = routed_subnets()
+            subnets.insert(0, Subnet(subnet=ipam.choose_ipv4([*taken, *routed])))
+        if network.ipv6 and 6 not in families:
+            site = bytes.fromhex(label_of(self._context.settings))
+            chosen = ipam.choose_ipv6([*taken, *routed_subnets()], site)
+            subnets.append(Subnet(subnet=chosen))
+        if not subnets:
+            raise InvalidArgumentError(
+                f"network {network.name} has neither IPv4 nor IPv6", hint="leave out --ipv4=false"
+            )
+        return tuple(ipam.with_gateway(subnet) for subnet in subnets)
+
+    async def remove(self, network: Network) -> None:
+        if network.name in PREDEFINED:
+            raise PermissionDeniedError(
+                f"{network.name} is a pre-defined network and cannot be removed"
+            )
+        self._check_unused(network)
+        self.directory.hide(network)  # nobody gets on it while its devices go
+        try:
+            await self._thread.call(Host.remove, network)
+        except BaseException:
+            self.directory.put(network)
+            raise
+        self.directory.remove(network)
+        self.attachments.leases.forget(network.id)
+        self._announce(network, "destroy")
+
+    def _check_unused(self, network: Network) -> None:
+        users = [
+            f'name:"{container.name}" id:"{endpoint.id[:12]}"'
+            for container in self._context.records.all()
+            for endpoint in container.endpoints
+            if endpoint.network == network.id
+        ]
+        if users:
+            raise PermissionDeniedError(
+                f"error while removing network: network {network.name} has active endpoints"
+                f" ({', '.join(users[:20])})",
+                hint="disconnect or stop them first",
+            )
+
+    async def prune(self, filters: Filters) -> list[str]:
+        removed = []
+        for network in prunable(self.directory.all(), filters):
+            try:
+                await self.remove(network)
+            except OrlopError:  # it is in use, or is going already
+                continue
+            removed.append(network.name)
+        return removed
+
+    async def connect(
+        self, network: Network, container: Container, wanted: EndpointOptions
+    ) -> None:
+        _check_connectable(network, container)
+        _check_static(network, wanted)
+        async with self._context.live(container.id).lock:
+            container = self._context.records.get(container.id)
+            if network.name in container.options.networks:
+                raise PermissionDeniedError(
+                    f"endpoint with name {container.name} already exists in network {network.name}"
+                )
+            if container.running:
+                await self.attachments.connect(network, container, wanted)
+            else:
+                networks = {**container.options.networks, network.name: wanted}
+                self._save_networks(container, networks)
+
+    async def disconnect(self, network: Network, container_ref: str, *, force: bool) -> None:
+        container = self._context.records.find(container_ref)
+        _check_connectable(network, container)
+        async with self._context.live(container.id).lock:
+            container = self._context.records.get(container.id)
+            if network.name not in container.options.networks:
+                if force:
+                    return
+                raise PermissionDeniedError(
+                    f"container {container.id} is not connected to network {network.name}"
+                )
+            if container.running and any(e.network == network.id for e in container.endpoints):
+                await self.attachments.disconnect(network, container)
+            else:
+                networks = dict(container.options.networks)
+                del networks[network.name]
+                self._save_networks(container, networks)
+
+    def _save_networks(self, container: Container, networks: dict[str, EndpointOptions]) -> None:
+        options = replace(container.options, networks=networks)
+        self._context.records.save(replace(container, options=options))
+
+    async def reconcile(self) -> None:
+        """Put right what an engine before us left."""
+        await self.attachments.reconcile()
+
+    async def close(self) -> None:
+        await self.attachments.close()
+
+    def _announce(self, network: Network, action: str) -> None:
+        attributes = {"name": network.name, "type": network.driver}
+        self._context.events.publish("network", action, id=network.id, attributes=attributes)
+
+
+def _check_connectable(network: Network, container: Container) -> None:
+    if network.driver in _SHARED:
+        raise modes.conflict(network.name)
+    mode = container.options.network
+    if not modes.names_network(mode):
+        raise modes.conflict(mode)
+
+
+def _check_static(network: Network, wanted: EndpointOptions) -> None:
+    """Raise what is wrong with addresses that a user chose, as far as it is known already."""
+    if network.name == modes.DEFAULT and (wanted.ipv4 or wanted.ipv6):
+        raise InvalidArgumentError(
+            "invalid config for network bridge: invalid endpoint settings:\n"
+            "user specified IP address is supported on user defined networks only"
+        )
+    if network.name == modes.DEFAULT and wanted.aliases:
+        raise InvalidArgumentError(
+            "invalid config for network bridge: invalid endpoint settings:\n"
+            "network-scoped aliases are only supported for user-defined networks"
+        )
+    for version, address in ((4, wanted.ipv4), (6, wanted.ipv6)):
+        if not address:
+            continue
+        parsed = ipam.parse_address(address, f"IPv{version} address")
+        inside = any(parsed in ip_network(subnet.subnet) for subnet in network.subnets)
+        if parsed.version != version or not inside:
+            raise InvalidArgumentError(
+                f"invalid config for network {network.name}: invalid endpoint settings:\n"
+                f"no configured subnet contains IP address {address}"
+            )

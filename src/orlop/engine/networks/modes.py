@@ -1,0 +1,71 @@
+"""What --network can say, and of which networks a container is then."""
+
+from orlop.errors import InvalidArgumentError
+from orlop.model.container import ContainerOptions
+from orlop.model.network import EndpointOptions
+
+DEFAULT = "bridge"
+_OWN = frozenset(("", "none", "private"))  # a namespace with nothing but a loopback
+_PREFIXES = ("container:", "ns:")
+
+
+def names_network(mode: str) -> bool:
+    """Whether *mode* is the name of a network, and not what kind of namespace there is to be."""
+    return mode not in _OWN and mode != "host" and not mode.startswith(_PREFIXES)
+
+
+def has_own_namespace(mode: str) -> bool:
+    """Whether the container has a network namespace for itself."""
+    return mode != "host" and not mode.startswith(_PREFIXES)
+
+
+def resolved(options: ContainerOptions) -> ContainerOptions:
+    """Return a request's *options* with the mode spelled out, and every network among `networks`.
+
+    InvalidArgumentError for networks that a mode does not go with.
+    """
+    mode = "none" if options.network_disabled else options.network
+    mode = DEFAULT if mode == "default" else mode
+    wanted = dict(options.networks)
+    if "default" in wanted:
+        wanted[DEFAULT] = wanted.pop("default")
+    if names_network(mode):
+        own = wanted.pop(mode, EndpointOptions())
+        wanted = {mode: own, **wanted}
+    else:
+        wanted.pop(mode, None)
+        _check_alone(mode, wanted)
+    for name in wanted:
+        if not names_network(name):
+            raise conflict(name)
+    return _changed(options, mode, wanted)
+
+
+def _check_alone(mode: str, wanted: dict[str, EndpointOptions]) -> None:
+    if wanted:
+        raise conflict(mode)
+
+
+def conflict(mode: str) -> InvalidArgumentError:
+    """Return the error, in Docker's words, of a network that goes with no other."""
+    if mode == "host":
+        return InvalidArgumentError(
+            "container cannot be disconnected from host network or connected to host network"
+        )
+    if mode.startswith(_PREFIXES):
+        return InvalidArgumentError(
+            "container sharing network namespace with another container or host cannot be"
+            " connected to any other network"
+        )
+    return InvalidArgumentError(
+        "container cannot be connected to multiple networks with one of the networks in"
+        " private (none) mode"
+    )
+
+
+def _changed(
+    options: ContainerOptions, mode: str, wanted: dict[str, EndpointOptions]
+) -> ContainerOptions:
+    from msgspec.structs import replace
+
+    return replace(options, network=mode, networks=wanted)

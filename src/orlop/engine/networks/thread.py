@@ -1,0 +1,53 @@
+"""The one thread that is in touch with the machine's network.
+
+Its own, because it goes into other network namespaces and comes back, and because
+what it does must be in turn. It is there from the first thing that needs it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+from orlop.engine.threads import finished
+
+if TYPE_CHECKING:
+    from orlop.engine.networks.host import Host
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class NetworkThread:
+    """Runs methods of a Host, one after the other."""
+
+    def __init__(self, make: "Callable[[], Host]") -> None:
+        self._make = make
+        self._executor: ThreadPoolExecutor | None = None
+        self._host: Host | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._executor is not None
+
+    async def call(
+        self, method: "Callable[Concatenate[Host, P], T]", *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run Host.method in the thread and wait for its end, even when cancelled."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="network")
+
+        def work() -> T:
+            if self._host is None:
+                self._host = self._make()
+            return method(self._host, *args, **kwargs)
+
+        return await finished(asyncio.get_running_loop().run_in_executor(self._executor, work))
+
+    def close(self) -> None:
+        """End it once its work is done."""
+        if self._executor is not None:
+            if self._host is not None:
+                self._executor.submit(self._host.close)
+            self._executor.shutdown(wait=True)
+            self._executor = self._host = None
