@@ -1,5 +1,7 @@
 """Fixtures that several rooms share: a real engine, a real registry, a small image."""
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +9,22 @@ import pytest
 
 from tests.integration import engines
 from tests.integration.images import servers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def network_of_the_tests() -> Iterator[None]:
+    """Put tests, and every process that they start, in a network namespace of their own.
+
+    It has a loopback and nothing else: what engines do to the network, no host sees.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    with open("/proc/thread-self/ns/net") as before:
+        os.unshare(os.CLONE_NEWNET)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        yield
+        os.setns(before.fileno(), os.CLONE_NEWNET)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _C = "orlop.cli.container."
 _I = "orlop.cli.image."
 _V = "orlop.cli.volume."
+_N = "orlop.cli.network."
 _S = "orlop.cli.system."
 
 #: Heading -> command -> (module, what it does in a line).
@@ -63,7 +64,7 @@ IMAGE: dict[str, tuple[str, str]] = {
     "logout": (_I + "logout", "Log out of a registry"),
 }
 ENGINE: dict[str, tuple[str, str]] = {
-    "inspect": (_S + "inspect", "Show all that is known of containers, images and volumes"),
+    "inspect": (_S + "inspect", "Show all that is known of containers, images, volumes, networks"),
     "events": (_S + "events", "Show what happens, as it happens"),
     "info": (_S + "info", "Show what the engine is and has"),
     "version": (_S + "version", "Show the versions of command and engine"),
@@ -106,6 +107,20 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             "inspect": (_V + "inspect", "Show all that is known of volumes"),
             "rm": (_V + "rm", "Remove volumes"),
             "prune": (_V + "prune", "Remove unused volumes"),
+        },
+    ),
+    "network": (
+        "Manage networks",
+        {
+            "create": (_N + "create", "Create a network"),
+            "ls": (_N + "ls", "List networks"),
+            "list": (_N + "ls", "List networks"),
+            "inspect": (_N + "inspect", "Show all that is known of networks"),
+            "connect": (_N + "connect", "Put a container on a network"),
+            "disconnect": (_N + "disconnect", "Take a container off a network"),
+            "rm": (_N + "rm", "Remove networks"),
+            "remove": (_N + "rm", "Remove networks"),
+            "prune": (_N + "prune", "Remove unused networks"),
         },
     ),
     "system": (

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: What completion offers for a value.
-CONTAINER, IMAGE, VOLUME, FILE, FOLDER = "container", "image", "volume", "file", "folder"
+CONTAINER, IMAGE, VOLUME, NETWORK = "container", "image", "volume", "network"
+FILE, FOLDER = "file", "folder"
 
 
 class Option:

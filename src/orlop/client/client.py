@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orlop.client.containers import Containers
     from orlop.client.execs import Execs
     from orlop.client.images import Images
+    from orlop.client.networks import Networks
     from orlop.client.system import System
     from orlop.client.volumes import Volumes
 
@@ -46,6 +47,12 @@ class Client(Caller):
         from orlop.client.volumes import Volumes
 
         return Volumes(self)
+
+    @property
+    def networks(self) -> Networks:
+        from orlop.client.networks import Networks
+
+        return Networks(self)
 
     @property
     def system(self) -> System:

@@ -10,6 +10,7 @@ from orlop.api.docker.parse_mounts import parse_bind
 from orlop.api.docker.wire import Create, ExecCreate, decode
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import ContainerOptions, MountPoint, Ulimit
+from orlop.model.network import EndpointOptions
 
 #: What `docker run alpine true` sends (docker 26.1), shortened where nothing is said.
 DOCKER_RUN: dict[str, Any] = {
@@ -54,13 +55,18 @@ def parse_host(**host: Any) -> ContainerOptions:
 
 def test_docker_run_with_no_options_asks_for_the_defaults() -> None:
     expected = ContainerOptions(
-        image="alpine", command=("true",), attach_stdout=True, attach_stderr=True
+        image="alpine",
+        command=("true",),
+        attach_stdout=True,
+        attach_stderr=True,
+        network="bridge",
+        networks={"bridge": EndpointOptions()},
     )
     assert parse(DOCKER_RUN) == expected
 
 
 def test_body_without_host_config_is_enough() -> None:
-    assert parse({"Image": "x"}) == ContainerOptions(image="x")
+    assert parse({"Image": "x"}) == ContainerOptions(image="x", network="bridge")
 
 
 def test_one_word_may_come_without_its_list() -> None:
@@ -127,7 +133,6 @@ def test_senseless_host_config_is_refused_in_one_sentence(host: dict[str, Any], 
 @pytest.mark.parametrize(
     "host",
     [
-        {"Links": ["a:b"]},
         {"DeviceRequests": [{"Driver": "nvidia"}]},
         {"StorageOpt": {"size": "1G"}},
         {"LogConfig": {"Type": "syslog"}},
@@ -188,8 +193,9 @@ def test_ceilings_arrive_with_their_numbers() -> None:
     assert resources.read_iops[0].rate == 9
 
 
-def test_network_that_nobody_chose_is_none() -> None:
-    assert parse_host(NetworkMode="default").network == "none"
+def test_network_that_nobody_chose_is_the_bridge() -> None:
+    assert parse_host(NetworkMode="default").network == "bridge"
+    assert parse_host().network == "bridge"
     assert parse_host(NetworkMode="host").network == "host"
     assert parse_host(NetworkMode="bridge").network == "bridge"
 

@@ -80,7 +80,7 @@ def test_health_is_part_of_the_status_words() -> None:
 
 
 def test_summary_has_the_fields_that_clients_print() -> None:
-    shape = render_summary(container(Status.EXITED), volumes=Path("/v"))
+    shape = render_summary(container(Status.EXITED), volumes=Path("/v"), networks={})
     assert shape["Names"] == ["/web"]
     assert shape["Command"] == "sleep 9"
     assert shape["Created"] == 1_700_000_000
@@ -88,7 +88,7 @@ def test_summary_has_the_fields_that_clients_print() -> None:
 
 
 def test_state_of_a_paused_container_is_running_and_paused() -> None:
-    state = render_container(container(Status.PAUSED), volumes=Path("/v"))["State"]
+    state = render_container(container(Status.PAUSED), volumes=Path("/v"), networks={})["State"]
     assert (state["Running"], state["Paused"], state["Status"]) == (True, True, "paused")
 
 

@@ -31,8 +31,8 @@ def test_image_and_command_are_what_follows_the_options() -> None:
     assert body()["Cmd"] is None
 
 
-def test_network_is_none_by_default() -> None:
-    assert host()["NetworkMode"] == "none"
+def test_network_is_left_to_the_engine_where_none_is_named() -> None:
+    assert host()["NetworkMode"] == "default"
     assert host("--net", "host")["NetworkMode"] == "host"
 
 

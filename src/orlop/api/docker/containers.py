@@ -1,7 +1,7 @@
 """Containers: create, list, look at, change, remove."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from orlop.api.docker.answers import NO_CONTENT, NOT_MODIFIED, filters_of, json, json_list
 from orlop.api.docker.lines import cancel, error_line, line
@@ -12,9 +12,10 @@ from orlop.api.docker.render_image import render_pruned
 from orlop.api.docker.routing import Call
 from orlop.api.docker.wire import Create, Update, read_json
 from orlop.api.messages import Reply, Stream
-from orlop.engine.answers import Finished
+from orlop.engine.answers import ContainerSize, Finished
 from orlop.engine.requests import CommitRequest, UpdateRequest
 from orlop.errors import InvalidArgumentError, OrlopError
+from orlop.model.network import Network
 
 _CONDITIONS = ("not-running", "next-exit", "removed")
 _CHANGE_KINDS = {"C": 0, "A": 1, "D": 2}
@@ -23,18 +24,22 @@ _CHANGE_KINDS = {"C": 0, "A": 1, "D": 2}
 async def list_containers(call: Call) -> Reply:
     """GET /containers/json."""
     query = call.query
-    volumes = call.engine.settings.volumes
     limit = max(0, query.integer("limit") or 0)
     listed = call.engine.containers.list(
         all=query.flag("all") or limit > 0, filters=filters_of(call.request), limit=limit
     )
-    if not query.flag("size"):
-        return json_list(render_summary(container, volumes=volumes) for container in listed)
-    sizes = [await call.engine.containers.size(container.id) for container in listed]
+    sizes: Sequence[ContainerSize | None] = [None] * len(listed)
+    if query.flag("size"):
+        sizes = [await call.engine.containers.size(container.id) for container in listed]
+    volumes, networks = call.engine.settings.volumes, _networks(call)
     return json_list(
-        render_summary(container, volumes=volumes, size=size)
+        render_summary(container, volumes=volumes, networks=networks, size=size)
         for container, size in zip(listed, sizes, strict=True)
     )
+
+
+def _networks(call: Call) -> Mapping[str, Network]:
+    return {network.id: network for network in call.engine.networks.list()}
 
 
 async def create(call: Call) -> Reply:
@@ -57,6 +62,7 @@ async def inspect(call: Call) -> Reply:
         render_container(
             container,
             volumes=call.engine.settings.volumes,
+            networks=_networks(call),
             execs=call.engine.execs.of(container.id),
             size=size,
         )

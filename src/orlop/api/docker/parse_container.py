@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from orlop.api.docker import wire
 from orlop.api.docker.parse_mounts import parse_mounts
+from orlop.api.docker.parse_network import with_network
 from orlop.api.docker.parse_resources import parse_resources
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import ContainerOptions, ExecOptions, Health, LogOptions, RestartPolicy
@@ -26,7 +27,6 @@ def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
     options = ContainerOptions(
         platform=platform,
         health=parse_health(body.healthcheck),
-        exposed_ports=tuple(body.exposed_ports or ()),
         volumes=tuple(body.volumes or ()),
         auto_remove=bool(host.auto_remove),
         restart=parse_restart(host.restart_policy),
@@ -39,12 +39,10 @@ def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
     if options.auto_remove and options.restart.name not in ("no", "unless-stopped"):
         raise InvalidArgumentError("cannot restart a container that is removed when it stops")
     options = _with_process(options, body)
-    return _with_network(_with_isolation(options, host), body, host)
+    return with_network(_with_isolation(options, host), body, host)
 
 
 def _refuse_what_is_not_there(host: wire.HostConfig) -> None:
-    if host.links:
-        raise UnsupportedError("links between containers are not supported")
     if host.device_requests:
         raise UnsupportedError("device requests (--gpus) are not supported")
     if host.storage_opt:
@@ -107,26 +105,6 @@ def _with_isolation(options: ContainerOptions, host: wire.HostConfig) -> Contain
         cgroupns=host.cgroupns_mode or "",
         userns=host.userns_mode or "",
         cgroup_parent=host.cgroup_parent or "",
-    )
-
-
-def _with_network(
-    options: ContainerOptions, body: wire.Create, host: wire.HostConfig
-) -> ContainerOptions:
-    """Add names and networks. "default" is what clients send when nobody chose."""
-    network = host.network_mode or "default"
-    return replace(
-        options,
-        network_disabled=bool(body.network_disabled),
-        network="none" if network == "default" or body.network_disabled else network,
-        dns=tuple(host.dns or ()),
-        dns_search=tuple(host.dns_search or ()),
-        dns_options=tuple(host.dns_options or ()),
-        extra_hosts=tuple(host.extra_hosts or ()),
-        port_bindings={
-            port: tuple((b.host_ip or "", b.host_port or "") for b in bindings or ())
-            for port, bindings in (host.port_bindings or {}).items()
-        },
     )
 
 

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from orlop.api.docker.render_network import render_links
 from orlop.model.container import Container, ContainerOptions, Health, MountPoint, Resources
+from orlop.model.network import Bandwidth
 
 Shape = dict[str, Any]
 
@@ -33,6 +35,8 @@ def render_config(container: Container) -> Shape:
     }
     if options.exposed_ports:
         shape["ExposedPorts"] = {port: {} for port in options.exposed_ports}
+    if options.mac_address:
+        shape["MacAddress"] = options.mac_address
     if options.stop_signal:
         shape["StopSignal"] = options.stop_signal
     if options.stop_timeout_s is not None:
@@ -54,14 +58,27 @@ def _health(health: Health) -> Shape:
     return {name: value for name, value in shape.items() if value}
 
 
-def render_host_config(options: ContainerOptions) -> Shape:
+def render_host_config(container: Container) -> Shape:
     """Return HostConfig: what holds the container."""
-    return {
+    options = container.options
+    shape = {
         **_held(options),
         **_isolation(options),
         **render_resources(options.resources),
         "CgroupParent": options.cgroup_parent,
+        "Links": render_links(container),
     }
+    return shape | ({"Bandwidth": rates} if (rates := _bandwidth(options.bandwidth)) else {})
+
+
+def _bandwidth(limits: Bandwidth) -> Shape:
+    shape = {
+        "IngressRate": limits.ingress_bps,
+        "IngressBurst": limits.ingress_burst_bits,
+        "EgressRate": limits.egress_bps,
+        "EgressBurst": limits.egress_burst_bits,
+    }
+    return {name: value for name, value in shape.items() if value}
 
 
 def _held(options: ContainerOptions) -> Shape:
@@ -102,11 +119,10 @@ def _isolation(options: ContainerOptions) -> Shape:
         "GroupAdd": options.group_add or None,
         "IpcMode": options.ipc or "private",
         "Cgroup": "",
-        "Links": None,
         "OomScoreAdj": options.oom_score_adj,
         "PidMode": options.pid,
         "Privileged": options.privileged,
-        "PublishAllPorts": False,
+        "PublishAllPorts": options.publish_all,
         "ReadonlyRootfs": options.read_only,
         "SecurityOpt": options.security_opt or None,
         "UTSMode": options.uts,

@@ -6,6 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from orlop.api.docker.render_config import render_config, render_host_config, render_mounts
+from orlop.api.docker.render_network import (
+    Networks,
+    render_networks,
+    render_ports,
+    render_settings,
+)
 from orlop.api.docker.times import rfc3339, span
 from orlop.engine.answers import ContainerSize
 from orlop.model.container import Container, Event, Exec, HealthState, Status
@@ -17,6 +23,7 @@ def render_summary(
     container: Container,
     *,
     volumes: Path,
+    networks: Networks,
     size: ContainerSize | None = None,
     now_ns: int | None = None,
 ) -> Shape:
@@ -29,12 +36,12 @@ def render_summary(
         "ImageID": container.image,
         "Command": " ".join((container.path, *container.args)),
         "Created": container.created_ns // 1_000_000_000,
-        "Ports": [],
+        "Ports": render_ports(container),
         "Labels": options.labels,
         "State": container.status.value,
         "Status": status_words(container, time.time_ns() if now_ns is None else now_ns),
         "HostConfig": {"NetworkMode": options.network},
-        "NetworkSettings": {"Networks": _networks(container)},
+        "NetworkSettings": {"Networks": render_networks(container, networks)},
         "Mounts": render_mounts(container.mounts, volumes=volumes),
     }
     if size is not None:
@@ -72,6 +79,7 @@ def render_container(
     container: Container,
     *,
     volumes: Path,
+    networks: Networks,
     execs: Sequence[str] = (),
     size: ContainerSize | None = None,
 ) -> Shape:
@@ -95,11 +103,11 @@ def render_container(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": execs or None,
-        "HostConfig": render_host_config(container.options),
+        "HostConfig": render_host_config(container),
         "GraphDriver": {"Name": container.driver, "Data": None},
         "Mounts": render_mounts(container.mounts, volumes=volumes),
         "Config": render_config(container),
-        "NetworkSettings": _network_settings(container),
+        "NetworkSettings": render_settings(container, networks),
     }
     if size is not None:
         shape |= {"SizeRw": size.writable, "SizeRootFs": size.total}
@@ -139,48 +147,6 @@ def _health(health: HealthState) -> Shape:
             }
             for result in health.log
         ],
-    }
-
-
-def _network_settings(container: Container) -> Shape:
-    return {
-        "Bridge": "",
-        "SandboxID": "",
-        "SandboxKey": "",
-        "Ports": {},
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": _networks(container),
-    }
-
-
-def _networks(container: Container) -> Shape:
-    name = container.options.network
-    if name not in ("none", "host"):
-        return {}
-    return {
-        name: {
-            "IPAMConfig": None,
-            "Links": None,
-            "Aliases": None,
-            "MacAddress": "",
-            "NetworkID": name,
-            "EndpointID": "",
-            "Gateway": "",
-            "IPAddress": "",
-            "IPPrefixLen": 0,
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
-            "DriverOpts": None,
-            "DNSNames": None,
-        }
     }
 
 

@@ -9,6 +9,7 @@ from orlop import __version__
 from orlop.api.docker.render_container import render_summary as render_container_summary
 from orlop.api.docker.render_image import render_summary as render_image_summary
 from orlop.api.docker.render_image import render_volume
+from orlop.api.docker.render_network import Networks
 from orlop.api.docker.routing import MAX_VERSION, MIN_VERSION, version_text
 from orlop.api.docker.times import rfc3339
 from orlop.engine.answers import DiskUsage, Info, VolumeAnswer
@@ -141,13 +142,14 @@ def _abilities() -> Shape:
     }
 
 
-def render_disk_usage(usage: DiskUsage, *, volumes: Path) -> Shape:
+def render_disk_usage(usage: DiskUsage, *, volumes: Path, networks: Networks) -> Shape:
     """Return GET /system/df. *volumes* is the folder that volumes are under."""
     return {
         "LayersSize": usage.layers,
         "Images": [render_image_summary(image) for image in usage.images],
         "Containers": [
-            render_container_summary(c, volumes=volumes, size=size) for c, size in usage.containers
+            render_container_summary(container, volumes=volumes, networks=networks, size=size)
+            for container, size in usage.containers
         ],
         "Volumes": [
             render_volume(

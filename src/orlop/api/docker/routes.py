@@ -2,7 +2,17 @@
 
 from collections.abc import Sequence
 
-from orlop.api.docker import archive, attach, containers, execs, images, stats, system, volumes
+from orlop.api.docker import (
+    archive,
+    attach,
+    containers,
+    execs,
+    images,
+    networks,
+    stats,
+    system,
+    volumes,
+)
 from orlop.api.docker.routing import Route
 
 _SWARM = ("nodes", "services", "tasks", "secrets", "configs", "swarm")
@@ -76,13 +86,13 @@ VOLUMES: Sequence[Route] = (
 )
 
 NETWORKS: Sequence[Route] = (
-    Route("GET", "/networks", volumes.list_networks),
-    Route("GET", "/networks/{name}", volumes.inspect_network),
-    Route("POST", "/networks/prune", volumes.prune_networks),
-    Route("POST", "/networks/create", volumes.no_networks),
-    Route("DELETE", "/networks/{name}", volumes.no_networks),
-    Route("POST", "/networks/{name}/connect", volumes.no_networks),
-    Route("POST", "/networks/{name}/disconnect", volumes.no_networks),
+    Route("GET", "/networks", networks.list_networks),
+    Route("POST", "/networks/create", networks.create, completes=True),
+    Route("POST", "/networks/prune", networks.prune, completes=True),
+    Route("GET", "/networks/{name}", networks.inspect),
+    Route("DELETE", "/networks/{name}", networks.remove, completes=True),
+    Route("POST", "/networks/{name}/connect", networks.connect, completes=True),
+    Route("POST", "/networks/{name}/disconnect", networks.disconnect, completes=True),
 )
 
 #: What Docker has and we do not: each says so, in the status that its clients expect.

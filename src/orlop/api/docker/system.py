@@ -39,7 +39,13 @@ async def info(call: Call) -> Reply:
 async def disk_usage(call: Call) -> Reply:
     """GET /system/df."""
     usage = await call.engine.system.disk_usage()
-    return json(render_disk_usage(usage, volumes=call.engine.settings.volumes))
+    return json(
+        render_disk_usage(
+            usage,
+            volumes=call.engine.settings.volumes,
+            networks={network.id: network for network in call.engine.networks.list()},
+        )
+    )
 
 
 async def events(call: Call) -> Reply:

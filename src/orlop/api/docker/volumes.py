@@ -1,16 +1,10 @@
-"""Volumes, and the two networks that there are without any set-up."""
-
-from typing import Any
+"""Volumes: create, list, look at, remove."""
 
 from orlop.api.docker.answers import NO_CONTENT, filters_of, json
 from orlop.api.docker.render_image import render_pruned, render_volume
 from orlop.api.docker.routing import Call
-from orlop.api.docker.times import ZERO
 from orlop.api.docker.wire import VolumeCreate, read_json
 from orlop.api.messages import Reply
-from orlop.errors import NotFoundError, UnsupportedError
-
-_NETWORKS = {"none": "null", "host": "host"}
 
 
 async def list_volumes(call: Call) -> Reply:
@@ -46,58 +40,3 @@ async def prune(call: Call) -> Reply:
     """POST /volumes/prune."""
     pruned = await call.engine.volumes.prune(filters_of(call.request))
     return json(render_pruned(pruned, "VolumesDeleted"))
-
-
-async def list_networks(call: Call) -> Reply:
-    """GET /networks."""
-    filters = filters_of(call.request)
-    names = filters.get("name", ())
-    drivers = filters.get("driver", ())
-    return json(
-        [
-            _network(name)
-            for name, driver in _NETWORKS.items()
-            if (not names or any(part in name for part in names))
-            and (not drivers or driver in drivers)
-        ]
-    )
-
-
-async def inspect_network(call: Call) -> Reply:
-    """GET /networks/{name}."""
-    if call.name not in _NETWORKS:
-        raise NotFoundError(f"network {call.name} not found")
-    return json(_network(call.name))
-
-
-async def prune_networks(_call: Call) -> Reply:
-    """POST /networks/prune, which `docker system prune` asks for: there are none to remove."""
-    return json({"NetworksDeleted": None})
-
-
-async def no_networks(call: Call) -> Reply:
-    """Refuse all that would change networks."""
-    raise UnsupportedError(
-        "networks other than none and host are not implemented",
-        hint="run containers with --network none or --network host",
-    )
-
-
-def _network(name: str) -> dict[str, Any]:
-    return {
-        "Name": name,
-        "Id": name,
-        "Created": ZERO,
-        "Scope": "local",
-        "Driver": _NETWORKS[name],
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": []},
-        "Internal": False,
-        "Attachable": False,
-        "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
-        "Containers": {},
-        "Options": {},
-        "Labels": {},
-    }

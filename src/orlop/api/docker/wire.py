@@ -46,6 +46,36 @@ class PortBinding(Wire, frozen=True, kw_only=True):
     host_port: str | None = None
 
 
+class EndpointIPAM(Wire, frozen=True, kw_only=True):
+    """IPAMConfig of EndpointSettings."""
+
+    ipv4_address: str | None = msgspec.field(default=None, name="IPv4Address")
+    ipv6_address: str | None = msgspec.field(default=None, name="IPv6Address")
+    link_local_ips: list[str] | None = msgspec.field(default=None, name="LinkLocalIPs")
+
+
+class EndpointSettings(Wire, frozen=True, kw_only=True):
+    ipam_config: EndpointIPAM | None = msgspec.field(default=None, name="IPAMConfig")
+    links: list[str] | None = None
+    aliases: list[str] | None = None
+    mac_address: str | None = None
+    driver_opts: dict[str, str] | None = None
+    gw_priority: int | None = None  # API 1.48
+
+
+class NetworkingConfig(Wire, frozen=True, kw_only=True):
+    endpoints_config: dict[str, EndpointSettings | None] | None = None
+
+
+class Bandwidth(Wire, frozen=True, kw_only=True):
+    """Ours, in the words of CNI's bandwidth capability: bits, and bits a second."""
+
+    ingress_rate: int | None = None
+    ingress_burst: int | None = None
+    egress_rate: int | None = None
+    egress_burst: int | None = None
+
+
 class WeightDevice(Wire, frozen=True, kw_only=True):
     path: str
     weight: int
@@ -144,6 +174,8 @@ class HostConfig(Resources, frozen=True, kw_only=True):
     log_config: LogConfig | None = None
     network_mode: str | None = None
     port_bindings: dict[str, list[PortBinding] | None] | None = None
+    publish_all_ports: bool | None = None
+    bandwidth: Bandwidth | None = None
     restart_policy: RestartPolicy | None = None
     auto_remove: bool | None = None
     volume_driver: str | None = None
@@ -196,6 +228,7 @@ class ContainerConfig(Wire, frozen=True, kw_only=True):
     working_dir: str | None = None
     entrypoint: Words | None = None
     network_disabled: bool | None = None
+    mac_address: str | None = None
     labels: dict[str, str] | None = None
     stop_signal: str | None = None
     stop_timeout: int | None = None
@@ -205,6 +238,7 @@ class Create(ContainerConfig, frozen=True, kw_only=True):
     """POST /containers/create."""
 
     host_config: HostConfig | None = None
+    networking_config: NetworkingConfig | None = None
 
 
 class ExecCreate(Wire, frozen=True, kw_only=True):
@@ -237,6 +271,58 @@ class VolumeCreate(Wire, frozen=True, kw_only=True):
     driver: str | None = None
     driver_opts: dict[str, str] | None = None
     labels: dict[str, str] | None = None
+
+
+class Pool(Wire, frozen=True, kw_only=True):
+    """IPAMConfig of a network: one subnet."""
+
+    subnet: str | None = None
+    ip_range: str | None = msgspec.field(default=None, name="IPRange")
+    gateway: str | None = None
+    auxiliary_addresses: dict[str, str] | None = None
+    aux_address: dict[str, str] | None = None  # what it was called before API 1.40
+
+
+class IPAM(Wire, frozen=True, kw_only=True):
+    driver: str | None = None
+    options: dict[str, str] | None = None
+    config: list[Pool] | None = None
+
+
+class ConfigFrom(Wire, frozen=True, kw_only=True):
+    network: str | None = None
+
+
+class NetworkCreate(Wire, frozen=True, kw_only=True):
+    """POST /networks/create. CheckDuplicate is always done."""
+
+    name: str | None = None
+    driver: str | None = None
+    scope: str | None = None
+    internal: bool | None = None
+    attachable: bool | None = None
+    ingress: bool | None = None
+    config_only: bool | None = None
+    config_from: ConfigFrom | None = None
+    enable_ipv4: bool | None = msgspec.field(default=None, name="EnableIPv4")
+    enable_ipv6: bool | None = msgspec.field(default=None, name="EnableIPv6")
+    ipam: IPAM | None = msgspec.field(default=None, name="IPAM")
+    options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class NetworkConnect(Wire, frozen=True, kw_only=True):
+    """POST /networks/{id}/connect."""
+
+    container: str | None = None
+    endpoint_config: EndpointSettings | None = None
+
+
+class NetworkDisconnect(Wire, frozen=True, kw_only=True):
+    """POST /networks/{id}/disconnect."""
+
+    container: str | None = None
+    force: bool | None = None
 
 
 class AuthConfig(msgspec.Struct, frozen=True, kw_only=True, rename="lower"):

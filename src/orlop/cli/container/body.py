@@ -28,6 +28,7 @@ def create_body(args: ContainerArguments, *, attached: bool) -> dict[str, Any]:
     try:
         body = _config(args, attached=attached)
         body["HostConfig"] = _host_config(args)
+        _add_networks(body, args)
         binds, anonymous = mounts.volumes(args.volume)
     except ValueError as error:
         raise InvalidArgumentError(str(error)) from None
@@ -114,7 +115,6 @@ def _health(args: ContainerArguments) -> dict[str, Any]:
 
 def _host_config(args: ContainerArguments) -> dict[str, Any]:
     host: dict[str, Any] = {
-        "NetworkMode": args.network,
         "AutoRemove": args.rm,
         "RestartPolicy": resources.restart_policy(args.restart),
         "Privileged": args.privileged,
@@ -157,13 +157,33 @@ def _optional(args: ContainerArguments) -> dict[str, Any]:
         "Dns": args.dns,
         "DnsSearch": args.dns_search,
         "DnsOptions": args.dns_option,
-        "ExtraHosts": args.add_host,
+        "PublishAllPorts": args.publish_all,
     }
     if args.publish:
         from orlop.cli.container.ports import bindings
 
         options["PortBindings"] = bindings(args.publish)
     return options
+
+
+def _add_networks(body: dict[str, Any], args: ContainerArguments) -> None:
+    """Add what is asked of networks; one by its name alone, as is usual, needs no more code."""
+    network = args.network[0] if args.network else "default"
+    special = (args.network_alias, args.link, args.link_local_ip, args.add_host)
+    more = (args.ip, args.ip6, args.mac_address, args.bandwidth, *special)
+    if len(args.network) <= 1 and network and "=" not in network and not any(more):
+        body["HostConfig"]["NetworkMode"] = network
+        return
+    from orlop.cli.container.networking import bandwidth, extra_host, networking
+
+    host, endpoints = networking(args)
+    body["HostConfig"].update(host)
+    if endpoints:
+        body["NetworkingConfig"] = {"EndpointsConfig": endpoints}
+    if args.add_host:
+        body["HostConfig"]["ExtraHosts"] = [extra_host(value) for value in args.add_host]
+    if args.bandwidth:
+        body["HostConfig"]["Bandwidth"] = bandwidth(args.bandwidth)
 
 
 def _security_option(option: str) -> str:

@@ -7,6 +7,7 @@ from orlop.cli.options import (
     CONTAINER,
     FILE,
     IMAGE,
+    NETWORK,
     Arguments,
     flag,
     maybe_text,
@@ -204,19 +205,66 @@ class ContainerArguments(Arguments):
     sysctl = texts("--sysctl", metavar="KEY=VALUE", help="a kernel setting", group=_ISOLATION)
     gpus = text("--gpus", metavar="WHICH", help="not supported", group=_ISOLATION)
 
-    network = text(
-        "--network", "--net", metavar="MODE", default="none", help="none or host", group=_NETWORK
+    network = texts(
+        "--network",
+        "--net",
+        metavar="NETWORK",
+        help="a network, name=…,alias=…,ip=…, none, host, container:NAME or ns:PATH",
+        group=_NETWORK,
+        completes=NETWORK,
+    )
+    network_alias = texts(
+        "--network-alias",
+        "--net-alias",
+        metavar="NAME",
+        help="another name of it there",
+        group=_NETWORK,
+    )
+    ip = text("--ip", metavar="IP", help="its IPv4 address there", group=_NETWORK)
+    ip6 = text("--ip6", metavar="IP", help="its IPv6 address there", group=_NETWORK)
+    mac_address = text("--mac-address", metavar="MAC", help="its MAC address there", group=_NETWORK)
+    link_local_ip = texts(
+        "--link-local-ip", metavar="IP", help="a link-local address there", group=_NETWORK
+    )
+    link = texts(
+        "--link",
+        metavar="CONTAINER[:ALIAS]",
+        help="know that container by a name",
+        group=_NETWORK,
+        completes=CONTAINER,
+    )
+    publish = texts(
+        "-p",
+        "--publish",
+        metavar="[[IP:]PORT:]PORT[/PROTOCOL]",
+        help="publish a port, or a range, on the host",
+        group=_NETWORK,
+    )
+    publish_all = flag(
+        "-P", "--publish-all", help="publish all exposed ports on free ones", group=_NETWORK
+    )
+    expose = texts(
+        "--expose", metavar="PORT[/PROTOCOL]", help="expose a port, or a range", group=_NETWORK
+    )
+    bandwidth = text(
+        "--bandwidth",
+        metavar="in=RATE,out=RATE",
+        help="most it may receive and send: in=10mbit,out=1gbit",
+        group=_NETWORK,
     )
     hostname = text("-h", "--hostname", metavar="NAME", help="its host name", group=_NETWORK)
     domainname = text("--domainname", metavar="NAME", help="its NIS domain", group=_NETWORK)
-    add_host = texts("--add-host", metavar="NAME:IP", help="add to /etc/hosts", group=_NETWORK)
+    add_host = texts(
+        "--add-host",
+        metavar="NAME:IP",
+        help="add to /etc/hosts; host-gateway is this machine",
+        group=_NETWORK,
+    )
     dns = texts("--dns", metavar="IP", help="a name server", group=_NETWORK)
     dns_search = texts("--dns-search", metavar="DOMAIN", help="a search domain", group=_NETWORK)
-    dns_option = texts("--dns-option", metavar="OPTION", help="for resolv.conf", group=_NETWORK)
-    publish = texts(
-        "-p", "--publish", metavar="HOST:PORT", help="recorded; networks come later", group=_NETWORK
+    dns_option = texts(
+        "--dns-option", "--dns-opt", metavar="OPTION", help="for resolv.conf", group=_NETWORK
     )
-    expose = texts("--expose", metavar="PORT", help="recorded; networks come later", group=_NETWORK)
 
     restart = text(
         "--restart",

@@ -1,39 +1,111 @@
-"""From -p and --expose to the API's ports."""
+"""From -p and --expose to the API's ports. What is said of mistakes is what Docker says."""
 
 from __future__ import annotations
 
+import _socket  # not socket, which is slow to import
+
 _PROTOCOLS = ("tcp", "udp", "sctp")
+_LAST = 65535
 
 
 def exposed(expose: list[str], publish: list[str]) -> dict[str, dict[str, str]]:
     """Return every container port that is named, "80/tcp", as the keys of a dictionary."""
-    ports: dict[str, dict[str, str]] = {port: {} for value in expose for port in _ports(value)}
+    ports: dict[str, dict[str, str]] = {port: {} for value in expose for port in _exposed(value)}
     return ports | {port: {} for port in bindings(publish)}
 
 
 def bindings(publish: list[str]) -> dict[str, list[dict[str, str]]]:
-    """Return container port -> host addresses for -p [[IP:]HOST:]PORT[/PROTOCOL]."""
+    """Return container port -> host addresses for -p [[IP:]HOST:]PORT[/PROTOCOL].
+
+    HOST and PORT may be ranges of one length; or HOST a range to choose from for one PORT.
+    """
     result: dict[str, list[dict[str, str]]] = {}
     for value in publish:
-        address, _, port = value.rpartition(":")
-        ip, _, host = address.rpartition(":")
-        inner = _ports(port)
-        outer = [text.partition("/")[0] for text in _ports(host)] if host else [""] * len(inner)
-        if len(inner) != len(outer):
-            raise ValueError(f"invalid port {value!r}: the two ranges differ in length")
-        for container_port, host_port in zip(inner, outer, strict=True):
-            binding = {"HostIp": ip.strip("[]"), "HostPort": host_port}
-            result.setdefault(container_port, []).append(binding)
+        value = _spelled_out(value) if "=" in value else value
+        ip, host, container = _parts(value)
+        figures, _, protocol = container.partition("/")
+        protocol = protocol.lower() or "tcp"
+        inner = _range(figures)
+        if protocol not in _PROTOCOLS:
+            raise ValueError(f"invalid proto: {protocol}")
+        if not inner or not inner[0]:
+            raise ValueError(f"invalid containerPort: {figures}")
+        for port, host_port in zip(inner, _host_ports(host, inner, figures), strict=True):
+            binding = {"HostIp": ip, "HostPort": host_port}
+            places = result.setdefault(f"{port}/{protocol}", [])
+            if binding not in places:
+                places.append(binding)
     return result
 
 
-def _ports(value: str) -> list[str]:
+def _parts(value: str) -> tuple[str, str, str]:
+    """Split [[IP:]HOST:]CONTAINER; an IPv6 address is in brackets."""
+    address, _, container = value.rpartition(":")
+    ip, _, host = address.rpartition(":")
+    if not container:
+        raise ValueError(f"no port specified: {value}<empty>")
+    return _ip(ip), host, container
+
+
+def _ip(text: str) -> str:
+    if not text:
+        return ""
+    bracketed = text.startswith("[") and text.endswith("]")
+    if ":" in text and not bracketed:
+        raise ValueError(f"invalid IP address {text}: an IPv6 address is written in brackets")
+    try:
+        family = _socket.AF_INET6 if bracketed else _socket.AF_INET
+        _socket.inet_pton(family, text[1:-1] if bracketed else text)
+    except OSError:
+        raise ValueError(f"invalid IP address: {text}") from None
+    return text[1:-1] if bracketed else text
+
+
+def _host_ports(text: str, inner: range, figures: str) -> list[str]:
+    if not text:
+        return [""] * len(inner)
+    outer = _range(text)
+    if not outer:
+        raise ValueError(f"invalid hostPort: {text}")
+    if len(outer) == len(inner):
+        return [str(port) for port in outer]
+    if len(inner) == 1:
+        return [text]  # any one of these: the engine chooses
+    raise ValueError(f"invalid ranges specified for container and host Ports: {figures} and {text}")
+
+
+def _range(text: str) -> range:
+    """Return the ports of "80" or "80-82"; none of what is neither."""
+    first, dash, last = text.partition("-")
+    last = last if dash else first
+    if not all(word.isascii() and word.isdecimal() for word in (first, last)):
+        return range(0)
+    if len(first) > 5 or len(last) > 5 or int(last) > _LAST:
+        return range(0)
+    return range(int(first), int(last) + 1)
+
+
+def _exposed(value: str) -> list[str]:
     """Return "80/tcp" for "80", both ends and all between for "80-82/udp"."""
+    if ":" in value:
+        raise ValueError(f"invalid port format for --expose: {value}")
     figures, _, protocol = value.partition("/")
-    first, _, last = figures.partition("-")
-    last = last or first
-    if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) < 65536):
-        raise ValueError(f"invalid port {value!r}: expected a number up to 65535")
-    if (protocol or "tcp") not in _PROTOCOLS:
-        raise ValueError(f"invalid port {value!r}: expected one of {', '.join(_PROTOCOLS)}")
-    return [f"{port}/{protocol or 'tcp'}" for port in range(int(first), int(last) + 1)]
+    protocol = protocol.lower() or "tcp"
+    ports = _range(figures)
+    if not ports or not ports[0] or protocol not in _PROTOCOLS:
+        raise ValueError(f"invalid range format for --expose: {value}")
+    return [f"{port}/{protocol}" for port in ports]
+
+
+def _spelled_out(value: str) -> str:
+    """Return published=8080,target=80,protocol=udp in the short form."""
+    given = {"published": "", "target": "", "protocol": "tcp"}
+    for part in value.split(","):
+        key, equals, text = part.partition("=")
+        if not equals or key not in given:
+            raise ValueError(
+                f"invalid publish opts format (should be published=…,target=…,protocol=… but got"
+                f" {part!r})"
+            )
+        given[key] = text
+    return f"{given['published']}:{given['target']}/{given['protocol']}"

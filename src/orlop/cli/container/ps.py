@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orlop.cli.options import Arguments, flag, number, text, texts
 from orlop.cli.output.listing import Listing, parse_filters
+from orlop.cli.output.portlist import port_list
 from orlop.cli.output.units import ago, local_time, short_id, size, truncated
 
 TYPE_CHECKING = False
@@ -84,7 +85,7 @@ def row(container: dict[str, Any], *, full: bool) -> dict[str, Any]:
         "Command": command if full else _short_command(command),
         "CreatedAt": local_time(container["Created"]),
         "RunningFor": ago(container["Created"]),
-        "Ports": ", ".join(_port(port) for port in container.get("Ports") or ()),
+        "Ports": port_list(container.get("Ports") or ()),
         "State": container["State"],
         "Status": container["Status"],
         "Size": _size(container),
@@ -103,11 +104,6 @@ def _image(container: dict[str, Any], *, full: bool) -> str:
 
 def _short_command(command: str) -> str:
     return truncated(command[1:-1], _COMMAND_WIDTH - 2).join('""')
-
-
-def _port(port: dict[str, Any]) -> str:
-    inner = f"{port['PrivatePort']}/{port['Type']}"
-    return f"{port['IP']}:{port['PublicPort']}->{inner}" if port.get("PublicPort") else inner
 
 
 def _size(container: dict[str, Any]) -> str:

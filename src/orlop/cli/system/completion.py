@@ -19,6 +19,7 @@ _QUERIES = {
     "container": "orlop ps -a --format '{{.Names}}'",
     "image": "orlop images --format '{{.Repository}}:{{.Tag}}'",
     "volume": "orlop volume ls -q",
+    "network": "orlop network ls --format '{{.Name}}'",
 }
 #: shtab completes an option whose `complete` names, per shell, a function of the preamble.
 _FUNCTIONS = {kind: {"bash": f"_orlop_{kind}", "zsh": f"_orlop_{kind}"} for kind in _QUERIES}

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from orlop.client.client import Client
 
-_KINDS = ("container", "image", "volume")
+_KINDS = ("container", "image", "network", "volume")
 
 
 class Args(Arguments):
-    description = "Shows all that is known of containers, images or volumes, as JSON."
+    description = "Shows all that is known of containers, images, networks or volumes, as JSON."
     examples = (
         ("orlop inspect -f '{{.State.ExitCode}}' work", "one field"),
         ("orlop inspect -f '{{json .Config.Env}}' work", "a part, as JSON"),
@@ -25,7 +25,9 @@ class Args(Arguments):
 
     form = text("-f", "--format", metavar="TEMPLATE", help="such as {{.State.Pid}}, or json")
     size = flag("-s", "--size", help="with the sizes of a container's file system")
-    kind = text("--type", metavar="KIND", choices=_KINDS, help="container, image or volume")
+    kind = text(
+        "--type", metavar="KIND", choices=_KINDS, help="container, image, network or volume"
+    )
     names = operands("NAME", completes=CONTAINER)
 
 
@@ -42,6 +44,7 @@ def _find(args: Args, client: Client, name: str) -> dict[str, Any]:
     finders: dict[str, Callable[[str], dict[str, Any]]] = {
         "container": lambda wanted: client.containers.inspect(wanted, size=args.size),
         "image": client.images.inspect,
+        "network": client.networks.inspect,
         "volume": client.volumes.inspect,
     }
     for kind in (args.kind,) if args.kind else _KINDS:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 class Args(Arguments):
     description = (
-        "Removes stopped containers and images without a name, and what interrupted pulls have\n"
-        "left; with -a all images that no container uses; with --volumes also volumes without a\n"
-        "name that no container has."
+        "Removes stopped containers, networks that no container uses, images without a name, and\n"
+        "what interrupted pulls have left; with -a all images that no container uses; with\n"
+        "--volumes also volumes without a name that no container has."
     )
 
     all_unused = flag("-a", "--all", help="all images that no container uses")
@@ -37,6 +37,8 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     freed = int(answer.get("SpaceReclaimed") or 0)
     if answer.get("ContainersDeleted"):
         print("Deleted Containers:", *answer["ContainersDeleted"], "", sep="\n", file=out)
+    if removed := client.networks.prune(filters=filters):
+        print("Deleted Networks:", *removed, "", sep="\n", file=out)
     if args.volumes:
         kept = {key: value for key, value in filters.items() if key != "until"}
         answer = client.volumes.prune(filters=kept)
@@ -52,7 +54,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
 
 
 def _question(args: Args) -> str:
-    what = ["all stopped containers"]
+    what = ["all stopped containers", "all networks that no container uses"]
     if args.volumes:
         what.append("all volumes without a name that no container has")
     what.append(f"all images without a {'container' if args.all_unused else 'name'}")
