@@ -87,7 +87,7 @@ def test_a_removed_image_leaves_only_what_others_share(
 
 
 def test_what_is_leased_stays_until_the_lease_ends(content: Content, metadata: Metadata) -> None:
-    with metadata.leases.hold("test") as lease:
+    with metadata.leases.hold() as lease:
         lease.add(digest_of(b"wanted"))
         content.add(b"wanted")
         collect(content, metadata)
@@ -142,7 +142,7 @@ def test_a_lease_waits_for_a_collection_to_end(tmp_path: Path) -> None:
     with Metadata(tmp_path / "db", content) as metadata:
 
         def pull() -> None:
-            with metadata.leases.hold("pull") as lease:
+            with metadata.leases.hold() as lease:
                 lease.add(stray)
                 found.append(content.has(stray))
                 seen.set()

@@ -19,7 +19,6 @@ from orlop.store.metadata import (
     ImageRecord,
     LayerRecord,
     Metadata,
-    SnapshotRecord,
     dangling_name,
 )
 
@@ -55,13 +54,11 @@ def test_records_are_there_after_a_restart(tmp_path: Path, content: Content) -> 
         metadata.containers.add(container("1" * 64, "one"))
         metadata.volumes.add(Volume(name="v", created_ns=1, labels={"a": "b"}))
         metadata.layers.put(LayerRecord("overlay", "sha256:x", 7, 1))
-        metadata.snapshots.put(SnapshotRecord("1" * 64, "overlay", ("sha256:x",)))
     with Metadata(tmp_path / "db", content) as metadata:
         assert metadata.images.list() == [image("docker.io/library/a:1")]
         assert metadata.containers.list() == [container("1" * 64, "one")]
         assert metadata.volumes.get("v").labels == {"a": "b"}
         assert metadata.layers.list() == [LayerRecord("overlay", "sha256:x", 7, 1)]
-        assert metadata.snapshots.list() == [SnapshotRecord("1" * 64, "overlay", ("sha256:x",))]
 
 
 def test_a_killed_process_loses_nothing_it_was_told_is_saved(
@@ -132,7 +129,7 @@ def test_the_layout_names_the_images_that_are_recorded(
 
 
 def test_leases_end_with_their_holder(metadata: Metadata) -> None:
-    with metadata.leases.hold("pull x") as lease:
+    with metadata.leases.hold() as lease:
         lease.add(digest_of(b"1"), digest_of(b"2"))
         assert metadata.leases.digests() == {digest_of(b"1"), digest_of(b"2")}
     assert metadata.leases.digests() == set()

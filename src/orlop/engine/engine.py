@@ -158,7 +158,6 @@ def _open(settings: Settings) -> Context:
     content = Content.create(settings.content)
     metadata = Metadata(settings.metadata, content)
     try:
-        metadata.leases.clear()
         driver = snapshots(str(settings.snapshots), settings.snapshotter)
         return Context(settings, content, metadata, driver)
     except BaseException:

@@ -118,9 +118,6 @@ def _discard_orphans(context: Context, volumes: Volumes) -> None:
     known = {container.id for container in context.records.all()}
     for name in context.snapshots.snapshots() - known:
         context.snapshots.remove(name)
-    for record in context.metadata.snapshots.list():
-        if record.name not in known:
-            context.metadata.snapshots.remove(record.name)
     for folder in (context.settings.bundles, context.settings.containers):
         with contextlib.suppress(FileNotFoundError):
             for name in set(os.listdir(folder)) - known:

@@ -87,8 +87,6 @@ def mark(content: Content, metadata: Metadata) -> Live:
         mark_image(content, image, live)
     for container in metadata.containers.list():
         _mark_container(container, live)
-    for snapshot in metadata.snapshots.list():
-        live.layers.update(snapshot.layers)
     for digest in metadata.leases.digests():
         live.blobs.add(digest)
         live.layers.add(digest)

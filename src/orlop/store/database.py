@@ -46,6 +46,11 @@ MIGRATIONS: Sequence[str] = (
     """
     CREATE TABLE memberships (me TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
     """,
+    """
+    DROP TABLE snapshots;
+    DROP TABLE leased;
+    DROP TABLE leases;
+    """,
 )
 
 _MEANING: dict[int, tuple[type[OrlopError], str]] = {

@@ -3,68 +3,56 @@
 Rule: lease a digest *before* looking whether its blob is here. While the
 collector marks and sweeps, no lease can be taken; so either it sees the lease,
 or the look comes after the blob is gone, and finds that.
+
+Leases are taken in the engine's process only and end with it, so nothing of them is stored.
 """
 
-import secrets
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from orlop.model.digest import Digest
-from orlop.store.database import Database
 
 
 class Lease:
     """A set of digests that stay. Made by Leases.hold()."""
 
-    def __init__(self, leases: "Leases", name: str) -> None:
-        self._leases = leases
-        self._name = name
+    def __init__(self, gate: threading.RLock) -> None:
+        self._gate = gate
+        self.digests: set[Digest] = set()
 
     def add(self, *digests: Digest) -> None:
         """Keep these too; waits while a collection is going on."""
-        self._leases.extend(self._name, digests)
+        with self._gate:
+            self.digests.update(digests)
 
 
 class Leases:
-    """All leases of one engine. They are taken in its process only, and end with it."""
+    """All leases of one engine."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self) -> None:
         self._gate = threading.RLock()
+        self._held: set[Lease] = set()
 
     @contextmanager
-    def hold(self, what: str) -> Iterator[Lease]:
-        """Hold a lease while inside; *what* says for what, as in "pull docker.io/…"."""
-        name = secrets.token_hex(8)
-        with self._gate, self._database.write() as connection:
-            connection.execute("INSERT INTO leases VALUES (?, ?, ?)", (name, what, time.time_ns()))
+    def hold(self) -> Iterator[Lease]:
+        """Hold a lease while inside."""
+        lease = Lease(self._gate)
+        with self._gate:
+            self._held.add(lease)
         try:
-            yield Lease(self, name)
+            yield lease
         finally:
-            with self._database.write() as connection:
-                connection.execute("DELETE FROM leases WHERE id = ?", (name,))
-
-    def extend(self, name: str, digests: Iterable[Digest]) -> None:
-        """Add *digests* to the lease *name*."""
-        rows = [(name, digest) for digest in digests]
-        with self._gate, self._database.write() as connection:
-            connection.executemany("INSERT OR IGNORE INTO leased VALUES (?, ?)", rows)
+            with self._gate:
+                self._held.remove(lease)
 
     def digests(self) -> set[Digest]:
         """Return all that is leased."""
-        with self._database.read() as connection:
-            rows = connection.execute("SELECT DISTINCT digest FROM leased").fetchall()
-        return {Digest(digest) for (digest,) in rows}
+        with self._gate:
+            return set[Digest]().union(*(lease.digests for lease in self._held))
 
     @contextmanager
     def closed(self) -> Iterator[None]:
         """Let nobody take a lease while inside. For the collector."""
         with self._gate:
             yield
-
-    def clear(self) -> None:
-        """End all leases: those of an engine that died. For an engine that opens."""
-        with self._database.write() as connection:
-            connection.execute("DELETE FROM leases")

@@ -50,12 +50,6 @@ class LayerRecord(NamedTuple):
     created_ns: int
 
 
-class SnapshotRecord(NamedTuple):
-    name: str
-    driver: str
-    layers: tuple[str, ...]  # keys, bottom first
-
-
 def dangling_name(config: Digest) -> str:
     """Return the record name of an image without a name; no reference is spelled so."""
     return f"dangling@{config}"
@@ -71,8 +65,7 @@ class Metadata:
         self.volumes = Volumes(self._database)
         self.networks = Networks(self._database)
         self.layers = Layers(self._database)
-        self.snapshots = Snapshots(self._database)
-        self.leases = Leases(self._database)
+        self.leases = Leases()
         self.memberships = Memberships(self._database)
 
     def close(self) -> None:
@@ -298,27 +291,3 @@ class Layers:
     def remove(self, driver: str, key: str) -> None:
         with self._database.write() as connection:
             connection.execute("DELETE FROM layers WHERE driver = ? AND key = ?", (driver, key))
-
-
-class Snapshots:
-    """Writable snapshots by name; each keeps the layers below it alive."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def put(self, snapshot: SnapshotRecord) -> None:
-        row = (snapshot.name, snapshot.driver, msgspec.json.encode(snapshot.layers).decode())
-        with self._database.write() as connection:
-            connection.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", row)
-
-    def list(self) -> list[SnapshotRecord]:
-        with self._database.read() as connection:
-            rows = connection.execute("SELECT name, driver, layers FROM snapshots").fetchall()
-        return [
-            SnapshotRecord(name, driver, tuple(msgspec.json.decode(layers, type=list[str])))
-            for name, driver, layers in rows
-        ]
-
-    def remove(self, name: str) -> None:
-        with self._database.write() as connection:
-            connection.execute("DELETE FROM snapshots WHERE name = ?", (name,))

@@ -31,7 +31,6 @@ def _fail(*_args: object, **_more: object) -> None:
 
 CREATE_STEPS: dict[str, Callable[[Engine], tuple[object, str]]] = {
     "volume": lambda e: (e._context.metadata.volumes, "add"),
-    "snapshot record": lambda e: (e._context.metadata.snapshots, "put"),
     "snapshot": lambda e: (e._context.snapshots, "prepare"),
     "bundle": lambda e: (e.containers._creation._bundles, "write"),
     "filling of the volume": lambda e: (e.volumes, "fill"),
@@ -52,7 +51,6 @@ def test_nothing_is_left_when_a_step_of_create_fails(
                 await engine.containers.create(shell("true", mounts=(mount,)), name="box")
         assert engine.containers.list(all=True) == []
         assert engine._context.metadata.containers.list() == []
-        assert engine._context.metadata.snapshots.list() == []
         assert engine._context.metadata.volumes.list() == []
         assert engine._context.snapshots.snapshots() == set()
         for folder in ("root/containers", "root/volumes", "run/containers"):
@@ -146,7 +144,6 @@ def test_what_a_dead_engine_was_making_is_gone_when_the_next_opens(tmp_path: Pat
     async def look() -> None:
         async with opened(tmp_path) as engine:
             assert engine._context.snapshots.snapshots() == set()
-            assert engine._context.metadata.snapshots.list() == []
             assert os.listdir(tmp_path / "root" / "containers") == []
             assert os.listdir(tmp_path / "run" / "containers") == []
             assert os.listdir(tmp_path / "root" / "volumes") == ["kept"]

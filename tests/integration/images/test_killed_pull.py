@@ -30,7 +30,7 @@ name, root = sys.argv[1], Path(sys.argv[2])
 content = Content.create(root / "content")
 with (
     Metadata(root / "db", content) as metadata,
-    metadata.leases.hold("pull") as lease,
+    metadata.leases.hold() as lease,
     Registry(source_of(parse_reference(name), folders=()), patience=Patience(2)) as registry,
 ):
     found = resolve(registry, parse_reference(name), content, keep=lease.add)
@@ -95,7 +95,6 @@ def test_a_pull_killed_anywhere_leaves_nothing_that_stays(
             content.verify(blob.digest)
         with Metadata(tmp_path / "root" / "db", content) as metadata:
             assert metadata.images.list() == []
-            metadata.leases.clear()  # as an engine does when it opens
         subprocess.run(command, check=True, timeout=60)
         with Metadata(tmp_path / "root" / "db", content) as metadata:
             assert collect(content, metadata).removed == []
@@ -123,7 +122,6 @@ def test_what_a_killed_pull_left_is_reclaimed_without_pulling_again(
         registry.go_on.set()
     content = Content.create(tmp_path / "root" / "content")
     with Metadata(tmp_path / "root" / "db", content) as metadata:
-        metadata.leases.clear()
         assert collect(content, metadata).reclaimed_bytes > 0
         assert list(content.walk()) == []
         assert list(content.abandoned()) == []

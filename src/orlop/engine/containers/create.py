@@ -32,7 +32,6 @@ from orlop.runtime.allowance import refused
 from orlop.runtime.cgroups.layout import counts_swap
 from orlop.runtime.plan import plan_rlimits
 from orlop.store.faults import explained
-from orlop.store.metadata import SnapshotRecord
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +69,9 @@ class Creation:
         records.check_name(name)
         container = self._describe(options, image, name)
         warnings = _warnings(options, image)
-        with self._context.metadata.leases.hold("create") as lease, ExitStack() as undo:
+        with self._context.metadata.leases.hold() as lease, ExitStack() as undo:
             lease.add(*(Digest(key) for key in container.layers))
-            await self._images.ready(options.image)  # after the lease: now they stay
+            await self._images.make_ready(image)  # after the lease: now they stay
             with explained(f"what container {name} needs"):
                 container = await self._resolve_mounts(container, undo)
                 await self._make(container, undo)
@@ -135,10 +134,7 @@ class Creation:
         self._bundles.folder(container.id).mkdir(mode=0o700, parents=True)
         if container.log_path:  # there before who follows it, who may outlive it
             os.close(os.open(container.log_path, _NEW_FILE, 0o640))
-        undo.callback(_undone, self._context.metadata.snapshots.remove, container.id)
         undo.callback(_undone, self._context.snapshots.remove, container.id)
-        record = SnapshotRecord(container.id, container.driver, container.layers)
-        self._context.metadata.snapshots.put(record)
         if container.image == HOST and not self._context.snapshots.has_layer(host_layer()):
             await in_thread(add_host_layer, self._context.snapshots)
         base = host_base() if container.image == HOST else ()

@@ -55,7 +55,6 @@ class Removal:
 
     def _discard(self, container: Container) -> None:
         self._context.snapshots.remove(container.id)
-        self._context.metadata.snapshots.remove(container.id)
         self._bundles.remove(container.id)
 
 

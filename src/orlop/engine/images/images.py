@@ -57,19 +57,17 @@ class Images:
         """
         return self._catalog.resolve(ref)
 
-    async def ready(self, ref: str) -> ImageRecord:
-        """Return the image that *ref* means, its layers unpacked by the driver in use.
+    async def make_ready(self, image: ImageRecord) -> None:
+        """Have its layers unpacked by the driver in use.
 
         They are, once it was pulled or loaded, unless the driver was another then.
         """
-        image = self.resolve(ref)
         driver = self._context.snapshots
         if image.manifest is not None and not all(driver.has_layer(key) for key in image.layers):  # type: ignore[arg-type] # keys
             layers = layers_of(self._context, image.manifest)
-            async with leased(self._context, f"unpack {ref}") as lease:
+            async with leased(self._context) as lease:
                 lease.add(*(layer.descriptor.digest for layer in layers))
                 await self._unpacker.unpack(layers, source=None, listener=lambda *_: None)
-        return image
 
     async def pull(
         self,

@@ -48,7 +48,7 @@ class Maker:
     ) -> Sequence[str]:
         """See Images.load()."""
         content = self._context.content
-        async with leased(self._context, "load") as lease:
+        async with leased(self._context) as lease:
             loaded = await in_thread(load_tar, Inflow(source), content, keep=lease.add)
             for image in loaded:
                 await self._unpack(image.manifest, progress)
@@ -69,7 +69,7 @@ class Maker:
         names = (str(parse_reference(reference)),) if reference else ()
         step = History(created=_now(), comment=message or "Imported from -")
         inflow, content = Inflow(source), self._context.content
-        async with leased(self._context, "import") as lease:
+        async with leased(self._context) as lease:
 
             def build() -> Built:
                 layer = import_layer(inflow, content, keep=lease.add)
@@ -91,7 +91,7 @@ class Maker:
             created_by=" ".join((container.path, *container.args)),
             comment=request.message,
         )
-        async with leased(self._context, f"commit {container.name}") as lease:
+        async with leased(self._context) as lease:
             layer = await in_thread(self._layer_of, container, lease)
             built = await in_thread(
                 build_image,

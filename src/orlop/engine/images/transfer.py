@@ -47,7 +47,7 @@ class Transfers:
         reference = parse_reference(text)
         wanted = parse_platform(platform) if platform else None
         source = source_of(reference, credentials_for(credentials))
-        async with leased(self._context, f"pull {reference}") as lease:
+        async with leased(self._context) as lease:
             resolved = await in_thread(self._resolve, source, reference, wanted, lease)
             status = f"Pulling from {reference.familiar_name.removeprefix(reference.domain + '/')}"
             progress(Progress(status=status, id=reference.target))
@@ -90,7 +90,7 @@ class Transfers:
             with Registry(source) as registry:
                 return push.push(registry, reference, record, content, mounts=mounts, progress=told)
 
-        async with leased(self._context, f"push {reference}") as lease:
+        async with leased(self._context) as lease:
             lease.add(record.target.digest, record.manifest.digest)
             return await in_thread(send)
 
@@ -104,10 +104,10 @@ class Transfers:
 
 
 @asynccontextmanager
-async def leased(context: Context, what: str) -> AsyncIterator[Lease]:
+async def leased(context: Context) -> AsyncIterator[Lease]:
     """Hold a lease; waits, without holding up the event loop, while garbage is collected."""
     with ExitStack() as stack:
-        yield await in_thread(stack.enter_context, context.metadata.leases.hold(what))
+        yield await in_thread(stack.enter_context, context.metadata.leases.hold())
 
 
 def pulled(progress: ProgressCallback) -> LayerListener:
