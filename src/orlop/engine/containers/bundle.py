@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from orlop.engine.containers.files import write_files
+from orlop.engine.containers.files import container_files, write_files
 from orlop.engine.context import Context
 from orlop.engine.records import short
 from orlop.engine.spec import Given, config
@@ -131,15 +131,29 @@ class Bundles:
             image=Process(),  # merged into the options when it was created
             hostname=hostname,
             mounts=tuple(self._source(mount) for mount in container.mounts),
-            files=write_files(self.folder(container.id), options, hostname),
+            files=self._files(container, hostname),
             joined=self._joined(container),
             uid_mappings=uids,
             gid_mappings=gids,
             init=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
         )
 
+    def _files(self, container: Container, hostname: str) -> dict[str, str]:
+        """Return them; who is in another's network has the files of the other, as its name."""
+        other = self._network_owner(container)
+        if other is not None:
+            return container_files(self.folder(other.id))
+        return write_files(self.folder(container.id), container.options, hostname)
+
+    def _network_owner(self, container: Container) -> Container | None:
+        kind, _, name = container.options.network.partition(":")
+        return self._context.records.find(name) if kind == "container" else None
+
     def _hostname(self, container: Container) -> str:
         options = container.options
+        other = self._network_owner(container)
+        if other is not None:
+            return self._hostname(other)
         if options.hostname:
             return options.hostname
         shares = "host" in (options.uts, options.network)
