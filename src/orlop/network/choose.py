@@ -22,9 +22,16 @@ def _bridge() -> Maker:
     return Bridge
 
 
+def _vxlan() -> Maker:
+    from orlop.network.vxlan import Vxlan
+
+    return Vxlan
+
+
 #: Each is loaded when wanted.
 DRIVERS: Mapping[str, Callable[[], Maker]] = {
     "bridge": _bridge,
+    "vxlan": _vxlan,
 }
 
 

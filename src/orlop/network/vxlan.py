@@ -1,0 +1,251 @@
+"""Driver `vxlan`: one layer-2 network over several hosts, a bridge on each and a tunnel between.
+
+The kernel learns nothing by itself: who is where comes from the engines (`know`). The
+bridge answers ARP and neighbour discovery for endpoints of other hosts, and frames for
+them go to their host alone. Only what nobody knows, and broadcasts, go to every host.
+Packets are not encrypted; those of hosts that are no members are dropped.
+docs/decisions/vxlan-peers.md has the reasons.
+"""
+
+import errno
+import hashlib
+import json
+import socket
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from typing import NamedTuple
+
+from orlop.kernel.netlink import links, neighbours
+from orlop.kernel.netlink.links import Link, Port, Settings
+from orlop.kernel.netlink.neighbours import EVERYONE, Forward, Neighbour
+from orlop.kernel.netlink.wire import Request
+from orlop.kernel.nftables import Nftables
+from orlop.model.network import Endpoint, Network
+from orlop.model.overlay import Peering
+from orlop.network import bridge_device, ownership, tunnel
+from orlop.network.bridged import Bridged
+from orlop.network.namespace import Home
+from orlop.network.refusal import refusals
+from orlop.network.tunnel import Tunnel
+
+_GONE = frozenset((errno.ENOENT, errno.ENODEV, errno.ESRCH))
+
+
+class _Entries(NamedTuple):
+    """What bridge and tunnel know of other hosts."""
+
+    forwards: frozenset[Forward]
+    neighbours: frozenset[Neighbour]
+
+
+class Vxlan(Bridged):
+    """A bridge with one more port, the tunnel."""
+
+    name = "vxlan"
+    kinds = ("bridge", "veth", "vxlan")
+
+    def __init__(self, home: Home, engine: str) -> None:
+        super().__init__(home, engine)
+        self._peerings: dict[str, Peering] = {}
+        self._nftables: Nftables | None = None
+
+    def check(self, network: Network) -> Network:
+        """Return *network* with VNI, port, this host's address, bridge and MTU filled in."""
+        return super().check(tunnel.filled(self.home, network))
+
+    def create(self, network: Network) -> None:
+        """Make or put right bridge, tunnel and filter; tell them what is known of others."""
+        wanted = tunnel.tunnel_of(network)
+        with ExitStack() as undo:
+            is_new = links.find(self.home.netlink, bridge_device.name_of(network)) is None
+            bridge = bridge_device.ensure(self.home, self.engine, network)
+            if is_new:
+                undo.callback(bridge_device.remove, self.home, self.engine, network)
+            with refusals(f"make tunnel {wanted.name}", lacking="vxlan"):
+                mac = Settings(mac=bridge_mac(network))
+                self.home.netlink.ask(links.change(bridge, mac))
+                self._filter(network, wanted)
+                self._ensure_tunnel(network, wanted, bridge)
+            self._tell(network, bridge)
+            undo.pop_all()
+
+    def remove(self, network: Network) -> None:
+        """Remove tunnel, bridge and filter."""
+        self._peerings.pop(network.id, None)
+        name = ownership.device_name("ov-", network)
+        with refusals(f"remove tunnel {name}"):
+            link = links.find(self.home.netlink, name)
+            if link is not None and ownership.owned_by(self.engine, link.alias) == network.id:
+                self._remove_link(link)
+            super().remove(network)
+            self._unfilter(self._table(network.id))
+
+    def know(self, network: Network, peering: Peering) -> None:
+        """Take over what is known of the other hosts: now, or once the network has devices."""
+        before = self._peerings.get(network.id)
+        self._peerings[network.id] = peering
+        bridge = bridge_device.find(self.home, self.engine, network)
+        if bridge is None:
+            return
+        with refusals(f"bring {ownership.device_name('ov-', network)} up to date"):
+            if before is None or before.members != peering.members:
+                self._filter(network, tunnel.tunnel_of(network))
+            self._tell(network, bridge)
+
+    def strays(self, networks: Collection[Network], endpoints: Collection[Endpoint]) -> list[str]:
+        """Return interfaces that nobody speaks of; filters without a network go at once."""
+        known = {self._table(network.id) for network in networks}
+        for name in self._tables():
+            if name not in known:
+                self._unfilter(name)
+        return super().strays(networks, endpoints)
+
+    # The tunnel
+
+    def _ensure_tunnel(self, network: Network, wanted: Tunnel, bridge: int) -> None:
+        link = links.find(self.home.netlink, wanted.name)
+        if link is not None and not wanted.matches(link):
+            self._remove_link(link)
+            link = None
+        if link is None:
+            link = self._make(network, wanted, bridge)
+        elif link.master != bridge or not link.up or link.mtu != network.mtu:
+            right = Settings(master=bridge, mtu=network.mtu, up=True)
+            self.home.netlink.ask(links.change(link.ifindex, right))
+        port = Port(learning=False, neighbours_suppressed=True)
+        self.home.netlink.ask(links.change_port(link.ifindex, port))
+
+    def _make(self, network: Network, wanted: Tunnel, bridge: int) -> Link:
+        parent = tunnel.parent_of(self.home, wanted.local)
+        settings = Settings(name=wanted.name, mtu=network.mtu, master=bridge)
+        alias = Settings(alias=ownership.alias(self.engine, network.id))
+        with ExitStack() as undo:
+            self.home.netlink.ask(links.make("vxlan", wanted.data(parent.ifindex), settings))
+            undo.callback(self._remove_named, wanted.name)
+            self.home.netlink.ask(links.change(wanted.name, alias))
+            up = links.change(wanted.name, Settings(up=True))
+            _, answer = self.home.netlink.ask(up, links.look(wanted.name))
+            undo.pop_all()
+        return links.read(answer)
+
+    def _remove_link(self, link: Link) -> None:
+        self._remove_named(link.name)
+
+    def _remove_named(self, name: str) -> None:
+        with suppress(OSError):
+            self.home.netlink.ask(links.remove(name))
+
+    # What is known of others
+
+    def _tell(self, network: Network, bridge: int) -> None:
+        """Make the kernel's entries those of the peering."""
+        peering = self._peerings.get(network.id)
+        link = links.find(self.home.netlink, ownership.device_name("ov-", network))
+        if peering is None or link is None:
+            return
+        is_flooding = not network.options.get(tunnel.GROUP)
+        wanted = _wanted(peering, bridge, link.ifindex, is_flooding=is_flooding)
+        have = self._have(bridge, link.ifindex)
+        if peering.is_whole:
+            self._take_out(have, wanted)
+        self.home.netlink.ask(
+            *(neighbours.forward(each) for each in sorted(wanted.forwards - have.forwards)),
+            *(
+                neighbours.add(bridge, each.address, each.mac)
+                for each in sorted(wanted.neighbours - have.neighbours)
+            ),
+        )
+
+    def _take_out(self, have: _Entries, wanted: _Entries) -> None:
+        requests: list[Request] = [
+            *(neighbours.stop_forwarding(each) for each in have.forwards - wanted.forwards),
+            *(
+                neighbours.remove(each.ifindex, each.address)
+                for each in have.neighbours - wanted.neighbours
+            ),
+        ]
+        try:
+            self.home.netlink.ask(*requests)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+
+    def _have(self, bridge: int, link: int) -> _Entries:
+        netlink = self.home.netlink
+        found = neighbours.each_forward(netlink, link)
+        entries = [
+            each
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for each in neighbours.each(netlink, bridge, family)
+        ]
+        return _Entries(
+            frozenset(each for each in found if each.destination or not each.permanent),
+            frozenset(each for each in entries if each.permanent),
+        )
+
+    # The filter
+
+    def _table(self, network_id: str) -> str:
+        return f"orlop-{self.engine}-{network_id[:12]}"
+
+    def _filter(self, network: Network, wanted: Tunnel) -> None:
+        """Let in the packets of members only: one transaction, the old rules stand until then."""
+        peering = self._peerings.get(network.id)
+        members = peering.members if peering is not None else ()
+        name = self._table(network.id)
+        self._nft().run(
+            f"add table inet {name}\ndelete table inet {name}\n"
+            + _rules(
+                name, wanted, [each for each in members if (":" in each) == (wanted.version == 6)]
+            )
+        )
+
+    def _unfilter(self, name: str) -> None:
+        with suppress(OSError):
+            self._nft().run(f"add table inet {name}\ndelete table inet {name}")
+
+    def _tables(self) -> Iterable[str]:
+        start = self._table("")
+        for entry in json.loads(self._nft().listing("list tables inet"))["nftables"]:
+            name = entry.get("table", {}).get("name", "")
+            if name.startswith(start):
+                yield name
+
+    def _nft(self) -> Nftables:
+        if self._nftables is None:
+            self._nftables = Nftables()
+        return self._nftables
+
+
+def bridge_mac(network: Network) -> str:
+    """Return the MAC of this host's bridge: each host has its own, while all share the id."""
+    text = f"{network.id} {network.options.get(tunnel.LOCAL, '')}"
+    return f"02:{hashlib.sha256(text.encode()).digest()[:5].hex(':')}"
+
+
+def _wanted(peering: Peering, bridge: int, link: int, *, is_flooding: bool) -> _Entries:
+    forwards: set[Forward] = set()
+    entries: set[Neighbour] = set()
+    for address in peering.replicate if is_flooding else ():
+        forwards.add(Forward(link, EVERYONE, address))
+    for each in peering.neighbours:
+        forwards.add(Forward(link, each.mac, each.vtep))
+        forwards.add(Forward(link, each.mac, permanent=False, master=True))
+        entries.update(Neighbour(bridge, address, each.mac, True) for address in each.addresses)  # noqa: FBT003
+    return _Entries(frozenset(forwards), frozenset(entries))
+
+
+def _rules(name: str, wanted: Tunnel, members: Sequence[str]) -> str:
+    family, address = ("ip", "ipv4_addr") if wanted.version == 4 else ("ip6", "ipv6_addr")
+    elements = f"elements = {{ {', '.join(members)} }};" if members else ""
+    ours = f"udp dport {wanted.port} @th,96,24 {wanted.vni}"
+    return f"""
+table inet {name} {{
+    set members {{ type {address}; {elements} }}
+    chain input {{
+        type filter hook input priority -10; policy accept;
+        {ours} {family} saddr @members accept
+        {ours} counter drop comment "no member of this network"
+    }}
+}}
+"""
