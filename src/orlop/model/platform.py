@@ -1,5 +1,6 @@
 """Platforms: which of an index's manifests fits a machine. OCI image spec, image-index.md."""
 
+import functools
 import os
 from collections.abc import Iterator
 
@@ -84,6 +85,7 @@ def parse_platform(text: str) -> Platform:
     )
 
 
+@functools.cache
 def host_platform() -> Platform:
     """Return the platform of the running kernel."""
     return Platform(os.uname().machine, "linux").normalized()

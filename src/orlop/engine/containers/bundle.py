@@ -1,12 +1,12 @@
 """From a container's record to the bundle that the shim starts."""
 
-import json
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from orlop.engine.containers.files import container_files, write_files
@@ -60,15 +60,18 @@ class Bundles:
         if given.uid_mappings:
             _map_ids(mounts, {*given.files, *_volume_targets(container)})
         made["mounts"] = [*self._base_mounts(container), *mounts]
-        bundle = self.path(container.id)
-        (bundle / "rootfs").mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = bundle / "config.json~"
+        bundle = str(self.path(container.id))
         with explained(f"the bundle of container {container.name}"):
-            beside.write_text(json.dumps(made))
-            beside.rename(bundle / "config.json")
+            with suppress(FileExistsError):
+                os.mkdir(bundle, 0o700)
+            with suppress(FileExistsError):
+                os.mkdir(f"{bundle}/rootfs", 0o700)
+            with open(f"{bundle}/config.json~", "wb", buffering=0) as file:
+                file.write(msgspec.json.encode(made))
+            os.rename(f"{bundle}/config.json~", f"{bundle}/config.json")
 
     def read(self, container_id: str) -> Config:
-        made: Config = json.loads((self.path(container_id) / "config.json").read_bytes())
+        made: Config = msgspec.json.decode((self.path(container_id) / "config.json").read_bytes())
         return made
 
     def remove(self, container_id: str) -> None:
