@@ -24,6 +24,13 @@ def docker(busybox_archive: Path) -> Iterator[servers.Peer]:
 
 
 @pytest.fixture(scope="module")
+def remapped(busybox_archive: Path) -> Iterator[servers.Peer]:
+    with servers.place() as folder, servers.dockerd(folder, remapped=True) as peer:
+        peer.said("load", "--input", str(busybox_archive))
+        yield peer
+
+
+@pytest.fixture(scope="module")
 def ctr(busybox_archive: Path) -> Iterator[servers.Peer]:
     with servers.place() as folder, servers.containerd(folder) as peer:
         peer.said("image", "import", "--snapshotter", "native", str(busybox_archive))

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orlop.runtime.cgroups.layout import detect
+from tests.integration.oci_runtime.faulty import write_faulty
 
 RUNC = Path("/usr/sbin/runc")
 ORLOP = Path(sys.executable).with_name("orlop-runtime")
 RUNTIMES = {"runc": RUNC, "orlop": ORLOP}
 IMAGE = "busybox:test"
 USER = 65534  # nobody, who has a name
+REMAPPED = "daemon"  # a user, and a group
+FIRST_ID = 300_000
 _shim_sockets = Path("/run/containerd/s")
 
 
@@ -131,8 +134,12 @@ def _remove(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def dockerd(folder: Path) -> Iterator[Peer]:
-    """Docker's engine, with containerd of its own, and `orlop` beside `runc` as runtimes."""
+def dockerd(folder: Path, *, remapped: bool = False) -> Iterator[Peer]:
+    """Docker's engine, with containerd of its own, and `orlop` beside `runc` as runtimes.
+
+    A third, `faulty`, is Orlop with a defect. Where ids are *remapped*, every container is
+    in a user namespace, of ids from FIRST_ID on.
+    """
     (folder / "daemon.json").write_text(json.dumps({"experimental": True}))
     host = f"unix://{folder}/d.sock"
     peer = Peer(["docker"], {**_environment(folder), "DOCKER_HOST": host}, folder)
@@ -141,6 +148,9 @@ def dockerd(folder: Path) -> Iterator[Peer]:
     words += ["--pidfile", f"{folder}/pid", "--storage-driver", "vfs"]
     words += ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
     words += ["--cgroup-parent", f"/{folder.name}", "--add-runtime", f"orlop={ORLOP}"]
+    words += ["--add-runtime", f"faulty={write_faulty(folder / 'faulty')}"]
+    if remapped:
+        words = [*_with_ranges(folder), *words, f"--userns-remap={REMAPPED}"]
     with _server(words, folder, peer, probe=["version"]):
         try:
             yield peer
@@ -149,6 +159,14 @@ def dockerd(folder: Path) -> Iterator[Peer]:
                 peer("rm", "--force", "--volumes", *ids)
     # The engine leaves its own, as a container on the host's network has it.
     subprocess.run(["umount", f"{folder}/exec/netns/default"], capture_output=True, check=False)
+
+
+def _with_ranges(folder: Path) -> list[str]:
+    """Return what gives REMAPPED a range of ids, for the server that follows alone."""
+    (folder / "ranges").write_text(f"{REMAPPED}:{FIRST_ID}:65536\n")
+    mounts = [f"mount --bind {folder}/ranges /etc/{name}" for name in ("subuid", "subgid")]
+    script = " && ".join((*mounts, 'exec "$@"'))
+    return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
 @contextlib.contextmanager

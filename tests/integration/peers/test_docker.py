@@ -104,6 +104,13 @@ def test_failure_is_of_the_same_kind(with_each: Each, words: str, kind: str) -> 
     assert orlop.out == runc.out == ""
 
 
+def test_defect_of_the_runtime_is_told_to_dockers_user(docker: Peer) -> None:
+    done = docker("run", "--rm", "--runtime", "faulty", IMAGE, "true")
+    assert done.status == 125
+    assert "internal error: KeyError: 'fault'" in done.err
+    assert "unable to retrieve" not in done.err
+
+
 @pytest.mark.parametrize(
     ("script", "status"),
     [("exit 7", 7), ("kill -TERM $$; sleep 9", 143), ("exit 255", 255)],
