@@ -7,7 +7,7 @@ from orlop.errors import AlreadyExistsError
 from orlop.kernel.netlink import addresses, kinds, links
 from orlop.kernel.netlink.links import Link, Settings
 from orlop.model.network import Network
-from orlop.network import options, ownership, sysctl
+from orlop.network import options, ownership
 from orlop.network.namespace import Home
 from orlop.network.refusal import refusals
 
@@ -36,7 +36,7 @@ def ensure(home: Home, engine: str, network: Network) -> int:
         elif not _is_foreign(link, engine, network):
             mtu = Settings(mtu=network.mtu if network.mtu != link.mtu else 0, up=True)
             home.netlink.ask(links.change(link.ifindex, mtu))
-            _set(name, network)
+            _set(home, name, network)
         _give_gateways(home, link.ifindex, network)
         undo.pop_all()
     return link.ifindex
@@ -93,21 +93,21 @@ def _make(home: Home, engine: str, network: Network) -> Link:
     with ExitStack() as undo:
         undo.callback(_undo, home, name)
         home.netlink.ask(links.change(name, Settings(alias=ownership.alias(engine, network.id))))
-        _set(name, network)
+        _set(home, name, network)
         _, answer = home.netlink.ask(links.change(name, Settings(up=True)), links.look(name))
         undo.pop_all()
     return links.read(answer)
 
 
-def _set(name: str, network: Network) -> None:
+def _set(home: Home, name: str, network: Network) -> None:
     """Nobody on the network tells this host about routes, nor do we speak IPv6 there unasked."""
-    if not sysctl.read(f"ipv6/conf/{name}/disable_ipv6"):
+    if not home.sysctl.read(f"ipv6/conf/{name}/disable_ipv6"):
         return
     if not has_ipv6(network):
-        sysctl.apply([(f"ipv6/conf/{name}/disable_ipv6", "1")])
+        home.sysctl.apply([(f"ipv6/conf/{name}/disable_ipv6", "1")])
         return
     wanted = (("accept_ra", "0"), ("accept_dad", "0"), ("autoconf", "0"), ("disable_ipv6", "0"))
-    sysctl.apply([(f"ipv6/conf/{name}/{key}", value) for key, value in wanted])
+    home.sysctl.apply([(f"ipv6/conf/{name}/{key}", value) for key, value in wanted])
 
 
 def _give_gateways(home: Home, index: int, network: Network) -> None:

@@ -8,7 +8,7 @@ from orlop.errors import NotFoundError
 from orlop.kernel.netlink import links
 from orlop.kernel.netlink.links import Port
 from orlop.model.network import Endpoint, Network
-from orlop.network import bridge_device, options, ownership, sysctl, veth
+from orlop.network import bridge_device, options, ownership, veth
 from orlop.network.namespace import Home
 from orlop.network.uplink import path_mtu
 
@@ -76,7 +76,7 @@ class Bridged:
         """Return how the bridge treats the containers' ports."""
         apart = not options.flag(network.options, options.ICC, default=True)
         # Where rules see bridged frames, they may send one back to where it came from.
-        rewritten = sysctl.read("bridge/bridge-nf-call-iptables") == "1"
+        rewritten = self.home.sysctl.read("bridge/bridge-nf-call-iptables") == "1"
         return Port(isolated=apart or None, hairpin=rewritten or None)
 
     def _bridge(self, network: Network) -> int:

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from orlop.kernel.netlink import addresses, links, routes
@@ -11,6 +12,8 @@ from orlop.kernel.netlink.wire import Request, packed, split_prefix
 from orlop.model.network import Endpoint
 from orlop.network import sysctl
 from orlop.network.namespace import Home
+
+_SECOND = 2  # the index of the first interface after lo, which is what most are
 
 
 class Interface(NamedTuple):
@@ -23,10 +26,11 @@ class Interface(NamedTuple):
     def announce(self) -> None:
         """Tell the neighbours which MAC address ours are at: gratuitous ARP, unsolicited NA.
 
-        The kernel does so itself when the MAC address is set, even to what it is. A
-        packet socket would cost 10 ms and more in its close.
+        And let go of the namespace. The kernel tells them when the MAC address is set,
+        even to what it is. A packet socket would cost 10 ms and more in its close.
         """
-        self.netlink.ask(links.change(self.ifindex, Settings(mac=self.mac)))
+        with self.netlink, suppress(OSError):  # somebody may have removed it meanwhile
+            self.netlink.ask(links.change(self.ifindex, Settings(mac=self.mac)))
 
 
 class Plan:
@@ -39,19 +43,25 @@ class Plan:
         self.endpoint = endpoint
         self.ipv6 = any(":" in address for address in endpoint.addresses)
         self._settings = self._own_settings() + sysctl.parse(endpoint.sysctls, endpoint.interface)
-        self._batch = self._requests(0)
+        self._guess = self._requests(_SECOND)
 
-    def apply(self, home: Home, namespace: int) -> Interface:
+    def apply(self, home: Home, namespace: int, *, again: bool = False) -> Interface:
         """Set up the interface, which is in the *namespace* already, but not tell neighbours.
 
-        Whoever calls closes the result's netlink.
+        *again*: it was set up before, and may have a default route that is not wanted now.
+        Whoever calls closes the result's netlink, or announces.
         """
         with home.inside(namespace):
             index = socket.if_nametoindex(self.endpoint.interface)
-            sysctl.apply(self._settings)
+            if not self.ipv6:  # a kernel without IPv6 has it disabled anyhow
+                with suppress(FileNotFoundError):
+                    home.sysctl.write(f"ipv6/conf/{self.endpoint.interface}/disable_ipv6", "1")
+            home.sysctl.apply(self._settings)
             netlink = Netlink()
         try:
-            netlink.ask(*self._requests(index))
+            netlink.ask(*(self._guess if index == _SECOND else self._requests(index)))
+            if again:
+                self._drop_default_routes(netlink, index)
             mac = self.endpoint.mac or _mac(netlink, index)
         except BaseException:
             netlink.close()
@@ -61,8 +71,7 @@ class Plan:
     def _own_settings(self) -> list[tuple[str, str]]:
         name = self.endpoint.interface
         if not self.ipv6:
-            has_ipv6 = sysctl.read("ipv6/conf/default/disable_ipv6") != ""
-            return [(f"ipv6/conf/{name}/disable_ipv6", "1")] if has_ipv6 else []
+            return []
         return [
             (f"ipv6/conf/{name}/disable_ipv6", "0"),
             (f"ipv6/conf/{name}/accept_ra", "0"),
@@ -80,6 +89,15 @@ class Plan:
             wanted = routes.Route(route.destination, gateway, index, on_link=far)
             batch.append(routes.add(wanted))
         return batch
+
+    def _drop_default_routes(self, netlink: Netlink, index: int) -> None:
+        wanted = {route.destination for route in self.endpoint.routes}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for route in routes.each(netlink, family):
+                bare, prefix = split_prefix(route.destination)
+                unwanted = prefix == 0 and f"{bare}/0" not in wanted
+                if unwanted and route.ifindex == index:
+                    netlink.ask(routes.remove(route))
 
 
 def _mac(netlink: Netlink, index: int) -> str:

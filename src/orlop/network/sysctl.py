@@ -1,27 +1,71 @@
 """Settings of one interface under /proc/sys/net: of the namespace that this thread is in."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.kernel.mount import fsconfig_create, fsmount, fsopen
 
 _PART = re.compile(r"[a-zA-Z0-9_-]+")
 _INTERFACE = "IFNAME"
+_ENOUGH_USES = 200
 
 
-def write(path: str, value: str) -> None:
-    """Write below /proc/sys/net; FileNotFoundError where there is no such setting."""
-    with open(f"/proc/sys/net/{path}", "wb", buffering=0) as file:
-        file.write(value.encode())
+class Sysctl:
+    """The settings below /proc/sys/net of whichever namespace this thread is in.
 
+    In a /proc of our own, made anew from time to time: the kernel's names for one
+    setting in each namespace lie in one list, which it walks, so that after 500
+    containers a setting would take 0.3 ms.
+    """
 
-def read(path: str) -> str:
-    """Read below /proc/sys/net; "" where there is no such setting."""
-    try:
-        with open(f"/proc/sys/net/{path}", "rb", buffering=0) as file:
-            return file.read(256).decode().strip()
-    except FileNotFoundError:
-        return ""
+    def __init__(self) -> None:
+        self._uses = 0
+        self._root = _new_proc()
+
+    def close(self) -> None:
+        os.close(self._root)
+
+    def renew(self) -> None:
+        """Begin anew if it is worth it: the old one takes a millisecond to go."""
+        if self._uses >= _ENOUGH_USES:
+            root, self._root = self._root, _new_proc()
+            self._uses = 0
+            os.close(root)
+
+    def write(self, path: str, value: str) -> None:
+        """Write below /proc/sys/net; FileNotFoundError where there is no such setting."""
+        self._uses += 1
+        fd = os.open(f"sys/net/{path}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._root)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+
+    def read(self, path: str) -> str:
+        """Read below /proc/sys/net; "" where there is no such setting."""
+        try:
+            fd = os.open(f"sys/net/{path}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._root)
+        except FileNotFoundError:
+            return ""
+        try:
+            return os.read(fd, 256).decode().strip()
+        finally:
+            os.close(fd)
+
+    def apply(self, settings: Iterable[tuple[str, str]]) -> None:
+        """Write them; an OrlopError that names the first that the kernel has not, or refuses."""
+        for path, value in settings:
+            name = path.replace("/", ".")
+            try:
+                self.write(path, value)
+            except FileNotFoundError as error:
+                raise UnsupportedError(f"this kernel has no setting net.{name}") from error
+            except OSError as error:
+                raise InvalidArgumentError(
+                    f"net.{name} cannot be {value!r}: {error.strerror}"
+                ) from error
 
 
 def parse(settings: Mapping[str, str], interface: str) -> list[tuple[str, str]]:
@@ -29,18 +73,16 @@ def parse(settings: Mapping[str, str], interface: str) -> list[tuple[str, str]]:
     return [(_path(name, interface), value) for name, value in settings.items()]
 
 
-def apply(settings: list[tuple[str, str]]) -> None:
-    """Write them; an OrlopError that names the first that the kernel has not, or refuses."""
-    for path, value in settings:
+def _new_proc() -> int:
+    try:
+        configuration = fsopen("proc")
         try:
-            write(path, value)
-        except FileNotFoundError as error:
-            name = path.replace("/", ".")
-            raise UnsupportedError(f"this kernel has no setting net.{name}") from error
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            name = path.replace("/", ".")
-            raise InvalidArgumentError(f"net.{name} cannot be {value!r}: {reason}") from error
+            fsconfig_create(configuration)
+            return fsmount(configuration)
+        finally:
+            os.close(configuration)
+    except OSError:  # not ours to mount here
+        return os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _path(name: str, interface: str) -> str:

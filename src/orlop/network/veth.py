@@ -8,7 +8,7 @@ from orlop.kernel.netlink import kinds, links
 from orlop.kernel.netlink.links import Port, Settings
 from orlop.kernel.netlink.wire import Request
 from orlop.model.network import Endpoint
-from orlop.network import ownership, sysctl
+from orlop.network import ownership
 from orlop.network.inside import Plan
 from orlop.network.namespace import Home
 from orlop.network.refusal import refusals
@@ -31,18 +31,19 @@ def attach(home: Home, engine: str, socket: Socket, endpoint: Endpoint, namespac
     host = ownership.veth_name(endpoint)
     with refusals(f"attach {endpoint.interface}", lacking="veth"), ExitStack() as undo:
         plan = Plan(endpoint)
-        if not _is_there(home, engine, endpoint, namespace):
+        made = _make(home, engine, socket, endpoint, namespace)
+        if made:
             undo.callback(remove, home, host)
-            _make(home, engine, socket, endpoint, namespace)
-        else:
-            settings = Settings(mtu=endpoint.mtu or socket.mtu, master=socket.bridge, up=True)
-            home.netlink.ask(links.change(host, settings), *_port(home, host, socket.port))
-        _silence(host)
-        interface = plan.apply(home, namespace)
-        with interface.netlink:
-            home.netlink.ask(links.look(host), links.look(socket.bridge))  # both carry from here
-            interface.announce()
+        _silence(home, host)
+        interface = plan.apply(home, namespace, again=not made)
+        undo.callback(interface.netlink.close)
+        home.netlink.ask(
+            *_settings(socket, endpoint, host),
+            links.look(host),  # both carry from here on
+            links.look(socket.bridge),
+        )
         undo.pop_all()
+    home.soon(interface.announce)
 
 
 def detach(home: Home, engine: str, endpoint: Endpoint) -> None:
@@ -59,57 +60,65 @@ def remove(home: Home, of: int | str) -> None:
         home.netlink.ask(links.remove(of))
 
 
-def _make(home: Home, engine: str, socket: Socket, endpoint: Endpoint, namespace: int) -> None:
+def _make(home: Home, engine: str, socket: Socket, endpoint: Endpoint, namespace: int) -> bool:
+    """Make the pair, all or nothing; False where it is there already, as it should."""
     host, mtu = ownership.veth_name(endpoint), endpoint.mtu or socket.mtu
-    peer = Settings(name=endpoint.interface, namespace=namespace, mac=endpoint.mac, mtu=mtu)
-    settings = Settings(name=host, mtu=mtu, master=socket.bridge, up=True)
+    peer = Settings(
+        name=endpoint.interface, namespace=namespace, mac=endpoint.mac, mtu=mtu, queues=1
+    )
+    settings = Settings(name=host, mtu=mtu, master=socket.bridge, queues=1)
+    alias = Settings(alias=ownership.alias(engine, endpoint.container))
+    request = links.make("veth", kinds.veth(peer), settings)
     try:
-        home.netlink.ask(
-            links.make("veth", kinds.veth(peer), settings),
-            links.change(host, Settings(alias=ownership.alias(engine, endpoint.container))),
-            *_port(home, host, socket.port),
-        )
-    except FileExistsError as error:
-        raise AlreadyExistsError(
-            f"the container has a network interface {endpoint.interface} already"
-        ) from error
+        home.netlink.ask(request)
+    except FileExistsError:
+        if _is_there(home, engine, endpoint, namespace):
+            return False
+        home.netlink.ask(request)
+    try:
+        home.netlink.ask(links.change(host, alias))
+    except BaseException:
+        remove(home, host)
+        raise
+    return True
 
 
-def _port(home: Home, host: str, port: Port) -> list[Request]:
-    if not any(value is not None for value in port):
-        return []
-    link = links.find(home.netlink, host)
-    return [] if link is None else [links.change_port(link.ifindex, port, host)]
+def _settings(socket: Socket, endpoint: Endpoint, host: str) -> list[Request]:
+    """Return what makes the end on the host a working port; last, so that it begins at once."""
+    mtu = endpoint.mtu or socket.mtu
+    requests = [links.change(host, Settings(mtu=mtu, master=socket.bridge, up=True))]
+    if any(value is not None for value in socket.port):
+        requests.append(links.change_port(host, socket.port))
+    return requests
 
 
 def _is_there(home: Home, engine: str, endpoint: Endpoint, namespace: int) -> bool:
     """Return whether the pair is there as it should; one that has lost its end is removed.
 
-    AlreadyExistsError where the name on the host is another's.
+    AlreadyExistsError where the name on the host, or inside, is another's.
     """
     host = ownership.veth_name(endpoint)
     link = links.find(home.netlink, host)
-    if link is None:
-        return False
-    if ownership.owned_by(engine, link.alias) != endpoint.container:
+    if link is not None and ownership.owned_by(engine, link.alias) != endpoint.container:
         raise AlreadyExistsError(f"the host has a network interface {host} already")
     with home.open_netlink(namespace) as there:
         other = links.find(there, endpoint.interface)
-    if (
-        other is not None
-        and other.kind == "veth"
-        and (other.link, other.ifindex)
-        == (
-            link.ifindex,
-            link.link,
-        )
-    ):
+    if link is not None and other is not None and _is_pair(link, other):
         return True
-    remove(home, link.ifindex)
+    if other is not None:
+        raise AlreadyExistsError(
+            f"the container has a network interface {endpoint.interface} already"
+        )
+    remove(home, host)
     return False
 
 
-def _silence(host: str) -> None:
+def _is_pair(one: links.Link, other: links.Link) -> bool:
+    kinds_fit = one.kind == other.kind == "veth"
+    return kinds_fit and (one.link, one.ifindex) == (other.ifindex, other.link)
+
+
+def _silence(home: Home, host: str) -> None:
     """The bridge speaks for its ports: they have no IPv6 of their own, and hear no router."""
     with suppress(FileNotFoundError):
-        sysctl.write(f"ipv6/conf/{host}/disable_ipv6", "1")
+        home.sysctl.write(f"ipv6/conf/{host}/disable_ipv6", "1")

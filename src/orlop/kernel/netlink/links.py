@@ -23,18 +23,19 @@ from orlop.kernel.netlink.wire import (
 )
 from orlop.model.light import NamedTuple
 
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK = 1, 3, 4, 5
-_IFLA_MASTER, _IFLA_PROTINFO, _IFLA_TXQLEN, _IFLA_LINKINFO = 10, 12, 13, 18
+_IFLA_MASTER, _IFLA_TXQLEN, _IFLA_LINKINFO = 10, 13, 18
 _IFLA_IFALIAS, _IFLA_STATS64, _IFLA_AF_SPEC = 20, 23, 26
 _IFLA_NET_NS_FD, _IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 28, 29, 37
-_IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
+_IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 31, 32
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_INET_CONF, _IPV4_DEVCONF_ARP_NOTIFY = 1, 22
 _RTEXT_FILTER_SKIP_STATS = 8
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD = 4, 8, 9
 _IFLA_BRPORT_NEIGH_SUPPRESS, _IFLA_BRPORT_ISOLATED = 32, 33
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
-_AF_UNSPEC, _AF_INET, _AF_BRIDGE = 0, 2, 7
+_AF_UNSPEC, _AF_INET = 0, 2
 
 _LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, changed
 _STATS = struct.Struct("=8Q")  # the first of rtnl_link_stats64
@@ -84,6 +85,7 @@ class Settings(NamedTuple):
     namespace: int = -1  # a descriptor: make it in, or move it to that namespace
     link: int = 0
     queue_length: int | None = None
+    queues: int = 0  # 0: one for each processor, each of which takes time to make
     announces: bool = False  # tells neighbours of its IPv4 addresses when it comes up
 
     def body(self, index: int) -> bytes:
@@ -95,21 +97,20 @@ class Settings(NamedTuple):
             parts += string(_IFLA_IFNAME, self.name)
         if self.mac:
             parts += attribute(_IFLA_ADDRESS, hardware(self.mac))
-        if self.mtu:
-            parts += u32(_IFLA_MTU, self.mtu)
-        if self.master is not None:
-            parts += u32(_IFLA_MASTER, self.master)
         if self.alias is not None:
             parts += string(_IFLA_IFALIAS, self.alias)
-        if self.namespace >= 0:
-            parts += u32(_IFLA_NET_NS_FD, self.namespace)
-        if self.link:
-            parts += u32(_IFLA_LINK, self.link)
-        if self.queue_length is not None:
-            parts += u32(_IFLA_TXQLEN, self.queue_length)
         if self.announces:
             parts += _ANNOUNCES
-        return parts
+        numbers = (
+            (_IFLA_MTU, self.mtu or None),
+            (_IFLA_MASTER, self.master),
+            (_IFLA_NET_NS_FD, self.namespace if self.namespace >= 0 else None),
+            (_IFLA_LINK, self.link or None),
+            (_IFLA_TXQLEN, self.queue_length),
+            (_IFLA_NUM_TX_QUEUES, self.queues or None),
+            (_IFLA_NUM_RX_QUEUES, self.queues or None),
+        )
+        return parts + b"".join([u32(kind, n) for kind, n in numbers if n is not None])
 
 
 _ANNOUNCES = nested(
@@ -158,8 +159,8 @@ class Port(NamedTuple):
     neighbours_suppressed: bool | None = None  # ARP and ND are answered from the bridge's table
 
 
-def change_port(index: int, port: Port, what: str) -> Request:
-    """Change a bridge's port, the interface *index*."""
+def change_port(of: int | str, port: Port) -> Request:
+    """Change how the bridge treats its port *of*."""
     kinds = (
         _IFLA_BRPORT_ISOLATED,
         _IFLA_BRPORT_MODE,
@@ -169,8 +170,9 @@ def change_port(index: int, port: Port, what: str) -> Request:
     )
     pairs = zip(kinds, port, strict=True)
     parts = [u8(kind, int(value)) for kind, value in pairs if value is not None]
-    body = _LINK.pack(_AF_BRIDGE, 0, index, 0, 0) + nested(_IFLA_PROTINFO, *parts)
-    return Request(_RTM_SETLINK, PLAIN, body, what)
+    info = string(_IFLA_INFO_SLAVE_KIND, "bridge") + nested(_IFLA_INFO_SLAVE_DATA, *parts)
+    body, what = _named(of)
+    return Request(_RTM_NEWLINK, PLAIN, body + nested(_IFLA_LINKINFO, info), what)
 
 
 def look(of: int | str) -> Request:
