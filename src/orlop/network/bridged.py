@@ -4,11 +4,10 @@ from collections.abc import Collection
 
 import msgspec
 
-from orlop.errors import NotFoundError
 from orlop.kernel.netlink import links
 from orlop.kernel.netlink.links import Port
 from orlop.model.network import Endpoint, Network
-from orlop.network import bridge_device, options, ownership, veth
+from orlop.network import bridge_device, options, ownership, shaping, veth
 from orlop.network.namespace import Home
 from orlop.network.uplink import path_mtu
 
@@ -17,7 +16,7 @@ class Bridged:
     """A driver whose containers are on a bridge by veth pairs. *engine* is 8 hex digits."""
 
     name = "bridged"
-    kinds: Collection[str] = ("bridge", "veth")  # of what it makes on the host
+    kinds: Collection[str] = ("bridge", "veth", "tun", "ifb")  # of what it makes on the host
 
     def __init__(self, home: Home, engine: str) -> None:
         self.home = home
@@ -41,8 +40,14 @@ class Bridged:
 
     def attach(self, network: Network, endpoint: Endpoint, namespace: int) -> None:
         """Attach by a veth pair; a bridge that somebody removed is made again."""
-        socket = veth.Socket(self._bridge(network), network.mtu, self.port(network))
-        veth.attach(self.home, self.engine, socket, endpoint, namespace)
+        shaping.check(endpoint.bandwidth)
+        veth.attach(self.home, self.engine, self.plug(network), endpoint, namespace)
+        if endpoint.bandwidth.ingress_bps or endpoint.bandwidth.egress_bps:
+            try:
+                self.limit(network, endpoint)
+            except BaseException:
+                self.detach(network, endpoint, namespace)
+                raise
 
     def detach(self, network: Network, endpoint: Endpoint, namespace: int | None) -> None:
         """Remove the pair, unless the container has ended: its namespace takes it along then.
@@ -50,27 +55,32 @@ class Bridged:
         Where somebody else holds that namespace, strays() names what has remained.
         """
         del network
+        shaping.lift_sent(self.home, endpoint)
         if namespace is not None:
             veth.detach(self.home, self.engine, endpoint)
 
     def limit(self, network: Network, endpoint: Endpoint) -> None:
         del network
-        if links.find(self.home.netlink, ownership.veth_name(endpoint)) is None:
-            raise NotFoundError(f"{endpoint.interface} is not attached")
+        shaping.limit(self.home, self.engine, endpoint)
 
     def strays(self, networks: Collection[Network], endpoints: Collection[Endpoint]) -> list[str]:
         """Return our interfaces whose network or endpoint is none of these: all there are."""
         bridges = {network.id for network in networks}
         ends = {ownership.veth_name(endpoint) for endpoint in endpoints}
+        ends |= {ownership.shaper_name(endpoint) for endpoint in endpoints}
         found = []
         for link in links.each(self.home.netlink):
             owner = ownership.owned_by(self.engine, link.alias)
             if owner is None or link.kind not in self.kinds:
                 continue
-            known = link.name in ends if link.kind == "veth" else owner in bridges
+            known = owner in bridges or link.name in ends
             if not known:
                 found.append(link.name)
         return found
+
+    def plug(self, network: Network) -> veth.Socket:
+        """Return where an interface of the host becomes part of the network."""
+        return veth.Socket(self._bridge(network), network.mtu, self.port(network))
 
     def port(self, network: Network) -> Port:
         """Return how the bridge treats the containers' ports."""

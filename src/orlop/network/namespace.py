@@ -89,6 +89,11 @@ class Home:
             self._return()
         return made
 
+    def silence(self, interface: str) -> None:
+        """Leave IPv6 to others on an interface here: it has no address and hears no router."""
+        with suppress(FileNotFoundError):
+            self.sysctl.write(f"ipv6/conf/{interface}/disable_ipv6", "1")
+
     def postpone(self) -> None:
         """Let soon() mean: when settle() is called, which the caller promises to do often."""
         self._errands = self._errands or deque()

@@ -34,7 +34,7 @@ def attach(home: Home, engine: str, socket: Socket, endpoint: Endpoint, namespac
         made = _make(home, engine, socket, endpoint, namespace)
         if made:
             undo.callback(remove, home, host)
-        _silence(home, host)
+        home.silence(host)  # the bridge speaks for its ports
         interface = plan.apply(home, namespace, again=not made)
         undo.callback(interface.netlink.close)
         home.netlink.ask(
@@ -116,9 +116,3 @@ def _is_there(home: Home, engine: str, endpoint: Endpoint, namespace: int) -> bo
 def _is_pair(one: links.Link, other: links.Link) -> bool:
     kinds_fit = one.kind == other.kind == "veth"
     return kinds_fit and (one.link, one.ifindex) == (other.ifindex, other.link)
-
-
-def _silence(home: Home, host: str) -> None:
-    """The bridge speaks for its ports: they have no IPv6 of their own, and hear no router."""
-    with suppress(FileNotFoundError):
-        home.sysctl.write(f"ipv6/conf/{host}/disable_ipv6", "1")
