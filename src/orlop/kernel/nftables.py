@@ -77,7 +77,10 @@ class Nftables:
         self._library.keep_output(self._context)
         self._library.keep_error(self._context)
         made = [port for inode, port in _netfilter_sockets().items() if inode not in before]
-        self.port = made[0] if len(made) == 1 else 0
+        if len(made) != 1:
+            self.close()
+            raise OSError(errno.EAGAIN, "nftables: cannot tell which socket is the library's")
+        self.port = made[0]
 
     def close(self) -> None:
         """Give the connection back; a second time is no error."""

@@ -143,12 +143,23 @@ class Lab:
             place.run(f"ip -{version} route add default via {gateway(network, version)}")
 
 
+def join(host: Place, device: str, other: Place, *, part: int) -> dict[int, str]:
+    """Connect *other* to the host by *device*; return the addresses it has there."""
+    host.run(
+        f"ip link add {device} type veth peer name eth0 netns {other.path}",
+        *_configure(device, f"10.9.{part}.1/24", f"fd09:{part}::1/64"),
+    )
+    other.run(
+        *_configure("eth0", f"10.9.{part}.2/24", f"fd09:{part}::2/64"),
+        f"ip -4 route add default via 10.9.{part}.1",
+        f"ip -6 route add default via fd09:{part}::1",
+    )
+    return {4: f"10.9.{part}.2", 6: f"fd09:{part}::2"}
+
+
 def _configure(device: str, *addresses: str) -> list[str]:
     return [
-        *(
-            f"ip addr add {one} dev {device}{' nodad' if ':' in one else ''}"
-            for one in addresses
-        ),
+        *(f"ip addr add {one} dev {device}{' nodad' if ':' in one else ''}" for one in addresses),
         f"ip link set {device} up",
     ]
 
@@ -172,13 +183,15 @@ def make_socket(protocol: str, version: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def listening(place: Place, protocol: str, version: int, port: int) -> Iterator[socket.socket]:
-    """A server in *place* on every address of its own."""
+def listening(
+    place: Place, protocol: str, version: int, port: int, address: str = ""
+) -> Iterator[socket.socket]:
+    """A server in *place* on every address of its own, or on one, from which UDP then answers."""
     with place, make_socket(protocol, version) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if version == 6:
             server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        server.bind((ANY[version], port))
+        server.bind((address or ANY[version], port))
         if protocol == "tcp":
             server.listen()
         yield server
@@ -211,7 +224,7 @@ def source_seen(
                     _, peer = server.recvfrom(4)
                     server.sendto(b"pong", peer)
                 assert sender.recv(4) == b"pong"
-        except (TimeoutError, ConnectionRefusedError, OSError):
+        except OSError:  # refused, or silence
             return None
         assert peer is not None
         return str(peer[0])

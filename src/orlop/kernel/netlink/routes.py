@@ -22,13 +22,14 @@ from orlop.model.light import NamedTuple
 
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
-_RTN_UNICAST = 1
+_RTN_UNICAST, _RTN_LOCAL = 1, 2
 _RTPROT_BOOT = 3
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 _RTNH_F_ONLINK = 4
 _AF_INET = 2
 
 MAIN = 254
+_LOCAL = 255
 
 _ROUTE = struct.Struct("=8BI")  # rtmsg: family, lengths, tos, table, protocol, scope, type, flags
 
@@ -69,6 +70,14 @@ class Route(NamedTuple):
 def add(route: Route) -> Request:
     """Add the route, in the place of one to the same destination (and of the same metric)."""
     return Request(_RTM_NEWROUTE, REPLACE, route.body(), f"route to {route.destination}")
+
+
+def add_local(address: str, ifindex: int, metric: int) -> Request:
+    """Take packets for *address* as our own also where they come in by the interface *ifindex*."""
+    family, prefix = family_of(address), 128 if ":" in address else 32
+    body = _ROUTE.pack(family, prefix, 0, 0, _LOCAL, _RTPROT_BOOT, 0, _RTN_LOCAL, 0)
+    body += attribute(_RTA_DST, packed(address)) + u32(_RTA_OIF, ifindex)
+    return Request(_RTM_NEWROUTE, REPLACE, body + u32(_RTA_PRIORITY, metric), f"route to {address}")
 
 
 def remove(route: Route) -> Request:

@@ -2,15 +2,23 @@
 
 import errno
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from orlop.errors import InvalidArgumentError
+from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.kernel.nftables import Nftables
-from orlop.network.firewall import rules
-from orlop.network.firewall.forwarding import Forwarding, allow_loopback, refuse_advertisements
+from orlop.network.firewall import flows, rules
+from orlop.network.firewall.beside import Beside
+from orlop.network.firewall.forwarding import (
+    Forwarding,
+    Guarded,
+    allow_loopback,
+    bridges_filter_ipv6,
+)
 from orlop.network.firewall.state import FirewallState, NetworkRules, PublishedPort
+
+_Key = tuple[str, str, int]  # protocol, the host's address and port
 
 
 class Firewall:
@@ -30,10 +38,11 @@ class Firewall:
             raise InvalidArgumentError(f"{engine!r} is not an engine's 8 hex digits")
         self.table = f"orlop-{engine}"
         self._nft = Nftables()
+        self._beside = Beside(self._nft, self.table)
         self._forwarding = Forwarding(folder / "forwarding")
         self._networks: dict[str, NetworkRules] = {}
-        self._ports: dict[tuple[str, str, int], PublishedPort] = {}
-        self._loopback: set[str] = set()  # networks whose bridge takes answers to 127.0.0.0/8
+        self._ports: dict[_Key, PublishedPort] = {}
+        self._loopback: set[str] = set()  # networks whose bridges take answers to loopback
 
     @property
     def port(self) -> int:
@@ -45,7 +54,13 @@ class Firewall:
         """The bridges that the table speaks of."""
         return frozenset(network.bridge for network in self._networks.values())
 
+    @property
+    def state(self) -> FirewallState:
+        """What was told last."""
+        return FirewallState(tuple(self._networks.values()), tuple(self._ports.values()))
+
     def close(self) -> None:
+        """Let go of the connection; the rules stay."""
         self._nft.close()
 
     def apply(self, state: FirewallState) -> None:
@@ -54,31 +69,28 @@ class Firewall:
         The bridges have to be there already. Connections that pass now and may still
         pass are not cut.
         """
-        versions = _forwarded(state.networks)
-        lacking = self._forwarding.lacking(versions)
-        if lacking:
-            self._forwarding.remember(lacking, [network.bridge for network in state.networks])
-        if state.networks or any(self._forwarding.guarded.values()):
-            self._nft.run(rules.table(self.table, state, self._forwarding.guarded))
-        else:
-            with suppress(FileNotFoundError):
-                self._nft.run(rules.without(self.table))
+        lacking = self._forwarding.lacking(_forwarded(state.networks))
+        guarded = self._forwarding.plan(lacking, (network.bridge for network in state.networks))
+        with ExitStack() as undo:
+            self._make(state, guarded)
+            undo.callback(self._make, self.state, self._forwarding.guarded)
+            self._forwarding.switch_on(lacking, guarded)
+            self._beside.make_way([network.bridge for network in state.networks])
+            undo.pop_all()
+        published = [port for port in state.ports if self._ports.get(_key(port)) != port]
         self._networks = {network.id: network for network in state.networks}
         self._ports = {_key(port): port for port in state.ports}
-        self._forwarding.enable(lacking)
         self._loopback.clear()
-        for network in state.networks:
-            refuse_advertisements(network.bridge)
         self._allow_loopback(state.ports)
+        flows.forget_unpublished(published)
 
     def restore(self) -> None:
         """Apply again what was told last, because somebody changed it."""
         self.apply(self.state)
 
-    @property
-    def state(self) -> FirewallState:
-        """What was told last."""
-        return FirewallState(tuple(self._networks.values()), tuple(self._ports.values()))
+    def obstacles(self) -> list[str]:
+        """Return the chains of others that refuse what we let pass, and that we leave alone."""
+        return self._beside.obstacles()
 
     def add_network(self, network: NetworkRules) -> None:
         """Add a network, whose bridge is there; one that is known is replaced."""
@@ -88,9 +100,13 @@ class Firewall:
         if known or not others or self._forwarding.lacking(_forwarded([network])):
             self.apply(whole)
             return
-        self._change(rules.added(self.table, rules.of_networks([network])), whole)
+        with ExitStack() as undo:
+            elements = rules.of_networks([network])
+            self._change(rules.added(self.table, elements), lambda: whole)
+            undo.callback(self._make, self.state, self._forwarding.guarded)
+            self._beside.make_way([one.bridge for one in whole.networks])
+            undo.pop_all()
         self._networks[network.id] = network
-        refuse_advertisements(network.bridge)
 
     def remove_network(self, network_id: str) -> None:
         """Remove a network and its ports; what is not known is no error."""
@@ -101,47 +117,73 @@ class Firewall:
 
     def publish(self, ports: Sequence[PublishedPort]) -> None:
         """Let *ports* of the host lead to a container, all or none."""
-        merged = {**self._ports, **{_key(port): port for port in ports}}
-        elements = rules.of_ports(port for port in ports if self._ports.get(_key(port)) != port)
-        if not any(elements.values()):
+        new = {_key(port): port for port in ports if self._ports.get(_key(port)) != port}
+        if not new:
             return
-        if any(_key(port) in self._ports for port in ports):  # a map's value is not changed in place
-            self.apply(FirewallState(tuple(self._networks.values()), tuple(merged.values())))
+        if not new.keys().isdisjoint(self._ports):  # a map's value is not changed in place
+            self.apply(self._with({**self._ports, **new}))
             return
-        whole = FirewallState(tuple(self._networks.values()), tuple(merged.values()))
-        self._change(rules.added(self.table, elements), whole)
-        self._ports = merged
-        self._allow_loopback(ports)
+        commands = rules.added(self.table, rules.of_ports(new.values()))
+        self._change(commands, lambda: self._with({**self._ports, **new}))
+        self._ports.update(new)
+        self._allow_loopback(new.values())
+        flows.forget_unpublished(new.values())
 
     def withdraw(self, ports: Iterable[PublishedPort]) -> None:
         """Let *ports* of the host lead nowhere; those that do not lead anywhere are no error."""
-        gone = [port for port in ports if self._ports.get(_key(port)) == port]
-        left = {key: port for key, port in self._ports.items() if port not in gone}
-        whole = FirewallState(tuple(self._networks.values()), tuple(left.values()))
-        commands = rules.removed(self.table, rules.of_ports(gone))
-        if commands:
-            self._change("".join(commands), whole)
-        self._ports = left
+        gone = {_key(port): port for port in ports if self._ports.get(_key(port)) == port}
+        if not gone:
+            return
+        commands = rules.removed(self.table, rules.of_ports(gone.values()))
+        self._change(
+            commands,
+            lambda: self._with({key: port for key, port in self._ports.items() if key not in gone}),
+        )
+        for key in gone:
+            self._ports.pop(key, None)
+        flows.forget_published(gone.values())
 
-    def _change(self, commands: str, whole: FirewallState) -> None:
-        """Run *commands*; where the table is not as we left it, apply the *whole* instead."""
+    def _make(self, state: FirewallState, guarded: Guarded) -> None:
+        if not state.networks and not any(guarded.values()):
+            with suppress(FileNotFoundError):
+                self._nft.run(rules.without(self.table))
+            return
+        text = rules.table(self.table, state, guarded, loopback6=not bridges_filter_ipv6())
+        try:
+            self._nft.run(text)
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP}:
+                raise
+            raise UnsupportedError(
+                f"cannot set the firewall's rules: {error.strerror}",
+                hint="this needs CAP_NET_ADMIN, and a kernel with nf_tables, its NAT and fib",
+            ) from error
+
+    def _with(self, ports: Mapping[_Key, PublishedPort]) -> FirewallState:
+        return FirewallState(tuple(self._networks.values()), tuple(ports.values()))
+
+    def _change(self, commands: str, whole: Callable[[], FirewallState]) -> None:
+        """Run *commands*; where the table is not as we left it, make the *whole* instead."""
         try:
             self._nft.run(commands)
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.EEXIST}:
                 raise
-            self.apply(whole)
+            self._make(whole(), self._forwarding.guarded)
 
     def _allow_loopback(self, ports: Iterable[PublishedPort]) -> None:
-        for port in ports:
-            if port.network not in self._loopback and port.network in self._networks:
-                if port.host_ip == "0.0.0.0" or port.host_ip.startswith("127."):
-                    allow_loopback(self._networks[port.network].bridge)
-                    self._loopback.add(port.network)
+        for network in {port.network for port in ports if _is_for_loopback(port)} - self._loopback:
+            if network in self._networks:
+                allow_loopback(self._networks[network].bridge)
+                self._loopback.add(network)
 
 
-def _key(port: PublishedPort) -> tuple[str, str, int]:
+def _key(port: PublishedPort) -> _Key:
     return port.protocol, port.host_ip, port.host_port
+
+
+def _is_for_loopback(port: PublishedPort) -> bool:
+    return port.host_ip in {"0.0.0.0", "::", "::1"} or port.host_ip.startswith("127.")
 
 
 def _forwarded(networks: Iterable[NetworkRules]) -> list[int]:

@@ -7,16 +7,22 @@ a reboot empties, as it resets the switches.
 """
 
 import os
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from orlop.errors import UnsupportedError
+from orlop.kernel.netlink import routes
+from orlop.kernel.netlink.connection import Netlink
 
 _NET = Path("/proc/sys/net")
-_SWITCHES = {4: _NET / "ipv4/ip_forward", 6: _NET / "ipv6/conf/all/forwarding"}
-_INTERFACES = {4: _NET / "ipv4/conf", 6: _NET / "ipv6/conf"}
+_SWITCHES = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 _NO_INTERFACES = {"all", "default", "lo"}
+_METRIC = 4096  # above that of the kernel's own route to ::1, which is 0
+
+#: Interfaces by IP version.
+Guarded = Mapping[int, Sequence[str]]
 
 
 class Forwarding:
@@ -24,29 +30,31 @@ class Forwarding:
 
     def __init__(self, memory: Path) -> None:
         self._memory = memory
-        self.guarded: dict[int, list[str]] = {4: [], 6: []}
-        with suppress(FileNotFoundError):
-            for line in memory.read_text().splitlines():
-                version, _, name = line.partition(" ")
-                if version in {"4", "6"} and name:
-                    self.guarded[int(version)].append(name)
+        self.guarded: Guarded = _read(memory)
 
     def lacking(self, versions: Iterable[int]) -> list[int]:
         """Return those of the IP *versions* that this host does not forward."""
-        return [version for version in versions if _is_off(version)]
+        return [version for version in versions if _setting(_SWITCHES[version]) == "0"]
 
-    def remember(self, versions: Iterable[int], ours: Iterable[str]) -> None:
-        """Guard the interfaces there are, but for *ours*, which enable() would open."""
-        for version in versions:
-            names = set(os.listdir(_INTERFACES[version])) - _NO_INTERFACES - {*ours}
-            self.guarded[version] = sorted(names)
-        lines = [f"{version} {name}\n" for version, names in self.guarded.items() for name in names]
+    def plan(self, versions: Iterable[int], ours: Iterable[str]) -> Guarded:
+        """Return what has to be guarded when *versions* are switched on: all but *ours*."""
+        known = _NO_INTERFACES | {*ours}
+        there = {
+            version: sorted(set(os.listdir(_NET / f"ipv{version}/conf")) - known)
+            for version in versions
+        }
+        return {**self.guarded, **there}
+
+    def switch_on(self, versions: Sequence[int], guarded: Guarded) -> None:
+        """Forward *versions*, with *guarded* being guarded already; UnsupportedError else."""
+        if not versions:
+            return
         beside = self._memory.with_suffix(".new")
-        beside.write_text("".join(lines))
+        beside.write_text(
+            "".join(f"{version} {name}\n" for version, names in guarded.items() for name in names)
+        )
         beside.replace(self._memory)
-
-    def enable(self, versions: Iterable[int]) -> None:
-        """Switch forwarding on. UnsupportedError where this host does not let us."""
+        self.guarded = guarded
         for version in versions:
             if version == 6:
                 _keep_router_advertisements()
@@ -54,15 +62,31 @@ class Forwarding:
 
 
 def allow_loopback(bridge: str) -> None:
-    """Let answers to 127.0.0.0/8 come in by *bridge*; the table drops what is none."""
+    """Let answers to 127.0.0.0/8 and ::1 come in by *bridge*; if it is gone, do nothing.
+
+    The table drops what comes for 127.0.0.0/8 and is no answer, the kernel what comes
+    for ::1.
+    """
     with suppress(FileNotFoundError):
-        _write(_INTERFACES[4] / bridge / "route_localnet", "1")
+        _write(f"ipv4/conf/{bridge}/route_localnet", "1")
+    if _setting(f"ipv6/conf/{bridge}/disable_ipv6") == "0":
+        with suppress(OSError), Netlink() as netlink:
+            netlink.ask(routes.add_local("::1", socket.if_nametoindex(bridge), _METRIC))
 
 
-def refuse_advertisements(bridge: str) -> None:
-    """Do not let containers behind *bridge* give the host routes or addresses."""
+def bridges_filter_ipv6() -> bool:
+    """Return whether packets of IPv6 within a bridge go through the host's rules, too."""
+    return _setting("bridge/bridge-nf-call-ip6tables") == "1"
+
+
+def _read(memory: Path) -> Guarded:
+    found: dict[int, list[str]] = {4: [], 6: []}
     with suppress(FileNotFoundError):
-        _write(_INTERFACES[6] / bridge / "accept_ra", "0")
+        for line in memory.read_text().splitlines():
+            version, _, name = line.partition(" ")
+            if version in {"4", "6"} and name:
+                found[int(version)].append(name)
+    return found
 
 
 def _keep_router_advertisements() -> None:
@@ -70,28 +94,26 @@ def _keep_router_advertisements() -> None:
 
     1 means "unless forwarding", 2 means "even then".
     """
-    for name in set(os.listdir(_INTERFACES[6])) - _NO_INTERFACES:
-        with suppress(FileNotFoundError):
-            folder = _INTERFACES[6] / name
-            if (folder / "accept_ra").read_text() == "1\n" and (
-                folder / "forwarding"
-            ).read_text() == "0\n":
-                _write(folder / "accept_ra", "2")
+    for name in set(os.listdir(_NET / "ipv6/conf")) - _NO_INTERFACES:
+        folder = f"ipv6/conf/{name}"
+        if _setting(f"{folder}/accept_ra") == "1" and _setting(f"{folder}/forwarding") == "0":
+            with suppress(FileNotFoundError):
+                _write(f"{folder}/accept_ra", "2")
 
 
-def _is_off(version: int) -> bool:
+def _setting(path: str) -> str:
+    """Return a setting's value, "" where there is no such setting."""
     try:
-        return _SWITCHES[version].read_text().strip() == "0"
+        return (_NET / path).read_text().strip()
     except FileNotFoundError:
-        raise UnsupportedError(f"this host's kernel has no IPv{version}") from None
+        return ""
 
 
-def _write(path: Path, value: str) -> None:
+def _write(path: str, value: str) -> None:
     try:
-        path.write_text(value)
+        (_NET / path).write_text(value)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise UnsupportedError(
-            f"cannot set {path} to {value}: {os.strerror(error.errno or 0)}"
-        ) from error
+        name = path.replace("/", ".")
+        raise UnsupportedError(f"cannot set net.{name} to {value}: {error.strerror}") from error

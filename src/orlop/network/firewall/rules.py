@@ -87,10 +87,18 @@ chain input {
 """
 
 
-def table(name: str, state: FirewallState, guarded: Mapping[int, Sequence[str]]) -> str:
+#: Where bridges hand IPv6 to netfilter (br_netfilter), an answer is for ::1 already when it
+#: leaves the bridge, and the kernel refuses such. Better then to refuse the call at once.
+_NO_LOOPBACK6 = "insert rule inet {name} output ip6 daddr ::1 return\n"
+
+
+def table(
+    name: str, state: FirewallState, guarded: Mapping[int, Sequence[str]], *, loopback6: bool
+) -> str:
     """Return the commands that make *name* what *state* says, whatever it was before.
 
-    *guarded* are interfaces of the host, by IP version, that must not forward to each other.
+    *guarded* are interfaces of the host, by IP version, that must not forward to each
+    other; *loopback6* whether ports can be reached by ::1.
     """
     elements = of_networks(state.networks)
     _join(elements, of_ports(state.ports))
@@ -100,6 +108,7 @@ def table(name: str, state: FirewallState, guarded: Mapping[int, Sequence[str]])
         f"add table inet {name}\n{without(name)}"
         f"table inet {name} {{\n{chr(10).join(_SETS.values())}{_CHAINS}}}\n"
         + added(name, elements)
+        + ("" if loopback6 else _NO_LOOPBACK6.format(name=name))
     )
 
 
@@ -118,17 +127,17 @@ def added(name: str, elements: Elements) -> str:
     )
 
 
-def removed(name: str, elements: Elements) -> list[str]:
-    """Return commands that remove *elements* from the table *name*, one for each."""
-    return [
-        f"delete element inet {name} {one} {{ {key} }}\n"
+def removed(name: str, elements: Elements) -> str:
+    """Return the commands that remove *elements* from the table *name*: all have to be there."""
+    return "".join(
+        f"delete element inet {name} {one} {{ {', '.join(key for key, _ in pairs)} }}\n"
         for one, pairs in elements.items()
-        for key, _ in pairs
-    ]
+        if pairs
+    )
 
 
 def of_networks(networks: Iterable[NetworkRules]) -> Elements:
-    """Return the elements that stand for *networks*; InvalidArgumentError for what cannot be one."""
+    """Return the elements that stand for *networks*; InvalidArgumentError for a bad name."""
     elements: Elements = {name: [] for name in _SETS}
     for network in networks:
         bridge = _interface(network.bridge)

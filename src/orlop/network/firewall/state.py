@@ -4,14 +4,10 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from orlop.errors import InvalidArgumentError
 from orlop.model.network import Network, PortMapping, Protocol
+from orlop.network import options
 
-_BRIDGE = "com.docker.network.bridge."
-_WORDS = {
-    **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE"), False),
-}
+_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 
 
 class NetworkRules(NamedTuple):
@@ -60,8 +56,8 @@ def network_rules(network: Network, bridge: str) -> NetworkRules:
         bridge=bridge,
         subnets=tuple(subnet.subnet for subnet in network.subnets),
         internal=network.internal,
-        icc=_flag(network, "enable_icc"),
-        masquerade=_flag(network, "enable_ip_masquerade"),
+        icc=options.flag(network.options, options.ICC, default=True),
+        masquerade=options.flag(network.options, _MASQUERADE, default=True),
     )
 
 
@@ -100,13 +96,3 @@ def _host_addresses(mapping: PortMapping) -> Iterator[tuple[int, str]]:
     else:
         yield 4, "0.0.0.0"
         yield 6, "::"
-
-
-def _flag(network: Network, option: str) -> bool:
-    word = network.options.get(_BRIDGE + option, "true")
-    try:
-        return _WORDS[word]
-    except KeyError:
-        raise InvalidArgumentError(
-            f"option {_BRIDGE}{option} of network {network.name} is {word!r}, not true or false"
-        ) from None

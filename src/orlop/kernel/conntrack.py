@@ -1,0 +1,103 @@
+"""The kernel's memory of connections (nf_conntrack): finding some, forgetting them.
+
+<linux/netfilter/nfnetlink_conntrack.h>, spoken over netlink.
+"""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+
+from orlop.kernel.netlink.connection import Netlink
+from orlop.kernel.netlink.wire import (
+    PLAIN,
+    Request,
+    attribute,
+    attributes,
+    nested,
+    u8,
+    u16_network,
+    u32,
+    unpacked,
+)
+from orlop.model.light import NamedTuple
+
+_NETLINK_NETFILTER = 12
+_SUBSYSTEM = 1 << 8
+_GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
+_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_ID, _CTA_ZONE, _CTA_FILTER = 1, 2, 12, 18, 25
+_CTA_FILTER_ORIG_FLAGS = 1
+_CTA_TUPLE_IP, _CTA_TUPLE_PROTO = 1, 2
+_SOURCES, _DESTINATIONS = (1, 3), (2, 4)  # CTA_IP_V4_SRC, CTA_IP_V6_SRC; CTA_IP_V4_DST, ...
+_CTA_PROTO_NUM, _CTA_PROTO_SRC_PORT, _CTA_PROTO_DST_PORT = 1, 2, 3
+_BY_PROTOCOL, _BY_DESTINATION_PORT = 1 << 3, 1 << 5  # of nf_internals.h
+_GENERIC = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
+
+
+class Flow(NamedTuple):
+    """A connection: what its first packet was sent to, and who answers."""
+
+    family: int
+    protocol: int
+    destination: str
+    destination_port: int
+    answering: str
+    answering_port: int
+    handle: bytes  # what the kernel knows it by
+
+
+class Conntrack:
+    """A connection to the memory of one network namespace: the thread's when it is made."""
+
+    def __init__(self) -> None:
+        self._netlink = Netlink(_NETLINK_NETFILTER)
+
+    def __enter__(self) -> Conntrack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._netlink.close()
+
+    def flows_to(self, family: int, protocol: int, port: int) -> list[Flow]:
+        """Return the connections of *protocol* that were first sent to *port*, of any host.
+
+        The kernel chooses since Linux 5.8, and we look again for those before.
+        """
+        wanted = nested(
+            _CTA_TUPLE_PROTO, u8(_CTA_PROTO_NUM, protocol), u16_network(_CTA_PROTO_DST_PORT, port)
+        )
+        flags = u32(_CTA_FILTER_ORIG_FLAGS, _BY_PROTOCOL | _BY_DESTINATION_PORT)
+        body = _GENERIC.pack(family, 0, 0)
+        body += nested(_CTA_TUPLE_ORIG, wanted) + nested(_CTA_FILTER, flags)
+        answers = self._netlink.dump(_GET, body, "connections")
+        found = (_read(answer) for answer in answers)
+        return [
+            flow for flow in found if (flow.protocol, flow.destination_port) == (protocol, port)
+        ]
+
+    def forget(self, flow: Flow) -> None:
+        """Forget *flow*, so that its next packet is looked at anew; one that is gone is no error."""
+        body = _GENERIC.pack(flow.family, 0, 0) + flow.handle
+        with suppress(FileNotFoundError):
+            self._netlink.ask(Request(_DELETE, PLAIN, body, "connection"))
+
+
+def _read(body: bytes) -> Flow:
+    parts = attributes(body, _GENERIC.size)
+    sent, answered = attributes(parts[_CTA_TUPLE_ORIG]), attributes(parts[_CTA_TUPLE_REPLY])
+    to, back = attributes(sent[_CTA_TUPLE_IP]), attributes(answered[_CTA_TUPLE_IP])
+    ports, back_ports = attributes(sent[_CTA_TUPLE_PROTO]), attributes(answered[_CTA_TUPLE_PROTO])
+    known_by = (_CTA_TUPLE_ORIG, _CTA_ID, _CTA_ZONE)
+    return Flow(
+        family=body[0],
+        protocol=ports[_CTA_PROTO_NUM][0],
+        destination=next(unpacked(to[kind]) for kind in _DESTINATIONS if kind in to),
+        destination_port=int.from_bytes(ports.get(_CTA_PROTO_DST_PORT, b""), "big"),
+        answering=next(unpacked(back[kind]) for kind in _SOURCES if kind in back),
+        answering_port=int.from_bytes(back_ports.get(_CTA_PROTO_SRC_PORT, b""), "big"),
+        handle=b"".join(
+            attribute(kind | (0x8000 if kind == _CTA_TUPLE_ORIG else 0), parts[kind])
+            for kind in known_by
+            if kind in parts
+        ),
+    )

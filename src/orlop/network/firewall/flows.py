@@ -1,0 +1,62 @@
+"""UDP has no end: who sends on keeps the way that the first packet found.
+
+So a client that called a port before it was published goes on reaching the host, and
+one that calls after it was withdrawn still reaches the container's address, whoever has
+it by then, until it is silent for a while. Such flows are forgotten here.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from orlop.kernel.conntrack import Conntrack, Flow
+from orlop.kernel.netlink import addresses
+from orlop.kernel.netlink.connection import Netlink
+from orlop.network.firewall.state import PublishedPort
+
+
+def forget_unpublished(ports: Iterable[PublishedPort]) -> None:
+    """Forget flows that reach this host itself by *ports*, which now lead to containers."""
+    own: set[str] = set()
+
+    def is_stale(flow: Flow, port: PublishedPort) -> bool:
+        if flow.answering == port.address or flow.destination != flow.answering:
+            return False
+        if not own:
+            own.update(_own_addresses())
+        host = ipaddress.ip_address(port.host_ip)
+        is_ours = flow.destination in own or ipaddress.ip_address(flow.destination).is_loopback
+        return is_ours and (host.is_unspecified or str(host) == flow.destination)
+
+    _forget(ports, is_stale)
+
+
+def forget_published(ports: Iterable[PublishedPort]) -> None:
+    """Forget flows that reach containers by *ports*, which no longer lead there."""
+    _forget(
+        ports,
+        lambda flow, port: (
+            (flow.answering, flow.answering_port) == (port.address, port.container_port)
+            and flow.destination != port.address
+        ),
+    )
+
+
+def _forget(
+    ports: Iterable[PublishedPort], is_stale: Callable[[Flow, PublishedPort], bool]
+) -> None:
+    udp = [port for port in ports if port.protocol == "udp"]
+    if not udp:
+        return
+    with suppress(OSError), Conntrack() as conntrack:  # a kernel that does not tell its memory
+        for port in udp:
+            family = socket.AF_INET6 if ":" in port.address else socket.AF_INET
+            for flow in conntrack.flows_to(family, socket.IPPROTO_UDP, port.host_port):
+                if is_stale(flow, port):
+                    conntrack.forget(flow)
+
+
+def _own_addresses() -> list[str]:
+    with Netlink() as netlink:
+        return [one.address.partition("/")[0] for one in addresses.each(netlink)]

@@ -1,0 +1,148 @@
+"""Hearing that somebody else removed our rules or bridges: `nft flush ruleset`, a reload.
+
+The kernel tells every change of rules and links. Our own changes of rules are filtered
+out in the kernel, by the address of the socket they came from.
+"""
+
+import ctypes
+import errno
+import select
+import socket
+import struct
+import sys
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from orlop.kernel.netlink import links
+
+_NETLINK_NETFILTER = 12
+_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
+_NFNLGRP_NFTABLES, _RTNLGRP_LINK = 7, 1
+_SO_ATTACH_FILTER = 26
+_NFTABLES = 10  # NFNL_SUBSYS_NFTABLES
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _DELRULE, _DELSET, _DELSETELEM = 0, 2, 3, 5, 8, 11, 14
+_DELETIONS = frozenset((_DELTABLE, _DELCHAIN, _DELRULE, _DELSET, _DELSETELEM))
+_RTM_DELLINK = 17
+_OTHERS = (b"FORWARD\0", b"DOCKER-USER\0", b"firewalld\0")  # chains and tables beside.py cares for
+_HEADER = struct.Struct("=IHHII")
+_RECEIVE_BYTES = 1 << 20
+_LOAD_WORD, _EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+
+
+class Changes(NamedTuple):
+    """What somebody else did: to our *rules* or those beside which we live, to *bridges*."""
+
+    rules: bool = False
+    bridges: frozenset[str] = frozenset()
+
+
+class Watch:
+    """Listens in the network namespace of the caller; readable when there is something.
+
+    Args:
+        table: the name of our table, which also our rules in others' tables have.
+        port: the netlink address of what changes our rules, `Firewall.port`.
+    """
+
+    def __init__(self, table: str, port: int) -> None:
+        self._tag = table.encode()
+        self._rules = _subscribe(_NETLINK_NETFILTER, _NFNLGRP_NFTABLES, _without(port))
+        self._links = _subscribe(socket.NETLINK_ROUTE, _RTNLGRP_LINK, None)
+        self._poll = select.epoll()
+        self._poll.register(self._rules, select.EPOLLIN)
+        self._poll.register(self._links, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when changes() may have something to tell."""
+        return self._poll.fileno()
+
+    def close(self) -> None:
+        self._poll.close()
+        self._rules.close()
+        self._links.close()
+
+    def changes(self, bridges: Collection[str]) -> Changes:
+        """Return what happened since the last call, to rules and those *bridges*; never waits.
+
+        Where so much happened that the kernel could not tell all, everything is said to
+        have changed.
+        """
+        try:
+            rules = [self._matters(kind, body) for kind, body in _messages(self._rules)]
+            gone = {
+                links.read(body).name
+                for kind, body in _messages(self._links)
+                if kind == _RTM_DELLINK
+            }
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self._drain()
+            return Changes(rules=True, bridges=frozenset(bridges))
+        return Changes(any(rules), frozenset(gone & {*bridges}))
+
+    def _matters(self, kind: int, body: bytes) -> bool:
+        subsystem, what = kind >> 8, kind & 0xFF
+        if subsystem != _NFTABLES:
+            return False
+        if what in _DELETIONS:
+            return self._tag in body
+        return what in {_NEWTABLE, _NEWCHAIN} and any(name in body for name in _OTHERS)
+
+    def _drain(self) -> None:
+        for one in (self._rules, self._links):
+            while True:
+                try:
+                    list(_messages(one))
+                    break
+                except OSError:
+                    continue
+
+
+def _subscribe(protocol: int, group: int, program: bytes | None) -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+        if program is not None:
+            _attach(made, program)
+        made.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _without(port: int) -> bytes:
+    """Return a program that takes only messages that do not come from *port* (classic BPF).
+
+    It is at offset 12 of the first message's header, in the machine's order, while
+    the program loads in the network's.
+    """
+    swapped = int.from_bytes(port.to_bytes(4, sys.byteorder), "big")
+    steps = ((_LOAD_WORD, 0, 0, 12), (_EQUAL, 0, 1, swapped), (_RETURN, 0, 0, 0))
+    last = (_RETURN, 0, 0, 0xFFFFFFFF)
+    return b"".join(struct.pack("=HBBI", *step) for step in (*steps, last))
+
+
+def _attach(to: socket.socket, program: bytes) -> None:
+    code = ctypes.create_string_buffer(program, len(program))
+    to.setsockopt(
+        socket.SOL_SOCKET,
+        _SO_ATTACH_FILTER,
+        struct.pack("@HP", len(program) // 8, ctypes.addressof(code)),
+    )
+
+
+def _messages(of: socket.socket) -> Iterator[tuple[int, bytes]]:
+    while True:
+        try:
+            data = of.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        start = 0
+        while len(data) - start >= _HEADER.size:
+            length, kind, *_ = _HEADER.unpack_from(data, start)
+            if length < _HEADER.size:
+                break
+            yield kind, data[start + _HEADER.size : start + length]
+            start += (length + 3) & ~3
