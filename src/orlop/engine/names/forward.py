@@ -6,6 +6,7 @@ the other, the next when one fails or is slow; who was slow is asked last for a 
 """
 
 import asyncio
+import functools
 import secrets
 import socket
 import struct
@@ -146,9 +147,7 @@ async def connect_from_host(server: str, type_: int) -> socket.socket:
 
 def connected(server: str, type_: int) -> socket.socket:
     """Return a socket that is connected, or begins to be; it does not wait."""
-    family, _, _, _, address = socket.getaddrinfo(
-        server, _PORT, type=type_, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    )[0]
+    family, address = _resolved(server)
     made = socket.socket(family, type_ | socket.SOCK_NONBLOCK)
     try:
         made.connect(address)
@@ -158,3 +157,12 @@ def connected(server: str, type_: int) -> socket.socket:
         made.close()
         raise
     return made
+
+
+@functools.lru_cache(256)
+def _resolved(server: str) -> tuple[int, tuple[str, int] | tuple[str, int, int, int]]:
+    """Return family and socket address; of fe80::1%eth0 with the interface's number of now."""
+    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    found = socket.getaddrinfo(server, _PORT, type=socket.SOCK_DGRAM, flags=numeric)
+    family, _, _, _, address = found[0]
+    return family, address  # type: ignore[return-value] # no other families have addresses as text
