@@ -47,7 +47,7 @@ class Engine:
         self.volumes = Volumes(context)
         self.execs = Execs(context, bundles)
         self._health = Health(context, self.execs)
-        self.networks = Networks(context)
+        self.networks = Networks(context, bundles)
         self._lifecycle = Lifecycle(
             context, bundles=bundles, health=self._health, networks=self.networks
         )

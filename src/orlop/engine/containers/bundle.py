@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from orlop.engine.containers.files import container_files, write_files
+from orlop.engine.containers.files import Addressing, container_files, refresh_files, write_files
 from orlop.engine.context import Context
 from orlop.engine.records import short
 from orlop.engine.spec import Given, config
@@ -69,6 +69,14 @@ class Bundles:
             with open(f"{bundle}/config.json~", "wb", buffering=0) as file:
                 file.write(msgspec.json.encode(made))
             os.rename(f"{bundle}/config.json~", f"{bundle}/config.json")
+
+    def refresh(self, container: Container, addressing: Addressing) -> bool:
+        """Have hosts and resolv.conf say what it has on networks.
+
+        Returns whether we are its name server.
+        """
+        folder, hostname = self.folder(container.id), self._hostname(container)
+        return refresh_files(folder, container.options, hostname, addressing)
 
     def read(self, container_id: str) -> Config:
         made: Config = msgspec.json.decode((self.path(container_id) / "config.json").read_bytes())

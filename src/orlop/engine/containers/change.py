@@ -30,6 +30,7 @@ class Changes:
                 )
             renamed = replace(container, name=name)
             self._context.records.save(renamed)
+            self._lifecycle.networks.renamed(renamed)
         self._context.announce(renamed, "rename", oldName=f"/{container.name}")
 
     async def update(self, container_id: str, request: UpdateRequest) -> list[str]:

@@ -7,33 +7,50 @@ which the next one sees what to give back. The namespace has no name; until the 
 has its descriptor it dies with the engine, and everything in it.
 """
 
+import asyncio
 import contextlib
+import logging
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from typing import TypeVar
 
 from msgspec.structs import replace
 
+from orlop.engine.containers.bundle import Bundles
 from orlop.engine.context import Context
 from orlop.engine.networks import modes
+from orlop.engine.networks.attachment import Attachment, Place
 from orlop.engine.networks.directory import Directory
-from orlop.engine.networks.host import Attachment, Host, Place
+from orlop.engine.networks.host import Host
 from orlop.engine.networks.inside import open_network
 from orlop.engine.networks.leases import Leases
+from orlop.engine.networks.naming import Naming
 from orlop.engine.networks.planning import Planner
 from orlop.engine.networks.thread import NetworkThread
+from orlop.engine.networks.wall import requests
 from orlop.errors import OrlopError, UnsupportedError
 from orlop.model.container import Container
-from orlop.model.network import Endpoint, EndpointOptions, Network
+from orlop.model.network import Endpoint, EndpointOptions, Network, PortMapping
+from orlop.network.bridge_device import name_of
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_REFILL_S = 0.05
 
 
 class Attachments:
     """Every method is called with the container's lock held, but for ended()."""
 
-    def __init__(self, context: Context, directory: Directory, thread: NetworkThread) -> None:
+    def __init__(
+        self, context: Context, bundles: Bundles, directory: Directory, thread: NetworkThread
+    ) -> None:
         self._context = context
         self._directory = directory
         self._thread = thread
         self.leases = Leases(context)
+        self._refilling: asyncio.Task[None] | None = None
+        self._naming = Naming(context, bundles, self._inside)
         self._planner = Planner(directory, self.leases)
 
     @contextlib.asynccontextmanager
@@ -44,14 +61,16 @@ class Attachments:
         """
         if container.options.userns not in ("", "host"):
             raise UnsupportedError("networks are not supported with a user namespace")
-        planned = self._planned(container)
+        planned = await self._planned(container)
         try:
             self._context.records.save(planned)
             wanted = self._attachment(planned)
             namespace = await self._thread.call(Host.attach, wanted)
             try:
+                await self._naming.open(planned, wanted.places, namespace)
                 yield planned, namespace
             except BaseException:
+                self._naming.close(container.id)
                 await self._thread.call(Host.disconnect, wanted, namespace)
                 raise
             finally:
@@ -59,7 +78,10 @@ class Attachments:
         except BaseException:
             self._give_back(planned)
             self._save_without(container)
+            if planned.ports:
+                await self._thread.call(Host.release, container.id)
             raise
+        self._refill_soon()
         self._announce(planned, "connect", planned.endpoints)
 
     def ended(self, container: Container) -> None:
@@ -67,6 +89,7 @@ class Attachments:
         if not container.endpoints:
             return
         gone = self._attachment(container)
+        self._naming.close(container.id)
         self._give_back(container)
         self._context.spawn(self._thread.call(Host.disconnect, gone, None))
         self._announce(container, "disconnect", container.endpoints)
@@ -97,11 +120,12 @@ class Attachments:
         disconnected = replace(left, endpoints=self._planner.routed(left, kept))
         with open_network(container) as namespace:
             places = self._places(gone)
-            await self._thread.call(Host.disconnect, Attachment(places), namespace)
+            await self._thread.call(Host.disconnect, Attachment(container.id, places), namespace)
             self._context.records.save(disconnected)
             self._planner.give_back(gone)
             changed = _changed(container, disconnected)
             await self._thread.call(Host.put_right, self._places(changed), namespace)
+            await self._name(disconnected, namespace)
         self._announce(disconnected, "disconnect", gone)
         return disconnected
 
@@ -111,10 +135,11 @@ class Attachments:
         fresh = [one for one in after.endpoints if one.id not in known]
         changed = [one for one in _changed(before, after) if one.id in known]
         with open_network(after) as namespace:
-            attachment = Attachment(self._places(fresh))
+            attachment = Attachment(after.id, self._places(fresh))
             await self._thread.call(Host.connect, attachment, namespace)
             try:
                 await self._thread.call(Host.put_right, self._places(changed), namespace)
+                await self._name(after, namespace)
             except BaseException:
                 await self._thread.call(Host.disconnect, attachment, namespace)
                 raise
@@ -125,27 +150,70 @@ class Attachments:
             restored = replace(current, options=container.options, endpoints=container.endpoints)
             self._context.records.save(restored)
 
+    async def restore(self, bridges: Collection[str], *, rules: bool) -> None:
+        """Make again what somebody removed: *bridges*, with all that was on them, and *rules*."""
+        used = self._used()
+        places = [place for one in used for place in one.places]
+        gone = {
+            place.network.id: place.network for place in places if name_of(place.network) in bridges
+        }
+        await self._thread.call(Host.restore, list(gone.values()), rules=rules)
+        for container in self._running():
+            again = [one for one in self._places(container.endpoints) if one.network.id in gone]
+            if again:
+                await self._attach_again(container, again)
+
+    async def _attach_again(self, container: Container, places: list[Place]) -> None:
+        async with self._context.live(container.id).lock:
+            try:
+                with open_network(container) as namespace:
+                    await self._thread.call(Host.put_right, places, namespace)
+            except (OSError, OrlopError) as error:  # it may have ended just now
+                why = {"container": container.id, "why": str(error)}
+                log.warning("cannot be put on its network again", extra=why)
+
     async def reconcile(self) -> None:
         """Put right what an engine before us left, now that the records are true."""
         for container in self._context.records.all():
             if container.endpoints and not container.running:
                 self._save_without(container)
         await self._thread.call(Host.reconcile, self._used(), self._directory.with_devices())
+        for container in self._running():
+            try:
+                with open_network(container) as namespace:
+                    await self._name(container, namespace)
+            except (OSError, OrlopError) as error:  # it may have ended just now
+                log.warning("no names", extra={"container": container.id, "why": str(error)})
 
     async def close(self) -> None:
         """Remove the devices of networks that nobody is on, and end the thread."""
         if not self._thread.started:
             return
-        used = {network.id for network, _ in self._used()}
+        self._naming.close_all()
+        used = {place.network.id for one in self._used() for place in one.places}
         unused = [one for one in self._directory.with_devices() if one.id not in used]
         await self._thread.call(Host.tidy, unused)
         self._thread.close()
         if not used:
             self._context.settings.network_mark.unlink(missing_ok=True)
 
-    def _used(self) -> list[Place]:
-        running = (one for one in self._context.records.all() if one.running)
-        return [place for one in running for place in self._places(one.endpoints)]
+    def renamed(self, container: Container) -> None:
+        self._naming.renamed(container, self._places(container.endpoints))
+
+    async def _inside(self, namespace: int, function: Callable[[], T]) -> T:
+        def work(host: Host) -> T:
+            return host.inside(namespace, function)
+
+        return await self._thread.call(work)
+
+    async def _name(self, container: Container, namespace: int) -> None:
+        await self._naming.open(container, self._places(container.endpoints), namespace)
+
+    def _running(self) -> list[Container]:
+        return [one for one in self._context.records.all() if one.running and one.endpoints]
+
+    def _used(self) -> list[Attachment]:
+        return [self._attachment(container) for container in self._running()]
 
     def _save_without(self, container: Container) -> None:
         """Record that it has no endpoints, unless it is gone or that cannot be recorded now."""
@@ -153,10 +221,29 @@ class Attachments:
             current = self._context.records.get(container.id)
             self._context.records.save(replace(current, endpoints=(), ports=()))
 
-    def _planned(self, container: Container) -> Container:
-        self._avoid_clash(container)
-        endpoints = self._planner.all(container)
-        return replace(container, endpoints=endpoints)
+    async def _planned(self, container: Container) -> Container:
+        """Choose what it gets. Addresses come last, when nothing suspends any more."""
+        ports: tuple[PortMapping, ...] = ()
+        if wanted := requests(container.options):
+            ports = await self._thread.call(Host.reserve, container.id, wanted)
+        try:
+            self._avoid_clash(container)
+            return replace(container, endpoints=self._planner.all(container), ports=ports)
+        except BaseException:
+            if ports:
+                await self._thread.call(Host.release, container.id)
+            raise
+
+    def _refill_soon(self) -> None:
+        """Have namespaces made ahead, once nobody waits for the thread."""
+        if self._refilling is None or self._refilling.done():
+            self._refilling = self._context.spawn(self._refill())
+
+    async def _refill(self) -> None:
+        await asyncio.sleep(_REFILL_S)
+        more = True
+        while more:
+            more = await self._thread.call(Host.refill)
 
     def _avoid_clash(self, container: Container) -> None:
         """Two engines may have chosen one subnet, before either had a device to show it."""
@@ -166,7 +253,7 @@ class Attachments:
                 self.leases.forget(network.id)
 
     def _attachment(self, container: Container) -> Attachment:
-        return Attachment(self._places(container.endpoints), container.ports)
+        return Attachment(container.id, self._places(container.endpoints), container.ports)
 
     def _places(self, endpoints: Iterable[Endpoint]) -> tuple[Place, ...]:
         known = ((self._directory.get(one.network), one) for one in endpoints)

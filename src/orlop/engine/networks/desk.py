@@ -8,6 +8,7 @@ from ipaddress import ip_network
 
 from msgspec.structs import replace
 
+from orlop.engine.containers.bundle import Bundles
 from orlop.engine.context import Context
 from orlop.engine.networks import modes
 from orlop.engine.networks.attachments import Attachments
@@ -15,6 +16,7 @@ from orlop.engine.networks.directory import PREDEFINED, Directory, label_of
 from orlop.engine.networks.filters import prunable
 from orlop.engine.networks.host import Host
 from orlop.engine.networks.planning import standing_in
+from orlop.engine.networks.repair import Repair
 from orlop.engine.networks.thread import NetworkThread
 from orlop.engine.requests import Filters, NetworkRequest
 from orlop.errors import (
@@ -32,15 +34,17 @@ _SHARED = ("host", "null", "none")  # drivers of which there is one network each
 
 
 class Desk:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, bundles: Bundles) -> None:
         self._context = context
         self.directory = Directory(context)
-        self._thread = NetworkThread(self._host)
-        self.attachments = Attachments(context, self.directory, self._thread)
+        self._thread = NetworkThread(self._host, lambda host: self._repair.begin(host))
+        self.attachments = Attachments(context, bundles, self.directory, self._thread)
+        self._repair = Repair(context, self.attachments)
 
     def _host(self) -> Host:
         self._context.settings.network_mark.touch(0o600)
-        return Host(label_of(self._context.settings))
+        settings = self._context.settings
+        return Host(label_of(settings), settings.run)
 
     def attached(self, network: Network) -> list[tuple[Container, Endpoint]]:
         """Return the running containers on it, each with its endpoint there."""
@@ -201,6 +205,7 @@ class Desk:
         await self.attachments.reconcile()
 
     async def close(self) -> None:
+        self._repair.close()
         await self.attachments.close()
 
     def _announce(self, network: Network, action: str) -> None:

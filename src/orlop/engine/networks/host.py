@@ -3,31 +3,25 @@
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from pathlib import Path
+from typing import TypeVar
 
+from orlop.engine.networks.attachment import Attachment, Place
+from orlop.engine.networks.wall import Wall
 from orlop.errors import OrlopError
 from orlop.model.network import Endpoint, Network, PortMapping
 from orlop.network import choose, veth
+from orlop.network.bridged import Bridged
+from orlop.network.firewall.reserve import PortRequest, Ports, Reservation
+from orlop.network.firewall.watch import Watch
 from orlop.network.interface import Driver
 from orlop.network.namespace import Home, Pool
 
 log = logging.getLogger(__name__)
 
-
-class Place(NamedTuple):
-    """An endpoint, and the network that it is on."""
-
-    network: Network
-    endpoint: Endpoint
-
-
-class Attachment(NamedTuple):
-    """All that a container has of networks."""
-
-    places: tuple[Place, ...]
-    ports: tuple[PortMapping, ...] = ()
+T = TypeVar("T")
 
 
 class Host:
@@ -37,10 +31,13 @@ class Host:
     be changed by others, and is then put right by who finds it so.
     """
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, folder: Path) -> None:
         self._engine = engine  # eight hex digits, in the aliases of all that is ours
         self._home = Home()
         self._pool = Pool(self._home)
+        self._wall = Wall(engine, folder)
+        self._ports = Ports()
+        self._reserved: dict[str, Reservation] = {}  # by container
         self._drivers: dict[str, Driver] = {}
         self._made: dict[str, Network] = {}  # whose devices we have made or put right
 
@@ -56,6 +53,31 @@ class Host:
             self._join(wanted, namespace, undo)
             undo.pop_all()
         return namespace
+
+    def reserve(self, container: str, requests: Sequence[PortRequest]) -> tuple[PortMapping, ...]:
+        """Keep ports of the host for a container, until it is disconnected as one that ended."""
+        reservation = self._ports.reserve(requests)
+        self.release(container)
+        self._reserved[container] = reservation
+        return reservation.mappings
+
+    def release(self, container: str) -> None:
+        """Let the ports of the host go that are a container's."""
+        if (reservation := self._reserved.pop(container, None)) is not None:
+            reservation.close()
+
+    def watch(self) -> Watch:
+        """Return what hears of changes that somebody else makes; for the event loop's thread."""
+        return self._wall.watch()
+
+    def bridges(self) -> frozenset[str]:
+        """Return the names of the bridges in use; also for the event loop's thread."""
+        return self._wall.bridges
+
+    def inside(self, namespace: int, function: Callable[[], T]) -> T:
+        """Return what *function* does in the namespace, such as to make a socket."""
+        with self._home.inside(namespace):
+            return function()
 
     def refill(self) -> bool:
         """Make one namespace ahead; return whether there is room for more."""
@@ -75,6 +97,10 @@ class Host:
 
     def disconnect(self, gone: Attachment, namespace: int | None) -> None:
         """Take endpoints away, of a container that runs on or, without *namespace*, has ended."""
+        with _logged("withdrawing ports", container=gone.container):
+            self._wall.withdraw(gone)
+        if namespace is None:
+            self.release(gone.container)
         for network, endpoint in gone.places:
             with _logged("detaching", endpoint=endpoint.id):
                 self._driver(network).detach(network, endpoint, namespace)
@@ -83,20 +109,48 @@ class Host:
         """Remove the network's devices and rules."""
         self._made.pop(network.id, None)
         with _explained(f"remove network {network.name}"):
+            self._wall.remove(network)
             self._driver(network).remove(network)
 
-    def reconcile(self, used: Sequence[Place], networks: Collection[Network]) -> None:
-        """Have the devices of networks in use, and none that nobody speaks of."""
-        for network in {place.network.id: place.network for place in used}.values():
-            with _logged("putting a network right", network=network.name):
-                self._make(network)
-        ours = [network for network in networks if network.driver in choose.DRIVERS]
-        endpoints = [place.endpoint for place in used]
-        for driver in {network.driver: self._driver(network) for network in ours}.values():
+    def reconcile(self, used: Sequence[Attachment], networks: Collection[Network]) -> None:
+        """Have the devices and rules of what is in use, and none that nobody speaks of."""
+        places = [place for attachment in used for place in attachment.places]
+        needed = {place.network.id: place.network for place in places}
+        made = [network for network in needed.values() if self._made_again(network)]
+        with _logged("applying the rules"):
+            self._wall.apply([one for one in made if self._has_bridge(one)], used)
+        drivers = {one.driver: self._driver(one) for one in networks}
+        endpoints = [place.endpoint for place in places]
+        for driver in drivers.values():
             with _logged("looking for strays", driver=driver.name):
                 for stray in driver.strays(networks, endpoints):
                     log.info("stray interface", extra={"interface": stray})
                     veth.remove(self._home, stray)
+
+        for attachment in used:
+            self._keep(attachment)
+
+    def _keep(self, attachment: Attachment) -> None:
+        reservation, lost = self._ports.keep(attachment.ports)
+        self._reserved[attachment.container] = reservation
+        for mapping in lost:
+            said = f"{mapping.host_ip}:{mapping.host_port}/{mapping.protocol}"
+            more = {"container": attachment.container, "port": said}
+            log.warning("a published port is another's by now", extra=more)
+
+    def restore(self, networks: Collection[Network], *, rules: bool) -> None:
+        """Make again what somebody removed: the devices of *networks*, and the *rules*."""
+        for network in networks:
+            self._made_again(network)
+        if rules or networks:
+            with _logged("restoring the rules"):
+                self._wall.restore()
+
+    def _made_again(self, network: Network) -> bool:
+        with _logged("putting a network right", network=network.name):
+            self._driver(network).create(network)
+            self._made[network.id] = network
+        return network.id in self._made
 
     def tidy(self, unused: Collection[Network]) -> None:
         """Remove the devices of networks that nobody is on."""
@@ -107,6 +161,9 @@ class Host:
     def close(self) -> None:
         """Let go of what waits; what containers use stays."""
         self._pool.close()
+        self._wall.close()
+        for container in list(self._reserved):
+            self.release(container)
         self._home.close()
 
     def _join(self, wanted: Attachment, namespace: int, undo: ExitStack) -> None:
@@ -115,11 +172,19 @@ class Host:
             self._make(network)
             undo.callback(self._undo, driver, network, endpoint, namespace)
             driver.attach(network, endpoint, namespace)
+        if wanted.ports:
+            undo.callback(self._wall.withdraw, wanted)
+            self._wall.publish(wanted)
 
     def _make(self, network: Network) -> None:
         if self._made.get(network.id) != network:
             self._driver(network).create(network)
+            if self._has_bridge(network):
+                self._wall.add(network)
             self._made[network.id] = network
+
+    def _has_bridge(self, network: Network) -> bool:
+        return isinstance(self._driver(network), Bridged)
 
     def _undo(self, driver: Driver, network: Network, endpoint: Endpoint, namespace: int) -> None:
         with _logged("undoing an attach", endpoint=endpoint.id):

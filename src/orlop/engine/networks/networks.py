@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from orlop.engine.containers.bundle import Bundles
 from orlop.engine.context import Context
 from orlop.engine.networks import modes
 from orlop.engine.requests import NO_FILTERS, Filters, NetworkRequest
@@ -24,14 +25,15 @@ class Networks:
     Every method raises NotFoundError "network … not found" where there is none.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, bundles: Bundles) -> None:
         self._context = context
+        self._bundles = bundles
 
     @cached_property
     def _desk(self) -> "Desk":
         from orlop.engine.networks.desk import Desk
 
-        return Desk(self._context)
+        return Desk(self._context, self._bundles)
 
     def list(self) -> "Sequence[Network]":
         """Return every network, with bridge, host and none."""
@@ -93,6 +95,11 @@ class Networks:
         """Give back what a container had that has ended; *container* as it was."""
         if container.endpoints:
             self._desk.attachments.ended(container)
+
+    def renamed(self, container: Container) -> None:
+        """Let others find a container by its new name."""
+        if container.endpoints:
+            self._desk.attachments.renamed(container)
 
     async def reconcile(self) -> None:
         """Put right what an engine before us left. Run when all records are true."""

@@ -19,10 +19,12 @@ T = TypeVar("T")
 
 
 class NetworkThread:
-    """Runs methods of a Host, one after the other."""
+    """Runs methods of a Host, one after the other; *on_made* is called in the loop, once."""
 
-    def __init__(self, make: "Callable[[], Host]") -> None:
+    def __init__(self, make: "Callable[[], Host]", on_made: "Callable[[Host], None]") -> None:
         self._make = make
+        self._on_made = on_made
+        self._told = False
         self._executor: ThreadPoolExecutor | None = None
         self._host: Host | None = None
 
@@ -42,7 +44,12 @@ class NetworkThread:
                 self._host = self._make()
             return method(self._host, *args, **kwargs)
 
-        return await finished(asyncio.get_running_loop().run_in_executor(self._executor, work))
+        try:
+            return await finished(asyncio.get_running_loop().run_in_executor(self._executor, work))
+        finally:
+            if not self._told and self._host is not None:
+                self._told = True
+                self._on_made(self._host)
 
     def close(self) -> None:
         """End it once its work is done."""

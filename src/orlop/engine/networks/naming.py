@@ -1,0 +1,118 @@
+"""What the name server is told of containers on networks."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from orlop.engine.containers.bundle import Bundles
+from orlop.engine.containers.files import Addressing
+from orlop.engine.context import Context
+from orlop.engine.names.names import Names
+from orlop.engine.networks import modes
+from orlop.engine.networks.attachment import Place
+from orlop.engine.records import short
+from orlop.errors import OrlopError
+from orlop.model.container import Container
+from orlop.model.network import Endpoint, EndpointOptions
+from orlop.network.dns import zone
+
+T = TypeVar("T")
+
+
+class Naming:
+    """Serves containers on networks that users made; the default one has no names, as Docker's."""
+
+    def __init__(
+        self,
+        context: Context,
+        bundles: Bundles,
+        inside: Callable[[int, Callable[[], T]], Awaitable[T]],
+    ) -> None:
+        self._context = context
+        self._bundles = bundles
+        self._names = Names(inside)  # type: ignore[arg-type] # a generic method fits a generic protocol
+
+    async def open(self, container: Container, places: Iterable[Place], namespace: int) -> None:
+        """Have its files and its name server say what it has on networks now."""
+        places = list(places)
+        view = _view(container, places)
+        linked = tuple(self._linked(container, places))
+        if not self._bundles.refresh(container, _addressing(view, places, linked)):
+            self._names.close(container.id)
+            return
+        self._names.put(view)
+        if not self._names.is_open(container.id):
+            await self._names.open(container.id, namespace)
+
+    def _linked(self, container: Container, places: Sequence[Place]) -> Iterator[str]:
+        """Give lines of hosts for the containers that it names as links."""
+        for network, _ in places:
+            wanted = container.options.networks.get(network.name, EndpointOptions())
+            for text in wanted.links:
+                alias, name = _link(text)
+                with suppress(OrlopError):
+                    other = self._context.records.find(name)
+                    names = f"{alias} {short(other.id)} {other.name}"
+                    for endpoint in other.endpoints:
+                        if endpoint.network == network.id:
+                            yield from (f"{one}\t{names}" for one in _bare(endpoint))
+
+    def renamed(self, container: Container, places: Iterable[Place]) -> None:
+        """Let others find it by its new name."""
+        if self._names.is_open(container.id):
+            self._names.put(_view(container, places))
+
+    def close(self, container_id: str) -> None:
+        """Forget it, and let go of its namespace; one that is not served is no error."""
+        self._names.close(container_id)
+
+    def close_all(self) -> None:
+        self._names.close_all()
+
+
+def _view(container: Container, places: Iterable[Place]) -> zone.View:
+    options = container.options
+    return zone.View(
+        container=container.id,
+        name=container.name,
+        places=tuple(_place(container, place) for place in places),
+        servers=options.dns,
+        searches=any(option.startswith("ndots:") for option in options.dns_options),
+    )
+
+
+def _place(container: Container, place: Place) -> zone.Place:
+    network, endpoint = place
+    wanted = container.options.networks.get(network.name)
+    return zone.Place(
+        network=network.id,
+        network_name=network.name,
+        addresses=_bare(endpoint),
+        aliases=endpoint.aliases,
+        links=dict(_link(text) for text in wanted.links) if wanted else {},
+        internal=network.internal,
+        named=network.name != modes.DEFAULT,
+    )
+
+
+def _addressing(view: zone.View, places: Iterable[Place], linked: Sequence[str]) -> Addressing:
+    addresses = [address for place in view.places for address in place.addresses]
+    known = [route.gateway for _, endpoint in places for route in endpoint.routes if route.gateway]
+    inner = [one.gateway for network, _ in places for one in network.subnets if one.gateway]
+    return Addressing(
+        addresses=addresses,
+        gateways=known or inner,
+        linked=linked,
+        named=any(place.named for place in view.places),
+        ipv6=any(":" in address for address in addresses),
+    )
+
+
+def _bare(endpoint: Endpoint) -> tuple[str, ...]:
+    return tuple(address.partition("/")[0] for address in endpoint.addresses)
+
+
+def _link(text: str) -> tuple[str, str]:
+    """Return alias and container's name of NAME:ALIAS."""
+    name, _, alias = text.partition(":")
+    return alias or name, name

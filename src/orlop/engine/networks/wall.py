@@ -1,0 +1,110 @@
+"""The firewall's part of attaching: which rules a network and a container's ports mean."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+from orlop.engine.networks.attachment import Attachment
+from orlop.errors import InvalidArgumentError
+from orlop.model.container import ContainerOptions
+from orlop.model.network import Network, Protocol
+from orlop.network.bridge_device import name_of
+from orlop.network.firewall.firewall import Firewall
+from orlop.network.firewall.reserve import PortRequest
+from orlop.network.firewall.state import (
+    FirewallState,
+    NetworkRules,
+    PublishedPort,
+    network_rules,
+    published,
+)
+from orlop.network.firewall.watch import Watch
+
+
+class Wall:
+    """For the network thread. *folder* is lost with a reboot, as the rules are."""
+
+    def __init__(self, engine: str, folder: Path) -> None:
+        self._firewall = Firewall(engine, folder)
+
+    def close(self) -> None:
+        self._firewall.close()
+
+    @property
+    def bridges(self) -> frozenset[str]:
+        return self._firewall.bridges
+
+    def watch(self) -> Watch:
+        return Watch(self._firewall.table, self._firewall.port)
+
+    def restore(self) -> None:
+        """Make the rules again what they were, after somebody changed them."""
+        self._firewall.restore()
+
+    def apply(self, networks: Iterable[Network], attachments: Iterable[Attachment]) -> None:
+        """Make the rules what these mean, and nothing else."""
+        ports = tuple(port for one in attachments for port in _ports(one))
+        self._firewall.apply(FirewallState(tuple(map(_rules, networks)), ports))
+
+    def add(self, network: Network) -> None:
+        """Add a network, whose bridge is there."""
+        self._firewall.add_network(_rules(network))
+
+    def remove(self, network: Network) -> None:
+        self._firewall.remove_network(network.id)
+
+    def publish(self, attachment: Attachment) -> None:
+        if ports := _ports(attachment):
+            self._firewall.publish(ports)
+
+    def withdraw(self, attachment: Attachment) -> None:
+        if ports := _ports(attachment):
+            self._firewall.withdraw(ports)
+
+
+def requests(options: ContainerOptions) -> list[PortRequest]:
+    """Return what a container's -p and -P ask for; InvalidArgumentError for what is no port."""
+    wanted = []
+    for port, bindings in options.port_bindings.items():
+        number, protocol = _port(port)
+        for host_ip, text in bindings or (("", ""),):
+            first, last = _range(text)
+            wanted.append(PortRequest(protocol, number, first, last, host_ip))
+    exposed = options.exposed_ports if options.publish_all else ()
+    for port in exposed:
+        if port not in options.port_bindings:
+            number, protocol = _port(port)
+            wanted.append(PortRequest(protocol, number))
+    return wanted
+
+
+def _port(text: str) -> tuple[int, Protocol]:
+    number, _, protocol = text.partition("/")
+    if protocol not in ("", "tcp", "udp", "sctp") or not number.isdecimal():
+        raise InvalidArgumentError(f"invalid port {text[:50]!r}", hint="such as 80/tcp")
+    return int(number), cast("Protocol", protocol or "tcp")
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    if not text or text == "0":
+        return 0, 0
+    if not first.isdecimal() or (dash and not last.isdecimal()):
+        raise InvalidArgumentError(f"invalid port of the host {text[:50]!r}")
+    return int(first), int(last or first)
+
+
+def _rules(network: Network) -> NetworkRules:
+    return network_rules(network, name_of(network))
+
+
+def _ports(attachment: Attachment) -> list[PublishedPort]:
+    """Return where the ports lead: to the networks over which the container reaches the world."""
+    if not attachment.ports:
+        return []
+    found: list[PublishedPort] = []
+    for network, endpoint in attachment.places:
+        families = {6 if ":" in route.destination else 4 for route in endpoint.routes}
+        addresses = [one for one in endpoint.addresses if (6 if ":" in one else 4) in families]
+        found += published(network.id, attachment.ports, addresses)
+    return found
