@@ -146,12 +146,10 @@ def test_an_attachment_is_made_once(setup: Setup) -> None:
 def test_check_goes_through_the_whole_chain(setup: Setup) -> None:
     bridge = {**BRIDGE, "ipam": {"type": "host-local", "subnet": "10.9.0.0/24"}}
     network = chain(bridge, PORTMAP, FIREWALL, TUNING, BANDWIDTH)
-    port = PortMapping(protocol="tcp", container_port=80, host_port=8080)
-    limits = Bandwidth(ingress_bps=8_000_000)
-    setup.add(network, "one", **arguments(Wishes(ports=[port], bandwidth=limits)))
+    setup.add(network, "one", **arguments(Wishes(bandwidth=Bandwidth(ingress_bps=8_000_000))))
     setup.check(network, "one")
-    setup.host.run("iptables", "-t", "nat", "-F", "CNI-HOSTPORT-DNAT")
-    with pytest.raises(OrlopError, match="CNI plugin portmap refused CHECK"):
+    setup.container("one").run("sysctl", "-q", "-w", "net.core.somaxconn=78")
+    with pytest.raises(OrlopError, match="CNI plugin tuning refused CHECK"):
         setup.check(network, "one")
 
 

@@ -4,8 +4,8 @@
     LOCKS/ID.container          alone by each command of that container
 
 A lock is the kernel's (flock(2)): it is gone when its holder is. The plugin that a dead
-holder ran is not. So the file says who that is, and the next holder ends it before it
-begins, lest an ADD of yesterday come after today's DEL.
+holder ran is not. So the file says who that is, and the next holder waits for its end,
+or makes one when the time is over, lest an ADD of yesterday come after today's DEL.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def container(folder: Path, name: str, *, wait_s: float) -> Iterator[Held]:
     path = folder / f"{name}.container"
     fd = _take(path, fcntl.LOCK_EX, wait_s, f"container {name}")
     try:
-        _end_orphan(fd)
+        _await_orphan(fd, wait_s)
         yield Held(fd)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -73,7 +73,7 @@ def network(folder: Path, name: str, *, wait_s: float, alone: bool = False) -> I
     path = folder / f"{name}.network"
     fd = _take(path, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, wait_s, f"network {name}")
     try:
-        _end_orphan(fd)
+        _await_orphan(fd, wait_s)
         yield Held(fd)
     finally:
         os.close(fd)
@@ -104,14 +104,20 @@ def _is_still(path: Path, fd: int) -> bool:
     return False
 
 
-def _end_orphan(fd: int) -> None:
-    """Kill the plugin of a holder that died before it."""
+def _await_orphan(fd: int, wait_s: float) -> None:
+    """Let the plugin of a holder that died before it come to its end, for a while.
+
+    Not all plugins can undo half of what they do.
+    """
     written = os.pread(fd, 200, 0).decode(errors="replace")
     if not written:
         return
     number = written.split()[0]
     if number.isdecimal() and int(number) > 1 and _BOOT.read_text().strip() in written:
         pid = int(number)
+        deadline = time.monotonic() + wait_s
+        while _identity(pid) == written and time.monotonic() < deadline:
+            time.sleep(_PAUSE_S)
         # Without its leader, a group that has members still keeps the number from others.
         if _started(pid) is None or _identity(pid) == written:
             with contextlib.suppress(ProcessLookupError):
