@@ -104,15 +104,21 @@ class Engine:
 
 
 class Upstream:
-    """A server of the world's names: what *known* says, and no more; it remembers who asks."""
+    """A server of the world's names: what *known* says, and no more; it remembers who asks.
 
-    def __init__(self, namespace: int, address: str, known: dict[bytes, list[str]]) -> None:
+    In the *namespace*, or in that of the test itself.
+    """
+
+    def __init__(self, namespace: int | None, address: str, known: dict[bytes, list[str]]) -> None:
         self.known = known
         self.code = Code.NOERROR
         self.silent = False
         self.lies = False  # answers with another id first
         self.asked: list[tuple[tuple[str, int], bytes]] = []  # by whom, what
-        self._udp, self._tcp = run_in(namespace, lambda: self._open(address))
+        if namespace is None:
+            self._udp, self._tcp = self._open(address)
+        else:
+            self._udp, self._tcp = run_in(namespace, lambda: self._open(address))
         self._threads = [
             threading.Thread(target=one, daemon=True) for one in (self._serve_udp, self._serve_tcp)
         ]

@@ -1,7 +1,6 @@
 """What the name server is told of containers on networks."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import TypeVar
 
 from orlop.engine.containers.bundle import Bundles
@@ -11,7 +10,7 @@ from orlop.engine.names.names import Names
 from orlop.engine.networks import modes
 from orlop.engine.networks.attachment import Place
 from orlop.engine.records import short
-from orlop.errors import OrlopError
+from orlop.errors import WrongStateError
 from orlop.model.container import Container
 from orlop.model.network import Endpoint, EndpointOptions
 from orlop.network.dns import zone
@@ -45,17 +44,24 @@ class Naming:
             await self._names.open(container.id, namespace)
 
     def _linked(self, container: Container, places: Sequence[Place]) -> Iterator[str]:
-        """Give lines of hosts for the containers that it names as links."""
+        """Give lines of hosts for its links on the default network; elsewhere they are names.
+
+        WrongStateError at a start while the other does not run; later it may go and come.
+        """
         for network, _ in places:
             wanted = container.options.networks.get(network.name, EndpointOptions())
-            for text in wanted.links:
+            for text in wanted.links if network.name == modes.DEFAULT else ():
                 alias, name = _link(text)
-                with suppress(OrlopError):
-                    other = self._context.records.find(name)
-                    names = f"{alias} {short(other.id)} {other.name}"
-                    for endpoint in other.endpoints:
-                        if endpoint.network == network.id:
-                            yield from (f"{one}\t{names}" for one in _bare(endpoint))
+                other = self._context.records.find(name)
+                there = [one for one in other.endpoints if one.network == network.id]
+                if not there and not container.running:
+                    raise WrongStateError(
+                        f"Cannot link to a non running container: /{other.name} AS"
+                        f" /{container.name}/{alias}",
+                        hint=f"start {other.name} on the network {network.name} first",
+                    )
+                names = " ".join(dict.fromkeys((alias, short(other.id), other.name)))
+                yield from (f"{one}\t{names}" for endpoint in there for one in _bare(endpoint))
 
     def renamed(self, container: Container, places: Iterable[Place]) -> None:
         """Let others find it by its new name."""
@@ -88,7 +94,7 @@ def _place(container: Container, place: Place) -> zone.Place:
         network=network.id,
         network_name=network.name,
         addresses=_bare(endpoint),
-        aliases=endpoint.aliases,
+        aliases=tuple(filter(None, (*endpoint.aliases, container.options.hostname))),
         links=dict(_link(text) for text in wanted.links) if wanted else {},
         internal=network.internal,
         named=network.name != modes.DEFAULT,
