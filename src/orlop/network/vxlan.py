@@ -62,9 +62,9 @@ class Vxlan(Bridged):
             if is_new:
                 undo.callback(bridge_device.remove, self.home, self.engine, network)
             with refusals(f"make tunnel {wanted.name}", lacking="vxlan"):
-                mac = Settings(mac=bridge_mac(network))
-                self.home.netlink.ask(links.change(bridge, mac))
-                self._filter(network, wanted)
+                self._set_mac(bridge, bridge_mac(network))
+                if network.id in self._peerings or self._table(network.id) not in self._tables():
+                    self._filter(network, wanted)  # else that of an engine before us holds
                 self._ensure_tunnel(network, wanted, bridge)
             self._tell(network, bridge)
             undo.pop_all()
@@ -101,6 +101,11 @@ class Vxlan(Bridged):
         return super().strays(networks, endpoints)
 
     # The tunnel
+
+    def _set_mac(self, bridge: int, mac: str) -> None:
+        link = links.find(self.home.netlink, bridge)
+        if link is not None and link.mac != mac:  # a change makes the kernel forget all neighbours
+            self.home.netlink.ask(links.change(bridge, Settings(mac=mac)))
 
     def _ensure_tunnel(self, network: Network, wanted: Tunnel, bridge: int) -> None:
         link = links.find(self.home.netlink, wanted.name)

@@ -30,7 +30,6 @@ from orlop.network.vxlan import Vxlan, bridge_mac
 from orlop.store.database import Database
 from orlop.store.memberships import Memberships
 
-
 log = logging.getLogger(__name__)
 
 

@@ -256,9 +256,12 @@ class Mesh:
                 await self.books.notify()
 
     async def _merge(self, heard: Iterable[Member], *, told_by: str) -> None:
-        before = self.membership.members
-        await self.books.commit(steps.merged(self.membership, heard))
-        news = tuple(m for m in self.membership.members.values() if before.get(m.id) != m)
+        before = self.membership
+        await self.books.commit(steps.merged(before, heard))
+        if self.membership.owned != before.owned:  # what one that left has never taken
+            self._host.own(self.network.id, self.membership.owned)
+        known = before.members
+        news = tuple(m for m in self.membership.members.values() if known.get(m.id) != m)
         if not news:
             return
         self.links.send(messages.Members(members=news[: messages.MOST_MEMBERS]), but=told_by)
