@@ -1,15 +1,19 @@
 """The bridge of a network: made, put right, found again, removed. For every driver that has one."""
 
-import hashlib
+from __future__ import annotations
+
 from contextlib import ExitStack, suppress
 
 from orlop.errors import AlreadyExistsError
 from orlop.kernel.netlink import addresses, kinds, links
 from orlop.kernel.netlink.links import Link, Settings
-from orlop.model.network import Network
 from orlop.network import options, ownership
 from orlop.network.namespace import Home
 from orlop.network.refusal import refusals
+
+TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+if TYPE_CHECKING:
+    from orlop.model.network import Network
 
 _PREFIX = "or-"
 _ROUTED_ELSEWHERE = "isolated"
@@ -89,9 +93,9 @@ def has_ipv6(network: Network) -> bool:
 def _make(home: Home, engine: str, network: Network) -> Link:
     name = name_of(network)
     settings = Settings(name=name, mac=_mac(network), mtu=network.mtu)
-    home.netlink.ask(links.make("bridge", kinds.bridge(), settings))
     with ExitStack() as undo:
-        undo.callback(_undo, home, name)
+        undo.callback(_undo, home, name)  # that there was none is known
+        home.netlink.ask(links.make("bridge", kinds.bridge(), settings))
         home.netlink.ask(links.change(name, Settings(alias=ownership.alias(engine, network.id))))
         _set(home, name, network)
         _, answer = home.netlink.ask(links.change(name, Settings(up=True)), links.look(name))
@@ -127,6 +131,8 @@ def _is_foreign(link: Link, engine: str, network: Network) -> bool:
 
 def _mac(network: Network) -> str:
     """Return the same address each time; else the bridge's would change with its ports."""
+    import hashlib
+
     digest = hashlib.sha256(network.id.encode()).digest()
     return f"02:{digest[:5].hex(':')}"
 

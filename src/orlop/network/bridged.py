@@ -1,15 +1,18 @@
 """What drivers with a bridge on this host have in common; one of them is a few lines more."""
 
-from collections.abc import Collection
+from __future__ import annotations
 
-import msgspec
+from collections.abc import Collection
 
 from orlop.kernel.netlink import links
 from orlop.kernel.netlink.links import Port
-from orlop.model.network import Endpoint, Network
 from orlop.network import bridge_device, options, ownership, shaping, veth
 from orlop.network.namespace import Home
 from orlop.network.uplink import path_mtu
+
+TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+if TYPE_CHECKING:
+    from orlop.model.network import Endpoint, Network
 
 
 class Bridged:
@@ -24,6 +27,8 @@ class Bridged:
 
     def check(self, network: Network) -> Network:
         """Return *network* with its bridge's name and its MTU filled in."""
+        import msgspec
+
         for flag in (options.ICC, options.INHIBIT_IPV4):
             options.flag(network.options, flag, default=True)
         ipv6 = bridge_device.has_ipv6(network)

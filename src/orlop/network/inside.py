@@ -1,17 +1,22 @@
 """An interface within a container's namespace: its settings, addresses, routes; told to others."""
 
-import socket
+from __future__ import annotations
+
+import _socket as socket  # socket is twice as much to import as all else here
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from orlop.kernel.netlink import addresses, links, routes
 from orlop.kernel.netlink.connection import Netlink
 from orlop.kernel.netlink.links import Settings
 from orlop.kernel.netlink.wire import Request, packed, split_prefix
-from orlop.model.network import Endpoint
+from orlop.model.light import NamedTuple
 from orlop.network import sysctl
 from orlop.network.namespace import Home
+
+TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+if TYPE_CHECKING:
+    from orlop.model.network import Endpoint
 
 _SECOND = 2  # the index of the first interface after lo, which is what most are
 

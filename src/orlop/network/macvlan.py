@@ -1,19 +1,22 @@
 """Driver `macvlan`: containers beside the host on one of its networks, each with a MAC address."""
 
-from collections.abc import Collection
-from contextlib import suppress
+from __future__ import annotations
 
-import msgspec
+from collections.abc import Collection
+from contextlib import ExitStack, suppress
 
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, UnsupportedError
 from orlop.kernel.netlink import kinds, links
 from orlop.kernel.netlink.kinds import MacvlanMode
 from orlop.kernel.netlink.links import Link, Settings
-from orlop.model.network import Endpoint, Network
 from orlop.network import options, own_interface, ownership
 from orlop.network.inside import Plan
 from orlop.network.namespace import Home
 from orlop.network.refusal import refusals
+
+TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+if TYPE_CHECKING:
+    from orlop.model.network import Endpoint, Network
 
 _KIND = "macvlan"
 _PREFIX = "om-"
@@ -37,6 +40,8 @@ class Macvlan:
 
     def check(self, network: Network) -> Network:
         """Return *network* with its parent's MTU, and internal where it has no parent."""
+        import msgspec
+
         _mode(network)
         parent = network.options.get(options.PARENT, "")
         mtu = options.mtu(network.options, network.mtu, ipv6=network.ipv6)
@@ -59,8 +64,7 @@ class Macvlan:
             return
         link = links.find(self._home.netlink, ownership.device_name(_PREFIX, network))
         if link is not None and ownership.owned_by(self._engine, link.alias) == network.id:
-            with refusals(f"remove network {network.name}"), suppress(FileNotFoundError):
-                self._home.netlink.ask(links.remove(link.ifindex))
+            self._remove(link.ifindex)
 
     def attach(self, network: Network, endpoint: Endpoint, namespace: int) -> None:
         own_interface.refuse_limit(endpoint, self.name)
@@ -130,13 +134,20 @@ class Macvlan:
     def _stand_in(self, network: Network) -> Link:
         name = ownership.device_name(_PREFIX, network)
         link = links.find(self._home.netlink, name)
-        if link is None:
-            self._make_stand_in(network, name)
-        elif ownership.owned_by(self._engine, link.alias) != network.id:
-            raise AlreadyExistsError(f"the host has a network interface {name} already")
-        settings = Settings(up=True, mtu=network.mtu)
-        _, answer = self._home.netlink.ask(links.change(name, settings), links.look(name))
+        with ExitStack() as undo:
+            if link is None:
+                undo.callback(self._remove, name)
+                self._make_stand_in(network, name)
+            elif ownership.owned_by(self._engine, link.alias) != network.id:
+                raise AlreadyExistsError(f"the host has a network interface {name} already")
+            settings = Settings(up=True, mtu=network.mtu)
+            _, answer = self._home.netlink.ask(links.change(name, settings), links.look(name))
+            undo.pop_all()
         return links.read(answer)
+
+    def _remove(self, of: int | str) -> None:
+        with suppress(OSError):
+            self._home.netlink.ask(links.remove(of))
 
     def _make_stand_in(self, network: Network, name: str) -> None:
         alias = links.change(name, Settings(alias=ownership.alias(self._engine, network.id)))

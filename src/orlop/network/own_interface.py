@@ -1,13 +1,18 @@
 """What drivers have in common whose interface is in the container's namespace and nowhere else."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from orlop.errors import AlreadyExistsError, UnsupportedError
 from orlop.kernel.netlink import links
 from orlop.kernel.netlink.connection import Netlink
-from orlop.model.network import Endpoint
 from orlop.network.namespace import Home
+
+TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+if TYPE_CHECKING:
+    from orlop.model.network import Endpoint
 
 
 @contextmanager

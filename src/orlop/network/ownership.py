@@ -4,7 +4,12 @@ Two engines side by side never touch each other's, and after a crash those of ou
 that no record speaks of are found. Alias: `orlop:<engine, 8 hex>:<network's or container's id>`.
 """
 
-from orlop.model.network import Endpoint, Network
+from __future__ import annotations
+
+TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+if TYPE_CHECKING:
+    from orlop.model.network import Endpoint, Network
+
 
 _PREFIX = "orlop:"
 

@@ -5,6 +5,8 @@ is led through an interface of its own (ifb) in whose queue it waits: a queue at
 container's end could be taken away by a container with CAP_NET_ADMIN.
 """
 
+from __future__ import annotations
+
 import errno
 from contextlib import ExitStack, suppress
 
@@ -13,10 +15,13 @@ from orlop.kernel.netlink import links, qdiscs
 from orlop.kernel.netlink.links import Settings
 from orlop.kernel.netlink.qdiscs import Rate
 from orlop.kernel.netlink.wire import Request
-from orlop.model.network import Bandwidth, Endpoint
 from orlop.network import ownership
 from orlop.network.namespace import Home
 from orlop.network.refusal import refusals
+
+TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+if TYPE_CHECKING:
+    from orlop.model.network import Bandwidth, Endpoint
 
 _LEAST_BPS = 8 * 1024
 _LATENCY_S = 0.025  # that a packet may wait; what comes when the queue is full is dropped

@@ -1,6 +1,6 @@
 """The way out of the host: what size of packets it takes."""
 
-import socket
+import _socket as socket  # socket is twice as much to import as all else here
 
 from orlop.kernel.netlink import links, routes
 from orlop.network.namespace import Home

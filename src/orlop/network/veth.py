@@ -1,17 +1,22 @@
 """A veth pair between a bridge and a container's namespace. For every driver that has a bridge."""
 
+from __future__ import annotations
+
 from contextlib import ExitStack, suppress
-from typing import NamedTuple
 
 from orlop.errors import AlreadyExistsError
 from orlop.kernel.netlink import kinds, links
 from orlop.kernel.netlink.links import Port, Settings
 from orlop.kernel.netlink.wire import Request
-from orlop.model.network import Endpoint
+from orlop.model.light import NamedTuple
 from orlop.network import ownership
 from orlop.network.inside import Plan
 from orlop.network.namespace import Home
 from orlop.network.refusal import refusals
+
+TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+if TYPE_CHECKING:
+    from orlop.model.network import Endpoint
 
 
 class Socket(NamedTuple):
@@ -37,11 +42,7 @@ def attach(home: Home, engine: str, socket: Socket, endpoint: Endpoint, namespac
         home.silence(host)  # the bridge speaks for its ports
         interface = plan.apply(home, namespace, again=not made)
         undo.callback(interface.netlink.close)
-        home.netlink.ask(
-            *_settings(socket, endpoint, host),
-            links.look(host),  # both carry from here on
-            links.look(socket.bridge),
-        )
+        home.netlink.ask(links.look(host), links.look(socket.bridge))  # both carry from here on
         undo.pop_all()
     home.soon(interface.announce)
 
@@ -66,30 +67,30 @@ def _make(home: Home, engine: str, socket: Socket, endpoint: Endpoint, namespace
     peer = Settings(
         name=endpoint.interface, namespace=namespace, mac=endpoint.mac, mtu=mtu, queues=1
     )
-    settings = Settings(name=host, mtu=mtu, master=socket.bridge, queues=1)
-    alias = Settings(alias=ownership.alias(engine, endpoint.container))
+    settings = Settings(name=host, mtu=mtu, master=socket.bridge, up=True, queues=1)
     request = links.make("veth", kinds.veth(peer), settings)
     try:
-        home.netlink.ask(request)
-    except FileExistsError:
-        if _is_there(home, engine, endpoint, namespace):
-            return False
-        home.netlink.ask(request)
-    try:
-        home.netlink.ask(links.change(host, alias))
+        try:
+            home.netlink.ask(request)
+        except FileExistsError:
+            if _is_there(home, engine, endpoint, namespace):
+                settings = Settings(mtu=mtu, master=socket.bridge, up=True)
+                home.netlink.ask(links.change(host, settings), *_port(socket, host))
+                return False
+            home.netlink.ask(request)
+        alias = Settings(alias=ownership.alias(engine, endpoint.container))
+        home.netlink.ask(links.change(host, alias), *_port(socket, host))
+    except AlreadyExistsError:
+        raise
     except BaseException:
         remove(home, host)
         raise
     return True
 
 
-def _settings(socket: Socket, endpoint: Endpoint, host: str) -> list[Request]:
-    """Return what makes the end on the host a working port; last, so that it begins at once."""
-    mtu = endpoint.mtu or socket.mtu
-    requests = [links.change(host, Settings(mtu=mtu, master=socket.bridge, up=True))]
-    if any(value is not None for value in socket.port):
-        requests.append(links.change_port(host, socket.port))
-    return requests
+def _port(socket: Socket, host: str) -> list[Request]:
+    known = any(value is not None for value in socket.port)
+    return [links.change_port(host, socket.port)] if known else []
 
 
 def _is_there(home: Home, engine: str, endpoint: Endpoint, namespace: int) -> bool:

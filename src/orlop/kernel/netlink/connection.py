@@ -6,8 +6,8 @@ failed, so whoever sends one undoes the whole where it matters.
 
 from __future__ import annotations
 
+import _socket as socket  # socket is twice as much to import as all else here
 import os
-import socket
 import struct
 from collections.abc import Iterator, Sequence
 
