@@ -268,6 +268,7 @@ class Container(Value, frozen=True, kw_only=True):
     log_path: str = ""
     endpoints: tuple[Endpoint, ...] = ()  # chosen at its start, empty when it is stopped
     ports: tuple[PortMapping, ...] = ()  # likewise
+    moving: bool = False  # it is being connected or disconnected: endpoints may not be real yet
 
     @property
     def running(self) -> bool:

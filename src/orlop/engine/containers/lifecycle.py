@@ -266,6 +266,7 @@ class Lifecycle:
             oom_killed=bool(exit_.get("oom")),
             endpoints=(),
             ports=(),
+            moving=False,
         )
         self._context.records.save(over)
         self.networks.ended(container)

@@ -49,6 +49,7 @@ class Attachments:
         self._directory = directory
         self._thread = thread
         self.leases = Leases(context)
+        self._has_default = False  # its device was there: other engines have seen it
         self._refilling: asyncio.Task[None] | None = None
         self._naming = Naming(context, bundles, self._inside)
         self._planner = Planner(directory, self.leases)
@@ -81,6 +82,7 @@ class Attachments:
             if planned.ports:
                 await self._thread.call(Host.release, container.id)
             raise
+        self._has_default |= modes.DEFAULT in container.options.networks
         self._refill_soon()
         self._announce(planned, "connect", planned.endpoints)
 
@@ -103,8 +105,9 @@ class Attachments:
         try:
             endpoints = self._planner.routed(with_option, (*container.endpoints, endpoint))
             connected = replace(with_option, endpoints=endpoints)
-            self._context.records.save(connected)
+            self._context.records.save(replace(connected, moving=True))
             await self._change(container, connected)
+            self._context.records.save(connected)
         except BaseException:
             self._planner.give_back((endpoint,))
             self._restore(container)
@@ -119,13 +122,14 @@ class Attachments:
         left = _without(container, network)
         disconnected = replace(left, endpoints=self._planner.routed(left, kept))
         with open_network(container) as namespace:
-            places = self._places(gone)
-            await self._thread.call(Host.disconnect, Attachment(container.id, places), namespace)
-            self._context.records.save(disconnected)
+            self._context.records.save(replace(disconnected, moving=True))
+            leaving = Attachment(container.id, self._places(gone))
+            await self._thread.call(Host.disconnect, leaving, namespace)
             self._planner.give_back(gone)
-            changed = _changed(container, disconnected)
-            await self._thread.call(Host.put_right, self._places(changed), namespace)
+            changed = self._places(_changed(container, disconnected))
+            await self._thread.call(Host.put_right, changed, namespace)
             await self._name(disconnected, namespace)
+            self._context.records.save(disconnected)
         self._announce(disconnected, "disconnect", gone)
         return disconnected
 
@@ -148,7 +152,7 @@ class Attachments:
         if self._context.records.has(container.id):
             current = self._context.records.get(container.id)
             restored = replace(current, options=container.options, endpoints=container.endpoints)
-            self._context.records.save(restored)
+            self._context.records.save(replace(restored, moving=False))
 
     async def restore(self, bridges: Collection[str], *, rules: bool) -> None:
         """Make again what somebody removed: *bridges*, with all that was on them, and *rules*."""
@@ -181,9 +185,18 @@ class Attachments:
         for container in self._running():
             try:
                 with open_network(container) as namespace:
+                    await self._finish_moving(container, namespace)
                     await self._name(container, namespace)
             except (OSError, OrlopError) as error:  # it may have ended just now
-                log.warning("no names", extra={"container": container.id, "why": str(error)})
+                why = {"container": container.id, "why": str(error)}
+                log.warning("a container's network cannot be put right", extra=why)
+
+    async def _finish_moving(self, container: Container, namespace: int) -> None:
+        """Make real what an engine before us had only recorded."""
+        if container.moving:
+            places = self._places(container.endpoints)
+            await self._thread.call(Host.put_right, places, namespace)
+            self._context.records.save(replace(container, moving=False))
 
     async def close(self) -> None:
         """Remove the devices of networks that nobody is on, and end the thread."""
@@ -210,7 +223,8 @@ class Attachments:
         await self._naming.open(container, self._places(container.endpoints), namespace)
 
     def _running(self) -> list[Container]:
-        return [one for one in self._context.records.all() if one.running and one.endpoints]
+        containers = self._context.records.all()
+        return [one for one in containers if one.running and (one.endpoints or one.moving)]
 
     def _used(self) -> list[Attachment]:
         return [self._attachment(container) for container in self._running()]
@@ -219,7 +233,7 @@ class Attachments:
         """Record that it has no endpoints, unless it is gone or that cannot be recorded now."""
         with contextlib.suppress(OrlopError):
             current = self._context.records.get(container.id)
-            self._context.records.save(replace(current, endpoints=(), ports=()))
+            self._context.records.save(replace(current, endpoints=(), ports=(), moving=False))
 
     async def _planned(self, container: Container) -> Container:
         """Choose what it gets. Addresses come last, when nothing suspends any more."""
@@ -247,7 +261,7 @@ class Attachments:
 
     def _avoid_clash(self, container: Container) -> None:
         """Two engines may have chosen one subnet, before either had a device to show it."""
-        if modes.DEFAULT in container.options.networks:
+        if modes.DEFAULT in container.options.networks and not self._has_default:
             network = self._directory.named(modes.DEFAULT)
             if not self.leases.in_use(network) and self._directory.avoid_clash(network):
                 self.leases.forget(network.id)
