@@ -57,6 +57,8 @@ class Place:
         try:
             unshare(Namespace.NET)
             self.fd = _here()
+            for which in ("all", "default"):  # link-local addresses are there at once
+                Path(f"/proc/sys/net/ipv6/conf/{which}/accept_dad").write_text("0")
             run("ip link set lo up")
         finally:
             setns(before, Namespace.NET)
@@ -197,8 +199,17 @@ def listening(
         yield server
 
 
+def blocked(server: socket.socket, client: Place, protocol: str, target: tuple[str, int]) -> bool:
+    """Return whether nothing comes to *server* of what *client* sends to *target*, or no answer."""
+    return source_seen(server, client, protocol, target, SILENCE_S) is None
+
+
 def source_seen(
-    server: socket.socket, client: Place, protocol: str, target: tuple[str, int]
+    server: socket.socket,
+    client: Place,
+    protocol: str,
+    target: tuple[str, int],
+    patience_s: float = PATIENCE_S,
 ) -> str | None:
     """Send from *client* to *target*: which source address *server* saw, None for nothing.
 
@@ -206,7 +217,7 @@ def source_seen(
     """
     version = 6 if ":" in target[0] else 4
     with client, make_socket(protocol, version) as sender:
-        sender.settimeout(SILENCE_S)
+        sender.settimeout(patience_s)
         try:
             sender.connect(target)
             sender.send(b"ping")
@@ -214,7 +225,7 @@ def source_seen(
                 answerer, peer = server.accept()
             else:
                 answerer, peer = server, None
-            server.settimeout(SILENCE_S)
+            server.settimeout(patience_s)
             with contextlib.ExitStack() as stack:
                 if protocol == "tcp":
                     stack.enter_context(answerer)

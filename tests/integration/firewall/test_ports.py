@@ -1,6 +1,7 @@
 """Published ports: from where they are reached, and from where not. Real packets."""
 
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -8,7 +9,7 @@ from orlop.model.network import Protocol
 from orlop.network.firewall.firewall import Firewall
 from tests.integration.firewall import lab as labs
 from tests.integration.firewall.conftest import TABLE, port
-from tests.integration.firewall.lab import HOST, HOST_OTHER, LOOPBACK, Lab, source_seen
+from tests.integration.firewall.lab import HOST, HOST_OTHER, LOOPBACK, Lab, blocked, source_seen
 
 every_kind = pytest.mark.parametrize(
     ("version", "protocol"), [(4, "tcp"), (4, "udp"), (6, "tcp"), (6, "udp")]
@@ -45,7 +46,7 @@ def test_a_withdrawn_port_leads_nowhere(
         firewall.withdraw([published])
         firewall.withdraw([published])
     with labs.listening(lab.containers["a"], protocol, version, 80) as server:
-        assert source_seen(server, lab.neighbour, protocol, (HOST[version], 8080)) is None
+        assert blocked(server, lab.neighbour, protocol, (HOST[version], 8080))
 
 
 @every_kind
@@ -59,8 +60,8 @@ def test_a_port_of_one_address_is_reached_by_that_address_alone(
         assert source_seen(server, lab.neighbour, protocol, (HOST_OTHER[version], 8080))
         assert source_seen(server, lab.host, protocol, (HOST_OTHER[version], 8080))
         for who in (lab.neighbour, lab.host):
-            assert source_seen(server, who, protocol, (HOST[version], 8080)) is None
-        assert source_seen(server, lab.host, protocol, (LOOPBACK[version], 8080)) is None
+            assert blocked(server, who, protocol, (HOST[version], 8080))
+        assert blocked(server, lab.host, protocol, (LOOPBACK[version], 8080))
 
 
 @every_kind
@@ -90,10 +91,10 @@ def test_a_port_of_loopback_is_reached_from_the_host_alone(
     with labs.listening(lab.containers["a"], protocol, version, 80) as server:
         assert source_seen(server, lab.host, protocol, (here, 8080))
         for who in ("neighbour", "b", "c", "d"):
-            assert source_seen(server, lab.place(who), protocol, (HOST[version], 8080)) is None
+            assert blocked(server, lab.place(who), protocol, (HOST[version], 8080))
         with _Loopback(lab, "neighbour", version):
             lab.host.sysctl("ipv4/conf/eth0/route_localnet", "1")
-            assert source_seen(server, lab.neighbour, protocol, (here, 8080)) is None
+            assert blocked(server, lab.neighbour, protocol, (here, 8080))
             lab.host.sysctl("ipv4/conf/eth0/route_localnet", "0")
 
 
@@ -110,7 +111,7 @@ def test_containers_do_not_reach_what_listens_on_the_hosts_loopback(
     with labs.listening(lab.host, protocol, version, 9000, LOOPBACK[version]) as server:
         assert source_seen(server, lab.host, protocol, target)
         with _Loopback(lab, "b", version):
-            assert source_seen(server, lab.containers["b"], protocol, target) is None
+            assert blocked(server, lab.containers["b"], protocol, target)
 
 
 def test_ipv6_loopback_is_refused_at_once_where_bridges_filter_ipv6(
@@ -164,7 +165,7 @@ def test_a_udp_flow_from_before_is_led_to_the_container_and_away_from_it(
     lab: Lab, firewall: Firewall, version: int
 ) -> None:
     published = port("a", 5353, protocol="udp", version=version)
-    changes = {
+    changes: dict[str, Callable[[], None]] = {
         "before": lambda: None,
         "published": lambda: firewall.publish([published]),
         "withdrawn": lambda: firewall.withdraw([published]),

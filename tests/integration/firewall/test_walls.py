@@ -10,7 +10,7 @@ from orlop.network.firewall.firewall import Firewall
 from orlop.network.firewall.state import FirewallState
 from tests.integration.firewall import lab as labs
 from tests.integration.firewall.conftest import ENGINE, NETWORKS, TABLE, port
-from tests.integration.firewall.lab import HOST, HOST_OTHER, NEIGHBOUR, Lab, source_seen
+from tests.integration.firewall.lab import HOST, HOST_OTHER, NEIGHBOUR, Lab, blocked, source_seen
 
 every_kind = pytest.mark.parametrize(
     ("version", "protocol"), [(4, "tcp"), (4, "udp"), (6, "tcp"), (6, "udp")]
@@ -49,7 +49,7 @@ def test_a_neighbour_does_not_reach_a_container_by_its_own_address(
         firewall.publish([port("a", 8080, protocol=protocol, version=version)])
     with labs.listening(lab.containers["a"], protocol, version, 80) as server:
         target = (labs.address("a", version), 80)
-        assert source_seen(server, lab.neighbour, protocol, target) is None
+        assert blocked(server, lab.neighbour, protocol, target)
         assert source_seen(server, lab.host, protocol, target)
         assert source_seen(server, lab.containers["b"], protocol, target)
 
@@ -61,7 +61,7 @@ def test_networks_do_not_reach_each_other(
     with labs.listening(lab.containers["a"], protocol, version, 80) as server:
         for who in ("c", "d"):
             target = (labs.address("a", version), 80)
-            assert source_seen(server, lab.containers[who], protocol, target) is None
+            assert blocked(server, lab.containers[who], protocol, target)
 
 
 @every_kind
@@ -73,21 +73,21 @@ def test_an_internal_network_is_on_its_own(
         firewall.publish([port("d", 8081, protocol=protocol, version=version)])
     with labs.listening(lab.neighbour, protocol, version, 99) as server:
         target = (NEIGHBOUR[version], 99)
-        assert source_seen(server, lab.containers["d"], protocol, target) is None
+        assert blocked(server, lab.containers["d"], protocol, target)
     target = (HOST[version], 99)
     with labs.listening(lab.host, protocol, version, 99, target[0]) as server:
-        assert source_seen(server, lab.containers["d"], protocol, target) is None
+        assert blocked(server, lab.containers["d"], protocol, target)
         assert source_seen(server, lab.containers["a"], protocol, target)
     target = (labs.gateway("deep", version), 99)
     with labs.listening(lab.host, protocol, version, 99, target[0]) as server:
         assert source_seen(server, lab.containers["d"], protocol, target)
     with labs.listening(lab.containers["a"], protocol, version, 80) as server:
         target = (labs.gateway("deep", version), 8080)
-        assert source_seen(server, lab.containers["d"], protocol, target) is None
+        assert blocked(server, lab.containers["d"], protocol, target)
     with labs.listening(lab.containers["d"], protocol, version, 80) as server:
-        assert source_seen(server, lab.neighbour, protocol, (HOST[version], 8081)) is None
+        assert blocked(server, lab.neighbour, protocol, (HOST[version], 8081))
         own = (labs.address("d", version), 80)
-        assert source_seen(server, lab.containers["a"], protocol, own) is None
+        assert blocked(server, lab.containers["a"], protocol, own)
         assert source_seen(server, lab.containers["e"], protocol, own)
         assert source_seen(server, lab.host, protocol, own)
 
@@ -109,7 +109,7 @@ def test_without_icc_containers_reach_each_other_by_published_ports_alone(
             firewall.apply(FirewallState((one._replace(icc=False), two, deep)))
             firewall.publish([port("a", 8080, protocol=protocol, version=version)])
         with labs.listening(lab.containers["a"], protocol, version, 80) as server:
-            assert source_seen(server, lab.containers["b"], protocol, (address, 80)) is None
+            assert blocked(server, lab.containers["b"], protocol, (address, 80))
             assert source_seen(server, lab.containers["b"], protocol, (HOST[version], 8080))
         with lab.host:
             firewall.apply(FirewallState(NETWORKS))
@@ -140,7 +140,7 @@ def test_the_host_forwards_for_containers_and_not_for_its_neighbours(
             lab.neighbour.run(f"ip -{version} route add {address} via {HOST[version]}")
             undo.callback(lab.neighbour.run, f"ip -{version} route del {address}")
         with labs.listening(far, protocol, version, 99) as server:
-            assert source_seen(server, lab.neighbour, protocol, (peer[version], 99)) is None
+            assert blocked(server, lab.neighbour, protocol, (peer[version], 99))
             assert source_seen(server, lab.containers["a"], protocol, (peer[version], 99))
         with labs.listening(later, protocol, version, 99) as server:
             assert source_seen(server, lab.neighbour, protocol, (late_peer[version], 99))

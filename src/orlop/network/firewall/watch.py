@@ -105,6 +105,7 @@ def _subscribe(protocol: int, group: int, program: bytes | None) -> socket.socke
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
         if program is not None:
             _attach(made, program)
+        made.bind((0, 0))  # one without an address is taken for the kernel, and hears nothing
         made.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
     except BaseException:
         made.close()
