@@ -21,10 +21,10 @@ def signal_number(text: str) -> int:
         number = int(text)
     else:
         name, plus, more = text.upper().removeprefix("SIG").partition("+")
-        number = getattr(_signal, f"SIG{name}", 0) if name.isalnum() else 0
-        if number and plus:
-            number = number + int(more) if more.isdigit() else 0
-    if not 0 < number < _signal.NSIG:
+        number = getattr(_signal, f"SIG{name}", -1) if name.isalnum() else -1
+        if number > 0 and plus:
+            number = number + int(more) if more.isdigit() else -1
+    if not 0 <= number < _signal.NSIG:  # 0 asks whether it is there. kill(2)
         raise InvalidArgumentError(f'unknown signal "{text}"')
     return number
 

@@ -325,7 +325,8 @@ def _read_descriptors(folders: Folders) -> list[str]:
         with open(os.open(DESCRIPTORS, flags, dir_fd=folders.images), "rb") as file:
             streams: Any = jsontext.loads(file.read(_MOST_DESCRIPTORS))
     except (OSError, CorruptError) as error:
-        raise InvalidArgumentError(f"the checkpoint has no good {DESCRIPTORS}: {error}") from None
+        reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else error
+        raise InvalidArgumentError(f"the checkpoint has no good {DESCRIPTORS}: {reason}") from None
     if not isinstance(streams, list) or not all(isinstance(one, str) for one in streams):
         raise InvalidArgumentError(f"the checkpoint's {DESCRIPTORS} is no list of texts")
     return [one[:_MOST_NAME] for one in (*streams, "", "", "")[:3]]

@@ -232,7 +232,13 @@ def warnings(config: oci.Config) -> list[str]:
         for index, mount in enumerate(config.get("mounts", ()))
         if (words := _ignored_options(mount))
     ]
-    sets: dict[str, list[str]] = {**config.get("process", {}).get("capabilities", {})}  # type: ignore[dict-item] # TypedDict
+    return told + capability_warnings(config.get("process", {}), config)
+
+
+def capability_warnings(process: oci.Process, config: oci.Config) -> list[str]:
+    """Return what of a process's capabilities is not done, in a container of *config*."""
+    told = []
+    sets: dict[str, list[str]] = {**process.get("capabilities", {})}  # type: ignore[dict-item] # TypedDict
     named = dict.fromkeys(name for names in sets.values() for name in names)
     if unknown := [name for name in named if name not in capabilities.BIT]:
         told.append(f"process.capabilities: unknown, and so ignored: {', '.join(unknown)}")

@@ -26,6 +26,8 @@ _IGNORED = tuple(
     for number in sorted(_signal.valid_signals())
     if _signal.getsignal(number) == _signal.SIG_IGN
 )
+#: What ends a container that waits for its start: the first of a pid namespace would not notice.
+_ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 _MOST_INTERPRETERS = 5  # as the kernel
 _MOST_DESCRIPTORS = (1 << 31) - 1
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
@@ -145,7 +147,13 @@ def wait_at_gate(child: Child) -> None:
         os.closerange(first, fd)
         first = max(first, fd + 1)
     os.closerange(first, _MOST_DESCRIPTORS)
+    for number in _ENDING:
+        _signal.signal(number, _end)
     os.read(gate.fifo, 1)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    os._exit(128 + number)
 
 
 def release_signals(child: Child) -> None:

@@ -92,8 +92,7 @@ class Execute(TypedDict):
     """op "exec": run another process in a running container. Answer: Started.
 
     With "attach" comes its client's socket, as with that op: it is attached once the
-    process runs, and closed where it does not. Other clients attach before, with
-    "wait", to the key "id/exec_id".
+    process runs, and closed where it does not.
     """
 
     id: str

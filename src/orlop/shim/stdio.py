@@ -21,7 +21,6 @@ from orlop.shim.loop import Loop
 from orlop.shim.pump import Events, Pump
 
 _TICK_S = 1.0
-_UNSTARTED_S = 2.0  # a start under way when its engine died has come by then
 _MAX_WAITING = 64  # clients of one process that does not exist yet
 
 
@@ -66,16 +65,8 @@ class Stdio:
         sock = accept(self._listener)
         if sock is None:
             return
-        channel = Channel(self._loop, sock, on_message=self._dispatch, on_close=self._left)
-        self._channels.add(channel)
-
-    def _left(self, channel: Channel) -> None:
-        """Send away, in a while, who waits for an exec: who would have started it may be gone."""
-        self._channels.discard(channel)
-        waiting = [(key, one) for key, clients in self._waiting.items() for one in clients]
-        execs = [(key, client) for key, client in waiting if "/" in key]
-        if execs:
-            self._loop.later(_UNSTARTED_S, lambda: self._drop_waiting(execs))
+        gone = self._channels.discard
+        self._channels.add(Channel(self._loop, sock, on_message=self._dispatch, on_close=gone))
 
     def _drop_waiting(self, clients: list[tuple[str, Attachment]]) -> None:
         for key, client in clients:

@@ -61,6 +61,17 @@ create
 create A B
 create --none A
 state
+create C
+kill C 0
+kill C TERM
+wait C
+state C
+start C
+delete C
+exec
+exec --none C true
+exec --process /none C
+help none
 run -d B
 list -q
 update --pids-limit 50 B

@@ -38,6 +38,7 @@ def test_no_id_leaves_its_folder(name: str) -> None:
         ("RTMIN", signal.SIGRTMIN),
         ("SIGRTMIN+3", signal.SIGRTMIN + 3),
         ("64", 64),
+        ("0", 0),  # which only asks whether it is there
     ],
 )
 def test_a_signal_is_a_name_or_a_number(word: str, number: int) -> None:
@@ -45,7 +46,7 @@ def test_a_signal_is_a_name_or_a_number(word: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["", "0", "65", "-9", "KILL+1000", "SIG", "SIG_IGN", "_DFL", "٩", "9.0", "KILL 9"]
+    "word", ["", "65", "-9", "KILL+1000", "SIG", "SIG_IGN", "_DFL", "٩", "9.0", "KILL 9"]
 )
 def test_what_is_no_signal_is_refused(word: str) -> None:
     with pytest.raises(InvalidArgumentError):

@@ -26,7 +26,7 @@ def milliseconds(word: str) -> int:
         raise ValueError(f"expected a number and one of {', '.join(_UNITS_MS)}")
     length = float(word.removesuffix(unit)) * _UNITS_MS[unit]
     if not 1 <= length < 1 << 40:
-        raise ValueError("expected a length of time")
+        raise ValueError("expected a length of time above 0")
     return int(length)
 
 

@@ -11,6 +11,7 @@ from orlop.lifecycle.folder import Folder, read
 from orlop.model import jsontext
 from orlop.model.oci_shape import PROCESS, check
 from orlop.runtime.bundle import Stdio
+from orlop.runtime.plan import capability_warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,8 +60,13 @@ def run(args: Args, settings: Settings) -> int:
     """Run a command in a container; its exit code is ours, unless detached."""
     folder = Folder(settings.folder, args.container)
     config = execute.load_config(folder)
+    process = _process(args, config)
+    told = capability_warnings(config.get("process", {}), config)
+    for warning in capability_warnings(process, config):
+        if warning not in told:  # when the container was made
+            settings.journal.warning(warning)
     wanted = execute.Request(
-        process=_process(args, config),
+        process=process,
         pid_file=args.pid_file,
         console_socket=args.console_socket,
         pidfd_socket=args.pidfd_socket,

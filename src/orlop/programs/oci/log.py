@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 
 from orlop.errors import InvalidArgumentError
 from orlop.model import jsontext
@@ -61,8 +60,10 @@ class Log:
 
 def _write(fd: int, line: str) -> None:
     """Write a line; if it cannot be, there is nobody else to tell."""
-    with suppress(OSError):
+    try:
         os.write(fd, (line + "\n").encode(errors="backslashreplace"))
+    except OSError:
+        return
 
 
 def _quoted(message: str) -> str:

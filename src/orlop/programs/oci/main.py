@@ -19,7 +19,7 @@ import sys
 from orlop import __version__
 from orlop.cli.options import Arguments, flag, operands, text
 from orlop.cli.parser import HelpWanted, UsageError, parse
-from orlop.errors import InvalidArgumentError, OrlopError
+from orlop.errors import OrlopError
 from orlop.programs.oci import sealing
 from orlop.programs.oci.log import Log
 
@@ -134,7 +134,7 @@ def main(words: Sequence[str]) -> int:
             journal.error(_sentence(error))
             if is_debugged and not isinstance(error, (OrlopError, OSError)):
                 _print_traceback(error)
-        return failure
+        return _FAILURE if isinstance(error, UsageError) else failure
     return code
 
 
@@ -167,7 +167,7 @@ def _arguments(name: str, arguments: type[Arguments], words: list[str]) -> Argum
     try:
         return parse(arguments, words, one_dash=True)
     except UsageError as error:
-        raise InvalidArgumentError(f'{NAME}: "{name}": {error}') from None
+        raise UsageError(f'{NAME}: "{name}": {error}') from None
 
 
 def _sentence(error: Exception) -> str:
@@ -203,9 +203,9 @@ def _overview(journal: Log, name: str, rest: list[str]) -> int:
     if name != "help":
         journal.error(f"No help topic for '{name}'")
         return _UNKNOWN_COMMAND
-    if rest and rest[0] in COMMANDS:
-        return _print_help(rest[0])
-    return _print_overview()
+    if not rest:
+        return _print_overview()
+    return _print_help(rest[0]) if rest[0] in COMMANDS else _overview(journal, rest[0], [])
 
 
 def _print_help(name: str) -> int:

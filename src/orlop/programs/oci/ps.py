@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -42,7 +43,12 @@ def _table(pids: Collection[int], options: Sequence[str]) -> str:
     """Return the lines of ps(1) about *pids*, and its head."""
     try:
         listed = subprocess.run(
-            ["ps", *options], stdout=subprocess.PIPE, text=True, errors="replace", check=True
+            ["ps", *options],
+            stdout=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            check=True,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},  # ours is C
         )
     except FileNotFoundError:
         raise UnsupportedError("there is no ps here", hint="--format json needs none") from None

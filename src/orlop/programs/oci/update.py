@@ -28,7 +28,10 @@ def size(word: str) -> int:
     digits = word.lower().removesuffix("b").removesuffix("i")
     unit = digits[-1:]
     shift = _UNITS.get(unit, 0)
-    value = float(digits[:-1] if shift else digits)
+    try:
+        value = float(digits[:-1] if shift else digits)
+    except ValueError:
+        value = -1
     if not 0 <= value < 1 << 63:
         raise ValueError("expected a size")
     return int(value * (1 << shift))
