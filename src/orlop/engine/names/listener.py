@@ -24,6 +24,8 @@ class Knowing(Protocol):
 
 
 _BATCH = 64  # packets that are answered before others have their turn
+_BATCH_OF_FLOOD = 16
+_FORWARD_S = 0.00015  # what one question that is forwarded costs
 _MOST_BYTES = 4096  # of a query over UDP
 _IN_FLIGHT = 100  # questions that are forwarded at one time
 _CONNECTIONS = 16
@@ -58,26 +60,27 @@ class Listener:
         task.add_done_callback(self._tasks.discard)
 
     def _readable(self) -> None:
-        if self._answer_some():
+        if self._answer_some(_BATCH):
             self._loop.remove_reader(self.sockets.udp)
             self._turns.add(self._take_turn)
 
-    def _take_turn(self) -> bool:
+    def _take_turn(self) -> float | None:
         if self._closed:
-            return False
-        more = self._answer_some()
-        if not more:
+            return None
+        before = len(self._asked)
+        if not self._answer_some(_BATCH_OF_FLOOD):
             self._loop.add_reader(self.sockets.udp, self._readable)
-        return more
+            return None
+        return (len(self._asked) - before) * _FORWARD_S
 
-    def _answer_some(self) -> bool:
-        """Answer what has come; whether that was as much as is done at one time."""
+    def _answer_some(self, most: int) -> bool:
+        """Answer what has come, but no more than *most*; whether they were so many."""
         receive, reply, respond = (
             self.sockets.udp.recvfrom,
             self.sockets.reply,
             self._knowing.respond,
         )
-        for _ in range(_BATCH):
+        for _ in range(most):
             try:
                 message, address = receive(_MOST_BYTES + 1)
             except OSError:  # no more, for now

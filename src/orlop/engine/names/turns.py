@@ -1,23 +1,28 @@
-"""A bound on the time that floods can take: half of the event loop's, however many there are."""
+"""A bound on the time that floods can take: a quarter of the event loop's, by however many."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
 
+_PAUSE = 3  # times as long as a piece took
+
 
 class Turns:
     """Lets work that has no end in sight go on piece by piece, one piece after the other.
 
-    After each piece the loop belongs to others for as long as the piece took.
+    After each piece the loop belongs to others for three times as long as the piece took.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Callable[[], bool]] = deque()
+        self._waiting: deque[Callable[[], float | None]] = deque()
         self._handle: asyncio.TimerHandle | None = None
 
-    def add(self, work: Callable[[], bool]) -> None:
-        """Call *work* when its turn comes, and again for as long as it returns True."""
+    def add(self, work: Callable[[], float | None]) -> None:
+        """Call *work* when its turn comes, and again until it returns None.
+
+        Otherwise it returns the seconds of work that will follow from what it did.
+        """
         self._waiting.append(work)
         if self._handle is None:
             self._next(0.0)
@@ -29,10 +34,12 @@ class Turns:
         self._handle = None
         work = self._waiting.popleft()
         begun = time.monotonic()
-        if work():
+        follows_s = work()
+        if follows_s is not None:
             self._waiting.append(work)
         if self._waiting and self._handle is None:
-            self._next(time.monotonic() - begun)
+            took_s = time.monotonic() - begun + (follows_s or 0.0)
+            self._next(took_s * _PAUSE)
 
     def close(self) -> None:
         self._waiting.clear()
