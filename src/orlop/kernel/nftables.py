@@ -76,6 +76,7 @@ class Nftables:
             raise OSError(errno.ENOMEM, "nftables: no context")
         self._library.keep_output(self._context)
         self._library.keep_error(self._context)
+        self._library.run(self._context, b"list tables")  # its socket has an address from then on
         made = [port for inode, port in _netfilter_sockets().items() if inode not in before]
         if len(made) != 1:
             self.close()
