@@ -121,6 +121,9 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             "rm": (_N + "rm", "Remove networks"),
             "remove": (_N + "rm", "Remove networks"),
             "prune": (_N + "prune", "Remove unused networks"),
+            "token": (_N + "token", "Print what another host needs to join a network"),
+            "join": (_N + "join", "Have a network of other hosts here too"),
+            "members": (_N + "members", "List the hosts of a network"),
         },
     ),
     "system": (

@@ -42,6 +42,21 @@ class Networks:
         body = {"Container": container, "Force": force}
         self._client.call("POST", f"/networks/{quote(name)}/disconnect", body=body)
 
+    def join(self, token: str, *, address: str = "") -> dict[str, Any]:
+        """Have a network of other hosts here too; its id and name."""
+        body = {"Token": token, "Address": address}
+        joined: dict[str, Any] = self._client.call("POST", "/networks/join", body=body)
+        return joined
+
+    def token(self, name: str) -> str:
+        """Return what another host needs to join."""
+        return str(self._client.call("GET", f"/networks/{quote(name)}/token")["Token"])
+
+    def members(self, name: str) -> list[dict[str, Any]]:
+        """Return the hosts of a network of several hosts."""
+        found: list[dict[str, Any]] = self._client.call("GET", f"/networks/{quote(name)}/members")
+        return found
+
     def prune(self, *, filters: Filters | None = None) -> list[str]:
         """Remove the networks that no container uses; return their names."""
         answer = self._client.call("POST", "/networks/prune", query={"filters": filters})

@@ -27,6 +27,7 @@ class HostEndpoint(Value, frozen=True, kw_only=True):
 
     mac: str
     addresses: tuple[str, ...] = ()  # without prefixes
+    container: str = ""  # the start of its id
     name: str = ""
     aliases: tuple[str, ...] = ()
 
@@ -63,6 +64,7 @@ class Neighbour(Value, frozen=True, kw_only=True):
     mac: str
     vtep: str
     addresses: tuple[str, ...] = ()
+    container: str = ""
     name: str = ""
     aliases: tuple[str, ...] = ()
 

@@ -188,6 +188,10 @@ class Addresses:
     def __contains__(self, address: str) -> bool:
         return ip_address(address) in self.whole
 
+    def taken(self) -> list[str]:
+        """Return the addresses that are in use, or kept."""
+        return [self._text(number) for number in self._used | self._kept]
+
     def take(self) -> str | None:
         """Take the lowest free address; None if there is none."""
         for number in self._candidates():

@@ -61,11 +61,16 @@ class Tunnel(NamedTuple):
         ).data()
 
 
+def name_of(network: Network) -> str:
+    """Return the name of the tunnel's interface."""
+    return ownership.device_name("ov-", network)
+
+
 def tunnel_of(network: Network) -> Tunnel:
     """Return the tunnel of a network whose options are filled in."""
     chosen = network.options
     return Tunnel(
-        name=ownership.device_name("ov-", network),
+        name=name_of(network),
         vni=_number(chosen, VNI, _MOST_VNI),
         port=_number(chosen, PORT, 65535),
         local=chosen[LOCAL],
@@ -117,7 +122,7 @@ def used_vnis(home: Home, port: int, *, but: str) -> Collection[int]:
 
 
 def _vni(home: Home, network: Network, port: int) -> int:
-    used = used_vnis(home, port, but=ownership.device_name("ov-", network))
+    used = used_vnis(home, port, but=name_of(network))
     if network.options.get(VNI):
         vni = _number(network.options, VNI, _MOST_VNI)
         if vni in used:

@@ -72,7 +72,7 @@ class Vxlan(Bridged):
     def remove(self, network: Network) -> None:
         """Remove tunnel, bridge and filter."""
         self._peerings.pop(network.id, None)
-        name = ownership.device_name("ov-", network)
+        name = tunnel.name_of(network)
         with refusals(f"remove tunnel {name}"):
             link = links.find(self.home.netlink, name)
             if link is not None and ownership.owned_by(self.engine, link.alias) == network.id:
@@ -145,7 +145,7 @@ class Vxlan(Bridged):
     def _tell(self, network: Network, bridge: int) -> None:
         """Make the kernel's entries those of the peering."""
         peering = self._peerings.get(network.id)
-        link = links.find(self.home.netlink, ownership.device_name("ov-", network))
+        link = links.find(self.home.netlink, tunnel.name_of(network))
         if peering is None or link is None:
             return
         is_flooding = not network.options.get(tunnel.GROUP)
@@ -191,7 +191,7 @@ class Vxlan(Bridged):
     # The filter
 
     def _table(self, network_id: str) -> str:
-        return f"orlop-{self.engine}-{network_id[:12]}"
+        return f"vxlan-{self.engine}-{network_id[:12]}"
 
     def _filter(self, network: Network, wanted: Tunnel) -> None:
         """Let in the packets of members only: one transaction, the old rules stand until then."""

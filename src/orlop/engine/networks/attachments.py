@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
@@ -25,13 +25,20 @@ from orlop.engine.networks.host import Host
 from orlop.engine.networks.inside import open_network
 from orlop.engine.networks.leases import Leases
 from orlop.engine.networks.naming import Naming
+from orlop.engine.networks.overlay import Overlay
 from orlop.engine.networks.planning import Planner
 from orlop.engine.networks.thread import NetworkThread
 from orlop.engine.networks.wall import requests
-from orlop.errors import OrlopError, UnsupportedError
+from orlop.engine.spec.idranges import mappings
+from orlop.errors import OrlopError
 from orlop.model.container import Container
 from orlop.model.network import Endpoint, EndpointOptions, Network, PortMapping
 from orlop.network.bridge_device import name_of
+from orlop.network.tunnel import name_of as tunnel_name
+
+if TYPE_CHECKING:
+    from orlop.engine.networks.userns import IDs
+    from orlop.kernel.netlink.links import Counters
 
 log = logging.getLogger(__name__)
 
@@ -53,29 +60,34 @@ class Attachments:
         self._refilling: asyncio.Task[None] | None = None
         self._naming = Naming(context, bundles, self._inside)
         self._planner = Planner(directory, self.leases)
+        self.overlay = Overlay(context, directory, self.leases, thread, self._naming)
 
     @contextlib.asynccontextmanager
-    async def attached(self, container: Container) -> AsyncIterator[tuple[Container, int]]:
-        """Give the container with its endpoints, saved, and its namespace to start it in.
+    async def attached(
+        self, container: Container
+    ) -> AsyncIterator[tuple[Container, dict[str, int]]]:
+        """Give the container with its endpoints, saved, and its namespaces to start it in.
 
         Where the body raises all of it is undone, but for the record.
         """
-        if container.options.userns not in ("", "host"):
-            raise UnsupportedError("networks are not supported with a user namespace")
+        ids = _ids(container)
         planned = await self._planned(container)
         try:
             self._context.records.save(planned)
             wanted = self._attachment(planned)
-            namespace = await self._thread.call(Host.attach, wanted)
+            namespaces = await self._thread.call(Host.attach, wanted, ids)
             try:
-                await self._naming.open(planned, wanted.places, namespace)
-                yield planned, namespace
+                self.overlay.put(planned, planned.endpoints)
+                await self._naming.open(planned, wanted.places, namespaces["network"])
+                yield planned, namespaces
             except BaseException:
+                self.overlay.drop(planned.endpoints)
                 self._naming.close(container.id)
-                await self._thread.call(Host.disconnect, wanted, namespace)
+                await self._thread.call(Host.disconnect, wanted, namespaces["network"])
                 raise
             finally:
-                os.close(namespace)
+                for namespace in namespaces.values():
+                    os.close(namespace)
         except BaseException:
             self._give_back(planned)
             self._save_without(container)
@@ -91,6 +103,7 @@ class Attachments:
         if not container.endpoints:
             return
         gone = self._attachment(container)
+        self.overlay.drop(container.endpoints)
         self._naming.close(container.id)
         self._give_back(container)
         self._context.spawn(self._thread.call(Host.disconnect, gone, None))
@@ -101,6 +114,7 @@ class Attachments:
     ) -> Container:
         """Put a running container on one more network; returns it, saved."""
         with_option = _with(container, network, wanted)
+        await self.overlay.prepare(network, wanted)
         endpoint = self._planner.one(network, container, wanted, container.endpoints)
         try:
             endpoints = self._planner.routed(with_option, (*container.endpoints, endpoint))
@@ -112,6 +126,7 @@ class Attachments:
             self._planner.give_back((endpoint,))
             self._restore(container)
             raise
+        self.overlay.put(connected, endpoints[-1:])
         self._announce(connected, "connect", endpoints[-1:])
         return connected
 
@@ -130,6 +145,7 @@ class Attachments:
             await self._thread.call(Host.put_right, changed, namespace)
             await self._name(disconnected, namespace)
             self._context.records.save(disconnected)
+        self.overlay.drop(gone)
         self._announce(disconnected, "disconnect", gone)
         return disconnected
 
@@ -159,7 +175,9 @@ class Attachments:
         used = self._used()
         places = [place for one in used for place in one.places]
         gone = {
-            place.network.id: place.network for place in places if name_of(place.network) in bridges
+            network.id: network
+            for network, _ in places
+            if name_of(network) in bridges or tunnel_name(network) in bridges
         }
         await self._thread.call(Host.restore, list(gone.values()), rules=rules)
         for container in self._running():
@@ -190,6 +208,7 @@ class Attachments:
             except (OSError, OrlopError) as error:  # it may have ended just now
                 why = {"container": container.id, "why": str(error)}
                 log.warning("a container's network cannot be put right", extra=why)
+        await self.overlay.open(self._running())
 
     async def _finish_moving(self, container: Container, namespace: int) -> None:
         """Make real what an engine before us had only recorded."""
@@ -200,6 +219,7 @@ class Attachments:
 
     async def close(self) -> None:
         """Remove the devices of networks that nobody is on, and end the thread."""
+        await self.overlay.close()
         if not self._thread.started:
             return
         self._naming.close_all()
@@ -210,8 +230,13 @@ class Attachments:
         if not used:
             self._context.settings.network_mark.unlink(missing_ok=True)
 
+    async def counters(self, container: Container) -> "dict[str, Counters]":
+        """Return what went through its interfaces, by their names inside."""
+        return await self._thread.call(Host.counters, self._places(container.endpoints))
+
     def renamed(self, container: Container) -> None:
         self._naming.renamed(container, self._places(container.endpoints))
+        self.overlay.put(container, container.endpoints)
 
     async def _inside(self, namespace: int, function: Callable[[], T]) -> T:
         def work(host: Host) -> T:
@@ -241,6 +266,8 @@ class Attachments:
         if wanted := requests(container.options):
             ports = await self._thread.call(Host.reserve, container.id, wanted)
         try:
+            for name, endpoint in container.options.networks.items():
+                await self.overlay.prepare(self._directory.named(name), endpoint)
             self._avoid_clash(container)
             return replace(container, endpoints=self._planner.all(container), ports=ports)
         except BaseException:
@@ -280,6 +307,16 @@ class Attachments:
         for network, _ in self._places(endpoints):
             attributes = {"container": container.id, "name": network.name, "type": network.driver}
             self._context.events.publish("network", action, id=network.id, attributes=attributes)
+
+
+def _ids(container: Container) -> "IDs | None":
+    """Return the ids of the user namespace that it is to have, if it is."""
+    uids, gids = mappings(container.options.userns)
+    if not uids:
+        return None
+    from orlop.engine.networks.userns import ids_of  # rare
+
+    return ids_of(uids, gids)
 
 
 def _with(container: Container, network: Network, wanted: EndpointOptions) -> Container:

@@ -97,8 +97,14 @@ class Desk:
         self.directory.check_name(request.name)
         network = replace(network, subnets=self._subnets(network, subnets))
         self.directory.put(network)
+        await self.attachments.overlay.found(network)
         self._announce(network, "create")
         return network, ()
+
+    async def join(self, token: str, address: str) -> Network:
+        network = await self.attachments.overlay.join(token, address)
+        self._announce(network, "create")
+        return network
 
     def _subnets(self, network: Network, given: Sequence[Subnet]) -> tuple[Subnet, ...]:
         """Return *given* with gateways, and one more of each family that lacks one."""
@@ -134,6 +140,7 @@ class Desk:
             self.directory.put(network)
             raise
         self.directory.remove(network)
+        await self.attachments.overlay.leave(network)
         self.attachments.leases.forget(network.id)
         self._announce(network, "destroy")
 

@@ -6,18 +6,24 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from orlop.engine.networks.attachment import Attachment, Place
 from orlop.engine.networks.wall import Wall
 from orlop.errors import OrlopError
+from orlop.kernel.netlink.links import Counters
 from orlop.model.network import Endpoint, Network, PortMapping
-from orlop.network import choose, veth
+from orlop.model.overlay import Peering
+from orlop.network import choose, counters, veth
 from orlop.network.bridged import Bridged
 from orlop.network.firewall.reserve import PortRequest, Ports, Reservation
 from orlop.network.firewall.watch import Watch
 from orlop.network.interface import Driver
 from orlop.network.namespace import Home, Pool
+from orlop.network.tunnel import name_of as tunnel_name
+
+if TYPE_CHECKING:
+    from orlop.engine.networks.userns import IDs
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +51,29 @@ class Host:
         """Return the network with what its driver decides filled in."""
         return self._driver(network).check(network)
 
-    def attach(self, wanted: Attachment) -> int:
-        """Return a namespace on all the networks; who has it closes it."""
+    def attach(self, wanted: Attachment, ids: "IDs | None" = None) -> dict[str, int]:
+        """Return a "network" namespace on all the networks; the caller closes what it gets.
+
+        With *ids* there is a "user" namespace, too, which it belongs to.
+        """
         with _explained("make the network of a container"), ExitStack() as undo:
-            namespace = self._pool.take()
-            undo.callback(os.close, namespace)
-            self._join(wanted, namespace, undo)
+            namespaces = self._namespaces(ids)
+            for namespace in namespaces.values():
+                undo.callback(os.close, namespace)
+            self._join(wanted, namespaces["network"], undo)
             undo.pop_all()
-        return namespace
+        return namespaces
+
+    def _namespaces(self, ids: "IDs | None") -> dict[str, int]:
+        if ids is None:
+            return {"network": self._pool.take()}
+        from orlop.engine.networks import userns  # rare
+
+        return userns.make(self._home, ids)
+
+    def counters(self, places: Sequence[Place]) -> dict[str, Counters]:
+        """Return what went through the interfaces, by their names inside."""
+        return counters.of_endpoints(self._home, [place.endpoint for place in places])
 
     def reserve(self, container: str, requests: Sequence[PortRequest]) -> tuple[PortMapping, ...]:
         """Keep ports of the host for a container, until it is disconnected as one that ended."""
@@ -71,8 +92,9 @@ class Host:
         return self._wall.watch()
 
     def bridges(self) -> frozenset[str]:
-        """Return the names of the bridges in use; also for the event loop's thread."""
-        return self._wall.bridges
+        """Return the names of the bridges and tunnels in use; also for the event loop's thread."""
+        tunnels = {tunnel_name(one) for one in list(self._made.values()) if one.driver == "vxlan"}
+        return self._wall.bridges | tunnels
 
     def inside(self, namespace: int, function: Callable[[], T]) -> T:
         """Return what *function* does in the namespace, such as to make a socket."""
@@ -104,6 +126,15 @@ class Host:
         for network, endpoint in gone.places:
             with _logged("detaching", endpoint=endpoint.id):
                 self._driver(network).detach(network, endpoint, namespace)
+
+    def know(self, network: Network, peering: Peering) -> None:
+        """Let the tunnel of a shared network know what other hosts have."""
+        from orlop.network.vxlan import Vxlan  # 10 ms that most engines need not spend
+
+        driver = self._driver(network)
+        if isinstance(driver, Vxlan):
+            with _explained(f"bring network {network.name} up to date"):
+                driver.know(network, peering)
 
     def remove(self, network: Network) -> None:
         """Remove the network's devices and rules."""
@@ -140,7 +171,8 @@ class Host:
 
     def restore(self, networks: Collection[Network], *, rules: bool) -> None:
         """Make again what somebody removed: the devices of *networks*, and the *rules*."""
-        for network in networks:
+        filtered = [one for one in self._made.values() if rules and one.driver == "vxlan"]
+        for network in {one.id: one for one in (*filtered, *networks)}.values():
             self._made_again(network)
         if rules or networks:
             with _logged("restoring the rules"):

@@ -6,6 +6,7 @@ from orlop.engine.context import Context
 from orlop.errors import AlreadyExistsError, ExhaustedError, InvalidArgumentError
 from orlop.model.network import Endpoint, EndpointOptions, Network
 from orlop.network.ipam import Addresses, parse_address
+from orlop.network.shared import SharedAddresses
 
 
 class Leases:
@@ -14,6 +15,7 @@ class Leases:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._networks: dict[str, list[Addresses]] = {}
+        self._owned: dict[str, tuple[str, ...]] = {}  # of networks shared with other hosts
 
     def take(self, network: Network, wanted: EndpointOptions) -> tuple[str, ...]:
         """Take one address of each family that the network has; all of them, or none.
@@ -61,13 +63,35 @@ class Leases:
         """Return how many addresses containers have there."""
         return sum(len(addresses) for addresses in self._of(network))
 
+    def taken(self, network: Network) -> list[str]:
+        """Return the addresses that nobody else may have: in use, or kept for something."""
+        return [address for subnet in self._of(network) for address in subnet.taken()]
+
+    def own(self, network_id: str, owned: tuple[str, ...]) -> None:
+        """Give addresses of these ranges only, of a network that is shared with other hosts."""
+        self._owned[network_id] = owned
+        for subnet in self._networks.get(network_id, ()):
+            if isinstance(subnet, SharedAddresses):
+                subnet.own(owned)
+
+    def can_take(self, network: Network, version: int, wanted: str) -> bool:
+        """Whether other hosts need not be asked for an address, or for this one."""
+        subnets = [one for one in self._of(network) if one.whole.version == version]
+        shared = [one for one in subnets if isinstance(one, SharedAddresses)]
+        return not shared or any(one.can_give(wanted) for one in shared)
+
     def forget(self, network_id: str) -> None:
         """Drop what is known of a network that is gone, or has other subnets."""
         self._networks.pop(network_id, None)
+        self._owned.pop(network_id, None)
 
     def _of(self, network: Network) -> list[Addresses]:
         if network.id not in self._networks:
-            self._networks[network.id] = [Addresses(one) for one in network.subnets]
+            is_shared = network.driver == "vxlan"
+            kind = SharedAddresses if is_shared else Addresses
+            self._networks[network.id] = [kind(one) for one in network.subnets]
+            if is_shared:
+                self.own(network.id, self._owned.get(network.id, ()))
             for container in self._context.records.all():
                 for endpoint in container.endpoints:
                     if endpoint.network == network.id:
@@ -79,8 +103,11 @@ class Leases:
             address = text.partition("/")[0]
             for subnet in self._networks[endpoint.network]:
                 if address in subnet:
+                    claim = subnet.claim
+                    if isinstance(subnet, SharedAddresses):
+                        claim = subnet.adopt
                     with suppress(AlreadyExistsError):
-                        subnet.claim(address)
+                        claim(address)
 
 
 def _claim(subnets: list[Addresses], wanted: str, version: int) -> str:

@@ -12,7 +12,8 @@ from orlop.engine.networks.attachment import Place
 from orlop.engine.records import short
 from orlop.errors import WrongStateError
 from orlop.model.container import Container
-from orlop.model.network import Endpoint, EndpointOptions
+from orlop.model.network import Endpoint, EndpointOptions, Network
+from orlop.model.overlay import Neighbour
 from orlop.network.dns import zone
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ class Naming:
     ) -> None:
         self._context = context
         self._bundles = bundles
+        self._elsewhere: dict[str, dict[str, zone.View]] = {}  # by network
         self._names = Names(inside)  # type: ignore[arg-type] # a generic method fits a generic protocol
 
     async def open(self, container: Container, places: Iterable[Place], namespace: int) -> None:
@@ -68,12 +70,39 @@ class Naming:
         if self._names.is_open(container.id):
             self._names.put(_view(container, places))
 
+    def elsewhere(self, network: Network, neighbours: Iterable[Neighbour]) -> None:
+        """Know the names of a shared network's containers on other hosts: these, and no others."""
+        known = self._elsewhere.pop(network.id, {})
+        views = {view.container: view for view in _foreign(network, neighbours)}
+        for key in known.keys() - views.keys():
+            self._names.close(key)
+        for key, view in views.items():
+            if known.get(key) != view:
+                self._names.put(view)
+        if views:
+            self._elsewhere[network.id] = views
+
     def close(self, container_id: str) -> None:
         """Forget it, and let go of its namespace; one that is not served is no error."""
         self._names.close(container_id)
 
     def close_all(self) -> None:
         self._names.close_all()
+
+
+def _foreign(network: Network, neighbours: Iterable[Neighbour]) -> Iterator[zone.View]:
+    """Give the views of containers on other hosts, one for each network that they share."""
+    for each in neighbours:
+        if each.name:
+            place = zone.Place(
+                network=network.id,
+                network_name=network.name,
+                addresses=each.addresses,
+                aliases=each.aliases,
+                internal=network.internal,
+            )
+            key = f"{each.container[:12]:12}@{network.id}"
+            yield zone.View(container=key, name=each.name, places=(place,))
 
 
 def _view(container: Container, places: Iterable[Place]) -> zone.View:

@@ -4,7 +4,7 @@ Light to import, for an engine whose containers have no network needs none of th
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ from orlop.model.network import Endpoint, EndpointOptions, Network
 
 if TYPE_CHECKING:
     from orlop.engine.networks.desk import Desk
+    from orlop.engine.peers.peers import MemberState
+    from orlop.kernel.netlink.links import Counters
 
 
 class Networks:
@@ -67,6 +69,20 @@ class Networks:
         """Take a container off the network; *force* also one that is not there any more."""
         await self._desk.disconnect(self.find(ref), container_ref, force=force)
 
+    # Of several hosts
+
+    async def join(self, token: str, *, address: str = "") -> Network:
+        """Have a network of other hosts here too; *address* is this host's for its packets."""
+        return await self._desk.join(token, address)
+
+    def token(self, ref: str) -> str:
+        """Return what another host needs to join; it is a secret."""
+        return self._desk.attachments.overlay.token(self.find(ref))
+
+    def members(self, ref: str) -> "Sequence[MemberState]":
+        """Return the hosts of a network, this one first."""
+        return self._desk.attachments.overlay.members(self.find(ref))
+
     # For containers
 
     def resolve(self, options: ContainerOptions) -> ContainerOptions:
@@ -80,16 +96,24 @@ class Networks:
         return resolved
 
     @contextlib.asynccontextmanager
-    async def joined(self, container: Container) -> AsyncIterator[tuple[Container, Sequence[int]]]:
-        """Give the container with its endpoints, and the namespace to start it in, if any.
+    async def joined(
+        self, container: Container
+    ) -> AsyncIterator[tuple[Container, Mapping[str, int]]]:
+        """Give the container with its endpoints, and the namespaces to start it in, by type.
 
         Where the body raises, it is as if nothing had been.
         """
         if not container.options.networks:
-            yield container, ()
+            yield container, {}
             return
-        async with self._desk.attachments.attached(container) as (attached, namespace):
-            yield attached, (namespace,)
+        async with self._desk.attachments.attached(container) as (attached, namespaces):
+            yield attached, namespaces
+
+    async def counters(self, container: Container) -> "Mapping[str, Counters]":
+        """Return what went through its interfaces, by their names inside."""
+        if not container.endpoints:
+            return {}
+        return await self._desk.attachments.counters(container)
 
     def ended(self, container: Container) -> None:
         """Give back what a container had that has ended; *container* as it was."""
@@ -103,7 +127,8 @@ class Networks:
 
     async def reconcile(self) -> None:
         """Put right what an engine before us left. Run when all records are true."""
-        if self._context.settings.network_mark.exists():
+        is_marked = self._context.settings.network_mark.exists()
+        if is_marked or self._context.metadata.memberships.list():
             await self._desk.reconcile()
 
     async def close(self) -> None:

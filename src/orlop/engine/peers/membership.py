@@ -6,7 +6,6 @@ Gifts are numbered for each pair, so one that comes again counts once. Whatever 
 cut off or killed in between: a range has one owner, or is on its way to one.
 """
 
-import hashlib
 import secrets
 from collections.abc import Iterable, Iterator
 
@@ -122,9 +121,3 @@ def moved(membership: Membership, address: str, port: int) -> Membership:
         return membership
     me = replace(me, address=address, port=port, version=me.version + 1)
     return replace(membership, members={**membership.members, me.id: me})
-
-
-def mac_of_bridge(network: str, member: str) -> str:
-    """Return the MAC of a member's bridge: its own, while the network's id is everybody's."""
-    tail = hashlib.sha256(f"{network} {member}".encode()).digest()[:5]
-    return ":".join(f"{byte:02x}" for byte in (0x0E, *tail))

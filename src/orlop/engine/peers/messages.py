@@ -160,5 +160,6 @@ def _check_endpoint(endpoint: HostEndpoint) -> None:
         raise ValueError("too many addresses or aliases")
     for address in endpoint.addresses:
         ipaddress.ip_address(address)
-    if any(len(name) > _MOST_NAME_CHARS for name in (endpoint.name, *endpoint.aliases)):
+    names = (endpoint.container, endpoint.name, *endpoint.aliases)
+    if any(len(name) > _MOST_NAME_CHARS for name in names):
         raise ValueError("a name is too long")

@@ -35,6 +35,7 @@ DEFAULT_PORT = 4789  # UDP of the tunnels (RFC 7348), and TCP of the engines
 _FOREGROUND_S = 3.0
 _LISTEN_RETRY_S = 2.0
 _MOST_IN_TOKEN = 4
+_OF_ONE_HOST = ("local", "parent", "com.docker.network.bridge.name")  # options
 
 
 class MemberState(NamedTuple):
@@ -222,10 +223,6 @@ class Peers:
         if network in self._meshes:
             self._meshes[network].again()
 
-    def bridge_mac(self, network: str) -> str:
-        """Return the MAC that this host's bridge of the network should have."""
-        return steps.mac_of_bridge(network, self._mesh_of(network).membership.me)
-
     def peering(self, network: str) -> Peering:
         """Return what is known of the other hosts and their endpoints."""
         return self._mesh_of(network).peering()
@@ -360,5 +357,5 @@ def _member(network: Network) -> Member:
 
 def _as_here(network: Network, local: str) -> Network:
     """Return another host's network without what is of that host alone."""
-    options = {k: v for k, v in network.options.items() if k not in ("local", "parent")}
+    options = {k: v for k, v in network.options.items() if k not in _OF_ONE_HOST}
     return replace(network, options={**options, "local": local})

@@ -77,6 +77,7 @@ class View:
                     mac=endpoint.mac,
                     vtep=member.address,
                     addresses=addresses,
+                    container=endpoint.container,
                     name=endpoint.name,
                     aliases=endpoint.aliases,
                 )
