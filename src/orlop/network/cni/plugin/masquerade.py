@@ -1,0 +1,128 @@
+"""Masquerading of what containers send out of their network: `ipMasq`.
+
+One table, `inet orlop-cni`, and in it rules that never change; an attachment's addresses
+are elements of sets, each with a comment that says whose it is. So an attachment is one
+transaction, and takes nothing with it that is another's.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from orlop.kernel.nftables import Nftables
+from orlop.model import jsontext
+from orlop.network.cni.result import family
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_TABLE = "inet orlop-cni"
+_FAMILIES = {4: ("ip", "ipv4_addr", "224.0.0.0/4"), 6: ("ip6", "ipv6_addr", "ff00::/8")}
+
+
+def _set(version: int) -> str:
+    return f"inside{version}"
+
+
+def _whole() -> str:
+    """Return what makes the table; what is there stays as it is, but the rules."""
+    lines = [f"add table {_TABLE}"]
+    chain = f"{_TABLE} postrouting"
+    hook = "type nat hook postrouting priority srcnat; policy accept;"
+    lines += [f"add chain {chain} {{ {hook} }}", f"flush chain {chain}"]
+    for version, (name, kind, several) in _FAMILIES.items():
+        own = f"{name} saddr . {name} daddr @{_set(version)}"
+        lines += [
+            f"add set {_TABLE} {_set(version)} {{ type {kind} . {kind}; flags interval; }}",
+            f"add set {_TABLE} from{version} {{ type {kind}; }}",
+            f"add rule {chain} {own} return",
+            f"add rule {chain} {name} daddr {several} return",
+            f"add rule {chain} {name} saddr @from{version} masquerade",
+        ]
+    return "\n".join(lines)
+
+
+def add(owner: str, addresses: Iterable[str]) -> None:
+    """Masquerade what these interface addresses, *owner*'s, send to other networks."""
+    lines = []
+    for address in addresses:
+        version, bare = family(address), address.partition("/")[0]
+        comment = f'comment "{owner}"'
+        inside = f"{bare} . {_subnet(address)}"
+        lines += [
+            f"add element {_TABLE} {_set(version)} {{ {inside} {comment} }}",
+            f"add element {_TABLE} from{version} {{ {bare} {comment} }}",
+        ]
+    nft = Nftables()
+    try:
+        try:
+            nft.run("\n".join(lines))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            nft.run("\n".join([_whole(), *lines]))
+    finally:
+        nft.close()
+
+
+def _subnet(address: str) -> str:
+    """Return the subnet of an interface address, as nft's own library masks it."""
+    from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+
+    bare, _, prefix = address.partition("/")
+    kind = AF_INET if family(address) == 4 else AF_INET6
+    packed = inet_pton(kind, bare)
+    hosts = len(packed) * 8 - int(prefix)
+    base = int.from_bytes(packed, "big") >> hosts << hosts
+    return f"{inet_ntop(kind, base.to_bytes(len(packed), 'big'))}/{prefix}"
+
+
+def remove(gone: Callable[[str], bool]) -> None:
+    """Stop masquerading for all owners that are *gone*."""
+    nft = Nftables()
+    try:
+        lines = [
+            f"delete element {_TABLE} {name} {{ {key} }}"
+            for name, key, owner in _elements(nft)
+            if gone(owner)
+        ]
+        if lines:
+            nft.run("\n".join(lines))
+    finally:
+        nft.close()
+
+
+def owners(version: int) -> set[str]:
+    """Return whose addresses of that IP version are masqueraded."""
+    nft = Nftables()
+    try:
+        return {owner for name, _, owner in _elements(nft) if name == f"from{version}"}
+    finally:
+        nft.close()
+
+
+def _elements(nft: Nftables) -> Iterator[tuple[str, str, str]]:
+    """Yield set, key and owner of each element."""
+    try:
+        listing = nft.listing(f"list table {_TABLE}")
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return
+    for one in jsontext.loads(listing)["nftables"]:
+        found = one.get("set") or {}
+        for element in found.get("elem", ()):
+            if isinstance(element, dict) and "elem" in element:
+                value, owner = element["elem"]["val"], element["elem"].get("comment", "")
+                yield found["name"], _key(value), owner
+
+
+def _key(value: object) -> str:
+    """Return an element's key in nft's language, of what it is in JSON."""
+    if not isinstance(value, dict):
+        return str(value)
+    if "concat" in value:
+        return " . ".join(_key(part) for part in value["concat"])
+    prefix = value["prefix"]
+    return f"{prefix['addr']}/{prefix['len']}"
