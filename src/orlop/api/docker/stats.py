@@ -3,8 +3,9 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orlop.api.docker.answers import json
 from orlop.api.docker.lines import line
@@ -14,6 +15,9 @@ from orlop.api.messages import Reply, Stream
 from orlop.errors import OrlopError
 from orlop.model.container import Container
 from orlop.runtime.cgroups.interface import BlockStatistics, CpuStatistics, Statistics
+
+if TYPE_CHECKING:
+    from orlop.kernel.netlink.links import Counters
 
 Shape = dict[str, Any]
 #: Clients draw one line a second; so do Docker's numbers come.
@@ -26,6 +30,7 @@ class Sample(NamedTuple):
     time_ns: int
     host_cpu_ns: int
     statistics: Statistics | None
+    networks: "Mapping[str, Counters]" = MappingProxyType({})
 
 
 async def stats(call: Call) -> Reply:
@@ -59,10 +64,11 @@ async def _stream(call: Call, container: Container) -> AsyncIterator[bytes]:
 
 
 async def _sample(call: Call, container: Container) -> Sample:
-    statistics = None
-    if container.running:
-        statistics = await call.engine.containers.stats(container.id)
-    return Sample(time.time_ns(), _host_cpu_ns(), statistics)
+    if not container.running:
+        return Sample(time.time_ns(), _host_cpu_ns(), None)
+    statistics = await call.engine.containers.stats(container.id)
+    networks = await call.engine.networks.counters(container)
+    return Sample(time.time_ns(), _host_cpu_ns(), statistics, networks)
 
 
 def _host_cpu_ns() -> int:
@@ -90,7 +96,7 @@ def render_sample(container: Container, sample: Sample, before: Sample | None) -
         "memory_stats": _memory(now),
         "blkio_stats": _block(now),
         "storage_stats": {},
-        "networks": {},
+        "networks": {name: seen._asdict() for name, seen in sample.networks.items()},
     }
 
 

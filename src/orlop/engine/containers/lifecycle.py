@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal as signals
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -87,14 +87,15 @@ class Lifecycle:
             await in_thread(self.cgroup(container).kill)
             raise
 
-    async def _run(self, container: Container, namespaces: Sequence[int]) -> dict[str, Any]:
+    async def _run(self, container: Container, namespaces: Mapping[str, int]) -> dict[str, Any]:
         """Have the shim start it, and where the shim dies ask the next what became of it."""
         begun_ns = time.time_ns()
         try:
             message = self._bundles.start_message(container)
             if namespaces:
-                message["namespaces"] = ["network"]
-            started: dict[str, Any] = await self._context.shim.request(message, namespaces)
+                message["namespaces"] = list(namespaces)
+            descriptors = list(namespaces.values())
+            started: dict[str, Any] = await self._context.shim.request(message, descriptors)
         except UnavailableError as error:
             found = await self._adopted(container)
             if found is None:
