@@ -5,6 +5,7 @@ import contextlib
 import logging
 import logging.handlers
 import os
+import resource
 import signal
 import socket
 import stat
@@ -54,8 +55,15 @@ class Format(logging.Formatter):
         return " ".join((first, *fields)) + newline + rest
 
 
+def _allow_descriptors() -> None:
+    """Lift the limit: a container that is served names costs four descriptors."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def serve(settings: Settings) -> None:
     """Open the engine and answer its socket until SIGTERM or SIGINT."""
+    _allow_descriptors()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -25,11 +25,17 @@ def open_network(container: Container) -> Iterator[int]:
             is_its = _is_of(container)
         except (OSError, ValueError):
             is_its = False
-        if not is_its or select.select([process], [], [], 0)[0]:
+        if not is_its or _has_ended(process):
             raise WrongStateError(f"Container {container.id[:12]} is not running")
         if os.path.sameopenfile(namespace, ours.enter_context(_host_network())):
             raise WrongStateError(f"container {container.name} is in the host's network namespace")
         yield namespace
+
+
+def _has_ended(process: int) -> bool:
+    ended = select.poll()  # select() knows no descriptors above 1023
+    ended.register(process, select.POLLIN)
+    return bool(ended.poll(0))
 
 
 def _is_of(container: Container) -> bool:
