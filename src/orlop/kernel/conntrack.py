@@ -58,25 +58,28 @@ class Conntrack:
     def __exit__(self, *_: object) -> None:
         self._netlink.close()
 
-    def flows_to(self, family: int, protocol: int, port: int) -> list[Flow]:
-        """Return the connections of *protocol* that were first sent to *port*, of any host.
+    def flows(self, family: int, protocol: int, port: int | None = None) -> list[Flow]:
+        """Return the connections of *protocol*, or those that were first sent to *port*.
 
-        The kernel chooses since Linux 5.8, and we look again for those before.
+        The kernel chooses since Linux 5.8, and we look again for those before. It walks
+        through its whole table, which takes some milliseconds.
         """
-        wanted = nested(
-            _CTA_TUPLE_PROTO, u8(_CTA_PROTO_NUM, protocol), u16_network(_CTA_PROTO_DST_PORT, port)
-        )
-        flags = u32(_CTA_FILTER_ORIG_FLAGS, _BY_PROTOCOL | _BY_DESTINATION_PORT)
+        wanted, by = u8(_CTA_PROTO_NUM, protocol), _BY_PROTOCOL
+        if port is not None:
+            wanted += u16_network(_CTA_PROTO_DST_PORT, port)
+            by |= _BY_DESTINATION_PORT
         body = _GENERIC.pack(family, 0, 0)
-        body += nested(_CTA_TUPLE_ORIG, wanted) + nested(_CTA_FILTER, flags)
-        answers = self._netlink.dump(_GET, body, "connections")
-        found = (_read(answer) for answer in answers)
+        body += nested(_CTA_TUPLE_ORIG, nested(_CTA_TUPLE_PROTO, wanted))
+        body += nested(_CTA_FILTER, u32(_CTA_FILTER_ORIG_FLAGS, by))
+        found = (_read(answer) for answer in self._netlink.dump(_GET, body, "connections"))
         return [
-            flow for flow in found if (flow.protocol, flow.destination_port) == (protocol, port)
+            flow
+            for flow in found
+            if flow.protocol == protocol and port in (None, flow.destination_port)
         ]
 
     def forget(self, flow: Flow) -> None:
-        """Forget *flow*, so that its next packet is looked at anew; one that is gone is no error."""
+        """Forget *flow*: its next packet is looked at anew. One that is gone is no error."""
         body = _GENERIC.pack(flow.family, 0, 0) + flow.handle
         with suppress(FileNotFoundError):
             self._netlink.ask(Request(_DELETE, PLAIN, body, "connection"))

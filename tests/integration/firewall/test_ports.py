@@ -161,14 +161,17 @@ def test_ports_of_sctp_are_translated(lab: Lab, firewall: Firewall) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("others", [0, 1])
 def test_a_udp_flow_from_before_is_led_to_the_container_and_away_from_it(
-    lab: Lab, firewall: Firewall, version: int
+    lab: Lab, firewall: Firewall, version: int, others: int
 ) -> None:
-    published = port("a", 5353, protocol="udp", version=version)
+    published = [
+        port("a", number, protocol="udp", version=version) for number in range(5353, 5354 + others)
+    ]
     changes: dict[str, Callable[[], None]] = {
         "before": lambda: None,
-        "published": lambda: firewall.publish([published]),
-        "withdrawn": lambda: firewall.withdraw([published]),
+        "published": lambda: firewall.publish(published),
+        "withdrawn": lambda: firewall.withdraw(published),
     }
     with lab.neighbour, labs.make_socket("udp", version) as caller:
         caller.connect((HOST[version], 5353))

@@ -120,7 +120,7 @@ class Firewall:
         new = {_key(port): port for port in ports if self._ports.get(_key(port)) != port}
         if not new:
             return
-        if not new.keys().isdisjoint(self._ports):  # a map's value is not changed in place
+        if any(key in self._ports for key in new):  # a map's value is not changed in place
             self.apply(self._with({**self._ports, **new}))
             return
         commands = rules.added(self.table, rules.of_ports(new.values()))

@@ -46,14 +46,18 @@ def forget_published(ports: Iterable[PublishedPort]) -> None:
 def _forget(
     ports: Iterable[PublishedPort], is_stale: Callable[[Flow, PublishedPort], bool]
 ) -> None:
-    udp = [port for port in ports if port.protocol == "udp"]
+    udp: dict[int, dict[int, list[PublishedPort]]] = {}  # by family and the host's port
+    for port in ports:
+        if port.protocol == "udp":
+            family = int(socket.AF_INET6 if ":" in port.address else socket.AF_INET)
+            udp.setdefault(family, {}).setdefault(port.host_port, []).append(port)
     if not udp:
         return
     with suppress(OSError), Conntrack() as conntrack:  # a kernel that does not tell its memory
-        for port in udp:
-            family = socket.AF_INET6 if ":" in port.address else socket.AF_INET
-            for flow in conntrack.flows_to(family, socket.IPPROTO_UDP, port.host_port):
-                if is_stale(flow, port):
+        for family, wanted in udp.items():
+            only = next(iter(wanted)) if len(wanted) == 1 else None
+            for flow in conntrack.flows(family, socket.IPPROTO_UDP, only):
+                if any(is_stale(flow, port) for port in wanted.get(flow.destination_port, ())):
                     conntrack.forget(flow)
 
 
