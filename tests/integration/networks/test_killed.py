@@ -130,6 +130,7 @@ async def _settled(folder: Path) -> None:
         await until(lambda: sum(line.startswith("ve") for line in machine()) == len(used))
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_killed_at_random_leaves_what_its_records_say(tmp_path: Path) -> None:
     chance = random.Random(_SEED)
 
@@ -170,6 +171,7 @@ def _attach_many(folder: Path, told: int) -> None:
     host.close()
 
 
+@pytest.mark.slow
 def test_a_thousand_attaches_with_kills_between_leave_nothing(tmp_path: Path) -> None:
     chance = random.Random(_SEED)
     before = machine()
