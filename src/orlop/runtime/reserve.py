@@ -130,7 +130,7 @@ class Reserves:
             self._studied.append(reserve.orders)
         else:
             reserve.orders.close()
-        self._leaving.append(reserve)
+        self._end(reserve)
         if answer is None:
             self._reap(block=True)  # no child comes of it any more
         if pid := self._made.value:
@@ -167,7 +167,7 @@ class Reserves:
             if _is_unfit(reserve):
                 self._waiting.remove(reserve)
                 reserve.orders.close()
-                self._leaving.append(reserve)
+                self._end(reserve)
         self._reap()
 
     def close(self) -> None:
@@ -176,7 +176,7 @@ class Reserves:
             self._studied.pop().close()
         while self._waiting:
             self._waiting[-1].orders.close()
-            self._leaving.append(self._waiting.pop())
+            self._end(self._waiting.pop())
         self._reap(block=True)
 
     def _study(self) -> None:
@@ -192,10 +192,13 @@ class Reserves:
             self._studied.remove(account)
             account.close()
 
+    def _end(self, reserve: Reserve) -> None:
+        self._leaving.append(reserve)
+        with suppress(ProcessLookupError):
+            pidfd_send_signal(reserve.pidfd, _SIGKILL)
+
     def _reap(self, *, block: bool = False) -> None:
         for reserve in list(self._leaving):
-            with suppress(ProcessLookupError):
-                pidfd_send_signal(reserve.pidfd, _SIGKILL)
             if _reaped(reserve, block=block):
                 os.close(reserve.pidfd)
                 self._leaving.remove(reserve)
