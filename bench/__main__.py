@@ -119,6 +119,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, help="write every single value there")
     parser.add_argument("--only", default="run,warm,exec,pull,memory,runtime")
     options = parser.parse_args(arguments)
+    os.environ.pop("PYTHONPATH", None)  # ours, not the user's: with it `orlop` starts the slow way
     with tempfile.TemporaryDirectory(prefix="orlop-bench-") as folder:
         results = measure(options.only.split(","), options.rounds, Path(folder))
     if options.json:
