@@ -87,9 +87,3 @@ def test_system_df_and_prune_work(
     eventually(name, "{{.State.Status}}", "exited")
     assert name not in engine.out("system", "prune", "-f")
     assert engine.docker("inspect", name, check=False).returncode == 1
-
-
-def test_networks_that_need_no_setup_are_listed(engine: EngineProcess) -> None:
-    assert set(engine.out("network", "ls", "--format", "{{.Name}}").split()) == {"none", "host"}
-    done = engine.docker("network", "create", "x", check=False)
-    assert "not implemented" in done.stderr

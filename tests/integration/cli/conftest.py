@@ -64,11 +64,23 @@ class CommandLine:
         return self.out("ps", "-aq", "--no-trunc").split()
 
 
+#: Runs a command where /sys is about the network namespace that the tests are in.
+_IN_THIS_NETWORK = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    """mount --rbind /sys/fs/cgroup /mnt && mount -t sysfs sysfs /sys &&
+    mount --rbind /mnt /sys/fs/cgroup && umount -l /mnt && exec "$@" """,
+    "sh",
+)
+
+
 @contextlib.contextmanager
 def _dockerd(folder: Path) -> Iterator[str]:
     """Run Docker's engine with folders of its own; yields its address."""
     socket = folder / "docker.sock"
-    words = ["dockerd", "-H", f"unix://{socket}", "--bridge=none", "--iptables=false"]
+    words = [*_IN_THIS_NETWORK, "dockerd", "-H", f"unix://{socket}"]
     words += ["--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")]
     words += ["--pidfile", str(folder / "pid"), "--config-file", str(folder / "none.json")]
     (folder / "none.json").write_text(json.dumps({}))
@@ -120,3 +132,4 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         command_line = request.getfixturevalue("cli")
         if ids := command_line.containers():
             command_line.run("rm", "-f", "-v", *ids)
+        command_line.run("network", "prune", "-f")

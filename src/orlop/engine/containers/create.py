@@ -162,6 +162,9 @@ def _check_process(options: ContainerOptions) -> None:
         raise InvalidArgumentError(
             f"invalid oom-score-adj {options.oom_score_adj}", hint="-1000 to 1000"
         )
+    path = options.network.removeprefix("ns:")
+    if path != options.network and not os.path.exists(path):
+        raise InvalidArgumentError(f"no network namespace at {path[:200]}")
     if len(os.fsencode(options.hostname)) > _LONGEST_NAME:
         raise InvalidArgumentError(
             f"invalid hostname {options.hostname[:80]!r}", hint=f"at most {_LONGEST_NAME} bytes"

@@ -21,6 +21,7 @@ from orlop.engine.networks.thread import NetworkThread
 from orlop.engine.requests import Filters, NetworkRequest
 from orlop.errors import (
     InvalidArgumentError,
+    NotFoundError,
     OrlopError,
     PermissionDeniedError,
 )
@@ -61,8 +62,21 @@ class Desk:
 
     def check(self, options: ContainerOptions) -> None:
         """Raise what is wrong with the networks that a container is to be on."""
-        for name, wanted in options.networks.items():
-            _check_static(self.directory.find(name), wanted)
+        try:
+            for name, wanted in options.networks.items():
+                network = self.directory.find(name)
+                _check_static(network, wanted)
+                if network.name == modes.DEFAULT:  # on others links are names, for later
+                    self._check_links(wanted)
+        except NotFoundError as error:  # which a client would take for the image, and pull it
+            raise InvalidArgumentError(str(error)) from None
+
+    def _check_links(self, wanted: EndpointOptions) -> None:
+        for name in (link.partition(":")[0] for link in wanted.links):
+            try:
+                self._context.records.find(name)
+            except NotFoundError as error:
+                raise NotFoundError(f"could not get container for {name[:200]}: {error}") from None
 
     async def create(self, request: NetworkRequest) -> tuple[Network, Sequence[str]]:
         if request.name in PREDEFINED:
@@ -232,12 +246,12 @@ def _check_static(network: Network, wanted: EndpointOptions) -> None:
     """Raise what is wrong with addresses that a user chose, as far as it is known already."""
     if network.name == modes.DEFAULT and (wanted.ipv4 or wanted.ipv6):
         raise InvalidArgumentError(
-            "invalid config for network bridge: invalid endpoint settings:\n"
+            "invalid config for network bridge: invalid endpoint settings: "
             "user specified IP address is supported on user defined networks only"
         )
     if network.name == modes.DEFAULT and wanted.aliases:
         raise InvalidArgumentError(
-            "invalid config for network bridge: invalid endpoint settings:\n"
+            "invalid config for network bridge: invalid endpoint settings: "
             "network-scoped aliases are only supported for user-defined networks"
         )
     for version, address in ((4, wanted.ipv4), (6, wanted.ipv6)):
@@ -247,6 +261,6 @@ def _check_static(network: Network, wanted: EndpointOptions) -> None:
         inside = any(parsed in ip_network(subnet.subnet) for subnet in network.subnets)
         if parsed.version != version or not inside:
             raise InvalidArgumentError(
-                f"invalid config for network {network.name}: invalid endpoint settings:\n"
-                f"no configured subnet contains IP address {address}"
+                f"invalid config for network {network.name}: invalid endpoint settings: "
+                f"no configured subnet or ip-range contain the IP address {address}"
             )

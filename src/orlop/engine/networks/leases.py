@@ -119,5 +119,6 @@ def _claim(subnets: list[Addresses], wanted: str, version: int) -> str:
             subnet.claim(str(address))
             return f"{address}/{subnet.whole.prefixlen}"
     raise InvalidArgumentError(
-        f"invalid endpoint settings: no configured subnet contains IP address {address}"
+        "invalid endpoint settings: no configured subnet or ip-range contain the IP address"
+        f" {address}"
     )
