@@ -37,7 +37,9 @@ def ensure(home: Home, engine: str, network: Network) -> int:
         if link is None:
             link = _make(home, engine, network)
             undo.callback(_undo, home, link.ifindex)
-        elif not _is_foreign(link, engine, network):
+        elif _is_foreign(link, engine, network):
+            home.netlink.ask(links.change(link.ifindex, Settings(up=True)))
+        else:
             mtu = Settings(mtu=network.mtu if network.mtu != link.mtu else 0, up=True)
             home.netlink.ask(links.change(link.ifindex, mtu))
             _set(home, name, network)

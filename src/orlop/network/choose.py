@@ -28,9 +28,30 @@ def _vxlan() -> Maker:
     return Vxlan
 
 
+def _macvlan() -> Maker:
+    from orlop.network.macvlan import Macvlan
+
+    return Macvlan
+
+
+def _tap() -> Maker:
+    from orlop.network.tap import Tap
+
+    return Tap
+
+
+def _tun() -> Maker:
+    from orlop.network.tun import Tun
+
+    return Tun
+
+
 #: Each is loaded when wanted.
 DRIVERS: Mapping[str, Callable[[], Maker]] = {
     "bridge": _bridge,
+    "macvlan": _macvlan,
+    "tap": _tap,
+    "tun": _tun,
     "vxlan": _vxlan,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
 
@@ -107,7 +108,7 @@ class Macvlan:
         try:
             self._home.netlink.ask(request)
         except OSError as error:
-            if error.errno == 22 and base.master:  # EINVAL
+            if error.errno in (errno.EINVAL, errno.EBUSY) and base.master:
                 raise InvalidArgumentError(
                     f"{base.name} is a port of a bridge, and can be no parent"
                 ) from error
@@ -155,7 +156,7 @@ class Macvlan:
             try:
                 self._home.netlink.ask(links.make(kind, b"", Settings(name=name, queues=1)), alias)
             except OSError as error:
-                if error.errno != 95:  # EOPNOTSUPP
+                if error.errno != errno.EOPNOTSUPP:
                     raise
             else:
                 return

@@ -1,5 +1,6 @@
 """Driver `tun`: layer 3; what a container sends is read from a descriptor, packet by packet."""
 
+import errno
 import os
 from collections.abc import Collection
 
@@ -8,6 +9,7 @@ import msgspec
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.kernel import tuntap
 from orlop.kernel.netlink import links
+from orlop.kernel.netlink.connection import Netlink
 from orlop.kernel.netlink.links import Settings
 from orlop.kernel.tuntap import Layer
 from orlop.model.network import Endpoint, Network
@@ -73,11 +75,18 @@ class Tun:
         """
         with refusals(f"open {endpoint.interface}"), self._home.inside(namespace):
             try:
-                return tuntap.attach(endpoint.interface, Layer.PACKETS)
+                fd = tuntap.attach(endpoint.interface, Layer.PACKETS)
             except OSError as error:
-                if error.errno != 16:  # EBUSY
+                if error.errno != errno.EBUSY:
                     raise
                 raise WrongStateError(f"{endpoint.interface} is open already") from error
+            try:
+                with Netlink() as there:
+                    there.ask(links.look(endpoint.interface))  # it carries from here on
+            except BaseException:
+                os.close(fd)
+                raise
+        return fd
 
     def _make(self, endpoint: Endpoint, namespace: int) -> None:
         with self._home.inside(namespace):

@@ -49,10 +49,10 @@ def attach(home: Home, engine: str, socket: Socket, endpoint: Endpoint, namespac
 
 def detach(home: Home, engine: str, endpoint: Endpoint) -> None:
     """Remove the pair, if it is the endpoint's."""
-    link = links.find(home.netlink, ownership.veth_name(endpoint))
-    if link is not None and ownership.owned_by(engine, link.alias) == endpoint.container:
-        with refusals(f"detach {endpoint.interface}"):
-            remove(home, link.ifindex)
+    with refusals(f"detach {endpoint.interface}"):
+        link = links.find(home.netlink, ownership.veth_name(endpoint))
+        if link is not None and ownership.owned_by(engine, link.alias) == endpoint.container:
+            home.netlink.ask(links.remove(link.ifindex))
 
 
 def remove(home: Home, of: int | str) -> None:

@@ -52,9 +52,11 @@ class Netlink:
         """Return the socket, which becomes readable when a group it joined has news."""
         return self._socket.fileno()
 
-    def join(self, group: int) -> None:
-        """Hear what happens to others' things: an RTNLGRP_ number. Ask nothing on such a socket."""
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+    def join(self, *groups: int) -> None:
+        """Hear what happens to others' things: RTNLGRP_ numbers. Ask nothing on such a socket."""
+        self._socket.bind((0, 0))  # the kernel's own news are not told to port 0
+        for group in groups:
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
     def heard(self) -> list[tuple[int, bytes]]:
         """Return the messages that a joined group has for us, type and body, without waiting.

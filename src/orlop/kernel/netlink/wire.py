@@ -13,7 +13,7 @@ _NLM_F_REQUEST, _NLM_F_ACK = 0x1, 0x4
 _NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
 _NLM_F_DUMP = 0x300
 _NLA_F_NESTED = 0x8000
-_NLA_TYPE_MASK = 0x3FFF
+_KIND_BITS = 0x3FFF
 
 #: What a request may ask for besides an answer.
 PLAIN = _NLM_F_REQUEST | _NLM_F_ACK
@@ -72,7 +72,7 @@ def each_attribute(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
         length, kind = _ATTRIBUTE.unpack_from(data, start)
         if length < 4:
             return
-        yield kind & _NLA_TYPE_MASK, data[start + 4 : start + length]
+        yield kind & _KIND_BITS, data[start + 4 : start + length]
         start += (length + 3) & ~3
 
 
