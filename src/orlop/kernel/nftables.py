@@ -95,7 +95,8 @@ class Nftables:
 
     def listing(self, command: str) -> str:
         """Return what *command* ("list chains") lists, as libnftables-json(5), with handles."""
-        return self._run(command, _OUTPUT_JSON | _OUTPUT_HANDLE)
+        told = self._run(command, _OUTPUT_JSON | _OUTPUT_HANDLE)
+        return told[max(0, told.find("{")) :]  # the first of a context has lines of text before
 
     def _run(self, commands: str, flags: int) -> str:
         self._library.set_flags(self._context, flags)

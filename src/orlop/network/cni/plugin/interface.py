@@ -12,10 +12,13 @@ from orlop.network import ownership
 from orlop.network.cni import failure, result
 from orlop.network.cni.failure import RefusedError
 from orlop.network.cni.plugin import ipam, masquerade
+from orlop.network.cni.plugin.leases import Locked
 from orlop.network.cni.plugin.settings import Settings, settings
 from orlop.network.cni.plugin.values import Endpoint, digest
 from orlop.network.cni.result import Interface, Result
 from orlop.network.namespace import Home
+
+_FOLDER = "/run/orlop-cni"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ def add(request: Request) -> Result:
             failed.callback(ipam.delete, request)
             network, endpoint = wanted.plan(home, request, given)
             driver = _driver(home, request, wanted)
+            with Locked(_FOLDER):  # a driver has its host for itself, else
+                driver.create(network.as_model())
             driver.attach(network.as_model(), endpoint.as_model(), namespace)
             failed.callback(driver.detach, network.as_model(), endpoint.as_model(), namespace)
             told = _result(home, namespace, wanted, endpoint, request, given)

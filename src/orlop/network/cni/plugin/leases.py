@@ -220,13 +220,12 @@ class Leases:
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"
 
-    def _locked(self) -> _Locked:
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        return _Locked(self._folder)
+    def _locked(self) -> Locked:
+        return Locked(self._folder)
 
 
-class _Locked:
-    """Nobody else changes the folder meanwhile; the lock goes with its holder."""
+class Locked:
+    """Nobody else changes a folder meanwhile, which is made; the lock goes with its holder."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -235,6 +234,7 @@ class _Locked:
     def __enter__(self) -> None:
         import fcntl
 
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
         self._fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 

@@ -81,28 +81,35 @@ class Settings(NamedTuple):
             request.interface,
             mac=self.mac,
             addresses=tuple(ip.address for ip in given.ips),
-            routes=tuple(Route(route.dst, route.gw) for route in self.routes(given)),
+            routes=self._led_routes(given),
             bandwidth=self.bandwidth,
         )
 
     def routes(self, given: Result) -> tuple[result.Route, ...]:
-        """Return the routes of an attachment, each with where it leads."""
-        by_family: dict[int, str] = {}
+        """Return the routes of an attachment, as its result tells them."""
+        have = {route.dst for route in given.routes}
+        default = [
+            result.Route(_EVERYWHERE[version], gateway)
+            for version, gateway in self._gateways(given).items()
+            if self.default_gateway and _EVERYWHERE[version] not in have
+        ]
+        return (*given.routes, *default)
+
+    def _led_routes(self, given: Result) -> tuple[Route, ...]:
+        """Return them each with where it leads: by the gateway, if it does not say."""
+        gateways = self._gateways(given)
+        return tuple(
+            Route(route.dst, route.gw or gateways.get(result.family(route.dst), ""))
+            for route in self.routes(given)
+        )
+
+    def _gateways(self, given: Result) -> dict[int, str]:
+        """Return the first gateway of each IP version."""
+        found: dict[int, str] = {}
         for ip in given.ips:
             if gateway := ip.gateway or self._gateway(ip):
-                by_family.setdefault(result.family(ip.address), gateway)
-        found = [
-            route if route.gw else route._replace(gw=by_family.get(result.family(route.dst), ""))
-            for route in given.routes
-        ]
-        have = {route.dst for route in found}
-        if self.default_gateway:
-            found += [
-                result.Route(_EVERYWHERE[version], gateway)
-                for version, gateway in by_family.items()
-                if _EVERYWHERE[version] not in have
-            ]
-        return tuple(found)
+                found.setdefault(result.family(ip.address), gateway)
+        return found
 
     def dns(self, given: Result) -> Dns:
         """Return what the configuration says of names, or else who gave the address."""
