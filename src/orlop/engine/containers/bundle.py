@@ -36,8 +36,16 @@ class Bundles:
         return self._context.settings.bundles / container_id
 
     def folder(self, container_id: str) -> Path:
-        """Return where the container's logs and files are."""
+        """Return where the container's logs are."""
         return self._context.settings.containers / container_id
+
+    def files_folder(self, container: Container) -> Path:
+        """Return where its hostname, hosts and resolv.conf are: with the bundle, in memory.
+
+        But on disk where their ids are to be mapped, which a tmpfs can from Linux 6.3 only.
+        """
+        mapped = container.options.userns not in ("", "host")
+        return self.folder(container.id) if mapped else self.path(container.id)
 
     def prepare(self, container: Container) -> None:
         """Have the bundle ready to start; made anew where it names what may have changed."""
@@ -54,18 +62,18 @@ class Bundles:
 
     def write(self, container: Container) -> None:
         """Write config.json; InvalidArgumentError for options that cannot be."""
+        bundle = str(self.path(container.id))
+        with explained(f"the bundle of container {container.name}"):
+            for folder in (bundle, f"{bundle}/rootfs"):
+                with suppress(FileExistsError):
+                    os.mkdir(folder, 0o700)
         given = self._given(container)
         made = config(given)
         mounts = made.get("mounts", [])
         if given.uid_mappings:
             _map_ids(mounts, {*given.files, *_volume_targets(container)})
         made["mounts"] = [*self._base_mounts(container), *mounts]
-        bundle = str(self.path(container.id))
         with explained(f"the bundle of container {container.name}"):
-            with suppress(FileExistsError):
-                os.mkdir(bundle, 0o700)
-            with suppress(FileExistsError):
-                os.mkdir(f"{bundle}/rootfs", 0o700)
             with open(f"{bundle}/config.json~", "wb", buffering=0) as file:
                 file.write(msgspec.json.encode(made))
             os.rename(f"{bundle}/config.json~", f"{bundle}/config.json")
@@ -75,7 +83,7 @@ class Bundles:
 
         Returns whether we are its name server.
         """
-        folder, hostname = self.folder(container.id), self._hostname(container)
+        folder, hostname = self.files_folder(container), self._hostname(container)
         return refresh_files(folder, container.options, hostname, addressing)
 
     def read(self, container_id: str) -> Config:
@@ -153,8 +161,8 @@ class Bundles:
         """Return them; who is in another's network has the files of the other, as its name."""
         other = self._network_owner(container)
         if other is not None:
-            return container_files(self.folder(other.id))
-        return write_files(self.folder(container.id), container.options, hostname)
+            return container_files(self.files_folder(other))
+        return write_files(self.files_folder(container), container.options, hostname)
 
     def _network_owner(self, container: Container) -> Container | None:
         kind, _, name = container.options.network.partition(":")

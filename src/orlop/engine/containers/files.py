@@ -49,7 +49,7 @@ class Addressing(NamedTuple):
 
 def container_files(folder: Path) -> dict[str, str]:
     """Return container path -> host path of the files in *folder*."""
-    return {f"/etc/{name}": str(folder / name) for name in _NAMES}
+    return {f"/etc/{name}": f"{folder}/{name}" for name in _NAMES}
 
 
 def write_files(folder: Path, options: ContainerOptions, hostname: str) -> dict[str, str]:
@@ -59,14 +59,15 @@ def write_files(folder: Path, options: ContainerOptions, hostname: str) -> dict[
     """
     resolv_conf = _checked_resolv_conf(options)
     contents = (hostname + "\n", _hosts(options, hostname), resolv_conf)
-    for name, text in zip(_NAMES, contents, strict=True):
+    files = container_files(folder)
+    for path, text in zip(files.values(), contents, strict=True):
         try:
-            fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except FileExistsError:
             continue
-        with os.fdopen(fd, "w", errors=_ANY_BYTES) as file:
-            file.write(text)
-    return container_files(folder)
+        with open(fd, "wb", buffering=0) as file:
+            file.write(text.encode(errors=_ANY_BYTES))
+    return files
 
 
 def refresh_files(
