@@ -66,7 +66,7 @@ def test_the_size_of_answers_comes_from_the_opt_record() -> None:
         (query()[:20], Code.FORMERR),  # ends in its name
         (query()[:-1], Code.FORMERR),
         (query()[:12] + b"\xc0\x0c\0\1\0\1", Code.FORMERR),  # points at itself
-        (query()[:12] + b"\x40a\0\0\1\0\1", Code.FORMERR),  # 01: no kind of label
+        (query()[:12] + b"\x40" + b"a" * 64 + b"\0\0\1\0\1", Code.FORMERR),  # no kind of label
         (query()[:12] + b"\1a" * 130 + b"\0\0\1\0\1", Code.FORMERR),  # longer than a name
         (query(more=OPT_1232)[:-1], Code.FORMERR),
         (query(more=OPT_1232[:-2] + b"\xff\xff"), Code.FORMERR),  # data that is not there
