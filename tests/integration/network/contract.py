@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -261,7 +262,7 @@ class DriverContract:
         driver.detach(net, old, other)
         driver.attach(net, new, third)
         for address in new.addresses:
-            assert eventually(lambda a=address: mac_of(world, one, bare(a)) == new.mac), address
+            assert eventually(partial(has_mac, world, one, bare(address), new.mac)), address
             assert world.tcp(one, third, bare(address))
 
     def test_strays_are_what_nobody_speaks_of(
@@ -326,10 +327,10 @@ def succeeds(function: Callable[..., None], *args: Any) -> bool:
     return True
 
 
-def mac_of(world: World, inside: int, address: str) -> str | None:
-    """Which MAC address the container believes *address* is at."""
+def has_mac(world: World, inside: int, address: str, mac: str) -> bool:
+    """Whether the container believes that *address* is at *mac*."""
     found = world.ip("neigh", "show", "to", address, inside=inside)
-    return found[0].get("lladdr") if found else None
+    return bool(found) and found[0].get("lladdr") == mac
 
 
 @contextlib.contextmanager

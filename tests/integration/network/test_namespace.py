@@ -4,6 +4,7 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_what_is_put_off_is_done_when_settled_and_never_piles_up(world: World) -
     assert done == [0]
     world.home.postpone()
     for number in range(1, 101):
-        world.home.soon(lambda number=number: done.append(number))
+        world.home.soon(partial(done.append, number))
     assert 0 < len(done) < 101
     assert len(done) >= 60
     world.home.settle()

@@ -55,7 +55,7 @@ class Vxlan(NamedTuple):
     group: str = ""  # multicast, or the one peer; "" where forwarding entries say
     link: int = 0  # the interface that multicast goes by
     learning: bool = False
-    proxy: bool = False  # answers ARP and ND from its neighbour table
+    proxy: bool = False  # answers for neighbours from its table
     ttl: int = 0
 
     def data(self) -> bytes:

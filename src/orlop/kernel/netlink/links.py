@@ -156,7 +156,7 @@ class Port(NamedTuple):
     hairpin: bool | None = None  # frames may leave by the port they came from
     learning: bool | None = None
     flooding: bool | None = None  # of unicast frames to unknown addresses
-    neighbours_suppressed: bool | None = None  # ARP and ND are answered from the bridge's table
+    neighbours_suppressed: bool | None = None  # the bridge answers for those it knows
 
 
 def change_port(of: int | str, port: Port) -> Request:

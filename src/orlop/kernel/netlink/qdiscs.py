@@ -56,8 +56,8 @@ def limit(index: int, rate: Rate, what: str) -> Request:
     """Let interface *index* send no faster, in the place of a limit that was there."""
     spec = _RATE.pack(0, 1, 0, -1, 0, min(rate.bytes_s, _MOST_U32))
     ticks = min(rate.burst_bytes * 1_000_000_000 // rate.bytes_s // _TICK_NS, _MOST_U32)
-    parms = _TBF.pack(spec, bytes(_RATE.size), min(rate.queue_bytes, _MOST_U32), ticks, 0)
-    parts = [attribute(_TCA_TBF_PARMS, parms), u32(_TCA_TBF_BURST, rate.burst_bytes)]
+    fields = _TBF.pack(spec, bytes(_RATE.size), min(rate.queue_bytes, _MOST_U32), ticks, 0)
+    parts = [attribute(_TCA_TBF_PARMS, fields), u32(_TCA_TBF_BURST, rate.burst_bytes)]
     if rate.bytes_s > _MOST_U32:
         parts.append(attribute(_TCA_TBF_RATE64, struct.pack("=Q", rate.bytes_s)))
     body = _TC.pack(0, index, _ROOT_HANDLE, _TC_H_ROOT, 0)
