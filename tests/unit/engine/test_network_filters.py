@@ -57,7 +57,7 @@ def test_a_filter_that_is_none_is_named(name: str, value: str, sentence: str) ->
 
 
 def test_prune_is_about_own_networks_only() -> None:
-    assert prunable(ALL, {}) == [FRONT, BACK]
+    assert prunable(ALL, {}) == [BACK, FRONT]
     assert prunable(ALL, {"label": ["tier=web"]}) == [FRONT]
     assert prunable(ALL, {"label!": ["tier"]}) == [BACK]
     assert prunable(ALL, {"until": ["5"]}) == [FRONT]

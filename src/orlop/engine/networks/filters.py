@@ -33,12 +33,12 @@ def select(
 
 
 def prunable(networks: Iterable[Network], filters: Filters) -> list[Network]:
-    """Return those that a prune with *filters* is about, whoever uses them."""
+    """Return those that a prune with *filters* is about, by name, whoever uses them."""
     refuse_unknown(filters, _PRUNED)
     until = parse_until(filters)
     return [
         network
-        for network in networks
+        for network in sorted(networks, key=lambda network: network.name)
         if _is_custom(network)
         and (not until or network.created_ns < until)
         and label_matches(network.labels, filters)
