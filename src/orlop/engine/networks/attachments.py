@@ -76,6 +76,7 @@ class Attachments:
             self._context.records.save(planned)
             wanted = self._attachment(planned)
             namespaces = await self._thread.call(Host.attach, wanted, ids)
+            self._thread.post(Host.settle)
             try:
                 self.overlay.put(planned, planned.endpoints)
                 await self._naming.open(planned, wanted.places, namespaces["network"])
@@ -106,7 +107,7 @@ class Attachments:
         self.overlay.drop(container.endpoints)
         self._naming.close(container.id)
         self._give_back(container)
-        self._context.spawn(self._thread.call(Host.disconnect, gone, None))
+        self._thread.post(Host.disconnect, gone, None)  # before a next start asks for its ports
         self._announce(container, "disconnect", container.endpoints)
 
     async def connect(
@@ -162,6 +163,10 @@ class Attachments:
                 await self._name(after, namespace)
             except BaseException:
                 await self._thread.call(Host.disconnect, attachment, namespace)
+                with contextlib.suppress(OrlopError):  # the first reason is the one to tell
+                    back = self._places(_changed(after, before))
+                    await self._thread.call(Host.put_right, back, namespace)
+                    await self._name(before, namespace)
                 raise
 
     def _restore(self, container: Container) -> None:

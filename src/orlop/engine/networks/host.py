@@ -40,6 +40,7 @@ class Host:
     def __init__(self, engine: str, folder: Path) -> None:
         self._engine = engine  # eight hex digits, in the aliases of all that is ours
         self._home = Home()
+        self._home.postpone()
         self._pool = Pool(self._home)
         self._wall = Wall(engine, folder)
         self._ports = Ports()
@@ -101,9 +102,16 @@ class Host:
         with self._home.inside(namespace):
             return function()
 
+    def settle(self) -> None:
+        """Do what an attach has put off, such as to tell the neighbours."""
+        with _logged("telling neighbours"):
+            self._home.settle()
+
     def refill(self) -> bool:
         """Make one namespace ahead; return whether there is room for more."""
-        return self._pool.refill()
+        with _logged("making a namespace ahead"):
+            return self._pool.refill()
+        return False
 
     def connect(self, wanted: Attachment, namespace: int) -> None:
         """Put a namespace that is in use on more networks."""
@@ -150,11 +158,10 @@ class Host:
         made = [network for network in needed.values() if self._made_again(network)]
         with _logged("applying the rules"):
             self._wall.apply([one for one in made if self._has_bridge(one)], used)
-        drivers = {one.driver: self._driver(one) for one in networks}
         endpoints = [place.endpoint for place in places]
-        for driver in drivers.values():
-            with _logged("looking for strays", driver=driver.name):
-                for stray in driver.strays(networks, endpoints):
+        for network in {one.driver: one for one in networks}.values():
+            with _logged("looking for strays", driver=network.driver):
+                for stray in self._driver(network).strays(networks, endpoints):
                     log.info("stray interface", extra={"interface": stray})
                     veth.remove(self._home, stray)
 

@@ -4,6 +4,7 @@ Light to import, for an engine whose containers have no network needs none of th
 """
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,8 +13,11 @@ from orlop.engine.containers.bundle import Bundles
 from orlop.engine.context import Context
 from orlop.engine.networks import modes
 from orlop.engine.requests import NO_FILTERS, Filters, NetworkRequest
+from orlop.errors import OrlopError
 from orlop.model.container import Container, ContainerOptions
 from orlop.model.network import Endpoint, EndpointOptions, Network
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from orlop.engine.networks.desk import Desk
@@ -129,7 +133,10 @@ class Networks:
         """Put right what an engine before us left. Run when all records are true."""
         is_marked = self._context.settings.network_mark.exists()
         if is_marked or self._context.metadata.memberships.list():
-            await self._desk.reconcile()
+            try:
+                await self._desk.reconcile()
+            except (OSError, OrlopError):  # of an engine that does not start nobody has more
+                log.exception("networks cannot be put right")
 
     async def close(self) -> None:
         """Let go; what no running container needs is removed."""

@@ -5,6 +5,7 @@ what it does must be in turn. It is there from the first thing that needs it.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -36,20 +37,31 @@ class NetworkThread:
         self, method: "Callable[Concatenate[Host, P], T]", *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run Host.method in the thread and wait for its end, even when cancelled."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="network")
-
-        def work() -> T:
-            if self._host is None:
-                self._host = self._make()
-            return method(self._host, *args, **kwargs)
-
+        work = functools.partial(self._work, method, *args, **kwargs)
         try:
-            return await finished(asyncio.get_running_loop().run_in_executor(self._executor, work))
+            return await finished(asyncio.get_running_loop().run_in_executor(self._running(), work))
         finally:
             if not self._told and self._host is not None:
                 self._told = True
                 self._on_made(self._host)
+
+    def post(
+        self, method: "Callable[Concatenate[Host, P], None]", *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Have Host.method run in its turn; it says itself, in the log, what goes wrong."""
+        self._running().submit(functools.partial(self._work, method, *args, **kwargs))
+
+    def _running(self) -> ThreadPoolExecutor:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="network")
+        return self._executor
+
+    def _work(
+        self, method: "Callable[Concatenate[Host, P], T]", *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        if self._host is None:
+            self._host = self._make()
+        return method(self._host, *args, **kwargs)
 
     def close(self) -> None:
         """End it once its work is done."""
