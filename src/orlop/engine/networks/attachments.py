@@ -122,7 +122,6 @@ class Attachments:
             connected = replace(with_option, endpoints=endpoints)
             self._context.records.save(replace(connected, moving=True))
             await self._change(container, connected)
-            self._context.records.save(connected)
         except BaseException:
             self._planner.give_back((endpoint,))
             self._restore(container)
@@ -151,7 +150,7 @@ class Attachments:
         return disconnected
 
     async def _change(self, before: Container, after: Container) -> None:
-        """Make real what *after* has and *before* has not."""
+        """Make real what *after* has and *before* has not, and record that it is so."""
         known = {one.id for one in before.endpoints}
         fresh = [one for one in after.endpoints if one.id not in known]
         changed = [one for one in _changed(before, after) if one.id in known]
@@ -161,6 +160,7 @@ class Attachments:
             try:
                 await self._thread.call(Host.put_right, self._places(changed), namespace)
                 await self._name(after, namespace)
+                self._context.records.save(after)
             except BaseException:
                 await self._thread.call(Host.disconnect, attachment, namespace)
                 with contextlib.suppress(OrlopError):  # the first reason is the one to tell
