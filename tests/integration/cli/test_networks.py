@@ -357,3 +357,37 @@ def test_namespace_by_path_is_joined(cli: CommandLine) -> None:
 def test_system_prune_takes_unused_networks(cli: CommandLine, web: str) -> None:
     assert "Deleted Networks:\nweb\n" in cli.out("system", "prune", "-f") + "\n"
     assert cli.run("network", "inspect", web).returncode == 1
+
+
+def test_bandwidth_is_limited_in_both_directions(cli: CommandLine) -> None:
+    if not is_own(cli):
+        pytest.skip("Docker has no such option")
+    limits = ["--bandwidth", "in=8mbit,out=16mbit"]
+    cli.out("run", "-d", "--name", "slow", *limits, IMAGE, "sleep", "100")
+    queues = subprocess.run(["tc", "qdisc", "show"], capture_output=True, text=True, check=True)
+    assert {"rate 8Mbit", "rate 16Mbit"} <= set(re.findall(r"rate \d+Mbit", queues.stdout))
+    shown = json.loads(field(cli, "slow", "{{json .HostConfig.Bandwidth}}"))
+    assert shown == {"IngressRate": 8_000_000, "EgressRate": 16_000_000}
+    cli.out("rm", "-f", "slow")
+    queues = subprocess.run(["tc", "qdisc", "show"], capture_output=True, text=True, check=True)
+    assert "rate 8Mbit" not in queues.stdout
+
+
+def test_links_are_names_in_the_hosts_file(cli: CommandLine) -> None:
+    cli.out("run", "-d", "--name", "db", IMAGE, "sleep", "100")
+    pinged = cli.out("run", "--rm", "--link", "db:store", IMAGE, "ping", "-c1", "-W2", "store")
+    assert field(cli, "db", "{{.NetworkSettings.IPAddress}}") in pinged
+    cli.out("create", "--name", "linked", "--link", "db:store", IMAGE)
+    assert field(cli, "linked", "{{json .HostConfig.Links}}") == '["/db:/linked/store"]'
+
+
+def test_containers_are_listed_by_network(cli: CommandLine, web: str) -> None:
+    cli.out("run", "-d", "--name", "in", "--network", web, IMAGE, "sleep", "100")
+    cli.out("run", "-d", "--name", "out", IMAGE, "sleep", "100")
+    form = ["--format", "{{.Names}}"]
+    identifier = cli.out("network", "inspect", "-f", "{{.Id}}", web)
+    for ref in (web, identifier):
+        assert cli.out("ps", "--filter", f"network={ref}", *form) == "in"
+    assert cli.out("ps", "--filter", "network=bridge", *form) == "out"
+    cli.out("network", "connect", web, "out")
+    assert set(cli.out("ps", "--filter", f"network={web}", *form).split()) == {"in", "out"}

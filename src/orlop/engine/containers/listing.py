@@ -103,6 +103,13 @@ def _by_volume(container: Container, values: Sequence[str]) -> bool:
     return any(value in places for value in values)
 
 
+def _by_network(container: Container, values: Sequence[str]) -> bool:
+    """A value is a network's name, or the id of one that a running container is on."""
+    options = container.options
+    refs = {options.network, *options.networks, *(one.network for one in container.endpoints)}
+    return any(value in refs for value in values)
+
+
 def _by_exit(container: Container, values: Sequence[str]) -> bool:
     ended = container.status == Status.EXITED and container.finished_ns
     return bool(ended) and str(container.exit_code) in values
@@ -125,7 +132,7 @@ _TESTS: dict[str, Test] = {
     "volume": _by_volume,
     "exited": _by_exit,
     "health": _by_health,
-    "network": lambda c, values: c.options.network in values,
+    "network": _by_network,
     "publish": _by_port,
     "expose": _by_port,
 }
