@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orlop.kernel.namespaces import Namespace, setns, unshare
 from tests.integration import engines
 from tests.integration.images import servers
 
@@ -21,10 +22,10 @@ def network_of_the_tests() -> Iterator[None]:
         yield
         return
     with open("/proc/thread-self/ns/net") as before:
-        os.unshare(os.CLONE_NEWNET)
+        unshare(Namespace.NET)
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         yield
-        os.setns(before.fileno(), os.CLONE_NEWNET)
+        setns(before.fileno(), Namespace.NET)
 
 
 @pytest.fixture(scope="module")
