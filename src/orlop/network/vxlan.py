@@ -9,9 +9,9 @@ docs/decisions/vxlan-peers.md has the reasons.
 
 import errno
 import hashlib
-import json
+import re
 import socket
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
@@ -63,9 +63,8 @@ class Vxlan(Bridged):
                 undo.callback(bridge_device.remove, self.home, self.engine, network)
             with refusals(f"make tunnel {wanted.name}", lacking="vxlan"):
                 self._set_mac(bridge, bridge_mac(network))
-                if network.id in self._peerings or self._table(network.id) not in self._tables():
-                    self._filter(network, wanted)  # else that of an engine before us holds
-                self._ensure_tunnel(network, wanted, bridge)
+                self._ensure_filter(network, wanted, undo)
+                self._ensure_tunnel(network, wanted, bridge, undo)
             self._tell(network, bridge)
             undo.pop_all()
 
@@ -76,7 +75,7 @@ class Vxlan(Bridged):
         with refusals(f"remove tunnel {name}"):
             link = links.find(self.home.netlink, name)
             if link is not None and ownership.owned_by(self.engine, link.alias) == network.id:
-                self._remove_link(link)
+                self._remove_named(link.name)
             super().remove(network)
             self._unfilter(self._table(network.id))
 
@@ -107,34 +106,32 @@ class Vxlan(Bridged):
         if link is not None and link.mac != mac:  # a change makes the kernel forget all neighbours
             self.home.netlink.ask(links.change(bridge, Settings(mac=mac)))
 
-    def _ensure_tunnel(self, network: Network, wanted: Tunnel, bridge: int) -> None:
+    def _ensure_tunnel(
+        self, network: Network, wanted: Tunnel, bridge: int, undo: ExitStack
+    ) -> None:
         link = links.find(self.home.netlink, wanted.name)
         if link is not None and not wanted.matches(link):
-            self._remove_link(link)
+            self._remove_named(link.name)
             link = None
         if link is None:
+            undo.callback(self._remove_named, wanted.name)
             link = self._make(network, wanted, bridge)
         elif link.master != bridge or not link.up or link.mtu != network.mtu:
             right = Settings(master=bridge, mtu=network.mtu, up=True)
             self.home.netlink.ask(links.change(link.ifindex, right))
-        port = Port(learning=False, neighbours_suppressed=True)
+        apart = self.port(network).isolated  # containers of other hosts too
+        port = Port(isolated=apart, learning=False, neighbours_suppressed=True)
         self.home.netlink.ask(links.change_port(link.ifindex, port))
 
     def _make(self, network: Network, wanted: Tunnel, bridge: int) -> Link:
         parent = tunnel.parent_of(self.home, wanted.local)
         settings = Settings(name=wanted.name, mtu=network.mtu, master=bridge)
+        self.home.netlink.ask(links.make("vxlan", wanted.data(parent.ifindex), settings))
         alias = Settings(alias=ownership.alias(self.engine, network.id))
-        with ExitStack() as undo:
-            self.home.netlink.ask(links.make("vxlan", wanted.data(parent.ifindex), settings))
-            undo.callback(self._remove_named, wanted.name)
-            self.home.netlink.ask(links.change(wanted.name, alias))
-            up = links.change(wanted.name, Settings(up=True))
-            _, answer = self.home.netlink.ask(up, links.look(wanted.name))
-            undo.pop_all()
+        self.home.netlink.ask(links.change(wanted.name, alias))
+        up = links.change(wanted.name, Settings(up=True))
+        _, answer = self.home.netlink.ask(up, links.look(wanted.name))
         return links.read(answer)
-
-    def _remove_link(self, link: Link) -> None:
-        self._remove_named(link.name)
 
     def _remove_named(self, name: str) -> None:
         with suppress(OSError):
@@ -193,6 +190,15 @@ class Vxlan(Bridged):
     def _table(self, network_id: str) -> str:
         return f"vxlan-{self.engine}-{network_id[:12]}"
 
+    def _ensure_filter(self, network: Network, wanted: Tunnel, undo: ExitStack) -> None:
+        """Have a filter; that of an engine before us holds until we know who the members are."""
+        name = self._table(network.id)
+        is_there = name in self._tables()
+        if not is_there:
+            undo.callback(self._unfilter, name)
+        if not is_there or network.id in self._peerings:
+            self._filter(network, wanted)
+
     def _filter(self, network: Network, wanted: Tunnel) -> None:
         """Let in the packets of members only: one transaction, the old rules stand until then."""
         peering = self._peerings.get(network.id)
@@ -209,12 +215,14 @@ class Vxlan(Bridged):
         with suppress(OSError):
             self._nft().run(f"add table inet {name}\ndelete table inet {name}")
 
-    def _tables(self) -> Iterable[str]:
-        start = self._table("")
-        for entry in json.loads(self._nft().listing("list tables inet"))["nftables"]:
-            name = entry.get("table", {}).get("name", "")
-            if name.startswith(start):
-                yield name
+    def _tables(self) -> Collection[str]:
+        """Return the names of our filters that are there.
+
+        By looking for them in whatever form it comes: a new connection's first
+        `list tables` is text and JSON, one after the other (libnftables 1.1.3).
+        """
+        listing = self._nft().listing("list tables inet")
+        return set(re.findall(rf"\b{re.escape(self._table(''))}[0-9a-f]{{12}}\b", listing))
 
     def _nft(self) -> Nftables:
         if self._nftables is None:

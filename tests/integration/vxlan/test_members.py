@@ -2,10 +2,12 @@
 
 import ipaddress
 import json
+import time
 
 import pytest
 
 from tests.integration.vxlan.hosts import (
+    QUICK,
     AgentError,
     Container,
     Host,
@@ -48,6 +50,8 @@ def test_killed_engine_leaves_its_containers_connected(underlay: Underlay) -> No
     until(lambda: knows(one, there) and knows(two, here))
     two.kill()
     until(lambda: status_of(one, two) == "silent")
+    time.sleep(float(QUICK[2]) + 0.5)  # longer than a host that does not answer is known
+    assert status_of(one, two) == "silent"
     assert knows(one, there)  # its host answers, so its containers may well run
     here.hears(there)
     later = one.attach("later")

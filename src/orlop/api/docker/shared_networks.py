@@ -1,13 +1,15 @@
 """Networks over several hosts: no part of Docker's API, though below its /networks."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orlop.api.docker.answers import json
 from orlop.api.docker.routing import Call
 from orlop.api.docker.wire import Wire, read_json
 from orlop.api.messages import Reply
-from orlop.engine.peers.peers import MemberState
 from orlop.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from orlop.engine.peers.peers import MemberState
 
 
 class NetworkJoin(Wire, frozen=True, kw_only=True):
@@ -34,7 +36,7 @@ async def members(call: Call) -> Reply:
     return json([_member(state) for state in call.engine.networks.members(call.name)])
 
 
-def _member(state: MemberState) -> dict[str, Any]:
+def _member(state: "MemberState") -> dict[str, Any]:
     return {
         "Id": state.member.id,
         "Name": state.member.name,
