@@ -31,7 +31,8 @@ async def list_containers(call: Call) -> Reply:
     sizes: Sequence[ContainerSize | None] = [None] * len(listed)
     if query.flag("size"):
         sizes = [await call.engine.containers.size(container.id) for container in listed]
-    volumes, networks = call.engine.settings.volumes, _networks(call)
+    volumes = call.engine.settings.volumes
+    networks = _networks(call) if listed else {}
     return json_list(
         render_summary(container, volumes=volumes, networks=networks, size=size)
         for container, size in zip(listed, sizes, strict=True)
