@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from orlop.errors import InvalidArgumentError, OrlopError, UnsupportedError
 from orlop.kernel.netlink import addresses, links
 from orlop.kernel.netlink.links import Port
-from orlop.network import ownership
+from orlop.network import bridge_device, ownership
 from orlop.network.cni import failure, result
 from orlop.network.cni.failure import RefusedError
-from orlop.network.cni.plugin import ipam, masquerade
+from orlop.network.cni.plugin import ipam
 from orlop.network.cni.plugin.leases import Locked
 from orlop.network.cni.plugin.settings import Settings, settings
-from orlop.network.cni.plugin.values import Endpoint, digest
+from orlop.network.cni.plugin.values import Endpoint, Network, digest
 from orlop.network.cni.result import Interface, Result
 from orlop.network.namespace import Home
 
@@ -54,7 +54,8 @@ def add(request: Request) -> Result:
             network, endpoint = wanted.plan(home, request, given)
             driver = _driver(home, request, wanted)
             with Locked(_FOLDER):  # a driver has its host for itself, else
-                driver.create(network.as_model())
+                if not _is_made(home, wanted, network):
+                    driver.create(network.as_model())
             driver.attach(network.as_model(), endpoint.as_model(), namespace)
             failed.callback(driver.detach, network.as_model(), endpoint.as_model(), namespace)
             told = _result(home, namespace, wanted, endpoint, request, given)
@@ -64,9 +65,20 @@ def add(request: Request) -> Result:
                 )
                 home.netlink.ask(port)
             if wanted.masquerade:
+                from orlop.network.cni.plugin import masquerade  # not all need nftables
+
                 masquerade.add(_owner(request), endpoint.addresses)
             failed.pop_all()
     return told
+
+
+def _is_made(home: Home, wanted: Settings, network: Network) -> bool:
+    """Whether the bridge is there with its addresses; to give one again takes 20 ms."""
+    bridge = links.find(home.netlink, wanted.bridge) if wanted.driver == "bridge" else None
+    if bridge is None or not bridge.up:
+        return False
+    have = {one.address for one in addresses.each(home.netlink, bridge.ifindex)}
+    return have.issuperset(bridge_device.gateways(network.as_model()))
 
 
 def delete(request: Request) -> None:
@@ -85,6 +97,8 @@ def delete(request: Request) -> None:
         at = home.fileno() if namespace is None and wanted.driver == "bridge" else namespace
         _driver(home, request, wanted).detach(network.as_model(), endpoint.as_model(), at)
     if wanted.masquerade:
+        from orlop.network.cni.plugin import masquerade
+
         owner = _owner(request)
         masquerade.remove(lambda other: other == owner)
     ipam.delete(request)
@@ -132,6 +146,8 @@ def _check_port(home: Home, wanted: Settings, endpoint: Endpoint) -> None:
 
 def _check_masquerade(request: Request, wanted: Settings, endpoint: Endpoint) -> None:
     if wanted.masquerade:
+        from orlop.network.cni.plugin import masquerade
+
         for version in {result.family(address) for address in endpoint.addresses}:
             if _owner(request) not in masquerade.owners(version):
                 raise OrlopError(f"IPv{version} of {request.container} is not masqueraded")
@@ -154,6 +170,8 @@ def collect(request: Request) -> None:
             if links_left is not None:
                 home.netlink.ask(links.remove(links_left.ifindex))
     if wanted.masquerade:
+        from orlop.network.cni.plugin import masquerade
+
         keep = {f"{request.network}@{container}@{interface}" for container, interface in valid}
         ours = f"{request.network}@"
         masquerade.remove(lambda other: other.startswith(ours) and other not in keep)

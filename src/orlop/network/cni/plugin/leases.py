@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-from orlop.errors import AlreadyExistsError, ExhaustedError, InvalidArgumentError
+from orlop.errors import AlreadyExistsError, ExhaustedError, InvalidArgumentError, OrlopError
 from orlop.model.light import NamedTuple
 from orlop.network.cni.result import family
 
@@ -171,7 +171,7 @@ class Leases:
     def _last(self, index: int) -> int:
         try:
             return number(os.readlink(self._path(f"last.{index}")))
-        except (OSError, ValueError):
+        except (OSError, OrlopError):
             return -1
 
     def _remember(self, index: int, address: str) -> None:
