@@ -156,6 +156,23 @@ def test_running_container_is_put_on_a_network_and_taken_off(cli: CommandLine) -
     assert list(json.loads(field(cli, "one", "{{json .NetworkSettings.Networks}}"))) == ["bridge"]
 
 
+def test_container_can_leave_its_first_network(cli: CommandLine, web: str) -> None:
+    cli.out("run", "-d", "--name", "nomad", "--network", web, IMAGE, "sleep", "100")
+    cli.out("network", "connect", "bridge", "nomad")
+    cli.out("network", "disconnect", web, "nomad")
+    assert list(json.loads(field(cli, "nomad", "{{json .NetworkSettings.Networks}}"))) == ["bridge"]
+    if is_own(cli):  # Docker's container does not start without the network it was made with
+        cli.out("network", "rm", web)
+    cli.out("restart", "-t", "0", "nomad")
+    assert "inet " in cli.out("exec", "nomad", "ip", "addr", "show", "eth0")
+
+
+def test_ports_of_the_hosts_network_are_not_published(cli: CommandLine) -> None:
+    done = cli.run("run", "--rm", "--network", "host", "-p", "80:80", IMAGE, "true")
+    assert done.returncode == 0
+    assert done.stderr == b"WARNING: Published ports are discarded when using host network mode\n"
+
+
 def test_several_networks_are_joined_by_one_command(cli: CommandLine, web: str) -> None:
     cli.out("network", "create", *SUBNET, "own")
     full = "name=own,ip=10.71.9.8,alias=eight,mac-address=02:42:00:00:00:08,driver-opt=k=v"

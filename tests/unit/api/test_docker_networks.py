@@ -370,7 +370,8 @@ def test_a_stopped_container_shows_what_it_asked_for_and_has_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "names"), [("none", ["none"]), ("container:x", []), ("ns:/x", []), ("gone", ["gone"])]
+    ("mode", "names"),
+    [("none", ["none"]), ("container:x", []), ("ns:/x", []), ("host", ["host"]), ("left", [])],
 )
 def test_modes_are_shown_as_networks_where_they_are_some(mode: str, names: list[str]) -> None:
     options = ContainerOptions(network=mode)

@@ -99,7 +99,7 @@ def render_networks(container: Container, networks: Networks) -> Shape:
     ids = {network.name: network.id for network in networks.values()}
     endpoints = {_name(endpoint.network, networks): endpoint for endpoint in container.endpoints}
     asked = container.options.networks
-    main = [] if mode.startswith(("container:", "ns:")) else [mode]
+    main = [mode] if mode in ("none", "host") else []  # of other modes networks tell all
     joined: Shape = {}
     for name in dict.fromkeys((*main, *asked, *endpoints)):
         network = networks.get(ids.get(name, name))

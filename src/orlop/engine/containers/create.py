@@ -212,6 +212,8 @@ def _warnings(options: ContainerOptions, image: ImageRecord) -> tuple[str, ...]:
             f"The requested image's platform ({actual}) does not match the detected host platform"
             f" ({here}) and no specific platform was requested"
         )
+    if options.network == "host" and (options.port_bindings or options.publish_all):
+        warnings.append("Published ports are discarded when using host network mode")
     if (options.resources.memory_bytes or 0) > 0 and not counts_swap():
         warnings.append(
             "Your kernel does not support swap limit capabilities or the cgroup is not mounted."
