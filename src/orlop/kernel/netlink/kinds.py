@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import enum
-
 from orlop.kernel.netlink.links import Settings
 from orlop.kernel.netlink.wire import attribute, nested, packed, u8, u16_network, u32
+from orlop.model import light_enum as enum
 from orlop.model.light import NamedTuple
 
 _VETH_INFO_PEER = 1
