@@ -97,8 +97,8 @@ def _make(home: Home, engine: str, network: Network) -> Link:
     settings = Settings(name=name, mac=_mac(network), mtu=network.mtu)
     with ExitStack() as undo:
         undo.callback(_undo, home, name)  # that there was none is known
-        home.netlink.ask(links.make("bridge", kinds.bridge(), settings))
-        home.netlink.ask(links.change(name, Settings(alias=ownership.alias(engine, network.id))))
+        alias = links.change(name, Settings(alias=ownership.alias(engine, network.id)))
+        home.netlink.ask(links.make("bridge", kinds.bridge(), settings), alias)  # or none is ours
         _set(home, name, network)
         _, answer = home.netlink.ask(links.change(name, Settings(up=True)), links.look(name))
         undo.pop_all()

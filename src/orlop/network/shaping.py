@@ -81,8 +81,8 @@ def _limit_sent(home: Home, engine: str, endpoint: Endpoint, link: links.Link, r
         if shaper is None:
             alias = Settings(alias=ownership.alias(engine, endpoint.container), up=True)
             undo.callback(lift_sent, home, endpoint)
-            home.netlink.ask(links.make("ifb", b"", Settings(name=name, mtu=link.mtu, queues=1)))
-            _, answer = home.netlink.ask(links.change(name, alias), links.look(name))
+            make = links.make("ifb", b"", Settings(name=name, mtu=link.mtu, queues=1))
+            *_, answer = home.netlink.ask(make, links.change(name, alias), links.look(name))
             shaper = links.read(answer)
         home.netlink.ask(qdiscs.limit(shaper.ifindex, rate, name))
         if "ingress" not in qdiscs.kinds(home.netlink, link.ifindex):

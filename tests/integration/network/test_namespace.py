@@ -8,6 +8,8 @@ from functools import partial
 
 import pytest
 
+from orlop.errors import InvalidArgumentError
+from orlop.network import sysctl
 from orlop.network.namespace import Home, Pool
 from tests.integration.network.lab import World, eventually
 
@@ -87,13 +89,13 @@ def test_what_is_put_off_is_done_when_settled_and_never_piles_up(world: World) -
 
 
 def test_settings_are_written_where_the_thread_is_also_after_a_new_proc(world: World) -> None:
-    sysctl, container = world.home.sysctl, world.container()
+    writer, container = world.home.sysctl, world.container()
     for round_ in range(3):
         value = str(round_ % 2)
         for _ in range(201):
             with world.home.inside(container):
-                sysctl.write("ipv4/conf/lo/log_martians", value)
-        sysctl.renew()
+                writer.write("ipv4/conf/lo/log_martians", value)
+        writer.renew()
         assert world.setting("ipv4/conf/lo/log_martians", container) == value
         assert world.setting("ipv4/conf/lo/log_martians") == "0"
 
@@ -105,3 +107,26 @@ def test_home_closes_what_it_opened(world: World) -> None:
         with home.inside(world.container()), socket.socket() as anything:
             anything.bind(("127.0.0.1", 0))
     assert len(os.listdir("/proc/self/fd")) == descriptors + 1  # the container's
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "net.ipv4.ip_forward",
+        "net.ipv4.conf.all.forwarding",
+        "kernel.IFNAME",
+        "net.IFNAME./kernel/core_pattern",
+        "net.ipv4.conf.IFNAME.a/b",
+        "net.ipv4..IFNAME.x",
+        "IFNAME",
+        "",
+    ],
+)
+def test_setting_of_anything_else_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="no setting of an interface"):
+        sysctl.parse({name: "1"}, "eth0")
+
+
+def test_interface_with_a_dot_in_its_name_has_settings() -> None:
+    parsed = sysctl.parse({"net.ipv4.conf.IFNAME.forwarding": "1"}, "eth0.5")
+    assert parsed == [("ipv4/conf/eth0.5/forwarding", "1")]

@@ -165,6 +165,24 @@ def test_limited_attach_that_fails_at_any_step_leaves_nothing(
     assert step > 10
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_limit_that_fails_at_any_step_makes_nothing_new(
+    world: World, driver: Bridge, net: Network, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    _, end = attached(world, driver, net)
+    before = world.state()
+    limited = replace(end, bandwidth=Bandwidth(egress_bps=SLOW))
+    step, reached = 0, True
+    while reached:
+        with failing(monkeypatch, step, after=moment == "after") as failed:
+            limits = succeeds(driver.limit, net, limited)
+        if limits:
+            driver.limit(net, end)
+        assert (step, world.state()) == (step, before)
+        step, reached = step + 1, failed()
+    assert step > 3
+
+
 @pytest.mark.parametrize("limits", [{"ingress_bps": 1}, {"egress_bps": 1}, {"egress_bps": -5}])
 def test_limit_that_lets_nothing_through_is_refused(
     world: World, driver: Bridge, net: Network, limits: dict[str, Any]
