@@ -37,6 +37,21 @@ def test_a_port_on_every_address_is_reached_from_wherever_the_host_is_reached(
 
 
 @every_kind
+def test_calls_of_the_same_port_elsewhere_go_where_they_are_sent(
+    lab: Lab, firewall: Firewall, version: int, protocol: Protocol
+) -> None:
+    with lab.host:
+        firewall.publish([port("a", 8080, protocol=protocol, version=version)])
+    with labs.listening(lab.neighbour, protocol, version, 8080) as server:
+        for who in ("host", "a", "c"):
+            target = (labs.NEIGHBOUR[version], 8080)
+            assert source_seen(server, lab.place(who), protocol, target), who
+    with labs.listening(lab.containers["b"], protocol, version, 8080) as server:
+        target = (labs.address("b", version), 8080)
+        assert source_seen(server, lab.host, protocol, target)
+
+
+@every_kind
 def test_a_withdrawn_port_leads_nowhere(
     lab: Lab, firewall: Firewall, version: int, protocol: Protocol
 ) -> None:

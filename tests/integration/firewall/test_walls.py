@@ -41,6 +41,20 @@ def test_without_masquerade_they_go_out_with_their_own(
 
 
 @every_kind
+@pytest.mark.parametrize("filtering", ["0", "1"], ids=["routed", "br_netfilter"])
+def test_within_a_network_they_are_seen_as_themselves(
+    lab: Lab, firewall: Firewall, version: int, protocol: Protocol, filtering: str
+) -> None:
+    for family in ("iptables", "ip6tables"):
+        lab.host.sysctl(f"bridge/bridge-nf-call-{family}", filtering)
+    for called, who in (("a", "b"), ("d", "e")):
+        with labs.listening(lab.containers[called], protocol, version, 80) as server:
+            target = (labs.address(called, version), 80)
+            seen = source_seen(server, lab.containers[who], protocol, target)
+            assert seen == labs.address(who, version)
+
+
+@every_kind
 def test_a_neighbour_does_not_reach_a_container_by_its_own_address(
     lab: Lab, firewall: Firewall, version: int, protocol: Protocol
 ) -> None:
