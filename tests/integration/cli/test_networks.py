@@ -339,6 +339,8 @@ def test_what_happens_to_networks_is_told(cli: CommandLine) -> None:
 def test_mistake_about_networks_is_one_sentence(
     cli: CommandLine, words: str, sentence: str, web: str
 ) -> None:
+    if not is_own(cli) and words == "network connect nosuch stopped":
+        pytest.skip("Docker looks for the network when the container starts")
     cli.out("network", "create", "--subnet", "10.72.0.0/16", "own")
     cli.out("create", "--name", "stopped", IMAGE, "sleep", "100")
     done = cli.run(*words.format(image=IMAGE).split())
