@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 class Args(Arguments):
     description = (
-        "Has a network of other hosts here too, by a token that one of them has printed; prints"
-        " the network's id. Containers on it talk with those on the other hosts."
+        "Has a network of other hosts here too, by a token that one of them has printed; prints\n"
+        "the network's id. Containers on it talk with those on the other hosts."
     )
     examples = (("orlop network join orlop-join-…", "after orlop network token NETWORK elsewhere"),)
 

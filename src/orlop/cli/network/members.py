@@ -25,8 +25,8 @@ LISTING = Listing(
 
 class Args(Arguments):
     description = (
-        "Lists the hosts of a network of several hosts. One is connected, silent (its engine"
-        " does not answer) or gone (nothing is sent there until it answers)."
+        "Lists the hosts of a network of several hosts. One is connected, silent (its engine\n"
+        "does not answer) or gone (nothing is sent there until it answers)."
     )
 
     form = text("--format", metavar="TEMPLATE", help="table, table TEMPLATE, TEMPLATE or json")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 class Args(Arguments):
     description = (
-        "Prints what another host needs to join a network of several hosts (driver vxlan)."
-        " Keep it secret: who has it can join, and send packets to every container there."
+        "Prints what another host needs to join a network of several hosts (driver vxlan).\n"
+        "Keep it secret: who has it can join, and send packets to every container there."
     )
     examples = (("orlop network token web | ssh other xargs orlop network join", ""),)
 
