@@ -1,12 +1,12 @@
 """Capabilities: their names and the calls that set the five sets. capabilities(7)."""
 
 import ctypes
-import functools
 import struct
-from collections.abc import Iterable
 from ctypes import c_char_p, c_int, c_ulong
 
 from orlop.kernel.syscall import bind
+from orlop.model.light import Iterable
+from orlop.model.light_context import cache
 
 #: Bit by bit, <linux/capability.h>.
 NAMES = (
@@ -113,7 +113,7 @@ def bounding() -> int:
     return bits
 
 
-@functools.cache
+@cache
 def supported() -> int:
     """Return every capability that this kernel and our table know."""
     with open("/proc/sys/kernel/cap_last_cap", "rb") as file:

@@ -2,15 +2,14 @@
 
 import _signal  # type: ignore[import-not-found]  # has no stub; the enums of signal cost 1 ms
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from ctypes import c_uint
 
 from orlop.kernel.capabilities import capget, capset
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import clone3, pidfd_send_signal, set_parent_death_signal
 from orlop.kernel.syscall import bind
-from orlop.model.light import NamedTuple, NoReturn
+from orlop.model.light import Iterator, NamedTuple, NoReturn, Sequence
+from orlop.model.light_context import contextmanager
 
 _setfsuid = bind("setfsuid", c_uint)
 _setfsgid = bind("setfsgid", c_uint)

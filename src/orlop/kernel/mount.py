@@ -5,7 +5,6 @@ namespace, and dies with its descriptor unless move_mount() attaches it.
 """
 
 import ctypes
-import enum
 import os
 from ctypes import c_char_p, c_int, c_size_t, c_uint, c_ulong, c_void_p
 
@@ -17,9 +16,10 @@ from orlop.kernel.syscall import (
     bind_number,
     by_machine,
 )
+from orlop.model.light_enum import STRICT, IntEnum, IntFlag
 
 
-class MountFlag(enum.IntFlag, boundary=enum.STRICT):
+class MountFlag(IntFlag, boundary=STRICT):
     """Flags of mount(2). <linux/mount.h> MS_*."""
 
     RDONLY = 1
@@ -46,7 +46,7 @@ class MountFlag(enum.IntFlag, boundary=enum.STRICT):
     LAZYTIME = 1 << 25
 
 
-class MountAttr(enum.IntFlag, boundary=enum.STRICT):
+class MountAttr(IntFlag, boundary=STRICT):
     """Attributes of one mount. mount_setattr(2), <linux/mount.h> MOUNT_ATTR_*."""
 
     RDONLY = 0x01
@@ -64,7 +64,7 @@ class MountAttr(enum.IntFlag, boundary=enum.STRICT):
 ATIME_MASK = 0x70
 
 
-class Unmount(enum.IntFlag, boundary=enum.STRICT):
+class Unmount(IntFlag, boundary=STRICT):
     """Flags of umount2(2)."""
 
     FORCE = 1
@@ -73,7 +73,7 @@ class Unmount(enum.IntFlag, boundary=enum.STRICT):
     NOFOLLOW = 8
 
 
-class OpenTree(enum.IntFlag, boundary=enum.STRICT):
+class OpenTree(IntFlag, boundary=STRICT):
     """Flags of open_tree(2); CLOEXEC is always set by open_tree()."""
 
     CLONE = 1
@@ -82,7 +82,7 @@ class OpenTree(enum.IntFlag, boundary=enum.STRICT):
     SYMLINK_NOFOLLOW = 0x100
 
 
-class MoveMount(enum.IntFlag, boundary=enum.STRICT):
+class MoveMount(IntFlag, boundary=STRICT):
     """Flags of move_mount(2). <linux/mount.h> MOVE_MOUNT_*."""
 
     F_SYMLINKS = 0x01
@@ -95,7 +95,7 @@ class MoveMount(enum.IntFlag, boundary=enum.STRICT):
     BENEATH = 0x200
 
 
-class FsConfig(enum.IntEnum):
+class FsConfig(IntEnum):
     """Commands of fsconfig(2). <linux/mount.h> FSCONFIG_*."""
 
     SET_FLAG = 0

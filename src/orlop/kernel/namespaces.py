@@ -1,14 +1,14 @@
 """Namespaces: making, joining, and the names they hold. namespaces(7)."""
 
-import enum
 import fcntl
 import os
 from ctypes import c_char_p, c_int, c_size_t
 
 from orlop.kernel.syscall import bind
+from orlop.model.light_enum import STRICT, IntFlag
 
 
-class Namespace(enum.IntFlag, boundary=enum.STRICT):
+class Namespace(IntFlag, boundary=STRICT):
     """The kinds of namespace. <linux/sched.h> CLONE_NEW*."""
 
     TIME = 0x00000080

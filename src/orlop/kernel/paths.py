@@ -1,7 +1,6 @@
 """Paths that cannot leave a root, whatever is in it and whoever changes it meanwhile."""
 
 import ctypes
-import enum
 import errno
 import os
 import stat
@@ -9,9 +8,10 @@ import struct
 from ctypes import c_char_p, c_int, c_size_t, c_void_p
 
 from orlop.kernel.syscall import bind, bind_number
+from orlop.model.light_enum import STRICT, IntEnum, IntFlag
 
 
-class Resolve(enum.IntFlag, boundary=enum.STRICT):
+class Resolve(IntFlag, boundary=STRICT):
     """How openat2(2) may walk. <linux/openat2.h> RESOLVE_*."""
 
     NO_XDEV = 0x01
@@ -22,7 +22,7 @@ class Resolve(enum.IntFlag, boundary=enum.STRICT):
     CACHED = 0x20
 
 
-class FileSystem(enum.IntEnum):
+class FileSystem(IntEnum):
     """What statfs(2) calls a file system. <linux/magic.h>."""
 
     TMPFS = 0x01021994

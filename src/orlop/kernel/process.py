@@ -1,8 +1,6 @@
 """Processes: making one, naming one by descriptor, and what prctl(2) sets."""
 
-import array
 import ctypes
-import enum
 import fcntl
 import os
 import struct
@@ -10,9 +8,10 @@ from ctypes import c_int, c_size_t, c_uint, c_ulong, c_void_p
 
 from orlop.kernel.syscall import bind, bind_number, by_machine
 from orlop.model.light import NamedTuple
+from orlop.model.light_enum import STRICT, IntFlag
 
 
-class Clone(enum.IntFlag, boundary=enum.STRICT):
+class Clone(IntFlag, boundary=STRICT):
     """Flags of clone3(2) beside the namespaces. <linux/sched.h> CLONE_*."""
 
     FILES = 0x00000400
@@ -71,17 +70,17 @@ def clone3(flags: int, *, cgroup_fd: int = -1) -> Cloned:
     flags = int(flags) | _PIDFD  # int: an IntFlag refuses the bits of another
     if cgroup_fd >= 0:
         flags |= _INTO_CGROUP
-    pidfd = array.array("i", (-1,))
+    pidfd = ctypes.c_int(-1)
     exit_signal = 0 if flags & _PARENT else _SIGCHLD
     arguments = struct.pack(
         "=11Q",
         flags,
-        pidfd.buffer_info()[0],
+        ctypes.addressof(pidfd),
         *(0, 0, exit_signal, 0, 0, 0, 0, 0),
         max(cgroup_fd, 0),
     )
     pid = _clone3(arguments, len(arguments))
-    return Cloned(pid, pidfd[0] if pid else -1)
+    return Cloned(pid, pidfd.value if pid else -1)
 
 
 def clone_over(flags: int, pid: ctypes.c_int, *, cgroup_fd: int = -1) -> None:

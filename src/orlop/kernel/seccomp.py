@@ -1,10 +1,10 @@
 """Install a filter of system calls. seccomp(2), <linux/seccomp.h>."""
 
 import ctypes
-import enum
 import struct
 
 from orlop.kernel.syscall import bind_number, by_machine
+from orlop.model.light_enum import STRICT, IntFlag
 
 _SET_MODE_FILTER = 1
 
@@ -13,7 +13,7 @@ _seccomp = bind_number(
 )
 
 
-class FilterFlag(enum.IntFlag, boundary=enum.STRICT):
+class FilterFlag(IntFlag, boundary=STRICT):
     """SECCOMP_FILTER_FLAG_*."""
 
     TSYNC = 1

@@ -7,11 +7,10 @@ runs a compiler.
 
 import ctypes
 import errno
-import functools
 import os
-from collections.abc import Callable
 
-from orlop.model.light import Any, Protocol
+from orlop.model.light import Any, Callable, Protocol
+from orlop.model.light_context import partial
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -42,7 +41,7 @@ def bind_number(name: str, number: int, *argtypes: Any) -> KernelCall:
     `by_machine`.
     """
     prototype = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, *argtypes, use_errno=True)
-    return _checked(name, functools.partial(prototype(("syscall", _libc)), number))
+    return _checked(name, partial(prototype(("syscall", _libc)), number))
 
 
 def by_machine(*, x86_64: int, aarch64: int) -> int:

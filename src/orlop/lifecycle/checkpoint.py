@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import ExitStack, suppress
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.lifecycle import criu, delete
@@ -26,6 +25,7 @@ from orlop.lifecycle.mountinfo import mounts_of
 from orlop.lifecycle.record import PAUSED, RUNNING, status
 from orlop.model import jsontext
 from orlop.model.light import TYPE_CHECKING, NamedTuple
+from orlop.model.light_context import ExitStack, suppress
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.container import plan_container
 from orlop.runtime.plan import plan_namespaces

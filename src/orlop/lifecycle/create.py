@@ -15,7 +15,6 @@ a process that ends by itself unless the record has its pid.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 
 from orlop.errors import CorruptError, InvalidArgumentError, OrlopError, WrongStateError
 from orlop.kernel.namespaces import FILES
@@ -28,6 +27,7 @@ from orlop.lifecycle.patience import patience_s
 from orlop.lifecycle.record import now, start_ticks
 from orlop.model import jsontext
 from orlop.model.light import TYPE_CHECKING, Any, NamedTuple, cast
+from orlop.model.light_context import ExitStack
 from orlop.model.oci_shape import CONFIG, check
 from orlop.runtime.allowance import grant
 from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 from orlop.errors import OrlopError, UnsupportedError
 from orlop.lifecycle.criu_messages import REQUEST, RESPONSE, decode, encode
-from orlop.model.light import Any, NamedTuple
+from orlop.model.light import Any, Callable, Mapping, NamedTuple, Sequence
+from orlop.model.light_context import suppress
 
 #: Kinds of requests. images/rpc.proto, criu_req_type.
 DUMP, RESTORE, NOTIFY, FEATURE_CHECK, SINGLE_PRE_DUMP = 1, 2, 6, 9, 13

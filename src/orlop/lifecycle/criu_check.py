@@ -7,11 +7,10 @@ do. Made by somebody else, it could ask for the host's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.namespaces import FILES
-from orlop.model.light import TYPE_CHECKING, NamedTuple
+from orlop.model.light import TYPE_CHECKING, Iterator, Mapping, NamedTuple
 from orlop.runtime.joining import maps_of
 
 if TYPE_CHECKING:

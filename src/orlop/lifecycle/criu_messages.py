@@ -7,10 +7,8 @@ little of it: numbers, truth values, texts, and messages in messages.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-
 from orlop.errors import CorruptError
-from orlop.model.light import Any, NamedTuple
+from orlop.model.light import Any, Iterator, Mapping, NamedTuple, Sequence
 
 Message = Mapping[str, Any]
 

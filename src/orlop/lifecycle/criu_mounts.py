@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from orlop.kernel.idmap import open_user_namespace
 from orlop.kernel.mount import (
@@ -26,7 +24,8 @@ from orlop.kernel.mount import (
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.paths import make_directories, make_file, open_in_root
 from orlop.lifecycle.mountinfo import Mounted, mounts_of
-from orlop.model.light import NamedTuple
+from orlop.model.light import Iterator, NamedTuple, Sequence
+from orlop.model.light_context import contextmanager
 from orlop.runtime.child import ContainerPlan
 from orlop.runtime.mounts import bind_source
 from orlop.runtime.options import Special

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 
 from orlop.errors import InvalidArgumentError, PermissionDeniedError
 from orlop.kernel.namespaces import Namespace
 from orlop.lifecycle.criu import Log
-from orlop.model.light import Any, NamedTuple
+from orlop.model.light import Any, Mapping, NamedTuple, Sequence
+from orlop.model.light_context import ExitStack
 
 #: The inherited streams, as they were at the checkpoint: a list of three texts. runc's name.
 DESCRIPTORS = "descriptors.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 
 from orlop.errors import CorruptError, NotFoundError, WrongStateError
 from orlop.lifecycle.cgroup import below, of_record
@@ -14,6 +13,7 @@ from orlop.lifecycle.patience import START_S
 from orlop.lifecycle.record import CREATING, PAUSED, STOPPED, is_alive, status
 from orlop.model import jsontext
 from orlop.model.light import TYPE_CHECKING, NamedTuple, cast
+from orlop.model.light_context import ExitStack
 from orlop.model.oci_shape import CONFIG, check
 from orlop.runtime.allowance import grant
 from orlop.runtime.bundle import Starting, Stdio, Target

@@ -6,9 +6,9 @@ Until then it dies with us; a caller that is killed leaves no process that nobod
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, suppress
 
 from orlop.errors import OrlopError
+from orlop.model.light_context import ExitStack, suppress
 from orlop.runtime.bundle import Gate, Starting
 from orlop.runtime.parent import settle, wait_created
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import ExitStack, suppress
 
 from orlop.errors import CorruptError, InvalidArgumentError
 from orlop.kernel.loopback import raise_loopback
@@ -45,6 +44,7 @@ from orlop.lifecycle.criu_options import (
 from orlop.lifecycle.folder import Folder, Lock, replace
 from orlop.model import jsontext
 from orlop.model.light import TYPE_CHECKING, NamedTuple
+from orlop.model.light_context import ExitStack, suppress
 from orlop.runtime import failure
 from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio
 from orlop.runtime.container import plan_container

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Iterable
 
 from orlop.kernel.capabilities import BIT, capget
 from orlop.kernel.idmap import is_of_host
-from orlop.model.light import TYPE_CHECKING
+from orlop.model.light import TYPE_CHECKING, Callable, Iterable
 
 if TYPE_CHECKING:
     from orlop.runtime.plan import Rlimit

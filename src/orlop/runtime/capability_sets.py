@@ -1,9 +1,8 @@
 """Which capabilities a container gets: Docker's default set, more, fewer, or all."""
 
-from collections.abc import Iterable
-
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.capabilities import BIT, NAMES, bounding
+from orlop.model.light import Iterable
 
 #: Docker's. https://docs.docker.com/engine/security/#linux-kernel-capabilities
 DEFAULT = frozenset(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 
 from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
-from orlop.model.light import TYPE_CHECKING, NamedTuple
+from orlop.model.light import TYPE_CHECKING, Callable, NamedTuple, Sequence
 from orlop.model.mount import Mount
 from orlop.runtime.bundle import Gate, Stdio
 from orlop.runtime.plan import MountPlan, Namespaces, ProcessPlan

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.kernel.namespaces import Namespace
-from orlop.model.light import TYPE_CHECKING
+from orlop.model.light import TYPE_CHECKING, Sequence
 from orlop.model.mount import Mount
 from orlop.model.oci import Linux
 from orlop.runtime.bundle import Bundle

@@ -1,14 +1,14 @@
 """Steps: what a container finds in /dev. runtime-spec config-linux.md, "Default Devices"."""
 
-import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.mount import move_mount
 from orlop.kernel.paths import make_directories
+from orlop.model.light import Sequence
+from orlop.model.light_context import suppress
 from orlop.model.oci import Device
 from orlop.runtime.child import Child
 from orlop.runtime.failure import StepError
@@ -154,7 +154,7 @@ def _take_over(folder: int, name: str, mode: int, number: int) -> None:
 
 
 def _bind_node(folder: int, name: str, node: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
     os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666, dir_fd=folder))
     target = os.open(name, _PATH, dir_fd=folder)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.kernel.capabilities import is_ordinary
 from orlop.kernel.namespaces import FILES, Namespace
 from orlop.kernel.patience import is_readable
 from orlop.model.light import TYPE_CHECKING, NoReturn
+from orlop.model.light_context import ExitStack
 from orlop.model.oci import Process
 from orlop.runtime import failure, init
 from orlop.runtime.bundle import Gate, Starting, Stdio, Target

@@ -3,7 +3,6 @@
 One JSON object on the report pipe: {"step", "errno", "message", "kind"}.
 """
 
-import enum
 import errno
 import os
 
@@ -17,6 +16,7 @@ from orlop.errors import (
 )
 from orlop.model import jsontext
 from orlop.model.light import TypedDict
+from orlop.model.light_enum import StrEnum
 
 
 class CommandNotFoundError(InvalidArgumentError):
@@ -27,7 +27,7 @@ class CommandNotExecutableError(InvalidArgumentError):
     """The program cannot be run: exit code 126."""
 
 
-class Kind(enum.StrEnum):
+class Kind(StrEnum):
     NOT_FOUND = "not_found"
     NOT_EXECUTABLE = "not_executable"
     FAILED = "failed"

@@ -18,12 +18,11 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from orlop.errors import InvalidArgumentError, OrlopError
 from orlop.kernel.process import close_on_exec_from, pidfd_open
-from orlop.model.light import NoReturn
+from orlop.model.light import Mapping, NoReturn, Sequence
+from orlop.model.light_context import suppress
 from orlop.model.oci import Config, Hook
 from orlop.runtime import failure
 from orlop.runtime.bundle import Bundle

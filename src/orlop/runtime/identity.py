@@ -2,10 +2,10 @@
 
 import os
 import stat
-from collections.abc import Sequence
 
 from orlop.kernel import capabilities
 from orlop.kernel.process import set_keep_capabilities, set_no_new_privileges
+from orlop.model.light import Sequence
 from orlop.runtime import users
 from orlop.runtime.child import Child
 

@@ -19,12 +19,11 @@ import errno
 import gc
 import os
 import sys
-from collections.abc import Sequence
 
 from orlop.kernel import loopback, seccomp
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.process import set_dumpable, set_parent_death_signal
-from orlop.model.light import NoReturn
+from orlop.model.light import NoReturn, Sequence
 from orlop.runtime import failure
 from orlop.runtime.child import Child, Step
 from orlop.runtime.console import attach_stdio, make_terminal, mount_console

@@ -14,8 +14,6 @@ process is its child but by CLONE_PARENT ours:
 import os
 import signal
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
 
 from orlop.errors import OrlopError
 from orlop.kernel.idmap import Mapping
@@ -28,6 +26,8 @@ from orlop.kernel.process import (
     set_dumpable,
     set_parent_death_signal,
 )
+from orlop.model.light import Sequence
+from orlop.model.light_context import suppress
 from orlop.runtime import failure
 from orlop.runtime.plan import IDMap
 

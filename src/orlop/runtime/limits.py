@@ -1,12 +1,12 @@
 """Steps: names, limits and scheduling; a refusal that a container can live with is no failure."""
 
-import contextlib
 import os
 import resource
 
 from orlop.kernel.keyring import join_session_keyring
 from orlop.kernel.namespaces import setdomainname, sethostname
 from orlop.kernel.process import personality, set_io_priority, set_scheduler
+from orlop.model.light_context import suppress
 from orlop.runtime.allowance import higher
 from orlop.runtime.child import Child
 from orlop.runtime.scheduling import MemoryPolicy
@@ -17,7 +17,7 @@ def set_oom_score(child: Child) -> None:
     score = child.process.oom_score_adj
     if score is None:
         return
-    with contextlib.suppress(PermissionError):
+    with suppress(PermissionError):
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, str(score).encode())
@@ -80,5 +80,5 @@ def join_keyring(child: Child) -> None:
     Nobody may search for it: else whoever knows the container's id could join it.
     """
     if child.keyring:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             join_session_keyring(child.keyring)

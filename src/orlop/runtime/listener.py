@@ -15,7 +15,6 @@ helper of its, which was made before the filter and shares its table of descript
 config-linux.md, "Seccomp" and "The Container Process State"; seccomp_unotify(2).
 """
 
-import contextlib
 import os
 import socket
 import time
@@ -25,6 +24,7 @@ from orlop.kernel import seccomp
 from orlop.kernel.process import Clone, clone3
 from orlop.model import jsontext
 from orlop.model.light import Any
+from orlop.model.light_context import suppress
 from orlop.model.oci import VERSION, State
 from orlop.runtime.bundle import Bundle, Target
 from orlop.runtime.failure import StepError
@@ -56,7 +56,7 @@ class Listener:
         os.write(told, b"%d" % number)
         seccomp.load(self._filter.program, self._filter.flags)
         # As few calls as can be from here on; exec closes what we have opened.
-        with contextlib.suppress(OSError):  # a policy may forbid it
+        with suppress(OSError):  # a policy may forbid it
             os.waitid(os.P_PIDFD, helper.pidfd, os.WEXITED)
         if not os.read(far, 1):
             raise StepError("the seccomp agent was not reached")

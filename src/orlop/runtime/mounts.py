@@ -6,7 +6,6 @@ left to reach. A destination is opened once, under the root, and mounted on by
 descriptor, so a link swapped meanwhile changes nothing.
 """
 
-import contextlib
 import errno
 import os
 import stat
@@ -30,6 +29,7 @@ from orlop.kernel.paths import (
     open_in_root,
     open_plain,
 )
+from orlop.model.light_context import suppress
 from orlop.runtime.child import Child, take
 from orlop.runtime.copyup import copy_up
 from orlop.runtime.failure import StepError
@@ -338,7 +338,7 @@ def _attach_hierarchies(child: Child, plan: MountPlan, fd: int) -> None:
     if len(folders) == 1 and not folders[0][0]:
         return
     for name, _ in folders:
-        with contextlib.suppress(FileExistsError):
+        with suppress(FileExistsError):
             os.mkdir(name, 0o755, dir_fd=fd)
         target = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
         source = child.devices.pop("cgroup:" + name)

@@ -8,12 +8,11 @@ namespace, others end with it.
 import errno
 import os
 import socket
-from collections.abc import Iterable
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.rtnetlink import Address, Rtnetlink
-from orlop.model.light import NamedTuple
+from orlop.model.light import Iterable, NamedTuple
 from orlop.model.oci import Linux
 from orlop.runtime.plan import Namespaces
 

@@ -4,11 +4,9 @@ The tables are the list of what is understood; every other word goes to the file
 system as it is. runtime-spec config.md, "Linux mount options".
 """
 
-import enum
-from collections.abc import Iterable, Mapping
-
 from orlop.kernel.mount import ATIME_MASK, MountAttr, MountFlag
-from orlop.model.light import NamedTuple
+from orlop.model.light import Iterable, Mapping, NamedTuple
+from orlop.model.light_enum import StrEnum
 
 _A = MountAttr
 
@@ -54,7 +52,7 @@ IGNORED = frozenset(("defaults", "loud", "silent", "async", "nomand", "nolazytim
 SUPERBLOCK = frozenset(("sync", "dirsync", "mand", "lazytime", "iversion", "acl", "noacl"))
 
 
-class Special(enum.StrEnum):
+class Special(StrEnum):
     """Words that are about how the mount is made."""
 
     BIND = "bind"

@@ -10,8 +10,6 @@ The newest way is tried first; what is refused there is tried in the older ones.
 
 import errno
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
 
 from orlop.kernel.mount import (
     MountAttr,
@@ -29,6 +27,8 @@ from orlop.kernel.mount import (
     open_tree,
     umount,
 )
+from orlop.model.light import Sequence
+from orlop.model.light_context import ExitStack
 from orlop.runtime.filesystems import explained
 from orlop.runtime.options import Options
 

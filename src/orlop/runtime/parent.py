@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
 
 from orlop.errors import OrlopError, WrongStateError
 from orlop.kernel import rights
@@ -16,7 +14,8 @@ from orlop.kernel.namespaces import FILES, Namespace, setns, unshare
 from orlop.kernel.patience import is_readable, read_in_time
 from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
 from orlop.kernel.procstat import FORKED, read_stat
-from orlop.model.light import TYPE_CHECKING, NamedTuple, NoReturn
+from orlop.model.light import TYPE_CHECKING, Callable, Iterator, NamedTuple, NoReturn, Sequence
+from orlop.model.light_context import ExitStack, contextmanager, suppress
 from orlop.runtime import allowance, failure
 from orlop.runtime.bundle import AT_GATE, Starting, Stdio
 from orlop.runtime.cgroups.control import leave_freezer

@@ -3,10 +3,8 @@
 Everything that can be refused without touching the kernel is refused here.
 """
 
-import enum
 import os
 import resource
-from collections.abc import Iterable, Mapping
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel import capabilities
@@ -14,7 +12,8 @@ from orlop.kernel.idmap import Mapping as IDMapping
 from orlop.kernel.mount import MountAttr
 from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
-from orlop.model.light import NamedTuple
+from orlop.model.light import Iterable, Mapping, NamedTuple
+from orlop.model.light_enum import StrEnum
 from orlop.runtime.options import SUPERBLOCK, Options, Special, for_new, parse
 from orlop.runtime.scheduling import (
     Affinity,
@@ -43,11 +42,11 @@ _CLOCKS = ("monotonic", "boottime")
 _MOST_ID = (1 << 31) - 1  # larger ones wrap around in programs that keep them signed
 
 
-class MountKind(enum.Enum):
-    FILESYSTEM = enum.auto()
-    BIND = enum.auto()
-    CGROUP = enum.auto()
-    REMOUNT = enum.auto()  # no mount of its own: another one's options change
+class MountKind(StrEnum):
+    FILESYSTEM = "filesystem"
+    BIND = "bind"
+    CGROUP = "cgroup"
+    REMOUNT = "remount"  # no mount of its own: another one's options change
 
 
 class IDMap(NamedTuple):

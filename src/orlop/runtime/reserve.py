@@ -29,8 +29,6 @@ import gc
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 
 from orlop.kernel.capabilities import BIT, capget, supported
 from orlop.kernel.idmap import is_of_host
@@ -48,7 +46,8 @@ from orlop.kernel.process import (
     set_parent_death_signal,
 )
 from orlop.kernel.ptrace import hold_after_vfork
-from orlop.model.light import NamedTuple, NoReturn
+from orlop.model.light import Iterable, Iterator, NamedTuple, NoReturn, Sequence
+from orlop.model.light_context import suppress
 from orlop.runtime import init
 from orlop.runtime.child import Child, Step
 

@@ -2,12 +2,11 @@
 
 import errno
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
 
 from orlop.kernel.idmap import acting_as
 from orlop.kernel.mount import MountAttr, mount_setattr
-from orlop.model.light import NamedTuple
+from orlop.model.light import NamedTuple, Sequence
+from orlop.model.light_context import ExitStack
 from orlop.model.mount import Mount
 from orlop.runtime.filesystems import bind, filesystem, set_attributes
 from orlop.runtime.options import Special, parse

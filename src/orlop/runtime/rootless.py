@@ -6,10 +6,10 @@ which look them up in /etc/subuid and /etc/subgid. user_namespaces(7)
 """
 
 import os
-from collections.abc import Sequence
 
 from orlop.errors import PermissionDeniedError
 from orlop.kernel.idmap import Mapping, write_map
+from orlop.model.light import Sequence
 from orlop.runtime.plan import IDMap
 
 _MOST_SAID = 4096

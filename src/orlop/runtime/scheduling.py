@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from orlop.errors import InvalidArgumentError
-from orlop.model.light import TYPE_CHECKING, NamedTuple
+from orlop.model.light import TYPE_CHECKING, Mapping, NamedTuple
 
 if TYPE_CHECKING:
     from orlop.model import oci

@@ -7,7 +7,6 @@ config-linux.md, "Seccomp". libseccomp is loaded only when no cache knows the
 policy; the cache on disk outlives the process that filled it.
 """
 
-import contextlib
 import marshal
 import os
 import stat
@@ -15,6 +14,7 @@ import stat
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.seccomp import FilterFlag
 from orlop.model.light import NamedTuple
+from orlop.model.light_context import suppress
 from orlop.model.oci import Seccomp
 
 _FORMAT = 2  # in the cached files' names; raise it when the same policy compiles differently
@@ -71,7 +71,7 @@ def compile(policy: Seccomp, *, cache: str | None = None) -> Filter:  # noqa: A0
         from orlop.runtime import seccomp_compiler
 
         program = seccomp_compiler.compile(policy)
-        with contextlib.suppress(OSError):  # without a cache it is only slower
+        with suppress(OSError):  # without a cache it is only slower
             _write(path, program)
     if len(_compiled) >= _MOST_KNOWN:
         _compiled.clear()
@@ -177,7 +177,7 @@ def _ours(status: os.stat_result, kind: object) -> bool:
 def _write(path: str, program: bytes) -> None:
     folder = os.path.dirname(path)
     for place in (os.path.dirname(folder), folder):  # makedirs() would leave the upper one open
-        with contextlib.suppress(FileExistsError):
+        with suppress(FileExistsError):
             os.mkdir(place, 0o700)
     beside = f"{path}.{os.getpid()}"
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

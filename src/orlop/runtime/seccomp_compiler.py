@@ -5,15 +5,14 @@ try a new call first and fall back only on ENOSYS. libseccomp cannot say that,
 so a prologue before its program does (runc came to the same answer).
 """
 
-import contextlib
 import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterator
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
-from orlop.model.light import Any
+from orlop.model.light import Any, Iterator
+from orlop.model.light_context import contextmanager
 from orlop.model.oci import Seccomp, SeccompArg, SeccompSyscall
 
 #: <linux/seccomp.h>, SECCOMP_RET_*
@@ -115,7 +114,7 @@ def compile(policy: Seccomp) -> bytes:  # noqa: A001 - the verb of this room
     return _prologue(newest) + program
 
 
-@contextlib.contextmanager
+@contextmanager
 def _context(library: _Library, default: int) -> Iterator[int]:
     context = library.init(default)
     if not context:

@@ -7,10 +7,9 @@ https://docs.docker.com/engine/security/seccomp/
 """
 
 import os
-from collections.abc import Collection, Mapping
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
-from orlop.model.light import Any
+from orlop.model.light import Any, Collection, Mapping
 from orlop.model.oci import Seccomp, SeccompSyscall
 
 #: uname's machine -> the name in conditions (Go's), the name in archMap (libseccomp's)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import ExitStack
-from functools import cache
 
 from orlop.errors import InvalidArgumentError, PermissionDeniedError, UnsupportedError
 from orlop.kernel.capabilities import is_ordinary
@@ -13,6 +11,7 @@ from orlop.kernel.idmap import is_of_host, open_user_namespace
 from orlop.kernel.mount import MountFlag, mount_setattr
 from orlop.kernel.namespaces import FILES, Namespace, kind_of
 from orlop.model.light import TYPE_CHECKING, NoReturn
+from orlop.model.light_context import ExitStack, cache
 from orlop.model.oci import Config, Resources, User
 from orlop.runtime import cgroups, failure, init, seccomp
 from orlop.runtime.bundle import Bundle, Gate, Starting, Stdio

@@ -7,10 +7,9 @@ ids. A name that is not there is refused, never guessed to be root.
 
 import os
 import stat
-from collections.abc import Iterator
 
 from orlop.kernel.paths import open_in_root
-from orlop.model.light import NamedTuple
+from orlop.model.light import Iterator, NamedTuple
 from orlop.runtime.failure import StepError
 
 MOST_ID = (1 << 31) - 1

@@ -121,14 +121,13 @@ def test_columns_are_as_gos_tabwriter_makes_them() -> None:
 @pytest.mark.parametrize(
     ("command", "forbidden"),
     [
-        *((name, "orlop.runtime ctypes enum typing re json") for name in ("state", "list")),
-        *((name, "orlop.runtime ctypes enum typing re json") for name in ("start", "kill")),
-        ("delete", "orlop.runtime ctypes enum typing re json"),
+        *((name, "orlop.runtime ctypes enum collections typing re json") for name in ("state", "list")),
+        *((name, "orlop.runtime ctypes enum collections typing re json") for name in ("start", "kill")),
+        ("delete", "orlop.runtime ctypes enum collections typing re json"),
         *(
-            (name, "re json socket signal typing dataclasses subprocess")
-            for name in ("run", "create")
+            (name, "re json socket signal typing dataclasses subprocess enum collections")
+            for name in ("run", "create", "exec")
         ),
-        ("exec", "re json socket signal typing dataclasses subprocess"),
     ],
 )
 def test_a_command_imports_little(command: str, forbidden: str) -> None:

@@ -32,10 +32,9 @@ def gathered() -> tuple[Index, bytes]:
     blob = b""
     for name, loader in sorted(_loaders().items()):
         status = os.stat(loader.path)
-        code = loader.get_code(name)
-        if code is None:
-            continue
-        data = marshal.dumps(code)
+        text = loader.get_data(loader.path)
+        # Without docstrings: every process would have them in memory of its own.
+        data = marshal.dumps(compile(text, loader.path, "exec", dont_inherit=True, optimize=2))
         folders = [os.path.dirname(loader.path)] if loader.is_package(name) else None
         where = (len(blob), len(data))
         index[name] = (loader.path, status.st_mtime_ns, status.st_size, folders, *where)

@@ -5,7 +5,6 @@
 `interface.Cgroup` says what it can do, and how a child gets in fast.
 """
 
-import contextlib
 import errno
 import os
 
@@ -19,6 +18,7 @@ from orlop.errors import (
     UnsupportedError,
 )
 from orlop.model.light import TYPE_CHECKING
+from orlop.model.light_context import suppress
 from orlop.model.oci import Resources
 from orlop.runtime.cgroups.control import walk_in
 from orlop.runtime.cgroups.files import below
@@ -73,7 +73,7 @@ def create_or_take(
         if any(next(below(place), None) for place in old.directories.values()):
             old.remove()
         else:
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 old.thaw()
         return create(cgroups_path, resources, layout=layout, take=True)
 

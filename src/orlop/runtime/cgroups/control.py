@@ -1,14 +1,14 @@
 """What is the same file reads and writes for every driver: freeze, kill, list, remove."""
 
-import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from orlop.errors import WrongStateError
 from orlop.kernel.procstat import has_ended, read_stat
+from orlop.model.light import Callable, Iterable, Iterator
+from orlop.model.light_context import suppress
 from orlop.runtime.cgroups.files import below, read, write
 from orlop.runtime.cgroups.layout import detect
 
@@ -77,7 +77,7 @@ def leave_freezer(pid: int) -> None:
     """
     for hierarchy in detect().v1:
         if "freezer" in hierarchy.controllers:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 write(f"{hierarchy.mountpoint}/cgroup.procs", str(pid))
 
 
@@ -100,7 +100,7 @@ def send(directory: str, number: int) -> int:
     for pid in pids(directory):
         if pid > 0:  # 0 is a process our own pid namespace cannot name
             count += 1
-            with contextlib.suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
                 os.kill(pid, number)
     return count
 

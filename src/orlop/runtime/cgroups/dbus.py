@@ -8,9 +8,8 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
 
-from orlop.model.light import Any, NamedTuple
+from orlop.model.light import Any, Iterator, NamedTuple, Sequence
 
 _CALL, _RETURN, _ERROR, _SIGNAL = 1, 2, 3, 4
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SIGNATURE = (

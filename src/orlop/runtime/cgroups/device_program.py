@@ -6,10 +6,10 @@ node's type in one word and its numbers in two more; it answers 1 for yes.
 
 import os
 import struct
-from collections.abc import Iterable
 
 from orlop.errors import PermissionDeniedError
 from orlop.kernel import bpf
+from orlop.model.light import Iterable
 from orlop.model.oci import DeviceRule
 from orlop.runtime.cgroups.devices import ANY, Device, Policy, policy
 

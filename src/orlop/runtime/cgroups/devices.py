@@ -4,10 +4,8 @@ config-linux.md, "Allowed Device list": rules apply in order, the last match
 wins. A policy says the same without order: a default, and what differs from it.
 """
 
-from collections.abc import Iterable, Iterator
-
 from orlop.errors import InvalidArgumentError
-from orlop.model.light import NamedTuple
+from orlop.model.light import Iterable, Iterator, NamedTuple
 from orlop.model.oci import DeviceRule
 
 ANY = -1

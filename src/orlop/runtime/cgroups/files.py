@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
 
 from orlop.errors import (
     ExhaustedError,
@@ -12,6 +11,7 @@ from orlop.errors import (
     UnsupportedError,
     WrongStateError,
 )
+from orlop.model.light import Callable, Iterable, Iterator
 from orlop.runtime.cgroups.interface import Write
 
 _MOST_BYTES = 1 << 20

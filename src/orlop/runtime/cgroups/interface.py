@@ -1,9 +1,13 @@
 """What a cgroup can do, whichever version the host has, and what it counts."""
 
-from collections.abc import Iterator, Mapping
+from __future__ import annotations
 
-from orlop.model.light import NamedTuple, Protocol
-from orlop.model.oci import Resources
+from orlop.model.light import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from orlop.model.oci import Resources
 
 
 class Write(NamedTuple):
@@ -18,7 +22,7 @@ class Write(NamedTuple):
     file: str
     value: str
     field: str
-    instead: "Write | None" = None
+    instead: Write | None = None
     optional: bool = False
 
 

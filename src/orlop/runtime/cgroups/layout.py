@@ -1,10 +1,10 @@
 """How this host mounts its cgroup hierarchies: v1, v2, or both (hybrid)."""
 
-import functools
 import os
 
 from orlop.errors import UnsupportedError
 from orlop.model.light import NamedTuple
+from orlop.model.light_context import cache
 
 _NOT_CONTROLLERS = frozenset({"rw", "ro", "xattr", "noprefix", "clone_children", "none", "all"})
 _MOUNT_FLAGS = frozenset(
@@ -44,7 +44,7 @@ class Layout(NamedTuple):
         return frozenset().union(*(hierarchy.controllers for hierarchy in self.hierarchies))
 
 
-@functools.cache
+@cache
 def detect() -> Layout:
     """Return this host's layout, read once in a process's life.
 

@@ -5,12 +5,12 @@ rules besides: 0.4 ms to make, 0.1 ms to rename. v2 has one directory, which
 cannot be renamed, so there the pool stays empty.
 """
 
-import contextlib
 import itertools
 import os
-from collections.abc import Sequence
 
 from orlop.errors import AlreadyExistsError, OrlopError
+from orlop.model.light import Sequence
+from orlop.model.light_context import suppress
 from orlop.model.oci import DeviceRule, Resources
 from orlop.runtime.cgroups import control
 from orlop.runtime.cgroups.files import below
@@ -83,5 +83,5 @@ class Pool:
                 if name.startswith(_PREFIX) and owner.isdigit():
                     if control.alive(int(owner)):
                         continue
-                    with contextlib.suppress(OSError):
+                    with suppress(OSError):
                         control.remove(place, timeout_s=0)

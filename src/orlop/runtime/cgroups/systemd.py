@@ -10,13 +10,12 @@ A scope cannot be made without a process. A seed holds it until the container's 
 process is in, which says so at the last of the cgroup's doors.
 """
 
-import contextlib
 import os
 import signal
-from collections.abc import Mapping
 
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, OrlopError
-from orlop.model.light import NamedTuple
+from orlop.model.light import Mapping, NamedTuple
+from orlop.model.light_context import suppress
 from orlop.model.oci import Resources
 from orlop.runtime.cgroups import control
 from orlop.runtime.cgroups.interface import Cgroup
@@ -215,13 +214,13 @@ class Scope:
         for door in self.doors():
             os.close(door)
         if self._seed > 0:
-            with contextlib.suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
                 os.kill(self._seed, signal.SIGKILL)
         self._reap()
 
     def _reap(self) -> None:
         if self._seed > 0:
-            with contextlib.suppress(ChildProcessError):
+            with suppress(ChildProcessError):
                 os.waitpid(self._seed, 0)
             self._seed = -1
 

@@ -4,7 +4,6 @@ https://systemd.io/CONTROL_GROUP_INTERFACE/, org.freedesktop.systemd1(5)
 """
 
 import os
-from collections.abc import Iterator, Sequence
 
 from orlop.errors import (
     AlreadyExistsError,
@@ -15,6 +14,7 @@ from orlop.errors import (
     UnsupportedError,
 )
 from orlop.kernel.idmap import is_of_host
+from orlop.model.light import Iterator, Sequence
 from orlop.runtime.cgroups.dbus import Connection, Object, RefusedError
 from orlop.runtime.cgroups.systemd_properties import Property
 

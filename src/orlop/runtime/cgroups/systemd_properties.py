@@ -5,10 +5,8 @@ rounds, is written to the cgroup's files besides; what it has a word for it must
 it writes its own idea of it again whenever it likes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-
 from orlop.errors import InvalidArgumentError
-from orlop.model.light import Any, NamedTuple
+from orlop.model.light import Any, Iterable, Iterator, Mapping, NamedTuple
 from orlop.model.oci import CPU, Memory, Resources
 from orlop.runtime.cgroups.devices import ANY, Device, policy
 from orlop.runtime.cgroups.files import read_or

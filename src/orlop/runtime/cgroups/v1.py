@@ -6,11 +6,11 @@ in the v2 hierarchy get v2 files; freezing and killing use it when it is there,
 because frozen v1 tasks cannot die.
 """
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
 
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, OrlopError, UnsupportedError
+from orlop.model.light import Iterator, Mapping, Sequence
+from orlop.model.light_context import ExitStack, suppress
 from orlop.model.oci import DeviceRule, Resources
 from orlop.runtime.cgroups import control, v1_limits
 from orlop.runtime.cgroups.devices import list_changes
@@ -111,7 +111,7 @@ class V1Cgroup:
         return os.open(self._unified, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def doors(self) -> tuple[int, ...]:
-        with contextlib.ExitStack() as undo:
+        with ExitStack() as undo:
             opened = []
             for hierarchy in self._layout.v1:
                 name = f"{hierarchy.mountpoint}{self.path}/tasks"
@@ -212,10 +212,10 @@ class V1Cgroup:
 
     def _kill_by_freezing(self) -> None:
         """Frozen, nobody forks; each gets its SIGKILL and dies when thawed."""
-        with contextlib.suppress(TimeoutError, UnsupportedError, FileNotFoundError):
+        with suppress(TimeoutError, UnsupportedError, FileNotFoundError):
             self.freeze(timeout_s=1.0)
         control.send(self._reference(), _SIGKILL)
-        with contextlib.suppress(UnsupportedError, FileNotFoundError):
+        with suppress(UnsupportedError, FileNotFoundError):
             self.thaw()
         control.kill_by_rounds(self._reference())
 
@@ -291,7 +291,7 @@ def _make_parent(directory: str) -> None:
     if os.path.isdir(directory):
         return
     _make_parent(os.path.dirname(directory))
-    with contextlib.suppress(FileExistsError):  # another start made it just now
+    with suppress(FileExistsError):  # another start made it just now
         os.mkdir(directory, 0o755)
     if os.path.exists(f"{directory}/cpuset.cpus"):
         _fill_cpuset(directory)

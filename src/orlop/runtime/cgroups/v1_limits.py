@@ -4,9 +4,8 @@ config-linux.md, "Control groups"; Documentation/admin-guide/cgroup-v1/.
 A memory ceiling of -1 is "no limit" in both languages; 0 means "not given".
 """
 
-from collections.abc import Iterator
-
 from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.model.light import Iterator
 from orlop.model.oci import CPU, BlockDevice, BlockIO, Memory, Network, Resources
 from orlop.runtime.cgroups.devices import list_writes
 from orlop.runtime.cgroups.interface import Write

@@ -1,8 +1,8 @@
 """Counters of cgroup v1 files. Documentation/admin-guide/cgroup-v1/."""
 
 import os
-from collections.abc import Mapping
 
+from orlop.model.light import Mapping
 from orlop.runtime.cgroups.files import read_number, read_or, read_table
 from orlop.runtime.cgroups.interface import (
     BlockStatistics,

@@ -1,9 +1,7 @@
 """Driver for hosts with the unified hierarchy alone."""
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from orlop.errors import (
     AlreadyExistsError,
@@ -13,6 +11,8 @@ from orlop.errors import (
     WrongStateError,
 )
 from orlop.kernel.idmap import is_of_host
+from orlop.model.light import Iterable, Iterator, Mapping, Sequence
+from orlop.model.light_context import suppress
 from orlop.model.oci import DeviceRule, Memory, Resources
 from orlop.runtime.cgroups import control, device_program, v2_limits
 from orlop.runtime.cgroups.files import apply_all, read, read_number, read_or, read_table, write
@@ -103,7 +103,7 @@ class V2Cgroup:
     def give(self, uid: int) -> None:
         for name in ("", *read_or(_DELEGATE, _DELEGATED).split()):
             # Not each file is in each cgroup; and giving away may not be ours to do.
-            with contextlib.suppress(FileNotFoundError, PermissionError):
+            with suppress(FileNotFoundError, PermissionError):
                 os.chown(f"{self._directory}/{name}", uid, -1)
 
     def freeze(self, *, timeout_s: float = 10.0) -> None:
@@ -209,7 +209,7 @@ def enable(mountpoint: str, path: str, controllers: Iterable[str]) -> None:
     """
     wanted = set(controllers)
     parent = mountpoint + os.path.dirname(path).rstrip("/")
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         if wanted <= set(read(f"{parent}/cgroup.subtree_control").split()):
             return
     directory = mountpoint
@@ -218,7 +218,7 @@ def enable(mountpoint: str, path: str, controllers: Iterable[str]) -> None:
         _hand_down(directory, wanted)
         if name is not None:
             directory = f"{directory}/{name}"
-            with contextlib.suppress(FileExistsError):
+            with suppress(FileExistsError):
                 os.mkdir(directory, 0o755)
 
 

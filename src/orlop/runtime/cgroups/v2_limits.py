@@ -5,9 +5,9 @@ shares become weights, and swap, a sum there, is swap alone here.
 """
 
 import math
-from collections.abc import Iterator
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.model.light import Iterator
 from orlop.model.oci import CPU, BlockIO, Memory, Resources
 from orlop.runtime.cgroups.interface import Write
 from orlop.runtime.cgroups.v1_limits import (
