@@ -4,7 +4,6 @@ import asyncio
 import os
 import platform
 import time
-import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +14,12 @@ from orlop.engine.answers import DiskUsage, ImageSummary, Info, Pruned
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
 from orlop.engine.garbage import remove_garbage
+from orlop.engine.identity import identity
 from orlop.engine.images.images import Images
 from orlop.engine.images.login import login
 from orlop.engine.requests import NO_FILTERS, Credentials, Filters
 from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes, tree_size
-from orlop.errors import OrlopError
 from orlop.model.container import Status
 from orlop.runtime.cgroups.layout import detect
 
@@ -113,19 +112,6 @@ def _with_shared_sizes(
         )
         for summary in images
     )
-
-
-def identity(root: Path) -> str:
-    """Return what this engine is called; made up once for each root."""
-    path = root / "engine-id"
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        made = str(uuid.uuid4())
-        path.write_text(made + "\n")
-        return made
-    except OSError as error:
-        raise OrlopError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _operating_system() -> str:

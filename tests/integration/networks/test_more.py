@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orlop.engine.engine import Engine
-from orlop.engine.networks.directory import label_of
+from orlop.engine.identity import label as label_of
 from orlop.engine.requests import NetworkRequest
 from orlop.model.container import RestartPolicy
 from orlop.model.network import EndpointOptions, Network
@@ -179,7 +179,7 @@ def test_what_nobody_speaks_of_goes_when_an_engine_begins(tmp_path: Path) -> Non
         async with opened(tmp_path) as engine:
             network = await made(engine, "a", "10.1.0.0/24")
             await serve(engine, "box", "a")
-            label = label_of(settings(tmp_path))
+            label = label_of(settings(tmp_path).root)
         name = "ve0123456789ab"
         for command in (
             ["ip", "link", "add", name, "type", "veth", "peer", "name", "stray"],

@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.context import Context
+from orlop.engine.identity import label
 from orlop.engine.networks import modes
 from orlop.engine.networks.attachments import Attachments
-from orlop.engine.networks.directory import PREDEFINED, Directory, label_of
+from orlop.engine.networks.directory import PREDEFINED, Directory
 from orlop.engine.networks.filters import prunable
 from orlop.engine.networks.host import Host
 from orlop.engine.networks.planning import standing_in
@@ -45,7 +46,7 @@ class Desk:
     def _host(self) -> Host:
         self._context.settings.network_mark.touch(0o600)
         settings = self._context.settings
-        return Host(label_of(settings), settings.run)
+        return Host(label(settings.root), settings.run)
 
     def attached(self, network: Network) -> list[tuple[Container, Endpoint]]:
         """Return the running containers on it, each with its endpoint there."""
@@ -132,7 +133,7 @@ class Desk:
             routed = routed_subnets()
             subnets.insert(0, Subnet(subnet=ipam.choose_ipv4([*taken, *routed])))
         if network.ipv6 and 6 not in families:
-            site = bytes.fromhex(label_of(self._context.settings))
+            site = bytes.fromhex(label(self._context.settings.root))
             chosen = ipam.choose_ipv6([*taken, *routed_subnets()], site)
             subnets.append(Subnet(subnet=chosen))
         if not subnets:

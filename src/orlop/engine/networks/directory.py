@@ -1,6 +1,5 @@
 """The networks there are, by name, id or the start of an id; read when somebody first asks."""
 
-import hashlib
 import secrets
 import time
 from functools import cached_property
@@ -8,8 +7,7 @@ from functools import cached_property
 from msgspec.structs import replace
 
 from orlop.engine.context import Context
-from orlop.engine.settings import DEFAULT_ROOT, Settings
-from orlop.engine.system import identity
+from orlop.engine.settings import DEFAULT_ROOT
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from orlop.model.network import Network, Subnet
 from orlop.network import ipam
@@ -130,8 +128,3 @@ class Directory:
                 "com.docker.network.driver.mtu": "1500",
             },
         )
-
-
-def label_of(settings: Settings) -> str:
-    """Return eight hex digits that are this engine's, in the names of all that it makes."""
-    return hashlib.sha256(identity(settings.root).encode()).hexdigest()[:8]

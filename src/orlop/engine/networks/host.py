@@ -169,6 +169,8 @@ class Host:
             self._keep(attachment)
 
     def _keep(self, attachment: Attachment) -> None:
+        if attachment.container in self._reserved:  # it was started a moment ago
+            return
         reservation, lost = self._ports.keep(attachment.ports)
         self._reserved[attachment.container] = reservation
         for mapping in lost:
