@@ -22,6 +22,7 @@ from orlop.errors import (
     OrlopError,
     UnavailableError,
 )
+from orlop.network.cni import configuration
 from orlop.network.cni.cache import Key
 from orlop.network.cni.failure import failure_of
 from orlop.network.cni.runtime import Attachment
@@ -219,7 +220,7 @@ def test_missing_plugin_and_one_that_is_no_program(setup: Setup) -> None:
 
 def test_commands_for_one_container_take_turns(setup: Setup) -> None:
     log = setup.folder / "log"
-    slow = setup.plugin("slow", f"echo b >> {log}; sleep 0.2; echo e >> {log}; echo {{}}")
+    slow = setup.plugin("slow", f"echo b >> {log}; sleep 1; echo e >> {log}; echo {{}}")
     setup.container("one")
     threads = [
         threading.Thread(target=setup.cni.add, args=(chain(slow, name=name), attachment))
@@ -234,6 +235,40 @@ def test_commands_for_one_container_take_turns(setup: Setup) -> None:
 
 def _attachment(setup: Setup, interface: str) -> Any:
     return Attachment("one", setup.container("one").path, interface)
+
+
+def test_collect_has_the_network_for_itself(setup: Setup) -> None:
+    log = setup.folder / "log"
+    slow = setup.plugin(
+        "slow",
+        f"echo $CNI_COMMAND >> {log}; test $CNI_COMMAND = ADD && sleep 0.3; echo end >> {log};"
+        f" echo '{{}}'; cat > {setup.folder}/$CNI_COMMAND",
+    )
+    network = chain(slow, version="1.1.0")
+    setup.container("one")
+    adding = threading.Thread(target=setup.cni.add, args=(network, _attachment(setup, "eth0")))
+    adding.start()
+    wait_for(log)
+    setup.cni.collect(network, [("one", "eth0")])
+    adding.join()
+    assert log.read_text().split() == ["ADD", "end", "GC", "end"]
+    told = json.loads((setup.folder / "GC").read_text())
+    valid = [{"containerID": "one", "ifname": "eth0"}]
+    assert told["cni.dev/valid-attachments"] == told["cni.dev/attachments"] == valid
+    assert "prevResult" not in told
+    quiet = configuration.parse({**network.document(), "disableGC": True})
+    setup.cni.collect(quiet, [])
+    assert log.read_text().split()[4:] == ["DEL", "end"]
+
+
+def test_status_is_asked_of_each_plugin(setup: Setup) -> None:
+    fine = setup.plugin("fine", f"echo $CNI_COMMAND $CNI_CONTAINERID >> {setup.folder}/log")
+    sick = setup.plugin("sick", 'echo \'{"code": 51, "msg": "no route", "details": "x"}\'; exit 1')
+    with pytest.raises(UnavailableError, match="CNI plugin sick refused STATUS: no route; x"):
+        setup.cni.status(chain(fine, sick, version="1.1.0"))
+    assert (setup.folder / "log").read_text() == "STATUS\n"
+    setup.cni.status(chain(fine, sick, version="1.0.0"))
+    assert (setup.folder / "log").read_text() == "STATUS\n"
 
 
 def test_busy_container_is_told_of(setup: Setup) -> None:

@@ -44,7 +44,10 @@ class Attachment(NamedTuple):
 
 
 class Cni:
-    """Plugins of some folders, and a folder that remembers what they were asked for."""
+    """Plugins of some folders, and a folder that remembers what they were asked for.
+
+    Plugins run in the network and mount namespace of the thread that calls: the host's.
+    """
 
     def __init__(self, folder: Path, plugins: Sequence[str], *, timeout_s: float = 60.0) -> None:
         """Use *folder*, /var/lib/… of one engine alone; *timeout_s* is what each plugin has."""
