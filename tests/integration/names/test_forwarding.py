@@ -85,6 +85,18 @@ def test_the_next_server_is_asked_when_one_fails_or_is_slow(scene: Scene, web: A
         second.close()
 
 
+def test_a_question_that_got_lost_is_asked_again(scene: Scene, web: Asker) -> None:
+    scene.upstream.silent = True
+    with web.socket() as asking:
+        asking.send(wire("world.example"))
+        deadline = time.monotonic() + 5
+        while not scene.upstream.asked and time.monotonic() < deadline:
+            time.sleep(0.01)
+        scene.upstream.silent = False
+        assert asking.recv(600).endswith(bytes([192, 0, 2, 80]))
+    assert len(scene.upstream.asked) == 2
+
+
 def test_without_any_answer_the_failure_is_told(scene: Scene, web: Asker) -> None:
     scene.upstream.code = Code.REFUSED
     assert web.status("world.example").startswith("REFUSED")

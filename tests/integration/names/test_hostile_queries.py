@@ -65,7 +65,7 @@ def test_questions_that_nobody_answers_do_not_add_up(scene: Scene, web: Asker) -
             asking.send(wire(f"n{number}.example", id_=number))
         refused = sum(code_of(asking.recv(600)) == Code.SERVFAIL for _ in range(100))
         assert refused == 100
-        assert len(scene.upstream.asked) <= 100
+        assert len({message[2:] for _, message in scene.upstream.asked}) <= 100
         asking.send(wire("n0.example", id_=0))  # the same again is no other question
     assert web.dig("db") == ["10.9.0.3"]
     other = scene.start("c", "other", front("10.9.0.4"))

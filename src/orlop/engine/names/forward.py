@@ -2,22 +2,24 @@
 
 Each question goes out from a socket of its own, so from a random port, with a random id,
 and only an answer to it, from whom it was sent to, is taken. Servers are asked one after
-the other, the next when one fails or is slow; who was slow is asked last for a while.
+the other, the next when one fails or is slow, and the first again, for packets get lost;
+who was slow is asked last for a while.
 """
 
 import asyncio
-import functools
 import secrets
 import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache, partial
 
 from orlop.network.dns.message import Code, Query, code_of, is_answer, truncated
 from orlop.network.dns.respond import failure
 
 #: Make a socket that is connected to a server: of SOCK_DGRAM, or SOCK_STREAM (it may be under way).
 Connect = Callable[[str, int], Awaitable[socket.socket]]
+_Asking = Callable[[str], Awaitable[bytes | None]]
 
 _PORT = 53
 _IN_FLIGHT = 1024
@@ -25,7 +27,7 @@ _SLOW_AFTER_S = 1.0
 _GIVE_UP_AFTER_S = 4.0  # clients ask again after 5
 _REST_S = 10.0
 _MOST_RESTING = 1000
-_MOST_ASKED = 8
+_MOST_ASKED = 3  # as the C library
 _MOST_STRANGERS = 32  # packets that are no answer, before one gives up on a server
 _ANSWER_SIZE = 65535
 
@@ -48,19 +50,10 @@ class Forwarder:
         if self._in_flight >= _IN_FLIGHT:
             return failure(query)
         self._in_flight += 1
-        sent = secrets.token_bytes(2) + message[2:]
-        exchange = _over_tcp if stream else _over_udp
-
-        async def ask_one(server: str) -> bytes | None:
-            try:
-                answer = await exchange(connect, server, sent, query.question)
-            except (OSError, EOFError):
-                return None
-            self._resting.pop(server, None)
-            return answer
-
         try:
-            answer = await self._first(self._in_order(servers), ask_one)
+            exchange = partial(_over_tcp if stream else _over_udp, connect, query.question)
+            sent = secrets.token_bytes(2) + message[2:]
+            answer = await self._first(partial(exchange, sent), self._in_order(servers))
         finally:
             self._in_flight -= 1
         if answer is None:
@@ -69,39 +62,27 @@ class Forwarder:
         return answer if stream else truncated(answer, query)
 
     def _in_order(self, servers: Sequence[str]) -> list[str]:
+        """Return whom to ask: who was slow is last, and the first is asked once more."""
         now = time.monotonic()
         order = sorted(servers, key=lambda server: self._resting.get(server, 0.0) > now)
-        return order[:_MOST_ASKED]
+        return [*order[:_MOST_ASKED], order[0]]
 
-    async def _first(
-        self, servers: list[str], ask_one: Callable[[str], Awaitable[bytes | None]]
-    ) -> bytes | None:
+    async def _first(self, asking: _Asking, servers: list[str]) -> bytes | None:
         """Return the first answer that says something; else one that says that it failed."""
-        waiting = [*servers]
-        asked: set[asyncio.Future[bytes | None]] = set()
         poor: bytes | None = None
         deadline = time.monotonic() + _GIVE_UP_AFTER_S
-        try:
-            while waiting or asked:
-                if waiting:
-                    server = waiting.pop(0)
-                    asked.add(asyncio.ensure_future(ask_one(server)))
-                left_s = deadline - time.monotonic()
-                patience_s = min(left_s, _SLOW_AFTER_S) if waiting else left_s
-                done, asked = await asyncio.wait(
-                    asked, timeout=max(patience_s, 0), return_when=asyncio.FIRST_COMPLETED
-                )
-                for answer in (one.result() for one in done):
-                    if answer is not None and code_of(answer) in _SAYS_SOMETHING:
-                        return answer
-                    poor = answer or poor
-                if not done:
-                    self._rest(server)
-                    if left_s <= patience_s:
-                        break
-        finally:
-            for one in asked:
-                one.cancel()
+        for left, server in zip(range(len(servers) - 1, -1, -1), servers, strict=True):
+            patience_s = deadline - time.monotonic()
+            try:
+                async with asyncio.timeout(min(patience_s, _SLOW_AFTER_S) if left else patience_s):
+                    answer = await asking(server)
+            except TimeoutError:
+                self._rest(server)
+                continue
+            if answer is not None and code_of(answer) in _SAYS_SOMETHING:
+                self._resting.pop(server, None)
+                return answer
+            poor = answer or poor
         return poor
 
     def _rest(self, server: str) -> None:
@@ -113,18 +94,29 @@ class Forwarder:
 _SAYS_SOMETHING = (Code.NOERROR, Code.NXDOMAIN)
 
 
-async def _over_udp(connect: Connect, server: str, sent: bytes, question: bytes) -> bytes | None:
+async def _over_udp(connect: Connect, question: bytes, sent: bytes, server: str) -> bytes | None:
     loop = asyncio.get_running_loop()
-    with await connect(server, socket.SOCK_DGRAM) as mine:
-        mine.send(sent)
-        for _ in range(_MOST_STRANGERS):
-            answer = await loop.sock_recv(mine, _ANSWER_SIZE)
-            if is_answer(answer, sent, question):
-                return answer
+    try:
+        with await connect(server, socket.SOCK_DGRAM) as mine:
+            mine.send(sent)
+            for _ in range(_MOST_STRANGERS):
+                answer = await loop.sock_recv(mine, _ANSWER_SIZE)
+                if is_answer(answer, sent, question):
+                    return answer
+    except OSError:  # nobody is there, or it cannot be reached
+        pass
     return None
 
 
-async def _over_tcp(connect: Connect, server: str, sent: bytes, question: bytes) -> bytes | None:
+async def _over_tcp(connect: Connect, question: bytes, sent: bytes, server: str) -> bytes | None:
+    try:
+        answer = await _asked_over_tcp(connect, sent, server)
+    except (OSError, EOFError):
+        return None
+    return answer if is_answer(answer, sent, question) else None
+
+
+async def _asked_over_tcp(connect: Connect, sent: bytes, server: str) -> bytes:
     mine = await connect(server, socket.SOCK_STREAM)
     try:
         reader, writer = await asyncio.open_connection(sock=mine)
@@ -134,10 +126,9 @@ async def _over_tcp(connect: Connect, server: str, sent: bytes, question: bytes)
     try:
         writer.write(struct.pack("!H", len(sent)) + sent)
         (size,) = struct.unpack("!H", await reader.readexactly(2))
-        answer = await reader.readexactly(size)
+        return await reader.readexactly(size)
     finally:
         writer.close()
-    return answer if is_answer(answer, sent, question) else None
 
 
 async def connect_from_host(server: str, type_: int) -> socket.socket:
@@ -159,7 +150,7 @@ def connected(server: str, type_: int) -> socket.socket:
     return made
 
 
-@functools.lru_cache(256)
+@lru_cache(256)
 def _resolved(server: str) -> tuple[int, tuple[str, int] | tuple[str, int, int, int]]:
     """Return family and socket address; of fe80::1%eth0 with the interface's number of now."""
     numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import sys
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -23,8 +24,9 @@ class Knowing(Protocol):
         """Return the answer of somebody else; always one, if only that it failed."""
 
 
-_BATCH = 64  # packets that are answered before others have their turn
-_BATCH_OF_FLOOD = 16
+_BATCH = 16  # packets that are answered before others have their turn
+_FLOOD_BYTES = 64 * 768  # that wait, by the kernel's count: 64 who ask and wait are no flood
+_MEMINFO, _MEMINFO_BYTES = 55, 36  # SO_MEMINFO, <asm-generic/socket.h>; <linux/sock_diag.h>
 _FORWARD_S = 0.00015  # what one question that is forwarded costs
 _MOST_BYTES = 4096  # of a query over UDP
 _IN_FLIGHT = 100  # questions that are forwarded at one time
@@ -60,7 +62,7 @@ class Listener:
         task.add_done_callback(self._tasks.discard)
 
     def _readable(self) -> None:
-        if self._answer_some(_BATCH):
+        if self._answer_some() and self._is_flooded():
             self._loop.remove_reader(self.sockets.udp)
             self._turns.add(self._take_turn)
 
@@ -68,19 +70,23 @@ class Listener:
         if self._closed:
             return None
         before = len(self._asked)
-        if not self._answer_some(_BATCH_OF_FLOOD):
+        if not self._answer_some() or not self._is_flooded():
             self._loop.add_reader(self.sockets.udp, self._readable)
             return None
         return (len(self._asked) - before) * _FORWARD_S
 
-    def _answer_some(self, most: int) -> bool:
-        """Answer what has come, but no more than *most*; whether they were so many."""
+    def _is_flooded(self) -> bool:
+        meminfo = self.sockets.udp.getsockopt(socket.SOL_SOCKET, _MEMINFO, _MEMINFO_BYTES)
+        return int.from_bytes(meminfo[:4], sys.byteorder) > _FLOOD_BYTES
+
+    def _answer_some(self) -> bool:
+        """Answer what has come; False where there is no more of it."""
         receive, reply, respond = (
             self.sockets.udp.recvfrom,
             self.sockets.reply,
             self._knowing.respond,
         )
-        for _ in range(most):
+        for _ in range(_BATCH):
             try:
                 message, address = receive(_MOST_BYTES + 1)
             except OSError:  # no more, for now
