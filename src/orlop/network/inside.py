@@ -80,6 +80,7 @@ class Plan:
         return [
             (f"ipv6/conf/{name}/disable_ipv6", "0"),
             (f"ipv6/conf/{name}/accept_ra", "0"),
+            (f"ipv6/conf/{name}/accept_dad", "0"),  # its link-local one is made of the MAC address
             (f"ipv6/conf/{name}/ndisc_notify", "1"),
         ]
 
