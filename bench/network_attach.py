@@ -53,13 +53,12 @@ def main() -> None:
     with Home() as home:
         beside = with_ip(home)
         costs = attach_many(home, network, args.count)
-    print(
-        f"{'containers':>12} {'namespace':>10} {'attach':>8} {'of it kernel':>13} {'cpu':>6} {'announce':>9}"
-    )
+    titles = ("containers", "namespace", "attach", "of it kernel", "cpu", "announce")
+    print(" ".join(f"{title:>12}" for title in titles))
     for start in range(0, len(costs), _STEP):
         part = costs[start : start + _STEP]
-        median = Cost(*(statistics.median(values) for values in zip(*part, strict=True)))
-        row = f"{median.make:10.2f} {median.attach:8.2f} {median.kernel:13.2f} {median.cpu:6.2f} {median.announce:9.2f}"
+        medians = (statistics.median(values) for values in zip(*part, strict=True))
+        row = " ".join(f"{median:12.2f}" for median in medians)
         print(f"{start:>5} to {start + len(part):>3} {row} ms")
     print(f"the same with `ip -batch`, two calls: {beside:.2f} ms")
 
