@@ -422,3 +422,18 @@ def test_killed_at_any_moment(setup: Setup, command: str) -> None:
         assert call(setup, "DEL", full()) == (0, None)
         nothing_left(setup)
         assert setup.container("one").links() == set()
+
+
+@pytest.mark.parametrize("ipam", [OTHER, {"type": "host-local", "subnet": "10.8.0.0/24"}])
+def test_a_late_delete_leaves_the_next_owner_of_the_address_alone(
+    setup: Setup, ipam: dict[str, Any]
+) -> None:
+    outside = other_network(setup)
+    static = {"type": "static", "addresses": [{"address": "10.8.0.2/24", "gateway": "10.8.0.1"}]}
+    _, told = call(setup, "ADD", full(cniVersion="1.0.0", ipam=ipam))
+    assert call(setup, "DEL", full(cniVersion="1.0.0", ipam=ipam, prevResult=told)) == (0, None)
+    assert call(setup, "ADD", full(cniVersion="1.0.0", ipam=static), "two")[0] == 0
+    assert call(setup, "DEL", full(cniVersion="1.0.0", ipam=ipam, prevResult=told)) == (0, None)
+    assert exchange(outside, setup.container("two"), "192.0.2.2", 80) == "192.0.2.1"
+    assert call(setup, "DEL", full(cniVersion="1.0.0", ipam=static), "two") == (0, None)
+    nothing_left(setup)

@@ -99,8 +99,8 @@ def delete(request: Request) -> None:
     if wanted.masquerade:
         from orlop.network.cni.plugin import masquerade
 
-        owner = _owner(request)
-        masquerade.remove(lambda other: other == owner)
+        told = _previous_addresses(request)
+        masquerade.remove(_owner(request), told, ipam.leased(request, told))
     ipam.delete(request)
 
 
@@ -174,7 +174,7 @@ def collect(request: Request) -> None:
 
         keep = {f"{request.network}@{container}@{interface}" for container, interface in valid}
         ours = f"{request.network}@"
-        masquerade.remove(lambda other: other.startswith(ours) and other not in keep)
+        masquerade.collect(lambda other: other.startswith(ours) and other not in keep)
     ipam.collect(request)
 
 
@@ -210,6 +210,12 @@ def _refuse_what_is_there(home: Home, namespace: int, request: Request) -> None:
     with home.open_netlink(namespace) as there:
         if links.find(there, request.interface) is not None:
             raise OrlopError(f"the container has an interface {request.interface} already")
+
+
+def _previous_addresses(request: Request) -> list[str]:
+    """Return the addresses that an attachment's interface was given, as far as is told."""
+    told = request.previous() or Result()
+    return [ip.address for ip in told.ips if _is_of(told, ip.interface, request.interface)]
 
 
 def _owner(request: Request) -> str:

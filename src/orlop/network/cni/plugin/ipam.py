@@ -11,6 +11,7 @@ from orlop.network.cni.result import Address, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from orlop.network.cni.plugin.leases import Range
@@ -50,9 +51,20 @@ def delete(request: Request) -> None:
     """Give back what add() returned; nothing to give back is no error."""
     who = kind(request)
     if who == NAME:
-        _leases(request).release(lambda owner: owner == _owner(request))
+        told = request.previous() or Result()
+        known = [ip.address.partition("/")[0] for ip in told.ips]
+        _leases(request).give_back(_owner(request), known)
     elif who:
         _delegate(request, who, "DEL")
+
+
+def leased(request: Request, addresses: Iterable[str]) -> set[str]:
+    """Return those of the interface addresses that our own lease of the attachment has."""
+    if kind(request) != NAME:
+        return set()
+    return {
+        one for one in addresses if _leases(request).has(_owner(request), one.partition("/")[0])
+    }
 
 
 def check(request: Request) -> None:

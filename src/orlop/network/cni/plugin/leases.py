@@ -199,6 +199,22 @@ class Leases:
             for ranges in sets
         )
 
+    def give_back(self, owner: str, known: Sequence[str]) -> None:
+        """Give back *owner*'s addresses; these, or if one is not its own, whatever is."""
+        with self._locked():
+            mine = [address for address in known if self.has(owner, address)]
+            for address in mine:
+                os.unlink(self._path(address))
+        if not known or len(mine) < len(known):
+            self.release(lambda other: other == owner)
+
+    def has(self, owner: str, address: str) -> bool:
+        """Whether that address is *owner*'s."""
+        try:
+            return os.readlink(self._path(address)) == owner
+        except OSError:
+            return False
+
     def release(self, gone: Callable[[str], bool]) -> None:
         """Give back the addresses of all owners that are *gone*."""
         if not os.path.isdir(self._folder):

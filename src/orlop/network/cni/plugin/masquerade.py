@@ -15,7 +15,7 @@ from orlop.network.cni.result import family
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
 _TABLE = "inet orlop-cni"
 _FAMILIES = {4: ("ip", "ipv4_addr", "224.0.0.0/4"), 6: ("ip6", "ipv6_addr", "ff00::/8")}
@@ -78,7 +78,54 @@ def _subnet(address: str) -> str:
     return f"{inet_ntop(kind, base.to_bytes(len(packed), 'big'))}/{prefix}"
 
 
-def remove(gone: Callable[[str], bool]) -> None:
+def remove(owner: str, addresses: Iterable[str], sure: Container[str] = ()) -> None:
+    """Stop masquerading for *owner*, whose interface addresses these were as far as is known.
+
+    What is another's by now stays; of those *sure* to be the owner's that is not looked
+    up, for nft reads the whole set for it. If none is known all elements are looked at.
+    """
+    known = tuple(addresses)
+    if not known:
+        collect(lambda other: other == owner)
+        return
+    nft = Nftables()
+    try:
+        try:
+            _delete(nft, [address for address in known if address in sure])
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            sure = ()  # not all are there
+        rest = [address for address in known if address not in sure]
+        _delete(nft, [address for address in rest if _is_of(nft, address, owner)])
+    finally:
+        nft.close()
+
+
+def _delete(nft: Nftables, addresses: Iterable[str]) -> None:
+    lines = []
+    for address in addresses:
+        version, bare = family(address), address.partition("/")[0]
+        lines += [
+            f"delete element {_TABLE} from{version} {{ {bare} }}",
+            f"delete element {_TABLE} {_set(version)} {{ {bare} . {_subnet(address)} }}",
+        ]
+    if lines:
+        nft.run("\n".join(lines))
+
+
+def _is_of(nft: Nftables, address: str, owner: str) -> bool:
+    version, bare = family(address), address.partition("/")[0]
+    try:
+        told = nft.listing(f"get element {_TABLE} from{version} {{ {bare} }}")
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False
+    return f'comment "{owner}"' in told  # nft has no JSON for one element
+
+
+def collect(gone: Callable[[str], bool]) -> None:
     """Stop masquerading for all owners that are *gone*."""
     nft = Nftables()
     try:
@@ -110,6 +157,10 @@ def _elements(nft: Nftables) -> Iterator[tuple[str, str, str]]:
         if error.errno != errno.ENOENT:
             raise
         return
+    yield from _in(listing)
+
+
+def _in(listing: str) -> Iterator[tuple[str, str, str]]:
     for one in jsontext.loads(listing)["nftables"]:
         found = one.get("set") or {}
         for element in found.get("elem", ()):
