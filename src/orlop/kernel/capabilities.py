@@ -1,9 +1,9 @@
 """Capabilities: their names and the calls that set the five sets. capabilities(7)."""
 
-import ctypes
 import struct
-from ctypes import c_char_p, c_int, c_ulong
 
+from orlop.kernel import light_ctypes as ctypes
+from orlop.kernel.light_ctypes import c_char_p, c_int, c_ulong
 from orlop.kernel.syscall import bind
 from orlop.model.light import Iterable
 from orlop.model.light_context import cache

@@ -2,9 +2,9 @@
 
 import _signal  # type: ignore[import-not-found]  # has no stub; the enums of signal cost 1 ms
 import os
-from ctypes import c_uint
 
 from orlop.kernel.capabilities import capget, capset
+from orlop.kernel.light_ctypes import c_uint
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import clone3, pidfd_send_signal, set_parent_death_signal
 from orlop.kernel.syscall import bind

@@ -1,7 +1,6 @@
 """Keyrings: a session keyring of one's own. keyctl(2)."""
 
-from ctypes import c_char_p, c_int
-
+from orlop.kernel.light_ctypes import c_char_p, c_int
 from orlop.kernel.syscall import bind_number, by_machine
 
 _JOIN_SESSION_KEYRING = 1

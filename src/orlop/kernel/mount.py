@@ -4,10 +4,10 @@ A mount made by fsmount() or cloned by open_tree() is detached: it is in no
 namespace, and dies with its descriptor unless move_mount() attaches it.
 """
 
-import ctypes
 import os
-from ctypes import c_char_p, c_int, c_size_t, c_uint, c_ulong, c_void_p
 
+from orlop.kernel import light_ctypes as ctypes
+from orlop.kernel.light_ctypes import c_char_p, c_int, c_size_t, c_uint, c_ulong, c_void_p
 from orlop.kernel.syscall import (
     AT_EMPTY_PATH,
     AT_FDCWD,

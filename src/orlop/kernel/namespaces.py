@@ -2,8 +2,8 @@
 
 import fcntl
 import os
-from ctypes import c_char_p, c_int, c_size_t
 
+from orlop.kernel.light_ctypes import c_char_p, c_int, c_size_t
 from orlop.kernel.syscall import bind
 from orlop.model.light_enum import STRICT, IntFlag
 

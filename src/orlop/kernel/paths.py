@@ -1,12 +1,12 @@
 """Paths that cannot leave a root, whatever is in it and whoever changes it meanwhile."""
 
-import ctypes
 import errno
 import os
 import stat
 import struct
-from ctypes import c_char_p, c_int, c_size_t, c_void_p
 
+from orlop.kernel import light_ctypes as ctypes
+from orlop.kernel.light_ctypes import c_char_p, c_int, c_size_t, c_void_p
 from orlop.kernel.syscall import bind, bind_number
 from orlop.model.light_enum import STRICT, IntEnum, IntFlag
 

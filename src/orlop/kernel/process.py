@@ -1,11 +1,11 @@
 """Processes: making one, naming one by descriptor, and what prctl(2) sets."""
 
-import ctypes
 import fcntl
 import os
 import struct
-from ctypes import c_int, c_size_t, c_uint, c_ulong, c_void_p
 
+from orlop.kernel import light_ctypes as ctypes
+from orlop.kernel.light_ctypes import c_int, c_size_t, c_uint, c_ulong, c_void_p
 from orlop.kernel.syscall import bind, bind_number, by_machine
 from orlop.model.light import NamedTuple
 from orlop.model.light_enum import STRICT, IntFlag

@@ -1,8 +1,8 @@
 """Install a filter of system calls. seccomp(2), <linux/seccomp.h>."""
 
-import ctypes
 import struct
 
+from orlop.kernel import light_ctypes as ctypes
 from orlop.kernel.syscall import bind_number, by_machine
 from orlop.model.light_enum import STRICT, IntFlag
 

@@ -5,10 +5,10 @@ and starts again after EINTR. Nothing here is loaded with find_library, which
 runs a compiler.
 """
 
-import ctypes
 import errno
 import os
 
+from orlop.kernel import light_ctypes as ctypes
 from orlop.model.light import Any, Callable, Protocol
 from orlop.model.light_context import partial
 
