@@ -436,4 +436,15 @@ def test_a_late_delete_leaves_the_next_owner_of_the_address_alone(
     assert call(setup, "DEL", full(cniVersion="1.0.0", ipam=ipam, prevResult=told)) == (0, None)
     assert exchange(outside, setup.container("two"), "192.0.2.2", 80) == "192.0.2.1"
     assert call(setup, "DEL", full(cniVersion="1.0.0", ipam=static), "two") == (0, None)
+    setup.host.run("ip", "link", "del", "up0")
     nothing_left(setup)
+
+
+def test_delete_gives_back_what_a_killed_add_took(setup: Setup) -> None:
+    _, told = call(setup, "ADD", full())
+    setup.container("one").run("ip", "link", "del", "eth0")
+    _, again = call(setup, "ADD", full())
+    assert again["ips"] != told["ips"]
+    assert len(leases(setup)) == 4
+    assert call(setup, "DEL", full(prevResult=again)) == (0, None)
+    assert leases(setup) == []

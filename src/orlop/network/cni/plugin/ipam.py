@@ -51,9 +51,8 @@ def delete(request: Request) -> None:
     """Give back what add() returned; nothing to give back is no error."""
     who = kind(request)
     if who == NAME:
-        told = request.previous() or Result()
-        known = [ip.address.partition("/")[0] for ip in told.ips]
-        _leases(request).give_back(_owner(request), known)
+        # All that it has, not what prevResult says: an ADD that was killed told nobody.
+        _leases(request).release(lambda owner: owner == _owner(request))
     elif who:
         _delegate(request, who, "DEL")
 

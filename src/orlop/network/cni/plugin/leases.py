@@ -199,15 +199,6 @@ class Leases:
             for ranges in sets
         )
 
-    def give_back(self, owner: str, known: Sequence[str]) -> None:
-        """Give back *owner*'s addresses; these, or if one is not its own, whatever is."""
-        with self._locked():
-            mine = [address for address in known if self.has(owner, address)]
-            for address in mine:
-                os.unlink(self._path(address))
-        if not known or len(mine) < len(known):
-            self.release(lambda other: other == owner)
-
     def has(self, owner: str, address: str) -> bool:
         """Whether that address is *owner*'s."""
         try:
