@@ -12,7 +12,7 @@ from orlop.engine.engine import Engine
 from orlop.engine.identity import label as label_of
 from orlop.engine.requests import NetworkRequest
 from orlop.model.container import RestartPolicy
-from orlop.model.network import EndpointOptions, Network
+from orlop.model.network import Bandwidth, EndpointOptions, Network
 from orlop.network.bridge_device import name_of
 from tests.integration.engine.harness import (
     opened,
@@ -29,6 +29,7 @@ from tests.integration.networks.scenes import (
     client,
     default_routes,
     interfaces,
+    machine,
     made,
     serve,
 )
@@ -218,13 +219,15 @@ def test_events_are_docker_s(tmp_path: Path) -> None:
         await engine.networks.connect("a", "box", EndpointOptions())
         await engine.containers.stop("box", timeout_s=0)
         await engine.networks.remove("a")
+        await engine.networks.prune()
         past = [event for event in engine.events._past if event.type == "network"]
         assert [event.action for event in past] == [
             "create",
             *("connect", "disconnect") * 2,
             "destroy",
+            "prune",
         ]
-        assert {event.id for event in past} == {network.id}
+        assert {event.id for event in past[:-1]} == {network.id}
         assert past[1].attributes == {"container": box.id, "name": "a", "type": "bridge"}
 
     with_engine(tmp_path, work)
@@ -258,3 +261,62 @@ def test_networks_do_not_reach_each_other_and_internal_ones_nobody(tmp_path: Pat
         await _isolated(engine, second, first)
 
     with_engine(tmp_path, work)
+
+
+def test_an_interface_has_the_name_the_settings_and_the_limits_it_is_to_have(
+    tmp_path: Path,
+) -> None:
+    async def work(engine: Engine) -> None:
+        endpoint = "com.docker.network.endpoint."
+        wanted = EndpointOptions(
+            driver_options={
+                f"{endpoint}ifname": "web0",
+                f"{endpoint}sysctls": "net.ipv4.conf.IFNAME.log_martians=1",
+            }
+        )
+        await made(engine, "a", "10.1.0.0/24")
+        options = shell(
+            "cd /proc/sys/net/ipv4; cat conf/web0/log_martians conf/web0/forwarding ip_default_ttl;"
+            " exec sleep 60",
+            network="a",
+            networks={"a": wanted},
+            sysctls={"net.ipv4.conf.web0.forwarding": "1", "net.ipv4.ip_default_ttl": "7"},
+            bandwidth=Bandwidth(ingress_bps=8_000_000, egress_bps=4_000_000),
+        )
+        created = await engine.containers.create(options, name="box")
+        await engine.containers.start(created.id)
+        box = engine.containers.get("box")
+        assert list(interfaces(box.pid)) == ["web0"]
+        lines: list[str] = []
+        async with asyncio.timeout(10):
+            while len(lines) < 3:
+                lines = (await output(engine, "box")).split()
+        assert lines == ["1", "1", "7"]
+        device = box.endpoints[0].host_interface
+        said = subprocess.run(
+            ["tc", "qdisc", "show", "dev", device], capture_output=True, text=True, check=True
+        ).stdout
+        assert "tbf" in said
+        assert "8Mbit" in said
+
+    with_engine(tmp_path, work)
+
+
+def test_an_engine_that_is_stopped_leaves_containers_their_network(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Engine.open(settings(tmp_path)) as engine:
+            network = await made(engine, "a", "10.1.0.0/24")
+            unused = await made(engine, "b", "10.2.0.0/24")
+            await serve(engine, "box", "a", port_bindings={"7000/tcp": (("", "7000"),)})
+            await run(engine, shell("true", network="b"))
+        devices = [line.partition(":")[0] for line in machine()]
+        assert name_of(network) in devices
+        assert name_of(unused) not in devices
+        assert ask("10.1.0.2") == ["box to ::ffff:10.1.0.1"] * 2
+        assert ask("127.0.0.1")[0].startswith("box to ")
+        async with opened(tmp_path) as engine:
+            assert engine.containers.get("box").endpoints[0].network == network.id
+            await engine.networks.disconnect("a", "box")
+            assert interfaces(engine.containers.get("box").pid) == {}
+
+    asyncio.run(work())

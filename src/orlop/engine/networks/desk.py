@@ -63,6 +63,8 @@ class Desk:
 
     def check(self, options: ContainerOptions) -> None:
         """Raise what is wrong with the networks that a container is to be on."""
+        if not self._thread.started:
+            self._thread.post(Host.settle)  # so that it is there when the container starts
         try:
             for name, wanted in options.networks.items():
                 network = self.directory.find(name)
@@ -181,6 +183,7 @@ class Desk:
             except OrlopError:  # it is in use, or is going already
                 continue
             removed.append(network.name)
+        self._context.events.publish("network", "prune", id="", attributes={"reclaimed": "0"})
         return removed
 
     async def connect(
