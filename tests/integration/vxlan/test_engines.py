@@ -39,11 +39,12 @@ class EngineHost(EngineProcess):
             )  # fmt: skip
         self.await_answer()
 
-    def orlop(self, *arguments: str, check: bool = True) -> str:
+    def orlop(self, *arguments: str, check: bool = True, said: str = "") -> str:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "orlop", *arguments],
             env=self.environment(),
             capture_output=True,
+            input=said,
             text=True,
             timeout=60,
             check=False,
@@ -87,7 +88,7 @@ def joined(engines: list[EngineHost]) -> None:
         "network", "create", "--driver", "vxlan", "--subnet", "10.20.0.0/24", "--ipv6",
         "--subnet", "fd20::/64", "--opt", f"local={one.address}", "web",
     )  # fmt: skip
-    two.orlop("network", "join", one.orlop("network", "token", "web"))
+    two.orlop("network", "join", "-", said=one.orlop("network", "token", "web"))
     until(lambda: one.members() == [f"{one.address} this host", f"{two.address} connected"])
 
 

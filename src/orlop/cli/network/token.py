@@ -16,7 +16,7 @@ class Args(Arguments):
         "Prints what another host needs to join a network of several hosts (driver vxlan).\n"
         "Keep it secret: who has it can join, and send packets to every container there."
     )
-    examples = (("orlop network token web | ssh other xargs orlop network join", ""),)
+    examples = (("orlop network token web | ssh other orlop network join -", "with no copying"),)
 
     network = operand("NETWORK", completes=NETWORK)
 
