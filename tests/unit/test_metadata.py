@@ -14,6 +14,7 @@ import pytest
 from orlop.errors import AlreadyExistsError, CorruptError, NotFoundError, UnsupportedError
 from orlop.model.container import Container, ContainerOptions, Volume
 from orlop.model.image import OCI_MANIFEST, Descriptor, digest_of
+from orlop.model.network import Network, Subnet
 from orlop.store.content import Content
 from orlop.store.metadata import (
     ImageRecord,
@@ -103,6 +104,30 @@ def test_a_container_name_is_held_once(metadata: Metadata) -> None:
     metadata.containers.add(container("3" * 64, "one"))
     with pytest.raises(NotFoundError):
         metadata.containers.save(one)
+
+
+def test_a_network_name_is_held_once_and_a_network_may_change(metadata: Metadata) -> None:
+    network = Network(id="1" * 64, name="web", subnets=(Subnet(subnet="10.1.0.0/16"),))
+    metadata.networks.put(network)
+    changed = msgspec.structs.replace(network, subnets=(Subnet(subnet="10.2.0.0/16"),))
+    metadata.networks.put(changed)
+    with pytest.raises(AlreadyExistsError, match="network with name web already exists"):
+        metadata.networks.put(Network(id="2" * 64, name="web"))
+    assert metadata.networks.list() == [changed]
+    metadata.networks.remove(network.id)
+    metadata.networks.remove(network.id)
+    assert metadata.networks.list() == []
+
+
+def test_containers_of_before_there_were_networks_stay_without(metadata: Metadata) -> None:
+    metadata.containers.add(container("1" * 64, "old"))
+    record = {"id": "1", "name": "old", "options": {"image": "i"}, "image": "i", "created_ns": 1}
+    text = json.dumps({**record, "image_name": "i", "status": "exited"})
+    with metadata._database.write() as connection:
+        connection.execute("UPDATE containers SET record = ?", (text,))
+    (old,) = metadata.containers.list()
+    assert (old.options.network, old.options.networks) == ("none", {})
+    assert (old.endpoints, old.ports) == ((), ())
 
 
 def test_an_image_that_loses_its_last_name_stays_as_dangling(metadata: Metadata) -> None:

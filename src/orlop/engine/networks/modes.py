@@ -1,5 +1,7 @@
 """What --network can say, and of which networks a container is then."""
 
+from msgspec.structs import replace
+
 from orlop.errors import InvalidArgumentError
 from orlop.model.container import ContainerOptions
 from orlop.model.network import EndpointOptions
@@ -34,16 +36,12 @@ def resolved(options: ContainerOptions) -> ContainerOptions:
         wanted = {mode: own, **wanted}
     else:
         wanted.pop(mode, None)
-        _check_alone(mode, wanted)
+        if wanted:
+            raise conflict(mode)
     for name in wanted:
         if not names_network(name):
             raise conflict(name)
-    return _changed(options, mode, wanted)
-
-
-def _check_alone(mode: str, wanted: dict[str, EndpointOptions]) -> None:
-    if wanted:
-        raise conflict(mode)
+    return replace(options, network=mode, networks=wanted)
 
 
 def conflict(mode: str) -> InvalidArgumentError:
@@ -61,11 +59,3 @@ def conflict(mode: str) -> InvalidArgumentError:
         "container cannot be connected to multiple networks with one of the networks in"
         " private (none) mode"
     )
-
-
-def _changed(
-    options: ContainerOptions, mode: str, wanted: dict[str, EndpointOptions]
-) -> ContainerOptions:
-    from msgspec.structs import replace
-
-    return replace(options, network=mode, networks=wanted)
