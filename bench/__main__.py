@@ -1,6 +1,6 @@
 """Orlop beside docker, podman, ctr and runc: one run, alternating, medians and ratios.
 
-python -m bench [--rounds 15] [--json FILE] [--only run,warm,exec,pull,memory,runtime]
+python -m bench [--rounds 15] [--json FILE] [--only run,warm,exec,pull,memory,runtime,network]
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import bench.images as images
-from bench import engines, memory, oci, warm
+from bench import engines, memory, network, oci, warm
 from bench.measure import Series, alternate
 
 BUSYBOX, DEBIAN = "busybox", "debian"
@@ -85,9 +85,11 @@ def table(title: str, series: dict[str, Series]) -> str:
 
 def measure(wanted: Sequence[str], rounds: int, folder: Path) -> dict[str, object]:
     """Run the *wanted* measurements; print tables as they come; return all values."""
-    results = with_engines(wanted, rounds, folder) if {*wanted} - {"runtime"} else {}
+    results = with_engines(wanted, rounds, folder) if {*wanted} - {"runtime", "network"} else {}
     if "runtime" in wanted:
         results.update(oci.report(folder, rounds * 2))
+    if "network" in wanted:
+        results["network"] = network.report(folder, rounds)
     return results
 
 
@@ -117,7 +119,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, help="write every single value there")
-    parser.add_argument("--only", default="run,warm,exec,pull,memory,runtime")
+    parser.add_argument("--only", default="run,warm,exec,pull,memory,runtime,network")
     options = parser.parse_args(arguments)
     os.environ.pop("PYTHONPATH", None)  # ours, not the user's: with it `orlop` starts the slow way
     with tempfile.TemporaryDirectory(prefix="orlop-bench-") as folder:

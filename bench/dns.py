@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.measure import end_in_order, save
 from orlop.kernel.loopback import raise_loopback
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.network.dns.message import address_record, answer, read_query
@@ -158,8 +159,9 @@ def measure(peer: Peer, what: str, window: int, seconds: float) -> Load:
     return Load(*map(float, done.stdout.split()))
 
 
-def compare(folder: Path, seconds: float, rounds: int) -> None:
-    """Measure the engines in turn, and print a table."""
+def compare(folder: Path, seconds: float, rounds: int) -> dict[str, dict[str, list[Load]]]:
+    """Measure the engines in turn, and print a table; return every single value."""
+    values = {}
     archive = engines.docker_archive(
         folder / "busybox.tar", tags=["busybox:bench"], config={"Env": ["PATH=/bin"]}
     )
@@ -175,7 +177,9 @@ def compare(folder: Path, seconds: float, rounds: int) -> None:
                 for _ in range(rounds):
                     for peer in peers:
                         results[peer.name].append(measure(peer, what, window, seconds))
-                _print(f"{what}, {window} at a time", results)
+                values[title := f"{what}, {window} at a time"] = results
+                _print(title, results)
+    return values
 
 
 def _print(title: str, results: dict[str, list[Load]]) -> None:
@@ -199,6 +203,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.dns", description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write every single value there")
     parser.add_argument("--load", metavar="NAME", help=argparse.SUPPRESS)
     parser.add_argument("--window", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--inside", type=int, metavar="PID", help=argparse.SUPPRESS)
@@ -208,9 +213,10 @@ def main(arguments: Sequence[str]) -> None:
             setns(namespace.fileno(), Namespace.NET)
         print(*load(options.load, options.window, options.seconds))
         return
+    end_in_order()
     with tempfile.TemporaryDirectory(prefix="orlop-bench-") as folder:
         move_away(Path(folder))
-        compare(Path(folder), options.seconds, options.rounds)
+        save(options.json, compare(Path(folder), options.seconds, options.rounds))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 """Alternating measurements: A B C A B C …, so that the machine's moods hit all alike."""
 
+import json
+import signal
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -41,3 +45,14 @@ def alternate(
             if number:
                 values[name].append((time.perf_counter() - begin) * 1e3)
     return {name: Series(series) for name, series in values.items()}
+
+
+def save(path: Path | None, values: object) -> None:
+    """Write *values* as JSON where a *path* was asked for."""
+    if path is not None:
+        path.write_text(json.dumps(values, indent=1))
+
+
+def end_in_order() -> None:
+    """From now on SIGTERM raises SystemExit, so that what was started is ended, too."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -16,8 +16,10 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.measure import save
 from orlop.kernel.loopback import raise_loopback
 from orlop.kernel.namespaces import Namespace, unshare
 from orlop.kernel.netlink.connection import Netlink
@@ -44,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--ipv6", action="store_true")
+    parser.add_argument("--json", type=Path, help="write every single value there")
     args = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, args.count + 256), most))
@@ -60,6 +63,7 @@ def main() -> None:
         medians = (statistics.median(values) for values in zip(*part, strict=True))
         row = " ".join(f"{median:12.2f}" for median in medians)
         print(f"{start:>5} to {start + len(part):>3} {row} ms")
+    save(args.json, {"ip_batch_ms": beside, "attach_ms": [cost._asdict() for cost in costs]})
     print(f"the same with `ip -batch`, two calls: {beside:.2f} ms")
 
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.measure import end_in_order, save
 from tests.integration.vxlan.hosts import Underlay, inside, until
 
 _PORT = 5201
@@ -91,7 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write every single value there")
     args = parser.parse_args(arguments)
+    end_in_order()
     with tempfile.TemporaryDirectory() as folder:
         underlay = Underlay(Path(folder))
         try:
@@ -104,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     times[name].append(round_trip_us(ends))
         finally:
             underlay.close()
+    save(args.json, {"gbit_per_s": rates, "round_trip_us": times})
     plain = statistics.median(rates["plain"])
     print(f"{'way':8} {'Gbit/s':>8} {'of plain':>9} {'round trip':>11}")
     for name in compared:
