@@ -172,6 +172,33 @@ def test_what_hangs_is_killed_with_all_its_children(setup: Setup) -> None:
     assert not any(runs(int(pid)) for pid in pids.read_text().split())
 
 
+def test_a_large_configuration_is_told_whole_and_need_not_be_heard(setup: Setup) -> None:
+    size = 500_000
+    counts = setup.plugin("counts", f"cat | wc -c > {setup.folder}/size; echo '{{}}'")
+    deaf = setup.plugin("deaf", "echo '{}'")
+    setup.add(chain({**counts, "x": "y" * size}, {**deaf, "x": "y" * size}), "one")
+    assert int((setup.folder / "size").read_text()) > size
+
+
+def test_endless_log_is_cut_and_keeps_nobody(setup: Setup) -> None:
+    setup.cni = setup.restarted(timeout_s=1)
+    loud = setup.plugin("loud", "test $CNI_COMMAND = ADD || exit 0; cat /dev/zero >&2")
+    with pytest.raises(UnavailableError, match="loud did not end within 1 s"):
+        setup.add(chain(loud), "one")
+
+
+def test_plugin_of_a_runtime_that_dies_at_once_hears_nothing(setup: Setup) -> None:
+    heard = setup.folder / "heard"
+    spy = setup.plugin("spy", f"cat > {heard}.new; echo >> {heard}.new; mv {heard}.new {heard}")
+    dies = "os.kill(os.getpid(), 9)"
+    program = f"import os\nfrom orlop.network.cni import program\nbegan = lambda pid: {dies}\n"
+    program += f"program.run({str(setup.own / spy['type'])!r}, os.environ, b'x', timeout_s=9, "
+    program += "began=began)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    wait_for(heard)
+    assert heard.read_text() == "\n"
+
+
 def test_child_that_holds_the_pipe_keeps_nobody(setup: Setup) -> None:
     pid = setup.folder / "pid"
     forks = setup.plugin("forks", f"sleep 600 & echo $! > {pid}; echo '{{}}'")

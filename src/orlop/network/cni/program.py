@@ -19,13 +19,15 @@ from orlop.network.cni import failure, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
 _SIGKILL = 9
 _SIGPIPE = 13
 _SIGXFSZ = 25
 _MOST_OUTPUT = 1 << 20
+_CHUNK = 1 << 16
+_CHUNKS_AT_ONCE = 16  # then it is looked at the clock
 _MOST_LOG = 16 << 10
 _MOST_IN_A_MESSAGE = 1000
 _TRIES_WHILE_WRITTEN = 5
@@ -48,39 +50,43 @@ def run(
     timeout_s: float,
     began: Callable[[int], None] | None = None,
 ) -> Done:
-    """Run a program to its end, or kill it; *began* is told its pid, which is its group's too."""
-    out, log = os.pipe(), os.pipe()
+    """Run a program to its end, or kill it; *began* is told its pid, which is its group's too.
+
+    It has its configuration only after that, and so does nothing that nobody knows of: when
+    we are killed before, it reads an empty one.
+    """
+    pipes = (os.pipe(), os.pipe(), os.pipe())
+    theirs = (pipes[0][0], pipes[1][1], pipes[2][1])
+    ours = (pipes[0][1], pipes[1][0], pipes[2][0])
     try:
-        pid = _spawn(path, environment, configuration, out[1], log[1])
+        pid = _spawn(path, environment, theirs)
     except BaseException:
-        os.close(out[0])
-        os.close(log[0])
+        _close(ours)
         raise
     finally:
-        os.close(out[1])
-        os.close(log[1])
+        _close(theirs)
+    talk = _Talk(_name(path), configuration, *ours)
     try:
         if began is not None:
             began(pid)
-        said = _listen(path, pid, out[0], log[0], timeout_s)
+        talk.until_end(pid, timeout_s)
     except BaseException:
         os.killpg(pid, _SIGKILL)
         os.waitpid(pid, 0)
         raise
     finally:
-        os.close(out[0])
-        os.close(log[0])
-    return Done(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), *said)
+        talk.close()
+    return Done(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), talk.out, talk.log)
 
 
-def _spawn(
-    path: str, environment: Mapping[str, str], configuration: bytes, out: int, log: int
-) -> int:
-    stdin = os.memfd_create("configuration", os.MFD_CLOEXEC)
-    actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate((stdin, out, log))]
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _spawn(path: str, environment: Mapping[str, str], ends: tuple[int, int, int]) -> int:
+    actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(ends)]
     try:
-        os.write(stdin, configuration)
-        os.lseek(stdin, 0, os.SEEK_SET)
         for _ in range(_TRIES_WHILE_WRITTEN):
             try:
                 return os.posix_spawn(
@@ -100,59 +106,88 @@ def _spawn(
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise OrlopError(f"CNI plugin {path} cannot be run: {reason}") from error
-    finally:
-        os.close(stdin)
 
 
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _listen(path: str, pid: int, out: int, log: int, timeout_s: float) -> tuple[bytes, bytes]:
-    """Return what was said on both by the time that *pid* had ended."""
-    said = {out: b"", log: b""}
-    deadline = time.monotonic() + timeout_s
-    unfinished = set(said)
-    pidfd = os.pidfd_open(pid)
-    poller = select.poll()
-    for fd in (out, log, pidfd):
-        os.set_blocking(fd, False)
-        poller.register(fd, select.POLLIN)
-    try:
-        while True:
-            left_s = deadline - time.monotonic()
-            ready = [fd for fd, _ in poller.poll(max(0, left_s) * 1000)] if left_s > 0 else []
-            if not ready:
-                raise UnavailableError(
-                    f"CNI plugin {_name(path)} did not end within {timeout_s:g} s, and was killed"
-                )
-            for fd in tuple(unfinished):
-                if (fd in ready or pidfd in ready) and _read(fd, said):
-                    poller.unregister(fd)
-                    unfinished.remove(fd)
-            said[log] = said[log][-_MOST_LOG:]
-            if len(said[out]) > _MOST_OUTPUT:
-                raise CorruptError(
-                    f"CNI plugin {_name(path)} printed more than {_MOST_OUTPUT >> 20} MiB"
-                )
-            if pidfd in ready:
-                return said[out], said[log]
-    finally:
-        os.close(pidfd)
+class _Talk:
+    """Our ends of a plugin's pipes: it is fed, and listened to, until it ends."""
 
+    def __init__(self, name: str, configuration: bytes, feed: int, out: int, log: int) -> None:
+        self._name = name
+        self._untold = memoryview(configuration)
+        self._open = {feed: select.POLLOUT, out: select.POLLIN, log: select.POLLIN}
+        self._feed, self._out_end = feed, out
+        self.out = b""
+        self.log = b""
+        for fd in self._open:
+            os.set_blocking(fd, False)
 
-def _read(fd: int, said: dict[int, bytes]) -> bool:
-    """Read what is there; true at the end of the file, where that is to be watched no more."""
-    most = len(said[fd]) + _MOST_OUTPUT
-    while len(said[fd]) <= most:
+    def close(self) -> None:
+        """Close what is still open."""
+        while self._open:
+            self._finish(next(iter(self._open)))
+
+    def _finish(self, fd: int) -> None:
+        del self._open[fd]
+        os.close(fd)
+
+    def until_end(self, pid: int, timeout_s: float) -> None:
+        """Talk until *pid* has ended; UnavailableError where it does not in time."""
+        deadline = time.monotonic() + timeout_s
+        pidfd = os.pidfd_open(pid)
         try:
-            part = os.read(fd, 1 << 16)
+            while pidfd not in (ready := self._ready(pidfd, deadline)):
+                if not ready:
+                    raise UnavailableError(
+                        f"CNI plugin {self._name} did not end within {timeout_s:g} s,"
+                        " and was killed"
+                    )
+                for fd in ready:
+                    self._work(fd)
+        finally:
+            os.close(pidfd)
+        for fd in tuple(self._open):  # what it has left to say
+            self._work(fd)
+
+    def _ready(self, pidfd: int, deadline: float) -> list[int]:
+        poller = select.poll()
+        for fd, events in (*self._open.items(), (pidfd, select.POLLIN)):
+            poller.register(fd, events)
+        left_s = deadline - time.monotonic()
+        return [fd for fd, _ in poller.poll(left_s * 1000)] if left_s > 0 else []
+
+    def _work(self, fd: int) -> None:
+        """Write or read what can be at once; an end that is done is closed."""
+        try:
+            done = self._tell() if fd == self._feed else self._hear(fd)
         except BlockingIOError:
-            return False
-        if not part:
-            return True
-        said[fd] += part
-    return False
+            return
+        except BrokenPipeError:  # it does not want to hear more
+            done = True
+        if done:
+            self._finish(fd)
+
+    def _tell(self) -> bool:
+        self._untold = self._untold[os.write(self._feed, self._untold) :]
+        return not self._untold
+
+    def _hear(self, fd: int) -> bool:
+        for _ in range(_CHUNKS_AT_ONCE):
+            part = os.read(fd, _CHUNK)
+            if not part:
+                return True
+            if fd != self._out_end:
+                self.log = (self.log + part)[-_MOST_LOG:]
+                continue
+            self.out += part
+            if len(self.out) > _MOST_OUTPUT:
+                raise CorruptError(
+                    f"CNI plugin {self._name} printed more than {_MOST_OUTPUT >> 20} MiB"
+                )
+        return False
 
 
 class Plugins(NamedTuple):
