@@ -95,7 +95,7 @@ def test_mistake_is_one_clear_line_and_the_right_code(
 def test_completion_knows_commands_options_and_names(shell: str) -> None:
     code, out, _ = run("completion", shell)
     assert code == 0
-    for word in ("unpause", "--cpuset-cpus", "_orlop_container", "--no-trunc"):
+    for word in ("unpause", "--cpuset-cpus", "_orlop_container", "--no-trunc", "_orlop_network"):
         assert word in out
 
 
