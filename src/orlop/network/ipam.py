@@ -127,7 +127,7 @@ def with_gateway(subnet: Subnet) -> Subnet:
 
 def _block(text: str, what: str) -> AnyNetwork:
     try:
-        network = ip_network(text, strict=False)
+        network = ip_network("" if "%" in text else text, strict=False)
         exact = "/" in text and ip_address(text.partition("/")[0]) == network.network_address
     except ValueError:
         raise InvalidArgumentError(

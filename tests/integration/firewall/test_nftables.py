@@ -99,6 +99,7 @@ def test_without_the_library_the_package_is_named(monkeypatch: pytest.MonkeyPatc
         NetworkRules("n", "", ("10.0.0.0/8",)),
         NetworkRules("n", "x", ("10.0.0.0/8 }; flush ruleset",)),
         NetworkRules("n", "x", ("10.0.0.1/8",)),
+        NetworkRules("n", "x", ("fd00::%x }; flush ruleset;#/64",)),
     ],
 )
 def test_no_name_or_address_can_say_more_than_it_is(

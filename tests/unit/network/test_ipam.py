@@ -66,6 +66,7 @@ def test_overlap_is_refused_in_docker_s_words() -> None:
         (Subnet(subnet="10.0.0.0"), "it should be 10.0.0.0/32"),
         (Subnet(subnet="10.0.0.0/33"), "invalid CIDR"),
         (Subnet(subnet="\0"), "invalid CIDR"),
+        (Subnet(subnet="fd00::%eth0/64"), "invalid CIDR"),
         (Subnet(subnet="10.0.0.0/32"), "room for no container"),
         (Subnet(subnet="10.0.0.0/24", gateway="10.0.1.1"), "doesn't contain"),
         (Subnet(subnet="10.0.0.0/24", gateway="fd00::1"), "doesn't contain"),

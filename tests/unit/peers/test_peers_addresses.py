@@ -22,6 +22,11 @@ def member(number: int) -> Member:
     return Member(id=f"{number:016x}", address=f"10.9.0.{number}", port=4789)
 
 
+def config(subnet: Subnet) -> messages.Config:
+    network = Network(id=NETWORK.id, name="n", subnets=(subnet,))
+    return messages.Config(network=network, member=member(1))
+
+
 def addresses(owned: tuple[str, ...]) -> list[str]:
     return [str(address) for text in owned for address in ipaddress.ip_network(text)]
 
@@ -196,6 +201,15 @@ def test_rubbish_is_refused_as_such(data: bytes) -> None:
         messages.Members(members=(Member(id="ab" * 8, address="10.0.0.1; }", port=1),)),
         messages.Members(members=(member(1),) * 999),
         messages.Gift(number=1, range="everything"),
+        messages.Members(members=(Member(id="ab" * 8, address="fe80::1%x }; }\nflush", port=1),)),
+        messages.Change(put=(HostEndpoint(mac="02:00:00:00:00:01", addresses=("fd00::1%x",)),)),
+        messages.Ask(number=1, subnet="fd00::%x/64"),
+        messages.Ask(number=1, subnet="fd00::/64", address="fd00::1%x"),
+        messages.Gift(number=1, range="fd00::%x/64"),
+        config(Subnet(subnet="fd00::%x };/64")),
+        config(Subnet(subnet="fd00::/64", ip_range="fd00::%x };/65")),
+        config(Subnet(subnet="fd00::/64", gateway="fd00::1%x };")),
+        config(Subnet(subnet="fd00::/64", reserved={"x": "y"})),
     ],
 )
 def test_value_that_cannot_be_is_refused(message: messages.AnyMessage) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from orlop.errors import CorruptError
-from orlop.model.network import Network
+from orlop.model.network import Network, Subnet
 from orlop.model.overlay import HostEndpoint, Member
 
 MOST_MEMBERS = 256
@@ -125,8 +125,12 @@ def parts(endpoints: Iterable[HostEndpoint]) -> Iterator[State]:
 
 def _check(message: AnyMessage) -> None:
     match message:
-        case Hello(member=member) | Config(member=member):
+        case Hello(member=member):
             _check_member(member)
+        case Config(member=member, network=network):
+            _check_member(member)
+            for subnet in network.subnets:
+                _check_subnet(subnet)
         case Members(members=members):
             if len(members) > MOST_MEMBERS:
                 raise ValueError("too many members")
@@ -136,15 +140,33 @@ def _check(message: AnyMessage) -> None:
             for endpoint in endpoints:
                 _check_endpoint(endpoint)
         case Ask(subnet=subnet, address=address):
-            ipaddress.ip_network(subnet)
+            _check_range(subnet)
             if address:
-                ipaddress.ip_address(address)
+                _check_address(address)
         case Gift(range=given):
-            ipaddress.ip_network(given)
+            _check_range(given)
+
+
+def _check_address(text: str) -> None:
+    """A zone (fe80::1%eth0) would be another host's, and may be any text: rules are made of it."""
+    ipaddress.ip_address("" if "%" in text else text)
+
+
+def _check_range(text: str) -> None:
+    ipaddress.ip_network("" if "%" in text else text)
+
+
+def _check_subnet(subnet: Subnet) -> None:
+    _check_range(subnet.subnet)
+    if subnet.ip_range:
+        _check_range(subnet.ip_range)
+    for address in (subnet.gateway, *subnet.reserved.values()):
+        if address:
+            _check_address(address)
 
 
 def _check_member(member: Member) -> None:
-    ipaddress.ip_address(member.address)
+    _check_address(member.address)
     if not _ID.fullmatch(member.id) or not 0 < member.port < 65536:
         raise ValueError("a member's id or port")
     if len(member.name) > _MOST_NAME_CHARS or not 0 < member.version < 1 << 62:
@@ -159,7 +181,7 @@ def _check_endpoint(endpoint: HostEndpoint) -> None:
     if len(endpoint.addresses) > _MOST_ADDRESSES or len(endpoint.aliases) > _MOST_ALIASES:
         raise ValueError("too many addresses or aliases")
     for address in endpoint.addresses:
-        ipaddress.ip_address(address)
+        _check_address(address)
     names = (endpoint.container, endpoint.name, *endpoint.aliases)
     if any(len(name) > _MOST_NAME_CHARS for name in names):
         raise ValueError("a name is too long")

@@ -198,6 +198,6 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def _subnet(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
-        return ipaddress.ip_network(text)
+        return ipaddress.ip_network("" if "%" in text else text)  # a zone may be any text
     except ValueError as error:
         raise InvalidArgumentError(f"{text!r} is no subnet") from error
