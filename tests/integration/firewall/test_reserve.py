@@ -1,9 +1,10 @@
 """Ports that are kept: from other programs, from other containers, and given back."""
 
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -130,6 +131,32 @@ def test_free_ports_come_from_the_range_that_the_host_gives_out(
             again = ports.reserve([PortRequest(protocol, 1)])
             assert again.mappings != first.mappings
             again.close()
+
+
+@pytest.mark.usefixtures("host")
+def test_one_more_port_costs_the_same_however_many_there_are() -> None:
+    ports = Ports()
+    one, many = PortRequest("tcp", 80, 30000, 30000), range(20000, 20500)
+    alone = _calls(ports, one)
+    with closing(ports.reserve([PortRequest("tcp", 80, port, port) for port in many])):
+        assert _calls(ports, one) == alone
+
+
+def _calls(ports: Ports, request: PortRequest) -> int:
+    """Return how many functions, and steps of generators, it takes to keep a port."""
+    count = 0
+
+    def called(_: Any, event: str, __: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(called)
+    try:
+        reservation = ports.reserve([request])
+    finally:
+        sys.setprofile(None)
+    reservation.close()
+    return count
 
 
 @pytest.mark.usefixtures("host")

@@ -55,7 +55,7 @@ class Ports:
     """The ports that one engine keeps, in the network namespace of the caller."""
 
     def __init__(self) -> None:
-        self._taken: set[tuple[str, str, int]] = set()
+        self._taken: dict[tuple[str, int], set[str]] = {}  # by protocol and port: addresses
         self._next = 0
 
     def reserve(self, requests: Iterable[PortRequest]) -> Reservation:
@@ -125,26 +125,27 @@ class Ports:
         """Take the port on all addresses that *mapping* means, or on none."""
         with ExitStack() as undo:
             for address in _addresses(mapping.host_ip):
-                key = (mapping.protocol, address, mapping.host_port)
-                if self._is_taken(*key):
-                    raise _allocated(address, mapping.host_port)
-                self._taken.add(key)
-                undo.callback(self._taken.discard, key)
+                self._claim(mapping, address)
+                undo.callback(self._let_go, mapping, address)
                 made = _bind(mapping.protocol, address, mapping.host_port)
                 if made is not None:
                     undo.enter_context(made)
             held.push(undo.pop_all())
 
-    def _is_taken(self, protocol: str, address: str, port: int) -> bool:
-        """Return whether a container has it: what has no sockets here is known by this alone."""
+    def _claim(self, mapping: PortMapping, address: str) -> None:
+        """Note who has it: what has no sockets here is known by this alone."""
+        taken = self._taken.setdefault((mapping.protocol, mapping.host_port), set())
         every = "::" if ":" in address else "0.0.0.0"
-        if address == every:
-            family = ":" in every
-            return any(
-                (one, number, ":" in host) == (protocol, port, family)
-                for one, host, number in self._taken
-            )
-        return not self._taken.isdisjoint({(protocol, address, port), (protocol, every, port)})
+        same = {one for one in taken if (":" in one) == (":" in address)}
+        if same if address == every else same & {address, every}:
+            raise _allocated(address, mapping.host_port)
+        taken.add(address)
+
+    def _let_go(self, mapping: PortMapping, address: str) -> None:
+        taken = self._taken[mapping.protocol, mapping.host_port]
+        taken.discard(address)
+        if not taken:
+            del self._taken[mapping.protocol, mapping.host_port]
 
 
 def _addresses(host_ip: str) -> tuple[str, ...]:
