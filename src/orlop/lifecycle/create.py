@@ -96,13 +96,7 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
             record["external_descriptors"] = external_descriptors(stdio)
         folder.save(record)
         gate = open_gate(ours, folder if gated else None)
-        manner = Manner(
-            no_pivot=request.no_pivot,
-            no_new_keyring=request.no_new_keyring,
-            systemd_cgroup=request.systemd_cgroup,
-            no_cgroup=request.no_cgroup,
-        )
-        bundle = Bundle(folder.name, record["orlop"]["bundle"], config, manner=manner)
+        bundle = Bundle(folder.name, record["orlop"]["bundle"], config, manner=_manner(request))
         starting = start(bundle, None if terminal else stdio, gate=gate, preserve_fds=preserved)
 
         told = warnings(config)
@@ -123,6 +117,15 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
                 _run_poststart(starting, record, config)
         undo.pop_all()
     return Created(record, starting, notifier, told)
+
+
+def _manner(request: Request) -> Manner:
+    return Manner(
+        no_pivot=request.no_pivot,
+        no_new_keyring=request.no_new_keyring,
+        systemd_cgroup=request.systemd_cgroup,
+        no_cgroup=request.no_cgroup,
+    )
 
 
 def _grant(starting: Starting, config: Config) -> list[str]:

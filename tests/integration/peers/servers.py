@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,12 +83,18 @@ def place() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        left = [*_processes(folder), *_mounts(folder), *_cgroups(folder)]
-        left += sorted(str(path) for path in set(_sockets()) - sockets)
+        deadline = time.monotonic() + 10  # containerd's shims clean up behind the engine's back
+        while (left := _left(folder, sockets)) and time.monotonic() < deadline:
+            time.sleep(0.1)
         _remove(folder)
         for path in set(_sockets()) - sockets:
             path.unlink()
     assert not left, left
+
+
+def _left(folder: Path, sockets: Set[Path]) -> list[str]:
+    left = [*_processes(folder), *_mounts(folder), *_cgroups(folder)]
+    return left + sorted(str(path) for path in set(_sockets()) - sockets)
 
 
 def _sockets() -> Iterator[Path]:
