@@ -74,12 +74,13 @@ def _make(home: Home, engine: str, socket: Socket, endpoint: Endpoint, namespace
             home.netlink.ask(request)
         except FileExistsError:
             if _is_there(home, engine, endpoint, namespace):
-                settings = Settings(mtu=mtu, master=socket.bridge, up=True)
+                alias = ownership.alias(engine, endpoint.container)
+                settings = Settings(mtu=mtu, master=socket.bridge, up=True, alias=alias)
                 home.netlink.ask(links.change(host, settings), *_port(socket, host))
                 return False
             home.netlink.ask(request)
-        alias = Settings(alias=ownership.alias(engine, endpoint.container))
-        home.netlink.ask(links.change(host, alias), *_port(socket, host))
+        named = Settings(alias=ownership.alias(engine, endpoint.container))
+        home.netlink.ask(links.change(host, named), *_port(socket, host))
     except AlreadyExistsError:
         raise
     except BaseException:
@@ -96,16 +97,19 @@ def _port(socket: Socket, host: str) -> list[Request]:
 def _is_there(home: Home, engine: str, endpoint: Endpoint, namespace: int) -> bool:
     """Return whether the pair is there as it should; one that has lost its end is removed.
 
+    A pair without alias is one whose maker was killed before it could say whose it is.
     AlreadyExistsError where the name on the host, or inside, is another's.
     """
     host = ownership.veth_name(endpoint)
     link = links.find(home.netlink, host)
-    if link is not None and ownership.owned_by(engine, link.alias) != endpoint.container:
-        raise AlreadyExistsError(f"the host has a network interface {host} already")
+    is_ours = link is None or ownership.owned_by(engine, link.alias) == endpoint.container
     with home.open_netlink(namespace) as there:
         other = links.find(there, endpoint.interface)
-    if link is not None and other is not None and _is_pair(link, other):
+    may_be_ours = link is not None and (is_ours or not link.alias)
+    if link is not None and may_be_ours and other is not None and _is_pair(link, other):
         return True
+    if not is_ours:
+        raise AlreadyExistsError(f"the host has a network interface {host} already")
     if other is not None:
         raise AlreadyExistsError(
             f"the container has a network interface {endpoint.interface} already"

@@ -14,6 +14,7 @@ from orlop.engine.engine import Engine
 from orlop.engine.networks.attachment import Attachment, Place
 from orlop.engine.networks.host import Host
 from orlop.model.network import Endpoint, EndpointOptions, Network, PortMapping, Subnet
+from orlop.network import veth
 from tests.integration.engine.harness import opened, settings, shell, until
 from tests.integration.networks.scenes import address, ask, interfaces, machine, made, serve
 
@@ -90,6 +91,25 @@ def test_what_an_engine_was_about_to_attach_is_given_back(tmp_path: Path) -> Non
             assert engine.containers.get("box").endpoints == ()
             await engine.containers.start("box")
             assert address(engine.containers.get("box")) == "10.1.0.2"
+
+    _engine_that_dies(tmp_path, first)
+    asyncio.run(second())
+
+
+def test_a_connect_that_was_killed_before_it_said_whose_the_interface_is(tmp_path: Path) -> None:
+    async def first(engine: Engine) -> None:
+        await made(engine, "a", "10.1.0.0/24")
+        await serve(engine, "box", "bridge")
+        veth._port = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        await engine.networks.connect("a", "box", EndpointOptions())
+
+    async def second() -> None:
+        async with opened(tmp_path) as engine:
+            box = engine.containers.get("box")
+            assert (box.moving, sorted(interfaces(box.pid))) == (False, ["eth0", "eth1"])
+            assert ask("10.1.0.2")[0].startswith("box to ")
+            await engine.networks.disconnect("a", "box")
+            assert list(interfaces(box.pid)) == ["eth0"]
 
     _engine_that_dies(tmp_path, first)
     asyncio.run(second())
