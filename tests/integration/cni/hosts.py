@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 from orlop.kernel.namespaces import Namespace as Kind
@@ -24,7 +23,7 @@ T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)
 _MS_REC, _MS_PRIVATE = 1 << 14, 1 << 18
 #: Where plugins, and what they call, keep things; each host has its own.
-PLACES = ("/var/lib/cni", "/run")
+PLACES = ("/var/lib", "/run")
 
 
 class Namespace:
@@ -107,8 +106,7 @@ def _own_host() -> int:
     unshare(Kind.NET | Kind.MOUNT)
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
     for place in PLACES:
-        if Path(place).is_dir():
-            _mount("tmpfs", place, "tmpfs", 0)
+        _mount("tmpfs", place, "tmpfs", 0)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
 
