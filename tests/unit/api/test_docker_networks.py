@@ -284,7 +284,24 @@ def container(*, running: bool = True, mode: str = "web", **more: Any) -> Contai
         },
         exposed_ports=("7000/tcp", "80/tcp"),
     )
-    endpoints = (
+    ports = (
+        PortMapping(protocol="tcp", container_port=80, host_port=8080),
+        PortMapping(protocol="udp", container_port=53, host_port=53, host_ip="127.0.0.1"),
+    )
+    given = {"options": options, "image": "sha256:0", "image_name": "x", "created_ns": 1, **more}
+    return Container(
+        id="c" * 64,
+        name="cc",
+        status=Status.RUNNING if running else Status.EXITED,
+        pid=4711,
+        endpoints=_endpoints() if running else (),
+        ports=ports if running else (),
+        **given,
+    )
+
+
+def _endpoints() -> tuple[Endpoint, ...]:
+    return (
         Endpoint(
             id="1" * 64,
             network=WEB.id,
@@ -301,20 +318,6 @@ def container(*, running: bool = True, mode: str = "web", **more: Any) -> Contai
             mac="02:42:ac:11:00:02",
             addresses=("172.17.0.2/16",),
         ),
-    )
-    ports = (
-        PortMapping(protocol="tcp", container_port=80, host_port=8080),
-        PortMapping(protocol="udp", container_port=53, host_port=53, host_ip="127.0.0.1"),
-    )
-    given = {"options": options, "image": "sha256:0", "image_name": "x", "created_ns": 1, **more}
-    return Container(
-        id="c" * 64,
-        name="cc",
-        status=Status.RUNNING if running else Status.EXITED,
-        pid=4711,
-        endpoints=endpoints if running else (),
-        ports=ports if running else (),
-        **given,
     )
 
 

@@ -126,25 +126,28 @@ def parts(endpoints: Iterable[HostEndpoint]) -> Iterator[State]:
 def _check(message: AnyMessage) -> None:
     match message:
         case Hello(member=member):
-            _check_member(member)
+            _check_members((member,))
         case Config(member=member, network=network):
-            _check_member(member)
+            _check_members((member,))
             for subnet in network.subnets:
                 _check_subnet(subnet)
         case Members(members=members):
-            if len(members) > MOST_MEMBERS:
-                raise ValueError("too many members")
-            for member in members:
-                _check_member(member)
+            _check_members(members)
         case State(endpoints=endpoints) | Change(put=endpoints):
             for endpoint in endpoints:
                 _check_endpoint(endpoint)
         case Ask(subnet=subnet, address=address):
             _check_range(subnet)
-            if address:
-                _check_address(address)
+            _check_address(address or "::")
         case Gift(range=given):
             _check_range(given)
+
+
+def _check_members(members: tuple[Member, ...]) -> None:
+    if len(members) > MOST_MEMBERS:
+        raise ValueError("too many members")
+    for member in members:
+        _check_member(member)
 
 
 def _check_address(text: str) -> None:
