@@ -4,7 +4,8 @@
 
 Each engine is on a host of its own (bench/sites.py). iperf3 and its libraries are the
 machine's, bind-mounted, and run in the containers. Engines take turns, and the order
-turns around with each round; told are medians, and the median of the rounds' ratios.
+turns around with each round; told are medians, and of the rounds' ratios the median
+and the middle half, which is wide where others are at work on the machine.
 """
 
 import argparse
@@ -25,6 +26,10 @@ from bench.measure import end_in_order, save
 from bench.sites import Site
 
 _PORT, _OUTSIDE_PORT = "5201", "5301"
+_CONGESTION = [
+    "-C",
+    "reno",
+]  # what every container may use; bbr, where it is set, measures the path
 _ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 
 WAYS = {
@@ -69,7 +74,7 @@ def prepare(site: Site, neighbour: int, neighbour_address: str) -> Bench:
 
 def gigabits(bench: Bench, way: str, seconds: float) -> float:
     """Return what was received on that *way*, in Gbit/s; once again if nobody listens yet."""
-    words = ["iperf3", "-J", "-t", str(seconds), "--connect-timeout", "3000"]
+    words = ["iperf3", "-J", "-t", str(seconds), "--connect-timeout", "3000", *_CONGESTION]
     site = bench.site
     send: Callable[[], str] = {
         "containers": lambda: site.call("exec", "client", *words, "-c", bench.server),
@@ -105,11 +110,15 @@ def measure(
         results[way] = rates
         print(f"{way}: {WAYS[way]}")
         for name, values in rates.items():
-            pairs = zip(rates["orlop"], values, strict=True)
-            ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-            median = statistics.median(values)
-            print(f"  {name:8} {median:6.2f} Gbit/s   orlop/it {ratio:5.2f}", flush=True)
+            print(f"  {name:8} {_row(rates['orlop'], values)}", flush=True)
     return results
+
+
+def _row(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    rate = statistics.median(theirs)
+    return f"{rate:6.2f} Gbit/s   orlop/it {middle:5.2f} ({low:.2f} to {high:.2f})"
 
 
 def compare(folder: Path, options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
@@ -132,7 +141,7 @@ def compare(folder: Path, options: argparse.Namespace) -> dict[str, dict[str, li
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.throughput", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="at least 2")
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--engines", default="orlop,docker")
     parser.add_argument("--ways", default=",".join(WAYS))
