@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "or-"
 _ROUTED_ELSEWHERE = "isolated"
+_MARK = 0x6F  # of the addresses that we give to a bridge that was there before
 
 
 def name_of(network: Network) -> str:
@@ -39,6 +40,9 @@ def ensure(home: Home, engine: str, network: Network) -> int:
             undo.callback(_undo, home, link.ifindex)
         elif _is_foreign(link, engine, network):
             home.netlink.ask(links.change(link.ifindex, Settings(up=True)))
+            _lend_gateways(home, link.ifindex, network)
+            undo.pop_all()
+            return link.ifindex
         else:
             mtu = Settings(mtu=network.mtu if network.mtu != link.mtu else 0, up=True)
             home.netlink.ask(links.change(link.ifindex, mtu))
@@ -71,7 +75,8 @@ def remove(home: Home, engine: str, network: Network) -> None:
         if owner == network.id:
             _undo(home, link.ifindex)
         elif not ownership.is_an_engine(link.alias):
-            for address in gateways(network):
+            ours = {one.address for one in _addresses(home, link.ifindex) if one.mark == _MARK}
+            for address in ours.intersection(gateways(network)):
                 with suppress(OSError):
                     home.netlink.ask(addresses.remove(link.ifindex, address))
 
@@ -118,6 +123,17 @@ def _set(home: Home, name: str, network: Network) -> None:
 
 def _give_gateways(home: Home, index: int, network: Network) -> None:
     home.netlink.ask(*(addresses.add(index, address) for address in gateways(network)))
+
+
+def _lend_gateways(home: Home, index: int, network: Network) -> None:
+    """Give a bridge that was there what it lacks, so that it can be told and taken back."""
+    there = {one.address for one in _addresses(home, index)}
+    lacking = (address for address in gateways(network) if address not in there)
+    home.netlink.ask(*(addresses.add(index, address, mark=_MARK) for address in lacking))
+
+
+def _addresses(home: Home, index: int) -> list[addresses.Address]:
+    return [one for one in addresses.each(home.netlink, index) if one.ifindex == index]
 
 
 def _is_foreign(link: Link, engine: str, network: Network) -> bool:

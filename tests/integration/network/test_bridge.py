@@ -136,6 +136,19 @@ def test_bridge_that_was_there_is_used_and_left(world: World, driver: Bridge) ->
     assert world.state() == before
 
 
+@pytest.mark.parametrize("prefix", [16, 24])
+def test_address_that_a_bridge_had_before_is_left(
+    world: World, driver: Bridge, prefix: int
+) -> None:
+    world.run("ip", "link", "add", "theirs", "up", "type", "bridge")
+    world.run("ip", "addr", "add", f"10.5.0.1/{prefix}", "dev", "theirs")
+    before = world.state()
+    net = made(driver, options={NAME: "theirs"})
+    driver.create(net)
+    driver.remove(net)
+    assert world.state() == before
+
+
 @pytest.mark.parametrize("how", ["no bridge", "another engine's", "another network's"])
 def test_name_that_another_has_is_refused(world: World, driver: Bridge, how: str) -> None:
     if how == "no bridge":

@@ -16,13 +16,14 @@ from orlop.kernel.netlink.wire import (
     number,
     packed,
     split_prefix,
+    u8,
     u32,
     unpacked,
 )
 from orlop.model.light import NamedTuple
 
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS, _IFA_PROTO = 1, 2, 4, 8, 11
 _IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 
@@ -37,12 +38,14 @@ class Address(NamedTuple):
     scope: int  # 0 for everywhere
     tentative: bool  # not used yet, for another host may have it
     duplicate: bool  # not used, for another host has it
+    mark: int = 0  # what add() was told
 
 
-def add(index: int, address: str) -> Request:
+def add(index: int, address: str, *, mark: int = 0) -> Request:
     """Give interface *index* the *address* ("10.0.0.1/8"), used at once; again is no error.
 
-    Without the search for another host that has it (IPv6), which takes a second.
+    Without the search for another host that has it (IPv6), which takes a second. *mark*,
+    a byte above the kernel's own (3), says whose it is, since Linux 5.18.
     """
     bare, prefix = split_prefix(address)
     data = packed(bare)
@@ -56,12 +59,16 @@ def add(index: int, address: str) -> Request:
         host = (1 << (32 - prefix)) - 1
         last = int.from_bytes(data, "big") | host
         body += attribute(_IFA_BROADCAST, last.to_bytes(4, "big"))
+    if mark:
+        body += u8(_IFA_PROTO, mark)
     return Request(_RTM_NEWADDR, REPLACE, body, address)
 
 
 def remove(index: int, address: str) -> Request:
     bare, prefix = split_prefix(address)
-    body = _ADDRESS.pack(family_of(bare), prefix, 0, 0, index) + attribute(_IFA_LOCAL, packed(bare))
+    data = packed(bare)
+    body = _ADDRESS.pack(family_of(bare), prefix, 0, 0, index)
+    body += attribute(_IFA_LOCAL, data) + attribute(_IFA_ADDRESS, data)  # or it may be any prefix
     return Request(_RTM_DELADDR, PLAIN, body, address)
 
 
@@ -84,6 +91,7 @@ def read(body: bytes) -> Address:
         scope=scope,
         tentative=bool(flags & _IFA_F_TENTATIVE),
         duplicate=bool(flags & _IFA_F_DADFAILED),
+        mark=number(parts.get(_IFA_PROTO, b"")),
     )
 
 
