@@ -51,9 +51,7 @@ def test_nobody_gets_on_a_network_that_goes_meanwhile(tmp_path: Path) -> None:
         box = await serve(engine, "box", "a")
         await made(engine, "b", "10.2.0.0/24")
         async with engine.networks._context.live(box.id).lock:
-            connecting = asyncio.create_task(
-                engine.networks.connect("b", "box", EndpointOptions())
-            )
+            connecting = asyncio.create_task(engine.networks.connect("b", "box", EndpointOptions()))
             await asyncio.sleep(0)
             await engine.networks.remove("b")
         with pytest.raises(NotFoundError, match="not found"):
@@ -81,13 +79,11 @@ def test_a_stop_is_remembered_that_comes_while_networks_change(
         await serve(engine, "box", "a")
         monkeypatch.setattr(Host, change, slow)
         if change == "connect":
-            changing = asyncio.create_task(
-                engine.networks.connect("b", "box", EndpointOptions())
-            )
+            changing = asyncio.create_task(engine.networks.connect("b", "box", EndpointOptions()))
         else:
             changing = asyncio.create_task(engine.networks.disconnect("a", "box"))
         await asyncio.to_thread(begun.wait, 20)
-        await engine.containers.kill("box", "TERM")  # of which the first process takes no notice
+        await engine.containers.kill("box", signal="TERM")  # its first process takes no notice
         goes_on.set()
         await changing
         box = engine.containers.get("box")

@@ -96,6 +96,7 @@ class Exits:
 
     async def _retry(self, container_id: str, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
+        await self._lifecycle.networks.settled.wait()  # which takes what it has no record of
         while self._context.records.has(container_id):
             container = self._context.records.get(container_id)
             if container.status != Status.RESTARTING:

@@ -116,11 +116,12 @@ class Attachments:
         """Put a running container on one more network; returns it, saved."""
         with_option = _with(container, network, wanted)
         await self.overlay.prepare(network, wanted)
+        network = self._directory.find(network.id)  # it may have been removed meanwhile
         endpoint = self._planner.one(network, container, wanted, container.endpoints)
         try:
             endpoints = self._planner.routed(with_option, (*container.endpoints, endpoint))
             connected = replace(with_option, endpoints=endpoints)
-            self._context.records.save(replace(connected, moving=True))
+            self._save(replace(connected, moving=True))
             await self._change(container, connected)
         except BaseException:
             self._planner.give_back((endpoint,))
@@ -137,14 +138,14 @@ class Attachments:
         left = _without(container, network)
         disconnected = replace(left, endpoints=self._planner.routed(left, kept))
         with open_network(container) as namespace:
-            self._context.records.save(replace(disconnected, moving=True))
+            self._save(replace(disconnected, moving=True))
             leaving = Attachment(container.id, self._places(gone))
             await self._thread.call(Host.disconnect, leaving, namespace)
             self._planner.give_back(gone)
             changed = self._places(_changed(container, disconnected))
             await self._thread.call(Host.put_right, changed, namespace)
             await self._name(disconnected, namespace)
-            self._context.records.save(disconnected)
+            self._save(disconnected)
         self.overlay.drop(gone)
         self._announce(disconnected, "disconnect", gone)
         return disconnected
@@ -160,7 +161,7 @@ class Attachments:
             try:
                 await self._thread.call(Host.put_right, self._places(changed), namespace)
                 await self._name(after, namespace)
-                self._context.records.save(after)
+                self._save(after)
             except BaseException:
                 await self._thread.call(Host.disconnect, attachment, namespace)
                 with contextlib.suppress(OrlopError):  # the first reason is the one to tell
@@ -171,9 +172,13 @@ class Attachments:
 
     def _restore(self, container: Container) -> None:
         if self._context.records.has(container.id):
-            current = self._context.records.get(container.id)
-            restored = replace(current, options=container.options, endpoints=container.endpoints)
-            self._context.records.save(replace(restored, moving=False))
+            self._save(replace(container, moving=False))
+
+    def _save(self, changed: Container) -> None:
+        """Record what it has of networks, beside what others record meanwhile: a stop, health."""
+        current = self._context.records.get(changed.id)
+        of_networks = replace(current, options=changed.options, endpoints=changed.endpoints)
+        self._context.records.save(replace(of_networks, moving=changed.moving))
 
     async def restore(self, bridges: Collection[str], *, rules: bool) -> None:
         """Make again what somebody removed: *bridges*, with all that was on them, and *rules*."""
@@ -186,17 +191,19 @@ class Attachments:
         }
         await self._thread.call(Host.restore, list(gone.values()), rules=rules)
         for container in self._running():
-            again = [one for one in self._places(container.endpoints) if one.network.id in gone]
-            if again:
-                await self._attach_again(container, again)
+            if any(one.network in gone for one in container.endpoints):
+                await self._attach_again(container.id, gone)
 
-    async def _attach_again(self, container: Container, places: list[Place]) -> None:
-        async with self._context.live(container.id).lock:
+    async def _attach_again(self, container_id: str, networks: Collection[str]) -> None:
+        async with self._context.live(container_id).lock:
             try:
-                with open_network(container) as namespace:
-                    await self._thread.call(Host.put_right, places, namespace)
+                container = self._context.records.get(container_id)
+                mine = [one for one in container.endpoints if one.network in networks]
+                if mine:
+                    with open_network(container) as namespace:
+                        await self._thread.call(Host.put_right, self._places(mine), namespace)
             except (OSError, OrlopError) as error:  # it may have ended just now
-                why = {"container": container.id, "why": str(error)}
+                why = {"container": container_id, "why": str(error)}
                 log.warning("cannot be put on its network again", extra=why)
 
     async def reconcile(self) -> None:
@@ -206,21 +213,28 @@ class Attachments:
                 self._save_without(container)
         await self._thread.call(Host.reconcile, self._used(), self._directory.with_devices())
         for container in self._running():
-            try:
-                with open_network(container) as namespace:
-                    await self._finish_moving(container, namespace)
-                    await self._name(container, namespace)
-            except (OSError, OrlopError) as error:  # it may have ended just now
-                why = {"container": container.id, "why": str(error)}
-                log.warning("a container's network cannot be put right", extra=why)
+            await self._put_right(container.id)
         await self.overlay.open(self._running())
+
+    async def _put_right(self, container_id: str) -> None:
+        """Have what its record says, with its names; its end waits for that."""
+        async with self._context.live(container_id).lock:
+            try:
+                container = self._context.records.get(container_id)
+                if container.endpoints or container.moving:
+                    with open_network(container) as namespace:
+                        await self._finish_moving(container, namespace)
+                        await self._name(container, namespace)
+            except (OSError, OrlopError) as error:  # it may have ended just now
+                why = {"container": container_id, "why": str(error)}
+                log.warning("a container's network cannot be put right", extra=why)
 
     async def _finish_moving(self, container: Container, namespace: int) -> None:
         """Make real what an engine before us had only recorded."""
         if container.moving:
             places = self._places(container.endpoints)
             await self._thread.call(Host.put_right, places, namespace)
-            self._context.records.save(replace(container, moving=False))
+            self._save(replace(container, moving=False))
 
     async def close(self) -> None:
         """Remove the devices of networks that nobody is on, and end the thread."""

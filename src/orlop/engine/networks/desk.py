@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 
 from msgspec.structs import replace
@@ -61,18 +61,34 @@ class Desk:
             if endpoint.network == network.id
         ]
 
-    def check(self, options: ContainerOptions) -> None:
-        """Raise what is wrong with the networks that a container is to be on."""
+    def check(self, options: ContainerOptions) -> ContainerOptions:
+        """Raise what is wrong with the networks that a container is to be on; return their names.
+
+        The mode stays as it was said: a network's name, or its id.
+        """
         if not self._thread.started:
             self._thread.post(Host.settle)  # so that it is there when the container starts
         try:
-            for name, wanted in options.networks.items():
-                network = self.directory.find(name)
-                _check_static(network, wanted)
-                if network.name == modes.DEFAULT:  # on others links are names, for later
-                    self._check_links(wanted)
+            named = self._named(options.networks)
         except NotFoundError as error:  # which a client would take for the image, and pull it
             raise InvalidArgumentError(str(error)) from None
+        return replace(options, networks=named)
+
+    def _named(self, wanted: Mapping[str, EndpointOptions]) -> dict[str, EndpointOptions]:
+        """Return what is wanted of networks by their names."""
+        plain = EndpointOptions()
+        named: dict[str, EndpointOptions] = {}
+        for ref, options in wanted.items():
+            network = self.directory.find(ref)
+            if network.driver in _SHARED:
+                raise modes.conflict(network.name)
+            if plain not in (options, named.get(network.name, plain)):
+                raise InvalidArgumentError(f"network {network.name} is there twice")
+            named[network.name] = options if options != plain else named.get(network.name, plain)
+            _check_static(network, options)
+            if network.name == modes.DEFAULT:  # on others links are names, for later
+                self._check_links(options)
+        return named
 
     def _check_links(self, wanted: EndpointOptions) -> None:
         for name in (link.partition(":")[0] for link in wanted.links):
@@ -193,6 +209,7 @@ class Desk:
         _check_static(network, wanted)
         async with self._context.live(container.id).lock:
             container = self._context.records.get(container.id)
+            network = self.directory.find(network.id)  # it may have been removed meanwhile
             if network.name in container.options.networks:
                 raise PermissionDeniedError(
                     f"endpoint with name {container.name} already exists in network {network.name}"

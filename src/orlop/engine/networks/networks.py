@@ -3,6 +3,7 @@
 Light to import, for an engine whose containers have no network needs none of the rest.
 """
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -34,6 +35,7 @@ class Networks:
     def __init__(self, context: Context, bundles: Bundles) -> None:
         self._context = context
         self._bundles = bundles
+        self.settled = asyncio.Event()  # what an engine before us left is put right
 
     @cached_property
     def _desk(self) -> "Desk":
@@ -90,14 +92,12 @@ class Networks:
     # For containers
 
     def resolve(self, options: ContainerOptions) -> ContainerOptions:
-        """Return a request's options with every network that the container is to be on.
+        """Return a request's options with every network that the container is to be on, by name.
 
         InvalidArgumentError, NotFoundError if it cannot be on them.
         """
         resolved = modes.resolved(options)
-        if resolved.networks:
-            self._desk.check(resolved)
-        return resolved
+        return self._desk.check(resolved) if resolved.networks else resolved
 
     @contextlib.asynccontextmanager
     async def joined(
@@ -137,6 +137,7 @@ class Networks:
                 await self._desk.reconcile()
             except (OSError, OrlopError):  # of an engine that does not start nobody has more
                 log.exception("networks cannot be put right")
+        self.settled.set()
 
     async def close(self) -> None:
         """Let go; what no running container needs is removed."""

@@ -57,5 +57,6 @@ class Repair:
             await self._attachments.restore(bridges | more.bridges, rules=rules or more.rules)
         except (OSError, OrlopError) as error:
             log.warning("the network cannot be put right", extra={"why": str(error)})
-        if self._watch is not None:
-            asyncio.get_running_loop().add_reader(self._watch.fileno(), self._heard)
+        finally:
+            if self._watch is not None:
+                asyncio.get_running_loop().add_reader(self._watch.fileno(), self._heard)
