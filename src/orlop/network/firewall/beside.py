@@ -7,6 +7,7 @@ DOCKER-USER, docker's place for others, where it exists. What we do not let pass
 still refused in our table. With the last network chain and call are removed.
 """
 
+import errno
 import json
 import shutil
 import subprocess
@@ -158,9 +159,13 @@ def _listed(text: str, kind: str) -> Iterator[Any]:
 
 
 def _run(command: Sequence[str], stdin: str = "") -> str:
-    result = subprocess.run(
-        command, input=stdin, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
-    )
+    name = Path(command[0]).name
+    try:
+        result = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(errno.ETIMEDOUT, f"{name} does not come to an end") from None
     if result.returncode:
-        raise OSError(result.returncode, f"{Path(command[0]).name}: {result.stderr.strip()}")
+        raise OSError(result.returncode, f"{name}: {result.stderr.strip()}")
     return result.stdout
