@@ -141,7 +141,8 @@ class Attachments:
             self._save(replace(disconnected, moving=True))
             leaving = Attachment(container.id, self._places(gone))
             await self._thread.call(Host.disconnect, leaving, namespace)
-            self._planner.give_back(gone)
+            await self._republish(container, disconnected)
+            self._planner.give_back(gone)  # to which no port leads any more
             changed = self._places(_changed(container, disconnected))
             await self._thread.call(Host.put_right, changed, namespace)
             await self._name(disconnected, namespace)
@@ -160,6 +161,7 @@ class Attachments:
             await self._thread.call(Host.connect, attachment, namespace)
             try:
                 await self._thread.call(Host.put_right, self._places(changed), namespace)
+                await self._republish(before, after)
                 await self._name(after, namespace)
                 self._save(after)
             except BaseException:
@@ -167,8 +169,14 @@ class Attachments:
                 with contextlib.suppress(OrlopError):  # the first reason is the one to tell
                     back = self._places(_changed(after, before))
                     await self._thread.call(Host.put_right, back, namespace)
+                    await self._republish(after, before)
                     await self._name(before, namespace)
                 raise
+
+    async def _republish(self, before: Container, after: Container) -> None:
+        if before.ports:
+            old, new = self._attachment(before), self._attachment(after)
+            await self._thread.call(Host.republish, old, new)
 
     def _restore(self, container: Container) -> None:
         if self._context.records.has(container.id):

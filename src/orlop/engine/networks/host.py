@@ -135,6 +135,11 @@ class Host:
             with _logged("detaching", endpoint=endpoint.id):
                 self._driver(network).detach(network, endpoint, namespace)
 
+    def republish(self, before: Attachment, after: Attachment) -> None:
+        """Let the ports of a container that changed its networks lead to where it is now."""
+        with _explained("publish the ports of a container"):
+            self._wall.republish(before, after)
+
     def know(self, network: Network, peering: Peering) -> None:
         """Let the tunnel of a shared network know what other hosts have."""
         from orlop.network.vxlan import Vxlan  # 10 ms that most engines need not spend

@@ -61,6 +61,11 @@ class Wall:
         if ports := _ports(attachment):
             self._firewall.withdraw(ports)
 
+    def republish(self, before: Attachment, after: Attachment) -> None:
+        old, new = _ports(before), _ports(after)
+        self._firewall.withdraw(port for port in old if port not in new)
+        self._firewall.publish(new)
+
 
 def requests(options: ContainerOptions) -> list[PortRequest]:
     """Return what a container's -p and -P ask for; InvalidArgumentError for what is no port."""
