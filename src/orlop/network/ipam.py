@@ -95,6 +95,10 @@ def checked(subnet: Subnet) -> Subnet:
                 f"invalid network config: invalid ip-range {part}:"
                 f" parent subnet {whole} doesn't contain ip-range"
             )
+    if whole.is_loopback or whole.is_multicast:
+        raise InvalidArgumentError(
+            f"invalid network config: invalid subnet {whole}: no interface has such addresses"
+        )
     if whole.num_addresses < 2:
         raise InvalidArgumentError(
             f"invalid network config: invalid subnet {whole}: there is room for no container"
