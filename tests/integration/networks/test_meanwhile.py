@@ -16,12 +16,12 @@ from orlop.engine.networks.attachments import Attachments
 from orlop.engine.networks.host import Host
 from orlop.engine.networks.naming import Naming
 from orlop.engine.reconcile import Reconciler
-from orlop.errors import InvalidArgumentError, NotFoundError
+from orlop.errors import InvalidArgumentError, NotFoundError, WrongStateError
 from orlop.model.container import RestartPolicy
 from orlop.model.network import EndpointOptions
 from orlop.network.bridge_device import name_of
-from tests.integration.engine.harness import opened, settings, until, with_engine
-from tests.integration.networks.scenes import interfaces, made, serve
+from tests.integration.engine.harness import opened, settings, shell, until, with_engine
+from tests.integration.networks.scenes import address, interfaces, made, serve
 
 
 def test_a_network_is_meant_by_its_id_as_well(tmp_path: Path) -> None:
@@ -165,6 +165,35 @@ def test_who_left_meanwhile_is_not_put_on_a_bridge_again(
             await asyncio.sleep(0.2)
         await asyncio.gather(leaving, restoring)
         assert interfaces(box.pid) == {}
+
+    with_engine(tmp_path, work)
+
+
+def test_who_shares_a_network_that_ended_has_nothing_of_it(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        await made(engine, "a", "10.1.0.0/24")
+        owner = await serve(engine, "owner", "a")
+        for name, mode in (("user", "container:owner"), ("third", "container:user")):
+            await engine.containers.create(shell("sleep 600", network=mode), name=name)
+            await engine.containers.start(name)
+        await engine.containers.stop("user", timeout_s=0)
+        third = engine.containers.get("third")
+        assert interfaces(third.pid) == {"eth0": ["10.1.0.2/24"]}
+        await engine.containers.stop("owner", timeout_s=0)
+        await until(lambda: interfaces(third.pid) == {})
+        other = await serve(engine, "other", "a")
+        assert address(other) == address(owner)
+
+    with_engine(tmp_path, work)
+
+
+def test_nobody_joins_his_own_network(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        for name, mode in (("own", "own"), ("one", "two"), ("two", "one")):
+            await engine.containers.create(shell("true", network=f"container:{mode}"), name=name)
+        for name in ("own", "one", "two"):
+            with pytest.raises(WrongStateError, match="cannot join own network"):
+                await engine.containers.start(name)
 
     with_engine(tmp_path, work)
 

@@ -159,18 +159,27 @@ class Bundles:
 
     def _files(self, container: Container, hostname: str) -> dict[str, str]:
         """Return them; who is in another's network has the files of the other, as its name."""
-        other = self._network_owner(container)
+        other = self.network_owner(container)
         if other is not None:
             return container_files(self.files_folder(other))
         return write_files(self.files_folder(container), container.options, hostname)
 
-    def _network_owner(self, container: Container) -> Container | None:
-        kind, _, name = container.options.network.partition(":")
-        return self._context.records.find(name) if kind == "container" else None
+    def network_owner(self, container: Container) -> Container | None:
+        """Return whose network it is in, where it joins another; that may join one, too.
+
+        NotFoundError where there is no such container, WrongStateError where it is itself.
+        """
+        owner, seen = container, {container.id}
+        while owner.options.network.startswith("container:"):
+            owner = self._context.records.find(owner.options.network.partition(":")[2])
+            if owner.id in seen:
+                raise WrongStateError("cannot join own network")
+            seen.add(owner.id)
+        return owner if len(seen) > 1 else None
 
     def _hostname(self, container: Container) -> str:
         options = container.options
-        other = self._network_owner(container)
+        other = self.network_owner(container)
         if other is not None:
             return self._hostname(other)
         if options.hostname:

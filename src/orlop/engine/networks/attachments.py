@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
@@ -53,6 +53,7 @@ class Attachments:
         self, context: Context, bundles: Bundles, directory: Directory, thread: NetworkThread
     ) -> None:
         self._context = context
+        self._bundles = bundles
         self._directory = directory
         self._thread = thread
         self.leases = Leases(context)
@@ -106,9 +107,22 @@ class Attachments:
         gone = self._attachment(container)
         self.overlay.drop(container.endpoints)
         self._naming.close(container.id)
+        for user in self._users(container):  # or what it had would stay, with them
+            self._thread.post(Host.take_away, gone, user)
         self._give_back(container)
         self._thread.post(Host.disconnect, gone, None)  # before a next start asks for its ports
         self._announce(container, "disconnect", container.endpoints)
+
+    def _users(self, owner: Container) -> Iterator[int]:
+        """Give the network namespace of a container that has ended, by one that joined it."""
+        for container in self._context.records.all():
+            if container.running and container.options.network.startswith("container:"):
+                with contextlib.suppress(OSError, OrlopError):
+                    joined = self._bundles.network_owner(container)
+                    if joined is not None and joined.id == owner.id:
+                        with open_network(container) as namespace:
+                            yield os.dup(namespace)
+                        return
 
     async def connect(
         self, network: Network, container: Container, wanted: EndpointOptions

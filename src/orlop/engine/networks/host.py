@@ -135,6 +135,13 @@ class Host:
             with _logged("detaching", endpoint=endpoint.id):
                 self._driver(network).detach(network, endpoint, namespace)
 
+    def take_away(self, gone: Attachment, namespace: int) -> None:
+        """Take the endpoints of a container that has ended out of *namespace*, and close it."""
+        try:
+            self.disconnect(gone, namespace)
+        finally:
+            os.close(namespace)
+
     def republish(self, before: Attachment, after: Attachment) -> None:
         """Let the ports of a container that changed its networks lead to where it is now."""
         with _explained("publish the ports of a container"):
