@@ -1,10 +1,12 @@
 """Published ports: from where they are reached, and from where not. Real packets."""
 
+import errno
 import socket
 from collections.abc import Callable
 
 import pytest
 
+from orlop.kernel.conntrack import Conntrack, Flow
 from orlop.model.network import Protocol
 from orlop.network.firewall.firewall import Firewall
 from tests.integration.firewall import lab as labs
@@ -203,6 +205,43 @@ def test_a_udp_flow_from_before_is_led_to_the_container_and_away_from_it(
                 data, peer = server.recvfrom(10)
                 server.sendto(b"pong", peer)
                 assert (data, caller.recv(10)) == (b"ping", b"pong")
+
+
+@pytest.mark.parametrize("kernel", ["of now", "before 6.11"])
+def test_flows_of_a_withdrawn_port_are_forgotten_in_one_go(
+    lab: Lab, firewall: Firewall, monkeypatch: pytest.MonkeyPatch, kernel: str
+) -> None:
+    first = 5400 if kernel == "of now" else 5500
+    here, other = (port("a", number, protocol="udp") for number in (first, first + 1))
+    elsewhere = port("b", first + 2, protocol="udp")
+    asked: list[Flow] = []
+    forget = Conntrack.forget
+
+    def forget_one(self: Conntrack, flow: Flow) -> None:
+        asked.append(flow)
+        forget(self, flow)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    def flows(number: int) -> int:
+        with Conntrack() as conntrack:
+            return len(conntrack.flows(socket.AF_INET, socket.IPPROTO_UDP, number))
+
+    monkeypatch.setattr(Conntrack, "forget", forget_one)
+    if kernel != "of now":
+        monkeypatch.setattr(Conntrack, "forget_all", refuse)
+    with lab.host:
+        firewall.publish([here, other, elsewhere])
+    with lab.neighbour:
+        for number in (*(here.host_port, other.host_port, elsewhere.host_port),) * 5:
+            with labs.make_socket("udp", 4) as caller:
+                caller.sendto(b"ping", (HOST[4], number))
+    with lab.host:
+        assert flows(here.host_port) == 5
+        firewall.withdraw([here])
+        assert [flows(first), flows(first + 1), flows(first + 2)] == [0, 5, 5]
+    assert len(asked) == (0 if kernel == "of now" else 5)
 
 
 def test_publishing_a_port_leaves_calls_to_that_port_of_others_alone(

@@ -15,6 +15,8 @@ from orlop.kernel.netlink import addresses
 from orlop.kernel.netlink.connection import Netlink
 from orlop.network.firewall.state import PublishedPort
 
+_MOST_WALKS = 32  # of the kernel through its table: for more ports one is cheaper that we follow
+
 
 def forget_unpublished(ports: Iterable[PublishedPort]) -> None:
     """Forget flows that reach this host itself by *ports*, which now lead to containers."""
@@ -33,14 +35,30 @@ def forget_unpublished(ports: Iterable[PublishedPort]) -> None:
 
 
 def forget_published(ports: Iterable[PublishedPort]) -> None:
-    """Forget flows that reach containers by *ports*, which no longer lead there."""
+    """Forget flows that reach containers by *ports*, which no longer lead there.
+
+    Anybody can make very many of them, and to look at each would take seconds.
+    """
     _forget(
-        ports,
+        _not_forgotten_in_one_go(port for port in ports if port.protocol == "udp"),
         lambda flow, port: (
             (flow.answering, flow.answering_port) == (port.address, port.container_port)
             and flow.destination != port.address
         ),
     )
+
+
+def _not_forgotten_in_one_go(ports: Iterable[PublishedPort]) -> list[PublishedPort]:
+    """Forget the flows by *ports* where the kernel can do it; return the ports where not."""
+    left = list(ports)
+    four = [port for port in left if ":" not in port.address]
+    if 0 < len(four) <= _MOST_WALKS:
+        with suppress(OSError), Conntrack() as conntrack:
+            for port in four:
+                answering = (port.address, port.container_port)
+                conntrack.forget_all(socket.IPPROTO_UDP, port.host_port, answering)
+                left.remove(port)
+    return left
 
 
 def _forget(
