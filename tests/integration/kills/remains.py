@@ -23,7 +23,7 @@ _PASSING = {"orlop.programs.worker", "docker-registry"}  # a fixture's, or gone 
 _PATIENCE_S = 8.0
 _NAMESPACE = re.compile(r"(net|mnt|pid|ipc|uts):\[")
 _MADE_AHEAD = 4  # network namespaces that an engine may have ready
-_TABLES = ("containers", "snapshots", "volumes", "networks", "leases", "images")
+_TABLES = ("containers", "volumes", "networks", "images")
 
 #: Names that differ from one time to the next, or come and go without meaning anything.
 _FLEETING = (
