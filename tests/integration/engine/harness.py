@@ -23,13 +23,15 @@ def settings(folder: Path) -> Settings:
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Engine]:
     """Open an engine and leave nothing of it: no container, no shim."""
-    async with Engine.open(settings(folder)) as engine:
-        try:
-            yield engine
-        finally:
-            for container in engine.containers.list(all=True):
-                await engine.containers.remove(container.id, force=True, volumes=True)
-    end_shim(folder)
+    try:
+        async with Engine.open(settings(folder)) as engine:
+            try:
+                yield engine
+            finally:
+                for container in engine.containers.list(all=True):
+                    await engine.containers.remove(container.id, force=True, volumes=True)
+    finally:
+        end_shim(folder)
 
 
 def end_shim(folder: Path) -> None:
