@@ -19,6 +19,7 @@ from orlop.errors import (
     WrongStateError,
 )
 from orlop.model.network import EndpointOptions, Subnet
+from orlop.network.bridge_device import name_of
 from tests.integration.engine.harness import output, run, shell, with_engine
 from tests.integration.networks.scenes import (
     address,
@@ -247,6 +248,21 @@ def test_what_cannot_be_is_said_in_a_sentence_and_changes_nothing(tmp_path: Path
                 await refused(engine)
         assert {one.name for one in engine.networks.list()} == {"bridge", "host", "none", "a"}
         assert engine.networks._desk.attachments.leases.in_use(network) == 0
+
+    with_engine(tmp_path, work)
+
+
+def test_a_bridge_is_one_network_s(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        named = {"com.docker.network.bridge.name": "mine"}
+        first = await made(engine, "a", "10.1.0.0/24", options=named)
+        taken = name_of(engine.networks.find("bridge"))
+        for name, other in (("mine", first), (taken, engine.networks.find("bridge"))):
+            named = {"com.docker.network.bridge.name": name}
+            with pytest.raises(PermissionDeniedError, match=f"conflicts with network {other.id}"):
+                await made(engine, "b", "10.2.0.0/24", options=named)
+        await engine.networks.remove("a")
+        await made(engine, "b", "10.2.0.0/24", options={"com.docker.network.bridge.name": "mine"})
 
     with_engine(tmp_path, work)
 

@@ -28,7 +28,7 @@ from orlop.errors import (
 )
 from orlop.model.container import Container, ContainerOptions
 from orlop.model.network import Endpoint, EndpointOptions, Network, Subnet
-from orlop.network import ipam
+from orlop.network import ipam, options
 from orlop.network.routed import routed_subnets
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
@@ -61,7 +61,7 @@ class Desk:
             if endpoint.network == network.id
         ]
 
-    def check(self, options: ContainerOptions) -> ContainerOptions:
+    def check(self, wanted: ContainerOptions) -> ContainerOptions:
         """Raise what is wrong with the networks that a container is to be on; return their names.
 
         The mode stays as it was said: a network's name, or its id.
@@ -69,25 +69,25 @@ class Desk:
         if not self._thread.started:
             self._thread.post(Host.settle)  # so that it is there when the container starts
         try:
-            named = self._named(options.networks)
+            named = self._named(wanted.networks)
         except NotFoundError as error:  # which a client would take for the image, and pull it
             raise InvalidArgumentError(str(error)) from None
-        return replace(options, networks=named)
+        return replace(wanted, networks=named)
 
     def _named(self, wanted: Mapping[str, EndpointOptions]) -> dict[str, EndpointOptions]:
         """Return what is wanted of networks by their names."""
         plain = EndpointOptions()
         named: dict[str, EndpointOptions] = {}
-        for ref, options in wanted.items():
+        for ref, asked in wanted.items():
             network = self.directory.find(ref)
             if network.driver in _SHARED:
                 raise modes.conflict(network.name)
-            if plain not in (options, named.get(network.name, plain)):
+            if plain not in (asked, named.get(network.name, plain)):
                 raise InvalidArgumentError(f"network {network.name} is there twice")
-            named[network.name] = options if options != plain else named.get(network.name, plain)
-            _check_static(network, options)
+            named[network.name] = asked if asked != plain else named.get(network.name, plain)
+            _check_static(network, asked)
             if network.name == modes.DEFAULT:  # on others links are names, for later
-                self._check_links(options)
+                self._check_links(asked)
         return named
 
     def _check_links(self, wanted: EndpointOptions) -> None:
@@ -128,11 +128,22 @@ class Desk:
         network = await self._thread.call(Host.check, network)
         # Nothing suspends from here on: what is free now is ours when it is stored.
         self.directory.check_name(request.name)
+        self._check_bridge(network)
         network = replace(network, subnets=self._subnets(network, subnets))
         self.directory.put(network)
         await self.attachments.overlay.found(network)
         self._announce(network, "create")
         return network, ()
+
+    def _check_bridge(self, network: Network) -> None:
+        """Raise, in Docker's words, if another network has the bridge."""
+        bridge = network.options.get(options.BRIDGE_NAME)
+        for other in self.directory.all():
+            if bridge and other.options.get(options.BRIDGE_NAME) == bridge:
+                raise PermissionDeniedError(
+                    f"cannot create network {network.id} ({bridge}): conflicts with network"
+                    f" {other.id} ({bridge}): networks have same bridge name"
+                )
 
     async def join(self, token: str, address: str) -> Network:
         network = await self.attachments.overlay.join(token, address)
@@ -239,8 +250,8 @@ class Desk:
                 self._save_networks(container, networks)
 
     def _save_networks(self, container: Container, networks: dict[str, EndpointOptions]) -> None:
-        options = replace(container.options, networks=networks)
-        self._context.records.save(replace(container, options=options))
+        changed = replace(container.options, networks=networks)
+        self._context.records.save(replace(container, options=changed))
 
     async def reconcile(self) -> None:
         """Put right what an engine before us left."""
