@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from orlop.engine.containers.files import Addressing, container_files, refresh_files, write_files
 from orlop.engine.context import Context
+from orlop.engine.namespaces import NAMES
 from orlop.engine.records import short
 from orlop.engine.spec import Given, config
 from orlop.engine.spec.idranges import mappings
@@ -22,7 +23,6 @@ from orlop.runtime.filesystems import BENEATH
 from orlop.snapshots.interface import LayerKey
 from orlop.store.faults import explained
 
-_JOINS = {"ipc": "ipc", "pid": "pid", "network": "net"}
 _INITS = ("/usr/bin/docker-init", "/sbin/docker-init", "/usr/bin/tini-static", "/usr/bin/tini")
 
 
@@ -151,7 +151,10 @@ class Bundles:
             hostname=hostname,
             mounts=tuple(self._source(mount) for mount in container.mounts),
             files=self._files(container, hostname),
-            joined=self._joined(container),
+            joined={
+                kind: f"/proc/{owner.pid}/ns/{NAMES[kind]}"
+                for kind, owner in self.joined(container).items()
+            },
             uid_mappings=uids,
             gid_mappings=gids,
             init=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
@@ -196,10 +199,10 @@ class Bundles:
             mount, source=f"{data}{BENEATH}{mount.subpath}" if mount.subpath else str(data)
         )
 
-    def _joined(self, container: Container) -> dict[str, str]:
-        """Return the paths of the namespaces of other containers; they must run."""
-        joined: dict[str, str] = {}
-        for option, name in _JOINS.items():
+    def joined(self, container: Container) -> dict[str, Container]:
+        """Return whose namespaces it is to be in, by kind; they must run."""
+        joined: dict[str, Container] = {}
+        for option in NAMES if joins_others(container.options) else ():
             mode: str = getattr(container.options, option)
             if not mode.startswith("container:"):
                 continue
@@ -213,7 +216,7 @@ class Bundles:
                     f"cannot join IPC of container {other.name}: non-shareable IPC",
                     hint='create it with --ipc "shareable"',
                 )
-            joined[option] = f"/proc/{other.pid}/ns/{name}"
+            joined[option] = other
         return joined
 
 

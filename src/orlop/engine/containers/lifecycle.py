@@ -14,6 +14,7 @@ from orlop.engine.answers import Finished
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.health import Health
 from orlop.engine.context import Context
+from orlop.engine.namespaces import open_namespaces
 from orlop.engine.networks.networks import Networks
 from orlop.engine.records import in_its_name, short
 from orlop.engine.shimlink import CommandNotExecutableError, CommandNotFoundError
@@ -70,9 +71,10 @@ class Lifecycle:
         container.check(Step.START)
         try:
             self._bundles.prepare(container)
-            async with self.networks.joined(container) as (joined, namespaces):
-                started = await self._run(joined, namespaces)
-                await self._record_start(joined, started)
+            with open_namespaces(self._bundles.joined(container)) as others:
+                async with self.networks.joined(container) as (joined, own):
+                    started = await self._run(joined, {**others, **own})
+                    await self._record_start(joined, started)
         except OrlopError as failure:
             error = in_its_name(failure, container)
             await self._failed(container, error)

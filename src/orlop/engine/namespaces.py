@@ -1,0 +1,56 @@
+"""The namespaces of a container that runs, by its first process: surely of that one."""
+
+import contextlib
+import os
+import select
+from collections.abc import Iterator, Mapping
+
+from orlop.errors import WrongStateError
+from orlop.model.container import Container
+
+#: As config.json calls them, and as /proc/PID/ns does.
+NAMES = {"ipc": "ipc", "pid": "pid", "network": "net"}
+
+
+@contextlib.contextmanager
+def open_namespace(container: Container, kind: str) -> Iterator[int]:
+    """Give a descriptor of its namespace *kind*; WrongStateError if it has ended.
+
+    A pid may mean another process by now. The pidfd tells whether the process that
+    had it when we looked is still there after we have looked, and the cgroup whose it is.
+    """
+    with contextlib.ExitStack() as ours:
+        try:
+            process = os.pidfd_open(container.pid)
+            ours.callback(os.close, process)
+            path = f"/proc/{container.pid}/ns/{NAMES[kind]}"
+            namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            ours.callback(os.close, namespace)
+            is_its = _is_of(container)
+        except (OSError, ValueError):
+            is_its = False
+        if not is_its or _has_ended(process):
+            raise WrongStateError(f"Container {container.id[:12]} is not running")
+        yield namespace
+
+
+@contextlib.contextmanager
+def open_namespaces(owners: Mapping[str, Container]) -> Iterator[dict[str, int]]:
+    """Give descriptors by kind, each of another container's namespace."""
+    with contextlib.ExitStack() as opened:
+        yield {
+            kind: opened.enter_context(open_namespace(owner, kind))
+            for kind, owner in owners.items()
+        }
+
+
+def _has_ended(process: int) -> bool:
+    ended = select.poll()  # select() knows no descriptors above 1023
+    ended.register(process, select.POLLIN)
+    return bool(ended.poll(0))
+
+
+def _is_of(container: Container) -> bool:
+    """Whether the process is in the container's cgroup, which is named by its id."""
+    with open(f"/proc/{container.pid}/cgroup", encoding="utf-8") as file:
+        return any(f"/{container.id}" in line for line in file)
