@@ -17,7 +17,7 @@ demo: $(VENV)/.demo
 	@tools/demo $(BIN)/orlop
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@tools/run-tests $(BIN)/python $(PYTEST_ARGS)
 
 test-machine: $(VENV)/.test packages-machine
 	@$(BIN)/python -m pytest -m machine $(PYTEST_ARGS)

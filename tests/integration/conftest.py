@@ -1,15 +1,14 @@
 """Fixtures that several rooms share: a real engine, a real registry, a small image."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from orlop.kernel.namespaces import Namespace, setns, unshare
 from tests.integration import engines
 from tests.integration.images import servers
+from tests.outside import in_network_of_its_own
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,11 +20,8 @@ def network_of_the_tests() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    with open("/proc/thread-self/ns/net") as before:
-        unshare(Namespace.NET)
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with in_network_of_its_own():
         yield
-        setns(before.fileno(), Namespace.NET)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.crafting import ARCHITECTURE, add, busybox, layer
+from tests.outside import outside
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "golang-github-opencontainers-runtime-tools"
@@ -105,7 +106,7 @@ def _fetch(folder: Path) -> Path:
         f"-oDir::Cache={folder}",
         "-oAPT::Sandbox::User=root",
     ]
-    _run(["apt-get", "-qq", *apart], "update", cwd=folder)
+    _run(outside(["apt-get", "-qq", *apart]), "update", cwd=folder)
     listed = _run(
         ["apt-get", "-qq", *apart],
         "source",
@@ -117,9 +118,8 @@ def _fetch(folder: Path) -> Path:
     assert found, listed
     uri, digest = found.groups()
     archive = folder / Path(uri).name
-    _run(
-        ["/usr/lib/apt/apt-helper", *apart], "download-file", uri, str(archive), digest, cwd=folder
-    )
+    fetch = ["/usr/lib/apt/apt-helper", *apart, "download-file", uri, str(archive), digest]
+    _run(outside(fetch), cwd=folder)
     return archive
 
 
@@ -163,5 +163,5 @@ def _run(command: list[str], *arguments: str, cwd: Path, env: dict[str, str] | N
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, f"{command[0]}: {done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.integration.cgroups.booted import ROOT, SCRIPT, needed
+from tests.outside import outside
 
 KERNEL = ROOT / ".cache" / "kernel-1"
 VIRTIOFSD = Path("/usr/libexec/virtiofsd")
@@ -82,7 +83,7 @@ def kernel() -> tuple[Path, Path]:
         ).stdout  # fmt: skip
         (package,) = (word for word in told.split()[1:] if word.startswith("linux-image-"))
         download = ["apt-get", "download", package]
-        subprocess.run(download, cwd=building, check=True, capture_output=True)
+        subprocess.run(outside(download), cwd=building, check=True, capture_output=True)
         (archive,) = building.glob("*.deb")
         subprocess.run(["dpkg", "-x", archive, building], check=True)
         archive.unlink()

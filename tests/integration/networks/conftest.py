@@ -6,12 +6,20 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.networks.scenes import machine
+from tests.outside import in_network_of_its_own
 
 _PATIENCE_S = 5.0
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _network_without_others(network_of_the_tests: None) -> Iterator[None]:
+    """Be where no dockerd of other tests has taken the first default addresses."""
+    with in_network_of_its_own():
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _nothing_left(network_of_the_tests: None) -> Iterator[None]:
+def _nothing_left(_network_without_others: None) -> Iterator[None]:
     """Fail where a device, an address, a route or a table has stayed."""
     before = machine()
     yield
