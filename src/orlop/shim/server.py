@@ -31,7 +31,7 @@ _SWEEP_S = 10.0
 _START_S = 60.0
 _STATUSES = {"command_not_found": 127, "command_not_executable": 126}
 _NEVER_RAN = 128
-_REFILL_S = 0.01
+_REFILL_S = 0.002
 _REMOVE_S = 0.005  # first pause before an occupied cgroup is looked at again; then it doubles
 _REMOVE_TRIES = 10
 
@@ -96,7 +96,6 @@ class Server:
         if key in self._processes:
             raise AlreadyExistsError(f"process {key} is running")
         self._drop_exit(key)  # before there is another process of that name
-        self._refill_later()
         process = self._starts.begin(key, message)
         if "attach" in message:
             process.client = Waiter(message["attach"], message["fds"].pop())
@@ -210,6 +209,7 @@ class Server:
 
     def _settle(self, process: Process) -> None:
         assert process.starting is not None
+        self._refill_later()
         self._loop.forget(process.starting.report)
         try:
             self._starts.settle(process)
@@ -218,10 +218,9 @@ class Server:
             return
         self._pumps.add(process)
         self._answer(process, ok={"pid": process.record["pid"], "time_ns": time.time_ns()})
-        self._refill_later()
 
     def _refill_later(self) -> None:
-        """Put it off as long as there are requests: they go first."""
+        """Have it done when who waits for this start has been answered, and before the next."""
         self._refilling.cancel()
         self._refilling = self._loop.later(_REFILL_S, self._refill)
 

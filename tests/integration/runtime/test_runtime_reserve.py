@@ -77,6 +77,16 @@ def test_container_of_a_reserve_is_like_any(box: Box, ahead: Ahead) -> None:
     assert "pid 1 " in by_reserve
 
 
+def test_one_that_is_not_ready_yet_is_waited_for(
+    box: Box, ahead: Ahead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a moment: a start without it takes longer."""
+    (reserve,) = (one.pid for one in ahead.processes._waiting)
+    monkeypatch.setattr("orlop.runtime.reserve._is_ready", lambda _: False)  # a moment ago
+    assert box.sh("echo made").strip() == "made"
+    assert reserve not in (one.pid for one in ahead.processes._waiting)
+
+
 def test_exec_by_a_reserve_is_in_the_container(box: Box, ahead: Ahead) -> None:
     box.ahead = None
     running = box.sleeping()
