@@ -64,6 +64,15 @@ def test_other_device_rules_do_not_get_spares_with_these(pool: Pool, parent: str
     assert names(parent) == set()
 
 
+def test_a_spare_that_somebody_removed_is_done_without(pool: Pool, parent: str) -> None:
+    for hierarchy in detect().v1:
+        for name in os.listdir(hierarchy.mountpoint + parent):
+            if os.path.isdir(place := f"{hierarchy.mountpoint}{parent}/{name}"):
+                os.rmdir(place)
+    assert pool.take(f"{parent}/one", WANTED) is None
+    assert names(parent) == set()
+
+
 def test_another_parent_gets_none(pool: Pool, parent: str) -> None:
     assert pool.take(f"{parent}-other/one", WANTED) is None
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,9 @@ def test_ps_lists_in_a_table_a_template_or_json(cli: CommandLine, web: str) -> N
 
 
 def test_logs_show_both_streams_apart(cli: CommandLine, web: str) -> None:
-    done = cli.run("logs", web)
+    deadline = time.monotonic() + 10
+    while len((done := cli.run("logs", web)).stdout + done.stderr) < len("outerr\n\n"):
+        assert time.monotonic() < deadline, done
     assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
     assert cli.run("logs", "--tail", "-1", web).stdout == b"out\n"
     stamped = cli.run("logs", "-t", "--tail", "1", web)

@@ -36,8 +36,8 @@ class Pool:
     def take(self, path: str, resources: Resources) -> V1Cgroup | None:
         """Return the cgroup *path* made of a spare, its limits in force; None if there is none.
 
-        Also None where a cgroup *path* exists. Raises as create() does, and then
-        nothing is left.
+        Also None where a cgroup *path* exists, or somebody has removed the spare. Raises
+        as create() does, and then nothing is left.
         """
         rules = resources.get("devices")
         if rules != self._rules:
@@ -50,7 +50,7 @@ class Pool:
         limits.pop("devices", None)
         try:
             return spare.renamed(path, limits)
-        except (FileExistsError, AlreadyExistsError):
+        except (FileExistsError, FileNotFoundError, AlreadyExistsError):
             return None
 
     def refill(self) -> bool:
