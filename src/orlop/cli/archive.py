@@ -60,7 +60,7 @@ def read_archive(path: str) -> Iterator[bytes]:
         yield from iter(lambda: os.read(0, _READ_BYTES), b"")
         return
     if os.path.isdir(path):
-        from orlop.cli.packing import pack
+        from orlop.client.packing import pack
 
         yield from pack(path, name=".")
         return

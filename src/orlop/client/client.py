@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from orlop.client.execs import Execs
     from orlop.client.images import Images
     from orlop.client.networks import Networks
+    from orlop.client.sandboxes import Sandboxes
     from orlop.client.system import System
     from orlop.client.volumes import Volumes
 
@@ -53,6 +54,12 @@ class Client(Caller):
         from orlop.client.networks import Networks
 
         return Networks(self)
+
+    @property
+    def sandboxes(self) -> Sandboxes:
+        from orlop.client.sandboxes import Sandboxes
+
+        return Sandboxes(self)
 
     @property
     def system(self) -> System:

@@ -7,7 +7,7 @@ from orlop.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from typing import Any
 
     from orlop.client import http
@@ -206,10 +206,14 @@ class Containers:
             return None
         raise http.error_of(status, b"")
 
-    def archive_get(self, name: str, path: str) -> Iterator[bytes]:
+    def archive_get(self, name: str, path: str) -> Generator[bytes, None, None]:
         """*path* in the container as a tar stream."""
         query = {"path": path}
-        return iter(self._client.open("GET", f"/containers/{quote(name)}/archive", query=query))
+        response = self._client.open("GET", f"/containers/{quote(name)}/archive", query=query)
+        try:
+            yield from response
+        finally:
+            response.close()
 
     def archive_put(
         self, name: str, path: str, tar: Iterable[bytes], *, copy_uid_gid: bool = False

@@ -51,6 +51,10 @@ class Execs:
         found: dict[str, Any] = self._client.call("GET", f"/exec/{quote(identifier)}/json")
         return found
 
+    def kill(self, identifier: str) -> None:
+        """Kill it, and where it was asked for with "Group" all that it has started."""
+        self._client.call("POST", f"/exec/{quote(identifier)}/kill")
+
     def resize(self, identifier: str, *, height: int, width: int) -> None:
         query = {"h": height, "w": width}
         self._client.call("POST", f"/exec/{quote(identifier)}/resize", query=query)

@@ -18,6 +18,7 @@ from orlop.engine.context import Context
 from orlop.engine.execs import Execs
 from orlop.engine.images.images import Images
 from orlop.engine.networks.networks import Networks
+from orlop.engine.owners import Owners
 from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
 from orlop.engine.system import System
@@ -60,6 +61,7 @@ class Engine:
             execs=self.execs,
             lifecycle=self._lifecycle,
         )
+        self.owners = Owners(context, self.containers)
         self._removal = Removal(context, bundles=bundles, volumes=self.volumes)
         self._exits = Exits(
             context, lifecycle=self._lifecycle, removal=self._removal, health=self._health
@@ -100,6 +102,7 @@ class Engine:
         await self._reconciler.run(self._health)
         await self.networks.reconcile()
         await reconcile.resume(self._context, exits=self._exits, removal=self._removal, fresh=fresh)
+        self.owners.resume()
         await reconcile.discard_orphans(self._context, self.volumes)
         await in_thread(_mark_boot, settings)
         self._context.sweep_soon()

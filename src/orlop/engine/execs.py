@@ -13,12 +13,17 @@ from orlop.engine.containers.bundle import Bundles
 from orlop.engine.context import Context
 from orlop.engine.records import in_its_name, short
 from orlop.engine.shimlink import CommandNotFoundError
-from orlop.engine.spec import exec_process
+from orlop.engine.spec import cgroups_path, exec_process
+from orlop.engine.threads import in_thread
 from orlop.errors import NotFoundError, OrlopError, WrongStateError
 from orlop.model.container import Container, Exec, ExecOptions, Status
+from orlop.runtime import cgroups
+from orlop.runtime.cgroups import group
 from orlop.runtime.cgroups.control import alive
 
 _SETTLE_S = 2.0
+_KILL_S = 10.0
+_AGAIN_S = 0.05
 _KEPT_FINISHED = 256  # of all containers together: clients ask for the exit code afterwards
 
 
@@ -93,6 +98,8 @@ class Execs:
                 "stdin_once": True,
             },
         }
+        if options.grouped:
+            message["group"] = _group(exec_)
         fds: tuple[int, ...] = ()
         if client is not None:
             message["attach"] = _attach_message(exec_, client)
@@ -115,6 +122,8 @@ class Execs:
         code = 127 if isinstance(error, CommandNotFoundError) else 126
         self._execs[exec_.id] = replace(exec_, exit_code=code)
         self._ends.pop(exec_.id).cancel()
+        if exec_.options.grouped:
+            self._context.spawn(self._remove_group(exec_))
 
     def ended(self, exit_: dict[str, Any]) -> None:
         """Take in that the shim tells of the end of one."""
@@ -132,10 +141,44 @@ class Execs:
             end.set_result(exit_["status"])
         message = {"op": "forget", "id": exit_["id"], "exec_id": exec_id}
         self._context.spawn(self._forget(message))
+        if exec_ is not None and exec_.options.grouped:
+            self._context.spawn(self._remove_group(exec_))
 
     async def _forget(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OrlopError):
             await self._context.shim.request(message)
+
+    async def kill(self, exec_id: str) -> None:
+        """Kill it; one that is grouped with all that it has started, also after its own end.
+
+        Returns when it has ended. WrongStateError if it does not.
+        """
+        end = self._ends.get(self.get(exec_id).id)
+        deadline = asyncio.get_running_loop().time() + _KILL_S
+        while True:
+            await self._kill_once(self.get(exec_id))
+            if end is None or end.done():  # else it may have been on its way, and not there yet
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise WrongStateError(f"process {short(exec_id)} did not end, even when killed")
+            await asyncio.wait({end}, timeout=_AGAIN_S)
+
+    async def _kill_once(self, exec_: Exec) -> None:
+        container = self._context.records.get(exec_.container)
+        if exec_.options.grouped:
+            cgroup = cgroups.open(cgroups_path(container.options.cgroup_parent, container.id))
+            await in_thread(group.kill, cgroup, _group(exec_))
+            return
+        message = {"op": "signal", "id": exec_.container, "exec_id": exec_.id, "signal": 9}
+        with contextlib.suppress(NotFoundError, WrongStateError):
+            await self._context.shim.request(message)
+
+    async def _remove_group(self, exec_: Exec) -> None:
+        if not self._context.records.has(exec_.container):
+            return
+        container = self._context.records.get(exec_.container)
+        cgroup = cgroups.open(cgroups_path(container.options.cgroup_parent, container.id))
+        await in_thread(group.remove, cgroup, _group(exec_))
 
     async def capture(
         self, container_id: str, options: ExecOptions, *, timeout_s: float, limit: int
@@ -233,6 +276,10 @@ class Execs:
         process = exec_process(self._bundles.read(container_id), options)
         exec_id = secrets.token_hex(32)
         return Exec(id=exec_id, container=container_id, options=options, process=process)
+
+
+def _group(exec_: Exec) -> str:
+    return f"exec-{short(exec_.id)}"
 
 
 def _attach_message(exec_: Exec, client: ClientStreams) -> dict[str, Any]:

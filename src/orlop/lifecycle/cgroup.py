@@ -7,7 +7,7 @@ import os
 from orlop.errors import InvalidArgumentError, NotFoundError
 from orlop.model.light import TYPE_CHECKING, cast
 from orlop.runtime import cgroups
-from orlop.runtime.cgroups.files import write
+from orlop.runtime.cgroups.entrance import Entrance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,33 +43,4 @@ def below(cgroup: Cgroup, places: Sequence[str]) -> Cgroup:
                 found = True
         if not found:
             raise NotFoundError(f"there is no cgroup {place!r} below the container's")
-    return cast("Cgroup", _Entrance(cgroup.path, directories))
-
-
-class _Entrance:
-    """The part of a cgroup's handle that a child needs to get in."""
-
-    def __init__(self, path: str, directories: dict[str, str]) -> None:
-        self.path = path
-        self.directories = directories
-
-    def clone_fd(self) -> int | None:
-        if (directory := self.directories.get("")) is None:
-            return None
-        return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def enter(self, pid: int) -> None:
-        for directory in self.directories.values():
-            write(f"{directory}/cgroup.procs", str(pid))
-
-    def doors(self) -> tuple[int, ...]:
-        opened: list[int] = []
-        try:
-            for name, directory in self.directories.items():
-                if name:
-                    opened.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
-        except OSError:
-            for fd in opened:
-                os.close(fd)
-            raise
-        return tuple(opened)
+    return cast("Cgroup", Entrance(cgroup.path, directories))

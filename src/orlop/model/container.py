@@ -226,6 +226,7 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     cgroup_parent: str = ""
     resources: Resources = Resources()
     annotations: dict[str, str] = {}
+    owner: str = ""  # the process whose end is the container's: engine/owners.py
 
 
 class HealthResult(Value, frozen=True, kw_only=True):
@@ -299,6 +300,7 @@ class ExecOptions(Value, frozen=True, kw_only=True):
     attach_stdout: bool = True
     attach_stderr: bool = True
     detach_keys: str = ""
+    grouped: bool = False  # it and all that it starts can be killed together
 
 
 class Exec(Value, frozen=True, kw_only=True):

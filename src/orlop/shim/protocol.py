@@ -101,6 +101,7 @@ class Execute(TypedDict):
     io: IO
     timeout_s: NotRequired[float]
     attach: NotRequired["Attach"]
+    group: NotRequired[str]  # name of a cgroup to make for it: runtime/cgroups/group.py
 
 
 class Started(TypedDict):

@@ -122,12 +122,17 @@ class Starts:
         container = self._processes.get(message["id"])
         if container is None or not container.running:
             raise WrongStateError(f"container {message['id']} is not running")
+        cgroup = container.cgroup
+        if cgroup is not None and "group" in message:
+            from orlop.runtime.cgroups import group  # for sandboxes alone
+
+            cgroup = group.make(cgroup, message["group"])
         target = Target(
             message["id"],
             container.record["pid"],
             container.pidfd,
             self._config(container),
-            container.cgroup,
+            cgroup,
         )
         wanted = cast("OCIProcess", message["process"])
         return lambda stdio: execute(target, wanted, stdio, ahead=self.ahead)

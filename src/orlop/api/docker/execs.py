@@ -2,7 +2,7 @@
 
 import socket
 
-from orlop.api.docker.answers import json, stream_type
+from orlop.api.docker.answers import NO_CONTENT, json, stream_type
 from orlop.api.docker.attach import hand_over, size_of
 from orlop.api.docker.parse_container import parse_exec
 from orlop.api.docker.render_container import render_exec
@@ -73,3 +73,9 @@ async def resize(call: Call) -> Reply:
 async def inspect(call: Call) -> Reply:
     """GET /exec/{name}/json."""
     return json(render_exec(await call.engine.execs.settled(call.name)))
+
+
+async def kill(call: Call) -> Reply:
+    """POST /exec/{name}/kill, which Docker does not have: with all that it has started."""
+    await call.engine.execs.kill(call.name)
+    return NO_CONTENT

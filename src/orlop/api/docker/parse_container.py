@@ -223,6 +223,7 @@ def parse_exec(body: wire.ExecCreate) -> ExecOptions:
         attach_stdout=bool(body.attach_stdout),
         attach_stderr=bool(body.attach_stderr),
         detach_keys=body.detach_keys or "",
+        grouped=bool(body.group),
     )
 
 

@@ -9,6 +9,7 @@ from orlop.api.docker import (
     execs,
     images,
     networks,
+    sandboxes,
     shared_networks,
     stats,
     system,
@@ -58,6 +59,8 @@ CONTAINERS: Sequence[Route] = (
     Route("POST", "/exec/{name}/start", execs.start),
     Route("POST", "/exec/{name}/resize", execs.resize),
     Route("GET", "/exec/{name}/json", execs.inspect),
+    Route("POST", "/exec/{name}/kill", execs.kill, completes=True),
+    Route("POST", "/sandboxes", sandboxes.open_),
     Route("POST", "/commit", containers.commit),
 )
 

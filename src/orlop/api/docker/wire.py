@@ -254,6 +254,7 @@ class ExecCreate(Wire, frozen=True, kw_only=True):
     attach_stdout: bool | None = None
     attach_stderr: bool | None = None
     detach_keys: str | None = None
+    group: bool | None = None  # ours: it can be killed with all that it starts
 
 
 class ExecStart(Wire, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import posixpath
 import tarfile
 
 from orlop.cli.archive import read_archive, write_archive
-from orlop.cli.packing import pack
+from orlop.client.packing import PieceReader, pack
 from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError
 
 TYPE_CHECKING = False
@@ -85,28 +85,6 @@ class _Counter:
             yield piece
 
 
-class _Reader(io.RawIOBase):
-    """A file to read from, made of pieces."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._rest = piece
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-
 def _unpack(pieces: _Counter, *, folder: str, name: str, keep_owners: bool) -> int:
     """Unpack a tar stream in *folder*, its top-most entry under *name*; return its bytes."""
     if os.geteuid() != 0:  # nobody else may chroot; then links that lead out are refused
@@ -125,7 +103,7 @@ def _extract_in_root(pieces: _Counter, folder: str, name: str, *, keep_owners: b
 def _extract(
     pieces: Iterable[bytes], folder: str, name: str, *, filtered: bool, keep_owners: bool = False
 ) -> None:
-    stream = io.BufferedReader(_Reader(pieces), _READ_BYTES)
+    stream = io.BufferedReader(PieceReader(pieces), _READ_BYTES)
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             member.name = _renamed(member.name, name)

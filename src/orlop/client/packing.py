@@ -1,4 +1,4 @@
-"""From a file or folder here to a tar stream: for cp, and for load of an OCI layout."""
+"""Tar streams: made of files and folders here, and read as they arrive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from orlop.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
 _READ_BYTES = 256 << 10
 
@@ -46,3 +47,25 @@ def _contents(path: str, size: int) -> Iterator[bytes]:
     if left:
         raise InvalidArgumentError(f"{path} became shorter while it was copied")
     yield bytes(-size % tarfile.BLOCKSIZE)
+
+
+class PieceReader(io.RawIOBase):
+    """A file to read from, made of pieces as they arrive."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = piece
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count

@@ -1,0 +1,161 @@
+"""Sandboxes: containers that are removed when the process that asked for them is gone.
+
+Two things say that it is: its connection ends, which is how a client lets go, and its
+process ends, which a connection that a child of it has inherited would hide. Who the
+process was is in the container's record, so that an engine that comes after a dead one,
+and has no connection, knows it too.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+
+from msgspec.structs import replace
+
+from orlop.engine.answers import Finished
+from orlop.engine.containers.containers import Containers
+from orlop.engine.context import Context
+from orlop.errors import NotFoundError, OrlopError
+from orlop.kernel.procstat import has_ended, read_stat
+from orlop.model.container import ContainerOptions, Status
+
+log = logging.getLogger(__name__)
+
+_UNKNOWN = "unknown"  # in another pid namespace, or on another machine
+_START_FIELD = 19  # starttime, among the fields from the third on
+_HELD_WITHIN_S = 5.0
+_PAUSES_S = (0.05, 0.5, 2.0, 10.0)
+
+
+class Owners:
+    """Whose sandboxes are whose."""
+
+    def __init__(self, context: Context, containers: Containers) -> None:
+        self._context = context
+        self._containers = containers
+        self._unheld: dict[str, asyncio.TimerHandle] = {}
+
+    async def open(self, options: ContainerOptions, *, name: str | None, pid: int) -> str:
+        """Make and start a container of process *pid*'s, 0 if unknown; return its id.
+
+        It is removed unless hold() follows soon, so a client that went away meanwhile
+        leaves nothing.
+        """
+        owned = replace(options, owner=_describe(pid), auto_remove=True)
+        return await asyncio.shield(self._context.spawn(self._open(owned, name)))
+
+    async def _open(self, options: ContainerOptions, name: str | None) -> str:
+        created = await self._containers.create(options, name=name)
+        await self._containers.start(created.id)  # which removes it where it cannot be started
+        loop = asyncio.get_running_loop()
+        self._unheld[created.id] = loop.call_later(_HELD_WITHIN_S, self._give_up, created.id)
+        return created.id
+
+    def _give_up(self, container_id: str) -> None:
+        del self._unheld[container_id]
+        self._context.spawn(self._end(container_id))
+
+    def hold(self, container_id: str, client: socket.socket) -> None:
+        """Keep the container for as long as *client* is open, which belongs to the engine now."""
+        timer = self._unheld.pop(container_id, None)
+        if timer is not None:
+            timer.cancel()
+        self._context.spawn(self._watch(container_id, client))
+
+    def resume(self) -> None:
+        """Watch the owners that an engine before us has left; end what has none."""
+        for container in self._context.records.all():
+            if container.options.owner:
+                begun = container.status != Status.CREATED  # else nobody knows its id
+                work = self._watch(container.id, None) if begun else self._end(container.id)
+                self._context.spawn(work)
+
+    async def _watch(self, container_id: str, client: socket.socket | None) -> None:
+        """End the container when its owner is gone."""
+        loop = asyncio.get_running_loop()
+        gone = loop.create_future()
+        removed = asyncio.ensure_future(self._containers.wait(container_id, condition="removed"))
+        with contextlib.ExitStack() as stack:
+            stack.callback(_drop, removed)
+            if client is not None:
+                stack.enter_context(client)
+                client.setblocking(False)
+                loop.add_reader(client, _read_on, client, gone)
+                stack.callback(loop.remove_reader, client)
+            process = _open_process(self._owner_of(container_id))
+            if process is not None:
+                stack.callback(os.close, process)
+                loop.add_reader(process, _resolve, gone)
+                stack.callback(loop.remove_reader, process)
+            if client is not None or process is not None:
+                await asyncio.wait({gone, removed}, return_when=asyncio.FIRST_COMPLETED)
+        await self._end(container_id)
+
+    def _owner_of(self, container_id: str) -> str:
+        if not self._context.records.has(container_id):
+            return _UNKNOWN
+        return self._context.records.get(container_id).options.owner
+
+    async def _end(self, container_id: str) -> None:
+        for pause_s in _PAUSES_S:
+            try:
+                await self._containers.remove(container_id, force=True, volumes=True)
+            except NotFoundError:
+                return
+            except OrlopError as error:  # it is being started, or removed by somebody else
+                why = {"container": container_id, "why": str(error)}
+                log.warning("a sandbox cannot be removed", extra=why)
+                await asyncio.sleep(pause_s)
+            else:
+                return
+
+
+def _describe(pid: int) -> str:
+    try:
+        return f"{pid}:{read_stat(pid)[_START_FIELD].decode()}" if pid > 0 else _UNKNOWN
+    except OSError:
+        return _UNKNOWN
+
+
+def _open_process(owner: str) -> int | None:
+    """Return a pidfd of the very process that *owner* describes; None if it is gone."""
+    text, _, start = owner.partition(":")
+    if not start:
+        return None
+    try:
+        descriptor = os.pidfd_open(int(text))
+    except OSError:
+        return None
+    try:
+        fields = read_stat(int(text))
+        if fields[_START_FIELD].decode() == start and not has_ended(fields):
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _read_on(client: socket.socket, gone: asyncio.Future[None]) -> None:
+    """Throw away what a client says; resolve *gone* at its end."""
+    try:
+        if client.recv(4096):
+            return
+    except BlockingIOError:
+        return
+    except OSError:
+        pass
+    _resolve(gone)
+
+
+def _drop(waiting: asyncio.Future[Finished]) -> None:
+    waiting.cancel()
+    if waiting.done() and not waiting.cancelled():
+        waiting.exception()  # seen: the container was gone before
+
+
+def _resolve(gone: asyncio.Future[None]) -> None:
+    if not gone.done():
+        gone.set_result(None)

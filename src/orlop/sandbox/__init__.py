@@ -1,0 +1,1 @@
+"""Sandboxes for Python programs: what `import orlop` gives. See docs/sandboxes.md."""

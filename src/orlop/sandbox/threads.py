@@ -1,0 +1,59 @@
+"""The door between an event loop and verbs that wait."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from orlop.errors import OrlopError
+
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[[], T], *, interrupt: Callable[[], None] | None = None) -> T:
+    """Run *function* in a thread of its own, and wait for its end even when cancelled.
+
+    So nothing goes on behind the back of who has cancelled. *interrupt* is what
+    then makes *function* return soon. No pool of threads: those that wait for a
+    process could fill it, and who is to kill the process would wait for them.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]  # T may be None
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=work, name="orlop", daemon=True).start()
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait({future})
+        except asyncio.CancelledError as error:
+            if cancelled is None and interrupt is not None:
+                _begin(interrupt)
+            cancelled = error
+    if cancelled is not None:
+        future.exception()  # seen, so asyncio does not warn
+        raise cancelled
+    return future.result()
+
+
+def _begin(interrupt: Callable[[], None]) -> None:
+    def work() -> None:
+        with contextlib.suppress(OrlopError, OSError):
+            interrupt()
+
+    threading.Thread(target=work, name="orlop-interrupt", daemon=True).start()
