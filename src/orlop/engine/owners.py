@@ -81,7 +81,7 @@ class Owners:
             stack.callback(_drop, removed)
             if client is not None:
                 stack.enter_context(client)
-                client.setblocking(False)
+                client.settimeout(0)
                 loop.add_reader(client, _read_on, client, gone)
                 stack.callback(loop.remove_reader, client)
             process = _open_process(self._owner_of(container_id))

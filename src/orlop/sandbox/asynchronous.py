@@ -85,7 +85,7 @@ class AsyncSandbox(Options):
         async with process:
             return await process.result(output_limit=output_limit)
 
-    async def exec(  # noqa: PLR0913 (see Sandbox.run)
+    async def exec(
         self,
         command: Sequence[str],
         *,

@@ -8,8 +8,8 @@ from orlop.client.address import Settings, settings
 from orlop.errors import InvalidArgumentError
 
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-#: Ignores the ends of its children, so that the kernel clears them away, and stays.
-_IDLE = ["sh", "-c", "trap '' CHLD; exec sleep 2147483647"]
+#: Stays, and takes leave of orphans that end: `wait` reaps them with the shell's own.
+_IDLE = ("sh", "-c", "while :; do sleep 2147483647 & wait; done")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,7 +28,7 @@ class Options:
     network: str = "none"  # or "bridge", "host", a network's name
     ports: Mapping[int, int] = field(default_factory=dict)  # TCP, inside: on this machine
     read_only: bool = False  # its root file system, not /tmp
-    command: Sequence[str] = tuple(_IDLE)  # its first process, with which it ends
+    command: Sequence[str] = _IDLE  # its first process, with which it ends
     keep: bool = False  # it stays when its owner, or the `with` block, ends
     engine: str | None = None  # unix:///… or tcp://…; else as for the command line
 

@@ -16,6 +16,7 @@ from orlop.sandbox.options import variables
 from orlop.sandbox.result import Result, StreamName
 
 OUTPUT_LIMIT = 16 << 20
+_SEND_BYTES = 256 << 10
 _AFTER_KILL_S = 15.0  # the engine itself gives up after ten
 
 
@@ -46,7 +47,8 @@ def exec_body(
 class Process:
     """Iterating gives ("stdout" or "stderr", bytes) as they come, until all output has ended.
 
-    At the time limit it is killed with all that it has started, as by kill().
+    At the time limit, which is minded while its output is read, it is killed with all
+    that it has started, as by kill().
     """
 
     def __init__(
@@ -143,7 +145,7 @@ class Process:
         if self._stream.fileno() < 0:
             return
         try:
-            if self._frames.status is None:
+            if self._frames.status is None and self._exit_code is None:
                 self.kill()
         finally:
             self._stream.close()
@@ -186,7 +188,9 @@ class Process:
     def _flush(self) -> None:
         """Send as much of the input as there is room for."""
         try:
-            while self._input and (count := self._stream.try_send(self._input[: 256 << 10])):
+            while self._input and (
+                count := self._stream.try_send(bytes(self._input[:_SEND_BYTES]))
+            ):
                 self._input = self._input[count:]
         except OSError:  # it reads no more
             self._input = memoryview(b"")

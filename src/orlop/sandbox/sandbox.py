@@ -117,7 +117,7 @@ class Sandbox(Options):
         with process:
             return process.result(output_limit=output_limit)
 
-    def exec(  # noqa: PLR0913 (see run)
+    def exec(
         self,
         command: Sequence[str],
         *,

@@ -41,5 +41,6 @@ def remove(cgroup: Cgroup, name: str) -> None:
 
 def _place(cgroup: Cgroup, name: str) -> tuple[str, str]:
     directories = cgroup.directories
-    hierarchy = "" if "" in directories else min(directories)
+    usable = (name for name in directories if "cpuset" not in name)  # a new cpuset is empty
+    hierarchy = "" if "" in directories else min(usable)
     return hierarchy, f"{directories[hierarchy]}/{name}"
