@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from orlop.engine.containers.files import Addressing, container_files, refresh_files, write_files
 from orlop.engine.context import Context
-from orlop.engine.namespaces import NAMES
+from orlop.engine.joining import NAMES
 from orlop.engine.records import short
 from orlop.engine.spec import Given, config
 from orlop.engine.spec.idranges import mappings

@@ -14,7 +14,7 @@ from orlop.engine.answers import Finished
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.health import Health
 from orlop.engine.context import Context
-from orlop.engine.namespaces import open_namespaces
+from orlop.engine.joining import open_namespaces
 from orlop.engine.networks.networks import Networks
 from orlop.engine.records import in_its_name, short
 from orlop.engine.shimlink import CommandNotExecutableError, CommandNotFoundError

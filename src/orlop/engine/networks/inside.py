@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from orlop.engine.namespaces import open_namespace
+from orlop.engine.joining import open_namespace
 from orlop.errors import WrongStateError
 from orlop.model.container import Container
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from orlop.engine.namespaces import open_namespace, open_namespaces
+from orlop.engine.joining import open_namespace, open_namespaces
 from orlop.errors import WrongStateError
 from orlop.model.container import Container, ContainerOptions, Status
 
