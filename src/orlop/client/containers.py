@@ -207,13 +207,10 @@ class Containers:
         raise http.error_of(status, b"")
 
     def archive_get(self, name: str, path: str) -> Generator[bytes, None, None]:
-        """*path* in the container as a tar stream."""
+        """*path* in the container as a tar stream, asked for at once."""
         query = {"path": path}
-        response = self._client.open("GET", f"/containers/{quote(name)}/archive", query=query)
-        try:
-            yield from response
-        finally:
-            response.close()
+        answer = self._client.open("GET", f"/containers/{quote(name)}/archive", query=query)
+        return _pieces(answer)
 
     def archive_put(
         self, name: str, path: str, tar: Iterable[bytes], *, copy_uid_gid: bool = False
@@ -228,3 +225,11 @@ class Containers:
             body=tar,
             headers={"Content-Type": "application/x-tar"},
         ).read()
+
+
+def _pieces(response: http.Response) -> Generator[bytes, None, None]:
+    """Give the body; the connection goes with the generator."""
+    try:
+        yield from response
+    finally:
+        response.close()
