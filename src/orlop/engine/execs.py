@@ -122,8 +122,7 @@ class Execs:
         code = 127 if isinstance(error, CommandNotFoundError) else 126
         self._execs[exec_.id] = replace(exec_, exit_code=code)
         self._ends.pop(exec_.id).cancel()
-        if exec_.options.grouped:
-            self._context.spawn(self._remove_group(exec_))
+        self._context.spawn(self._remove_group(exec_))
 
     def ended(self, exit_: dict[str, Any]) -> None:
         """Take in that the shim tells of the end of one."""
@@ -157,6 +156,8 @@ class Execs:
         deadline = asyncio.get_running_loop().time() + _KILL_S
         while True:
             await self._kill_once(self.get(exec_id))
+            if end is None:  # it has ended before, and left others behind
+                await self._remove_group(self.get(exec_id))
             if end is None or end.done():  # else it may have been on its way, and not there yet
                 return
             if asyncio.get_running_loop().time() > deadline:
@@ -174,7 +175,7 @@ class Execs:
             await self._context.shim.request(message)
 
     async def _remove_group(self, exec_: Exec) -> None:
-        if not self._context.records.has(exec_.container):
+        if not exec_.options.grouped or not self._context.records.has(exec_.container):
             return
         container = self._context.records.get(exec_.container)
         cgroup = cgroups.open(cgroups_path(container.options.cgroup_parent, container.id))

@@ -84,13 +84,15 @@ class Owners:
                 client.settimeout(0)
                 loop.add_reader(client, _read_on, client, gone)
                 stack.callback(loop.remove_reader, client)
-            process = _open_process(self._owner_of(container_id))
+            owner = self._owner_of(container_id)
+            process = _open_process(owner)
             if process is not None:
                 stack.callback(os.close, process)
                 loop.add_reader(process, _resolve, gone)
                 stack.callback(loop.remove_reader, process)
-            if client is not None or process is not None:
-                await asyncio.wait({gone, removed}, return_when=asyncio.FIRST_COMPLETED)
+            elif client is None or owner != _UNKNOWN:
+                _resolve(gone)
+            await asyncio.wait({gone, removed}, return_when=asyncio.FIRST_COMPLETED)
         await self._end(container_id)
 
     def _owner_of(self, container_id: str) -> str:

@@ -7,7 +7,6 @@ import os
 from orlop.errors import InvalidArgumentError, NotFoundError
 from orlop.model.light import TYPE_CHECKING, cast
 from orlop.runtime import cgroups
-from orlop.runtime.cgroups.entrance import Entrance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +27,8 @@ def below(cgroup: Cgroup, places: Sequence[str]) -> Cgroup:
 
     A place is a PATH, for every hierarchy that has it, or CONTROLLER,…:PATH.
     """
+    from orlop.runtime.cgroups.entrance import Entrance  # rare
+
     directories = dict(cgroup.directories)
     for place in places:
         names, colon, path = place.rpartition(":")

@@ -154,7 +154,10 @@ class Sandbox(Options):
             client.containers.unpause(self.id)
 
     def snapshot(self, name: str) -> str:
-        """Make an image of what its files are now, for other sandboxes; return its id."""
+        """Make an image of what its files are now, for other sandboxes; return its id.
+
+        Not of a sandbox of the image host: most of its files are this machine's.
+        """
         repository, tag = split_tag(name)
         with Client(self.settings()) as client:
             return client.images.commit(self.id, query={"repo": repository, "tag": tag or "latest"})

@@ -1,0 +1,109 @@
+"""What can be asked of a sandbox, what the engine is told, and what asking costs to import."""
+
+import ast
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import orlop
+from orlop.errors import InvalidArgumentError
+from orlop.sandbox.asynchronous import AsyncFiles
+from orlop.sandbox.files import Files
+from orlop.sandbox.options import Options
+from tests.imports import modules_after
+
+
+def test_import_costs_nothing_until_a_name_is_used() -> None:
+    assert {name for name in modules_after("import orlop") if name.startswith("orlop")} == {"orlop"}
+    assert "asyncio" not in modules_after("import orlop; orlop.Sandbox")
+
+
+def test_every_name_is_there_and_typed() -> None:
+    stub = Path(orlop.__file__).with_suffix(".pyi").read_text()
+    typed = {
+        a.asname
+        for node in ast.walk(ast.parse(stub))
+        if isinstance(node, ast.ImportFrom)
+        for a in node.names
+    }
+    assert set(orlop.__all__) == typed
+    for name in orlop.__all__:
+        assert getattr(orlop, name).__name__.endswith(name)
+    with pytest.raises(AttributeError, match="nonsense"):
+        orlop.nonsense  # type: ignore[attr-defined]  # noqa: B018 (that is the test)
+
+
+@pytest.mark.parametrize(
+    ("blocking", "asynchronous"),
+    [(orlop.Sandbox, orlop.AsyncSandbox), (orlop.Process, orlop.AsyncProcess), (Files, AsyncFiles)],
+)
+def test_two_faces_have_the_same_verbs(blocking: type, asynchronous: type) -> None:
+    assert verbs(blocking) - {"timed_out"} == verbs(asynchronous) - {"timed_out"}
+    for name in verbs(blocking):
+        ours, theirs = getattr(blocking, name), getattr(asynchronous, name)
+        if inspect.isfunction(ours):
+            assert parameters(ours) == parameters(theirs), name
+
+
+def verbs(face: type) -> set[str]:
+    return {name for name in dir(face) if not name.startswith("_")}
+
+
+def parameters(verb: Any) -> list[tuple[str, object, object]]:
+    found = inspect.signature(verb).parameters.values()
+    return [(p.name, p.default, p.annotation) for p in found]
+
+
+def test_options_become_a_create_request() -> None:
+    body = Options(
+        image="debian",
+        memory="1.5g",
+        cpus=0.5,
+        pids=7,
+        environment={"A": "b=c"},
+        mounts=["/src:/src:ro"],
+        network="bridge",
+        ports={80: 8080},
+    ).body()
+    host = body["HostConfig"]
+    assert (body["Image"], body["Env"]) == ("debian", ["A=b=c"])
+    assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (1536 << 20, 500_000_000, 7)
+    assert (host["Binds"], host["NetworkMode"]) == (["/src:/src:ro"], "bridge")
+    assert host["PortBindings"] == {"80/tcp": [{"HostPort": "8080"}]}
+
+
+def test_what_is_not_asked_for_is_not_sent() -> None:
+    assert not {"Memory", "NanoCpus", "PidsLimit", "Tmpfs"} & Options().body()["HostConfig"].keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [(5, 5), ("64k", 65536), ("2MiB", 2 << 20), ("1gb", 1 << 30)]
+)
+def test_sizes(given: int | str, size: int) -> None:
+    assert Options(memory=given).body()["HostConfig"]["Memory"] == size
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"image": ""},
+        {"memory": ""},
+        {"memory": "much"},
+        {"memory": 0},
+        {"memory": -1},
+        {"memory": "inf"},
+        {"cpus": 0},
+        {"cpus": float("nan")},
+        {"environment": {"A=B": "c"}},
+        {"environment": {"": "c"}},
+        {"ports": {80: 80}},
+    ],
+    ids=str,
+)
+def test_nonsense_is_refused_where_it_is_said(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        orlop.Sandbox(**options)
+    with pytest.raises(InvalidArgumentError):
+        orlop.AsyncSandbox(**options)
