@@ -92,7 +92,8 @@ class Caller:
         """
         target, data, sent = _request(path, query, body, headers)
         connection = self.connection()
-        return http.check(connection.request(method, target, body=data, headers=sent))
+        connection.send(method, target, body=data, headers=sent)
+        return checked(connection)
 
     def begin(self, method: str, path: str, *, query: Query | None = None) -> http.Connection:
         """Send a request on a connection of its own without waiting for any answer."""
@@ -169,7 +170,16 @@ def quote(text: str) -> str:
 
 def finish_upgrade(connection: http.Connection) -> http.RawStream:
     """Return the raw stream that the engine makes of *connection*, or raise its error."""
-    return raw_stream(connection, http.check(connection.receive()))
+    return raw_stream(connection, checked(connection))
+
+
+def checked(connection: http.Connection) -> http.Response:
+    """Return the response to what was sent; its error is raised, and the connection closed."""
+    try:
+        return http.check(connection.receive())
+    except BaseException:
+        connection.close()
+        raise
 
 
 def raw_stream(connection: http.Connection, response: http.Response) -> http.RawStream:

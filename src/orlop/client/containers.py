@@ -218,13 +218,15 @@ class Containers:
         """Unpack a tar stream in the folder *path* of the container."""
         query: dict[str, str | bool] = {"path": path, "noOverwriteDirNonDir": True}
         query["copyUIDGID"] = copy_uid_gid
-        self._client.open(
+        response = self._client.open(
             "PUT",
             f"/containers/{quote(name)}/archive",
             query=query,
             body=tar,
             headers={"Content-Type": "application/x-tar"},
-        ).read()
+        )
+        response.read()
+        response.close()
 
 
 def _pieces(response: http.Response) -> Generator[bytes, None, None]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from orlop.client import http
-from orlop.client.calls import finish_upgrade, quote, raw_stream
+from orlop.client.calls import checked, finish_upgrade, quote, raw_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from orlop.client import http
     from orlop.client.calls import Caller
 
 
@@ -30,9 +30,10 @@ class Execs:
         """
         path = f"/containers/{quote(container)}/exec"
         connection = self._client.begin_upgrade(path, query={"start": True}, body=body)
-        response = http.check(connection.receive())
+        response = checked(connection)
         if response.status == 201:
             identifier = str(response.json()["Id"])
+            connection.close()
             return identifier, self.start(identifier, terminal=body["Tty"])
         return response.headers["orlop-exec-id"], raw_stream(connection, response)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from orlop.client import http
-from orlop.client.calls import raw_stream
+from orlop.client.calls import checked, raw_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from orlop.client import http
     from orlop.client.calls import Caller
 
 
@@ -25,9 +25,5 @@ class Sandboxes:
         *body* is that of create. NotFoundError if the image is not here.
         """
         connection = self._client.begin_upgrade("/sandboxes", query={"name": name}, body=body)
-        try:
-            response = http.check(connection.receive())
-            return response.headers["orlop-container-id"], raw_stream(connection, response)
-        except BaseException:
-            connection.close()
-            raise
+        response = checked(connection)
+        return response.headers["orlop-container-id"], raw_stream(connection, response)

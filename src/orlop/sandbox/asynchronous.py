@@ -146,6 +146,10 @@ class AsyncProcess:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """See Process.close."""
         await in_thread(self._process.close)
 
     async def __aiter__(self) -> AsyncIterator[tuple[StreamName, bytes]]:
