@@ -5,4 +5,5 @@ from orlop.sandbox.process import Process as Process
 from orlop.sandbox.result import Result as Result
 from orlop.sandbox.sandbox import Sandbox as Sandbox
 
+__all__: list[str]
 __version__: str
