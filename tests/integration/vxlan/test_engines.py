@@ -57,6 +57,8 @@ class EngineHost(EngineProcess):
         return sorted(self.orlop("network", "members", "web", "--format", form).splitlines())
 
     def close(self) -> None:
+        if self.process.poll() is not None:  # only an engine can take its containers away
+            self.start()
         super().close()
         self.holder.kill()
         self.holder.wait()
