@@ -57,7 +57,9 @@ class EngineHost(EngineProcess):
         return sorted(self.orlop("network", "members", "web", "--format", form).splitlines())
 
     def close(self) -> None:
-        if self.process.poll() is not None:  # only an engine can take its containers away
+        if (
+            self.process is None or self.process.poll() is not None
+        ):  # only an engine can take its containers away
             self.start()
         super().close()
         self.holder.kill()
