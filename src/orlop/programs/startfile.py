@@ -69,9 +69,10 @@ class _Recorder:
         return spec
 
     def is_of_the_package_alone(self) -> bool:
-        """Whether nobody else's modules came with them, which would be slow every time."""
+        """Whether nobody else's Python came with them, which would be slow every time."""
         new = [module for name, module in sys.modules.items() if name not in self._before]
-        return all(_is_ours(m.__name__) or not getattr(m, "__file__", None) for m in new)
+        sources = [m.__name__ for m in new if (getattr(m, "__file__", None) or "").endswith(".py")]
+        return all(map(_is_ours, sources))
 
     def write(self, path: str, script: str) -> None:
         """Write the start file; a disk that will not have it is no error."""
