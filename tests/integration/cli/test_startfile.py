@@ -116,3 +116,17 @@ def test_plain_interpreter_runs_the_same_command_line(prefix: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.startswith(REFUSED)
+
+
+@pytest.mark.parametrize(("file", "alone"), [("/x/_new.so", True), ("/x/new.py", False)])
+def test_what_was_imported_of_others_tells_whether_it_is_kept(file: str, alone: bool) -> None:
+    """Some interpreters have as shared objects what others have built in."""
+    package = str(Path(orlop.__file__).parents[1])
+    program = (
+        f"import sys; sys.path.append({package!r}); from orlop.programs import startfile;"
+        "recorder = startfile._Recorder(); new = sys.modules['new'] = type(sys)('new');"
+        f"new.__file__ = {file!r}; print(recorder.is_of_the_package_alone())"
+    )
+    command = [sys.executable, "-I", "-S", "-c", program]
+    done = subprocess.run(command, text=True, capture_output=True, check=True, timeout=60)
+    assert done.stdout.strip() == str(alone)
