@@ -24,7 +24,8 @@ def test_garbage_is_survived(web: Asker) -> None:
         asking.send(bytes(60000))
         for _ in range(300):
             asking.send(noise.randbytes(noise.randrange(1, 100)))
-    assert web.dig("db") == ["10.9.0.3"]
+    # More than once, as resolvers do: the kernel drops what comes when the socket is full.
+    assert web.dig("+tries=5", "+time=3", "db") == ["10.9.0.3"]
 
 
 def test_garbage_over_tcp_ends_its_connection_alone(web: Asker) -> None:
