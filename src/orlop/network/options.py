@@ -7,6 +7,7 @@ from orlop.errors import InvalidArgumentError
 MTU = "com.docker.network.driver.mtu"
 BRIDGE_NAME = "com.docker.network.bridge.name"
 ICC = "com.docker.network.bridge.enable_icc"
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 INHIBIT_IPV4 = "com.docker.network.bridge.inhibit_ipv4"
 GATEWAY_MODES = (
     "com.docker.network.bridge.gateway_mode_ipv4",

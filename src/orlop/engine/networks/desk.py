@@ -1,6 +1,5 @@
 """The use cases of networks, loaded when the first of them is asked for."""
 
-import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from orlop.engine.context import Context
 from orlop.engine.identity import label
 from orlop.engine.networks import modes
 from orlop.engine.networks.attachments import Attachments
-from orlop.engine.networks.directory import PREDEFINED, Directory
+from orlop.engine.networks.directory import Directory
 from orlop.engine.networks.filters import prunable
 from orlop.engine.networks.host import Host
 from orlop.engine.networks.planning import standing_in
@@ -31,7 +30,6 @@ from orlop.model.network import Endpoint, EndpointOptions, Network, Subnet
 from orlop.network import ipam, options
 from orlop.network.routed import routed_subnets
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _SHARED = ("host", "null", "none")  # drivers of which there is one network each
 
 
@@ -98,11 +96,11 @@ class Desk:
                 raise NotFoundError(f"could not get container for {name[:200]}: {error}") from None
 
     async def create(self, request: NetworkRequest) -> tuple[Network, Sequence[str]]:
-        if request.name in PREDEFINED:
+        if request.name in modes.PREDEFINED:
             raise PermissionDeniedError(
                 f"operation is not permitted on predefined {request.name} network"
             )
-        if not _NAME.fullmatch(request.name) or not modes.names_network(request.name):
+        if not modes.is_name(request.name):
             raise InvalidArgumentError(
                 f"invalid network name {request.name[:200]!r}",
                 hint="letters, digits, and after the first of them also _ . -",
@@ -172,7 +170,7 @@ class Desk:
         return tuple(ipam.with_gateway(subnet) for subnet in subnets)
 
     async def remove(self, network: Network) -> None:
-        if network.name in PREDEFINED:
+        if network.name in modes.PREDEFINED:
             raise PermissionDeniedError(
                 f"{network.name} is a pre-defined network and cannot be removed"
             )

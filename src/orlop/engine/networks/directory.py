@@ -7,14 +7,14 @@ from functools import cached_property
 from msgspec.structs import replace
 
 from orlop.engine.context import Context
+from orlop.engine.networks import modes
 from orlop.engine.settings import DEFAULT_ROOT
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from orlop.model.network import Network, Subnet
-from orlop.network import ipam
+from orlop.network import ipam, options
 from orlop.network.bridge_device import name_of
 from orlop.network.routed import routed_subnets
 
-PREDEFINED = ("bridge", "host", "none")
 _BRIDGE = "com.docker.network.bridge."
 
 
@@ -29,7 +29,7 @@ class Directory:
     def _by_id(self) -> dict[str, Network]:
         found = {network.id: network for network in self._stored.list()}
         names = {network.name for network in found.values()}
-        for name in PREDEFINED:
+        for name in modes.PREDEFINED:
             if name not in names:
                 network = self._predefined(name, list(found.values()))
                 self._stored.put(network)
@@ -44,18 +44,20 @@ class Directory:
 
     def named(self, name: str) -> Network:
         """Return the network of this name; NotFoundError, in Docker's words, if there is none."""
-        for network in self._by_id.values():
-            if network.name == name:
-                return network
-        raise NotFoundError(f"network {name[:200]} not found")
+        network = self._by_name(name)
+        if network is None:
+            raise NotFoundError(f"network {name[:200]} not found")
+        return network
+
+    def _by_name(self, name: str) -> Network | None:
+        return next((one for one in self._by_id.values() if one.name == name), None)
 
     def find(self, ref: str) -> Network:
         """Return the one that *ref* means: an id, a name, or the start of one id only."""
         if ref in self._by_id:
             return self._by_id[ref]
-        for network in self._by_id.values():
-            if network.name == ref:
-                return network
+        if (named := self._by_name(ref)) is not None:
+            return named
         found = [network for id_, network in self._by_id.items() if ref and id_.startswith(ref)]
         if not found:
             raise NotFoundError(f"network {ref[:200]} not found")
@@ -67,7 +69,7 @@ class Directory:
 
     def check_name(self, name: str) -> None:
         """Raise AlreadyExistsError if a network has *name*."""
-        if any(network.name == name for network in self._by_id.values()):
+        if self._by_name(name) is not None:
             raise AlreadyExistsError(f"network with name {name} already exists")
 
     def put(self, network: Network) -> None:
@@ -121,10 +123,10 @@ class Directory:
             subnets=(ipam.with_gateway(Subnet(subnet=subnet)),),
             options={
                 f"{_BRIDGE}default_bridge": "true",
-                f"{_BRIDGE}enable_icc": "true",
-                f"{_BRIDGE}enable_ip_masquerade": "true",
+                options.ICC: "true",
+                options.MASQUERADE: "true",
                 f"{_BRIDGE}host_binding_ipv4": "0.0.0.0",
-                f"{_BRIDGE}name": "orlop0" if usual else f"or-{network.id[:12]}",
-                "com.docker.network.driver.mtu": "1500",
+                options.BRIDGE_NAME: "orlop0" if usual else f"or-{network.id[:12]}",
+                options.MTU: "1500",
             },
         )

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterable
 
 from orlop.engine.filters import label_matches, refuse_unknown, truth
+from orlop.engine.networks import modes
 from orlop.engine.requests import Filters
 from orlop.engine.when import parse_until
 from orlop.errors import InvalidArgumentError
 from orlop.model.network import Network
 
-#: There from the beginning; nobody can make or remove them.
-PREDEFINED = frozenset({"bridge", "host", "none"})
 _LISTED = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 _PRUNED = frozenset({"label", "label!", "until"})
 _TYPES = ("builtin", "custom")
@@ -60,4 +59,4 @@ def _fits(network: Network, filters: Filters) -> bool:
 
 
 def _is_custom(network: Network) -> bool:
-    return network.name not in PREDEFINED
+    return network.name not in modes.PREDEFINED

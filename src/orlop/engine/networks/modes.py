@@ -1,5 +1,7 @@
 """What --network can say, and of which networks a container is then."""
 
+import re
+
 from msgspec.structs import replace
 
 from orlop.errors import InvalidArgumentError
@@ -7,6 +9,9 @@ from orlop.model.container import ContainerOptions
 from orlop.model.network import EndpointOptions
 
 DEFAULT = "bridge"
+#: There from the beginning; nobody can make or remove them.
+PREDEFINED = (DEFAULT, "host", "none")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _OWN = frozenset(("", "none", "private"))  # a namespace with nothing but a loopback
 _PREFIXES = ("container:", "ns:")
 
@@ -14,6 +19,11 @@ _PREFIXES = ("container:", "ns:")
 def names_network(mode: str) -> bool:
     """Whether *mode* is the name of a network, and not what kind of namespace there is to be."""
     return mode not in _OWN and mode != "host" and not mode.startswith(_PREFIXES)
+
+
+def is_name(text: str) -> bool:
+    """Whether a network may be called so."""
+    return bool(_NAME.fullmatch(text)) and names_network(text)
 
 
 def has_own_namespace(mode: str) -> bool:

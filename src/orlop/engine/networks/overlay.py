@@ -1,6 +1,5 @@
 """Networks that are shared with other hosts: what the peers and the rest tell each other."""
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from orlop.engine.peers.peers import MemberState, Peers
 
 DRIVER = "vxlan"
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 
 class Overlay:
@@ -169,7 +167,7 @@ class Overlay:
 
     def _check_free(self, network: Network) -> None:
         """Raise what keeps another host's network from being one of ours."""
-        if not _NAME.fullmatch(network.name) or not modes.names_network(network.name):
+        if not modes.is_name(network.name):
             raise InvalidArgumentError(f"invalid network name {network.name[:200]!r}")
         self._directory.check_name(network.name)
         for subnet in network.subnets:

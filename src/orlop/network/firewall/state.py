@@ -7,8 +7,6 @@ from typing import NamedTuple
 from orlop.model.network import Network, PortMapping, Protocol
 from orlop.network import options
 
-_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
-
 
 class NetworkRules(NamedTuple):
     """A network as the firewall sees it: what is behind one *bridge* of the host."""
@@ -57,7 +55,7 @@ def network_rules(network: Network, bridge: str) -> NetworkRules:
         subnets=tuple(subnet.subnet for subnet in network.subnets),
         internal=network.internal,
         icc=options.flag(network.options, options.ICC, default=True),
-        masquerade=options.flag(network.options, _MASQUERADE, default=True),
+        masquerade=options.flag(network.options, options.MASQUERADE, default=True),
     )
 
 
