@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from orlop.engine.containers.bundle import Bundles
+from orlop.engine.containers.cgroup import cgroup_of
 from orlop.engine.context import Context
 from orlop.engine.records import in_its_name, short
 from orlop.engine.shimlink import CommandNotFoundError
-from orlop.engine.spec import cgroups_path, exec_process
+from orlop.engine.spec import exec_process
 from orlop.engine.threads import in_thread
 from orlop.errors import NotFoundError, OrlopError, WrongStateError
 from orlop.model.container import Container, Exec, ExecOptions, Status
-from orlop.runtime import cgroups
 from orlop.runtime.cgroups import group
 from orlop.runtime.cgroups.control import alive
 
@@ -167,8 +167,7 @@ class Execs:
     async def _kill_once(self, exec_: Exec) -> None:
         container = self._context.records.get(exec_.container)
         if exec_.options.grouped:
-            cgroup = cgroups.open(cgroups_path(container.options.cgroup_parent, container.id))
-            await in_thread(group.kill, cgroup, _group(exec_))
+            await in_thread(group.kill, cgroup_of(container), _group(exec_))
             return
         message = {"op": "signal", "id": exec_.container, "exec_id": exec_.id, "signal": 9}
         with contextlib.suppress(NotFoundError, WrongStateError):
@@ -178,8 +177,7 @@ class Execs:
         if not exec_.options.grouped or not self._context.records.has(exec_.container):
             return
         container = self._context.records.get(exec_.container)
-        cgroup = cgroups.open(cgroups_path(container.options.cgroup_parent, container.id))
-        await in_thread(group.remove, cgroup, _group(exec_))
+        await in_thread(group.remove, cgroup_of(container), _group(exec_))
 
     async def capture(
         self, container_id: str, options: ExecOptions, *, timeout_s: float, limit: int

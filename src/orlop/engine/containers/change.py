@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from orlop.engine.containers import names
 from orlop.engine.containers.bundle import Bundles
+from orlop.engine.containers.cgroup import cgroup_of
 from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.context import Context
 from orlop.engine.requests import UpdateRequest
@@ -42,7 +43,7 @@ class Changes:
             changed = _changed(container, request)
             if container.running:
                 limits = resources(changed.options.resources)
-                await in_thread(self._lifecycle.cgroup(container).update, limits)
+                await in_thread(cgroup_of(container).update, limits)
             elif (self._bundles.path(container_id) / "config.json").exists():
                 self._bundles.write(changed)
             self._context.records.save(changed)

@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from orlop.engine.answers import Finished
 from orlop.engine.containers.bundle import Bundles
+from orlop.engine.containers.cgroup import cgroup_of
 from orlop.engine.containers.health import Health
 from orlop.engine.context import Context
 from orlop.engine.joining import open_namespaces
 from orlop.engine.networks.networks import Networks
 from orlop.engine.records import in_its_name, short
 from orlop.engine.shimlink import CommandNotExecutableError, CommandNotFoundError
-from orlop.engine.spec import cgroups_path
 from orlop.engine.threads import in_thread
 from orlop.errors import (
     InvalidArgumentError,
@@ -28,7 +28,6 @@ from orlop.errors import (
     WrongStateError,
 )
 from orlop.model.container import Container, HealthState, Status, Step
-from orlop.runtime import cgroups
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class Lifecycle:
         try:
             self.started(container, pid=started["pid"], time_ns=started["time_ns"])
         except OrlopError:  # what is not recorded must not run
-            await in_thread(self.cgroup(container).kill)
+            await in_thread(cgroup_of(container).kill)
             raise
 
     async def _run(self, container: Container, namespaces: Mapping[str, int]) -> dict[str, Any]:
@@ -203,7 +202,7 @@ class Lifecycle:
 
     async def _signal(self, container: Container, signal: int) -> None:
         if signal == _SIGKILL:
-            await in_thread(self.cgroup(container).kill)
+            await in_thread(cgroup_of(container).kill)
             return
         if container.status == Status.PAUSED:  # a frozen process would never see it
             await self.unpause(container.id)
@@ -223,16 +222,13 @@ class Lifecycle:
             )
             self._context.records.save(given_up)
 
-    def cgroup(self, container: Container) -> cgroups.Cgroup:
-        return cgroups.open(cgroups_path(container.options.cgroup_parent, container.id))
-
     async def pause(self, container_id: str) -> None:
         async with self._context.live(container_id).lock:
             container = self._running(container_id)
             if container.status == Status.PAUSED:
                 raise WrongStateError(f"Container {short(container.id)} is already paused")
             status = container.moved(Step.PAUSE)
-            await in_thread(self.cgroup(container).freeze)
+            await in_thread(cgroup_of(container).freeze)
             self._context.records.save(replace(container, status=status))
         self._context.announce(container, "pause")
 
@@ -241,7 +237,7 @@ class Lifecycle:
             container = self._running(container_id)
             if container.status != Status.PAUSED:
                 raise WrongStateError(f"Container {short(container.id)} is not paused")
-            await in_thread(self.cgroup(container).thaw)
+            await in_thread(cgroup_of(container).thaw)
             running = replace(container, status=container.moved(Step.UNPAUSE))
             self._context.records.save(running)
         self._context.announce(container, "unpause")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from orlop.engine.answers import Processes
-from orlop.engine.containers.lifecycle import Lifecycle
+from orlop.engine.containers.cgroup import cgroup_of
 from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
 from orlop.model.container import Container
@@ -16,15 +16,12 @@ _TIMEOUT_S = 10
 
 
 class Inside:
-    def __init__(self, lifecycle: Lifecycle) -> None:
-        self._lifecycle = lifecycle
-
     async def top(self, container: Container, ps_args: str) -> Processes:
         """Return what ps(1), asked with *ps_args*, says of the container's processes."""
         _check_running(container)
         if not _ARGUMENT.fullmatch(ps_args):
             raise InvalidArgumentError(f"invalid ps arguments {ps_args[:100]!r}")
-        pids = set(await in_thread(lambda: list(self._lifecycle.cgroup(container).pids())))
+        pids = set(await in_thread(lambda: list(cgroup_of(container).pids())))
         text = await _run_ps(ps_args.split() or ["-ef"])
         lines = text.splitlines()
         titles = lines[0].split() if lines else []
@@ -35,7 +32,7 @@ class Inside:
 
     async def stats(self, container: Container) -> Statistics:
         _check_running(container)
-        return await in_thread(self._lifecycle.cgroup(container).statistics)
+        return await in_thread(cgroup_of(container).statistics)
 
 
 def _check_running(container: Container) -> None:
