@@ -12,7 +12,7 @@ from orlop.errors import InvalidArgumentError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any
+    from typing import Any, BinaryIO
 
 _READ_BYTES = 256 << 10
 
@@ -26,7 +26,8 @@ def pack(source: str, *, name: str) -> Iterator[bytes]:
                 continue
             yield header.tobuf(tarfile.PAX_FORMAT)
             if header.isreg():
-                yield from _contents(path, header.size)
+                with open(path, "rb") as file:
+                    yield from contents(file, header.size, what=path)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
@@ -37,15 +38,14 @@ def _walk(path: str, name: str) -> Iterator[tuple[str, str]]:
             yield from _walk(os.path.join(path, child), posixpath.join(name, child))
 
 
-def _contents(path: str, size: int) -> Iterator[bytes]:
+def contents(file: BinaryIO, size: int, *, what: str) -> Iterator[bytes]:
     """Yield exactly *size* bytes, as the header has promised, and fill the last block."""
     left = size
-    with open(path, "rb") as file:
-        while left and (piece := file.read(min(left, _READ_BYTES))):
-            left -= len(piece)
-            yield piece
+    while left and (piece := file.read(min(left, _READ_BYTES))):
+        left -= len(piece)
+        yield piece
     if left:
-        raise InvalidArgumentError(f"{path} became shorter while it was copied")
+        raise InvalidArgumentError(f"{what} became shorter while it was copied")
     yield bytes(-size % tarfile.BLOCKSIZE)
 
 

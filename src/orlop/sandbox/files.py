@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from orlop.client.address import Settings
 from orlop.client.client import Client
-from orlop.client.packing import PieceReader, pack
+from orlop.client.packing import PieceReader, contents, pack
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 
 _PIECE_BYTES = 256 << 10
@@ -113,15 +113,10 @@ def _archived(header: tarfile.TarInfo, data: bytes | BinaryIO) -> Iterator[bytes
     yield header.tobuf(tarfile.PAX_FORMAT)
     if isinstance(data, bytes):
         yield data
+        yield bytes(-header.size % tarfile.BLOCKSIZE)
     else:
-        left = header.size
-        while left:
-            piece = data.read(min(left, _PIECE_BYTES))
-            if not piece:
-                raise InvalidArgumentError("the file became shorter while it was copied")
-            left -= len(piece)
-            yield piece
-    yield bytes(-header.size % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE)
+        yield from contents(data, header.size, what="the file")
+    yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Iterator[bytes]:
