@@ -10,6 +10,7 @@ from orlop.engine.events import Events
 from orlop.engine.records import Records
 from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
+from orlop.engine.telemetry.telemetry import Telemetry
 from orlop.engine.threads import in_thread
 from orlop.errors import OrlopError
 from orlop.model.container import Container
@@ -47,6 +48,7 @@ class Context:
         self.metadata = metadata
         self.snapshots = snapshots
         self.events = Events()
+        self.telemetry = Telemetry()
         self.records = Records(metadata)
         self.shim: Link
         self.stdio: Link
