@@ -15,8 +15,11 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PRESENT, _EXCLUSIVE = 1 << 63, 1 << 56
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
 _READ_WRITE = 0x3
-_SHARED_ANONYMOUS = 0x21
+_SHARED_ANONYMOUS, _PRIVATE_ANONYMOUS = 0x21, 0x22
 
+_READ_EXECUTE = 0x5
+
+_mprotect = bind("mprotect", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _madvise = bind("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _mmap = bind(
     "mmap",
@@ -28,6 +31,15 @@ _mmap = bind(
 def shared_number() -> ctypes.c_int:
     """Return a number, 0 at first, that we share with all that we fork from now on. For ever."""
     return ctypes.c_int.from_address(_mmap(None, _PAGE, _READ_WRITE, _SHARED_ANONYMOUS, -1, 0))
+
+
+def make_executable(code: bytes) -> int:
+    """Return where *code* is, in pages that can be run and not written. For ever."""
+    size = -(-len(code) // _PAGE) * _PAGE
+    address = _mmap(None, size, _READ_WRITE, _PRIVATE_ANONYMOUS, -1, 0)
+    ctypes.memmove(address, code, len(code))
+    _mprotect(address, size, _READ_EXECUTE)
+    return address
 
 
 def own_pages(ranges: Iterable[Range]) -> None:

@@ -1,0 +1,370 @@
+"""From a bundle to a recipe: everything that can be looked at before there is a start.
+
+What a procedure cannot do is refused with UnsupportedError; such a container starts in the
+usual way (runtime/start.py).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from orlop.errors import UnsupportedError
+from orlop.kernel.mount import MountFlag, fsmount, mount_setattr
+from orlop.kernel.namespaces import Namespace
+from orlop.kernel.paths import open_in_root
+from orlop.kernel.procedure import is_supported
+from orlop.model.oci import Config, Process
+from orlop.runtime import users
+from orlop.runtime.allowance import higher
+from orlop.runtime.bundle import Bundle
+from orlop.runtime.child import ContainerPlan
+from orlop.runtime.container import plan_container
+from orlop.runtime.filesystems import bind, filesystem, set_attributes
+from orlop.runtime.options import Special, parse
+from orlop.runtime.plan import MountKind, MountPlan, ProcessPlan, plan_namespaces, plan_process
+from orlop.runtime.start import make_filter, resources_of
+
+if TYPE_CHECKING:
+    from orlop.model.oci import Resources
+    from orlop.runtime.seccomp import Filter
+
+#: Files that say a container's name; in each start's copy the recipe's name is replaced.
+NAMED_FILES = ("/etc/hostname", "/etc/hosts")
+_ALL = (
+    Namespace.MOUNT
+    | Namespace.PID
+    | Namespace.IPC
+    | Namespace.UTS
+    | Namespace.NET
+    | Namespace.CGROUP
+)
+_FIRST = (6, 15)  # detached mounts can be cloned, and attached to each other
+_PROPAGATIONS = ("", "private", "rprivate", "slave", "rslave")
+_OVERLAY_KEYS = ("upperdir", "workdir")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Who(NamedTuple):
+    """A user, by numbers."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+class ProcessRecipe(NamedTuple):
+    """What all processes of one kind have in common; command and environment are each one's."""
+
+    plan: ProcessPlan
+    who: Who
+    filter: Filter | None
+    keyring: str
+
+
+class Layer(NamedTuple):
+    """An overlay: of descriptors, by their place, topmost first; and what is set besides."""
+
+    destination: str
+    lowers: tuple[int, ...]
+    options: tuple[tuple[str, str | None], ...]
+    attributes: int
+    mode: int  # of the folder that takes what is written
+    uid: int
+    gid: int
+
+
+class Recipe(NamedTuple):
+    """Descriptors are named by their place among those that come with it."""
+
+    container: ContainerPlan
+    process: ProcessRecipe
+    layers: tuple[Layer, ...]  # that of the root first
+    binds: dict[int, int]  # place of a mount in the plan: descriptor
+    files: dict[str, str]  # what is in the files that each start gets of its own
+    folders: tuple[str, ...]  # to be made: the working directory and those above it
+    masked: tuple[tuple[str, bool], ...]  # path, whether it is a folder
+    readonly: tuple[str, ...]
+
+
+class Planned(NamedTuple):
+    """A recipe, with what its starts take from pools."""
+
+    recipe: Recipe
+    descriptors: tuple[int, ...]  # the caller's to close
+    resources: Resources
+    sysctls: tuple[tuple[str, str], ...]  # of the network namespace
+
+
+def plan_recipe(bundle: Bundle, *, keyring: str) -> Planned:
+    """Look at all that starts of *bundle* have in common.
+
+    Its rootfs is that of a snapshot which is never written to: each start has a writable
+    layer of its own in its place.
+
+    Raises:
+        UnsupportedError: only the usual way can start it.
+    """
+    config = bundle.config
+    _refuse(config)
+    namespaces = plan_namespaces(config.get("linux", {}))
+    if namespaces.new != _ALL or namespaces.join:
+        raise UnsupportedError("recipes are for containers with namespaces of their own")
+    container = plan_container(bundle, namespaces, None)
+    process = plan_process(config.get("process", {}))
+    _refuse_plan(container, process)
+    with ExitStack() as undo:
+        opened: list[int] = []
+        undo.callback(_close, opened)
+        root = _view(bundle)
+        with ExitStack() as ours:
+            ours.callback(os.close, root)
+            layers = (_root_layer(bundle, opened), *_overlays(container, opened))
+            container = container._replace(mounts=tuple(_with_modes(container.mounts, root)))
+            recipe = Recipe(
+                container=container,
+                process=plan_process_recipe(config, process, root, keyring=keyring),
+                layers=layers,
+                binds=_binds(bundle, container, opened),
+                files=_files(bundle, container),
+                folders=_missing(root, process.cwd),
+                masked=tuple(_kinds(container.masked, root)),
+                readonly=tuple(path for path, _ in _kinds(container.readonly, root)),
+            )
+        undo.pop_all()
+    resources = resources_of(config)
+    return Planned(recipe, tuple(opened), resources, container.sysctls)
+
+
+def plan_process_recipe(
+    config: Config, process: ProcessPlan, root: int, *, keyring: str
+) -> ProcessRecipe:
+    """Look up the process's user in the files of *root*, and compile its filter."""
+    user = process.user
+    groups = tuple(user.get("additionalGids", ()))
+    if name := user.get("username"):
+        uid, gid, own, home = users.resolve(root, name)
+        groups = (*dict.fromkeys((*own, *groups)),)
+    else:
+        uid, gid = user.get("uid", 0), user.get("gid", 0)
+        home = users.home_of(root, uid)
+    extra = tuple(users.group_id(root, name) for name in user.get("additionalGroups", ()))
+    who = Who(uid, gid, (*groups, *extra), home)
+    filter_ = make_filter(config)
+    if filter_ is not None and filter_.listener:
+        raise UnsupportedError("a seccomp filter that asks an agent is none for a recipe")
+    limits = tuple(
+        limit._replace(soft=soft, hard=hard)
+        for limit in process.rlimits
+        for soft, hard in [_clamped(limit.number, limit.soft, limit.hard)]
+    )
+    return ProcessRecipe(process._replace(rlimits=limits), who, filter_, keyring)
+
+
+def plan_exec_recipe(config: Config, process: Process, root: int, *, keyring: str) -> ProcessRecipe:
+    """Look at what later processes of this kind have in common."""
+    planned = plan_process(process)
+    _refuse_process(planned)
+    return plan_process_recipe(config, planned, root, keyring=keyring)
+
+
+def _refuse(config: Config) -> None:
+    linux = config.get("linux", {})
+    if not is_supported() or _kernel() < _FIRST:
+        raise UnsupportedError("recipes need x86-64 and Linux 6.15")
+    if config.get("hooks") or linux.get("personality") or linux.get("memoryPolicy"):
+        raise UnsupportedError("hooks and personalities are none of a recipe's")
+    if linux.get("rootfsPropagation", "") not in _PROPAGATIONS:
+        raise UnsupportedError("mounts shared with the host are none of a recipe's")
+
+
+def _refuse_plan(container: ContainerPlan, process: ProcessPlan) -> None:
+    if container.net_devices or container.no_pivot:
+        raise UnsupportedError("such a container is none of a recipe's")
+    if any(not path.startswith("net/") for path, _ in container.sysctls):
+        raise UnsupportedError("kernel parameters of others than networks are none of a recipe's")
+    for plan in container.mounts:
+        special = plan.options.special - {Special.BIND, Special.RBIND}
+        if plan.kind is MountKind.REMOUNT or special or plan.idmap:
+            raise UnsupportedError(f"the mount on {plan.destination} is none of a recipe's")
+    dev = [plan for plan in container.mounts if plan.destination == "/dev"]
+    if len(dev) != 1 or dev[0].fstype != "tmpfs":
+        raise UnsupportedError("a recipe needs a /dev of its own")
+    if any(device["type"] == "p" for device in container.devices):
+        raise UnsupportedError("fifos among the devices are none of a recipe's")
+    if any(os.path.dirname(device["path"]) != "/dev" for device in container.devices):
+        raise UnsupportedError("devices elsewhere than in /dev are none of a recipe's")
+    _refuse_process(process)
+
+
+def _refuse_process(process: ProcessPlan) -> None:
+    rare = (
+        process.apparmor,
+        process.selinux,
+        process.scheduler,
+        process.io_priority,
+        process.affinity,
+    )
+    if process.terminal or any(rare):
+        raise UnsupportedError("terminals, labels and scheduling are none of a recipe's")
+
+
+def _view(bundle: Bundle) -> int:
+    """Return the root of the image, read-only and detached, to look at."""
+    from orlop.runtime.rootfs import assemble
+
+    return assemble(bundle.rootfs)
+
+
+def _root_layer(bundle: Bundle, opened: list[int]) -> Layer:
+    """Open the layers of the root; those of image files are mounted."""
+    mounts: list[int] = []
+    for mount in bundle.rootfs:
+        if mount.target == "/":
+            if mount.type != "overlay":
+                break
+            return _layer("/", parse(mount.options).filesystem, 0, mounts, opened)
+        if mount.target:
+            continue
+        mounts.append(len(opened))
+        opened.append(filesystem(mount.type, mount.source, parse(mount.options)))
+    raise UnsupportedError("a recipe needs a root by overlay")
+
+
+def _overlays(container: ContainerPlan, opened: list[int]) -> Iterator[Layer]:
+    for plan in container.mounts:
+        if plan.fstype == "overlay" and plan.kind is MountKind.FILESYSTEM:
+            if plan.options.set_ & 1:
+                raise UnsupportedError("a read-only overlay is none of a recipe's")
+            options = plan.options
+            yield _layer(plan.destination, options.filesystem, options.set_, [], opened)
+
+
+def _layer(
+    destination: str,
+    options: Sequence[tuple[str, str | None]],
+    attributes: int,
+    mounts: Sequence[int],
+    opened: list[int],
+) -> Layer:
+    lowers, kept, upper = [], [], ""
+    for key, value in options:
+        if key in ("lowerdir+", "lowerdir") and value:
+            if value.startswith("mount:"):
+                lowers.append(mounts[int(value.removeprefix("mount:"))])
+                continue
+            lowers.append(len(opened))
+            opened.append(os.open(value, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        elif key == "upperdir" and value:
+            upper = value
+        elif key not in _OVERLAY_KEYS:
+            kept.append((key, value))
+    if not upper:
+        raise UnsupportedError("a recipe needs roots that can be written to")
+    status = os.stat(upper)
+    mode = stat.S_IMODE(status.st_mode)
+    return Layer(
+        destination, tuple(lowers), tuple(kept), attributes, mode, status.st_uid, status.st_gid
+    )
+
+
+def _with_modes(mounts: Sequence[MountPlan], root: int) -> Iterator[MountPlan]:
+    """Give each tmpfs without a mode that of the folder which it covers."""
+    for plan in mounts:
+        keys = {key for key, _ in plan.options.filesystem}
+        if plan.fstype != "tmpfs" or "mode" in keys:
+            yield plan
+            continue
+        try:
+            covered = open_in_root(root, plan.destination)
+        except OSError:
+            mode = 0o755
+        else:
+            mode = stat.S_IMODE(os.fstat(covered).st_mode)
+            os.close(covered)
+        words = (*plan.options.filesystem, ("mode", f"{mode:o}"))
+        yield plan._replace(options=plan.options._replace(filesystem=words))
+
+
+def _binds(bundle: Bundle, container: ContainerPlan, opened: list[int]) -> dict[int, int]:
+    found = {}
+    for index, plan in enumerate(container.mounts):
+        if plan.kind is not MountKind.BIND or is_own_file(bundle.path, plan):
+            continue
+        fd = bind(plan.source, recursive=Special.RBIND in plan.options.special)
+        found[index] = len(opened)
+        opened.append(fd)
+        mount_setattr(fd, propagation=int(MountFlag.SLAVE), recursive=True)
+        set_attributes(fd, plan.options)
+    return found
+
+
+def is_own_file(bundle: str, plan: MountPlan) -> bool:
+    """Whether the mount is of a file that the engine has made for the container."""
+    return plan.kind is MountKind.BIND and os.path.dirname(plan.source) == bundle.rstrip("/")
+
+
+def _files(bundle: Bundle, container: ContainerPlan) -> dict[str, str]:
+    files = {}
+    for plan in container.mounts:
+        if is_own_file(bundle.path, plan):
+            with open(plan.source, errors="surrogateescape", newline="") as file:
+                files[plan.destination] = file.read()
+    return files
+
+
+def _missing(root: int, path: str) -> tuple[str, ...]:
+    """Return the folders on the way to *path* that are not there."""
+    missing: list[str] = []
+    while path.strip("/"):
+        try:
+            os.close(open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
+        except FileNotFoundError:
+            missing.insert(0, path)
+            path = os.path.dirname(path.rstrip("/"))
+        except OSError:
+            break
+        else:
+            break
+    return tuple(missing)
+
+
+def _kinds(paths: Sequence[str], root: int) -> Iterator[tuple[str, bool]]:
+    """Give those that are there, and whether each is a folder."""
+    for path in paths:
+        try:
+            if path.startswith(("/proc/", "/sys/")):
+                mode = os.stat(path).st_mode
+            else:
+                fd = open_in_root(root, path)
+                mode = os.fstat(fd).st_mode
+                os.close(fd)
+        except OSError:
+            continue
+        yield path, stat.S_ISDIR(mode)
+
+
+def _clamped(number: int, soft: int, hard: int) -> tuple[int, int]:
+    """Return the limits as far as we may give them."""
+    _, highest = resource.getrlimit(number)
+    if higher(hard, highest) and os.geteuid() != 0:
+        hard = highest
+    return (hard if higher(soft, hard) else soft), hard
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _kernel() -> tuple[int, int]:
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(filter(str.isdigit, minor)) or 0)
+
+
+__all__ = ["Layer", "Planned", "ProcessRecipe", "Recipe", "Who", "fsmount", "plan_recipe"]

@@ -1,0 +1,104 @@
+"""What a procedure does to files and mounts, a verb for a few system calls."""
+
+import os
+import struct
+
+from orlop.kernel import numbers
+from orlop.kernel.mount import FsConfig, MoveMount, OpenTree
+from orlop.kernel.paths import Resolve
+from orlop.kernel.procedure import Argument, Procedure, Result, Slot
+from orlop.kernel.syscall import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE
+from orlop.runtime.options import Options
+
+File = Result | Slot | int
+
+_CLOEXEC = os.O_CLOEXEC
+_HOW = struct.Struct("=QQQ")
+_PLAIN = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS)
+_IN_ROOT = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)
+_ATTRIBUTES = struct.Struct("=QQQQ")
+_BY_DESCRIPTOR = int(MoveMount.F_EMPTY_PATH | MoveMount.T_EMPTY_PATH)
+_CLONE = int(OpenTree.CLONE | OpenTree.EMPTY_PATH) | _CLOEXEC
+_FSOPEN_CLOEXEC = 1
+
+
+class Writer:
+    """Writes into *procedure*. Paths are the container's, whose root is ours by then."""
+
+    def __init__(self) -> None:
+        self.procedure = Procedure()
+
+    def call(
+        self, number: int, *arguments: Argument, may_fail: bool = False, else_skip: bool = False
+    ) -> Result:
+        """As Procedure.call."""
+        return self.procedure.call(number, *arguments, may_fail=may_fail, else_skip=else_skip)
+
+    def open(
+        self, path: str, flags: int = os.O_PATH, *, links: bool = False, else_skip: bool = False
+    ) -> Result:
+        """Open *path* in the root: over no link, or with *links* over none but magic ones."""
+        how = _HOW.pack(flags | _CLOEXEC, 0, _IN_ROOT if links else _PLAIN)
+        name = os.fsencode(path)
+        return self.call(numbers.OPENAT2, AT_FDCWD, name, how, len(how), else_skip=else_skip)
+
+    def create(self, folder: File, name: str, mode: int) -> Result:
+        """Make a file and open it for writing."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
+        return self.call(numbers.OPENAT, folder, name.encode(), flags, mode)
+
+    def make_folder(self, path: str, mode: int = 0o755) -> None:
+        """Make the folder, where it is not there already."""
+        self.call(numbers.MKDIRAT, AT_FDCWD, os.fsencode(path), mode, may_fail=True)
+
+    def filesystem(self, fstype: str, source: str, options: Options) -> Result:
+        """Make a file system and return a detached mount of it."""
+        config = self.call(numbers.FSOPEN, fstype.encode(), _FSOPEN_CLOEXEC)
+        if source:
+            self.set_string(config, "source", source)
+        for key, value in options.filesystem:
+            if value is None:
+                self._configure(config, FsConfig.SET_FLAG, key.encode(), 0, 0)
+            else:
+                self.set_string(config, key, value)
+        return self.made(config, options.set_)
+
+    def set_string(self, config: Result, key: str, value: str) -> None:
+        """Set an option of the file system that *config* is to be."""
+        self._configure(config, FsConfig.SET_STRING, key.encode(), os.fsencode(value), 0)
+
+    def set_file(self, config: Result, key: str, file: File) -> None:
+        """Set an option to an open file."""
+        self._configure(config, FsConfig.SET_FD, key.encode(), 0, file)
+
+    def made(self, config: Result, attributes: int) -> Result:
+        """Make the file system that was configured, and return its mount."""
+        self._configure(config, FsConfig.CMD_CREATE, 0, 0, 0)
+        return self.call(numbers.FSMOUNT, config, _FSOPEN_CLOEXEC, attributes)
+
+    def _configure(
+        self, config: Result, command: FsConfig, key: Argument, value: Argument, extra: Argument
+    ) -> None:
+        self.call(numbers.FSCONFIG, config, int(command), key, value, extra)
+
+    def clone(self, mount: File, *, recursive: bool = False) -> Result:
+        """Return a detached copy of *mount*."""
+        flags = _CLONE | (AT_RECURSIVE if recursive else 0)
+        return self.call(numbers.OPEN_TREE, mount, b"", flags)
+
+    def clone_at(self, folder: File, name: str) -> Result:
+        """Return a detached mount of the file *name* in *folder*, which is no link."""
+        flags = int(OpenTree.CLONE | OpenTree.SYMLINK_NOFOLLOW) | _CLOEXEC
+        return self.call(numbers.OPEN_TREE, folder, name.encode(), flags)
+
+    def attach(self, mount: File, target: File) -> None:
+        """Attach *mount* on *target*."""
+        self.call(numbers.MOVE_MOUNT, mount, b"", target, b"", _BY_DESCRIPTOR)
+
+    def set_attributes(
+        self, mount: File, *, set_: int = 0, propagation: int = 0, recursive: bool = False
+    ) -> None:
+        """Change a mount's attributes."""
+        argument = _ATTRIBUTES.pack(set_, 0, propagation, 0)
+        flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+        self.call(numbers.MOUNT_SETATTR, mount, b"", flags, argument, len(argument))
