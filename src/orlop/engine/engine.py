@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -16,16 +16,19 @@ from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.containers.removal import Removal
 from orlop.engine.context import Context
 from orlop.engine.execs import Execs
+from orlop.engine.forks import Forks
 from orlop.engine.images.images import Images
 from orlop.engine.networks.networks import Networks
 from orlop.engine.owners import Owners
 from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
 from orlop.engine.system import System
+from orlop.engine.telemetry.gauges import Gauges
 from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes
-from orlop.errors import OrlopError
+from orlop.errors import NotFoundError, OrlopError
 from orlop.model.container import Container
+from orlop.model.timeline import Step
 from orlop.shim.launch import launch
 from orlop.snapshots.choose import snapshots
 from orlop.store.content import Content
@@ -62,6 +65,7 @@ class Engine:
             lifecycle=self._lifecycle,
         )
         self.owners = Owners(context, self.containers)
+        self.forks = Forks(context, self.containers, self.owners)
         self._removal = Removal(context, bundles=bundles, volumes=self.volumes)
         self._exits = Exits(
             context, lifecycle=self._lifecycle, removal=self._removal, health=self._health
@@ -69,6 +73,8 @@ class Engine:
         self._reconciler = reconcile.Reconciler(
             context, lifecycle=self._lifecycle, exits=self._exits
         )
+        self.telemetry = context.telemetry
+        self._gauges = Gauges(context)
         self._shim_since = 0.0
         self.system = System(
             context, images=self.images, containers=self.containers, volumes=self.volumes
@@ -102,10 +108,21 @@ class Engine:
         await self._reconciler.run(self._health)
         await self.networks.reconcile()
         await reconcile.resume(self._context, exits=self._exits, removal=self._removal, fresh=fresh)
+        await self.forks.resume()
         self.owners.resume()
         await reconcile.discard_orphans(self._context, self.volumes)
         await in_thread(_mark_boot, settings)
         self._context.sweep_soon()
+
+    async def metrics(self, *, openmetrics: bool = False) -> str:
+        """Return what Prometheus reads."""
+        return await self._gauges.text(openmetrics=openmetrics)
+
+    def timeline(self, ref: str) -> Sequence[Step]:
+        """Return the steps of a container, which may be gone, that was started with timeline=1."""
+        with contextlib.suppress(NotFoundError):
+            ref = self.containers.get(ref).id
+        return self.telemetry.timelines.of(ref)
 
     async def _close(self) -> None:
         await self._context.cancel_all()

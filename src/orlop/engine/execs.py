@@ -5,6 +5,7 @@ import base64
 import contextlib
 import secrets
 import socket
+import time
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -68,7 +69,9 @@ class Execs:
         """
         self.check_start(exec_id)
         exec_ = self.get(exec_id)
+        begun = time.monotonic_ns()
         await self._run(exec_, client, size)
+        self._context.telemetry.done("exec", exec_.container, (), begin_ns=begun)
         if client is not None:
             client.socket.close()
 

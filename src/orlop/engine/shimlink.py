@@ -62,6 +62,11 @@ class Link:
             self._waiting.pop(seq, None)
             self._parts.pop(seq, None)
 
+    @property
+    def waiting(self) -> int:
+        """How many requests have no answer yet."""
+        return len(self._waiting)
+
     def close(self) -> None:
         if self._client is not None:
             asyncio.get_running_loop().remove_reader(self._client.fileno())

@@ -4,10 +4,17 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_under_way: set[asyncio.Future[Any]] = set()
+
+
+def under_way() -> int:
+    """Return how many blocking calls are being made, or wait for a thread."""
+    return len(_under_way)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -20,7 +27,10 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     the pool changed. Those run in a child process.
     """
     call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
-    return await finished(asyncio.get_running_loop().run_in_executor(None, call))
+    work = asyncio.get_running_loop().run_in_executor(None, call)
+    _under_way.add(work)
+    work.add_done_callback(_under_way.discard)
+    return await finished(work)
 
 
 async def finished(work: asyncio.Future[T]) -> T:

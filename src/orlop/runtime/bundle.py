@@ -1,8 +1,9 @@
 """What the runtime takes, and what it gives back."""
 
-from orlop.model.light import TYPE_CHECKING, NamedTuple
+from orlop.model.light import TYPE_CHECKING, NamedTuple, Sequence
 from orlop.model.mount import Mount
 from orlop.model.oci import Config
+from orlop.model.timeline import Step
 
 if TYPE_CHECKING:
     import _socket
@@ -17,6 +18,7 @@ class Manner(NamedTuple):
     no_new_keyring: bool = False  # keep the caller's session keyring
     systemd_cgroup: bool = False  # systemd makes the cgroup; cgroupsPath is "slice:prefix:name"
     no_cgroup: bool = False  # stay in the caller's, without limits
+    timed: bool = False  # note when each step begins: noting.py
 
 
 class Bundle(NamedTuple):
@@ -82,3 +84,4 @@ class Starting(NamedTuple):
     cgroup: "Cgroup | None"
     owns_cgroup: bool  # made for this process: it goes if the start fails
     console_socket: "_socket.socket | None" = None  # gives that master, once the program runs
+    steps: Sequence[Step] = ()  # what led to it, of a start that is timed

@@ -69,6 +69,7 @@ class Child:
         "report",
         "root",
         "stdio",
+        "timed",
         "uid",
     )
 
@@ -101,6 +102,7 @@ class Child:
         self.held = -1  # the parent writes one byte when it has moved us into our cgroup
         self.doors: Sequence[int] = ()  # files of the cgroup to write "0" to
         self.report = -1
+        self.timed = False  # tell on the report when each step began: noting.py
         self.go = -1  # the parent writes one byte when its part is done
         self.uid = 0
         self.gid = 0

@@ -23,7 +23,7 @@ import sys
 from orlop.kernel import loopback, seccomp
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.process import set_dumpable, set_parent_death_signal
-from orlop.model.light import NoReturn, Sequence
+from orlop.model.light import Iterable, NoReturn, Sequence
 from orlop.runtime import failure
 from orlop.runtime.child import Child, Step
 from orlop.runtime.console import attach_stdio, make_terminal, mount_console
@@ -347,13 +347,19 @@ def run(child: Child, steps: Sequence[Step]) -> NoReturn:
     if child.listener is not None:
         steps = _before_the_gate(steps)
     try:
-        for step in steps:
+        for step in _noted(child, steps) if child.timed else steps:
             name = step.__name__
             step(child)
     except BaseException as error:
         os.write(child.report, failure.encode(_blamed(child, name, steps), error))
     finally:
         os._exit(1)
+
+
+def _noted(child: Child, steps: Sequence[Step]) -> Iterable[Step]:
+    from orlop.runtime.noting import noted  # who asks for it has imported it before
+
+    return noted(child, steps)
 
 
 def _blamed(child: Child, name: str, steps: Sequence[Step]) -> str:

@@ -101,6 +101,11 @@ class Reserves:
         self._made = shared_number()  # the pid of the child that is being made
 
     @property
+    def ready(self) -> int:
+        """How many processes there are, ready or soon."""
+        return len(self._waiting)
+
+    @property
     def pids(self) -> set[int]:
         """Children of ours that nobody else waits for."""
         return {reserve.pid for reserve in (*self._waiting, *self._leaving)}

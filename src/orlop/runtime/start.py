@@ -13,6 +13,7 @@ from orlop.kernel.namespaces import FILES, Namespace, kind_of
 from orlop.model.light import TYPE_CHECKING, NoReturn
 from orlop.model.light_context import ExitStack, cache
 from orlop.model.oci import Config, Resources, User
+from orlop.model.timeline import OFF, Recorder
 from orlop.runtime import cgroups, failure, init, seccomp
 from orlop.runtime.bundle import Bundle, Gate, Starting, Stdio
 from orlop.runtime.cgroups.devices import for_container
@@ -67,22 +68,27 @@ def start(
     Raises OrlopError; nothing is left behind then.
     """
     config = bundle.config
+    times = Recorder("shim") if bundle.manner.timed else OFF
+    since = times.now()
     process = plan_process(config.get("process", {}))
     namespaces = plan_namespaces(config.get("linux", {}))
     if stdio is None and not process.terminal:
         raise InvalidArgumentError("a process without a terminal needs standard streams")
     namespaces = _mapped(bundle, namespaces)
     with ExitStack() as undo, ExitStack() as ours:
+        since = times.note("plan_process", since)
         cgroup = _cgroup_or_none(bundle, ahead.cgroups if ahead else None)
         if cgroup is not None:
             undo.callback(cgroup.remove)
             _give_cgroup(cgroup, config, namespaces)
+        since = times.note("make_cgroup", since)
         container = plan_container(bundle, namespaces, cgroup)
         child = _child(bundle, container, process, stdio)
         child.gate, child.preserve_fds = gate, preserve_fds
         for told in (child.hooks, child.listener):
             if told:
                 ours.callback(told.close)
+        since = times.note("plan_container", since)
         try:
             how = _launch(child, cgroup, ours)
             if namespaces.idmap:
@@ -90,13 +96,15 @@ def start(
                 give_stdio(stdio, namespaces.idmap)
             _prepare(child, bundle, ours)
             reserves = ahead.processes if ahead and _is_usual(child) else None
+            since = times.note("prepare", since)
             starting = launch(how, child, _run, reserves=reserves, wait_terminal=not ahead)
         except OSError as error:
             raise failure.translate(
                 f"cannot start container {bundle.id}", "make_process", error
             ) from error
         undo.pop_all()
-    return starting
+    times.note("make_process", since)
+    return starting._replace(steps=times.steps) if bundle.manner.timed else starting
 
 
 def _child(
@@ -106,6 +114,7 @@ def _child(
     child = Child(process, container=container, stdio=stdio, filter_=make_filter(config))
     child.personality = plan_personality(config.get("linux", {}))
     child.memory_policy = memory_policy(config)
+    child.timed = bundle.manner.timed
     child.keyring = "" if bundle.manner.no_new_keyring else keyring_name(bundle.id)
     if config.get("hooks"):
         child.hooks = _hooks(bundle, container)

@@ -4,6 +4,7 @@ import os
 from typing import Any, NamedTuple
 
 from orlop.kernel.process import pidfd_exit_status, pidfd_send_signal
+from orlop.model.timeline import OFF
 from orlop.runtime.bundle import Starting, Stdio
 from orlop.runtime.cgroups.interface import Cgroup
 from orlop.shim.loop import Timer
@@ -41,6 +42,7 @@ class Process:
         "removals",
         "report",
         "starting",
+        "times",
         "waiting",
     )
 
@@ -52,6 +54,7 @@ class Process:
         self.pidfd = -1
         self.cgroup: Cgroup | None = None
         self.starting: Starting | None = None  # until its program runs
+        self.times = OFF  # of a start whose steps somebody asked for
         self.report = b""
         self.limit = Timer(lambda: None)  # undoes a start that takes too long
         self.listed = False  # somebody was told of it before its program ran

@@ -51,7 +51,7 @@ What a kill -9 costs:
   wrote in between got EPIPE; a terminal is hung up.
 
 Requests to the shim: hello, start, exec, signal, resize, close_stdin, forget, list,
-subscribe, shutdown {force}. To the stdio process: hello, attach, detach, subscribe;
+counts, subscribe, shutdown {force}. To the stdio process: hello, attach, detach, subscribe;
 and from the shim only: add, settled, ended, close_stdin, held, exit.
 """
 
@@ -86,6 +86,7 @@ class Start(TypedDict):
     #: Types of namespaces, in config.json's words, that exist already: the descriptors that
     #: come along, in order. They are joined where config.json asks for new ones.
     namespaces: NotRequired[list[str]]
+    timeline: NotRequired[bool]  # tell the steps
 
 
 class Execute(TypedDict):
@@ -107,6 +108,7 @@ class Execute(TypedDict):
 class Started(TypedDict):
     pid: int  # as the host sees it
     time_ns: int  # when the program began to run
+    steps: NotRequired[list[tuple[str, str, int, int]]]  # model.timeline.Step, if asked for
 
 
 class Running(TypedDict):

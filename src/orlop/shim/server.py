@@ -60,6 +60,7 @@ class Server:
             "close_stdin": self._close_stdin,
             "forget": self._forget,
             "list": self._list,
+            "counts": self._counts,
             "subscribe": self._subscribe,
             "shutdown": self._shutdown,
         }
@@ -161,6 +162,16 @@ class Server:
             channel.send({"seq": message["seq"], "more": True, "ok": exit_})
         return None
 
+    def _counts(self, _channel: Channel, _message: Message) -> dict[str, int]:
+        """Tell what is there, and what is made ahead."""
+        processes = self._processes.values()
+        return {
+            "starting": sum(process.starting is not None for process in processes),
+            "running": sum(process.running for process in processes),
+            "spare_cgroups": self._starts.ahead.cgroups.ready,
+            "reserve_processes": self._starts.ahead.processes.ready,
+        }
+
     def _subscribe(self, channel: Channel, _message: Message) -> None:
         channel.subscribed = True
 
@@ -216,8 +227,13 @@ class Server:
         except Exception as error:
             self._failed(process, error)
             return
+        since = process.times.now()
         self._pumps.add(process)
-        self._answer(process, ok={"pid": process.record["pid"], "time_ns": time.time_ns()})
+        process.times.note("connect_streams", since)
+        answer: dict[str, Any] = {"pid": process.record["pid"], "time_ns": time.time_ns()}
+        if process.times.steps:
+            answer["steps"] = process.times.steps
+        self._answer(process, ok=answer)
 
     def _refill_later(self) -> None:
         """Have it done when who waits for this start has been answered, and before the next."""

@@ -10,10 +10,12 @@ from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
 from orlop.model.mount import Mount
 from orlop.model.oci import Config, Namespace
 from orlop.model.oci import Process as OCIProcess
+from orlop.model.timeline import OFF, Recorder
 from orlop.runtime import start as runtime
 from orlop.runtime.ahead import Ahead
-from orlop.runtime.bundle import Bundle, Starting, Stdio, Target
+from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio, Target
 from orlop.runtime.execute import execute
+from orlop.runtime.noting import take_notes
 from orlop.shim.channel import Message
 from orlop.shim.layers import Layers
 from orlop.shim.process import Pipes, Process
@@ -35,6 +37,8 @@ class Starts:
 
     def begin(self, key: str, message: Message) -> Process:
         """Make the process; settle() tells what became of it. Leaves nothing where it raises."""
+        times = Recorder("shim") if message.get("timeline") else OFF
+        since = times.now()
         record = Record(
             id=message["id"],
             pid=0,
@@ -49,9 +53,13 @@ class Starts:
             make = self._executor(message)
         else:
             make = self._starter(message, record)
+        since = times.note("read_bundle", since)
         self._records.begin(key, record)
+        times.note("write_record", since)
+        process = Process(key, record)
+        process.times = times
         try:
-            return self._make(Process(key, record), make)
+            return self._make(process, make)
         except BaseException:
             self._records.end(key)
             raise
@@ -62,6 +70,9 @@ class Starts:
         assert starting is not None
         process.starting = None
         process.limit.cancel()
+        if process.times is not OFF:
+            steps, process.report = take_notes(process.report, until_ns=process.times.now())
+            process.times.add(steps)
         runtime.settle(starting, process.report)
         process.report = b""
         # Not waited for before: a container can stop the child of an exec on its way.
@@ -86,6 +97,8 @@ class Starts:
         process.starting = starting
         process.pidfd = starting.pidfd
         process.cgroup = starting.cgroup
+        process.times.add(starting.steps)
+        since = process.times.now()
         record["pid"] = starting.pid
         record["start_ticks"] = start_ticks(starting.pid)
         try:
@@ -96,6 +109,7 @@ class Starts:
             with suppress(OrlopError):
                 runtime.settle(process.starting, b"?")  # kills, reaps, removes the cgroup
             raise
+        process.times.note("write_pid", since)
         return process
 
     def _starter(self, message: Message, record: Record) -> Callable[[Stdio | None], Starting]:
@@ -109,7 +123,8 @@ class Starts:
         )
         if not config.get("linux", {}).get("uidMappings"):  # else each is to be id-mapped
             rootfs = self._share(rootfs)
-        bundle = Bundle(record["id"], record["bundle"], config, rootfs)
+        manner = Manner(timed=bool(message.get("timeline")))
+        bundle = Bundle(record["id"], record["bundle"], config, rootfs, manner)
         return lambda stdio: runtime.start(bundle, stdio, ahead=self.ahead)
 
     def _share(self, rootfs: tuple[Mount, ...]) -> tuple[Mount, ...]:

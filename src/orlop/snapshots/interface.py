@@ -65,6 +65,12 @@ class Snapshots(Protocol):
         `lowerdir+=` gets a writable upper layer of this snapshot (images/host.py).
         """
 
+    def copy(self, snapshot: str, source: str) -> None:
+        """Give *snapshot*, just prepared, the files of *source*: of the same layers and base.
+
+        Nothing in *source* changes meanwhile. Data is shared where the file system can.
+        """
+
     def mounts(
         self, snapshot: str, layers: Sequence[LayerKey], *, readonly: bool = False
     ) -> tuple[Mount, ...]:
@@ -75,6 +81,9 @@ class Snapshots(Protocol):
 
     def snapshots(self) -> set[str]:
         """Return the names of the snapshots that are here."""
+
+    def ready(self) -> int:
+        """Return how many writable snapshots are made ahead, before they have a name."""
 
     def usage(self, snapshot: str) -> int:
         """Return the bytes the snapshot's own changes take on disk."""

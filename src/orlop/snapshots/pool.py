@@ -35,6 +35,11 @@ class Pool:
         _furnish(target)
         self._refill()
 
+    @property
+    def ready(self) -> int:
+        """How many are made."""
+        return len(self._ready)
+
     def _refill(self) -> None:
         if len(self._ready) < _SIZE // 2 and self._filling.acquire(blocking=False):
             threading.Thread(target=self._fill, name="snapshot-pool").start()

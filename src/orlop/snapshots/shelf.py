@@ -71,6 +71,10 @@ class Shelf:
             raise AlreadyExistsError(f"snapshot {name} exists already") from None
         return path
 
+    def ready(self) -> int:
+        """Return how many snapshots are made ahead."""
+        return self._pool.ready
+
     def has_layer(self, key: LayerKey) -> bool:
         path = self.layer_path(key)
         if os.path.exists(os.path.join(path, _DURABLE)):

@@ -59,6 +59,9 @@ class UnpackedLayers:
     def remove(self, snapshot: str) -> None:
         self._shelf.discard(self._shelf.snapshot_path(snapshot))
 
+    def ready(self) -> int:
+        return self._shelf.ready()
+
     def snapshots(self) -> set[str]:
         return self._shelf.snapshots()
 

@@ -10,6 +10,7 @@ from orlop.api.docker.routes import ROUTES
 from orlop.api.docker.routing import MAX_VERSION, Call, Route, Router, split_version, version_text
 from orlop.api.messages import Reply, Request, Response
 from orlop.engine.engine import Engine
+from orlop.engine.telemetry.asked import NOTHING, Asked, asked
 from orlop.errors import NotFoundError, OrlopError
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class DockerAPI:
         return await self._run(match.route, call)
 
     async def _run(self, route: Route, call: Call) -> Reply:
+        _note_asked(call)
         if not route.completes:
             return await route.endpoint(call)
         # A change that has begun is finished (or undone) by the engine, whoever still listens.
@@ -72,6 +74,14 @@ class DockerAPI:
         self.changes.discard(change)
         if not change.cancelled():
             change.exception()  # told to the client, or to nobody if it has gone
+
+
+def _note_asked(call: Call) -> None:
+    """Have all that is done for the request know what it asks to be told: ?timeline=1."""
+    parent = call.request.headers.get("traceparent", "")
+    timeline = call.query.flag("timeline")
+    if parent or timeline or asked.get() is not NOTHING:  # what came before it on the connection
+        asked.set(Asked(timeline=timeline, traceparent=parent))
 
 
 def _log(request: Request, reply: Reply, seconds: float) -> None:

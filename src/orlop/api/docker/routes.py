@@ -26,6 +26,7 @@ SYSTEM: Sequence[Route] = (
     Route("GET", "/info", system.info),
     Route("GET", "/events", system.events),
     Route("GET", "/system/df", system.disk_usage),
+    Route("GET", "/metrics", system.metrics),
     Route("POST", "/auth", system.auth),
 )
 
@@ -50,6 +51,7 @@ CONTAINERS: Sequence[Route] = (
     Route("GET", "/containers/{name}/logs", attach.logs),
     Route("GET", "/containers/{name}/top", containers.top),
     Route("GET", "/containers/{name}/stats", stats.stats),
+    Route("GET", "/containers/{name}/timeline", stats.timeline),
     Route("GET", "/containers/{name}/changes", containers.changes),
     Route("GET", "/containers/{name}/export", archive.export),
     Route("HEAD", "/containers/{name}/archive", archive.stat_path),
@@ -61,6 +63,9 @@ CONTAINERS: Sequence[Route] = (
     Route("GET", "/exec/{name}/json", execs.inspect),
     Route("POST", "/exec/{name}/kill", execs.kill, completes=True),
     Route("POST", "/sandboxes", sandboxes.open_),
+    Route("POST", "/sandboxes/{name}/fork", sandboxes.fork, completes=True),
+    Route("POST", "/sandboxes/{name}/hold", sandboxes.hold),
+    Route("GET", "/sandboxes/{name}/usage", sandboxes.usage),
     Route("POST", "/commit", containers.commit),
 )
 

@@ -33,6 +33,15 @@ class Sample(NamedTuple):
     networks: "Mapping[str, Counters]" = MappingProxyType({})
 
 
+async def timeline(call: Call) -> Reply:
+    """GET /containers/{name}/timeline, which Docker does not have: see docs/timeline.md.
+
+    Of a container that was created or started with ?timeline=1, also when it is gone; then
+    *name* is its whole id.
+    """
+    return json({"Steps": call.engine.timeline(call.name)})
+
+
 async def stats(call: Call) -> Reply:
     """GET /containers/{name}/stats.
 

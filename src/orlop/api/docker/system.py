@@ -10,6 +10,7 @@ from orlop.api.docker.routing import Call
 from orlop.api.docker.times import parse_time
 from orlop.api.docker.wire import AuthConfig, read_json
 from orlop.api.messages import Reply, Response, Stream
+from orlop.api.metrics import metrics as answer_metrics
 from orlop.errors import InvalidArgumentError, PermissionDeniedError, UnsupportedError
 from orlop.model.container import Event
 
@@ -34,6 +35,11 @@ async def version(_call: Call) -> Reply:
 async def info(call: Call) -> Reply:
     """GET /info."""
     return json(render_info(call.engine.system.info()))
+
+
+async def metrics(call: Call) -> Reply:
+    """GET /metrics, for Prometheus."""
+    return await answer_metrics(call.engine, call.request)
 
 
 async def disk_usage(call: Call) -> Reply:

@@ -59,7 +59,8 @@ class Creation:
 
     async def create(self, options: ContainerOptions, name: str | None) -> Created:
         """Make the container; see Containers.create."""
-        records = self._context.records
+        records, times = self._context.records, self._context.telemetry.recorder()
+        begun = since = times.now()
         image = self._images.resolve(options.image)
         _check_platform(options, image)
         options = self._networks.resolve(options)
@@ -69,14 +70,20 @@ class Creation:
         records.check_name(name)
         container = self._describe(options, image, name)
         warnings = _warnings(options, image)
+        since = times.note("resolve", since)
         with self._context.metadata.leases.hold() as lease, ExitStack() as undo:
             lease.add(*(Digest(key) for key in container.layers))
             await self._images.make_ready(image)  # after the lease: now they stay
+            since = times.note("image_ready", since)
             with explained(f"what container {name} needs"):
                 container = await self._resolve_mounts(container, undo)
+                since = times.note("resolve_mounts", since)
                 await self._make(container, undo)
+                since = times.note("make_folders", since)
             records.add(container)  # from here on it exists
             undo.pop_all()
+        times.note("record", since)
+        self._context.telemetry.done("create", container.id, times.steps, begin_ns=begun)
         self._context.announce(container, "create")
         return Created(id=container.id, warnings=warnings)
 

@@ -28,6 +28,7 @@ from orlop.errors import (
     WrongStateError,
 )
 from orlop.model.container import Container, HealthState, Status, Step
+from orlop.model.timeline import steps_of
 
 log = logging.getLogger(__name__)
 
@@ -68,16 +69,26 @@ class Lifecycle:
 
     async def _start(self, container: Container) -> None:
         container.check(Step.START)
+        telemetry = self._context.telemetry
+        times = telemetry.recorder()
+        begun = since = times.now()
         try:
             self._bundles.prepare(container)
+            since = times.note("prepare_bundle", since)
             with open_namespaces(self._bundles.joined(container)) as others:
                 async with self.networks.joined(container) as (joined, own):
+                    since = times.note("join_networks", since)
                     started = await self._run(joined, {**others, **own})
+                    since = times.note("ask_shim", since)
                     await self._record_start(joined, started)
+                    times.note("record_start", since)
         except OrlopError as failure:
             error = in_its_name(failure, container)
+            telemetry.failed(error)
             await self._failed(container, error)
             raise error from failure
+        times.add(steps_of(started.get("steps", ())))
+        telemetry.done("start", container.id, times.steps, begin_ns=begun)
 
     async def _record_start(self, container: Container, started: dict[str, Any]) -> None:
         if self._context.records.get(container.id).running:  # it was found running
@@ -93,6 +104,8 @@ class Lifecycle:
         begun_ns = time.time_ns()
         try:
             message = self._bundles.start_message(container)
+            if self._context.telemetry.is_detailed():
+                message["timeline"] = True
             if namespaces:
                 message["namespaces"] = list(namespaces)
             descriptors = list(namespaces.values())
@@ -180,6 +193,7 @@ class Lifecycle:
         if timeout_s is None:
             timeout_s = _STOP_TIMEOUT_S
         wanted = signal or parse_signal(container.options.stop_signal or "SIGTERM")
+        begun = time.monotonic_ns()
         self._mark_stopped(container)
         live.stopping = True
         over = self.next_exit(container_id)
@@ -192,6 +206,7 @@ class Lifecycle:
                 await self._signal(container, _SIGKILL)
             if not await _within(over, _KILL_WAIT_S):
                 raise WrongStateError(f"container {container.name} did not end, even when killed")
+        self._context.telemetry.done("stop", container_id, (), begin_ns=begun)
         if self._context.records.has(container_id):
             self._context.announce(self._context.records.get(container_id), "stop")
         return True
@@ -268,6 +283,7 @@ class Lifecycle:
             moving=False,
         )
         self._context.records.save(over)
+        self._context.telemetry.ended(over, signal=exit_["signal"])
         self.networks.ended(container)
         if over.oom_killed:
             self._context.announce(over, "oom")

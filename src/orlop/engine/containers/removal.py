@@ -1,6 +1,7 @@
 """Removing containers."""
 
 import contextlib
+import time
 
 from msgspec.structs import replace
 
@@ -26,6 +27,7 @@ class Removal:
 
     async def remove_locked(self, container_id: str, *, volumes: bool) -> None:
         """Do it for who holds the container's lock. What fails leaves it dead, to try again."""
+        begun = time.monotonic_ns()
         container = self._context.records.get(container_id)
         _check(container)
         live = self._context.live(container_id)
@@ -45,6 +47,7 @@ class Removal:
         self._context.sweep_soon()
         if volumes and any(mount.type == "volume" for mount in container.mounts):
             self._volumes.remove_anonymous(container)
+        self._context.telemetry.done("remove", container_id, (), begin_ns=begun)
         self._context.announce(container, "destroy")
         finished = Finished(exit_code=container.exit_code, error=container.error)
         for future in (*live.exits, *live.removals):

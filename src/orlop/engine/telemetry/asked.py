@@ -15,6 +15,6 @@ class Asked(NamedTuple):
     traceparent: str = ""  # W3C Trace Context's: whose spans those of this request are part of
 
 
-_NOTHING = Asked()
+NOTHING = Asked()
 
-asked: ContextVar[Asked] = ContextVar("asked", default=_NOTHING)
+asked: ContextVar[Asked] = ContextVar("asked", default=NOTHING)

@@ -20,6 +20,7 @@ Used from the event loop only. What a label can be is fixed by the code: never a
 name, or anything else that a client says.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -27,10 +28,13 @@ from typing import Protocol
 from orlop.engine.telemetry.asked import asked
 from orlop.engine.telemetry.metrics import Registry
 from orlop.engine.telemetry.timelines import Timelines
+from orlop.errors import OrlopError
+from orlop.model.container import Container
 from orlop.model.timeline import Recorder, Step
 
 #: One start in so many has its process's own steps noted, though nobody asked for them.
 _SAMPLED = 16
+_CAPITAL = re.compile("(?=[A-Z])")
 
 
 class Spans(Protocol):
@@ -102,6 +106,29 @@ class Telemetry:
         self.timelines.add(container_id, (whole, *steps))
         if self.spans is not None:
             self.spans.take(whole, steps, parent=wanted.traceparent, subject=container_id)
+
+    def failed(self, error: OrlopError) -> None:
+        """Take in a start that has failed."""
+        words = _CAPITAL.sub("_", type(error).__name__.removesuffix("Error")).lower()
+        self.outcomes.count(words.removeprefix("_"))
+
+    def ended(self, container: Container, *, signal: int) -> None:
+        """Take in that a container's program has ended, as its record says now."""
+        now_ns = time.monotonic_ns()
+        boot_ns = time.time_ns() - now_ns
+        self.exits.count(_ending(container, signal))
+        end_ns = min(container.finished_ns - boot_ns, now_ns)
+        program = Step("program", "container", container.started_ns - boot_ns, end_ns)
+        told = Step("record_exit", "engine", end_ns, now_ns)
+        self.timelines.add(container.id, (program, told))
+
+
+def _ending(container: Container, signal: int) -> str:
+    if container.oom_killed:
+        return "out_of_memory"
+    if signal:
+        return "signalled"
+    return "failed" if container.exit_code else "ok"
 
 
 def _read(sources: dict[str, Callable[[], float]]) -> dict[str, float]:

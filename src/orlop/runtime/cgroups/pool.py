@@ -33,6 +33,11 @@ class Pool:
         self._rules: Sequence[DeviceRule] | None = None
         self._numbers = itertools.count()
 
+    @property
+    def ready(self) -> int:
+        """How many spares there are."""
+        return len(self._spares)
+
     def take(self, path: str, resources: Resources) -> V1Cgroup | None:
         """Return the cgroup *path* made of a spare, its limits in force; None if there is none.
 

@@ -1,0 +1,47 @@
+"""When a child's steps begin: taken down by the child, told on its report.
+
+A line before the filter is loaded, which may forbid to read the clock or to write, so
+the last step that is told of goes on until the program runs:
+
+    NUL shield 1200300 enter_cgroup 1200310 … load_filter 1203400 LF
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from orlop.model.light import TYPE_CHECKING, Sequence
+from orlop.model.timeline import Step as Taken
+
+if TYPE_CHECKING:
+    from orlop.model.light import Iterator
+    from orlop.runtime.child import Child, Step
+
+_BEGIN, _END = b"\0", b"\n"
+_UNTOLD = "load_filter"
+_LAST = "execve"  # from there to the program: the filter, capabilities, execve(2)
+
+
+def noted(child: Child, steps: Sequence[Step]) -> Iterator[Step]:
+    """Yield the steps, and tell the parent when each of them began."""
+    begun: list[str] = []
+    for step in steps:
+        name = step.__name__
+        begun.append(f"{name} {time.monotonic_ns()}")
+        if name == _UNTOLD:
+            os.write(child.report, _BEGIN + " ".join(begun).encode() + _END)
+        yield step
+
+
+def take_notes(report: bytes, *, until_ns: int) -> tuple[list[Taken], bytes]:
+    """Return the steps of a child whose program ran at *until_ns*, and the rest of its report."""
+    if not report.startswith(_BEGIN):
+        return [], report
+    line, _, rest = report[len(_BEGIN) :].partition(_END)
+    words = line.decode().split()
+    begins = [*map(int, words[1::2]), until_ns]
+    names = [_LAST if name == _UNTOLD else name for name in words[::2]]
+    whole = Taken("child", "child", begins[0], until_ns)
+    steps = [Taken(name, "child", *begins[at : at + 2]) for at, name in enumerate(names)]
+    return [whole, *steps], rest
