@@ -7,14 +7,27 @@ The names below are imported when they are first used: every command imports thi
 """
 
 __version__ = "0.1.0"
-__all__ = ["AsyncProcess", "AsyncSandbox", "Process", "Result", "Sandbox", "errors"]
+__all__ = [
+    "AsyncProcess",
+    "AsyncSandbox",
+    "AsyncTerminal",
+    "Process",
+    "Result",
+    "Sandbox",
+    "Terminal",
+    "Usage",
+    "errors",
+]
 
 _PLACES = {
-    "AsyncProcess": "orlop.sandbox.asynchronous",
+    "AsyncProcess": "orlop.sandbox.async_process",
     "AsyncSandbox": "orlop.sandbox.asynchronous",
+    "AsyncTerminal": "orlop.sandbox.async_process",
     "Process": "orlop.sandbox.process",
     "Result": "orlop.sandbox.result",
     "Sandbox": "orlop.sandbox.sandbox",
+    "Terminal": "orlop.sandbox.terminal",
+    "Usage": "orlop.sandbox.result",
 }
 
 

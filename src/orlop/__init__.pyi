@@ -1,9 +1,12 @@
 from orlop import errors as errors
-from orlop.sandbox.asynchronous import AsyncProcess as AsyncProcess
+from orlop.sandbox.async_process import AsyncProcess as AsyncProcess
+from orlop.sandbox.async_process import AsyncTerminal as AsyncTerminal
 from orlop.sandbox.asynchronous import AsyncSandbox as AsyncSandbox
 from orlop.sandbox.process import Process as Process
 from orlop.sandbox.result import Result as Result
+from orlop.sandbox.result import Usage as Usage
 from orlop.sandbox.sandbox import Sandbox as Sandbox
+from orlop.sandbox.terminal import Terminal as Terminal
 
 __all__: list[str]
 __version__: str

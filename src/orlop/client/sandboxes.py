@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.client.calls import checked, raw_stream
+from orlop.client.calls import checked, finish_upgrade, quote, raw_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,12 +18,46 @@ class Sandboxes:
         self._client = client
 
     def open(
-        self, body: Mapping[str, Any], *, name: str | None = None
+        self, body: Mapping[str, Any], *, name: str | None = None, lifetime_s: float | None = None
     ) -> tuple[str, http.RawStream]:
         """Create and start a container; return its id, and what holds it: closed, it is removed.
 
         *body* is that of create. NotFoundError if the image is not here.
         """
-        connection = self._client.begin_upgrade("/sandboxes", query={"name": name}, body=body)
+        query = {"name": name, "lifetime": lifetime_s}
+        connection = self._client.begin_upgrade("/sandboxes", query=query, body=body)
         response = checked(connection)
         return response.headers["orlop-container-id"], raw_stream(connection, response)
+
+    def open_kept(
+        self, body: Mapping[str, Any], *, name: str | None = None, lifetime_s: float | None = None
+    ) -> str:
+        """Create and start a container that nobody holds; return its id."""
+        query = {"name": name, "lifetime": lifetime_s, "keep": True}
+        return str(self._client.call("POST", "/sandboxes", query=query, body=body)["Id"])
+
+    def fork(
+        self,
+        identifier: str,
+        body: Mapping[str, Any],
+        *,
+        count: int,
+        keep: bool,
+        lifetime_s: float | None = None,
+    ) -> list[str]:
+        """Create and start *count* with copies of its files; return their ids, to be held soon.
+
+        *body* is that of create, but for the image, which is the same.
+        """
+        path = f"/sandboxes/{quote(identifier)}/fork"
+        query = {"count": count, "lifetime": lifetime_s, "keep": keep}
+        return list(self._client.call("POST", path, query=query, body=body)["Ids"])
+
+    def hold(self, identifier: str) -> http.RawStream:
+        """Return what holds one that a fork has made."""
+        return finish_upgrade(self._client.begin_upgrade(f"/sandboxes/{quote(identifier)}/hold"))
+
+    def usage(self, identifier: str) -> dict[str, int]:
+        """Return what all that has run in it has used so far."""
+        found: dict[str, int] = self._client.call("GET", f"/sandboxes/{quote(identifier)}/usage")
+        return found

@@ -1,5 +1,7 @@
 """Sandboxes: containers that are removed when the process that asked for them is gone.
 
+Or when their time is over, if they were given one, kept or not.
+
 Two things say that it is: its connection ends, which is how a client lets go, and its
 process ends, which a connection that a child of it has inherited would hide. Who the
 process was is in the container's record, so that an engine that comes after a dead one,
@@ -11,13 +13,16 @@ import contextlib
 import logging
 import os
 import socket
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from orlop.engine.answers import Finished
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
-from orlop.errors import NotFoundError, OrlopError
+from orlop.errors import NotFoundError, OrlopError, WrongStateError
 from orlop.kernel.procstat import has_ended, read_stat
 from orlop.model.container import ContainerOptions, Status
 
@@ -29,33 +34,58 @@ _HELD_WITHIN_S = 5.0
 _PAUSES_S = (0.05, 0.5, 2.0, 10.0)
 
 
+class Terms(NamedTuple):
+    """On which a sandbox is had."""
+
+    pid: int  # the process that asks for it, 0 if unknown
+    keep: bool = False  # it does not go with that process
+    lifetime_s: float | None = None
+
+
 class Owners:
-    """Whose sandboxes are whose."""
+    """Whose sandboxes are whose, and until when."""
 
     def __init__(self, context: Context, containers: Containers) -> None:
         self._context = context
         self._containers = containers
         self._unheld: dict[str, asyncio.TimerHandle] = {}
 
-    async def open(self, options: ContainerOptions, *, name: str | None, pid: int) -> str:
-        """Make and start a container of process *pid*'s, 0 if unknown; return its id.
+    async def open(self, options: ContainerOptions, terms: Terms, *, name: str | None) -> str:
+        """Make and start a container; return its id.
 
-        It is removed unless hold() follows soon, so a client that went away meanwhile
-        leaves nothing.
+        It is removed unless hold() follows soon, or it is to be kept: so a client that went
+        away meanwhile leaves nothing.
         """
-        owned = replace(options, owner=_describe(pid), auto_remove=True)
-        return await asyncio.shield(self._context.spawn(self._open(owned, name)))
+        options = owned(options, terms)
+        return await asyncio.shield(self._context.spawn(self._open(options, name)))
 
     async def _open(self, options: ContainerOptions, name: str | None) -> str:
         created = await self._containers.create(options, name=name)
         await self._containers.start(created.id)  # which removes it where it cannot be started
-        loop = asyncio.get_running_loop()
-        self._unheld[created.id] = loop.call_later(_HELD_WITHIN_S, self._give_up, created.id)
+        self.begun([created.id])
         return created.id
+
+    def begun(self, container_ids: Sequence[str]) -> None:
+        """Mind containers that have just been started."""
+        loop = asyncio.get_running_loop()
+        for container_id in container_ids:
+            options = self._options_of(container_id)
+            if options.owner:
+                timer = loop.call_later(_HELD_WITHIN_S, self._give_up, container_id)
+                self._unheld[container_id] = timer
+            elif options.expires_ns:
+                self._context.spawn(self._watch(container_id, None))
 
     def _give_up(self, container_id: str) -> None:
         del self._unheld[container_id]
         self._context.spawn(self._end(container_id))
+
+    def unheld(self, ref: str) -> str:
+        """Return the id of a sandbox that waits for its hold(); WrongStateError for any other."""
+        container = self._containers.get(ref)
+        if container.id not in self._unheld:
+            raise WrongStateError(f"sandbox {container.name} does not wait to be held")
+        return container.id
 
     def hold(self, container_id: str, client: socket.socket) -> None:
         """Keep the container for as long as *client* is open, which belongs to the engine now."""
@@ -67,7 +97,7 @@ class Owners:
     def resume(self) -> None:
         """Watch the owners that an engine before us has left; end what has none."""
         for container in self._context.records.all():
-            if container.options.owner:
+            if container.options.owner or container.options.expires_ns:
                 begun = container.status != Status.CREATED  # else nobody knows its id
                 work = self._watch(container.id, None) if begun else self._end(container.id)
                 self._context.spawn(work)
@@ -84,21 +114,25 @@ class Owners:
                 client.settimeout(0)
                 loop.add_reader(client, _read_on, client, gone)
                 stack.callback(loop.remove_reader, client)
-            owner = self._owner_of(container_id)
+            options = self._options_of(container_id)
+            owner = options.owner
             process = _open_process(owner)
             if process is not None:
                 stack.callback(os.close, process)
                 loop.add_reader(process, _resolve, gone)
                 stack.callback(loop.remove_reader, process)
-            elif client is None or owner != _UNKNOWN:
+            elif owner and (client is None or owner != _UNKNOWN):
                 _resolve(gone)
+            if options.expires_ns:
+                left_s = (options.expires_ns - time.time_ns()) / 1e9
+                stack.callback(loop.call_later(left_s, _resolve, gone).cancel)
             await asyncio.wait({gone, removed}, return_when=asyncio.FIRST_COMPLETED)
         await self._end(container_id)
 
-    def _owner_of(self, container_id: str) -> str:
+    def _options_of(self, container_id: str) -> ContainerOptions:
         if not self._context.records.has(container_id):
-            return _UNKNOWN
-        return self._context.records.get(container_id).options.owner
+            return ContainerOptions(owner=_UNKNOWN)
+        return self._context.records.get(container_id).options
 
     async def _end(self, container_id: str) -> None:
         for pause_s in _PAUSES_S:
@@ -112,6 +146,16 @@ class Owners:
                 await asyncio.sleep(pause_s)
             else:
                 return
+
+
+def owned(options: ContainerOptions, terms: Terms) -> ContainerOptions:
+    """Return *options* with the *terms* in them."""
+    if terms.lifetime_s is not None:
+        expires_ns = time.time_ns() + round(terms.lifetime_s * 1e9)
+        options = replace(options, expires_ns=expires_ns)
+    if terms.keep:
+        return options
+    return replace(options, owner=_describe(terms.pid), auto_remove=True)
 
 
 def _describe(pid: int) -> str:

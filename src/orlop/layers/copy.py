@@ -15,6 +15,8 @@ _FICLONE = 0x40049409  # <linux/fs.h>
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_SHARING = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL)
 _MOST_AT_ONCE = 1 << 30
+#: Overlay's notes on where in the layers below a file was: of no meaning in a copy of it.
+_ORIGINS = ("origin", "impure", "nlink", "upper", "uuid")
 
 
 def lay_over(layer: int, tree: int, *, keep: Container[str] = ()) -> None:
@@ -26,6 +28,21 @@ def lay_over(layer: int, tree: int, *, keep: Container[str] = ()) -> None:
     merge = _Merge(layer, tree, keep)
     try:
         for path, status in walk(layer):
+            merge.one(path, status)
+        merge.set_times()
+    finally:
+        merge.close()
+
+
+def copy_upper(upper: int, target: int) -> None:
+    """Copy the upper layer of an overlay, a folder, into an empty folder, both descriptors.
+
+    With its whiteouts and opaque folders; nothing in it changes meanwhile. Data is shared
+    where the file system can.
+    """
+    merge = _Merge(upper, target, (), as_upper=True)
+    try:
+        for path, status in walk(upper):
             merge.one(path, status)
         merge.set_times()
     finally:
@@ -52,8 +69,11 @@ def copy_folder(root: int, path: str, target: str | os.PathLike[str]) -> None:
 
 
 class _Merge:
-    def __init__(self, layer: int, tree: int, keep: Container[str]) -> None:
+    def __init__(
+        self, layer: int, tree: int, keep: Container[str], *, as_upper: bool = False
+    ) -> None:
         self._layer = layer
+        self._as_upper = as_upper  # what marks something for overlay is copied as it is
         self._keep = keep
         self._tree = tree
         self._folders = Folders(tree)
@@ -78,7 +98,7 @@ class _Merge:
             self._folders.remove(os.fsencode(parent), os.fsencode(name))
             self._folders.forget()
             target = self._folders.open(os.fsencode(parent))
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        if not self._as_upper and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
             return
         if status.st_nlink > 1:
             first = self._links.setdefault((status.st_dev, status.st_ino), path)
@@ -104,7 +124,7 @@ class _Merge:
             for xattr in os.listxattr(target):
                 os.removexattr(target, xattr)
             os.fchown(target, status.st_uid, status.st_gid)
-            _copy_xattrs(f"/proc/self/fd/{source}/.", f"/proc/self/fd/{target}/.")
+            self._copy_xattrs(f"/proc/self/fd/{source}/.", f"/proc/self/fd/{target}/.")
             os.fchmod(target, stat.S_IMODE(status.st_mode))
             self._times[path] = status.st_mtime_ns
         finally:
@@ -147,11 +167,19 @@ class _Merge:
         else:
             os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target)
         os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
-        _copy_xattrs(f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}")
+        self._copy_xattrs(f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}")
         if not stat.S_ISLNK(status.st_mode):
             os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
         times = (status.st_mtime_ns, status.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
+
+    def _copy_xattrs(self, source: str, target: str) -> None:
+        for name in os.listxattr(source, follow_symlinks=False):
+            mark = name.removeprefix("trusted.overlay.")
+            if mark == name or (self._as_upper and mark not in _ORIGINS):
+                value = os.getxattr(source, name, follow_symlinks=False)
+                with suppress(PermissionError):  # labels of the host's policy
+                    os.setxattr(target, name, value, follow_symlinks=False)
 
 
 def _copy_file(name: str, source: int, target: int) -> None:
@@ -204,14 +232,6 @@ def _copy_range(reading: int, writing: int, start: int, count: int) -> int:
             raise
     os.lseek(writing, start, os.SEEK_SET)
     return os.sendfile(writing, reading, start, count)
-
-
-def _copy_xattrs(source: str, target: str) -> None:
-    for name in os.listxattr(source, follow_symlinks=False):
-        if not name.startswith("trusted.overlay."):
-            value = os.getxattr(source, name, follow_symlinks=False)
-            with suppress(PermissionError):  # labels of the host's policy
-                os.setxattr(target, name, value, follow_symlinks=False)
 
 
 def _exists(name: str, folder: int) -> bool:

@@ -227,6 +227,7 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     resources: Resources = Resources()
     annotations: dict[str, str] = {}
     owner: str = ""  # the process whose end is the container's: engine/owners.py
+    expires_ns: int = 0  # when the engine ends it, whoever has it; 0 for never
 
 
 class HealthResult(Value, frozen=True, kw_only=True):

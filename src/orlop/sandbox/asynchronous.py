@@ -5,19 +5,21 @@ cancelled start has been undone, when the cancellation is seen.
 """
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self, TypeVar
 
-from orlop.sandbox.files import Files
+from orlop.sandbox.async_files import AsyncFiles
+from orlop.sandbox.async_process import AsyncProcess, AsyncTerminal
+from orlop.sandbox.conversation import Conversation
 from orlop.sandbox.options import Options
-from orlop.sandbox.process import OUTPUT_LIMIT, Process
-from orlop.sandbox.result import Result, StreamName
+from orlop.sandbox.process import OUTPUT_LIMIT
+from orlop.sandbox.result import Result, Usage
 from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.threads import in_thread
+
+C = TypeVar("C", bound=Conversation)
 
 
 class AsyncSandbox(Options):
@@ -25,11 +27,17 @@ class AsyncSandbox(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = {option.name: getattr(self, option.name) for option in fields(Options)}
-        self._box = Sandbox(**given)
+        self._box = Sandbox(**self.given())
+
+    @classmethod
+    def of(cls, box: Sandbox) -> Self:
+        """Return *box* with this class's verbs; it is one sandbox still."""
+        made = cls(**box.given())
+        made._box = box
+        return made
 
     async def __aenter__(self) -> Self:
-        return await self.start()
+        return self if self.started else await self.start()
 
     async def __aexit__(
         self,
@@ -53,12 +61,17 @@ class AsyncSandbox(Options):
         await in_thread(self._box.close)
 
     @property
+    def started(self) -> bool:
+        """See Sandbox.started."""
+        return self._box.started
+
+    @property
     def id(self) -> str:
         """See Sandbox.id."""
         return self._box.id
 
     @property
-    def files(self) -> "AsyncFiles":
+    def files(self) -> AsyncFiles:
         """Its files: read, write, copy folders in and out."""
         return AsyncFiles(self._box.files)
 
@@ -94,29 +107,42 @@ class AsyncSandbox(Options):
         environment: Mapping[str, str] | None = None,
         user: str = "",
         workdir: str = "",
-    ) -> "AsyncProcess":
+    ) -> AsyncProcess:
         """See Sandbox.exec."""
-        started: list[Process] = []
+        start = partial(
+            self._box.exec,
+            command,
+            input=input,
+            timeout=timeout,
+            environment=environment,
+            user=user,
+            workdir=workdir,
+        )
+        return AsyncProcess(await _begun(start))
 
-        def start() -> None:
-            started.append(
-                self._box.exec(
-                    command,
-                    input=input,
-                    timeout=timeout,
-                    environment=environment,
-                    user=user,
-                    workdir=workdir,
-                )
-            )
-
-        try:
-            await in_thread(start)
-        except asyncio.CancelledError:
-            for process in started:
-                await in_thread(process.close)
-            raise
-        return AsyncProcess(started[0])
+    async def terminal(  # noqa: PLR0913
+        self,
+        command: Sequence[str] = ("sh",),
+        *,
+        rows: int = 24,
+        columns: int = 80,
+        timeout: float | None = None,  # noqa: ASYNC109
+        environment: Mapping[str, str] | None = None,
+        user: str = "",
+        workdir: str = "",
+    ) -> AsyncTerminal:
+        """See Sandbox.terminal."""
+        start = partial(
+            self._box.terminal,
+            command,
+            rows=rows,
+            columns=columns,
+            timeout=timeout,
+            environment=environment,
+            user=user,
+            workdir=workdir,
+        )
+        return AsyncTerminal(await _begun(start))
 
     async def pause(self) -> None:
         """See Sandbox.pause."""
@@ -130,87 +156,37 @@ class AsyncSandbox(Options):
         """See Sandbox.snapshot."""
         return await in_thread(partial(self._box.snapshot, name))
 
+    async def usage(self) -> Usage:
+        """See Sandbox.usage."""
+        return await in_thread(self._box.usage)
 
-class AsyncProcess:
-    """See Process. One whose output somebody was waiting for when cancelled has been killed."""
+    async def address(self, port: int) -> tuple[str, int]:
+        """See Sandbox.address."""
+        return await in_thread(partial(self._box.address, port))
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    async def fork(self, count: int = 1, *, processes: bool = False) -> "list[AsyncSandbox]":
+        """See Sandbox.fork."""
+        forks: list[Sandbox] = []
 
-    async def __aenter__(self) -> Self:
-        return self
+        def fork() -> None:
+            forks.extend(self._box.fork(count, processes=processes))
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """See Process.close."""
-        await in_thread(self._process.close)
-
-    async def __aiter__(self) -> AsyncIterator[tuple[StreamName, bytes]]:
-        pieces = iter(self._process)
-        while True:
-            piece = await in_thread(lambda: next(pieces, None), interrupt=self._process.kill)
-            if piece is None:
-                return
-            yield piece
-
-    async def send(self, data: bytes, *, end: bool = False) -> None:
-        """See Process.send."""
-        await in_thread(partial(self._process.send, data, end=end))
-
-    async def result(self, *, output_limit: int = OUTPUT_LIMIT) -> Result:
-        """See Process.result."""
-        waiting = partial(self._process.result, output_limit=output_limit)
-        return await in_thread(waiting, interrupt=self._process.kill)
-
-    @property
-    def exit_code(self) -> int:
-        """See Process.exit_code."""
-        return self._process.exit_code
-
-    @property
-    def timed_out(self) -> bool:
-        """Whether it was killed at its time limit."""
-        return self._process.timed_out
-
-    async def kill(self) -> None:
-        """See Process.kill."""
-        await in_thread(self._process.kill)
-
-
-class AsyncFiles:
-    """See Files."""
-
-    def __init__(self, files: Files) -> None:
-        self._files = files
-
-    async def read(self, path: str) -> bytes:
-        """See Files.read."""
-        return await in_thread(partial(self._files.read, path))
-
-    async def stream(self, path: str) -> AsyncIterator[bytes]:
-        """See Files.stream."""
-        pieces = self._files.stream(path)
         try:
-            while (piece := await in_thread(lambda: next(pieces, None))) is not None:
-                yield piece
-        finally:
-            await in_thread(pieces.close)
+            await in_thread(fork)
+        except asyncio.CancelledError:
+            for box in forks:
+                await in_thread(box.close)
+            raise
+        return [AsyncSandbox.of(box) for box in forks]
 
-    async def write(self, path: str, data: bytes | BinaryIO, *, mode: int = 0o644) -> None:
-        """See Files.write."""
-        await in_thread(partial(self._files.write, path, data, mode=mode))
 
-    async def put(self, source: str | os.PathLike[str], path: str) -> None:
-        """See Files.put."""
-        await in_thread(partial(self._files.put, source, path))
-
-    async def get(self, path: str, target: str | os.PathLike[str]) -> None:
-        """See Files.get."""
-        await in_thread(partial(self._files.get, path, target))
+async def _begun(start: Callable[[], C]) -> C:
+    """Return what *start* starts; where that is cancelled, it has been killed."""
+    started: list[C] = []
+    try:
+        await in_thread(lambda: started.append(start()))
+    except asyncio.CancelledError:
+        for conversation in started:
+            await in_thread(conversation.close)
+        raise
+    return started[0]

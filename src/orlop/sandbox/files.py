@@ -8,10 +8,9 @@ from collections.abc import Generator, Iterator
 from io import BufferedReader
 from typing import BinaryIO
 
-from orlop.client.address import Settings
-from orlop.client.client import Client
 from orlop.client.packing import PieceReader, contents, pack
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from orlop.sandbox.way import Box
 
 _PIECE_BYTES = 256 << 10
 _MOST_LINKS = 40
@@ -20,9 +19,8 @@ _MOST_LINKS = 40
 class Files:
     """Of one sandbox. Paths inside begin with "/"."""
 
-    def __init__(self, settings: Settings, container: str) -> None:
-        self._settings = settings
-        self._container = container
+    def __init__(self, box: Box) -> None:
+        self._box = box
 
     def read(self, path: str) -> bytes:
         """Return what is in the file *path*."""
@@ -49,14 +47,14 @@ class Files:
         header = tarfile.TarInfo(name)
         header.mode = mode
         header.size = len(data) if isinstance(data, bytes) else _left(data)
-        self._send(folder, _archived(header, data))
+        self._box.write_tar(folder, _archived(header, data))
 
     def put(self, source: str | os.PathLike[str], path: str) -> None:
         """Copy the file or folder *source* of this machine to *path*, whose parent must exist."""
         folder, name = posixpath.split(_absolute(path).rstrip("/"))
         if not os.path.lexists(source):
             raise NotFoundError(f"no such file or folder: {source}")
-        self._send(folder or "/", pack(os.fspath(source), name=name or "."))
+        self._box.write_tar(folder or "/", pack(os.fspath(source), name=name or "."))
 
     def get(self, path: str, target: str | os.PathLike[str]) -> None:
         """Copy the file or folder *path* to *target*, which must not exist.
@@ -74,19 +72,13 @@ class Files:
         for link, leads_to in links:
             os.symlink(leads_to, link)
 
-    def _send(self, folder: str, tar: Iterator[bytes]) -> None:
-        with Client(self._settings) as client:
-            client.containers.archive_put(self._container, folder, tar)
-
     @contextlib.contextmanager
     def _archive(self, path: str) -> Iterator[tarfile.TarFile]:
         """Open *path* as a tar stream that is read as it arrives."""
-        with Client(self._settings) as client:
-            pieces = client.containers.archive_get(self._container, _absolute(path))
-            with contextlib.closing(pieces):
-                reader = BufferedReader(PieceReader(pieces), _PIECE_BYTES)
-                with tarfile.open(fileobj=reader, mode="r|", bufsize=_PIECE_BYTES) as archive:
-                    yield archive
+        with contextlib.closing(self._box.read_tar(_absolute(path))) as pieces:
+            reader = BufferedReader(PieceReader(pieces), _PIECE_BYTES)
+            with tarfile.open(fileobj=reader, mode="r|", bufsize=_PIECE_BYTES) as archive:
+                yield archive
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

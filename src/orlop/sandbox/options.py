@@ -1,12 +1,13 @@
 """What can be asked of a sandbox, and how the engine is told."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from orlop.client.address import Settings, settings
 from orlop.errors import InvalidArgumentError
 
+_LONGEST_LIFE_S = 1e9
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 #: Stays, and takes leave of orphans that end: `wait` reaps them with the shell's own.
 _IDLE = ("sh", "-c", "while :; do sleep 2147483647 & wait; done")
@@ -26,14 +27,40 @@ class Options:
     user: str = ""  # name or id
     workdir: str = ""
     network: str = "none"  # or "bridge", "host", a network's name
-    ports: Mapping[int, int] = field(default_factory=dict)  # TCP, inside: on this machine
+    #: TCP, inside: on this machine, of which 0 is any that is free; or inside alone
+    ports: Mapping[int, int] | Sequence[int] = ()
     read_only: bool = False  # its root file system, not /tmp
     command: Sequence[str] = _IDLE  # its first process, with which it ends
     keep: bool = False  # it stays when its owner, or the `with` block, ends
+    lifetime: float | None = None  # seconds, after which the engine ends it, whoever has it
+    disk: int | str | None = None  # bytes that its files may grow by
     engine: str | None = None  # unix:///… or tcp://…; else as for the command line
 
     def __post_init__(self) -> None:
         self.body()  # what cannot be is refused here, not at the start
+        if self.lifetime is not None and not 0 < self.lifetime < _LONGEST_LIFE_S:
+            raise InvalidArgumentError(
+                f"invalid lifetime {self.lifetime!r}", hint="seconds, above 0"
+            )
+
+    def given(self) -> dict[str, Any]:
+        """Return them by name, for another object with the same."""
+        return {option.name: getattr(self, option.name) for option in fields(Options)}
+
+    def of_fork(self) -> "Options":
+        """Return those of a copy beside the one that has these: what only one can have is new."""
+        given = {**self.given(), "name": None, "ports": tuple(self.ports)}
+        return Options(**given)
+
+    @property
+    def published(self) -> Mapping[int, int]:
+        """*ports*, with 0 for those that are to be published as any."""
+        return self.ports if isinstance(self.ports, Mapping) else dict.fromkeys(self.ports, 0)
+
+    @property
+    def disk_bytes(self) -> int | None:
+        """*disk* as a number."""
+        return None if self.disk is None else _size("disk", self.disk)
 
     def settings(self) -> Settings:
         """Return which engine is meant."""
@@ -43,6 +70,7 @@ class Options:
         """Return the body of a create request; InvalidArgumentError for what cannot be."""
         if not self.image:
             raise InvalidArgumentError("a sandbox needs an image")
+        _check_ports(self.published)
         if self.ports and self.network in ("none", "host"):
             raise InvalidArgumentError(
                 f"ports cannot be published with the network {self.network}",
@@ -55,26 +83,32 @@ class Options:
             "Env": variables(self.environment),
             "User": self.user,
             "WorkingDir": self.workdir,
-            "ExposedPorts": {f"{inside}/tcp": {} for inside in self.ports},
+            "ExposedPorts": {f"{inside}/tcp": {} for inside in self.published},
             "HostConfig": self._host_config(),
         }
 
     def _host_config(self) -> dict[str, Any]:
         config = {
-            "Memory": None if self.memory is None else _size(self.memory),
+            "Memory": None if self.memory is None else _size("memory", self.memory),
             "NanoCpus": None if self.cpus is None else _nano(self.cpus),
             "PidsLimit": self.pids,
             "Binds": list(self.mounts),
             "NetworkMode": self.network,
             "PortBindings": {
-                f"{inside}/tcp": [{"HostPort": str(outside)}]
-                for inside, outside in self.ports.items()
+                f"{inside}/tcp": [{"HostPort": str(outside or "")}]
+                for inside, outside in self.published.items()
             },
             "ReadonlyRootfs": self.read_only,
             "Tmpfs": {"/tmp": ""} if self.read_only else None,
             "LogConfig": {"Type": "none"},
         }
         return {name: value for name, value in config.items() if value is not None}
+
+
+def _check_ports(ports: Mapping[int, int]) -> None:
+    for inside, outside in ports.items():
+        if not (0 < inside < 65536 and 0 <= outside < 65536):
+            raise InvalidArgumentError(f"invalid port {inside}: {outside}", hint="1 to 65535")
 
 
 def variables(environment: Mapping[str, str]) -> list[str]:
@@ -85,7 +119,7 @@ def variables(environment: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in environment.items()]
 
 
-def _size(given: int | str) -> int:
+def _size(what: str, given: int | str) -> int:
     text = str(given).strip().lower().removesuffix("b").removesuffix("i")
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS and text[-1:] else (text, "")
     try:
@@ -93,7 +127,7 @@ def _size(given: int | str) -> int:
     except (ValueError, OverflowError):
         size = 0
     if size <= 0:
-        raise InvalidArgumentError(f"invalid memory {given!r}", hint="bytes, or such as 256m")
+        raise InvalidArgumentError(f"invalid {what} {given!r}", hint="bytes, or such as 256m")
     return size
 
 

@@ -5,6 +5,27 @@ from typing import Literal, NamedTuple
 StreamName = Literal["stdout", "stderr"]
 
 
+class Usage(NamedTuple):
+    """What a command, or a whole sandbox, has used so far.
+
+    CPU time is that of every process it has started, also of those that run on or that
+    nobody has waited for. So is all else of a sandbox. Of a command, memory is that of
+    its largest process at its largest, and I/O that of the processes that were waited for,
+    as getrusage(2) counts both: RUSAGE_CHILDREN.
+    """
+
+    user_s: float = 0.0
+    system_s: float = 0.0
+    peak_memory_bytes: int = 0
+    read_bytes: int = 0  # from block devices, what was in memory already not among it
+    written_bytes: int = 0
+
+    @property
+    def cpu_s(self) -> float:
+        """User and system time together."""
+        return self.user_s + self.system_s
+
+
 class Result(NamedTuple):
     """An exit code is 128 and the signal's number where a signal ended it: 137 is SIGKILL."""
 
@@ -15,3 +36,4 @@ class Result(NamedTuple):
     stderr_truncated: bool
     timed_out: bool  # it was killed at its time limit, with all that it had started
     duration_s: float
+    usage: Usage = Usage()

@@ -1,17 +1,19 @@
 """A sandbox's life, and what it is asked, for programs that wait for the answers."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
-from orlop.client.client import Client
-from orlop.client.http import RawStream
-from orlop.client.images import split_tag
-from orlop.errors import NotFoundError, WrongStateError
+from orlop.errors import InvalidArgumentError, UnsupportedError, WrongStateError
+from orlop.sandbox.choose import way_of
 from orlop.sandbox.files import Files
 from orlop.sandbox.options import Options
-from orlop.sandbox.process import OUTPUT_LIMIT, Process, exec_body
-from orlop.sandbox.result import Result
+from orlop.sandbox.process import OUTPUT_LIMIT, Process
+from orlop.sandbox.result import Result, Usage
+from orlop.sandbox.terminal import Terminal
+from orlop.sandbox.way import Box, Command, Size
 
 
 class Sandbox(Options):
@@ -23,11 +25,11 @@ class Sandbox(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._id = ""
-        self._holder: RawStream | None = None  # while it is open the engine keeps the sandbox
+        self._box: Box | None = None
+        self._forks: WeakSet[Sandbox] = WeakSet()
 
     def __enter__(self) -> Self:
-        return self.start()
+        return self if self.started else self.start()
 
     def __exit__(
         self,
@@ -39,56 +41,43 @@ class Sandbox(Options):
 
     def start(self) -> Self:
         """Create it, pulling its image where that is missing; close() is then the caller's."""
-        if self._id:
+        if self._box is not None:
             raise WrongStateError("the sandbox has been started")
-        body = self.body()
-        with Client(self.settings()) as client:
-            try:
-                self._open(client, body)
-            except NotFoundError as error:
-                if "no such image" not in str(error).lower():
-                    raise
-                _pull(client, self.image)
-                self._open(client, body)
+        self._box = way_of(self).start(self)
         return self
 
-    def _open(self, client: Client, body: Mapping[str, object]) -> None:
-        if not self.keep:
-            self._id, self._holder = client.sandboxes.open(body, name=self.name)
-            return
-        made = str(client.containers.create(body, name=self.name)["Id"])
-        try:
-            client.containers.start(made)
-        except BaseException:
-            client.containers.remove(made, force=True, volumes=True)
-            raise
-        self._id = made
-
     def close(self) -> None:
-        """Remove it with all that runs in it, unless it is to be kept; again is no error."""
-        identifier, holder = self._id, self._holder
-        self._id, self._holder = "", None
-        if holder is None:
-            return
-        try:
-            with Client(self.settings()) as client:
-                client.containers.remove(identifier, force=True, volumes=True)
-        except NotFoundError:  # it has ended by itself
-            pass
-        finally:
-            holder.close()
+        """Remove it and its forks, with all that runs in them; again is no error.
+
+        Of those that are to be kept only this object is done.
+        """
+        box, self._box = self._box, None
+        with ExitStack() as stack:
+            if box is not None:
+                stack.callback(box.close)
+            for fork in list(self._forks):
+                stack.callback(fork.close)
+
+    @property
+    def started(self) -> bool:
+        """Whether it has been started, and not been closed."""
+        return self._box is not None
 
     @property
     def id(self) -> str:
         """The container's id, for `orlop` and `docker`; WrongStateError where it is not started."""
-        if not self._id:
+        return self._started.id
+
+    @property
+    def _started(self) -> Box:
+        if self._box is None:
             raise WrongStateError("the sandbox is not started", hint="use `with`, or start()")
-        return self._id
+        return self._box
 
     @property
     def files(self) -> Files:
         """Its files: read, write, copy folders in and out."""
-        return Files(self.settings(), self.id)
+        return Files(self._started)
 
     def run(  # noqa: PLR0913 (each is a word of its own to a caller)
         self,
@@ -131,39 +120,82 @@ class Sandbox(Options):
 
         With None for *input* its input stays open, for Process.send().
         """
-        body = exec_body(
-            command,
+        wanted = Command(
+            words=command,
             has_input=input is None or bool(input),
-            environment=environment,
+            environment=environment or {},
             user=user,
             workdir=workdir,
         )
-        process = Process(self.settings(), self.id, body, timeout=timeout)
+        process = Process(self._started, wanted, timeout=timeout)
         if input:
             process.send(input, end=True)
         return process
 
+    def terminal(  # noqa: PLR0913
+        self,
+        command: Sequence[str] = ("sh",),
+        *,
+        rows: int = 24,
+        columns: int = 80,
+        timeout: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        user: str = "",
+        workdir: str = "",
+    ) -> Terminal:
+        """Start *command* at a terminal and return it, to be used in a `with` block as exec()'s."""
+        wanted = Command(
+            words=command,
+            has_input=True,
+            environment=environment or {},
+            user=user,
+            workdir=workdir,
+            terminal=Size(rows, columns),
+        )
+        return Terminal(self._started, wanted, timeout=timeout)
+
     def pause(self) -> None:
         """Let nothing in it run until resume()."""
-        with Client(self.settings()) as client:
-            client.containers.pause(self.id)
+        self._started.pause()
 
     def resume(self) -> None:
         """Let it run again."""
-        with Client(self.settings()) as client:
-            client.containers.unpause(self.id)
+        self._started.resume()
 
     def snapshot(self, name: str) -> str:
         """Make an image of what its files are now, for other sandboxes; return its id.
 
         Not of a sandbox of the image host: most of its files are this machine's.
         """
-        repository, tag = split_tag(name)
-        with Client(self.settings()) as client:
-            return client.images.commit(self.id, query={"repo": repository, "tag": tag or "latest"})
+        return self._started.snapshot(name)
 
+    def usage(self) -> Usage:
+        """Return what all that has run in it has used so far."""
+        return self._started.usage()
 
-def _pull(client: Client, image: str) -> None:
-    for message in client.images.pull(image):
-        if "error" in message:
-            raise NotFoundError(f"cannot pull {image}: {message['error']}")
+    def address(self, port: int) -> tuple[str, int]:
+        """Return host and port through which this machine reaches its TCP *port*.
+
+        NotFoundError where it cannot: *port* is not published, and its network not this machine's.
+        """
+        return self._started.address(port)
+
+    def fork(self, count: int = 1, *, processes: bool = False) -> "list[Sandbox]":
+        """Start *count* sandboxes with this one's options, and copies of its files as they are now.
+
+        All see the same moment, for which this one is paused. What is mounted or in memory
+        (/tmp of a read-only sandbox) is not copied, and what runs here does not run there.
+        Ports are published as others. They end with this one, or when they are closed.
+        """
+        if processes:
+            raise UnsupportedError("a sandbox's processes cannot be forked, only its files")
+        if count < 1:
+            raise InvalidArgumentError(f"invalid number of forks {count}")
+        options = self.of_fork()
+        return [self._forked(options, box) for box in self._started.fork(options, count)]
+
+    def _forked(self, options: Options, box: Box) -> "Sandbox":
+        fork = Sandbox(**options.given())
+        fork._box = box
+        self._forks.add(fork)
+        return fork

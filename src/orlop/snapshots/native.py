@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from orlop.layers.apply import Limits
 from orlop.layers.copy import lay_over
 from orlop.layers.diff import Change, changes, in_copy
+from orlop.layers.removal import remove_tree
 from orlop.layers.write import Output, TarWriter, export
 from orlop.model.mount import Mount
 from orlop.snapshots.base import Bases, read_only_bind
@@ -46,6 +47,15 @@ class Native(UnpackedLayers):
             if base:
                 plain = [read_only_bind(m) if m.type == "overlay" else m for m in base]
                 Bases(path).make(plain)
+
+    def copy(self, snapshot: str, source: str) -> None:
+        with explained(f"snapshot {snapshot}"):
+            path = self._shelf.existing_snapshot(snapshot)
+            theirs = self._shelf.existing_snapshot(source)
+            remove_tree(f"{path}/fs")
+            os.mkdir(f"{path}/fs", 0o700)
+            with opened(f"{theirs}/fs") as tree, opened(f"{path}/fs") as target:
+                lay_over(tree, target)
 
     def mounts(
         self, snapshot: str, layers: Sequence[LayerKey], *, readonly: bool = False

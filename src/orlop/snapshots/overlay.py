@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from orlop.errors import InvalidArgumentError
 from orlop.layers.apply import Limits
+from orlop.layers.copy import copy_upper
 from orlop.layers.diff import Change, changes, in_upper
 from orlop.layers.removal import remove_tree
 from orlop.layers.write import Output, TarWriter, export
@@ -62,6 +63,14 @@ class Overlay(UnpackedLayers):
                 set_attributes(fd, root)
             if base:
                 Bases(path).make(base)
+
+    def copy(self, snapshot: str, source: str) -> None:
+        with explained(f"snapshot {snapshot}"):
+            theirs = Bases(self._shelf.existing_snapshot(source)).uppers()
+            ours = Bases(self._shelf.existing_snapshot(snapshot)).uppers()
+            for here, there in zip(ours, theirs, strict=True):
+                with opened(there) as upper, opened(here) as target:
+                    copy_upper(upper, target)
 
     def mounts(
         self, snapshot: str, layers: Sequence[LayerKey], *, readonly: bool = False

@@ -9,6 +9,7 @@ import pytest
 
 from orlop.engine import owners
 from orlop.engine.engine import Engine
+from orlop.engine.owners import Terms
 from tests.integration.engine.harness import shell, until, with_engine
 
 
@@ -17,7 +18,7 @@ def left(engine: Engine) -> set[str]:
 
 
 async def opened(engine: Engine, *, pid: int) -> str:
-    return await engine.owners.open(shell("sleep 600"), name=None, pid=pid)
+    return await engine.owners.open(shell("sleep 600"), Terms(pid=pid), name=None)
 
 
 def test_sandbox_that_nobody_holds_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

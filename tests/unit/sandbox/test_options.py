@@ -9,7 +9,7 @@ import pytest
 
 import orlop
 from orlop.errors import InvalidArgumentError
-from orlop.sandbox.asynchronous import AsyncFiles
+from orlop.sandbox.async_files import AsyncFiles
 from orlop.sandbox.files import Files
 from orlop.sandbox.options import Options
 from tests.imports import modules_after
@@ -37,10 +37,15 @@ def test_every_name_is_there_and_typed() -> None:
 
 @pytest.mark.parametrize(
     ("blocking", "asynchronous"),
-    [(orlop.Sandbox, orlop.AsyncSandbox), (orlop.Process, orlop.AsyncProcess), (Files, AsyncFiles)],
+    [
+        (orlop.Sandbox, orlop.AsyncSandbox),
+        (orlop.Process, orlop.AsyncProcess),
+        (orlop.Terminal, orlop.AsyncTerminal),
+        (Files, AsyncFiles),
+    ],
 )
 def test_two_faces_have_the_same_verbs(blocking: type, asynchronous: type) -> None:
-    assert verbs(blocking) - {"timed_out"} == verbs(asynchronous) - {"timed_out"}
+    assert verbs(blocking) == verbs(asynchronous) - {"of"}
     for name in verbs(blocking):
         ours, theirs = getattr(blocking, name), getattr(asynchronous, name)
         if inspect.isfunction(ours):

@@ -15,6 +15,7 @@ from orlop.api.docker.render_network import (
 from orlop.api.docker.times import rfc3339, span
 from orlop.engine.answers import ContainerSize
 from orlop.model.container import Container, Event, Exec, HealthState, Status
+from orlop.runtime.cgroups import Statistics
 
 Shape = dict[str, Any]
 
@@ -147,6 +148,17 @@ def _health(health: HealthState) -> Shape:
             }
             for result in health.log
         ],
+    }
+
+
+def render_usage(counted: Statistics) -> Shape:
+    """Return GET /sandboxes/{id}/usage."""
+    return {
+        "UserMicroseconds": counted.cpu.user_ns // 1000,
+        "SystemMicroseconds": counted.cpu.system_ns // 1000,
+        "PeakMemoryBytes": counted.memory.peak_bytes,
+        "ReadBytes": sum(one.value for one in counted.io_bytes if one.operation == "read"),
+        "WrittenBytes": sum(one.value for one in counted.io_bytes if one.operation == "write"),
     }
 
 

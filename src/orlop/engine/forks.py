@@ -1,0 +1,77 @@
+"""Forks: sandboxes with copies of another's files, as all of them were at one moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from msgspec.structs import replace
+
+from orlop.engine.containers.cgroup import cgroup_of
+from orlop.engine.containers.containers import Containers
+from orlop.engine.context import Context
+from orlop.engine.owners import Owners, Terms, owned
+from orlop.engine.threads import in_thread
+from orlop.errors import OrlopError, WrongStateError
+from orlop.model.container import Container, ContainerOptions, Status
+
+
+class Forks:
+    def __init__(self, context: Context, containers: Containers, owners: Owners) -> None:
+        self._context = context
+        self._containers = containers
+        self._owners = owners
+
+    async def fork(
+        self, ref: str, options: ContainerOptions, terms: Terms, *, count: int
+    ) -> list[str]:
+        """Make and start *count* containers of *options* with the files of *ref*; return their ids.
+
+        All or, where one cannot be made, none. They are to be held as Owners.open() says.
+        """
+        source = self._containers.get(ref)
+        options = replace(owned(options, terms), image=source.image)
+        made: list[str] = []
+        try:
+            async with self._still(source):
+                for _ in range(count):
+                    made.append((await self._containers.create(options)).id)
+                    await in_thread(self._context.snapshots.copy, made[-1], source.id)
+            async with asyncio.TaskGroup() as starting:
+                for container_id in made:
+                    starting.create_task(self._containers.start(container_id))
+        except BaseException as error:
+            for container_id in made:
+                with suppress(OrlopError):
+                    await self._containers.remove(container_id, force=True, volumes=True)
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from None
+            raise
+        self._owners.begun(made)
+        return made
+
+    @asynccontextmanager
+    async def _still(self, source: Container) -> AsyncIterator[None]:
+        """Keep what runs in *source*, and who pauses or ends it, from going on while inside.
+
+        It is not recorded as paused: commands that are asked for meanwhile only wait.
+        """
+        async with self._context.live(source.id).lock:
+            source = self._context.records.get(source.id)
+            if not source.running:
+                raise WrongStateError(f"container {source.name} is not running")
+            if source.status == Status.PAUSED:
+                yield
+                return
+            cgroup = cgroup_of(source)
+            await in_thread(cgroup.freeze)
+            try:
+                yield
+            finally:
+                await in_thread(cgroup.thaw)
+
+    async def resume(self) -> None:
+        """Let go on what an engine before us held still when it died."""
+        for container in self._context.records.all():
+            if container.status == Status.RUNNING:
+                with suppress(OSError):
+                    await in_thread(cgroup_of(container).thaw)

@@ -1,0 +1,41 @@
+"""Files of a sandbox for programs with an event loop."""
+
+import os
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import BinaryIO
+
+from orlop.sandbox.files import Files
+from orlop.sandbox.threads import in_thread
+
+
+class AsyncFiles:
+    """See Files."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    async def read(self, path: str) -> bytes:
+        """See Files.read."""
+        return await in_thread(partial(self._files.read, path))
+
+    async def stream(self, path: str) -> AsyncIterator[bytes]:
+        """See Files.stream."""
+        pieces = self._files.stream(path)
+        try:
+            while (piece := await in_thread(lambda: next(pieces, None))) is not None:
+                yield piece
+        finally:
+            await in_thread(pieces.close)
+
+    async def write(self, path: str, data: bytes | BinaryIO, *, mode: int = 0o644) -> None:
+        """See Files.write."""
+        await in_thread(partial(self._files.write, path, data, mode=mode))
+
+    async def put(self, source: str | os.PathLike[str], path: str) -> None:
+        """See Files.put."""
+        await in_thread(partial(self._files.put, source, path))
+
+    async def get(self, path: str, target: str | os.PathLike[str]) -> None:
+        """See Files.get."""
+        await in_thread(partial(self._files.get, path, target))

@@ -1,0 +1,142 @@
+"""The usual way: a sandbox is a container, a command an exec, and both are asked for over HTTP."""
+
+import weakref
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any
+
+from orlop.client.address import Settings
+from orlop.client.client import Client
+from orlop.client.http import RawStream
+from orlop.client.images import split_tag
+from orlop.errors import NotFoundError, UnsupportedError
+from orlop.sandbox.execs import ExecHandle, usage_of
+from orlop.sandbox.options import Options
+from orlop.sandbox.result import Usage
+from orlop.sandbox.way import Box, Command
+
+_ANY = ("", "0.0.0.0", "::")
+
+
+class ContainerWay:
+    """See Way."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def start(self, options: Options) -> Box:
+        with Client(self._settings) as client:
+            try:
+                return self._open(client, options)
+            except NotFoundError as error:
+                if "no such image" not in str(error).lower():
+                    raise
+                _pull(client, options.image)
+                return self._open(client, options)
+
+    def _open(self, client: Client, options: Options) -> Box:
+        _check(options)
+        body = options.body()
+        name, lifetime_s = options.name, options.lifetime
+        if options.keep:
+            made = client.sandboxes.open_kept(body, name=name, lifetime_s=lifetime_s)
+            return ContainerBox(self._settings, made, None)
+        opened = client.sandboxes.open(body, name=name, lifetime_s=lifetime_s)
+        return ContainerBox(self._settings, *opened)
+
+
+class ContainerBox:
+    """See Box. While *holder* is open the engine keeps the container; None: it stays anyway."""
+
+    def __init__(self, settings: Settings, identifier: str, holder: RawStream | None) -> None:
+        self._settings = settings
+        self.id = identifier
+        self._holder = holder
+        if holder is not None:
+            weakref.finalize(self, holder.close)
+
+    @property
+    def watched(self) -> int:
+        return -1 if self._holder is None else self._holder.fileno()
+
+    def close(self) -> None:
+        holder, self._holder = self._holder, None
+        if holder is None:
+            return
+        try:
+            with Client(self._settings) as client:
+                client.containers.remove(self.id, force=True, volumes=True)
+        except NotFoundError:  # it has ended by itself
+            pass
+        finally:
+            holder.close()
+
+    def exec(self, command: Command) -> ExecHandle:
+        return ExecHandle(self._settings, self.id, command)
+
+    def pause(self) -> None:
+        with Client(self._settings) as client:
+            client.containers.pause(self.id)
+
+    def resume(self) -> None:
+        with Client(self._settings) as client:
+            client.containers.unpause(self.id)
+
+    def snapshot(self, name: str) -> str:
+        repository, tag = split_tag(name)
+        with Client(self._settings) as client:
+            return client.images.commit(self.id, query={"repo": repository, "tag": tag or "latest"})
+
+    def fork(self, options: Options, count: int) -> list[Box]:
+        with Client(self._settings) as client:
+            made = client.sandboxes.fork(
+                self.id,
+                options.body(),
+                count=count,
+                keep=options.keep,
+                lifetime_s=options.lifetime,
+            )
+            if options.keep:
+                return [ContainerBox(self._settings, fork, None) for fork in made]
+            held = [(fork, client.sandboxes.hold(fork)) for fork in made]
+        return [ContainerBox(self._settings, fork, holder) for fork, holder in held]
+
+    def read_tar(self, path: str) -> Generator[bytes, None, None]:
+        with Client(self._settings) as client:
+            return client.containers.archive_get(self.id, path)
+
+    def write_tar(self, folder: str, tar: Iterable[bytes]) -> None:
+        with Client(self._settings) as client:
+            client.containers.archive_put(self.id, folder, tar)
+
+    def usage(self) -> Usage:
+        with Client(self._settings) as client:
+            return usage_of(client.sandboxes.usage(self.id))
+
+    def address(self, port: int) -> tuple[str, int]:
+        with Client(self._settings) as client:
+            found = client.containers.inspect(self.id)
+        return _address(found, port)
+
+
+def _check(options: Options) -> None:
+    if options.disk_bytes is not None:
+        raise UnsupportedError(
+            "a container's files have no limit of their own", hint="leave out disk="
+        )
+
+
+def _pull(client: Client, image: str) -> None:
+    for message in client.images.pull(image):
+        if "error" in message:
+            raise NotFoundError(f"cannot pull {image}: {message['error']}")
+
+
+def _address(container: Mapping[str, Any], port: int) -> tuple[str, int]:
+    """Return where its TCP *port* is reached, by what an inspection says of its network."""
+    if container["HostConfig"]["NetworkMode"] == "host":
+        return "127.0.0.1", port
+    network = container["NetworkSettings"]
+    for published in network["Ports"].get(f"{port}/tcp") or ():
+        host = published["HostIp"]
+        return ("127.0.0.1" if host in _ANY else host), int(published["HostPort"])
+    raise NotFoundError(f"port {port} of the sandbox is not published", hint=f"ports=[{port}]")

@@ -1,0 +1,117 @@
+"""A command as an exec of the engine's: its streams are frames on one connection."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from orlop.client.address import Settings
+from orlop.client.client import Client
+from orlop.client.stream import STDERR, Demultiplexer
+from orlop.errors import NotFoundError, WrongStateError
+from orlop.sandbox.options import variables
+from orlop.sandbox.result import StreamName, Usage
+from orlop.sandbox.way import Command, End, Size
+
+
+class ExecHandle:
+    """See Handle."""
+
+    def __init__(self, settings: Settings, container: str, command: Command) -> None:
+        self._settings = settings
+        self._frames = None if command.terminal is not None else Demultiplexer()
+        self._end: End | None = None
+        self._over = False
+        with Client(settings) as client:
+            self._id, self._stream = client.execs.run(container, _body(command))
+
+    @property
+    def readable(self) -> Collection[int]:
+        return () if self._over else (self._stream.fileno(),)
+
+    @property
+    def writable(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def pending(self) -> bool:
+        return self._stream.pending
+
+    def receive(self, ready: Collection[int]) -> Iterator[tuple[StreamName, bytes]]:
+        data = self._stream.receive()
+        self._over = not data
+        if self._frames is None:
+            if data:
+                yield "stdout", data
+            return
+        for stream, piece in self._frames.feed(data):
+            yield ("stderr" if stream == STDERR else "stdout"), piece
+
+    def send(self, data: bytes) -> int:
+        return self._stream.try_send(data)
+
+    def end_input(self) -> None:
+        self._stream.end_input()
+
+    @property
+    def ended(self) -> bool:
+        return self._end is not None or self._told() is not None
+
+    def end(self) -> End:
+        if self._end is None:
+            self._end = self._told() or self._asked()
+        return self._end
+
+    def _told(self) -> End | None:
+        """Return what the last frame has said."""
+        if self._frames is None or self._frames.status is None:
+            return None
+        return End(self._frames.status, Usage())
+
+    def _asked(self) -> End:
+        """Return what the engine says: a terminal has no frames, nor has what could not be run."""
+        with Client(self._settings) as client:
+            found = client.execs.inspect(self._id)
+        if found["ExitCode"] is None:
+            raise WrongStateError("the process has not ended", hint="read its output first")
+        return End(int(found["ExitCode"]), Usage())
+
+    def kill(self) -> None:
+        try:
+            with Client(self._settings) as client:
+                client.execs.kill(self._id)
+        except NotFoundError:  # it went with its sandbox
+            pass
+
+    def resize(self, size: Size) -> None:
+        with Client(self._settings) as client:
+            client.execs.resize(self._id, height=size.rows, width=size.columns)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def usage_of(told: Mapping[str, int]) -> Usage:
+    """Return what the engine says of a sandbox's or a command's usage."""
+    return Usage(
+        user_s=told["UserMicroseconds"] / 1e6,
+        system_s=told["SystemMicroseconds"] / 1e6,
+        peak_memory_bytes=told["PeakMemoryBytes"],
+        read_bytes=told["ReadBytes"],
+        written_bytes=told["WrittenBytes"],
+    )
+
+
+def _body(command: Command) -> dict[str, Any]:
+    """Return the body of POST /containers/…/exec."""
+    terminal = command.terminal is not None
+    return {
+        "Cmd": list(command.words),
+        "Env": variables(command.environment),
+        "User": command.user,
+        "WorkingDir": command.workdir,
+        "Tty": terminal,
+        "ConsoleSize": list(command.terminal) if command.terminal is not None else None,
+        "AttachStdin": command.has_input,
+        "AttachStdout": True,
+        "AttachStderr": not terminal,
+        "Group": True,
+    }
