@@ -76,6 +76,7 @@ _WORDS = 9  # of a call: number, six arguments, flags, result
 _BYTES = 8 * _WORDS
 _FLAGS, _RESULT = 7, 8
 _MAY_FAIL, _ELSE_SKIP = 64, 128
+_WORD = (1 << 64) - 1
 _MOST_ARGUMENTS, _MOST_REFERENCES = 6, 5
 
 _VM, _VFORK, _PARENT = 0x100, 0x4000, 0x8000
@@ -152,9 +153,11 @@ class Procedure:
         return Result(place // _WORDS)
 
     def _value(self, argument: int | bytes) -> int:
-        if isinstance(argument, int):
-            return argument & 0xFFFFFFFFFFFFFFFF
-        kept = ctypes.create_string_buffer(argument, len(argument) + 1)
+        return argument & _WORD if isinstance(argument, int) else self.keep(argument)
+
+    def keep(self, data: bytes) -> int:
+        """Return where *data* is, with a NUL behind it, as long as this object lives."""
+        kept = ctypes.create_string_buffer(data, len(data) + 1)
         self._kept.append(kept)
         return ctypes.addressof(kept)
 

@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.errors import UnsupportedError
-from orlop.kernel.mount import MountFlag, fsmount, mount_setattr
+from orlop.kernel.capabilities import BIT, capget, supported
+from orlop.kernel.mount import MountFlag, mount_setattr
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.paths import open_in_root
 from orlop.kernel.procedure import is_supported
@@ -46,7 +47,7 @@ _ALL = (
 _FIRST = (6, 15)  # detached mounts can be cloned, and attached to each other
 _PROPAGATIONS = ("", "private", "rprivate", "slave", "rslave")
 _OVERLAY_KEYS = ("upperdir", "workdir")
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_SYS_RESOURCE = 1 << BIT["CAP_SYS_RESOURCE"]
 
 
 class Who(NamedTuple):
@@ -61,10 +62,12 @@ class Who(NamedTuple):
 class ProcessRecipe(NamedTuple):
     """What all processes of one kind have in common; command and environment are each one's."""
 
-    plan: ProcessPlan
+    plan: ProcessPlan  # with no more capabilities than we have to give
     who: Who
     filter: Filter | None
     keyring: str
+    permitted: int  # capabilities that we have
+    dropped: int  # those to be taken out of the bounding set
 
 
 class Layer(NamedTuple):
@@ -163,7 +166,16 @@ def plan_process_recipe(
         for limit in process.rlimits
         for soft, hard in [_clamped(limit.number, limit.soft, limit.hard)]
     )
-    return ProcessRecipe(process._replace(rlimits=limits), who, filter_, keyring)
+    have = capget()[1]
+    wanted = process.capabilities
+    given = wanted._replace(
+        effective=wanted.effective & wanted.permitted & have,
+        permitted=wanted.permitted & have,
+        inheritable=wanted.inheritable & have,
+        ambient=wanted.ambient & wanted.permitted & wanted.inheritable & have,
+    )
+    plan = process._replace(rlimits=limits, capabilities=given)
+    return ProcessRecipe(plan, who, filter_, keyring, have, supported() & ~wanted.bounding)
 
 
 def plan_exec_recipe(config: Config, process: Process, root: int, *, keyring: str) -> ProcessRecipe:
@@ -352,7 +364,7 @@ def _kinds(paths: Sequence[str], root: int) -> Iterator[tuple[str, bool]]:
 def _clamped(number: int, soft: int, hard: int) -> tuple[int, int]:
     """Return the limits as far as we may give them."""
     _, highest = resource.getrlimit(number)
-    if higher(hard, highest) and os.geteuid() != 0:
+    if higher(hard, highest) and not capget()[0] & _SYS_RESOURCE:
         hard = highest
     return (hard if higher(soft, hard) else soft), hard
 
@@ -365,6 +377,3 @@ def _close(fds: Sequence[int]) -> None:
 def _kernel() -> tuple[int, int]:
     major, minor = os.uname().release.split(".")[:2]
     return int(major), int("".join(filter(str.isdigit, minor)) or 0)
-
-
-__all__ = ["Layer", "Planned", "ProcessRecipe", "Recipe", "Who", "fsmount", "plan_recipe"]

@@ -27,6 +27,7 @@ class Writer:
 
     def __init__(self) -> None:
         self.procedure = Procedure()
+        self._steps: list[tuple[int, str]] = []
 
     def call(
         self, number: int, *arguments: Argument, may_fail: bool = False, else_skip: bool = False
@@ -34,12 +35,25 @@ class Writer:
         """As Procedure.call."""
         return self.procedure.call(number, *arguments, may_fail=may_fail, else_skip=else_skip)
 
+    def step(self, name: str) -> None:
+        """Begin the step *name*: what fails from here on is its failure."""
+        self._steps.append((self.procedure.calls, name))
+
+    def step_of(self, call: int) -> str:
+        """Return the step of a call."""
+        return next((name for first, name in reversed(self._steps) if first <= call), "")
+
     def open(
-        self, path: str, flags: int = os.O_PATH, *, links: bool = False, else_skip: bool = False
+        self,
+        path: str | Slot,
+        flags: int = os.O_PATH,
+        *,
+        links: bool = False,
+        else_skip: bool = False,
     ) -> Result:
-        """Open *path* in the root: over no link, or with *links* over none but magic ones."""
+        """Open *path* in the root: over no link, or with *links* over all but magic ones."""
         how = _HOW.pack(flags | _CLOEXEC, 0, _IN_ROOT if links else _PLAIN)
-        name = os.fsencode(path)
+        name = path if isinstance(path, Slot) else os.fsencode(path)
         return self.call(numbers.OPENAT2, AT_FDCWD, name, how, len(how), else_skip=else_skip)
 
     def create(self, folder: File, name: str, mode: int) -> Result:
