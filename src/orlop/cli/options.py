@@ -24,10 +24,12 @@ class Option:
     """One option or operand. What *kind* of thing follows decides how it is parsed."""
 
     __slots__ = (
+        "alone",
         "choices",
         "completes",
         "convert",
         "default",
+        "ending",
         "group",
         "help",
         "many",
@@ -49,6 +51,8 @@ class Option:
         self.convert: Callable[[str], Any] | None = None
         self.choices: tuple[str, ...] = ()
         self.completes = ""
+        self.alone = ""  # what the option means without a value, if it may be without one
+        self.ending = ""  # of a word behind it that is its value then
 
 
 class Arguments:
@@ -99,6 +103,15 @@ def maybe_text(*names: str, help: str, metavar: str = "", group: str = "") -> st
     """Declare an option where given-as-empty differs from not given (None)."""
     made = Option(names, help)
     made.metavar, made.group = metavar, group
+    return made  # type: ignore[return-value]  # what parsing puts there
+
+
+def file_or_alone(*names: str, help: str, ending: str, alone: str, group: str = "") -> str:  # noqa: A002
+    """Declare an option that may stand alone; a word behind it is its value if it is - or a
+    name with that *ending*, else the value has to follow "="."""
+    made = Option(names, help)
+    made.metavar, made.group, made.completes = "FILE", group, FILE
+    made.default, made.alone, made.ending = "", alone, ending
     return made  # type: ignore[return-value]  # what parsing puts there
 
 

@@ -93,7 +93,15 @@ class _Line:
         if not option.takes_value:
             setattr(self.args, attribute, _boolean(name, value) if equals else True)
         else:
-            self._store(name, value if equals else self._next(name))
+            self._store(name, value if equals else self._behind(name, option))
+
+    def _behind(self, name: str, option: Option) -> str:
+        """Return the value that is the next word; of an option that stands alone, what it means."""
+        if not option.alone:
+            return self._next(name)
+        following = self._rest[-1] if self._rest else ""
+        is_value = following == "-" or following.endswith(option.ending)
+        return self._rest.pop() if is_value else option.alone
 
     def _short(self, word: str) -> None:
         for position, letter in enumerate(word[1:], start=1):

@@ -7,11 +7,12 @@ from orlop.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from orlop.client import http
     from orlop.client.calls import Caller
+    from orlop.model.timeline import Step
 
     Filters = Mapping[str, list[str]]
 
@@ -133,6 +134,13 @@ class Containers:
             "GET", f"/containers/{quote(name)}/top", query={"ps_args": ps_args}
         )
         return found
+
+    def timeline(self, name: str) -> Sequence[Step]:
+        """Return the engine's steps about a container made with ?timeline=1, even if it is gone."""
+        from orlop.model.timeline import steps_of  # rare
+
+        answer = self._client.call("GET", f"/containers/{quote(name)}/timeline")
+        return steps_of(answer["Steps"])
 
     def changes(self, name: str) -> Iterable[dict[str, Any]]:
         found: Iterable[dict[str, Any]] | None = self._client.call(

@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: Who calls whom; "child" is a container's process before its program, "container" the program.
+ROOMS = ("client", "engine", "shim", "child", "container")
+
+
 class Step(NamedTuple):
-    """Something that was done, and who did it: cli, engine, shim, child, container."""
+    """Something that was done, and by whom: one of ROOMS."""
 
     name: str
     room: str
@@ -94,10 +98,17 @@ def steps_of(told: Iterable[Sequence[Any]]) -> list[Step]:
 
 
 def nested(steps: Iterable[Step]) -> Iterator[tuple[int, Step]]:
-    """Yield the steps as they began, each with the number of steps that it is part of."""
+    """Yield the steps as they began, each with the number of steps that it is part of.
+
+    What a room does while one that it has called is busy is no part of that.
+    """
     outer: list[Step] = []
     for step in sorted(steps, key=lambda step: (step.begin_ns, -step.end_ns)):
         while outer and not outer[-1].contains(step):
             outer.pop()
-        yield len(outer), step
+        yield sum(_rank(other) <= _rank(step) for other in outer), step
         outer.append(step)
+
+
+def _rank(step: Step) -> int:
+    return ROOMS.index(step.room) if step.room in ROOMS else len(ROOMS)

@@ -10,7 +10,7 @@ from orlop.cli.container import attached
 from orlop.cli.container.body import streams_of
 from orlop.cli.container.flags import ContainerArguments
 from orlop.cli.container.making import create
-from orlop.cli.options import flag, text
+from orlop.cli.options import file_or_alone, flag, text
 from orlop.errors import InvalidArgumentError, OrlopError
 
 TYPE_CHECKING = False
@@ -38,10 +38,24 @@ class Args(ContainerArguments):
     detach_keys = text(
         "--detach-keys", metavar="KEYS", help="keys that detach (default: ctrl-p,ctrl-q)"
     )
+    timeline = file_or_alone(
+        "--timeline",
+        ending=".json",
+        alone="-",
+        help="show on stderr where the time went; FILE.json is a trace for Perfetto",
+    )
 
 
 def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     """Run a container; return its exit code, or 125 to 127 as Docker does."""
+    if args.timeline:
+        from orlop.cli.container.timeline import timed  # rare
+
+        return timed(args.timeline, client, err, lambda watch: _run(args, watch, out, err))
+    return _run(args, client, out, err)
+
+
+def _run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     try:
         if args.detach:
             return _run_detached(args, client, out, err)

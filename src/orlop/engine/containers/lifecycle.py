@@ -84,7 +84,7 @@ class Lifecycle:
                     times.note("record_start", since)
         except OrlopError as failure:
             error = in_its_name(failure, container)
-            telemetry.failed(error)
+            telemetry.failed(container.id, error, times.steps)
             await self._failed(container, error)
             raise error from failure
         times.add(steps_of(started.get("steps", ())))

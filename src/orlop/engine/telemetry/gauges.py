@@ -29,8 +29,8 @@ class Gauges:
             "orlop_build_info", "1, with the version.", lambda: {__version__: 1}, "version"
         )
         telemetry.pools["snapshots"] = context.snapshots.ready
-        for name in ("spare_cgroups", "reserve_processes"):
-            telemetry.pools[name] = lambda name=name: self._told.get(name, 0)
+        telemetry.pools["spare_cgroups"] = lambda: self._told.get("spare_cgroups", 0)
+        telemetry.pools["reserve_processes"] = lambda: self._told.get("reserve_processes", 0)
         telemetry.queues["shim_requests"] = lambda: context.shim.waiting
         telemetry.queues["blocking_calls"] = under_way
 

@@ -107,10 +107,11 @@ class Telemetry:
         if self.spans is not None:
             self.spans.take(whole, steps, parent=wanted.traceparent, subject=container_id)
 
-    def failed(self, error: OrlopError) -> None:
-        """Take in a start that has failed."""
+    def failed(self, container_id: str, error: OrlopError, steps: Sequence[Step]) -> None:
+        """Take in a start that has failed, after those *steps*."""
         words = _CAPITAL.sub("_", type(error).__name__.removesuffix("Error")).lower()
         self.outcomes.count(words.removeprefix("_"))
+        self.timelines.add(container_id, steps)
 
     def ended(self, container: Container, *, signal: int) -> None:
         """Take in that a container's program has ended, as its record says now."""
