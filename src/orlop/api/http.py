@@ -45,13 +45,15 @@ class Server:
         self._listener: asyncio.Server | None = None
 
     async def listen(self, listener: socket.socket) -> None:
-        """Serve what connects to *listener*, a bound unix socket, from now on."""
+        """Serve what connects to *listener*, a bound socket, from now on."""
         loop = asyncio.get_running_loop()
 
         def connection() -> Connection:
             return Connection(self)
 
-        if sys.version_info >= (3, 13):  # would unlink the socket; it may be a service manager's
+        if listener.family != socket.AF_UNIX:
+            self._listener = await loop.create_server(connection, sock=listener)
+        elif sys.version_info >= (3, 13):  # would unlink the socket; it may be a service manager's
             self._listener = await loop.create_unix_server(
                 connection, sock=listener, backlog=512, cleanup_socket=False
             )

@@ -20,6 +20,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     snapshotter: str | None = None  # None: the best this host can do
     labels: tuple[str, ...] = ()
     debug: bool = False
+    metrics: str = ""  # HOST:PORT at which Prometheus finds them, too; "" for none
 
     @property
     def api_socket(self) -> Path:
@@ -72,13 +73,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings that ORLOP_ROOT, ORLOP_RUN and ORLOP_SNAPSHOTTER ask for."""
+    """Return the settings that ORLOP_ROOT, ORLOP_RUN, ORLOP_METRICS … ask for."""
     environment = os.environ if environment is None else environment
     return Settings(
         root=_folder(environment, "ORLOP_ROOT", DEFAULT_ROOT),
         run=_folder(environment, "ORLOP_RUN", DEFAULT_RUN),
         snapshotter=environment.get("ORLOP_SNAPSHOTTER") or None,
         debug=bool(environment.get("ORLOP_DEBUG")),
+        metrics=environment.get("ORLOP_METRICS", ""),
     )
 
 

@@ -17,6 +17,7 @@ from orlop.api.http import Server
 from orlop.engine.engine import Engine
 from orlop.engine.settings import Settings
 from orlop.errors import UnavailableError
+from orlop.programs.observing import observed
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="engine"))
-    async with Engine.open(settings) as engine:
+    async with Engine.open(settings) as engine, observed(engine, settings):
         api = DockerAPI(engine)
         server = Server(api, headers=HEADERS)
         with _listener(settings) as listener:
