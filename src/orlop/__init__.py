@@ -8,10 +8,13 @@ The names below are imported when they are first used: every command imports thi
 
 __version__ = "0.1.0"
 __all__ = [
+    "AsyncPool",
     "AsyncProcess",
     "AsyncSandbox",
     "AsyncTerminal",
     "Process",
+    "Pool",
+    "PoolStats",
     "Result",
     "Sandbox",
     "Terminal",
@@ -22,10 +25,13 @@ __all__ = [
 _PLACES = {
     "AsyncProcess": "orlop.sandbox.async_process",
     "AsyncSandbox": "orlop.sandbox.asynchronous",
+    "AsyncPool": "orlop.sandbox.async_pool",
     "AsyncTerminal": "orlop.sandbox.async_process",
     "Process": "orlop.sandbox.process",
     "Result": "orlop.sandbox.result",
     "Sandbox": "orlop.sandbox.sandbox",
+    "Pool": "orlop.sandbox.pool",
+    "PoolStats": "orlop.sandbox.warm",
     "Terminal": "orlop.sandbox.terminal",
     "Usage": "orlop.sandbox.result",
 }

@@ -1,7 +1,9 @@
 from orlop import errors as errors
+from orlop.sandbox.async_pool import AsyncPool as AsyncPool
 from orlop.sandbox.async_process import AsyncProcess as AsyncProcess
 from orlop.sandbox.async_process import AsyncTerminal as AsyncTerminal
 from orlop.sandbox.asynchronous import AsyncSandbox as AsyncSandbox
+from orlop.sandbox.pool import Pool as Pool
 from orlop.sandbox.process import Process as Process
 from orlop.sandbox.result import Result as Result
 from orlop.sandbox.result import Usage as Usage
@@ -9,4 +11,5 @@ from orlop.sandbox.sandbox import Sandbox as Sandbox
 from orlop.sandbox.terminal import Terminal as Terminal
 
 __all__: list[str]
+from orlop.sandbox.warm import PoolStats as PoolStats
 __version__: str

@@ -57,7 +57,7 @@ class Sandboxes:
         """Return what holds one that a fork has made."""
         return finish_upgrade(self._client.begin_upgrade(f"/sandboxes/{quote(identifier)}/hold"))
 
-    def usage(self, identifier: str) -> dict[str, int]:
-        """Return what all that has run in it has used so far."""
-        found: dict[str, int] = self._client.call("GET", f"/sandboxes/{quote(identifier)}/usage")
-        return found
+    def usage(self, identifier: str) -> list[int]:
+        """Return what all that has run in it has used so far: numbers as in shim/usage.py."""
+        path = f"/sandboxes/{quote(identifier)}/usage"
+        return list(self._client.call("GET", path)["Usage"])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STDOUT = 1
 STDERR = 2
-_STATUS = 4  # Orlop's own: the exit code in decimal, where it was asked for
+_STATUS = 4  # Orlop's own: the exit code and more numbers, in decimal, where it was asked for
 #: The media type of a framed stream, API 1.42 and later.
 FRAMED = "application/vnd.docker.multiplexed-stream"
 _HEADER_BYTES = 8
@@ -38,7 +38,16 @@ class Demultiplexer:
     @property
     def status(self) -> int | None:
         """The exit code, if it was sent."""
-        return int(self._status) if self._status.isdigit() else None
+        return next(iter(self._numbers()), None)
+
+    @property
+    def usage(self) -> list[int]:
+        """What a command with a group has used, if it was sent: shim/usage.py."""
+        return self._numbers()[1:]
+
+    def _numbers(self) -> list[int]:
+        words = self._status.split()
+        return [int(word) for word in words] if all(word.isdigit() for word in words) else []
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield the parts of frames in *data*; CorruptError for what is no frame."""

@@ -132,7 +132,8 @@ class Execs:
         exec_id = exit_["exec_id"]
         exec_ = self._execs.get(exec_id)
         if exec_ is not None:
-            over = replace(exec_, running=False, pid=0, exit_code=exit_["status"])
+            usage = tuple(exit_.get("usage", ()))
+            over = replace(exec_, running=False, pid=0, exit_code=exit_["status"], usage=usage)
             self._execs[exec_id] = over
             if self._context.records.has(exec_.container):
                 container = self._context.records.get(exec_.container)
@@ -246,8 +247,9 @@ class Execs:
         return [e.id for e in self._execs.values() if e.container == container_id and e.running]
 
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
-        """Change its terminal's size."""
-        exec_ = self.get(exec_id)
+        """Change its terminal's size; of one that is being started, when it runs."""
+        while (exec_ := self.get(exec_id)).running and not exec_.pid:
+            await asyncio.sleep(_AGAIN_S)
         message = {"op": "resize", "id": exec_.container, "exec_id": exec_id}
         await self._context.shim.request({**message, "height": height, "width": width})
 
@@ -292,7 +294,7 @@ def _attach_message(exec_: Exec, client: ClientStreams) -> dict[str, Any]:
         "stdin": options.attach_stdin,
         "stdout": options.attach_stdout,
         "stderr": options.attach_stderr,
-        "detach_keys": options.detach_keys or "ctrl-p,ctrl-q",
+        "detach_keys": options.detach_keys or ("" if options.grouped else "ctrl-p,ctrl-q"),
         "pending": base64.b64encode(client.pending).decode(),
         "tell_status": client.tell_status,
     }

@@ -21,6 +21,16 @@ class Clone(IntFlag, boundary=STRICT):
     INTO_CGROUP = 0x200000000
 
 
+class ExitUsage(NamedTuple):
+    """What an ended child, and those that it has waited for, have used. getrusage(2)."""
+
+    user_us: int
+    system_us: int
+    peak_bytes: int  # of the largest of them, in which what it was before its exec counts too
+    read_bytes: int
+    written_bytes: int
+
+
 class Cloned(NamedTuple):
     pid: int  # 0 in the child
     pidfd: int  # -1 in the child
@@ -33,6 +43,11 @@ _INTO_CGROUP = int(Clone.INTO_CGROUP)
 _SIGCHLD = 17
 _CLOSE_RANGE_CLOEXEC = 4
 _UINT_MAX = 0xFFFFFFFF
+
+_P_PIDFD = 3
+_ENDED_AND_LEFT = 0x01000005  # WEXITED, WNOHANG, WNOWAIT
+_RUSAGE = struct.Struct("=18q")
+_BLOCK_BYTES = 512
 
 # pidfd_info, Linux 6.13; the exit field 6.15. _IOWR(0xFF, 11, 64 bytes)
 _PIDFD_GET_INFO = 0xC040FF0B
@@ -50,6 +65,9 @@ _clone3 = bind_number("clone3", 435, c_void_p, c_size_t)
 _pidfd_open = bind_number("pidfd_open", 434, c_int, c_uint)
 _pidfd_send_signal = bind_number("pidfd_send_signal", 424, c_int, c_int, c_void_p, c_uint)
 _close_range = bind_number("close_range", 436, c_uint, c_uint, c_uint)
+_waitid = bind_number(
+    "waitid", by_machine(x86_64=247, aarch64=95), c_int, c_int, c_void_p, c_int, c_void_p
+)
 _prctl = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _prctl_name = bind("prctl", c_int, ctypes.c_char_p, c_ulong, c_ulong, c_ulong)
 _personality = bind("personality", c_ulong)
@@ -127,6 +145,23 @@ def pidfd_exit_status(pidfd: int) -> int | None:
         return None
     fields = _PIDFD_INFO.unpack(request)
     return int(fields[-1]) if fields[0] & _PIDFD_INFO_EXIT else None
+
+
+def exit_usage(pidfd: int) -> ExitUsage:
+    """Return what our child has used, which has ended and is not reaped by this. waitid(2).
+
+    ChildProcessError where it is not our child, or was reaped already.
+    """
+    counted = ctypes.create_string_buffer(_RUSAGE.size)
+    _waitid(_P_PIDFD, pidfd, None, _ENDED_AND_LEFT, ctypes.addressof(counted))
+    fields = _RUSAGE.unpack(counted)
+    return ExitUsage(
+        user_us=fields[0] * 1_000_000 + fields[1],
+        system_us=fields[2] * 1_000_000 + fields[3],
+        peak_bytes=fields[4] << 10,
+        read_bytes=fields[11] * _BLOCK_BYTES,
+        written_bytes=fields[12] * _BLOCK_BYTES,
+    )
 
 
 def wait_exit(pidfd: int) -> int:

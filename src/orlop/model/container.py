@@ -315,6 +315,7 @@ class Exec(Value, frozen=True, kw_only=True):
     pid: int = 0
     exit_code: int | None = None
 
+    usage: tuple[int, ...] = ()  # of one that is grouped, when it has ended: shim/usage.py
 
 class Volume(Value, frozen=True, kw_only=True):
     name: str

@@ -66,6 +66,16 @@ class AsyncSandbox(Options):
         return self._box.started
 
     @property
+    def alive(self) -> bool:
+        """See Sandbox.alive."""
+        return self._box.alive
+
+    @property
+    def watched(self) -> int:
+        """See Sandbox.watched."""
+        return self._box.watched
+
+    @property
     def id(self) -> str:
         """See Sandbox.id."""
         return self._box.id

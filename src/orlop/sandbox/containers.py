@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from orlop.client.address import Settings
@@ -30,7 +31,7 @@ class ContainerWay:
             except NotFoundError as error:
                 if "no such image" not in str(error).lower():
                     raise
-                _pull(client, options.image)
+                pull(client, options.image)
                 return self._open(client, options)
 
     def _open(self, client: Client, options: Options) -> Box:
@@ -51,6 +52,7 @@ class ContainerBox:
         self._settings = settings
         self.id = identifier
         self._holder = holder
+        self._closed = holder is None
         if holder is not None:
             weakref.finalize(self, holder.close)
 
@@ -59,16 +61,15 @@ class ContainerBox:
         return -1 if self._holder is None else self._holder.fileno()
 
     def close(self) -> None:
-        holder, self._holder = self._holder, None
-        if holder is None:
+        if self._closed:
             return
         try:
-            with Client(self._settings) as client:
+            with suppress(NotFoundError), Client(self._settings) as client:  # it may have ended
                 client.containers.remove(self.id, force=True, volumes=True)
-        except NotFoundError:  # it has ended by itself
-            pass
+            self._closed = True
         finally:
-            holder.close()
+            if self._holder is not None:
+                self._holder.close()
 
     def exec(self, command: Command) -> ExecHandle:
         return ExecHandle(self._settings, self.id, command)
@@ -125,7 +126,8 @@ def _check(options: Options) -> None:
         )
 
 
-def _pull(client: Client, image: str) -> None:
+def pull(client: Client, image: str) -> None:
+    """Fetch *image*; NotFoundError where it cannot be."""
     for message in client.images.pull(image):
         if "error" in message:
             raise NotFoundError(f"cannot pull {image}: {message['error']}")

@@ -1,6 +1,6 @@
 """A command as an exec of the engine's: its streams are frames on one connection."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from orlop.client.address import Settings
@@ -64,7 +64,7 @@ class ExecHandle:
         """Return what the last frame has said."""
         if self._frames is None or self._frames.status is None:
             return None
-        return End(self._frames.status, Usage())
+        return End(self._frames.status, usage_of(self._frames.usage))
 
     def _asked(self) -> End:
         """Return what the engine says: a terminal has no frames, nor has what could not be run."""
@@ -72,7 +72,7 @@ class ExecHandle:
             found = client.execs.inspect(self._id)
         if found["ExitCode"] is None:
             raise WrongStateError("the process has not ended", hint="read its output first")
-        return End(int(found["ExitCode"]), Usage())
+        return End(int(found["ExitCode"]), usage_of(found.get("Usage", ())))
 
     def kill(self) -> None:
         try:
@@ -89,15 +89,12 @@ class ExecHandle:
         self._stream.close()
 
 
-def usage_of(told: Mapping[str, int]) -> Usage:
-    """Return what the engine says of a sandbox's or a command's usage."""
-    return Usage(
-        user_s=told["UserMicroseconds"] / 1e6,
-        system_s=told["SystemMicroseconds"] / 1e6,
-        peak_memory_bytes=told["PeakMemoryBytes"],
-        read_bytes=told["ReadBytes"],
-        written_bytes=told["WrittenBytes"],
-    )
+def usage_of(told: Sequence[int]) -> Usage:
+    """Return what the engine says of a sandbox's or a command's usage; of none, nothing."""
+    if not told:
+        return Usage()
+    user_us, system_us, peak, read, written = told
+    return Usage(user_us / 1e6, system_us / 1e6, peak, read, written)
 
 
 def _body(command: Command) -> dict[str, Any]:

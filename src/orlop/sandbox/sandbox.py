@@ -1,5 +1,6 @@
 """A sandbox's life, and what it is asked, for programs that wait for the answers."""
 
+import select
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -51,17 +52,35 @@ class Sandbox(Options):
 
         Of those that are to be kept only this object is done.
         """
-        box, self._box = self._box, None
         with ExitStack() as stack:
-            if box is not None:
-                stack.callback(box.close)
+            if self._box is not None:
+                stack.callback(self._box.close)
             for fork in list(self._forks):
                 stack.callback(fork.close)
+        self._box = None
 
     @property
     def started(self) -> bool:
         """Whether it has been started, and not been closed."""
         return self._box is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether nothing is known of its end: without asking, so that it costs nothing."""
+        if self._box is None:
+            return False
+        poll = select.poll()
+        if self._box.watched >= 0:
+            poll.register(self._box.watched, select.POLLIN)
+        return not poll.poll(0)
+
+    @property
+    def watched(self) -> int:
+        """A descriptor for poll(2) that becomes readable at its end, or its engine's; -1 for none.
+
+        Always -1 of one that is to be kept.
+        """
+        return self._started.watched
 
     @property
     def id(self) -> str:

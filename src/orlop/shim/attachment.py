@@ -120,12 +120,12 @@ class Attachment:
         self._enqueue(data)
         self._flush()
 
-    def end(self, status: int | None = None) -> None:
+    def end(self, status: str | None = None) -> None:
         """No more output: close once everything queued, and the exit code, is sent."""
         if self.closed:
             return
         if self._tell_status and self.multiplex and status is not None:
-            self._enqueue(_frame(_STATUS, b"%d" % status))
+            self._enqueue(_frame(_STATUS, status.encode()))
             self._flush()
         self._ending = True
         if not self._queue:

@@ -157,6 +157,7 @@ class Exit(TypedDict):
     signal: int  # 0 unless ended by one
     time_ns: int
     oom: bool
+    usage: NotRequired[list[int]]  # of one with a group: usage.py
 
 
 class Attach(TypedDict):
@@ -177,7 +178,8 @@ class Attach(TypedDict):
     stderr: bool
     detach_keys: str  # "ctrl-p,ctrl-q"; "" for none
     pending: str  # base64 of bytes the client sent before the hand-over
-    tell_status: NotRequired[bool]  # frames end with one more: stream 4, the exit code in decimal
+    #: Frames end with one more: stream 4, the exit code in decimal, and the usage if it is known.
+    tell_status: NotRequired[bool]
 
 
 class Detach(TypedDict):

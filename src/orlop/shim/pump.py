@@ -55,10 +55,10 @@ class Pump:
         self._attachments.append(client)
         client.begin(on_input=self._typed, on_gone=self._gone, use_keys=self._io["terminal"])
 
-    def end(self, status: int | None = None) -> None:
+    def end(self, status: str | None = None) -> None:
         """The process has ended: take what is left and finish. Clients get theirs in their time.
 
-        *status* is its exit code, for the clients that want to be told.
+        *status* is its exit code and usage, for the clients that want to be told.
         """
         if self.drained:
             return

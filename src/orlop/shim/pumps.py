@@ -85,7 +85,8 @@ class Pumps:
 
     def ended(self, key: str, exit_: Exit | None) -> None:
         """Let it finish with a process that has ended; None where nobody knows how."""
-        self.send({"op": "ended", "key": key, "status": exit_ and exit_["status"]})
+        words = exit_ and (exit_["status"], *exit_.get("usage", ()))
+        self.send({"op": "ended", "key": key, "status": words and " ".join(map(str, words))})
 
     def settled(self) -> None:
         """Say that it has been told of all that runs."""

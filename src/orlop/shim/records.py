@@ -24,6 +24,7 @@ class Record(TypedDict):
 
     id: str
     exec_id: NotRequired[str]
+    group: NotRequired[str]  # its cgroup below the container's
     pid: int
     start_ticks: int  # /proc/PID/stat field 22: with the pid it names the process for good
     bundle: str

@@ -302,6 +302,10 @@ class Server:
         )
         if "exec_id" in record:
             exit_["exec_id"] = record["exec_id"]
+        if "group" in record:
+            from orlop.shim.usage import usage  # for sandboxes alone
+
+            exit_["usage"] = usage(process)
         self._exits[process.key] = exit_
         try:
             self._records.write_exit(process.key, exit_)

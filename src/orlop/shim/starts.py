@@ -50,6 +50,8 @@ class Starts:
         )
         if "/" in key:
             record["exec_id"] = message["exec_id"]
+            if "group" in message:
+                record["group"] = message["group"]
             make = self._executor(message)
         else:
             make = self._starter(message, record)

@@ -19,10 +19,11 @@ async def create(call: Call) -> Reply:
     With ?start=1, which Docker does not have, it is started at once: the answer is that of
     POST /exec/{name}/start, with the header Orlop-Exec-Id, and frames end with the exit code.
     """
-    options = parse_exec(await read_json(call.request, ExecCreate))
-    exec_id = await call.engine.execs.create(call.name, options)
+    body = await read_json(call.request, ExecCreate)
+    size = _console_size(body)
+    exec_id = await call.engine.execs.create(call.name, parse_exec(body))
     if call.query.flag("start"):
-        return _converse(call, exec_id, size=None, tell_status=True)
+        return _converse(call, exec_id, size=size, tell_status=True)
     return json({"Id": exec_id}, status=201)
 
 
@@ -53,7 +54,7 @@ def _converse(
     return Hijack(take, kind, {"Orlop-Exec-Id": exec_id})
 
 
-def _console_size(body: ExecStart) -> tuple[int, int] | None:
+def _console_size(body: ExecCreate | ExecStart) -> tuple[int, int] | None:
     """Return height and width of the client's terminal, None if it does not say."""
     size = body.console_size
     if size is None:

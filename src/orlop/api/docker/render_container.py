@@ -152,14 +152,11 @@ def _health(health: HealthState) -> Shape:
 
 
 def render_usage(counted: Statistics) -> Shape:
-    """Return GET /sandboxes/{id}/usage."""
-    return {
-        "UserMicroseconds": counted.cpu.user_ns // 1000,
-        "SystemMicroseconds": counted.cpu.system_ns // 1000,
-        "PeakMemoryBytes": counted.memory.peak_bytes,
-        "ReadBytes": sum(one.value for one in counted.io_bytes if one.operation == "read"),
-        "WrittenBytes": sum(one.value for one in counted.io_bytes if one.operation == "write"),
-    }
+    """Return GET /sandboxes/{id}/usage: numbers in the order of shim/usage.py."""
+    cpu, io = counted.cpu, counted.io_bytes
+    read, written = (sum(c.value for c in io if c.operation == way) for way in ("read", "write"))
+    usage = [cpu.user_ns // 1000, cpu.system_ns // 1000, counted.memory.peak_bytes, read, written]
+    return {"Usage": usage}
 
 
 def render_exec(process: Exec) -> Shape:
@@ -183,6 +180,7 @@ def render_exec(process: Exec) -> Shape:
         "ContainerID": process.container,
         "DetachKeys": options.detach_keys,
         "Pid": process.pid,
+        **({"Usage": process.usage} if process.usage else {}),
     }
 
 

@@ -24,10 +24,10 @@ async def open_(call: Call) -> Reply:
     """
     body = await read_json(call.request, Create)
     options = parse_create(body, platform=call.query.text("platform"))
-    terms = _terms(call)
+    terms = terms_of(call)
     name = call.query.text("name") or None
     container_id = await call.engine.owners.open(options, terms, name=name)
-    return json({"Id": container_id}, status=201) if terms.keep else _held(call, container_id)
+    return json({"Id": container_id}, status=201) if terms.keep else held(call, container_id)
 
 
 async def fork(call: Call) -> Reply:
@@ -40,13 +40,13 @@ async def fork(call: Call) -> Reply:
     count = call.query.integer("count") or 1
     if not 0 < count <= _MOST_FORKS:
         raise InvalidArgumentError(f"invalid number of forks {count}", hint=f"1 to {_MOST_FORKS}")
-    made = await call.engine.forks.fork(call.name, options, _terms(call), count=count)
+    made = await call.engine.forks.fork(call.name, options, terms_of(call), count=count)
     return json({"Ids": made}, status=201)
 
 
 async def hold(call: Call) -> Reply:
     """POST /sandboxes/{name}/hold: it goes with this connection, as one that was opened by it."""
-    return _held(call, call.engine.owners.unheld(call.name))
+    return held(call, call.engine.owners.unheld(call.name))
 
 
 async def usage(call: Call) -> Reply:
@@ -54,7 +54,8 @@ async def usage(call: Call) -> Reply:
     return json(render_usage(await call.engine.containers.stats(call.name)))
 
 
-def _terms(call: Call) -> Terms:
+def terms_of(call: Call) -> Terms:
+    """Return on which terms the client wants it, by its process and the query."""
     peer = call.request.peer
     return Terms(
         pid=peer.pid if peer else 0,
@@ -75,7 +76,8 @@ def _seconds(text: str) -> float | None:
     return seconds
 
 
-def _held(call: Call, container_id: str) -> Hijack:
+def held(call: Call, container_id: str) -> Hijack:
+    """Keep the container for as long as the connection is there."""
     async def take(client: socket.socket, pending: bytes) -> None:
         del pending
         call.engine.owners.hold(container_id, client)

@@ -255,6 +255,7 @@ class ExecCreate(Wire, frozen=True, kw_only=True):
     attach_stderr: bool | None = None
     detach_keys: str | None = None
     group: bool | None = None  # ours: it can be killed with all that it starts
+    console_size: list[int] | None = None
 
 
 class ExecStart(Wire, frozen=True, kw_only=True):

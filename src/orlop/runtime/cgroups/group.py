@@ -12,6 +12,7 @@ from orlop.model.light import TYPE_CHECKING, cast
 from orlop.model.light_context import suppress
 from orlop.runtime.cgroups import control
 from orlop.runtime.cgroups.entrance import Entrance
+from orlop.runtime.cgroups.files import read_number, read_table
 
 if TYPE_CHECKING:
     from orlop.runtime.cgroups.interface import Cgroup
@@ -39,8 +40,28 @@ def remove(cgroup: Cgroup, name: str) -> None:
         os.rmdir(_place(cgroup, name)[1])
 
 
+def times_us(entered: Cgroup) -> tuple[int, int] | None:
+    """Return the user and system time of all that has been in what make() returned.
+
+    None where the group's hierarchy does not count it.
+    """
+    hierarchy = _hierarchy(entered)
+    directory = entered.directories[hierarchy]
+    if hierarchy == "":
+        stat = read_table(f"{directory}/cpu.stat")
+        return (stat["user_usec"], stat["system_usec"]) if "user_usec" in stat else None
+    names = ("cpuacct.usage_user", "cpuacct.usage_sys")
+    user_ns, system_ns = (read_number(f"{directory}/{name}", -1) for name in names)
+    return (user_ns // 1000, system_ns // 1000) if min(user_ns, system_ns) >= 0 else None
+
+
 def _place(cgroup: Cgroup, name: str) -> tuple[str, str]:
+    hierarchy = _hierarchy(cgroup)
+    return hierarchy, f"{cgroup.directories[hierarchy]}/{name}"
+
+
+def _hierarchy(cgroup: Cgroup) -> str:
     directories = cgroup.directories
-    usable = (name for name in directories if "cpuset" not in name)  # a new cpuset is empty
-    hierarchy = "" if "" in directories else min(usable)
-    return hierarchy, f"{directories[hierarchy]}/{name}"
+    usable = [name for name in directories if "cpuset" not in name]  # a new cpuset is empty
+    counting = [name for name in usable if "cpuacct" in name]
+    return "" if "" in directories else min(counting or usable)

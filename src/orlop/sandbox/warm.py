@@ -1,0 +1,245 @@
+"""Sandboxes that wait to be taken: started by a few threads, watched by one, closed by all.
+
+wanted -> starting -> ready -> taken, its taker's from then on
+                        |
+                        +-> died: another is wanted
+"""
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from orlop.errors import OrlopError, UnavailableError, WrongStateError
+from orlop.sandbox.sandbox import Sandbox
+
+_FIRST_PAUSE_S = 0.1  # after a start that failed; twice as long after the next, and so on
+_LONGEST_PAUSE_S = 5.0
+_AGAIN_MS = 1000  # until one that could not be closed is tried again
+
+
+class PoolStats(NamedTuple):
+    """Of now, and since the pool was started."""
+
+    ready: int
+    starting: int
+    taken: int
+    waited: int  # of those taken, how many were not ready when they were asked for
+    died: int  # while they were ready
+    failed: int  # starts
+
+
+class Taking:
+    """Somebody's wish for a sandbox, which can be given up while it waits."""
+
+    def __init__(self, *, timeout: float | None = None) -> None:
+        self._deadline_s = None if timeout is None else time.monotonic() + timeout
+        self.given_up = False
+
+    @property
+    def left_s(self) -> float | None:
+        return None if self._deadline_s is None else max(0.0, self._deadline_s - time.monotonic())
+
+
+class Warm:
+    """Keeps *size* sandboxes that *make* starts, *parallel* of them at a time."""
+
+    def __init__(self, make: Callable[[], Sandbox], *, size: int, parallel: int) -> None:
+        self._make = make
+        self._size = size
+        self._parallel = parallel
+        self._changed = threading.Condition()  # guards all below
+        self._open = False
+        self._ready: deque[Sandbox] = deque()
+        self._graves: list[Sandbox] = []  # ended by themselves, and not closed yet
+        self._starting = self._waiting = 0
+        self._taken = self._waited = self._died = self._failed = 0
+        self._failure: Exception | None = None
+        self._threads: list[threading.Thread] = []
+        self._wake = -1  # tells the watcher that there is more to watch
+
+    def start(self) -> None:
+        """Begin to fill it."""
+        if self._threads:
+            raise WrongStateError("the pool has been started")
+        self._open = True
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        works = [self._watch, *([self._fill] * self._parallel)]
+        self._threads = [
+            threading.Thread(target=work, name="orlop-pool", daemon=True) for work in works
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Let no other start, and return when all are gone that nobody has taken."""
+        with self._changed:
+            if not self._open:
+                return
+            self._open = False
+            self._tell()
+        for thread in self._threads:
+            thread.join()
+        os.close(self._wake)
+
+    def stats(self) -> PoolStats:
+        with self._changed:
+            return PoolStats(
+                ready=len(self._ready),
+                starting=self._starting,
+                taken=self._taken,
+                waited=self._waited,
+                died=self._died,
+                failed=self._failed,
+            )
+
+    def take_ready(self) -> Sandbox | None:
+        """Return one if one is ready; never waits."""
+        with self._changed:
+            return self._pop()
+
+    def take(self, taking: Taking) -> Sandbox:
+        """Return one, waiting for it.
+
+        UnavailableError after its time, or where one could not be started meanwhile;
+        WrongStateError once the pool is closed.
+        """
+        with self._changed:
+            box = self._pop()
+            if box is not None:
+                return box
+            while box is None:
+                self._await(taking, lambda: bool(self._ready))
+                box = self._pop()
+            self._waited += 1
+            return box
+
+    def fill(self, taking: Taking) -> None:
+        """Return when all are ready; raises as take()."""
+        with self._changed:
+            self._await(taking, lambda: len(self._ready) >= self._size)
+
+    def give_up(self, taking: Taking) -> None:
+        """Let who waits for *taking* wait no longer."""
+        with self._changed:
+            taking.given_up = True
+            self._changed.notify_all()
+
+    def _await(self, taking: Taking, enough: Callable[[], bool]) -> None:
+        """Wait until there is *enough*, for who holds the lock."""
+        known = self._failed
+        self._waiting += 1
+        self._changed.notify_all()
+        try:
+            self._changed.wait_for(
+                lambda: enough() or not self._open or taking.given_up or self._failed > known,
+                taking.left_s,
+            )
+        finally:
+            self._waiting -= 1
+        if not self._open:
+            raise WrongStateError("the pool is not open", hint="use `with`, or start()")
+        if enough():
+            return
+        if self._failed > known:
+            raise UnavailableError(f"no sandbox: {self._failure}") from self._failure
+        raise UnavailableError("no sandbox was ready in time")
+
+    def _pop(self) -> Sandbox | None:
+        if not self._open:
+            raise WrongStateError("the pool is not open", hint="use `with`, or start()")
+        self._set_aside()
+        if not self._ready:
+            return None
+        self._taken += 1
+        self._changed.notify_all()
+        return self._ready.popleft()
+
+    def _set_aside(self) -> None:
+        """Take those out, from the first to one that is well, that have ended by themselves."""
+        while self._ready and not self._ready[0].alive:
+            self._graves.append(self._ready.popleft())
+            self._died += 1
+            self._tell()
+
+    def _tell(self) -> None:
+        self._changed.notify_all()
+        os.eventfd_write(self._wake, 1)
+
+    def _fill(self) -> None:
+        """Start sandboxes as long as more are wanted; then close what is left."""
+        pause_s = _FIRST_PAUSE_S
+        while self._claimed():
+            try:
+                box = self._make()
+            except (OrlopError, OSError) as error:
+                self._fail(error, pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                self._add(box)
+                pause_s = _FIRST_PAUSE_S
+        while (left := self._left()) is not None:
+            with suppress(OrlopError, OSError):  # it goes with this process
+                left.close()
+
+    def _claimed(self) -> bool:
+        """Wait until another is wanted, and undertake to start it; False at the pool's end."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not self._open or len(self._ready) + self._starting < self._size
+            )
+            self._starting += self._open
+            return self._open
+
+    def _add(self, box: Sandbox) -> None:
+        with self._changed:
+            self._starting -= 1
+            self._ready.append(box)
+            self._tell()
+
+    def _fail(self, error: Exception, pause_s: float) -> None:
+        """Tell those that wait, and try again after a while, or for the next who waits."""
+        with self._changed:
+            self._starting -= 1
+            self._failed += 1
+            self._failure = error
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._open or self._waiting > 0, pause_s)
+
+    def _left(self) -> Sandbox | None:
+        with self._changed:
+            return self._ready.popleft() if self._ready else None
+
+    def _watch(self) -> None:
+        """Look after those that are ready, until the pool's end."""
+        while self._bury():
+            poll = select.poll()
+            with self._changed:
+                watched = [self._wake, *(box.watched for box in self._ready)]
+            for descriptor in watched:
+                if descriptor >= 0:
+                    poll.register(descriptor, select.POLLIN)
+            poll.poll(_AGAIN_MS if self._graves else None)
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+
+    def _bury(self) -> bool:
+        """Close those that have ended by themselves; False at the pool's end."""
+        with self._changed:
+            dead = [box for box in self._ready if not box.alive]
+            for box in dead:
+                self._ready.remove(box)
+            self._died += len(dead)
+            self._graves += dead
+            self._changed.notify_all()
+            going, graves = self._open, list(self._graves)
+        for box in graves:
+            with suppress(OrlopError, OSError):  # no engine: try again, or it goes with us
+                box.close()
+                with self._changed:
+                    self._graves.remove(box)
+        return going

@@ -1,0 +1,20 @@
+"""What a process that has ended, and all that it has started, have used."""
+
+from orlop.kernel.process import exit_usage
+from orlop.runtime.cgroups import group
+from orlop.shim.process import Process
+
+
+def usage(process: Process) -> list[int]:
+    """Return microseconds of CPU time as user and in the kernel; bytes of memory, read, written.
+
+    CPU time is its group's, where that can be told. The rest is what getrusage(2) counts
+    of it and of those that were waited for. All 0 of one whose parent was a shim before us.
+    """
+    try:
+        own = exit_usage(process.pidfd)
+    except OSError:
+        return [0, 0, 0, 0, 0]
+    times = group.times_us(process.cgroup) if process.cgroup is not None else None
+    user_us, system_us = times or (own.user_us, own.system_us)
+    return [user_us, system_us, own.peak_bytes, own.read_bytes, own.written_bytes]
