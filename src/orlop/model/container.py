@@ -214,6 +214,7 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     port_bindings: dict[str, tuple[tuple[str, str], ...]] = {}  # "80/tcp": (host IP, host port)
     publish_all: bool = False
     bandwidth: Bandwidth = Bandwidth()
+    egress: tuple[str, ...] | None = None  # all that may be sent to: model/egress.py
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
@@ -314,8 +315,8 @@ class Exec(Value, frozen=True, kw_only=True):
     running: bool = False
     pid: int = 0
     exit_code: int | None = None
-
     usage: tuple[int, ...] = ()  # of one that is grouped, when it has ended: shim/usage.py
+
 
 class Volume(Value, frozen=True, kw_only=True):
     name: str

@@ -6,6 +6,7 @@ from typing import Any
 
 from orlop.client.address import Settings, settings
 from orlop.errors import InvalidArgumentError
+from orlop.model.egress import parse_all
 
 _LONGEST_LIFE_S = 1e9
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -29,6 +30,8 @@ class Options:
     network: str = "none"  # or "bridge", "host", a network's name
     #: TCP, inside: on this machine, of which 0 is any that is free; or inside alone
     ports: Mapping[int, int] | Sequence[int] = ()
+    #: All that it may send to, such as "pypi.org:443"; () for nothing, None for everything
+    egress: Sequence[str] | None = None
     read_only: bool = False  # its root file system, not /tmp
     command: Sequence[str] = _IDLE  # its first process, with which it ends
     keep: bool = False  # it stays when its owner, or the `with` block, ends
@@ -45,7 +48,7 @@ class Options:
 
     def given(self) -> dict[str, Any]:
         """Return them by name, for another object with the same."""
-        return {option.name: getattr(self, option.name) for option in fields(Options)}
+        return {option.name: getattr(self, option.name) for option in fields(self)}
 
     def of_fork(self) -> "Options":
         """Return those of a copy beside the one that has these: what only one can have is new."""
@@ -76,6 +79,7 @@ class Options:
                 f"ports cannot be published with the network {self.network}",
                 hint='network="bridge"',
             )
+        _check_egress(self.egress, self.network)
         return {
             "Image": self.image,
             "Entrypoint": list(self.command[:1]),
@@ -98,6 +102,7 @@ class Options:
                 f"{inside}/tcp": [{"HostPort": str(outside or "")}]
                 for inside, outside in self.published.items()
             },
+            "Egress": None if self.egress is None else list(self.egress),
             "ReadonlyRootfs": self.read_only,
             "Tmpfs": {"/tmp": ""} if self.read_only else None,
             "LogConfig": {"Type": "none"},
@@ -109,6 +114,18 @@ def _check_ports(ports: Mapping[int, int]) -> None:
     for inside, outside in ports.items():
         if not (0 < inside < 65536 and 0 <= outside < 65536):
             raise InvalidArgumentError(f"invalid port {inside}: {outside}", hint="1 to 65535")
+
+
+def _check_egress(egress: Sequence[str] | None, network: str) -> None:
+    if egress is None:
+        return
+    if isinstance(egress, str):
+        raise InvalidArgumentError("egress is one text", hint=f"a list of them: [{egress!r}]")
+    if network in ("none", "host"):
+        raise InvalidArgumentError(
+            f"an egress list does not go with the network {network}", hint='network="bridge"'
+        )
+    parse_all(egress)
 
 
 def variables(environment: Mapping[str, str]) -> list[str]:

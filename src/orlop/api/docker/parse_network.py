@@ -46,6 +46,7 @@ def with_network(
         port_bindings=parse_bindings(host.port_bindings or {}),
         publish_all=bool(host.publish_all_ports),
         bandwidth=_bandwidth(host),
+        egress=None if host.egress is None else tuple(host.egress),
         dns=tuple(host.dns or ()),
         dns_search=tuple(host.dns_search or ()),
         dns_options=tuple(host.dns_options or ()),

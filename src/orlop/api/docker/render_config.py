@@ -115,6 +115,7 @@ def _isolation(options: ContainerOptions) -> Shape:
         "Dns": options.dns,
         "DnsOptions": options.dns_options,
         "DnsSearch": options.dns_search,
+        "Egress": options.egress,
         "ExtraHosts": options.extra_hosts or None,
         "GroupAdd": options.group_add or None,
         "IpcMode": options.ipc or "private",

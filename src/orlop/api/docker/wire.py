@@ -176,6 +176,7 @@ class HostConfig(Resources, frozen=True, kw_only=True):
     port_bindings: dict[str, list[PortBinding] | None] | None = None
     publish_all_ports: bool | None = None
     bandwidth: Bandwidth | None = None
+    egress: list[str] | None = None  # ours: all that it may send to; [] for nothing
     restart_policy: RestartPolicy | None = None
     auto_remove: bool | None = None
     volume_driver: str | None = None
@@ -254,8 +255,8 @@ class ExecCreate(Wire, frozen=True, kw_only=True):
     attach_stdout: bool | None = None
     attach_stderr: bool | None = None
     detach_keys: str | None = None
-    group: bool | None = None  # ours: it can be killed with all that it starts
     console_size: list[int] | None = None
+    group: bool | None = None  # ours: it can be killed with all that it starts
 
 
 class ExecStart(Wire, frozen=True, kw_only=True):

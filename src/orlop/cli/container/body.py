@@ -159,6 +159,8 @@ def _optional(args: ContainerArguments) -> dict[str, Any]:
         "DnsOptions": args.dns_option,
         "PublishAllPorts": args.publish_all,
     }
+    if args.egress:
+        options["Egress"] = [] if args.egress == ["none"] else args.egress
     if args.publish:
         from orlop.cli.container.ports import bindings
 

@@ -252,6 +252,12 @@ class ContainerArguments(Arguments):
         help="most it may receive and send: in=10mbit,out=1gbit",
         group=_NETWORK,
     )
+    egress = texts(
+        "--egress",
+        metavar="[PROTOCOL:]WHERE[:PORT]",
+        help="may send there and nowhere else: address, range or name; none: nowhere",
+        group=_NETWORK,
+    )
     hostname = text("-h", "--hostname", metavar="NAME", help="its host name", group=_NETWORK)
     domainname = text("--domainname", metavar="NAME", help="its NIS domain", group=_NETWORK)
     add_host = texts(

@@ -7,9 +7,10 @@
 Nothing is stored: an engine that comes after another puts and opens all that runs.
 """
 
+import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -18,9 +19,14 @@ from orlop.engine.names.listener import Listener
 from orlop.engine.names.sockets import Sockets
 from orlop.engine.names.turns import Turns
 from orlop.engine.names.upstreams import Upstreams
+from orlop.errors import OrlopError
+from orlop.network.dns.addresses import addresses
 from orlop.network.dns.message import Query
-from orlop.network.dns.respond import failure, respond
+from orlop.network.dns.respond import failure, known, respond
 from orlop.network.dns.zone import View, Zone
+from orlop.network.egress.learned import Found
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -31,11 +37,20 @@ class Inside(Protocol):
     def __call__(self, namespace: int, function: Callable[[], T], /) -> Awaitable[T]: ...
 
 
+class Opening(Protocol):
+    """Lets a container with an egress list send to what its names led to."""
+
+    def __call__(self, container: str, found: Sequence[Found], /) -> Awaitable[None]: ...
+
+
 class Names:
     """Used from one event loop."""
 
-    def __init__(self, inside: Inside, upstreams: Upstreams | None = None) -> None:
+    def __init__(
+        self, inside: Inside, upstreams: Upstreams | None = None, opening: Opening | None = None
+    ) -> None:
         self._inside = inside
+        self._open: Opening = opening or _open_nothing
         self._upstreams = upstreams or Upstreams()
         self._zone = Zone()
         self._listeners: dict[str, Listener] = {}
@@ -81,12 +96,37 @@ class Names:
         return respond(self._zone, container, message, stream=stream)
 
     async def forward(self, container: str, query: Query, message: bytes, *, stream: bool) -> bytes:
-        """Ask the container's own servers from where it is, and the host's from the host."""
+        """Ask the container's own servers from where it is, and the host's from the host.
+
+        Where it has an egress list, all from the host, and what they say is opened first.
+        """
         view = self._zone.view(container)
         if view is None:
             return failure(query)
-        connect: Connect = partial(self._connect_inside, container)
-        if not view.servers:
+        if view.policy is not None:
+            return await self._forward_listed(view, query, message, stream=stream)
+        return await self._ask(view, query, message, stream=stream)
+
+    async def _forward_listed(
+        self, view: View, query: Query, message: bytes, *, stream: bool
+    ) -> bytes:
+        answer = known(self._zone, view.container, query, stream=stream)
+        ours = answer is not None
+        if answer is None:
+            answer = await self._ask(view, query, message, stream=stream)
+        destinations = view.policy.destinations(query.name) if view.policy else ()
+        found = [Found(*one, destinations, ours) for one in addresses(answer)]
+        try:
+            await self._open(view.container, found)
+        except (OSError, OrlopError) as error:
+            more = {"container": view.container, "why": str(error)}
+            log.warning("what a name led to cannot be opened", extra=more)
+            return failure(query)
+        return answer
+
+    async def _ask(self, view: View, query: Query, message: bytes, *, stream: bool) -> bytes:
+        connect: Connect = partial(self._connect_inside, view.container)
+        if not view.servers or view.policy is not None:
             connect = connect_from_host
         servers = view.servers or self._upstreams.servers()
         return await self._forwarder.ask(servers, query, message, connect=connect, stream=stream)
@@ -100,6 +140,10 @@ class Names:
             return await self._inside(namespace, partial(connected, server, type_))
         finally:
             os.close(namespace)
+
+
+async def _open_nothing(container: str, found: Sequence[Found]) -> None:
+    del container, found
 
 
 class _Client:

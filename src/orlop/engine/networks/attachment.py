@@ -18,3 +18,4 @@ class Attachment(NamedTuple):
     container: str  # its id
     places: tuple[Place, ...]
     ports: tuple[PortMapping, ...] = ()
+    egress: tuple[str, ...] | None = None  # all that it may send to: model/egress.py

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
@@ -34,6 +34,7 @@ from orlop.errors import OrlopError
 from orlop.model.container import Container
 from orlop.model.network import Endpoint, EndpointOptions, Network, PortMapping
 from orlop.network.bridge_device import name_of
+from orlop.network.egress.learned import Found
 from orlop.network.tunnel import name_of as tunnel_name
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Attachments:
         self.leases = Leases(context)
         self._has_default = False  # its device was there: other engines have seen it
         self._refilling: asyncio.Task[None] | None = None
-        self._naming = Naming(context, bundles, self._inside)
+        self._naming = Naming(context, bundles, self._inside, self._open)
         self._planner = Planner(directory, self.leases)
         self.overlay = Overlay(context, directory, self.leases, thread, self._naming)
 
@@ -153,8 +154,7 @@ class Attachments:
         disconnected = replace(left, endpoints=self._planner.routed(left, kept))
         with open_network(container) as namespace:
             self._save(replace(disconnected, moving=True))
-            leaving = Attachment(container.id, self._places(gone))
-            await self._thread.call(Host.disconnect, leaving, namespace)
+            await self._thread.call(Host.disconnect, self._part(container, gone), namespace)
             await self._republish(container, disconnected)
             self._planner.give_back(gone)  # to which no port leads any more
             changed = self._places(_changed(container, disconnected))
@@ -171,7 +171,7 @@ class Attachments:
         fresh = [one for one in after.endpoints if one.id not in known]
         changed = [one for one in _changed(before, after) if one.id in known]
         with open_network(after) as namespace:
-            attachment = Attachment(after.id, self._places(fresh))
+            attachment = self._part(after, fresh)
             await self._thread.call(Host.connect, attachment, namespace)
             try:
                 await self._thread.call(Host.put_right, self._places(changed), namespace)
@@ -279,6 +279,10 @@ class Attachments:
         self._naming.renamed(container, self._places(container.endpoints))
         self.overlay.put(container, container.endpoints)
 
+    async def _open(self, container: str, found: Sequence[Found]) -> None:
+        if found:
+            await self._thread.call(Host.open, container, found)
+
     async def _inside(self, namespace: int, function: Callable[[], T]) -> T:
         def work(host: Host) -> T:
             return host.inside(namespace, function)
@@ -335,7 +339,11 @@ class Attachments:
                 self.leases.forget(network.id)
 
     def _attachment(self, container: Container) -> Attachment:
-        return Attachment(container.id, self._places(container.endpoints), container.ports)
+        return self._part(container, container.endpoints)._replace(ports=container.ports)
+
+    def _part(self, container: Container, endpoints: Iterable[Endpoint]) -> Attachment:
+        """Return some of what it has, without ports."""
+        return Attachment(container.id, self._places(endpoints), (), container.options.egress)
 
     def _places(self, endpoints: Iterable[Endpoint]) -> tuple[Place, ...]:
         known = ((self._directory.get(one.network), one) for one in endpoints)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.context import Context
 from orlop.engine.identity import label
-from orlop.engine.networks import modes
+from orlop.engine.networks import egress, modes
 from orlop.engine.networks.attachments import Attachments
 from orlop.engine.networks.directory import Directory
 from orlop.engine.networks.filters import prunable
@@ -70,6 +70,8 @@ class Desk:
             named = self._named(wanted.networks)
         except NotFoundError as error:  # which a client would take for the image, and pull it
             raise InvalidArgumentError(str(error)) from None
+        for name in named:
+            egress.check_network(wanted, self.directory.named(name))
         return replace(wanted, networks=named)
 
     def _named(self, wanted: Mapping[str, EndpointOptions]) -> dict[str, EndpointOptions]:
@@ -219,6 +221,7 @@ class Desk:
         async with self._context.live(container.id).lock:
             container = self._context.records.get(container.id)
             network = self.directory.find(network.id)  # it may have been removed meanwhile
+            egress.check_network(container.options, network)
             if network.name in container.options.networks:
                 raise PermissionDeniedError(
                     f"endpoint with name {container.name} already exists in network {network.name}"

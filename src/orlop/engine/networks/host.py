@@ -16,6 +16,7 @@ from orlop.model.network import Endpoint, Network, PortMapping
 from orlop.model.overlay import Peering
 from orlop.network import choose, counters, veth
 from orlop.network.bridged import Bridged
+from orlop.network.egress.learned import Found
 from orlop.network.firewall.reserve import PortRequest, Ports, Reservation
 from orlop.network.firewall.watch import Watch
 from orlop.network.interface import Driver
@@ -43,6 +44,7 @@ class Host:
         self._home.postpone()
         self._pool = Pool(self._home)
         self._wall = Wall(engine, folder)
+        self._guards = self._wall.guards(self._home)
         self._ports = Ports()
         self._reserved: dict[str, Reservation] = {}  # by container
         self._drivers: dict[str, Driver] = {}
@@ -134,6 +136,8 @@ class Host:
         for network, endpoint in gone.places:
             with _logged("detaching", endpoint=endpoint.id):
                 self._driver(network).detach(network, endpoint, namespace)
+        with _logged("withdrawing an egress list", container=gone.container):
+            self._guards.withdraw(gone)
 
     def take_away(self, gone: Attachment, namespace: int) -> None:
         """Take the endpoints of a container that has ended out of *namespace*, and close it."""
@@ -146,6 +150,10 @@ class Host:
         """Let the ports of a container that changed its networks lead to where it is now."""
         with _explained("publish the ports of a container"):
             self._wall.republish(before, after)
+
+    def open(self, container: str, found: Sequence[Found]) -> None:
+        """Let a container with an egress list send to what a name led to, for a while."""
+        self._guards.open(container, found)
 
     def know(self, network: Network, peering: Peering) -> None:
         """Let the tunnel of a shared network know what other hosts have."""
@@ -176,7 +184,8 @@ class Host:
                 for stray in self._driver(network).strays(networks, endpoints):
                     log.info("stray interface", extra={"interface": stray})
                     veth.remove(self._home, stray)
-
+        with _logged("applying egress lists"):
+            self._guards.reconcile(used)
         for attachment in used:
             self._keep(attachment)
 
@@ -198,6 +207,7 @@ class Host:
         if rules or networks:
             with _logged("restoring the rules"):
                 self._wall.restore()
+                self._guards.restore()
 
     def _made_again(self, network: Network) -> bool:
         with _logged("putting a network right", network=network.name):
@@ -210,6 +220,8 @@ class Host:
         for network in unused:
             with _logged("removing a network's devices", network=network.name):
                 self.remove(network)
+        with _logged("removing egress lists"):
+            self._guards.tidy()
 
     def close(self) -> None:
         """Let go of what waits; what containers use stays."""
@@ -225,6 +237,9 @@ class Host:
             self._make(network)
             undo.callback(self._undo, driver, network, endpoint, namespace)
             driver.attach(network, endpoint, namespace)
+        if wanted.egress is not None:
+            undo.callback(self._unguard, wanted)
+            self._guards.apply(wanted)
         if wanted.ports:
             undo.callback(self._wall.withdraw, wanted)
             self._wall.publish(wanted)
@@ -242,6 +257,10 @@ class Host:
     def _undo(self, driver: Driver, network: Network, endpoint: Endpoint, namespace: int) -> None:
         with _logged("undoing an attach", endpoint=endpoint.id):
             driver.detach(network, endpoint, namespace)
+
+    def _unguard(self, wanted: Attachment) -> None:
+        with _logged("undoing an egress list", container=wanted.container):
+            self._guards.withdraw(wanted)
 
     def _driver(self, network: Network) -> Driver:
         name = network.driver

@@ -54,6 +54,20 @@ def resolved(options: ContainerOptions) -> ContainerOptions:
     return replace(options, network=mode, networks=wanted)
 
 
+def check_egress(options: ContainerOptions) -> None:
+    """Raise InvalidArgumentError for a list that cannot be, or that nothing could be held to."""
+    if options.egress is None:
+        return
+    from orlop.model.egress import parse_all  # few containers have one
+
+    parse_all(options.egress)
+    if not names_network(options.network):
+        raise InvalidArgumentError(
+            f"an egress list does not go with the network {options.network[:200] or 'none'}",
+            hint="with bridge, or a network of that driver",
+        )
+
+
 def conflict(mode: str) -> InvalidArgumentError:
     """Return the error, in Docker's words, of a network that goes with no other."""
     if mode == "host":

@@ -6,15 +6,17 @@ from typing import TypeVar
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.files import Addressing
 from orlop.engine.context import Context
-from orlop.engine.names.names import Names
+from orlop.engine.names.names import Names, Opening
 from orlop.engine.networks import modes
 from orlop.engine.networks.attachment import Place
 from orlop.engine.records import short
 from orlop.errors import WrongStateError
 from orlop.model.container import Container
+from orlop.model.egress import parse
 from orlop.model.network import Endpoint, EndpointOptions, Network
 from orlop.model.overlay import Neighbour
 from orlop.network.dns import zone
+from orlop.network.egress.policy import Policy
 
 T = TypeVar("T")
 
@@ -27,11 +29,12 @@ class Naming:
         context: Context,
         bundles: Bundles,
         inside: Callable[[int, Callable[[], T]], Awaitable[T]],
+        opening: Opening,
     ) -> None:
         self._context = context
         self._bundles = bundles
         self._elsewhere: dict[str, dict[str, zone.View]] = {}  # by network
-        self._names = Names(inside)  # type: ignore[arg-type] # a generic method fits a generic protocol
+        self._names = Names(inside, opening=opening)  # type: ignore[arg-type] # a generic method fits a generic protocol
 
     async def open(self, container: Container, places: Iterable[Place], namespace: int) -> None:
         """Have its files and its name server say what it has on networks now."""
@@ -113,6 +116,7 @@ def _view(container: Container, places: Iterable[Place]) -> zone.View:
         places=tuple(_place(container, place) for place in places),
         servers=options.dns,
         searches=any(option.startswith("ndots:") for option in options.dns_options),
+        policy=None if options.egress is None else Policy(map(parse, options.egress)),
     )
 
 
@@ -138,7 +142,7 @@ def _addressing(view: zone.View, places: Iterable[Place], linked: Sequence[str])
         addresses=addresses,
         gateways=known or inner,
         linked=linked,
-        named=any(place.named for place in view.places),
+        named=view.policy is not None or any(place.named for place in view.places),
         ipv6=any(":" in address for address in addresses),
     )
 

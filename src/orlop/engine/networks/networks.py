@@ -97,6 +97,7 @@ class Networks:
         InvalidArgumentError, NotFoundError if it cannot be on them.
         """
         resolved = modes.resolved(options)
+        modes.check_egress(resolved)
         return self._desk.check(resolved) if resolved.networks else resolved
 
     @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from orlop.engine.networks.attachment import Attachment
+from orlop.engine.networks.egress import Guards
 from orlop.errors import InvalidArgumentError
 from orlop.model.container import ContainerOptions
 from orlop.model.network import Network, Protocol
@@ -19,6 +20,7 @@ from orlop.network.firewall.state import (
     published,
 )
 from orlop.network.firewall.watch import Watch
+from orlop.network.namespace import Home
 
 
 class Wall:
@@ -33,6 +35,10 @@ class Wall:
     @property
     def bridges(self) -> frozenset[str]:
         return self._firewall.bridges
+
+    def guards(self, home: Home) -> Guards:
+        """Return what holds containers to their egress lists, whose changes are ours as well."""
+        return Guards(home, self._firewall.nft, self._firewall.table)
 
     def watch(self) -> Watch:
         return Watch(self._firewall.table, self._firewall.port)

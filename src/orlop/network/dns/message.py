@@ -27,7 +27,7 @@ _TO_QUESTION = b"\xc0\x0c"  # "the name at byte 12"
 _QR, _OPCODE, _TC, _RD, _RA, _RCODE = 0x8000, 0x7800, 0x0200, 0x0100, 0x0080, 0x000F
 _header = struct.Struct("!6H")
 _question_end = struct.Struct("!HH")
-_record = struct.Struct("!HHIH")  # type, class, TTL, length of what follows
+RECORD = struct.Struct("!HHIH")  # type, class, TTL, length of what follows
 
 
 class Type(enum.IntEnum):
@@ -83,7 +83,7 @@ def read_query(message: bytes) -> Query:
     if questions != 1 or answers or authorities or additional > _MOST_ADDITIONAL:
         raise MalformedError(_refusal(id_, flags, Code.FORMERR))
     try:
-        end = _skip_name(message, HEADER_SIZE, pointers=False)
+        end = skip_name(message, HEADER_SIZE, pointers=False)
         type_, class_ = _question_end.unpack_from(message, end)
         udp_size, version = _read_opt(message, end + 4, additional)
     except (IndexError, struct.error):
@@ -105,7 +105,7 @@ def _refusal(id_: int, flags: int, code: Code) -> bytes:
     return _header.pack(id_, _QR | _RA | kept | code, 0, 0, 0, 0)
 
 
-def _skip_name(message: bytes, start: int, *, pointers: bool) -> int:
+def skip_name(message: bytes, start: int, *, pointers: bool) -> int:
     """Return where the name at *start* ends; IndexError where it is none.
 
     Pointers are not followed. A name that comes first can have none.
@@ -126,9 +126,9 @@ def _read_opt(message: bytes, at: int, count: int) -> tuple[int, int | None]:
     """Return the size of UDP answers and the version of the OPT record among *count* records."""
     size, version = PLAIN_UDP_SIZE, None
     for _ in range(count):
-        at = _skip_name(message, at, pointers=True)
-        type_, class_, ttl, length = _record.unpack_from(message, at)
-        at += _record.size + length
+        at = skip_name(message, at, pointers=True)
+        type_, class_, ttl, length = RECORD.unpack_from(message, at)
+        at += RECORD.size + length
         if at > len(message):
             raise IndexError
         if type_ == Type.OPT:
@@ -154,7 +154,7 @@ def answer(
 
 
 def _own_opt(code: Code) -> bytes:
-    return b"\0" + _record.pack(Type.OPT, _OWN_UDP_SIZE, code >> 4 << 24, 0)
+    return b"\0" + RECORD.pack(Type.OPT, _OWN_UDP_SIZE, code >> 4 << 24, 0)
 
 
 def _fitting(records: list[bytes], room: int) -> list[bytes]:
@@ -180,12 +180,12 @@ def truncated(message: bytes, query: Query) -> bytes:
 def address_record(address: bytes, ttl_s: int) -> bytes:
     """Return an A or AAAA record of the name that is asked for."""
     type_ = Type.A if len(address) == 4 else Type.AAAA
-    return _TO_QUESTION + _record.pack(type_, IN, ttl_s, len(address)) + address
+    return _TO_QUESTION + RECORD.pack(type_, IN, ttl_s, len(address)) + address
 
 
 def pointer_record(name: bytes, ttl_s: int) -> bytes:
     """Return a PTR record of the name that is asked for."""
-    return _TO_QUESTION + _record.pack(Type.PTR, IN, ttl_s, len(name)) + name
+    return _TO_QUESTION + RECORD.pack(Type.PTR, IN, ttl_s, len(name)) + name
 
 
 def wire_name(text: str) -> bytes | None:

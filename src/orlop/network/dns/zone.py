@@ -7,8 +7,9 @@ its names, and what it finds itself. Nothing here does I/O or waits.
 import ipaddress
 import random
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
+from orlop.model.egress import Destination
 from orlop.network.dns.message import (
     IN,
     Query,
@@ -38,6 +39,13 @@ class Place(NamedTuple):
     named: bool = True  # False: no names there, as on Docker's default network
 
 
+class Policy(Protocol):
+    """Which names may be asked for, and what they open: network/egress/policy.py."""
+
+    def destinations(self, name: bytes, /) -> tuple[Destination, ...]:
+        """Return what a name on the wire, in lower case, opens; () where it may not be asked."""
+
+
 class View(NamedTuple):
     """All that the names of a container depend on."""
 
@@ -46,6 +54,7 @@ class View(NamedTuple):
     places: tuple[Place, ...]  # names are looked for in this order
     servers: tuple[str, ...] = ()  # --dns; none: the host's
     searches: bool = False  # ndots is set: a name without a dot is never the whole name
+    policy: Policy | None = None  # None: every name may be asked for
 
     @property
     def isolated(self) -> bool:

@@ -45,6 +45,11 @@ class Firewall:
         self._loopback: set[str] = set()  # networks whose bridges take answers to loopback
 
     @property
+    def nft(self) -> Nftables:
+        """The connection that our own changes come from."""
+        return self._nft
+
+    @property
     def port(self) -> int:
         """The netlink address that our own changes come from."""
         return self._nft.port

@@ -1,0 +1,104 @@
+"""Egress lists of containers: which may have one, and the outlets that are guarded for it.
+
+`Guards.apply` and `Guards.withdraw` are all that who attaches a container has to call.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from orlop.engine.networks.attachment import Attachment
+from orlop.errors import InvalidArgumentError, UnavailableError
+from orlop.kernel.netlink import links
+from orlop.kernel.nftables import Nftables
+from orlop.model.container import ContainerOptions
+from orlop.model.egress import parse
+from orlop.model.network import Network
+from orlop.network import ownership, veth
+from orlop.network.bridge_device import name_of
+from orlop.network.egress.egress import Egress
+from orlop.network.egress.learned import Found
+from orlop.network.egress.outlet import Outlet
+from orlop.network.namespace import Home
+
+_DRIVER = "bridge"
+
+
+def check_network(options: ContainerOptions, network: Network) -> None:
+    """Raise InvalidArgumentError if a container with a list cannot be on *network*."""
+    if options.egress is not None and network.driver != _DRIVER:
+        raise InvalidArgumentError(
+            f"an egress list does not go with network {network.name}, whose driver is"
+            f" {network.driver}",
+            hint="with bridge, or a network of that driver",
+        )
+
+
+class Guards:
+    """For the network thread; *nft* is whose changes the engine does not take for others'."""
+
+    def __init__(self, home: Home, nft: Nftables, table: str) -> None:
+        self._home = home
+        self._egress = Egress(nft, f"{table}-egress")
+
+    def apply(self, attachment: Attachment) -> None:
+        """Hold the container to its list, if it has one; its interfaces are there."""
+        if attachment.egress is None:
+            return
+        outlets = list(self._outlets(attachment))
+        for bridge in {outlet.bridge for outlet in outlets}:
+            self._prepare(bridge)
+        self._egress.guard(outlets)
+
+    def withdraw(self, attachment: Attachment) -> None:
+        """Forget a container, or some of its places: nothing leaves by them any more."""
+        if attachment.egress is not None:
+            self._egress.release([ownership.veth_name(one) for _, one in attachment.places])
+
+    def open(self, container: str, found: Sequence[Found]) -> None:
+        """Let a container send to what a name of its list led to, for a while."""
+        self._egress.learn(container, found)
+
+    def restore(self) -> None:
+        """Make the rules again what they were, after somebody changed them."""
+        self._egress.restore()
+
+    def reconcile(self, used: Iterable[Attachment]) -> None:
+        """Hold these to their lists, and know of no others."""
+        listed = [one for one in used if one.egress is not None]
+        self._egress.reconcile([outlet for one in listed for outlet in self._outlets(one)])
+
+    def tidy(self) -> None:
+        """Remove the rules if nobody has a list any more."""
+        for interface in self._egress.leaving():  # or it would be free for a moment
+            veth.remove(self._home, interface)
+        self._egress.tidy()
+
+    def _prepare(self, bridge: str) -> None:
+        """Have the host route between containers of one bridge.
+
+        It would tell each time that there is a shorter way (an ICMP redirect), and then has
+        no word left for what it refuses. *all* matters only for interfaces that say no, too.
+        """
+        self._home.sysctl.apply(
+            (
+                ("ipv4/conf/all/send_redirects", "0"),
+                (f"ipv4/conf/{bridge}/send_redirects", "0"),
+                (f"ipv4/conf/{bridge}/forwarding", "1"),
+            )
+        )
+
+    def _outlets(self, attachment: Attachment) -> Iterator[Outlet]:
+        destinations = tuple(map(parse, attachment.egress or ()))
+        for network, endpoint in attachment.places:
+            bridge = links.find(self._home.netlink, name_of(network))
+            if bridge is None:
+                raise UnavailableError(f"network {network.name} has lost its bridge")
+            yield Outlet(
+                container=attachment.container,
+                interface=ownership.veth_name(endpoint),
+                bridge=bridge.name,
+                bridge_mac=bridge.mac,
+                mac=endpoint.mac,
+                addresses=tuple(one.partition("/")[0] for one in endpoint.addresses),
+                subnets=tuple(one.subnet for one in network.subnets),
+                destinations=destinations,
+            )

@@ -1,0 +1,213 @@
+"""The outlets of one engine, and what their lists and names open: kept in the kernel."""
+
+import errno
+import json
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from orlop.errors import UnsupportedError
+from orlop.kernel.nftables import Nftables
+from orlop.network.egress import rules
+from orlop.network.egress.learned import Found, Learned, Opening
+from orlop.network.egress.outlet import Outlet
+
+_LACKING = frozenset((errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT))
+_MOST_UNUSED = 16  # lists that are kept for the next who has the same
+_LOOKS = 32  # at interfaces that were left, for each that is
+
+
+class Egress:
+    """Guards outlets in the caller's network namespace, by tables of the name *table*.
+
+    For one thread. A method that fails leaves rules and memory as they were. Nothing is
+    removed when the engine ends, or dies: sandboxes run on, guarded.
+    """
+
+    def __init__(
+        self, nft: Nftables, table: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._nft = nft
+        self._table = table
+        self._clock = clock
+        self._made = False
+        self._outlets: dict[str, Outlet] = {}  # by interface
+        self._lists: dict[str, int] = {}  # chains that are there: outlets that have them
+        self._leaving: dict[str, str] = {}  # interfaces that were let go: MAC of their bridge
+        self._learned = Learned()
+
+    def guard(self, outlets: Sequence[Outlet]) -> None:
+        """Let nothing out of *outlets* but what their lists say, from now on; all or none."""
+        new = {one.interface: one for one in outlets if self._outlets.get(one.interface) != one}
+        if not new:
+            return
+        whole = {**self._outlets, **new}
+        if not self._made or new.keys() & {*self._outlets, *self._leaving}:
+            self._make(whole)
+            return
+        lists = {rules.list_of(one): one for one in new.values()}
+        fresh = [one for name, one in lists.items() if name not in self._lists]
+        commands = [rules.chain(self._table, one) for one in fresh]
+        commands += [rules.outlet(self._table, one) for one in new.values()]
+        if self._run("".join(commands), whole):
+            self._outlets = whole
+            self._count(new.values(), 1)
+
+    def release(self, interfaces: Collection[str]) -> None:
+        """Let outlets go; what is unknown is no error.
+
+        As long as the interface is there, nothing comes out of it any more.
+        """
+        gone = [self._outlets[name] for name in interfaces if name in self._outlets]
+        if not gone:
+            return
+        whole = {key: one for key, one in self._outlets.items() if key not in interfaces}
+        commands = []
+        for one in gone:
+            commands.append(rules.closings(self._table, self._learned.of(one)))
+            commands.append(rules.without_sources(self._table, one))
+        left = self._left(_LOOKS * len(gone))
+        commands += [rules.without_interface(self._table, name) for name in left]
+        if not self._run("".join(commands), whole):
+            return
+        self._outlets = whole
+        self._count(gone, -1)
+        for one in gone:
+            self._learned.forget(one)
+            self._leaving[one.interface] = one.bridge_mac
+        for name in left:
+            del self._leaving[name]
+        self._drop_lists()
+
+    def learn(self, container: str, found: Sequence[Found]) -> None:
+        """Open to a container's outlets what a name led to, for a while."""
+        for outlet in [one for one in self._outlets.values() if one.container == container]:
+            now = self._clock()
+            changes = self._learned.plan(outlet, found, now)
+            if changes.opened:
+                commands = rules.closings(self._table, changes.closed)
+                commands += rules.openings(self._table, changes.opened)
+                self._run(commands, self._outlets)
+                self._learned.done(outlet, changes, now)
+
+    def restore(self) -> None:
+        """Make the rules what they were, because somebody changed them."""
+        if self._made:
+            self._make(self._outlets)
+
+    def reconcile(self, outlets: Iterable[Outlet]) -> None:
+        """Guard these and no others, with what an engine before us has learned for them."""
+        whole = {one.interface: one for one in outlets}
+        if whole:
+            self._remember(whole.values())
+            self._make(whole)
+        else:
+            self._remove()
+
+    def leaving(self) -> list[str]:
+        """Return the interfaces of outlets that were let go, and that may yet be there."""
+        return list(self._leaving)
+
+    def tidy(self) -> None:
+        """Remove the rules if they guard nothing; interfaces that are left are gone."""
+        if self._made and not self._outlets:
+            self._remove()
+
+    def _make(self, outlets: dict[str, Outlet]) -> None:
+        """Make the rules anew, in one transaction, with all that is known."""
+        lists = {rules.list_of(one): one for one in outlets.values()}
+        commands = [rules.tables(self._table)]
+        commands += [rules.chain(self._table, one) for one in lists.values()]
+        commands += [rules.outlet(self._table, one) for one in outlets.values()]
+        left = [name for name in self._leaving if name not in outlets and _is_there(name)]
+        commands += [rules.interface(self._table, name, self._leaving[name]) for name in left]
+        commands.append(rules.openings(self._table, self._learned.left(self._clock())))
+        try:
+            self._nft.run("".join(commands))
+        except OSError as error:
+            if error.errno not in _LACKING:
+                raise
+            raise UnsupportedError(
+                f"cannot set the rules of an egress list: {error.strerror}",
+                hint="this needs CAP_NET_ADMIN, and a kernel with nf_tables for bridges",
+            ) from error
+        self._made = True
+        self._outlets = outlets
+        self._leaving = {name: self._leaving[name] for name in left}
+        self._lists = {}
+        self._count(outlets.values(), 1)
+
+    def _run(self, commands: str, whole: dict[str, Outlet]) -> bool:
+        """Run *commands*; where the rules are not as we left them, make the *whole* instead.
+
+        Returns whether the commands were run; if not, all is remembered already.
+        """
+        try:
+            self._nft.run(commands)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.EEXIST}:
+                raise
+            for one in self._outlets.keys() - whole.keys():
+                self._leaving[one] = self._outlets[one].bridge_mac
+                self._learned.forget(self._outlets[one])
+            self._make(whole)
+            return False
+        return True
+
+    def _count(self, outlets: Iterable[Outlet], by: int) -> None:
+        for one in outlets:
+            name = rules.list_of(one)
+            self._lists[name] = self._lists.get(name, 0) + by
+
+    def _drop_lists(self) -> None:
+        unused = [name for name, count in self._lists.items() if not count]
+        if len(unused) > _MOST_UNUSED:
+            self._nft.run("".join(rules.without_chain(self._table, name) for name in unused))
+            for name in unused:
+                del self._lists[name]
+
+    def _left(self, most: int) -> list[str]:
+        """Return some interfaces that were let go and are gone."""
+        some = list(self._leaving)[:most]
+        return [name for name in some if not _is_there(name)]
+
+    def _remove(self) -> None:
+        with suppress(OSError):  # a kernel without tables for bridges has none
+            self._nft.run(rules.none(self._table))
+        self._made = False
+        self._lists.clear()
+        self._leaving.clear()
+
+    def _remember(self, outlets: Iterable[Outlet]) -> None:
+        """Take what is open from the kernel, where rules are there."""
+        owners = {(one.bridge, source): one for one in outlets for source in one.addresses}
+        now = self._clock()
+        for opening, seconds in self._openings():
+            owner = owners.get((opening.bridge, opening.source))
+            if owner is not None:
+                self._learned.adopt(owner, opening, now + seconds)
+
+    def _openings(self) -> Iterator[tuple[Opening, int]]:
+        for name in rules.LEARNED:
+            try:
+                told = self._nft.listing(f"list set inet {self._table} {name}")
+            except OSError:  # there are no rules
+                return
+            for one in json.loads(told or '{"nftables": []}')["nftables"]:
+                for element in one.get("set", {}).get("elem", ()):
+                    yield _opening(element["elem"]), int(element["elem"].get("expires", 0))
+
+
+def _opening(element: dict[str, Any]) -> Opening:
+    bridge, source, address, *ports = element["val"]["concat"]
+    return Opening(bridge, source, address, *ports)
+
+
+def _is_there(interface: str) -> bool:
+    try:
+        socket.if_nametoindex(interface)
+    except OSError:
+        return False
+    return True
