@@ -1,7 +1,9 @@
 """One process that the shim holds, from before its clone until nothing is left of it."""
 
+from __future__ import annotations
+
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orlop.kernel.process import pidfd_exit_status, pidfd_send_signal
 from orlop.model.timeline import OFF
@@ -10,6 +12,9 @@ from orlop.runtime.cgroups.interface import Cgroup
 from orlop.shim.loop import Timer
 from orlop.shim.protocol import IO, Attach, Exit
 from orlop.shim.records import Record, zombie_status
+
+if TYPE_CHECKING:
+    from orlop.shim.spawns import Spawn
 
 UNKNOWN_STATUS = 255  # it ended while no shim ran, on a kernel that cannot tell how
 
@@ -41,6 +46,7 @@ class Process:
         "record",
         "removals",
         "report",
+        "spawn",
         "starting",
         "times",
         "waiting",
@@ -61,6 +67,7 @@ class Process:
         self.client: Waiter | None = None
         self.waiting: Any = None  # (channel, seq) to be told how the start went
         self.exit: Exit | None = None
+        self.spawn: Spawn | None = None  # of one that was started by a recipe
         self.removals = 0  # times the cgroup has been found not empty
 
     @property

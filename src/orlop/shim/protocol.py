@@ -160,6 +160,66 @@ class Exit(TypedDict):
     usage: NotRequired[list[int]]  # of one with a group: usage.py
 
 
+class Recipe(TypedDict):
+    """op "recipe": know what containers have in common, for "spawn". As Start, never started.
+
+    Answered "unsupported" where only "start" can start them.
+    """
+
+    id: str
+    bundle: str
+    rootfs: list[tuple[str, str, str, list[str]]]
+    disk_bytes: NotRequired[int]  # that a container may write; else half of the memory
+
+
+class DropRecipe(TypedDict):
+    """op "drop_recipe": forget it; what was started by it runs on."""
+
+    id: str
+
+
+class Spawn(TypedDict):
+    """op "spawn": start a container by a recipe. Answer: Started, with "cgroup".
+
+    With "streams" stdin, stdout and stderr come along, pipes or sockets; with "network" a
+    network namespace after them. "meta" is told by "list". Answered "unsupported" where only
+    "start" can start it, or say what is wrong. Its exit is told once, and not written down.
+    """
+
+    id: str
+    recipe: str
+    name: str  # its host name
+    args: list[str]  # none: its first process does nothing
+    env: list[str]
+    folder: str
+    streams: NotRequired[bool]
+    network: NotRequired[bool]
+    meta: NotRequired[object]
+
+
+class SpawnExec(TypedDict):
+    """op "spawn_exec": run another process in such a container. Answer: Started.
+
+    "process" is what has to be the same for one recipe to serve: without args, env and cwd.
+    """
+
+    id: str
+    exec_id: str
+    group: str
+    process: dict[str, object]
+    args: list[str]
+    env: list[str]
+    folder: str
+    streams: bool
+
+
+class KillExec(TypedDict):
+    """op "kill_exec": kill all of a group; one that is gone is no error."""
+
+    id: str
+    group: str
+
+
 class Attach(TypedDict):
     """op "attach" to the stdio process, with the client's socket as descriptor.
 

@@ -24,6 +24,7 @@ from orlop.shim.process import Process, Waiter, foreign_status, own_child_status
 from orlop.shim.protocol import Exit
 from orlop.shim.pumps import Pumps
 from orlop.shim.records import Records, key_of
+from orlop.shim.spawns import Spawns
 from orlop.shim.starts import Starts
 
 _SIGKILL = 9
@@ -50,6 +51,7 @@ class Server:
         self._forgotten: set[str] = set()  # exits that are stored already, and still needed here
         self._pumps = pumps
         self._starts = Starts(self._records, self._processes)
+        self._spawns = Spawns(loop, self._processes, watch=self._watch_end, tell=self._tell_exit)
         self._refilling = Timer(lambda: None)
         self._operations: dict[str, Callable[[Channel, Message], Any]] = {
             "hello": lambda _channel, _message: {"pid": os.getpid()},
@@ -62,6 +64,11 @@ class Server:
             "list": self._list,
             "counts": self._counts,
             "subscribe": self._subscribe,
+            "recipe": self._learn,
+            "drop_recipe": lambda _channel, message: self._spawns.drop(message),
+            "spawn": self._spawn,
+            "spawn_exec": self._spawn,
+            "kill_exec": lambda _channel, message: self._spawns.kill(message),
             "shutdown": self._shutdown,
         }
         pumps.on_drained = self._drained
@@ -107,6 +114,25 @@ class Server:
         timeout_s = message.get("timeout_s", _START_S)
         process.limit = self._loop.later(timeout_s, lambda: self._expired(process))
         self._watch_end(process)
+        return LATER
+
+    def _learn(self, _channel: Channel, message: Message) -> None:
+        self._spawns.learn(message)
+        self._refill_later()
+
+    def _spawn(self, channel: Channel, message: Message) -> Any:
+        """Start a sandbox, or a process in one."""
+        key = key_of(message)
+        if key in self._processes:
+            raise AlreadyExistsError(f"process {key} is running")
+        begin = self._spawns.execute if "exec_id" in message else self._spawns.start
+
+        def answer(ok: Any, error: Exception | None) -> None:
+            said = {"ok": ok} if error is None else {"error": failure(error)}
+            channel.send({"seq": message.get("seq"), **said})
+            self._refill_later()
+
+        begin(key, message, answer)
         return LATER
 
     def _watch_end(self, process: Process) -> None:
@@ -155,6 +181,8 @@ class Server:
                 item = {"id": process.record["id"], "pid": process.record["pid"], "running": True}
                 if "exec_id" in process.record:
                     item["exec_id"] = process.record["exec_id"]
+                if process.spawn is not None:
+                    item["sandbox"] = process.spawn.meta
                 channel.send({"seq": message["seq"], "more": True, "ok": item})
         for key, exit_ in self._exits.items():  # of one whose log is not complete, too
             if key in self._forgotten:
@@ -184,6 +212,7 @@ class Server:
         channel.send({"seq": message.get("seq"), "ok": None})
         self._pumps.shut_down(end=not self._processes)
         self._starts.ahead.close()
+        self._spawns.close()
         self._loop.stop()
         return LATER
 
@@ -242,7 +271,7 @@ class Server:
 
     def _refill(self) -> None:
         """Make one thing ahead, and look again soon for the next."""
-        if self._starts.ahead.refill():
+        if self._starts.ahead.refill() or self._spawns.refill():
             self._refill_later()
 
     def _failed(self, process: Process, error: Exception) -> None:
@@ -266,6 +295,11 @@ class Server:
 
     def _ended(self, process: Process) -> None:
         """Write down how it ended, then reap it, then let go of everything else."""
+        if process.spawn is not None:
+            if own_child_status(process.pidfd) is not None:
+                self._loop.forget(process.pidfd)
+                self._spawns.ended(process)
+            return
         if process.starting is not None:  # the report comes before the end
             self._reported(process)
             if process.starting is not None or process.pidfd < 0:
@@ -383,6 +417,7 @@ class Server:
         own = {process.record["pid"] for process in self._processes.values()}
         own.add(self._pumps.pid)
         own |= self._starts.ahead.processes.pids
+        own |= self._spawns.launchers.pids
         while True:
             try:
                 result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

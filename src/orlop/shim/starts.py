@@ -115,7 +115,7 @@ class Starts:
         return process
 
     def _starter(self, message: Message, record: Record) -> Callable[[Stdio | None], Starting]:
-        config = _read_config(record["bundle"])
+        config = read_config(record["bundle"])
         if "namespaces" in message:
             _join(config, message["namespaces"], message["fds"])
         record["cgroup"] = config.get("linux", {}).get("cgroupsPath") or f"/orlop/{record['id']}"
@@ -160,7 +160,7 @@ class Starts:
         if name not in self._configs:
             while len(self._configs) >= _MOST_CONFIGS:
                 del self._configs[next(iter(self._configs))]
-            self._configs[name] = _read_config(name[0])
+            self._configs[name] = read_config(name[0])
         return self._configs[name]
 
 
@@ -179,7 +179,8 @@ def _join(config: Config, types: list[str], fds: list[int]) -> None:
     linux["namespaces"] = joined
 
 
-def _read_config(bundle: str) -> Config:
+def read_config(bundle: str) -> Config:
+    """Return a bundle's config.json; InvalidArgumentError where there is none."""
     path = os.path.join(bundle, "config.json")
     try:
         with open(path, encoding="utf-8") as file:

@@ -85,8 +85,8 @@ def write_process(writer: Writer, recipe: ProcessRecipe, *, idle: bool = False) 
     writer.call(numbers.FCHDIR, folder)
     writer.step("attach_stdio")
     writer.call(numbers.SETSID)
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        writer.call(numbers.DUP3, Slot(name), number, 0)
+    for number, stream in enumerate(("stdin", "stdout", "stderr")):
+        writer.call(numbers.DUP3, Slot(stream), number, 0)
     for number in range(3) if who.uid else ():
         writer.call(numbers.FCHOWN, Slot(f"pipe-{number}"), who.uid, -1, may_fail=True)
     if idle:

@@ -1,0 +1,507 @@
+"""Sandboxes: containers and processes that are started by recipes.
+
+Nothing of them is written down. They have the streams that their client has sent, so no
+pumps; their cgroups and networks come from those before them; and they end with the shim.
+In all other ways they are processes of the server's, like those of containers.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+from orlop.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+    WrongStateError,
+)
+from orlop.kernel.capabilities import BIT
+from orlop.kernel.namespaces import Namespace, setns
+from orlop.kernel.process import pidfd_open
+from orlop.model.mount import Mount
+from orlop.model.oci import Config
+from orlop.model.oci import Process as OCIProcess
+from orlop.runtime import failure
+from orlop.runtime.bundle import Bundle
+from orlop.runtime.cgroups import group as groups
+from orlop.runtime.cgroups.recycled import Group, Recycled
+from orlop.runtime.filesystems import filesystem
+from orlop.runtime.networks import Network, Networks
+from orlop.runtime.options import Options
+from orlop.runtime.recipe.plan import Planned, plan_exec_recipe, plan_recipe
+from orlop.runtime.recipe.writable import Writable
+from orlop.shim.channel import Message
+from orlop.shim.launcher import Command, Exec, Made, Start
+from orlop.shim.launchers import Launchers
+from orlop.shim.loop import Loop
+from orlop.shim.process import Process
+from orlop.shim.protocol import IO, Exit
+from orlop.shim.records import Record
+from orlop.shim.usage import usage
+
+_SIGKILL = 9
+_AGAIN_S = 0.002
+_MOST_PAUSE_S = 0.5
+_POOL_AHEAD = 2
+_NET_ADMIN = 1 << BIT["CAP_NET_ADMIN"]
+_NO_IO: IO = {"terminal": False, "stdin": False, "stdin_once": False}
+
+#: Is told what to answer to a request: (ok, error).
+Answer = Callable[[Any, Exception | None], None]
+
+
+class Kept:
+    """A recipe, as its starts need it."""
+
+    def __init__(self, number: int, planned: Planned, message: Message, config: Config) -> None:
+        self.number = number
+        self.planned = planned
+        self.config = config
+        self.bundle: str = message["bundle"]
+        self.disk_bytes: int = message.get("disk_bytes", 0)
+        self.kind = marshal.dumps(dict(planned.resources), 2).hex()
+        capabilities = planned.recipe.process.plan.capabilities
+        self.trusted = not capabilities.bounding & _NET_ADMIN
+        self.ready: list[Writable] = []
+        self.execs: dict[bytes, int] = {}  # recipes of its later processes
+        self.live = 0  # sandboxes
+        self.dropped = False
+        process = config.get("process", {})
+        self._env = _environment(process.get("env", ()), planned.recipe.process.who.home)
+
+    def environment(self, more: Sequence[str]) -> tuple[bytes, ...]:
+        """Return the recipe's variables, with *more* in their place and besides."""
+        own = self._env
+        if more:
+            own = {**own, **dict(text.partition("=")[::2] for text in more)}
+        return tuple(os.fsencode(f"{name}={value}") for name, value in own.items())
+
+
+def _environment(texts: Sequence[str], home: str) -> dict[str, str]:
+    """Return the variables; Podman, for one, writes an empty HOME."""
+    env = dict(text.partition("=")[::2] for text in texts)
+    env["HOME"] = env.get("HOME") or home
+    return env
+
+
+class Spawn:
+    """What a sandbox holds of ours while it is there."""
+
+    def __init__(self, recipe: Kept) -> None:
+        self.recipe = recipe
+        self.group: Group | None = None
+        self.network: Network | None = None
+        self.borrowed: list[int] = []  # a network of the engine's, and its sysfs
+        self.writable: Writable | None = None
+        self.pids_fd = -1
+        self.meta: Any = None
+        self.exec_group = ""
+        self.streams: list[int] = []
+
+
+class Spawns:
+    """*ended* is called with each process that is no more, *tell* with its exit."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        processes: dict[str, Process],
+        *,
+        watch: Callable[[Process], None],
+        tell: Callable[[Exit], None],
+    ) -> None:
+        self._loop = loop
+        self._processes = processes
+        self._watch = watch
+        self._tell = tell
+        self.launchers = Launchers(loop)
+        self.cgroups = Recycled()
+        self.networks = Networks(ahead=_POOL_AHEAD)
+        self._recipes: dict[str, Kept] = {}
+        self._numbers = 0
+        self.cgroups.sweep()
+
+    # Recipes
+
+    def learn(self, message: Message) -> None:
+        """Op "recipe": as "start" says bundle and rootfs, and never started.
+
+        UnsupportedError where only the usual way can start it.
+        """
+        from orlop.shim.starts import read_config
+
+        name = message["id"]
+        if name in self._recipes:
+            return
+        config = read_config(message["bundle"])
+        rootfs = tuple(Mount(t, source, to, tuple(o)) for t, source, to, o in message["rootfs"])
+        bundle = Bundle(name, message["bundle"], config, rootfs)
+        try:
+            planned = plan_recipe(bundle, keyring=f"_ses.{name[:16]}")
+        except failure.StepError as error:
+            raise InvalidArgumentError(str(error)) from None
+        kept = Kept(self._next(), planned, message, config)
+        self.launchers.know(kept.number, planned.recipe, planned.descriptors)
+        self._recipes[name] = kept
+
+    def drop(self, message: Message) -> None:
+        """Op "drop_recipe": forget it, or without "id" all; what was started by it runs on."""
+        names = [message["id"]] if "id" in message else list(self._recipes)
+        for name in names:
+            kept = self._recipes.pop(name, None)
+            if kept is None:
+                continue
+            kept.dropped = True
+            self.launchers.forget(kept.number)
+            while kept.ready:
+                kept.ready.pop().close()
+            if all(other.kind != kept.kind for other in self._recipes.values()):
+                self.cgroups.forget(kept.kind)
+            self._forget_dropped(kept)
+
+    def _forget_dropped(self, kept: Kept) -> None:
+        """Forget also how processes are started in its sandboxes, once there are none."""
+        if kept.dropped and not kept.live:
+            for number in kept.execs.values():
+                self.launchers.forget(number)
+            kept.execs.clear()
+
+    def _next(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    # Starts
+
+    def start(self, key: str, message: Message, answer: Answer) -> None:
+        """Op "spawn": start a sandbox by a recipe. Raises, or calls *answer* later."""
+        kept = self._recipes.get(message["recipe"])
+        if kept is None:
+            raise NotFoundError(f"no recipe {message['recipe']}")
+        spawn = Spawn(kept)
+        spawn.meta = message.get("meta")
+        try:
+            command = self._take_streams(spawn, message)
+            self._take_pools(spawn, kept, message)
+            order, fds = _start_order(spawn, kept, message, command)
+            self.launchers.order(order, fds, lambda made: self._made(key, spawn, made, answer))
+        except BaseException:
+            self._give_back(spawn)
+            raise
+
+    def _take_streams(self, spawn: Spawn, message: Message) -> Command:
+        """Take the client's streams, or make some that lead nowhere."""
+        fds: list[int] = message["fds"]
+        spawn.streams = [fds.pop(0) for _ in range(3)] if message.get("streams") else []
+        if not spawn.streams:
+            reader, writer = os.pipe()
+            spawn.streams = [reader, writer, os.dup(writer)]
+        owned = []
+        for fd in spawn.streams:
+            status = os.fstat(fd)
+            if not stat.S_ISFIFO(status.st_mode) and not stat.S_ISSOCK(status.st_mode):
+                raise InvalidArgumentError("a sandbox's streams are pipes or sockets")
+            owned.append(stat.S_ISFIFO(status.st_mode) and status.st_dev == _pipes_device())
+        return Command(
+            tuple(os.fsencode(text) for text in message.get("args", ())),
+            spawn.recipe.environment(message.get("env", ())),
+            os.fsencode(message["folder"]),
+            (owned[0], owned[1], owned[2]),
+        )
+
+    def _take_pools(self, spawn: Spawn, kept: Kept, message: Message) -> None:
+        if message.get("network"):
+            fd = message["fds"].pop(0)
+            spawn.borrowed.append(fd)
+            spawn.borrowed.append(_sysfs_of(fd))
+        else:
+            spawn.network = self.networks.take(kept.planned.sysctls)
+        spawn.group = self.cgroups.take(kept.kind, kept.planned.resources)
+        if kept.ready:
+            spawn.writable = kept.ready.pop()
+        else:
+            layers = kept.planned.recipe.layers
+            spawn.writable = Writable(layers, size_bytes=kept.disk_bytes)
+
+    def _made(self, key: str, spawn: Spawn, made: Made | None, answer: Answer) -> None:
+        _close(spawn.streams)
+        if made is None or made.report:
+            self._undo(spawn, made)
+            answer(None, _error(made, "cannot start the sandbox"))
+            return
+        assert spawn.group is not None
+        assert spawn.writable is not None
+        spawn.writable.started()
+        if spawn.borrowed:  # the namespaces are the process's now
+            _close(spawn.borrowed)
+        process = _process(key, made.pid, spawn, spawn.recipe.bundle)
+        process.cgroup = spawn.group.cgroup
+        self._processes[key] = process
+        self._watch(process)
+        answer(
+            {"pid": made.pid, "time_ns": time.time_ns(), "cgroup": spawn.group.cgroup.path}, None
+        )
+
+    def _undo(self, spawn: Spawn, made: Made | None) -> None:
+        if made is not None and made.pid:
+            _reap(made.pid)
+        self._give_back(spawn)
+
+    def _give_back(self, spawn: Spawn, pause_s: float = _AGAIN_S) -> None:
+        """Let go of all, the cgroup once it is empty."""
+        _close(spawn.streams)
+        _close(spawn.borrowed)
+        if spawn.pids_fd >= 0:
+            os.close(spawn.pids_fd)
+            spawn.pids_fd = -1
+        if spawn.writable is not None:
+            spawn.writable.close()
+            spawn.writable = None
+        if spawn.network is not None:
+            self.networks.give_back(spawn.network, trusted=spawn.recipe.trusted)
+            spawn.network = None
+        group = spawn.group
+        if group is None:
+            return
+        if self.cgroups.give_back(spawn.recipe.kind, group):
+            spawn.group = None
+            return
+        group.cgroup.kill(_SIGKILL)
+        longer = min(2 * pause_s, _MOST_PAUSE_S)
+        self._loop.later(pause_s, lambda: self._give_back(spawn, longer))
+
+    # Later processes
+
+    def execute(self, key: str, message: Message, answer: Answer) -> None:
+        """Op "spawn_exec": start another process in a sandbox."""
+        container = self._processes.get(message["id"])
+        if container is None or container.spawn is None or not container.running:
+            raise WrongStateError(f"sandbox {message['id']} is not running")
+        of = container.spawn
+        assert of.group is not None
+        spawn = Spawn(of.recipe)
+        try:
+            command = self._take_streams(spawn, message)
+            number = self._exec_recipe(of.recipe, container, message)
+            if of.pids_fd < 0:
+                path = f"/proc/{container.record['pid']}/ns/pid"
+                of.pids_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            spawn.exec_group = message["group"]
+            doors, folder = of.group.doors, _make_group(of.group, spawn.exec_group)
+            try:
+                order = Exec(number, command, len(doors), cgroup=True)
+                fds = [*spawn.streams, container.pidfd, of.pids_fd, *doors, folder]
+                self.launchers.order(
+                    order, fds, lambda made: self._executed(key, container, spawn, made, answer)
+                )
+            finally:
+                os.close(folder)
+        except BaseException:
+            _close(spawn.streams)
+            self._leave_group(container, spawn)
+            raise
+
+    def _exec_recipe(self, kept: Kept, container: Process, message: Message) -> int:
+        """Return the recipe of such processes, made the first time."""
+        wanted = cast("OCIProcess", message["process"])
+        name = marshal.dumps(dict(wanted), 2)
+        number = kept.execs.get(name)
+        if number is not None:
+            return number
+        root = os.open(f"/proc/{container.record['pid']}/root", os.O_PATH | os.O_CLOEXEC)
+        try:
+            keyring = kept.planned.recipe.process.keyring
+            recipe = plan_exec_recipe(kept.config, wanted, root, keyring=keyring)
+        finally:
+            os.close(root)
+        number = self._next()
+        self.launchers.know(number, recipe, ())
+        kept.execs[name] = number
+        return number
+
+    def _executed(
+        self, key: str, container: Process, spawn: Spawn, made: Made | None, answer: Answer
+    ) -> None:
+        _close(spawn.streams)
+        if made is None or made.report:
+            if made is not None and made.pid:
+                _reap(made.pid)
+            self._leave_group(container, spawn)
+            answer(None, _error(made, f"cannot run a command in sandbox {container.key[:12]}"))
+            return
+        process = _process(key, made.pid, spawn, spawn.recipe.bundle)
+        process.record["exec_id"] = key.partition("/")[2]
+        process.cgroup = container.cgroup
+        self._processes[key] = process
+        self._watch(process)
+        answer({"pid": made.pid, "time_ns": time.time_ns()}, None)
+
+    def _leave_group(self, container: Process, spawn: Spawn) -> None:
+        if spawn.exec_group and container.cgroup is not None:
+            groups.remove(container.cgroup, spawn.exec_group)
+
+    def kill(self, message: Message) -> None:
+        """Op "kill_exec": kill a process with all that it has started, though it has ended."""
+        container = self._processes.get(message["id"])
+        if container is None or container.cgroup is None:
+            return  # it went with its sandbox
+        groups.kill(container.cgroup, message["group"])
+        groups.remove(container.cgroup, message["group"])
+
+    # Ends
+
+    def ended(self, process: Process) -> None:
+        """Reap a process, tell its end, and give back what it held."""
+        spawn = process.spawn
+        assert spawn is not None
+        pid = process.record["pid"]
+        is_init = "exec_id" not in process.record
+        used = _usage_of(spawn) if is_init else usage(process)
+        _, status = os.waitpid(pid, 0)
+        signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        oom = is_init and signal == _SIGKILL and spawn.group is not None
+        exit_ = Exit(
+            id=process.record["id"],
+            pid=pid,
+            status=128 + signal if signal else os.WEXITSTATUS(status),
+            signal=signal,
+            time_ns=time.time_ns(),
+            oom=oom and spawn.group is not None and spawn.group.usage().oom_kills > 0,
+            usage=used,
+        )
+        if not is_init:
+            exit_["exec_id"] = process.record["exec_id"]
+        del self._processes[process.key]
+        self._tell(exit_)
+        container = self._processes.get(process.record["id"])
+        if container is not None:
+            self._leave_group(container, spawn)
+        if is_init:
+            spawn.recipe.live -= 1
+            self._give_back(spawn)
+            self._forget_dropped(spawn.recipe)
+        process.close()
+
+    # Ahead
+
+    def refill(self) -> bool:
+        """Make one thing ahead; return whether more is to do."""
+        self.launchers.reap()
+        if not self._recipes:
+            return False
+        for kept in self._recipes.values():
+            if len(kept.ready) < _POOL_AHEAD:
+                kept.ready.append(Writable(kept.planned.recipe.layers, size_bytes=kept.disk_bytes))
+                return True
+        return self.launchers.prepare() or self.networks.refill()
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.launchers.close()
+        self.cgroups.close()
+        self.networks.close()
+
+
+def _start_order(
+    spawn: Spawn, kept: Kept, message: Message, command: Command
+) -> tuple[Start, list[int]]:
+    group, writable = spawn.group, spawn.writable
+    assert group is not None
+    assert writable is not None
+    network = spawn.network
+    net, system = (network.fd, network.system) if network else spawn.borrowed
+    name = message.get("name") or kept.planned.recipe.container.hostname
+    order = Start(
+        recipe=kept.number,
+        command=command,
+        idle=not command.args,
+        name=os.fsencode(name),
+        overlays=len(writable.uppers),
+        doors=len(group.doors),
+        cgroup=group.folder >= 0,
+    )
+    fds = [*spawn.streams, net, system, group.view, writable.fd, *writable.uppers]
+    fds += [*writable.works, *group.doors]
+    return order, [*fds, group.folder] if group.folder >= 0 else fds
+
+
+def _make_group(group: Group, name: str) -> int:
+    """Make a cgroup for a process and all that it starts, and open its folder."""
+    if group.folder < 0:
+        raise UnsupportedError("a sandbox's commands need a v2 hierarchy")
+    folder = groups.make(group.cgroup, name).clone_fd()
+    assert folder is not None
+    return folder
+
+
+def _process(key: str, pid: int, spawn: Spawn, bundle: str) -> Process:
+    record = Record(
+        id=key.partition("/")[0],
+        pid=pid,
+        start_ticks=0,
+        bundle=bundle,
+        cgroup="",
+        io=_NO_IO,
+        inodes={},
+    )
+    process = Process(key, record)
+    process.spawn = spawn
+    process.pidfd = pidfd_open(pid)
+    return process
+
+
+def _usage_of(spawn: Spawn) -> list[int]:
+    """Return the sandbox's as usage() does a process's; without what it has read and written."""
+    if spawn.group is None:
+        return [0, 0, 0, 0, 0]
+    found = spawn.group.usage()
+    return [found.user_ns // 1000, found.system_ns // 1000, found.peak_bytes or 0, 0, 0]
+
+
+def _error(made: Made | None, what: str) -> Exception:
+    """Return what to answer; what only the usual way can explain is left to it."""
+    if made is None:
+        return UnavailableError(f"{what}: its launcher was killed", hint="try again")
+    error = failure.decode(what, made.report)
+    return error if made.is_commands else UnsupportedError(str(error))
+
+
+def _reap(pid: int) -> None:
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, _SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _sysfs_of(network: int) -> int:
+    host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(network, Namespace.NET)
+        try:
+            return filesystem("sysfs", "sysfs", Options())
+        finally:
+            setns(host, Namespace.NET)
+    finally:
+        os.close(host)
+
+
+def _pipes_device() -> int:
+    if not _device:
+        reader, writer = os.pipe()
+        _device.append(os.fstat(reader).st_dev)
+        os.close(reader)
+        os.close(writer)
+    return _device[0]
+
+
+_device: list[int] = []
+
+
+def _close(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
