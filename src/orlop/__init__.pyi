@@ -8,8 +8,10 @@ from orlop.sandbox.process import Process as Process
 from orlop.sandbox.result import Result as Result
 from orlop.sandbox.result import Usage as Usage
 from orlop.sandbox.sandbox import Sandbox as Sandbox
+from orlop.sandbox.template import AsyncTemplate as AsyncTemplate
+from orlop.sandbox.template import Template as Template
 from orlop.sandbox.terminal import Terminal as Terminal
+from orlop.sandbox.warm import PoolStats as PoolStats
 
 __all__: list[str]
-from orlop.sandbox.warm import PoolStats as PoolStats
 __version__: str

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orlop.client.networks import Networks
     from orlop.client.sandboxes import Sandboxes
     from orlop.client.system import System
+    from orlop.client.templates import Templates
     from orlop.client.volumes import Volumes
 
 
@@ -60,6 +61,12 @@ class Client(Caller):
         from orlop.client.sandboxes import Sandboxes
 
         return Sandboxes(self)
+
+    @property
+    def templates(self) -> Templates:
+        from orlop.client.templates import Templates
+
+        return Templates(self)
 
     @property
     def system(self) -> System:

@@ -26,7 +26,7 @@ from orlop.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     Body = bytes | Iterable[bytes]
@@ -130,6 +130,13 @@ class RawStream:
             return self._socket.send(data, _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
+
+    def send_with(self, data: bytes, descriptors: Sequence[int]) -> None:
+        """Send *data*, a few bytes, and *descriptors* with them. Over a unix socket only."""
+        from array import array  # for templates alone
+
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", descriptors))
+        self._socket.sendmsg([data], [rights], _socket.MSG_NOSIGNAL)
 
     def end_input(self) -> None:
         """Say that no more will be sent; receiving goes on."""

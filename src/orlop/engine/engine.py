@@ -24,6 +24,7 @@ from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
 from orlop.engine.system import System
 from orlop.engine.telemetry.gauges import Gauges
+from orlop.engine.templates.templates import Templates
 from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes
 from orlop.errors import NotFoundError, OrlopError
@@ -65,6 +66,9 @@ class Engine:
             lifecycle=self._lifecycle,
         )
         self.owners = Owners(context, self.containers)
+        self.templates = Templates(
+            context, bundles=bundles, containers=self.containers, owners=self.owners
+        )
         self.forks = Forks(context, self.containers, self.owners)
         self._removal = Removal(context, bundles=bundles, volumes=self.volumes)
         self._exits = Exits(
@@ -106,6 +110,7 @@ class Engine:
         await in_thread(launch, str(settings.run))
         await self._context.shim.request({"op": "subscribe"})
         await self._reconciler.run(self._health)
+        await self.templates.sweep()
         await self.networks.reconcile()
         await reconcile.resume(self._context, exits=self._exits, removal=self._removal, fresh=fresh)
         await self.forks.resume()

@@ -13,6 +13,7 @@ from orlop.api.docker import (
     shared_networks,
     stats,
     system,
+    templates,
     volumes,
 )
 from orlop.api.docker.routing import Route
@@ -66,6 +67,8 @@ CONTAINERS: Sequence[Route] = (
     Route("POST", "/sandboxes/{name}/fork", sandboxes.fork, completes=True),
     Route("POST", "/sandboxes/{name}/hold", sandboxes.hold),
     Route("GET", "/sandboxes/{name}/usage", sandboxes.usage),
+    Route("POST", "/templates", templates.open_),
+    Route("POST", "/templates/{name}/runs", templates.runs),
     Route("POST", "/commit", containers.commit),
 )
 

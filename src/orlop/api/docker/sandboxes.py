@@ -78,6 +78,7 @@ def _seconds(text: str) -> float | None:
 
 def held(call: Call, container_id: str) -> Hijack:
     """Keep the container for as long as the connection is there."""
+
     async def take(client: socket.socket, pending: bytes) -> None:
         del pending
         call.engine.owners.hold(container_id, client)

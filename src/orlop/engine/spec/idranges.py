@@ -13,13 +13,18 @@ def mappings(
     """Return uid and gid mappings for the mode *userns*; empty for "" and "host".
 
     "auto" takes the range of the first of orlop, containers and dockremap that
-    has one; any other word names the user whose range it is.
+    has one; "FIRST:SIZE" is a range itself; any other word names the user whose it is.
 
     Raises:
         InvalidArgumentError: there is no such range.
     """
     if userns in ("", "host"):
         return (), ()
+    if ":" in userns:
+        given = _stacked([["", *userns.split(":")]], "")
+        if not given:
+            raise InvalidArgumentError(f"invalid id range {userns[:100]!r}", hint="FIRST:SIZE")
+        return given, given
     names = _AUTOMATIC if userns == "auto" else (userns,)
     for name in names:
         uids, gids = _ranges(subuid, name), _ranges(subgid, name)
@@ -32,12 +37,16 @@ def mappings(
 
 
 def _ranges(path: str, name: str) -> tuple[IDMapping, ...]:
-    """Stack the ranges of *name* from container id 0 up; lines that are none are left out."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             lines = [line.strip().split(":") for line in file]
     except FileNotFoundError:
         return ()
+    return _stacked(lines, name)
+
+
+def _stacked(lines: list[list[str]], name: str) -> tuple[IDMapping, ...]:
+    """Stack the ranges of *name* from container id 0 up; lines that are none are left out."""
     result: list[IDMapping] = []
     inside = 0
     for fields in lines:

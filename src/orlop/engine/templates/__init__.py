@@ -1,0 +1,1 @@
+"""Template sandboxes: an interpreter that is started once, and forked for each run."""

@@ -1,0 +1,120 @@
+"""One fork of a template, from before its birth until nothing of it is left."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+
+from orlop.engine.templates.messages import Messages, readable
+from orlop.engine.templates.zygote import Forked, Zygote
+from orlop.engine.threads import in_thread
+from orlop.errors import OrlopError, UnavailableError
+from orlop.kernel.process import pidfd_send_signal
+from orlop.model.oci import Resources
+from orlop.runtime import cgroups
+
+_SIGKILL = 9
+_KILLED = 128 + _SIGKILL
+
+
+class Child:
+    """A guard with the process that it guards, which waits for its code.
+
+    The guard is the first of a pid namespace: killed, it takes along all that is in there.
+    """
+
+    def __init__(self, zygote: Zygote, cgroup: cgroups.Cgroup, messages: Messages) -> None:
+        self._zygote = zygote
+        self._cgroup = cgroup
+        self._messages = messages
+        self._forked: Forked | None = None
+        self._ended: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def make(cls, zygote: Zygote, path: str, limits: Resources) -> "Child":
+        """Return one that waits, in a cgroup of its own at *path*."""
+        cgroup, doors = await in_thread(_enterable, path, limits)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        child = cls(zygote, cgroup, Messages(ours))
+        try:
+            try:
+                child._forked = await zygote.fork([theirs.fileno(), *doors])
+            finally:
+                theirs.close()
+                for door in doors:
+                    os.close(door)
+            pidfd = child._forked.pidfd
+            child._ended = asyncio.get_running_loop().create_task(readable(pidfd))
+            await child._be_ready()
+        except BaseException:
+            await child.close()
+            raise
+        return child
+
+    async def _be_ready(self) -> None:
+        try:
+            body = (await self._messages.receive()).body
+        except ConnectionResetError:
+            body = {}
+        if "ready" not in body:
+            raise UnavailableError(str(body.get("error", "a run was ended before it began")))
+
+    def go(self, fds: Sequence[int]) -> None:
+        """Let it run: stdin, stdout, stderr and the code. ConnectionError if it has ended."""
+        self._messages.send({"op": "go"}, fds)
+
+    async def wait(self) -> int | None:
+        """Wait for the end of all that it has started; return its status, None if it was killed."""
+        try:
+            message = await self._messages.receive()
+        except ConnectionResetError:
+            if self._ended is not None:
+                await asyncio.shield(self._ended)
+            return None
+        message.close()
+        status = message.body.get("status")
+        return status if isinstance(status, int) else None
+
+    def kill(self) -> None:
+        """Begin its end, and that of all it has started."""
+        if self._forked is not None:
+            with contextlib.suppress(OSError):
+                pidfd_send_signal(self._forked.pidfd, _SIGKILL)
+
+    async def close(self) -> None:
+        """End it and leave nothing of it; not cut short by a cancellation."""
+        self.kill()
+        if self._forked is not None:
+            if self._ended is not None:
+                await asyncio.wait({self._ended}, timeout=10)
+                self._ended.cancel()
+            self._zygote.reap(self._forked.pid)
+            os.close(self._forked.pidfd)
+            self._forked = None
+        self._messages.close()
+        await in_thread(discard, self._cgroup)
+
+
+def discard(cgroup: cgroups.Cgroup) -> None:
+    """End all that is in *cgroup*, and remove it."""
+    with contextlib.suppress(OSError, OrlopError):
+        cgroup.kill()
+    with contextlib.suppress(OSError, OrlopError):
+        cgroup.remove()
+
+
+def _enterable(path: str, limits: Resources) -> tuple[cgroups.Cgroup, list[int]]:
+    """Return a new cgroup, and what a process writes "0" to to be in it, in every hierarchy."""
+    cgroup = cgroups.create(path, limits)
+    doors: list[int] = []
+    try:
+        doors += cgroup.doors()
+        if (unified := cgroup.directories.get("")) is not None:
+            doors.append(os.open(f"{unified}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+    except BaseException:
+        for door in doors:
+            os.close(door)
+        discard(cgroup)
+        raise
+    return cgroup, doors

@@ -1,0 +1,112 @@
+"""From what is asked of a template to the container whose first process it is."""
+
+import base64
+import json
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from orlop.engine.spec.idranges import mappings
+from orlop.engine.spec.security import MASKED
+from orlop.errors import InvalidArgumentError
+from orlop.model.container import ContainerOptions, LogOptions, MountPoint
+from orlop.runtime import seccomp, seccomp_default, seccomp_profile
+from orlop.zygote.source import BOOTSTRAP, SOCKET
+
+#: Above what distributions and systemd give to users, where /etc/subuid has no range for us.
+_RANGE = "2017460224:65536"
+
+#: What the setup may do in its user namespace; runs can do nothing of it.
+_CAPABILITIES = (
+    "CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID", "SETPCAP", "SYS_ADMIN",
+)  # fmt: skip
+_CALLS = ("mount", "pivot_root", "setns", "umount2", "unshare")
+_ADMIN = "CAP_SYS_ADMIN"
+
+#: Libraries that start a thread for each processor when they are imported: a fork has but one.
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a template is beside a container."""
+
+    python: str = "python3"
+    imports: tuple[str, ...] = ()
+    setup: str = ""
+
+
+def container_options(options: ContainerOptions, wanted: Wanted, door: str) -> ContainerOptions:
+    """Return those of the template's container, which finds us by the socket at *door*.
+
+    It has a user namespace of its own, so that what it may do it may do to itself alone.
+    """
+    if not wanted.python:
+        raise InvalidArgumentError("a template needs a Python")
+    if options.privileged or options.cap_add:
+        raise InvalidArgumentError("a template's runs have no capabilities")
+    own_network = options.network in ("", "none")
+    known = {line.partition("=")[0] for line in options.environment}
+    extra = tuple(f"{name}=1" for name in _ONE_THREAD if name not in known)
+    control = MountPoint(type="bind", source=door, target=SOCKET)
+    return replace(
+        options,
+        entrypoint=(wanted.python, "-c", BOOTSTRAP),
+        command=(),
+        environment=(*options.environment, *extra),
+        user="0:0",
+        working_dir="/",
+        userns=options.userns or user_namespace(),
+        cap_drop=("ALL",),
+        cap_add=(*_CAPABILITIES, *(["NET_ADMIN"] if own_network else [])),
+        security_opt=(*options.security_opt, f"seccomp={json.dumps(_policy())}"),
+        masked_paths=tuple(path for path in MASKED if not path.startswith("/proc/")),
+        readonly_paths=(),
+        mounts=(*options.mounts, control),
+        log=LogOptions(driver="none"),
+        auto_remove=True,
+    )
+
+
+def user_namespace() -> str:
+    """Return the range of ids that templates have: that of the administrator, or ours."""
+    try:
+        mappings("auto")
+    except InvalidArgumentError:
+        return _RANGE
+    return "auto"
+
+
+def zygote_options(options: ContainerOptions, wanted: Wanted) -> dict[str, Any]:
+    """Return what the zygote is told; *options* are those that were asked for."""
+    writable = [mount.target for mount in options.mounts if not mount.read_only]
+    return {
+        "socket": SOCKET,
+        "imports": list(wanted.imports),
+        "setup": wanted.setup,
+        "user": options.user,
+        "workdir": options.working_dir,
+        "read_only": options.read_only,
+        "writable": writable,
+        "own_network": options.network in ("", "none"),
+        "hidden": [path for path in MASKED if path.startswith("/proc/")],
+        "filter": base64.b64encode(_filter()).decode(),
+    }
+
+
+def _filter() -> bytes:
+    """Return the default policy of a container without capabilities, compiled."""
+    return seccomp.compile(seccomp_profile.resolve(seccomp_default.profile(), ())).program
+
+
+def _policy() -> dict[str, Any]:
+    """Return the default policy, with a few calls of CAP_SYS_ADMIN's in place of all of them."""
+    profile = seccomp_default.profile()
+    rules = []
+    for rule in profile["syscalls"]:
+        if _ADMIN in rule.get("includes", {}).get("caps", ()):
+            continue
+        excludes = {k: v for k, v in rule.get("excludes", {}).items() if k != "caps"}
+        rules.append({**rule, "excludes": excludes})
+    rules.append({"names": list(_CALLS), "action": "SCMP_ACT_ALLOW"})
+    return {**profile, "syscalls": rules}

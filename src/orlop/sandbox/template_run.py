@@ -1,0 +1,186 @@
+"""One run of a template: its pipes are ours, its end is told by the engine."""
+
+import os
+import select
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+
+from orlop.client.http import RawStream
+from orlop.errors import InvalidArgumentError, UnavailableError
+from orlop.model import jsontext
+from orlop.sandbox.result import Result
+
+_READ_BYTES = 64 << 10
+_WRITE_BYTES = 64 << 10
+
+
+class NotBegunError(UnavailableError):
+    """The template was gone before the run began, so that another can have it."""
+
+
+class Run:
+    """Sends code on a *stream* of Client.templates.runs(), which is good for one run at a time."""
+
+    def __init__(self, stream: RawStream, *, timeout: float | None, output_limit: int) -> None:
+        if timeout is not None and not timeout > 0:
+            raise InvalidArgumentError(f"invalid timeout {timeout!r}", hint="seconds, above 0")
+        self._stream = stream
+        self._timeout = timeout
+        self._outputs: dict[int, Output] = {}
+        self._limit = output_limit
+        self._input = memoryview(b"")
+        self._input_fd = -1
+        self._begun_s = time.monotonic()
+
+    def finish(self, code: str | bytes, given: bytes) -> Result:
+        """Run *code* with *given* as its input, and wait for its end.
+
+        NotBegunError where the template was gone; UnavailableError where it went meanwhile.
+        """
+        self._input = memoryview(given)
+        with ExitStack() as ours:
+            stdout, stderr = Output(self._limit), Output(self._limit)
+            with ExitStack() as theirs:
+                fds = [self._open_input(ours, theirs)]
+                for output in (stdout, stderr):
+                    inside, outside = _pipe(ours, theirs)
+                    self._outputs[inside] = output
+                    fds.append(outside)
+                fds.append(_file(code, theirs))
+                self._send(fds)
+            answer = self._converse()
+        if "exit_code" not in answer:
+            kind = NotBegunError if answer.get("gone") else UnavailableError
+            raise kind(str(answer.get("error")))
+        return Result(
+            exit_code=int(str(answer["exit_code"])),
+            stdout=bytes(stdout.kept),
+            stderr=bytes(stderr.kept),
+            stdout_truncated=stdout.cut,
+            stderr_truncated=stderr.cut,
+            timed_out=bool(answer["timed_out"]),
+            duration_s=time.monotonic() - self._begun_s,
+        )
+
+    def kill(self) -> None:
+        """End it, from another thread; its stream is of no more use then."""
+        self._stream.end_input()
+
+    def _open_input(self, ours: ExitStack, theirs: ExitStack) -> int:
+        if not self._input:
+            return _closing(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), theirs)
+        outside, inside = os.pipe2(os.O_CLOEXEC)
+        self._input_fd = inside
+        ours.callback(self._end_input)
+        os.set_blocking(inside, False)
+        return _closing(outside, theirs)
+
+    def _send(self, fds: Sequence[int]) -> None:
+        try:
+            self._stream.send_with(jsontext.dumps({"timeout_s": self._timeout}).encode(), fds)
+        except OSError as error:
+            raise NotBegunError("the template's engine is gone") from error
+
+    def _converse(self) -> dict[str, object]:
+        """Read what it writes, and write what it reads, until it has ended."""
+        poll = select.poll()
+        for fd in self._outputs:
+            poll.register(fd, select.POLLIN)
+        if self._input_fd >= 0:
+            poll.register(self._input_fd, select.POLLOUT)
+        poll.register(self._stream.fileno(), select.POLLIN)
+        ended = False
+        while not ended:
+            for fd, _ in poll.poll():
+                if fd == self._stream.fileno():
+                    ended = True
+                elif not self._move(fd):
+                    poll.unregister(fd)
+        for fd, output in self._outputs.items():  # all who could write have ended
+            while output.read(fd):
+                pass
+        return self._answer()
+
+    def _answer(self) -> dict[str, object]:
+        data = self._stream.receive()
+        if not data:
+            message = "the engine has gone, and what became of the run is not known"
+            return {"error": message}
+        answer: dict[str, object] = jsontext.loads(data)
+        return answer
+
+    def _move(self, fd: int) -> bool:
+        """Read or write what *fd* is ready for; False where it has ended."""
+        if fd != self._input_fd:
+            return self._outputs[fd].read(fd)
+        if self._feed():
+            return True
+        self._input_fd = -1
+        os.close(fd)
+        return False
+
+    def _feed(self) -> bool:
+        """Write some of the input; False where no more can or need be."""
+        try:
+            written = os.write(self._input_fd, self._input[:_WRITE_BYTES])
+        except BlockingIOError:
+            return True
+        except OSError:  # it reads no more
+            return False
+        self._input = self._input[written:]
+        return bool(self._input)
+
+    def _end_input(self) -> None:
+        if self._input_fd >= 0:
+            os.close(self._input_fd)
+            self._input_fd = -1
+
+
+class Output:
+    """What is kept of a stream."""
+
+    def __init__(self, limit: int) -> None:
+        self.kept = bytearray()
+        self.cut = False
+        self._limit = limit
+
+    def read(self, fd: int) -> bool:
+        """Take what is there; False at the end, and where there is nothing now."""
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        room = max(0, self._limit - len(self.kept))
+        self.kept += data[:room]
+        self.cut = self.cut or len(data) > room
+        return bool(data)
+
+
+def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
+    """Return the ends to read from, without waiting, and to write to."""
+    inside, outside = os.pipe2(os.O_CLOEXEC)
+    _closing(inside, ours)
+    _closing(outside, theirs)
+    os.set_blocking(inside, False)
+    return inside, outside
+
+
+def _file(code: str | bytes, stack: ExitStack) -> int:
+    """Return a descriptor of a file in memory that holds *code*."""
+    fd = _closing(os.memfd_create("orlop-run", os.MFD_CLOEXEC), stack)
+    left = memoryview(code.encode() if isinstance(code, str) else code)
+    while left:
+        left = left[os.write(fd, left) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _closing(fd: int, stack: ExitStack) -> int:
+    stack.callback(_close, fd)
+    return fd
+
+
+def _close(fd: int) -> None:
+    with suppress(OSError):
+        os.close(fd)

@@ -1,0 +1,140 @@
+"""A run's own view of files: the template's, and what it writes goes with it.
+
+Everything is made in a mount namespace of the run's, below a tmpfs that covers /proc:
+
+    /proc/u, w     what the run writes: the upper half of an overlay over the template's root
+    /proc/r        that overlay; then /
+    /proc/r/…      what was mounted: bound again, but each tmpfs is a new and empty one
+"""
+
+from __future__ import annotations
+
+import os
+
+from orlop.zygote import calls
+
+_NEW = "/proc/r"
+_SAFE = calls.NOSUID | calls.NODEV | calls.NOEXEC
+_OPEN_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_TREES = ("/dev", "/sys")  # with all that is below, and read-only: prepare() sees to that
+_PRIVATE = ("/dev/shm", "/dev/mqueue", "/dev/pts")
+
+
+class Mounted:
+    """One line of /proc/self/mountinfo. proc_pid_mountinfo(5)."""
+
+    def __init__(self, line: str) -> None:
+        fields, _, rest = line.partition(" - ")
+        words = fields.split(" ")
+        self.path = words[4].encode().decode("unicode_escape").encode("latin-1").decode()
+        self.options = words[5].split(",")
+        self.kind = rest.split(" ")[0]
+        self.is_folder = os.path.isdir(self.path)
+
+    @property
+    def flags(self) -> int:
+        """Return what a mount in its place is to have too."""
+        known = {"ro": calls.RDONLY, "nosuid": calls.NOSUID, "nodev": calls.NODEV}
+        known["noexec"] = calls.NOEXEC
+        return sum(bit for name, bit in known.items() if name in self.options)
+
+
+def mounts() -> list[Mounted]:
+    """Return what is mounted now, in order."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return [Mounted(line) for line in file]
+
+
+def prepare(socket: str, writable: list[str]) -> None:
+    """Take out of the template's own view what runs are not to have, once for all.
+
+    What is mounted can be written to below *writable* only, for all runs share it.
+    """
+    calls.mount("", "/", flags=calls.REC | calls.PRIVATE)
+    calls.unmount(socket)
+    os.unlink(socket)
+    for found in reversed(mounts()):
+        if found.path in _PRIVATE or found.path.startswith("/sys/fs/cgroup/"):
+            calls.unmount(found.path)
+    kept = ("/proc", *writable)
+    for found in mounts():
+        renewed = found.kind == "tmpfs" and found.path != "/dev"
+        if found.path != "/" and not renewed and not _is_below(found.path, kept):
+            flags = calls.REMOUNT | calls.BIND | calls.RDONLY | found.flags
+            calls.mount("", found.path, flags=flags)
+
+
+def _is_below(path: str, folders: tuple[str, ...]) -> bool:
+    return path in folders or path.startswith(tuple(f"{folder}/" for folder in folders))
+
+
+class Plan:
+    """What build() does, thought out once: a fork of the template has only to do it."""
+
+    def __init__(self, *, read_only: bool, hidden: list[str]) -> None:
+        self.read_only = read_only
+        self.hidden = [(path, os.path.isdir(path)) for path in hidden if os.path.exists(path)]
+        self.mounts = [found for found in mounts() if _is_carried(found.path)]
+
+    def build(self) -> None:
+        """Give our mount namespace, which must be new, a root of its own and enter it."""
+        calls.mount("tmpfs", "/proc", "tmpfs", calls.NOSUID | calls.NODEV, "mode=0755")
+        for name in ("u", "w", "r"):
+            os.mkdir(f"/proc/{name}", 0o755)
+        layers = "lowerdir=/,upperdir=/proc/u,workdir=/proc/w,userxattr"
+        calls.mount("overlay", _NEW, "overlay", 0, layers)
+        for found in self.mounts:
+            _carry(found)
+        _make_dev()
+        self._make_proc()
+        if self.read_only:
+            calls.mount("", _NEW, flags=calls.REMOUNT | calls.BIND | calls.RDONLY)
+        _enter()
+
+    def _make_proc(self) -> None:
+        """Mount the run's own, where nothing can be set and nothing shows the machine."""
+        place = f"{_NEW}/proc"
+        calls.mount("proc", place, "proc", _SAFE)
+        for path, is_folder in self.hidden:
+            if is_folder:
+                calls.mount("tmpfs", _NEW + path, "tmpfs", _SAFE | calls.RDONLY, "size=0")
+            else:
+                calls.mount("/dev/null", _NEW + path, flags=calls.BIND)
+        calls.mount("", place, flags=calls.REMOUNT | calls.BIND | calls.RDONLY | _SAFE)
+
+
+def _is_carried(path: str) -> bool:
+    if path in _TREES:
+        return True
+    return path != "/" and not _is_below(path, (*_TREES, "/proc"))
+
+
+def _carry(found: Mounted) -> None:
+    target = _NEW + found.path
+    if not os.path.lexists(target):  # its place was in a tmpfs, and that is a new one
+        os.makedirs(target if found.is_folder else os.path.dirname(target), exist_ok=True)
+        if not found.is_folder:
+            os.close(os.open(target, os.O_CREAT | os.O_CLOEXEC, 0o644))
+    if found.path in _TREES:
+        calls.mount(found.path, target, flags=calls.BIND | calls.REC)
+    elif found.kind == "tmpfs":
+        calls.mount("tmpfs", target, "tmpfs", found.flags, "mode=1777")
+    else:
+        calls.mount(found.path, target, flags=calls.BIND)
+
+
+def _make_dev() -> None:
+    """Mount what is writable below /dev: a run's own of each."""
+    place = f"{_NEW}/dev"
+    calls.mount("tmpfs", f"{place}/shm", "tmpfs", _SAFE, "mode=1777")
+    calls.mount("mqueue", f"{place}/mqueue", "mqueue", _SAFE)
+    options = "newinstance,ptmxmode=0666,mode=0620"
+    calls.mount("devpts", f"{place}/pts", "devpts", calls.NOSUID | calls.NOEXEC, options)
+
+
+def _enter() -> None:
+    """Make it the root, and let go of what was there before. pivot_root(2), "."."""
+    os.chdir(_NEW)
+    calls.pivot_root(".", ".")
+    calls.unmount(".")
+    os.chdir("/")
