@@ -97,17 +97,31 @@ def steps_of(told: Iterable[Sequence[Any]]) -> list[Step]:
     return [Step(*step) for step in told]
 
 
-def nested(steps: Iterable[Step]) -> Iterator[tuple[int, Step]]:
-    """Yield the steps as they began, each with the number of steps that it is part of.
+class Place(NamedTuple):
+    """Where a step is among others."""
 
-    What a room does while one that it has called is busy is no part of that.
+    step: Step
+    depth: int  # how many steps it is part of
+    outer: int  # the number, in order of their begin, of the step that it is part of; or -1
+
+
+def nested(steps: Iterable[Step]) -> Iterator[Place]:
+    """Yield the steps in order of their begin, each with its place.
+
+    Rooms work at the same time, so that what contains a step need not have called for it:
+    it is part of the innermost of its own room, else of the nearest that calls it.
     """
-    outer: list[Step] = []
+    places: list[Place] = []
+    open_: list[int] = []  # numbers of those that contain the next, outermost first
     for step in sorted(steps, key=lambda step: (step.begin_ns, -step.end_ns)):
-        while outer and not outer[-1].contains(step):
-            outer.pop()
-        yield sum(_rank(other) <= _rank(step) for other in outer), step
-        outer.append(step)
+        while open_ and not places[open_[-1]].step.contains(step):
+            open_.pop()
+        ranked = [(_rank(places[number].step), number) for number in open_]
+        outer = max((pair for pair in ranked if pair[0] <= _rank(step)), default=(0, -1))[1]
+        depth = places[outer].depth + 1 if outer >= 0 else 0
+        open_.append(len(places))
+        places.append(Place(step, depth, outer))
+        yield places[-1]
 
 
 def _rank(step: Step) -> int:

@@ -60,11 +60,11 @@ def waterfall(steps: Sequence[Step], *, width: int, color: bool = False) -> Iter
     if not steps:
         return
     rows = list(nested(steps))
-    longest = max(2 * depth + len(step.name) for depth, step in rows)
+    longest = max(2 * depth + len(step.name) for step, depth, _ in rows)
     names = min(longest, _MOST_NAME)
     axis = _Axis(steps, max(_LEAST_BAR, width - _NARROW - names))
     yield f"{'begin':>10} {'took':>10}"
-    for depth, step in rows:
+    for step, depth, _ in rows:
         begin_ms = (step.begin_ns - axis.begin_ns) / 1e6
         name = f"{'  ' * depth}{step.name}"[:names]
         bar = _bar(axis.column(step.begin_ns), axis.column(step.end_ns))

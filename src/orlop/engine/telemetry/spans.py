@@ -15,12 +15,13 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orlop.model.timeline import Step, nested
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
 
 log = logging.getLogger(__name__)
@@ -131,23 +132,19 @@ def _record(provider: "TracerProvider", done: _Done) -> None:
 
     tracer = provider.get_tracer("orlop")
     boot_ns = time.time_ns() - time.monotonic_ns()
-    contexts = [TraceContextTextMapPropagator().extract({"traceparent": done.parent})]
-    for depth, step in _inside(done):
-        del contexts[depth + 1 :]
+
+    def record(step: Step, name: str, context: "Context") -> "Context":
         span = tracer.start_span(
-            step.name if depth else f"orlop {step.name}",
-            context=contexts[depth],
+            name,
+            context=context,
             start_time=step.begin_ns + boot_ns,
             attributes={"container.id": done.subject, "orlop.room": step.room},
         )
         span.end(end_time=step.end_ns + boot_ns)
-        contexts.append(set_span_in_context(span))
+        return set_span_in_context(span)
 
-
-def _inside(done: _Done) -> Iterator[tuple[int, Step]]:
-    """Yield the operation, then its steps, none deeper than one below what came before it."""
-    previous = 0
-    yield 0, done.operation
-    for depth, step in nested(done.steps):
-        previous = min(depth, previous) + 1
-        yield previous, step
+    request = TraceContextTextMapPropagator().extract({"traceparent": done.parent})
+    whole = record(done.operation, f"orlop {done.operation.name}", request)
+    inside: list[Context] = []
+    for step, _, outer in nested(done.steps):
+        inside.append(record(step, step.name, inside[outer] if outer >= 0 else whole))
