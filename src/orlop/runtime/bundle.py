@@ -3,11 +3,11 @@
 from orlop.model.light import TYPE_CHECKING, NamedTuple, Sequence
 from orlop.model.mount import Mount
 from orlop.model.oci import Config
-from orlop.model.timeline import Step
 
 if TYPE_CHECKING:
     import _socket
 
+    from orlop.model.timeline import Step
     from orlop.runtime.cgroups.interface import Cgroup
 
 
@@ -84,4 +84,4 @@ class Starting(NamedTuple):
     cgroup: "Cgroup | None"
     owns_cgroup: bool  # made for this process: it goes if the start fails
     console_socket: "_socket.socket | None" = None  # gives that master, once the program runs
-    steps: Sequence[Step] = ()  # what led to it, of a start that is timed
+    steps: "Sequence[Step]" = ()  # what led to it, of a start that is timed

@@ -1,7 +1,8 @@
-"""When a child's steps begin: taken down by the child, told on its report.
+"""The steps of one start: the parent's, and those of its child.
 
-A line before the filter is loaded, which may forbid to read the clock or to write, so
-the last step that is told of goes on until the program runs:
+The child takes its own down, and tells on its report when each began: a line before the
+filter is loaded, which may forbid to read the clock or to write. So the last step that is
+told of goes on until the program runs:
 
     NUL shield 1200300 enter_cgroup 1200310 … load_filter 1203400 LF
 """
@@ -12,6 +13,7 @@ import os
 import time
 
 from orlop.model.light import TYPE_CHECKING, Sequence
+from orlop.model.timeline import Recorder
 from orlop.model.timeline import Step as Taken
 
 if TYPE_CHECKING:
@@ -21,6 +23,21 @@ if TYPE_CHECKING:
 _BEGIN, _END = b"\0", b"\n"
 _UNTOLD = "load_filter"
 _LAST = "execve"  # from there to the program: the filter, capabilities, execve(2)
+
+
+class Notes:
+    """Takes down steps that follow each other; called with the name of the one that ends now."""
+
+    def __init__(self, room: str) -> None:
+        self._times = Recorder(room)
+        self._since_ns = self._times.now()
+
+    def __call__(self, step: str) -> None:
+        self._since_ns = self._times.note(step, self._since_ns)
+
+    @property
+    def steps(self) -> Sequence[Taken]:
+        return self._times.steps
 
 
 def noted(child: Child, steps: Sequence[Step]) -> Iterator[Step]:

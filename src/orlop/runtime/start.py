@@ -13,7 +13,6 @@ from orlop.kernel.namespaces import FILES, Namespace, kind_of
 from orlop.model.light import TYPE_CHECKING, NoReturn
 from orlop.model.light_context import ExitStack, cache
 from orlop.model.oci import Config, Resources, User
-from orlop.model.timeline import OFF, Recorder
 from orlop.runtime import cgroups, failure, init, seccomp
 from orlop.runtime.bundle import Bundle, Gate, Starting, Stdio
 from orlop.runtime.cgroups.devices import for_container
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from orlop.runtime.cgroups.pool import Pool
     from orlop.runtime.hooks import Hooks
     from orlop.runtime.listener import Listener
+    from orlop.runtime.noting import Notes
     from orlop.runtime.seccomp import Filter
 
 _NOT_BY_CLONE = Namespace.CGROUP | Namespace.TIME  # the child's own doing, and the parent's
@@ -68,27 +68,27 @@ def start(
     Raises OrlopError; nothing is left behind then.
     """
     config = bundle.config
-    times = Recorder("shim") if bundle.manner.timed else OFF
-    since = times.now()
+    notes = _notes() if bundle.manner.timed else None
+    note = notes or _unnoted
     process = plan_process(config.get("process", {}))
     namespaces = plan_namespaces(config.get("linux", {}))
     if stdio is None and not process.terminal:
         raise InvalidArgumentError("a process without a terminal needs standard streams")
     namespaces = _mapped(bundle, namespaces)
     with ExitStack() as undo, ExitStack() as ours:
-        since = times.note("plan_process", since)
+        note("plan_process")
         cgroup = _cgroup_or_none(bundle, ahead.cgroups if ahead else None)
         if cgroup is not None:
             undo.callback(cgroup.remove)
             _give_cgroup(cgroup, config, namespaces)
-        since = times.note("make_cgroup", since)
+        note("make_cgroup")
         container = plan_container(bundle, namespaces, cgroup)
         child = _child(bundle, container, process, stdio)
         child.gate, child.preserve_fds = gate, preserve_fds
         for told in (child.hooks, child.listener):
             if told:
                 ours.callback(told.close)
-        since = times.note("plan_container", since)
+        note("plan_container")
         try:
             how = _launch(child, cgroup, ours)
             if namespaces.idmap:
@@ -96,15 +96,25 @@ def start(
                 give_stdio(stdio, namespaces.idmap)
             _prepare(child, bundle, ours)
             reserves = ahead.processes if ahead and _is_usual(child) else None
-            since = times.note("prepare", since)
+            note("prepare")
             starting = launch(how, child, _run, reserves=reserves, wait_terminal=not ahead)
         except OSError as error:
             raise failure.translate(
                 f"cannot start container {bundle.id}", "make_process", error
             ) from error
         undo.pop_all()
-    times.note("make_process", since)
-    return starting._replace(steps=times.steps) if bundle.manner.timed else starting
+    note("make_process")
+    return starting._replace(steps=notes.steps) if notes else starting
+
+
+def _notes() -> Notes:
+    from orlop.runtime.noting import Notes  # for who asks for them
+
+    return Notes("shim")
+
+
+def _unnoted(step: str) -> None:
+    del step
 
 
 def _child(
