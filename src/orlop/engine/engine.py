@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -20,10 +20,13 @@ from orlop.engine.forks import Forks
 from orlop.engine.images.images import Images
 from orlop.engine.networks.networks import Networks
 from orlop.engine.owners import Owners
+from orlop.engine.recipes import Recipes
+from orlop.engine.sandboxes import Sandboxes
 from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
 from orlop.engine.system import System
 from orlop.engine.telemetry.gauges import Gauges
+from orlop.engine.telemetry.telemetry import Telemetry
 from orlop.engine.templates.templates import Templates
 from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes
@@ -53,7 +56,7 @@ class Engine:
         self.execs = Execs(context, bundles)
         self._health = Health(context, self.execs)
         self.networks = Networks(context, bundles)
-        self._lifecycle = Lifecycle(
+        self._lifecycle = lifecycle = Lifecycle(
             context, bundles=bundles, health=self._health, networks=self.networks
         )
         self.images = Images(context, hold=self._hold)
@@ -66,19 +69,19 @@ class Engine:
             lifecycle=self._lifecycle,
         )
         self.owners = Owners(context, self.containers)
+        self.sandboxes = Sandboxes(context, bundles=bundles, execs=self.execs)
+        self.recipes = Recipes(
+            context, containers=self.containers, images=self.images, bundles=bundles
+        )
         self.templates = Templates(
             context, bundles=bundles, containers=self.containers, owners=self.owners
         )
         self.forks = Forks(context, self.containers, self.owners)
         self._removal = Removal(context, bundles=bundles, volumes=self.volumes)
         self._exits = Exits(
-            context, lifecycle=self._lifecycle, removal=self._removal, health=self._health
+            context, lifecycle=lifecycle, removal=self._removal, health=self._health
         )
-        self._reconciler = reconcile.Reconciler(
-            context, lifecycle=self._lifecycle, exits=self._exits
-        )
-        self.telemetry = context.telemetry
-        self._gauges = Gauges(context)
+        self._reconciler = reconcile.Reconciler(context, lifecycle=lifecycle, exits=self._exits)
         self._shim_since = 0.0
         self.system = System(
             context, images=self.images, containers=self.containers, volumes=self.volumes
@@ -102,6 +105,7 @@ class Engine:
 
     async def _begin(self) -> None:
         settings = self.settings
+        self._gauges = Gauges(self._context)
         fresh = await in_thread(_is_first_since_boot, settings)
         self._context.shim = Link(
             str(settings.shim_socket), on_event=self._heard, on_lost=self._shim_lost
@@ -119,6 +123,11 @@ class Engine:
         await in_thread(_mark_boot, settings)
         self._context.sweep_soon()
 
+    @property
+    def telemetry(self) -> Telemetry:
+        """Where it is told how long things took."""
+        return self._context.telemetry
+
     async def metrics(self, *, openmetrics: bool = False) -> str:
         """Return what Prometheus reads."""
         return await self._gauges.text(openmetrics=openmetrics)
@@ -132,14 +141,22 @@ class Engine:
     async def _close(self) -> None:
         await self._context.cancel_all()
         await self.networks.close()
+        self.recipes.close()
         await self.images.close()
         for name in ("shim", "stdio"):
             link: Link | None = getattr(self._context, name, None)
             if link is not None:
                 link.close()
 
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run *work* beside everything else; ended with the engine."""
+        self._context.spawn(work)
+
     def _heard(self, message: dict[str, Any]) -> None:
         if message.get("event") != "exit":
+            return
+        if self.sandboxes.knows(message["id"]) and self.sandboxes.is_theirs(message):
+            self.sandboxes.heard(message)
             return
         if "exec_id" in message:
             self.execs.ended(message)
@@ -147,6 +164,8 @@ class Engine:
             self._context.spawn(self._exits.told(message))
 
     def _shim_lost(self) -> None:
+        self.recipes.lost()
+        self.sandboxes.lost()
         self._context.spawn(self._replace_shim())
 
     async def _replace_shim(self) -> None:

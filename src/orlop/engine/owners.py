@@ -116,7 +116,7 @@ class Owners:
                 stack.callback(loop.remove_reader, client)
             options = self._options_of(container_id)
             owner = options.owner
-            process = _open_process(owner)
+            process = open_process(owner)
             if process is not None:
                 stack.callback(os.close, process)
                 loop.add_reader(process, _resolve, gone)
@@ -155,17 +155,18 @@ def owned(options: ContainerOptions, terms: Terms) -> ContainerOptions:
         options = replace(options, expires_ns=expires_ns)
     if terms.keep:
         return options
-    return replace(options, owner=_describe(terms.pid), auto_remove=True)
+    return replace(options, owner=describe(terms.pid), auto_remove=True)
 
 
-def _describe(pid: int) -> str:
+def describe(pid: int) -> str:
+    """Return what names process *pid* for good, also to an engine after this one."""
     try:
         return f"{pid}:{read_stat(pid)[_START_FIELD].decode()}" if pid > 0 else _UNKNOWN
     except OSError:
         return _UNKNOWN
 
 
-def _open_process(owner: str) -> int | None:
+def open_process(owner: str) -> int | None:
     """Return a pidfd of the very process that *owner* describes; None if it is gone."""
     text, _, start = owner.partition(":")
     if not start:

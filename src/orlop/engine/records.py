@@ -17,6 +17,7 @@ class Records:
         self._by_id = {container.id: container for container in self._stored.list()}
         self._by_name = {container.name: container.id for container in self._by_id.values()}
         self._ids = sorted(self._by_id)
+        self._unstored: set[str] = set()
 
     def all(self) -> list[Container]:
         return list(self._by_id.values())
@@ -57,9 +58,13 @@ class Records:
                 " able to reuse that name."
             )
 
-    def add(self, container: Container) -> None:
+    def add(self, container: Container, *, stored: bool = True) -> None:
+        """Add it; what is not *stored* is known for as long as the engine runs."""
         self.check_name(container.name)
-        self._stored.add(container)
+        if stored:
+            self._stored.add(container)
+        else:
+            self._unstored.add(container.id)
         self._by_id[container.id] = container
         self._by_name[container.name] = container.id
         bisect.insort(self._ids, container.id)
@@ -69,7 +74,8 @@ class Records:
         before = self.get(container.id)
         if before.name != container.name:
             self.check_name(container.name)
-        self._stored.save(container)
+        if container.id not in self._unstored:
+            self._stored.save(container)
         if before.name != container.name:
             del self._by_name[before.name]
             self._by_name[container.name] = container.id
@@ -80,7 +86,10 @@ class Records:
         container = self._by_id.get(container_id)
         if container is None:
             return
-        self._stored.remove(container_id)
+        if container_id in self._unstored:
+            self._unstored.discard(container_id)
+        else:
+            self._stored.remove(container_id)
         del self._by_id[container_id]
         self._by_name.pop(container.name, None)
         del self._ids[bisect.bisect_left(self._ids, container_id)]

@@ -27,6 +27,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.run / "orlop.sock"
 
     @property
+    def direct_socket(self) -> Path:
+        """Where clients start sandboxes with streams of their own: api/direct.py."""
+        return self.run / "sandboxes.sock"
+
+    @property
     def shim_socket(self) -> Path:
         return self.run / "shim.sock"
 

@@ -269,6 +269,8 @@ class Container(Value, frozen=True, kw_only=True):
     driver: str = ""  # snapshot driver
     layers: tuple[str, ...] = ()  # LayerKeys, bottom first
     log_path: str = ""
+    recipe: str = ""  # of a sandbox: what it was started by, whose bundle is its own
+    cgroup: str = ""  # path, where the id does not tell it
     endpoints: tuple[Endpoint, ...] = ()  # chosen at its start, empty when it is stopped
     ports: tuple[PortMapping, ...] = ()  # likewise
     moving: bool = False  # it is being connected or disconnected: endpoints may not be real yet

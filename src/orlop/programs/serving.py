@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from orlop.api.direct import DirectServer
 from orlop.api.docker.app import HEADERS, DockerAPI
 from orlop.api.http import Server
 from orlop.engine.engine import Engine
@@ -73,7 +74,10 @@ async def serve(settings: Settings) -> None:
     async with Engine.open(settings) as engine, observed(engine, settings):
         api = DockerAPI(engine)
         server = Server(api, headers=HEADERS)
-        with _listener(settings) as listener:
+        with (
+            _listener(settings) as listener,
+            contextlib.closing(DirectServer(engine, settings.direct_socket)),
+        ):
             await server.listen(listener)
             log.info("engine ready", extra={"root": settings.root, "run": settings.run})
             _notify("READY=1")

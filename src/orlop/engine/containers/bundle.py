@@ -87,7 +87,11 @@ class Bundles:
         return refresh_files(folder, container.options, hostname, addressing)
 
     def read(self, container_id: str) -> Config:
-        made: Config = msgspec.json.decode((self.path(container_id) / "config.json").read_bytes())
+        """Return the container's config.json; a sandbox's is that of its recipe."""
+        records = self._context.records
+        recipe = records.get(container_id).recipe if records.has(container_id) else ""
+        path = self.path(recipe or container_id) / "config.json"
+        made: Config = msgspec.json.decode(path.read_bytes())
         return made
 
     def remove(self, container_id: str) -> None:

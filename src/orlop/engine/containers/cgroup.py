@@ -7,4 +7,5 @@ from orlop.runtime import cgroups
 
 def cgroup_of(container: Container) -> cgroups.Cgroup:
     """Return a handle of it, which is not looked for."""
-    return cgroups.open(cgroups_path(container.options.cgroup_parent, container.id))
+    path = container.cgroup or cgroups_path(container.options.cgroup_parent, container.id)
+    return cgroups.open(path)

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 
 from orlop.engine.answers import (
     Change,
@@ -77,6 +77,10 @@ class Containers:
     async def create(self, options: ContainerOptions, *, name: str | None = None) -> Created:
         """Make a container. NotFoundError "No such image: …" where the image is not here."""
         return await self._creation.create(options, name)
+
+    async def prepare(self, options: ContainerOptions, undo: ExitStack) -> Container:
+        """Make what containers with these *options* need; see Creation.prepare."""
+        return await self._creation.prepare(options, undo)
 
     async def start(self, ref: str, *, detach_keys: str = "") -> bool:
         """Run its process; False where it runs already."""

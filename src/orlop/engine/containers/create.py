@@ -23,7 +23,7 @@ from orlop.engine.networks.networks import Networks
 from orlop.engine.spec.process import rlimit
 from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes
-from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError
+from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError, UnsupportedError
 from orlop.model.container import Container, ContainerOptions, HealthState, MountPoint
 from orlop.model.digest import Digest
 from orlop.model.image import Process
@@ -86,6 +86,24 @@ class Creation:
         self._context.telemetry.done("create", container.id, times.steps, begin_ns=begun)
         self._context.announce(container, "create")
         return Created(id=container.id, warnings=warnings)
+
+    async def prepare(self, options: ContainerOptions, undo: ExitStack) -> Container:
+        """Make all that a container needs, and none: what others are started by has it.
+
+        It stays until *undo* is closed. UnsupportedError where each container would need
+        something of its own.
+        """
+        image = self._images.resolve(options.image)
+        _check_platform(options, image)
+        container = self._describe(self._networks.resolve(options), image, "recipe")
+        _check_shared(container)
+        lease = undo.enter_context(self._context.metadata.leases.hold())
+        lease.add(*(Digest(key) for key in container.layers))
+        await self._images.make_ready(image)
+        with explained("what a recipe needs"):
+            container = await self._resolve_mounts(container, undo)
+            await self._make(container, undo)
+        return container
 
     def _describe(self, options: ContainerOptions, image: ImageRecord, name: str) -> Container:
         container_id = secrets.token_hex(32)
@@ -151,6 +169,15 @@ class Creation:
         fresh = [m for m in container.mounts if m.type == "volume" and not m.no_copy]
         if any(self._volumes.is_empty(mount.source) for mount in fresh):
             await in_thread(self._volumes.fill, container, fresh)
+
+
+def _check_shared(container: Container) -> None:
+    wanted = wanted_mounts(container.options, [])
+    if any(mount.type == "volume" and not mount.source for mount in wanted):
+        raise UnsupportedError("a volume of its own is no recipe's")
+    options = container.options
+    if container.health is not None or options.terminal or joins_others(options):
+        raise UnsupportedError("health checks, terminals and others' namespaces are no recipe's")
 
 
 def _undone(undo: Callable[[str], object], container_id: str) -> None:

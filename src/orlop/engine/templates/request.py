@@ -21,7 +21,8 @@ _RANGE = "2017460224:65536"
 _CAPABILITIES = (
     "CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID", "SETPCAP", "SYS_ADMIN",
 )  # fmt: skip
-_CALLS = ("mount", "pivot_root", "setns", "umount2", "unshare")
+_CALLS = ("mount", "pivot_root", "setns", "umount2")
+_NEWUSER = 0x10000000  # CLONE_NEWUSER
 _ADMIN = "CAP_SYS_ADMIN"
 
 #: Libraries that start a thread for each processor when they are imported: a fork has but one.
@@ -108,5 +109,7 @@ def _policy() -> dict[str, Any]:
             continue
         excludes = {k: v for k, v in rule.get("excludes", {}).items() if k != "caps"}
         rules.append({**rule, "excludes": excludes})
+    no_user = {"index": 0, "value": _NEWUSER, "op": "SCMP_CMP_MASKED_EQ"}
     rules.append({"names": list(_CALLS), "action": "SCMP_ACT_ALLOW"})
+    rules.append({"names": ["unshare"], "action": "SCMP_ACT_ALLOW", "args": [no_user]})
     return {**profile, "syscalls": rules}

@@ -14,8 +14,10 @@ from orlop.engine.templates.zygote import Zygote
 from orlop.errors import OrlopError, UnavailableError
 from orlop.model.oci import Resources
 
-_WAITING = 2  # forks that are made while nobody needs them
+_WAITING = 2  # forks that are made while nobody needs them; more where runs had to wait
+_MOST_WAITING = 8
 _AT_ONCE = 8  # forks on their way
+_FILL_AFTER_S = 0.005
 _KILLED = 137
 _ENDED = "the template's process has ended"
 
@@ -29,6 +31,7 @@ class Ended(NamedTuple):
 
     exit_code: int
     timed_out: bool
+    usage: Sequence[int] = ()
 
 
 class Place(NamedTuple):
@@ -58,12 +61,13 @@ class Template:
         self._wanted: deque[asyncio.Future[Child]] = deque()
         self._making: set[asyncio.Task[None]] = set()
         self._children: set[Child] = set()
+        self._ahead = _WAITING
         self._over = ""
 
     def fill(self) -> None:
         """Have as many forks made as are wanted now."""
         making = len(self._making)
-        missing = len(self._wanted) + _WAITING - len(self._idle) - making
+        missing = len(self._wanted) + self._ahead - len(self._idle) - making
         for _ in range(0 if self._over else min(missing, _AT_ONCE - making)):
             task = self._spawn(self._make())
             self._making.add(task)
@@ -125,20 +129,26 @@ class Template:
             if not ending.done():
                 timed_out = not over.done()
                 child.kill()
-            status = await ending
+            told = await ending
         finally:
             ending.cancel()
-        if status is None and self._zygote.gone:
+        if told is not None:
+            return Ended(told.status, timed_out, told.usage)
+        if self._zygote.gone:
             raise UnavailableError(self._over or _ENDED)
-        return Ended(_KILLED if status is None else status, timed_out)
+        return Ended(_KILLED, timed_out)
 
     async def _take(self) -> Child:
         if self._over:
             raise GoneError(self._over)
         if self._idle:
             child = self._idle.popleft()
-            self.fill()
+            if self._idle:  # the run is what the processors are for now
+                asyncio.get_running_loop().call_later(_FILL_AFTER_S, self.fill)
+            else:
+                self.fill()
             return child
+        self._ahead = min(self._ahead + 1, _MOST_WAITING)
         waiting: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._wanted.append(waiting)
         self.fill()

@@ -173,7 +173,7 @@ async def _answer(
         return {"error": str(error), "gone": isinstance(error, GoneError)}
     finally:
         message.close()
-    return {"exit_code": ended.exit_code, "timed_out": ended.timed_out}
+    return ended._asdict()
 
 
 def _reason(exit_code: int) -> str:

@@ -29,7 +29,11 @@ class Door:
         self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(0)
-        self._socket.bind(str(path))
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._socket.bind(f"/proc/self/fd/{folder}/{path.name}")  # the path may be too long
+        finally:
+            os.close(folder)
         path.chmod(0o666)  # root in there is somebody else here; the folder is ours alone
         self._socket.listen(1)
 

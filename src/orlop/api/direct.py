@@ -1,0 +1,286 @@
+"""The quick way to a sandbox: `sandboxes.sock`, where a client sends its own streams along.
+
+One JSON object a datagram (SEQPACKET), requests with "op" and "seq". A sandbox is its
+connection's: it ends when that does, or the process that opened it.
+
+    start    options (the body of POST /containers/create), disk?, args?, env?, folder?
+             descriptors: stdin, stdout, stderr, or none where there are no args
+             -> {"id": …}
+    exec     id, args, env?, folder?, user?; descriptors as above  -> {"exec": …}
+    kill     id, exec      with all that it has started, also after its own end
+    close    id            -> answered when it is gone
+
+Answers are {"seq", "ok"} or {"seq", "error": {"kind", "message", "hint"}}; what ends is told
+by {"exit": id, "exec"?, "status", "signal", "oom", "usage"}. The kind "unsupported" means
+that such a sandbox, or command, has to be started over HTTP.
+"""
+
+import array
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from orlop.api.docker.parse_container import parse_create
+from orlop.api.docker.wire import Create
+from orlop.engine.engine import Engine
+from orlop.engine.owners import describe, open_process
+from orlop.engine.sandboxes import Command
+from orlop.errors import InvalidArgumentError, OrlopError, UnavailableError, UnsupportedError
+from orlop.model.container import ContainerOptions
+
+log = logging.getLogger(__name__)
+
+_MODE = 0o660
+_MOST_BYTES = 1 << 20
+_MOST_FDS = 8
+_CREDENTIALS = struct.Struct("3i")
+_SPACE = socket.CMSG_SPACE(_MOST_FDS * 4)
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+_CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+_STREAMS = 3
+
+_buffer = bytearray(_MOST_BYTES)  # a message is decoded before the next is read
+
+
+class Request(msgspec.Struct):
+    """Any of the requests."""
+
+    op: str
+    seq: int
+    options: msgspec.Raw = msgspec.Raw(b"")
+    disk: int = 0
+    args: list[str] = []
+    env: list[str] = []
+    folder: str = ""
+    user: str = ""
+    id: str = ""
+    exec: str = ""
+
+
+_decode = msgspec.json.Decoder(Request).decode
+_decode_options = msgspec.json.Decoder(Create).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class DirectServer:
+    """Listens at *path* while it is open."""
+
+    def __init__(self, engine: Engine, path: Path) -> None:
+        self._engine = engine
+        self._path = path
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.setblocking(False)  # noqa: FBT003 - has no keyword
+        path.unlink(missing_ok=True)
+        before = os.umask(0o777 & ~_MODE)
+        try:
+            self._listener.bind(str(path))
+        except OSError as error:
+            self._listener.close()
+            raise UnavailableError(f"cannot listen on {path}: {error.strerror or error}") from error
+        finally:
+            os.umask(before)
+        self._listener.listen(1024)
+        self.connections: set[Connection] = set()
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(64):
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections.add(Connection(self._engine, client, self.connections))
+
+    def close(self) -> None:
+        """Listen no more; sandboxes stay, for an engine that comes after us."""
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+        for connection in list(self.connections):
+            connection.leave()
+
+
+class Connection:
+    """One client's."""
+
+    def __init__(self, engine: Engine, client: socket.socket, siblings: "set[Connection]") -> None:
+        self._engine = engine
+        self._client = client
+        self._siblings = siblings
+        self._sandboxes: set[str] = set()
+        self._closed = False
+        self._process: int | None = None
+        client.setblocking(False)  # noqa: FBT003
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        self._owner = describe(_CREDENTIALS.unpack(credentials)[0])
+        loop = asyncio.get_running_loop()
+        loop.add_reader(client, self._ready)
+        self._process = open_process(self._owner)
+        if self._process is not None:  # a child of its may have inherited the connection
+            loop.add_reader(self._process, self._end)
+
+    def _ready(self) -> None:
+        for _ in range(16):
+            try:
+                received = self._receive()
+            except BlockingIOError:
+                return
+            except (OSError, ValueError):
+                received = None
+            if received is None:
+                self._end()
+                return
+            self._engine.background(self._serve(*received))
+
+    def _receive(self) -> tuple[Request, list[int]] | None:
+        count, ancillary, flags, _ = self._client.recvmsg_into([_buffer], _SPACE, _CLOEXEC)
+        fds = array.array("i")
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        if count and not flags & _CUT_SHORT:
+            try:
+                return _decode(bytes(memoryview(_buffer)[:count])), fds.tolist()
+            except msgspec.MsgspecError as error:
+                log.info("a client talks nonsense", extra={"why": str(error)})
+        _close(fds.tolist())
+        return None
+
+    async def _serve(self, request: Request, fds: list[int]) -> None:
+        try:
+            answer = await self._do(request, fds)
+        except OrlopError as error:
+            self._tell({"seq": request.seq, "error": _failure(error)})
+        except Exception as error:
+            log.exception("a request has failed")
+            self._tell({"seq": request.seq, "error": _failure(OrlopError(repr(error)))})
+        else:
+            self._tell({"seq": request.seq, "ok": answer})
+        finally:
+            _close(fds)
+
+    async def _do(self, request: Request, fds: list[int]) -> Any:
+        if request.op == "start":
+            return await self._start(request, fds)
+        if request.op == "exec":
+            _check_streams(fds)
+            command = _command(request)
+            engine = self._engine.sandboxes
+            made = await engine.exec(request.id, command, fds, ended=self._command_ended)
+            return {"exec": made}
+        if request.op == "kill":
+            return await self._engine.sandboxes.kill(request.id, request.exec)
+        if request.op == "close":
+            return await self._engine.sandboxes.close(request.id)
+        raise InvalidArgumentError(f"unknown op {request.op[:50]!r}")
+
+    async def _start(self, request: Request, fds: list[int]) -> Any:
+        if request.args or fds:
+            _check_streams(fds)
+            if not request.args:
+                raise InvalidArgumentError("no command specified")
+        options = bytes(request.options)
+        key = b"%d %s" % (request.disk, options)
+        recipe = await self._engine.recipes.of(
+            key, lambda: _options(options), disk_bytes=request.disk
+        )
+        sandboxes = self._engine.sandboxes
+        made = await sandboxes.start(
+            recipe, _command(request), fds, owner=self._owner, ended=self._sandbox_ended
+        )
+        if self._closed:
+            sandboxes.end(made)
+        elif sandboxes.knows(made):
+            self._sandboxes.add(made)
+        return {"id": made}
+
+    def _sandbox_ended(self, exit_: dict[str, Any]) -> None:
+        self._sandboxes.discard(exit_["id"])
+        self._tell(_exit(exit_))
+
+    def _command_ended(self, exit_: dict[str, Any]) -> None:
+        self._tell({**_exit(exit_), "exec": exit_["exec_id"]})
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        """Send it; who does not read is cut off."""
+        if self._closed:
+            return
+        try:
+            self._client.send(_encode(message))
+        except OSError:
+            self._end()
+
+    def _end(self) -> None:
+        """The client has gone: so do its sandboxes."""
+        self.leave()
+        for container_id in self._sandboxes:
+            self._engine.sandboxes.end(container_id)
+
+    def leave(self) -> None:
+        """Let go of the client."""
+        if self._closed:
+            return
+        self._closed = True
+        self._siblings.discard(self)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._client)
+        self._client.close()
+        if self._process is not None:
+            loop.remove_reader(self._process)
+            os.close(self._process)
+
+
+def _options(text: bytes) -> ContainerOptions:
+    """Return the options of a create body; those that no recipe can have are not taken."""
+    try:
+        options = parse_create(_decode_options(text))
+    except msgspec.MsgspecError as error:
+        raise InvalidArgumentError(f"invalid options: {error}") from None
+    if options.network != "none":
+        raise UnsupportedError("networks are the usual way's")
+    return options
+
+
+def _command(request: Request) -> Command:
+    texts = (*request.args, *request.env, request.folder, request.user)
+    if any("\0" in text for text in texts):
+        raise InvalidArgumentError("a command cannot hold a NUL character")
+    if any(text.find("=") < 1 for text in request.env):
+        raise InvalidArgumentError("variables are of the form NAME=value")
+    if request.folder and not request.folder.startswith("/"):
+        raise InvalidArgumentError(f"the folder {request.folder[:200]!r} is not absolute")
+    return Command(request.args, request.env, request.folder, request.user)
+
+
+def _check_streams(fds: list[int]) -> None:
+    if len(fds) != _STREAMS:
+        raise InvalidArgumentError(f"{len(fds)} descriptors, not stdin, stdout and stderr")
+
+
+def _exit(exit_: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "exit": exit_["id"],
+        "status": exit_["status"],
+        "signal": exit_["signal"],
+        "oom": exit_["oom"],
+        "usage": exit_.get("usage", []),
+    }
+
+
+def _failure(error: OrlopError) -> dict[str, Any]:
+    name = type(error).__name__.removesuffix("Error")
+    kind = "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
+    return {"kind": kind.lstrip("_"), "message": error.args[0], "hint": error.hint}
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)

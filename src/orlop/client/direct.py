@@ -1,0 +1,211 @@
+"""The quick way to a sandbox, from a client: a socket on which descriptors go along.
+
+    with connections(settings).lent() as connection:
+        made = connection.request({"op": "start", "options": …, "args": …}, fds)["id"]
+        exit_ = connection.exit_of(made)
+
+A connection is used by one thread at a time, and by one sandbox or command: what ends is
+told on it. See api/direct.py for the messages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from orlop import errors
+from orlop.errors import OrlopError, UnavailableError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from orlop.client.address import Settings
+
+SOCKET_NAME = "sandboxes.sock"
+_MOST_BYTES = 1 << 20
+_MOST_IDLE = 64
+_ABSENT = (FileNotFoundError, ConnectionRefusedError)
+
+
+class Connection:
+    """One connection; its end is the end of the sandboxes that were started on it."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._socket.connect(path)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._seq = 0
+        self._exits: dict[str, dict[str, Any]] = {}
+        self._pid = os.getpid()
+
+    def fileno(self) -> int:
+        """Readable when there is an exit to take, or the engine is gone. -1 once closed."""
+        return self._socket.fileno()
+
+    def request(self, message: dict[str, Any], fds: Sequence[int] = ()) -> Any:
+        """Ask, and wait for the answer. OrlopError as it was answered."""
+        seq = self.post(message, fds)
+        while True:
+            answer = self._receive()
+            if answer is not None and answer.get("seq") == seq:
+                return _answered(answer)
+
+    def post(self, message: dict[str, Any], fds: Sequence[int] = ()) -> int:
+        """Send a request without waiting; return its number."""
+        self._seq += 1
+        data = json.dumps({**message, "seq": self._seq}).encode()
+        if len(data) > _MOST_BYTES:
+            raise errors.InvalidArgumentError(f"a request of {len(data)} bytes is too long")
+        try:
+            if fds:
+                socket.send_fds(self._socket, [data], fds)
+            else:
+                self._socket.send(data)
+        except OSError as error:
+            raise UnavailableError(f"the engine has gone: {error.strerror}") from error
+        return self._seq
+
+    def exit_of(self, key: str) -> dict[str, Any]:
+        """Return the exit of a sandbox or a command, by its id, waiting for it."""
+        while key not in self._exits:
+            self._receive()
+        return self._exits.pop(key)
+
+    def take_exit(self, key: str) -> dict[str, Any] | None:
+        """Return it without waiting, once fileno() is readable; None if that was another's."""
+        if key not in self._exits:
+            self._receive()
+        return self._exits.pop(key, None)
+
+    def _receive(self) -> dict[str, Any] | None:
+        """Take one message; return it if it is an answer."""
+        try:
+            data = self._socket.recv(_MOST_BYTES)
+        except OSError as error:
+            raise UnavailableError(f"the engine has gone: {error.strerror}") from error
+        if not data:
+            raise UnavailableError("the engine has gone", hint="try again")
+        message: dict[str, Any] = json.loads(data)
+        if "exit" not in message:
+            return message
+        self._exits[message.get("exec", message["exit"])] = message
+        return None
+
+    def close(self) -> None:
+        """Close it, and so end its sandboxes; again is no error."""
+        self._socket.close()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is of this process and not of one that was forked from."""
+        return self._pid == os.getpid()
+
+
+class Connections:
+    """Connections to one engine that are not in use."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._idle: deque[Connection] = deque()
+        self._pid = os.getpid()
+
+    def take(self) -> Connection:
+        """Return one that is the caller's; UnsupportedError where the engine has no such way."""
+        if self._pid != os.getpid():  # those of who has forked us are his
+            self._idle.clear()
+            self._pid = os.getpid()
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread's
+                break
+            if _is_quiet(connection):
+                return connection
+            connection.close()
+        try:
+            return Connection(self._path)
+        except _ABSENT:
+            raise UnsupportedError("the engine has no direct socket, or does not run") from None
+        except OSError as error:
+            raise UnavailableError(f"cannot reach the engine: {error.strerror}") from error
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep it for the next; nothing that was started on it may be there any more."""
+        if len(self._idle) < _MOST_IDLE and connection.is_ours and connection.fileno() >= 0:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    @contextmanager
+    def lent(self) -> Iterator[Connection]:
+        """Lend one while inside; it is closed where the body raises."""
+        connection = self.take()
+        try:
+            yield connection
+        except OrlopError:
+            self.give_back(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self.give_back(connection)
+
+
+def connections(settings: Settings) -> Connections:
+    """Return those to the engine that *settings* mean; UnsupportedError if it is no local one."""
+    path = settings.address.path
+    if path is None:
+        raise UnsupportedError("descriptors go to an engine of this machine only")
+    beside = os.path.join(os.path.dirname(path), SOCKET_NAME)
+    found = _all.get(beside)
+    if found is None:
+        found = _all.setdefault(beside, Connections(beside))
+    return found
+
+
+def close_idle() -> None:
+    """Close all connections that are not in use."""
+    for found in _all.values():
+        while found._idle:
+            found._idle.pop().close()
+
+
+_all: dict[str, Connections] = {}
+
+
+def _is_quiet(connection: Connection) -> bool:
+    """Whether nothing has come on it, such as its end."""
+    try:
+        connection._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _answered(answer: dict[str, Any]) -> Any:
+    failure = answer.get("error")
+    if failure is None:
+        return answer.get("ok")
+    name = "".join(part.capitalize() for part in failure["kind"].split("_")) + "Error"
+    cls = CommandError if failure["kind"].startswith("command_") else getattr(errors, name, None)
+    if not isinstance(cls, type) or not issubclass(cls, OrlopError):
+        cls = OrlopError
+    error = cls(failure["message"], hint=failure["hint"])
+    if isinstance(error, CommandError):
+        error.exit_code = 127 if failure["kind"] == "command_not_found" else 126
+    raise error
+
+
+class CommandError(errors.InvalidArgumentError):
+    """A command that cannot be run: *exit_code* is 127 if there is none, else 126."""
+
+    exit_code = 126

@@ -1,0 +1,157 @@
+"""Recipes: what sandboxes with the same options have in common, made ready once.
+
+A recipe has all that a container has, bundle, snapshot and leases, but is none: the shim
+knows it, and starts any number of sandboxes by it.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from orlop.engine.containers.bundle import Bundles
+from orlop.engine.containers.containers import Containers
+from orlop.engine.context import Context
+from orlop.engine.images.images import Images
+from orlop.errors import NotFoundError, OrlopError, UnsupportedError
+from orlop.model.container import Container, ContainerOptions
+from orlop.model.oci import Config
+
+_MOST = 64
+_IDLE_S = 600.0
+_REFUSED_S = 10.0  # until what is unsupported is looked at again
+
+
+class Recipe(NamedTuple):
+    """What the engine knows of one. *container* is what its sandboxes are but for their names."""
+
+    container: Container
+    config: Config
+    undo: ExitStack
+    sources: tuple[tuple[str, int, int], ...]  # host paths that are mounted: device, inode
+
+    @property
+    def id(self) -> str:
+        return self.container.id
+
+    def is_true(self, image: str) -> bool:
+        """Whether it still stands for what its options say."""
+        return self.container.image == image and all(
+            _identity(path) == (device, inode) for path, device, inode in self.sources
+        )
+
+
+class Recipes:
+    """Those in use, by the options as a client has written them: *key*."""
+
+    def __init__(
+        self, context: Context, *, containers: Containers, images: Images, bundles: Bundles
+    ) -> None:
+        self._context = context
+        self._containers = containers
+        self._images = images
+        self._bundles = bundles
+        self._known: dict[bytes, Recipe] = {}  # oldest use first
+        self._refused: dict[bytes, tuple[float, UnsupportedError]] = {}
+        self._making: dict[bytes, asyncio.Task[Recipe]] = {}
+        self._used_s: dict[bytes, float] = {}
+
+    async def of(
+        self, key: bytes, parse: Callable[[], ContainerOptions], *, disk_bytes: int = 0
+    ) -> Recipe:
+        """Return the recipe of *key*, made where there is none, with the options of *parse*.
+
+        Its sandboxes may write *disk_bytes*; 0: as much as there is room for.
+
+        Raises:
+            UnsupportedError: such containers start in the usual way only.
+            OrlopError: as Containers.create().
+        """
+        now = asyncio.get_running_loop().time()
+        recipe = self._known.get(key)
+        if recipe is not None:
+            if recipe.is_true(self._images.resolve(recipe.container.image_name).id):
+                self._used_s[key] = now
+                return recipe
+            self._drop(key)
+        refused = self._refused.get(key)
+        if refused is not None and now - refused[0] < _REFUSED_S:
+            raise refused[1]
+        making = self._making.get(key)
+        if making is None:
+            making = self._context.spawn(self._make(key, parse, disk_bytes))
+            self._making[key] = making
+        return await asyncio.shield(making)
+
+    async def _make(
+        self, key: bytes, parse: Callable[[], ContainerOptions], disk_bytes: int
+    ) -> Recipe:
+        self._evict()
+        undo = ExitStack()
+        try:
+            container = await self._containers.prepare(parse(), undo)
+            message = {**self._bundles.start_message(container), "op": "recipe"}
+            message["disk_bytes"] = disk_bytes
+            sources = tuple(
+                (mount.source, *_identity(mount.source))
+                for mount in container.mounts
+                if mount.type == "bind"
+            )
+            await self._context.shim.request(message)
+            config = self._bundles.read(container.id)
+        except UnsupportedError as error:
+            undo.close()
+            self._refused[key] = (asyncio.get_running_loop().time(), error)
+            while len(self._refused) > _MOST:
+                del self._refused[next(iter(self._refused))]
+            raise
+        except BaseException:
+            undo.close()
+            raise
+        finally:
+            del self._making[key]
+        recipe = Recipe(container, config, undo, sources)
+        self._known[key] = recipe
+        self._used_s[key] = asyncio.get_running_loop().time()
+        return recipe
+
+    def _evict(self) -> None:
+        """Drop those that nobody has asked for in a while, or the oldest of too many."""
+        now = asyncio.get_running_loop().time()
+        by_use = sorted(self._used_s, key=self._used_s.__getitem__)
+        for place, key in enumerate(by_use):
+            if len(by_use) - place >= _MOST or now - self._used_s[key] > _IDLE_S:
+                self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        recipe = self._known.pop(key)
+        del self._used_s[key]
+        self._context.spawn(self._forget(recipe))
+
+    async def _forget(self, recipe: Recipe) -> None:
+        try:
+            await self._context.shim.request({"op": "drop_recipe", "id": recipe.id})
+        except (NotFoundError, OrlopError):
+            pass  # the shim that knew it is gone
+        finally:
+            recipe.undo.close()
+
+    def lost(self) -> None:
+        """Take note that the shim which knew them is gone."""
+        for recipe in self._known.values():
+            recipe.undo.close()
+        self._known.clear()
+        self._used_s.clear()
+
+    def close(self) -> None:
+        """Take away what they have on disk; the shim knows them yet, for who runs on."""
+        self.lost()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return (0, 0)
+    return (status.st_dev, status.st_ino)

@@ -1,0 +1,225 @@
+"""Sandboxes that are started by recipes: records in memory, no files, no pumps.
+
+They are containers to everything else: `ps`, `exec`, `stats`, `cp` find them by their id.
+Whose they are, and what is done when they end, is the caller's (api/direct.py).
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from orlop.engine.answers import Finished
+from orlop.engine.containers.bundle import Bundles
+from orlop.engine.containers.exits import resolve
+from orlop.engine.context import Context
+from orlop.engine.execs import Execs
+from orlop.engine.recipes import Recipe
+from orlop.engine.records import short
+from orlop.engine.spec import exec_process
+from orlop.errors import NotFoundError, WrongStateError
+from orlop.model.container import Container, ExecOptions, Status
+
+#: Is called with an exit, as the shim tells it.
+Ended = Callable[[dict[str, Any]], None]
+
+
+class Command(NamedTuple):
+    """What to run; no words: the first process of a sandbox that does nothing."""
+
+    words: Sequence[str] = ()
+    environment: Sequence[str] = ()
+    folder: str = ""
+    user: str = ""
+
+
+class Sandboxes:
+    def __init__(self, context: Context, *, bundles: Bundles, execs: Execs) -> None:
+        self._context = context
+        self._bundles = bundles
+        self._execs = execs
+        self._ended: dict[str, Ended] = {}
+        self._commands: dict[tuple[str, str], Ended] = {}
+        self._processes: dict[tuple[str, str], dict[str, Any]] = {}  # by recipe and user
+
+    def knows(self, container_id: str) -> bool:
+        """Whether it is one of these, and there."""
+        return container_id in self._ended
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._ended)
+
+    async def start(
+        self, recipe: Recipe, command: Command, fds: Sequence[int], *, owner: str, ended: Ended
+    ) -> str:
+        """Start one and return its id; *fds*: stdin, stdout and stderr, or none.
+
+        *ended* is called once it is gone. OrlopError with nothing left; UnsupportedError
+        where the usual way is to be taken.
+        """
+        container_id = secrets.token_hex(32)
+        template = recipe.container
+        name = template.options.hostname or short(container_id)
+        message = {
+            "op": "spawn",
+            "id": container_id,
+            "recipe": recipe.id,
+            "name": name,
+            "args": list(command.words),
+            "env": list(command.environment),
+            "folder": command.folder or template.options.working_dir or "/",
+            "streams": bool(fds),
+            "meta": owner,
+        }
+        self._ended[container_id] = ended
+        try:
+            started = await self._context.shim.request(message, fds)
+        except BaseException:
+            del self._ended[container_id]
+            raise
+        if container_id not in self._ended:  # it has ended, and that was told first
+            return container_id
+        options = replace(template.options, owner=owner, auto_remove=True)
+        self._context.records.add(
+            replace(
+                template,
+                id=container_id,
+                name=short(container_id),
+                options=options,
+                created_ns=started["time_ns"],
+                started_ns=started["time_ns"],
+                status=Status.RUNNING,
+                pid=started["pid"],
+                path=command.words[0] if command.words else "idle",
+                args=tuple(command.words[1:]),
+                recipe=recipe.id,
+                cgroup=started["cgroup"],
+                log_path="",
+            ),
+            stored=False,
+        )
+        return container_id
+
+    def is_theirs(self, exit_: dict[str, Any]) -> bool:
+        """Whether an exit is of one of these, or of a process that was started here."""
+        return "exec_id" not in exit_ or (exit_["id"], exit_["exec_id"]) in self._commands
+
+    def heard(self, exit_: dict[str, Any]) -> None:
+        """Take in an exit that the shim tells of, of one of these or of a process in one."""
+        container_id = exit_["id"]
+        if "exec_id" in exit_:
+            ended = self._commands.pop((container_id, exit_["exec_id"]), None)
+            if ended is not None:
+                ended(exit_)
+            return
+        ended = self._ended.pop(container_id)
+        records = self._context.records
+        if records.has(container_id):
+            live = self._context.live(container_id)
+            records.remove(container_id)
+            self._context.forget(container_id)
+            self._execs.forget_container(container_id)
+            finished = Finished(exit_code=exit_["status"], error="")
+            resolve(live.exits, finished)
+            resolve(live.removals, finished)
+        ended(exit_)
+
+    async def exec(
+        self, container_id: str, command: Command, fds: Sequence[int], *, ended: Ended
+    ) -> str:
+        """Start *command* in a sandbox, with its streams; return the process's id."""
+        container = self._running(container_id)
+        exec_id = secrets.token_hex(8)
+        folder = command.folder or container.options.working_dir or "/"
+        message = {
+            "op": "spawn_exec",
+            "id": container_id,
+            "exec_id": exec_id,
+            "group": f"exec-{exec_id}",
+            "process": self._process(container, command.user),
+            "args": list(command.words),
+            "env": list(command.environment),
+            "folder": folder,
+            "streams": True,
+        }
+        self._commands[container_id, exec_id] = ended
+        try:
+            await self._context.shim.request(message, fds)
+        except BaseException:
+            self._commands.pop((container_id, exec_id), None)
+            raise
+        return exec_id
+
+    def _running(self, container_id: str) -> Container:
+        if container_id not in self._ended or not self._context.records.has(container_id):
+            raise NotFoundError(f"no sandbox {short(container_id)}: it has ended")
+        container = self._context.records.get(container_id)
+        if container.status == Status.PAUSED:
+            raise WrongStateError(f"sandbox {short(container_id)} is paused", hint="resume it")
+        return container
+
+    def _process(self, container: Container, user: str) -> dict[str, Any]:
+        """Return what all processes of *user* in sandboxes of a recipe have in common."""
+        key = (container.recipe, user)
+        found = self._processes.get(key)
+        if found is None:
+            config = self._bundles.read(container.id)
+            made = exec_process(config, ExecOptions(command=("",), user=user))
+            found = {**made, "args": ["-"], "env": [], "cwd": "/"}
+            while len(self._processes) >= 256:
+                del self._processes[next(iter(self._processes))]
+            self._processes[key] = found
+        return found
+
+    async def kill(self, container_id: str, exec_id: str) -> None:
+        """Kill a process in a sandbox with all that it has started."""
+        message = {"op": "kill_exec", "id": container_id, "group": f"exec-{exec_id}"}
+        await self._context.shim.request(message)
+
+    async def close(self, container_id: str) -> None:
+        """End a sandbox, with all that runs in it; returns once it is gone."""
+        if container_id not in self._ended:
+            return
+        gone = asyncio.get_running_loop().create_future()
+        before = self._ended[container_id]
+
+        def ended(exit_: dict[str, Any]) -> None:
+            if not gone.done():
+                gone.set_result(None)
+            before(exit_)
+
+        self._ended[container_id] = ended
+        self.end(container_id)
+        await gone
+
+    def end(self, container_id: str) -> None:
+        """Have it end; no error where it has."""
+        if container_id in self._ended:
+            self._context.spawn(self._signal(container_id))
+
+    async def _signal(self, container_id: str) -> None:
+        try:
+            message = {"op": "signal", "id": container_id, "signal": 9}
+            await self._context.shim.request(message)
+        except (WrongStateError, NotFoundError):  # it has ended, or is not there yet
+            pass
+
+    def lost(self) -> None:
+        """Take note that the shim is gone, and they with it."""
+        for container_id in list(self._ended):
+            exit_ = {
+                "id": container_id,
+                "status": 137,
+                "signal": 9,
+                "time_ns": time.time_ns(),
+                "oom": False,
+            }
+            self.heard(exit_)
+        for key, ended in list(self._commands.items()):
+            del self._commands[key]
+            ended({"id": key[0], "exec_id": key[1], "status": 137, "signal": 9, "oom": False})
