@@ -28,6 +28,10 @@ class System:
         found: dict[str, Any] = self._client.call("GET", "/system/df")
         return found
 
+    def metrics(self) -> str:
+        """Return what Prometheus reads."""
+        return self._client.open("GET", "/metrics").read().decode()
+
     def events(
         self,
         *,

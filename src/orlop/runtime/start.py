@@ -67,20 +67,16 @@ def start(
 
     Raises OrlopError; nothing is left behind then.
     """
-    config = bundle.config
+    what = f"cannot start container {bundle.id}"
     notes = _notes() if bundle.manner.timed else None
     note = notes or _unnoted
-    process = plan_process(config.get("process", {}))
-    namespaces = plan_namespaces(config.get("linux", {}))
-    if stdio is None and not process.terminal:
-        raise InvalidArgumentError("a process without a terminal needs standard streams")
-    namespaces = _mapped(bundle, namespaces)
+    process, namespaces = _planned(bundle, stdio)
     with ExitStack() as undo, ExitStack() as ours:
         note("plan_process")
         cgroup = _cgroup_or_none(bundle, ahead.cgroups if ahead else None)
         if cgroup is not None:
             undo.callback(cgroup.remove)
-            _give_cgroup(cgroup, config, namespaces)
+            _give_cgroup(cgroup, bundle.config, namespaces)
         note("make_cgroup")
         container = plan_container(bundle, namespaces, cgroup)
         child = _child(bundle, container, process, stdio)
@@ -99,12 +95,18 @@ def start(
             note("prepare")
             starting = launch(how, child, _run, reserves=reserves, wait_terminal=not ahead)
         except OSError as error:
-            raise failure.translate(
-                f"cannot start container {bundle.id}", "make_process", error
-            ) from error
+            raise failure.translate(what, "make_process", error) from error
         undo.pop_all()
     note("make_process")
     return starting._replace(steps=notes.steps) if notes else starting
+
+
+def _planned(bundle: Bundle, stdio: Stdio | None) -> tuple[ProcessPlan, Namespaces]:
+    process = plan_process(bundle.config.get("process", {}))
+    namespaces = plan_namespaces(bundle.config.get("linux", {}))
+    if stdio is None and not process.terminal:
+        raise InvalidArgumentError("a process without a terminal needs standard streams")
+    return process, _mapped(bundle, namespaces)
 
 
 def _notes() -> Notes:
