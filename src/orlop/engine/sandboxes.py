@@ -140,6 +140,7 @@ class Sandboxes:
             "op": "spawn_exec",
             "id": container_id,
             "exec_id": exec_id,
+            "name": container.options.hostname or container.name,
             "group": f"exec-{exec_id}",
             "process": self._process(container, command.user),
             "args": list(command.words),

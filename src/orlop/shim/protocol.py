@@ -205,6 +205,7 @@ class SpawnExec(TypedDict):
 
     id: str
     exec_id: str
+    name: str  # the sandbox's host name
     group: str
     process: dict[str, object]
     args: list[str]

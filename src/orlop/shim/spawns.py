@@ -75,10 +75,14 @@ class Kept:
         self.dropped = False
         process = config.get("process", {})
         self._env = _environment(process.get("env", ()), planned.recipe.process.who.home)
+        self._name = planned.recipe.container.hostname
+        self._is_named = self._env.get("HOSTNAME") == self._name
 
-    def environment(self, more: Sequence[str]) -> tuple[bytes, ...]:
-        """Return the recipe's variables, with *more* in their place and besides."""
+    def environment(self, more: Sequence[str], name: str) -> tuple[bytes, ...]:
+        """Return the variables in a sandbox called *name*, with *more* before the recipe's."""
         own = self._env
+        if self._is_named:
+            own = {**own, "HOSTNAME": name}
         if more:
             own = {**own, **dict(text.partition("=")[::2] for text in more)}
         return tuple(os.fsencode(f"{name}={value}") for name, value in own.items())
@@ -210,7 +214,7 @@ class Spawns:
             owned.append(stat.S_ISFIFO(status.st_mode) and status.st_dev == _pipes_device())
         return Command(
             tuple(os.fsencode(text) for text in message.get("args", ())),
-            spawn.recipe.environment(message.get("env", ())),
+            spawn.recipe.environment(message.get("env", ()), message["name"]),
             os.fsencode(message["folder"]),
             (owned[0], owned[1], owned[2]),
         )
@@ -416,12 +420,11 @@ def _start_order(
     assert writable is not None
     network = spawn.network
     net, system = (network.fd, network.system) if network else spawn.borrowed
-    name = message.get("name") or kept.planned.recipe.container.hostname
     order = Start(
         recipe=kept.number,
         command=command,
         idle=not command.args,
-        name=os.fsencode(name),
+        name=os.fsencode(message["name"]),
         overlays=len(writable.uppers),
         doors=len(group.doors),
         cgroup=group.folder >= 0,

@@ -46,7 +46,6 @@ def write_start(recipe: Recipe, descriptors: Sequence[int], *, doors: int, idle:
     writer.call(numbers.UMASK, 0)
     writer.step("enter_root")
     _enter_root(writer, recipe.layers[0], descriptors)
-    writer.step("attach_mounts")
     overlays = {layer.destination: place for place, layer in enumerate(recipe.layers)}
     for index, plan in enumerate(recipe.container.mounts):
         _mount(writer, recipe, index, plan, descriptors, overlays)
@@ -103,6 +102,7 @@ def _mount(
     descriptors: Sequence[int],
     overlays: dict[str, int],
 ) -> None:
+    writer.step(f"mount {plan.destination}")
     options = plan.options
     late_read_only = plan.fstype == "tmpfs" and options.set_ & _RDONLY
     if plan.destination in overlays:

@@ -271,7 +271,7 @@ def _layer(
                 lowers.append(mounts[int(value.removeprefix("mount:"))])
                 continue
             lowers.append(len(opened))
-            opened.append(os.open(value, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            opened.append(bind(value, recursive=False))  # of no namespace: for launchers to use
         elif key == "upperdir" and value:
             upper = value
         elif key not in _OVERLAY_KEYS:
