@@ -4,8 +4,10 @@ import errno
 import json
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from orlop.errors import UnsupportedError
@@ -33,7 +35,9 @@ class Egress:
         self._table = table
         self._clock = clock
         self._made = False
+        self._is_stale = False  # the rules speak of outlets that were let go
         self._outlets: dict[str, Outlet] = {}  # by interface
+        self._containers: dict[str, list[str]] = {}  # their interfaces
         self._lists: dict[str, int] = {}  # chains that are there: outlets that have them
         self._leaving: dict[str, str] = {}  # interfaces that were let go: MAC of their bridge
         self._learned = Learned()
@@ -43,53 +47,50 @@ class Egress:
         new = {one.interface: one for one in outlets if self._outlets.get(one.interface) != one}
         if not new:
             return
-        whole = {**self._outlets, **new}
-        if not self._made or new.keys() & {*self._outlets, *self._leaving}:
-            self._make(whole)
+        is_known = any(name in self._outlets or name in self._leaving for name in new)
+        if is_known or self._is_stale or not self._made:
+            self._make({**self._outlets, **new})
             return
         lists = {rules.list_of(one): one for one in new.values()}
         fresh = [one for name, one in lists.items() if name not in self._lists]
         commands = [rules.chain(self._table, one) for one in fresh]
         commands += [rules.outlet(self._table, one) for one in new.values()]
-        if self._run("".join(commands), whole):
-            self._outlets = whole
-            self._count(new.values(), 1)
+        if self._run("".join(commands), new):
+            self._add(new.values())
 
     def release(self, interfaces: Collection[str]) -> None:
-        """Let outlets go; what is unknown is no error.
+        """Let outlets go, also where that fails; what is unknown is no error.
 
         As long as the interface is there, nothing comes out of it any more.
         """
-        gone = [self._outlets[name] for name in interfaces if name in self._outlets]
+        gone = {name: self._outlets[name] for name in interfaces if name in self._outlets}
         if not gone:
             return
-        whole = {key: one for key, one in self._outlets.items() if key not in interfaces}
         commands = []
-        for one in gone:
+        for one in gone.values():
             commands.append(rules.closings(self._table, self._learned.of(one)))
             commands.append(rules.without_sources(self._table, one))
         left = self._left(_LOOKS * len(gone))
         commands += [rules.without_interface(self._table, name) for name in left]
-        if not self._run("".join(commands), whole):
-            return
-        self._outlets = whole
-        self._count(gone, -1)
-        for one in gone:
-            self._learned.forget(one)
-            self._leaving[one.interface] = one.bridge_mac
-        for name in left:
-            del self._leaving[name]
-        self._drop_lists()
+        for one in gone.values():
+            self._drop(one)
+        self._is_stale = True
+        if self._run("".join(commands)):
+            self._is_stale = False
+            for name in left:
+                del self._leaving[name]
+            self._drop_lists()
 
     def learn(self, container: str, found: Sequence[Found]) -> None:
         """Open to a container's outlets what a name led to, for a while."""
-        for outlet in [one for one in self._outlets.values() if one.container == container]:
+        for outlet in [self._outlets[name] for name in self._containers.get(container, ())]:
             now = self._clock()
             changes = self._learned.plan(outlet, found, now)
             if changes.opened:
                 commands = rules.closings(self._table, changes.closed)
                 commands += rules.openings(self._table, changes.opened)
-                self._run(commands, self._outlets)
+                if not self._run(commands):
+                    self._nft.run(commands)
                 self._learned.done(outlet, changes, now)
 
     def restore(self) -> None:
@@ -113,7 +114,7 @@ class Egress:
     def tidy(self) -> None:
         """Remove the rules if they guard nothing; interfaces that are left are gone."""
         if self._made and not self._outlets:
-            self._remove()
+            self._remove()  # or a next engine does
 
     def _make(self, outlets: dict[str, Outlet]) -> None:
         """Make the rules anew, in one transaction, with all that is known."""
@@ -121,8 +122,12 @@ class Egress:
         commands = [rules.tables(self._table)]
         commands += [rules.chain(self._table, one) for one in lists.values()]
         commands += [rules.outlet(self._table, one) for one in outlets.values()]
-        left = [name for name in self._leaving if name not in outlets and _is_there(name)]
-        commands += [rules.interface(self._table, name, self._leaving[name]) for name in left]
+        left = {
+            name: mac
+            for name, mac in self._leaving.items()
+            if name not in outlets and _is_there(name)
+        }
+        commands += [rules.interface(self._table, *one) for one in left.items()]
         commands.append(rules.openings(self._table, self._learned.left(self._clock())))
         try:
             self._nft.run("".join(commands))
@@ -133,33 +138,40 @@ class Egress:
                 f"cannot set the rules of an egress list: {error.strerror}",
                 hint="this needs CAP_NET_ADMIN, and a kernel with nf_tables for bridges",
             ) from error
-        self._made = True
-        self._outlets = outlets
-        self._leaving = {name: self._leaving[name] for name in left}
-        self._lists = {}
-        self._count(outlets.values(), 1)
+        self._made, self._is_stale = True, False
+        self._leaving = left
+        self._outlets, self._lists, self._containers = {}, {}, {}
+        self._add(outlets.values())
 
-    def _run(self, commands: str, whole: dict[str, Outlet]) -> bool:
-        """Run *commands*; where the rules are not as we left them, make the *whole* instead.
+    def _run(self, commands: str, new: Mapping[str, Outlet] = MappingProxyType({})) -> bool:
+        """Run *commands*; where the rules are not as we left them, make them anew instead.
 
-        Returns whether the commands were run; if not, all is remembered already.
+        Returns whether the commands were run; if not, *new* outlets are guarded already.
         """
         try:
             self._nft.run(commands)
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.EEXIST}:
                 raise
-            for one in self._outlets.keys() - whole.keys():
-                self._leaving[one] = self._outlets[one].bridge_mac
-                self._learned.forget(self._outlets[one])
-            self._make(whole)
+            self._make({**self._outlets, **new})
             return False
         return True
 
-    def _count(self, outlets: Iterable[Outlet], by: int) -> None:
+    def _add(self, outlets: Iterable[Outlet]) -> None:
         for one in outlets:
             name = rules.list_of(one)
-            self._lists[name] = self._lists.get(name, 0) + by
+            self._lists[name] = self._lists.get(name, 0) + 1
+            self._outlets[one.interface] = one
+            self._containers.setdefault(one.container, []).append(one.interface)
+
+    def _drop(self, one: Outlet) -> None:
+        del self._outlets[one.interface]
+        self._containers[one.container].remove(one.interface)
+        if not self._containers[one.container]:
+            del self._containers[one.container]
+        self._lists[rules.list_of(one)] -= 1
+        self._learned.forget(one)
+        self._leaving[one.interface] = one.bridge_mac
 
     def _drop_lists(self) -> None:
         unused = [name for name, count in self._lists.items() if not count]
@@ -170,13 +182,12 @@ class Egress:
 
     def _left(self, most: int) -> list[str]:
         """Return some interfaces that were let go and are gone."""
-        some = list(self._leaving)[:most]
-        return [name for name in some if not _is_there(name)]
+        return [name for name in islice(self._leaving, most) if not _is_there(name)]
 
     def _remove(self) -> None:
         with suppress(OSError):  # a kernel without tables for bridges has none
             self._nft.run(rules.none(self._table))
-        self._made = False
+        self._made = self._is_stale = False
         self._lists.clear()
         self._leaving.clear()
 
