@@ -68,6 +68,7 @@ ENGINE: dict[str, tuple[str, str]] = {
     "events": (_S + "events", "Show what happens, as it happens"),
     "info": (_S + "info", "Show what the engine is and has"),
     "version": (_S + "version", "Show the versions of command and engine"),
+    "bench": ("orlop.cli.bench", "Measure what starts cost here, beside other engines"),
     "engine": (_S + "engine", "Run the engine in the foreground, for service managers"),
     "completion": (_S + "completion", "Write a completion script for a shell"),
 }

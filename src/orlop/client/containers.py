@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orlop.client.calls import finish_upgrade, quote
+from orlop.errors import NotFoundError
 from orlop.model import jsontext
 
 TYPE_CHECKING = False
@@ -38,6 +39,8 @@ class Waiting:
         # The first line is the whole answer; the end of the stream behind it can be late.
         answer = jsontext.loads(next(self._response.lines(), b""))
         self._connection.close()
+        if "error" in answer:  # it was removed between our question and the wait's begin
+            raise NotFoundError(str(answer["error"]))
         return int(answer["StatusCode"]), str((answer.get("Error") or {}).get("Message") or "")
 
     def close(self) -> None:

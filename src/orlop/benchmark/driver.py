@@ -1,0 +1,69 @@
+"""What a part asks of Orlop and of each peer.
+
+A driver is one way to start sandboxes of the test's image. Verbs are called from
+many threads; each call is bounded in time. What a driver does not have raises
+UnsupportedError, and the part leaves it out.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from orlop.benchmark.image import Image
+from orlop.errors import UnsupportedError
+
+MEMORY_BYTES = 64 << 20
+PIDS = 64
+#: What a sandbox runs that is to stay.
+IDLE = ("sleep", "86400")
+#: The longest that a start, or any other verb of a peer's, may take.
+PATIENCE_S = 120.0
+
+
+class Start(NamedTuple):
+    """One sandbox: from the request to the program's first instruction, and until it is removed."""
+
+    first_ms: float
+    total_ms: float
+
+
+class Driver:
+    """The verbs, none of which this class has."""
+
+    name = ""
+    is_orlop = False
+    #: What stands in the command lines of its own processes; none, where it has none that stay.
+    marks: Sequence[str] = ()
+    #: What is different about its sandboxes, for the report.
+    note = ""
+
+    def once(self) -> Start:
+        """Start a sandbox that writes when it began, wait for its end and its removal."""
+        raise UnsupportedError(f"{self.name} has no start that is timed")
+
+    def open(self, command: Sequence[str] = IDLE, *, cpus: float | None = None) -> str:
+        """Start a sandbox that stays; return what it is called."""
+        raise UnsupportedError(f"{self.name} has no sandboxes that stay")
+
+    def execute(self, identifier: str) -> None:
+        """Run `true` in a sandbox to its end."""
+        raise UnsupportedError(f"{self.name} has no exec")
+
+    def fork(self, identifier: str, count: int) -> Sequence[str]:
+        """Start *count* sandboxes with copies of a sandbox's files."""
+        raise UnsupportedError(f"{self.name} has no forks")
+
+    def remove(self, identifiers: Sequence[str]) -> None:
+        """Take sandboxes away, with what runs in them."""
+        raise UnsupportedError(f"{self.name} has no sandboxes that stay")
+
+    def close(self) -> None:
+        """Let go of what is kept between two starts."""
+
+
+def timed(image: Image, action: Callable[[], bytes]) -> Start:
+    """Time *action*, which runs the image's probe and returns what that has written."""
+    begun, begin = image.now_ns(), time.perf_counter_ns()
+    written = action()
+    total_ms = (time.perf_counter_ns() - begin) / 1e6
+    return Start((int(written) - begun) / 1e6, total_ms)

@@ -1,0 +1,1 @@
+"""What is measured, a file each: from a run to rows of figures."""

@@ -1,0 +1,67 @@
+"""Many clients at once, each starting one sandbox after the other."""
+
+import statistics
+from collections import defaultdict
+
+from orlop.benchmark import machine
+from orlop.benchmark.driver import Driver, Start
+from orlop.benchmark.figures import Row, spread
+from orlop.benchmark.load import Load, load
+from orlop.benchmark.parts.bench import Bench
+
+_PEERS_SHARE = 10  # of a wave: they take longer by more than that
+_IDLE_S = 0.5
+_Loads = dict[tuple[str, int], list[Load[Start]]]
+
+
+def measure(bench: Bench) -> None:
+    """Run a wave of each driver's for each number of clients, in turns, --rounds times."""
+    found: _Loads = defaultdict(list)
+    try:
+        for _, driver in bench.turns(bench.plan.rounds, bench.drivers):
+            for clients in _counts(bench, driver):
+                bench.attempt(driver, lambda: _wave(bench, driver, clients, found))  # noqa: B023
+    finally:
+        for (name, clients), loads in found.items():
+            bench.add(_row(name, clients, loads))
+
+
+def _counts(bench: Bench, driver: Driver) -> list[int]:
+    """Return how many clients *driver* is given; a peer no more than it can bear."""
+    most = max(bench.plan.clients) if driver.is_orlop else bench.plan.limit
+    return sorted({min(count, most) for count in bench.plan.clients})
+
+
+def _wave(bench: Bench, driver: Driver, clients: int, found: _Loads) -> None:
+    wave = bench.plan.wave if driver.is_orlop else max(1, bench.plan.wave // _PEERS_SHARE)
+    idle = machine.idle_share(_IDLE_S)
+    done = load(driver.once, clients=clients, count=max(wave, clients), idle=idle)
+    found[driver.name, clients].append(done)
+    if done.failures:
+        bench.left_out(f"{driver.name}: {len(done.failures)} starts failed: {done.failures[0]}")
+
+
+def _row(name: str, clients: int, loads: list[Load[Start]]) -> Row:
+    starts = [start for one in loads for start in one.done]
+    count = len(starts)
+    return Row(
+        part="concurrency",
+        driver=name,
+        case=f"{clients} at once",
+        at=clients,
+        figures={
+            "starts": count,
+            "per_second": statistics.median(one.rate for one in loads),
+            "makespan_s": statistics.median(one.makespan_s for one in loads),
+            **spread("first", [start.first_ms for start in starts]),
+            **spread("total", [start.total_ms for start in starts]),
+            "cpu_ms": 1000 * sum(one.cpu_s for one in loads) / count,
+            "generator_cpu_ms": 1000 * sum(one.generator_cpu_s for one in loads) / count,
+            "clients_cpu_ms": 1000 * sum(one.clients_cpu_s for one in loads) / count,
+        },
+        samples={
+            "first_ms": [start.first_ms for start in starts],
+            "total_ms": [start.total_ms for start in starts],
+            "per_second": [one.rate for one in loads],
+        },
+    )

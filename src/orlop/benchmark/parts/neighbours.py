@@ -1,0 +1,76 @@
+"""Starts beside a sandbox that misbehaves within its limits."""
+
+import statistics
+import time
+
+from orlop.benchmark.driver import Driver, Start
+from orlop.benchmark.figures import Row
+from orlop.benchmark.parts.bench import Bench
+
+_CPUS = 0.25
+_GROUPS = 5  # of starts, alone and beside it in turns
+_MOST = 50
+#: Each is bounded by the limits of its sandbox (memory, pids, cpus), and in what it writes.
+NEIGHBOURS = {
+    "fork bomb": "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do"
+    " (while :; do (:) & (:); done) 2>/dev/null & done; while :; do :; done",
+    "memory hog": "while :; do tail /dev/zero; done",
+    "log flood": "yes 'a line of the flood' | head -c 200000000; sleep 3600",
+    "ignores SIGTERM": "trap '' TERM INT HUP; while :; do :; done",
+    "disk filler": "for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=/filling bs=1M count=128"
+    " 2>/dev/null; done; rm /filling; sleep 3600",
+}
+
+
+def measure(bench: Bench) -> None:
+    """Time starts alone and beside each neighbour, of each driver that has limits."""
+    drivers = [driver for driver in bench.drivers if driver.is_orlop][:1]
+    drivers += [driver for driver in bench.drivers if driver.marks and not driver.is_orlop]
+    for _, driver in bench.turns(1, drivers):
+        bench.attempt(driver, lambda: _all(bench, driver))  # noqa: B023
+
+
+def _all(bench: Bench, driver: Driver) -> None:
+    driver.once()
+    for position, (kind, script) in enumerate(NEIGHBOURS.items()):
+        bench.progress(position / len(NEIGHBOURS), f"{driver.name}, {kind}")
+        bench.add(_beside(bench, driver, kind, script))
+
+
+def _beside(bench: Bench, driver: Driver, kind: str, script: str) -> Row:
+    alone: list[Start] = []
+    beside: list[Start] = []
+    removals_s = []
+    each = max(1, min(bench.plan.starts, _MOST) // _GROUPS)
+    for _ in range(_GROUPS):
+        alone += _starts(driver, each)
+        neighbour = driver.open(["sh", "-c", script], cpus=_CPUS)
+        try:
+            beside += _starts(driver, each)
+        finally:
+            begin = time.monotonic()
+            driver.remove([neighbour])
+            removals_s.append(time.monotonic() - begin)
+    without = statistics.median(one.first_ms for one in alone)
+    with_it = statistics.median(one.first_ms for one in beside)
+    return Row(
+        part="neighbours",
+        driver=driver.name,
+        case=kind,
+        figures={
+            "alone_p50_ms": without,
+            "beside_p50_ms": with_it,
+            "ratio": with_it / without,
+            "removal_s": statistics.median(removals_s),
+        },
+        samples={
+            "alone_ms": [one.first_ms for one in alone],
+            "beside_ms": [one.first_ms for one in beside],
+        },
+    )
+
+
+def _starts(driver: Driver, count: int) -> list[Start]:
+    """Start some, after one that is not counted: what came just before is no part of it."""
+    driver.once()
+    return [driver.once() for _ in range(count)]

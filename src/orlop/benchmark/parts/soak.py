@@ -1,0 +1,69 @@
+"""Very many, one wave after the other, and then what is left of them."""
+
+import statistics
+import time
+from collections.abc import Sequence
+
+from orlop.benchmark.driver import Driver, Start
+from orlop.benchmark.figures import Row
+from orlop.benchmark.load import load
+from orlop.benchmark.parts.bench import Bench
+from orlop.benchmark.processes import remains
+
+_CLIENTS = 4
+_WAVES = 10
+_QUIET_S = 15.0
+_POLL_S = 0.5
+
+
+def measure(bench: Bench) -> None:
+    """Start --soak sandboxes of each of Orlop's drivers; count what there was before, and after."""
+    for _, driver in bench.turns(1, [one for one in bench.drivers if one.is_orlop]):
+        bench.attempt(driver, lambda: _soak(bench, driver))  # noqa: B023
+
+
+def _soak(bench: Bench, driver: Driver) -> None:
+    wave = max(_CLIENTS, bench.plan.soak // _WAVES)
+    load(driver.once, clients=_CLIENTS, count=wave)  # pools and caches are as they will be
+    before = remains(driver.marks)
+    begin = time.monotonic()
+    waves: list[list[Start]] = []
+    try:
+        for number in range(_WAVES):
+            bench.progress(number / _WAVES, driver.name)
+            waves.append(load(driver.once, clients=_CLIENTS, count=wave).done)
+    finally:
+        if waves:
+            bench.add(_row(driver, waves, before, time.monotonic() - begin))
+
+
+def _row(
+    driver: Driver, waves: Sequence[Sequence[Start]], before: dict[str, int], took_s: float
+) -> Row:
+    count = sum(len(wave) for wave in waves)
+    after = _after(driver, before)
+    left = {f"left_{name}": after[name] - before[name] for name in before}
+    return Row(
+        part="soak",
+        driver=driver.name,
+        case=f"{count} in a row",
+        at=count,
+        figures={
+            "starts": count,
+            "per_second": count / took_s,
+            "first_tenth_p50_ms": statistics.median(one.first_ms for one in waves[0]),
+            "last_tenth_p50_ms": statistics.median(one.first_ms for one in waves[-1]),
+            **left,
+        },
+    )
+
+
+def _after(driver: Driver, before: dict[str, int]) -> dict[str, int]:
+    """Count what is left once removal that was put off is done, or after a while."""
+    deadline = time.monotonic() + _QUIET_S
+    while True:
+        after = remains(driver.marks)
+        more = [name for name in before if name != "pss_kb" and after[name] > before[name]]
+        if not more or time.monotonic() > deadline:
+            return after
+        time.sleep(_POLL_S)

@@ -1,0 +1,1 @@
+"""What Orlop is measured beside: a driver for each, left out where it is not installed."""

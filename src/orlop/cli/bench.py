@@ -1,0 +1,140 @@
+"""orlop bench: what starts cost on this machine, beside the engines that are installed."""
+
+from __future__ import annotations
+
+from orlop.cli.options import FILE, FOLDER, Arguments, flag, number, text
+from orlop.errors import InvalidArgumentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TextIO
+
+    from orlop.benchmark.figures import Results
+    from orlop.benchmark.plan import Plan
+    from orlop.client.client import Client
+
+INTERRUPTED = 130
+_COUNTS = ("rounds", "wave", "starts", "limit", "live", "peer_density", "soak")
+
+
+class Args(Arguments):
+    description = (
+        "Starts sandboxes in many ways and measures them: an engine of its own, in folders of its\n"
+        "own, and docker, podman, ctr, runc and a bare loop in C in the same run, in turns. It\n"
+        "needs root, and no network. Ctrl-C ends it, and prints what it has."
+    )
+    examples = (
+        ("orlop bench --only warm --starts 20 --peers runc", "a first look, in seconds"),
+        ("orlop bench --start-peers --plots plots --output figures.json --format json", "all"),
+    )
+
+    only = text(
+        "--only", metavar="PARTS", help="of warm,concurrency,exec,pool,fork,neighbours,density,soak"
+    )
+    peers = text("--peers", metavar="PEERS", help="of docker,podman,ctr,runc,floor, or none")
+    start_peers = flag("--start-peers", help="start dockerd and containerd where they do not run")
+    rounds = number("--rounds", help="rounds of each wave (3)")
+    clients = text("--clients", metavar="N,N", help="clients at once (1,16,100)")
+    wave = number("--wave", help="starts in a round; peers do a tenth (200)")
+    starts = number("--starts", help="starts one after the other, and execs (100)")
+    limit = number("--limit", help="peers' clients at once, at most (16)")
+    live = number("--live", help="sandboxes that live at a time (1000)")
+    peer_density = number("--peer-density", help="of each peer's (20)")
+    soak = number("--soak", help="starts in a row of each of Orlop's ways (2000)")
+    folder = text(
+        "--folder", metavar="FOLDER", help="for engines' state (/var/tmp)", completes=FOLDER
+    )
+    form = text(
+        "--format",
+        metavar="FORMAT",
+        help="table, json or markdown",
+        choices=("table", "json", "markdown"),
+    )
+    output = text("-o", "--output", metavar="FILE", help="write it there", completes=FILE)
+    plots = text("--plots", metavar="FOLDER", help="draw SVG and PNG there", completes=FOLDER)
+
+
+def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
+    """Measure, then write what was found; 130 where it was interrupted."""
+    from orlop.benchmark.run import results_of
+
+    plan = _plan(args)
+    if args.plots:
+        from orlop.benchmark import plots
+
+        plots.check(args.plots)
+    results = results_of(plan)
+    try:
+        _measure(plan, results, err)
+    finally:  # what was found is never thrown away
+        _write(args, results, out)
+    return INTERRUPTED if results.interrupted else 0
+
+
+def _plan(args: Args) -> Plan:
+    from orlop.benchmark.plan import Plan
+
+    given: dict[str, Any] = {"start_peers": args.start_peers}
+    if args.only:
+        given["parts"] = tuple(args.only.split(","))
+    if args.peers:
+        given["peers"] = () if args.peers == "none" else tuple(args.peers.split(","))
+    if args.clients:
+        try:
+            given["clients"] = tuple(int(word) for word in args.clients.split(","))
+        except ValueError:
+            raise InvalidArgumentError(
+                f"invalid --clients {args.clients}", hint="such as 1,16,100"
+            ) from None
+    if args.folder:
+        given["folder"] = args.folder
+    for name in _COUNTS:
+        if getattr(args, name) is not None:
+            given[name] = getattr(args, name)
+    return Plan(**given)
+
+
+def _measure(plan: Plan, results: Results, err: TextIO) -> None:
+    """Run the *plan*; ctrl-c and SIGTERM end it early, once, and what was found stays."""
+    import signal
+
+    from orlop.benchmark.run import run as run_plan
+    from orlop.cli.output.steps import Steps
+
+    def interrupt(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was started is being ended
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    previous = [(one, signal.signal(one, interrupt)) for one in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with Steps(err) as steps:
+            run_plan(plan, results, steps.show)
+    except KeyboardInterrupt:
+        results.interrupted = True
+    finally:
+        for one, handler in previous:
+            signal.signal(one, handler)
+
+
+def _write(args: Args, results: Results, out: TextIO) -> None:
+    from orlop.benchmark import report
+
+    forms: dict[str, Callable[[Results], str]] = {
+        "": report.as_text,
+        "table": report.as_text,
+        "json": report.as_json,
+        "markdown": report.as_markdown,
+    }
+    written = forms[args.form](results)
+    if args.output:
+        with open(args.output, "w") as file:
+            file.write(written)
+    else:
+        out.write(written)
+        out.flush()
+    if args.plots:
+        from orlop.benchmark import plots
+
+        plots.draw(results, args.plots)
