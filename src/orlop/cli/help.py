@@ -37,7 +37,8 @@ def _row(option: Option) -> str:
     longs = [name for name in option.names if len(name) > 2]
     left = f"  {short + ', ' if short and longs else short or '    '}{', '.join(longs)}"
     if option.takes_value:
-        left += f" {option.metavar or 'VALUE'}"
+        value = option.metavar or "VALUE"
+        left += f" [{value}]" if option.alone else f" {value}"
     gap = " " * max(2, _COLUMN - len(left))
     if len(left) >= _COLUMN:
         gap = "\n" + " " * _COLUMN

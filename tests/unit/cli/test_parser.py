@@ -2,7 +2,16 @@
 
 import pytest
 
-from orlop.cli.options import Arguments, flag, number, operand, operands, text, texts
+from orlop.cli.options import (
+    Arguments,
+    file_or_alone,
+    flag,
+    number,
+    operand,
+    operands,
+    text,
+    texts,
+)
 from orlop.cli.parser import HelpWanted, OperandsError, UsageError, parse
 from orlop.cli.values import size
 
@@ -14,6 +23,7 @@ class Args(Arguments):
     proxy = flag("--sig-proxy", help="", default=True)
     name = text("--name", help="", default="none")
     pull = text("--pull", help="", choices=("always", "never"))
+    trace = file_or_alone("--trace", help="", ending=".json", alone="-")
     env = texts("-e", "--env", help="")
     memory = number("-m", "--memory", help="", convert=size)
     pids = number("--pids-limit", help="")
@@ -125,3 +135,26 @@ def test_one_dash_is_enough_for_a_long_option_where_go_would_take_it() -> None:
     assert (args.interactive, args.tty, args.image) == (True, True, "b")
     with pytest.raises(UsageError, match="unknown shorthand flag: 'n' in -name"):
         parse(Args, ["-name", "a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("words", "trace"),
+    [
+        (["alpine", "a.json"], ""),
+        (["--trace", "alpine", "a.json"], "-"),
+        (["--trace", "-", "alpine", "a.json"], "-"),
+        (["--trace", "b.json", "alpine", "a.json"], "b.json"),
+        (["--trace=odd name", "alpine", "a.json"], "odd name"),
+        (["--trace", "--tty", "alpine", "a.json"], "-"),
+        (["--trace", "--", "alpine", "a.json"], "-"),
+    ],
+)
+def test_option_that_may_stand_alone_takes_no_operand_for_its_value(
+    words: list[str], trace: str
+) -> None:
+    args = parse(Wrapper, words)
+    assert (args.trace, args.image, args.command) == (trace, "alpine", ["a.json"])
+
+
+def test_option_that_may_stand_alone_may_be_the_last_word() -> None:
+    assert parse(Args, ["alpine", "--trace"]).trace == "-"

@@ -88,6 +88,8 @@ def _how(option: Option) -> dict[str, Any]:
     if not option.takes_value:
         return {"action": "store_true", "help": text}
     how: dict[str, Any] = {"metavar": option.metavar or "VALUE", "help": text}
+    if option.alone:
+        how["nargs"] = "?"
     return {**how, "choices": option.choices} if option.choices else how
 
 
