@@ -1,0 +1,173 @@
+"""Frames that a sandbox with a raw socket may send, to get around what it is held to."""
+
+import hashlib
+import struct
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from orlop.kernel.netlink.wire import hardware
+
+_IP, _ARP, _VLAN, _IP6, _EXPERIMENT = 0x0800, 0x0806, 0x8100, 0x86DD, 0x88B5
+_UDP, _TCP, _ICMP, _GRE, _ICMP6, _HOP_BY_HOP, _ROUTING = 17, 6, 1, 47, 58, 0, 43
+_BROADCAST = "ff:ff:ff:ff:ff:ff"
+_LINK_ONLY = "01:80:c2:00:00:0e"  # a bridge hands it to the port's own stack
+_PAYLOAD = b"." * 40
+_STRANGER = "02:00:00:00:00:99"
+
+
+class Host(NamedTuple):
+    mac: str
+    ip: str
+    ip6: str
+
+    @property
+    def link_local(self) -> str:
+        octets = hardware(self.mac)
+        identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]]).hex(":", 2)
+        return f"fe80::{identifier}"
+
+
+def mark(name: str) -> bytes:
+    """Return six bytes by which a frame is known wherever it comes to light."""
+    return hashlib.sha256(name.encode()).digest()[:6]
+
+
+def question(own: Host, peer: Host) -> bytes:
+    """Return a frame that *peer* gets from everybody, with the mark of "end"."""
+    asked = _arp(own, own.ip, peer.ip, target=mark("end"))
+    return hardware(_BROADCAST) + hardware(own.mac) + struct.pack("!H", _ARP) + asked
+
+
+def letter(own: Host, gateway: Host, to: Host) -> bytes:
+    """Return a frame for somebody in the world, with the mark of "end"."""
+    body = _ip(own.ip, to.ip, _UDP, _udp(mark("end")))
+    return hardware(gateway.mac) + hardware(own.mac) + struct.pack("!H", _IP) + body
+
+
+def to_neighbor(own: Host, peer: Host) -> dict[str, bytes]:
+    """Return what a bridge would pass on to *peer*, which may not be sent anything."""
+    found = {}
+
+    def frame(name: str, kind: int, body: bytes, source: str = own.mac, to: str = peer.mac) -> None:
+        found[name] = hardware(to) + hardware(source) + struct.pack("!H", kind) + body
+
+    def udp(name: str) -> bytes:
+        return _udp(mark(name) + _PAYLOAD)
+
+    def ip(name: str, source: str = own.ip, to: str = peer.ip) -> bytes:
+        return _ip(source, to, _UDP, udp(name))
+
+    def ip6(name: str, source: str = own.ip6, to: str = peer.ip6) -> bytes:
+        return _ip6(source, to, _UDP, udp(name))
+
+    frame("plain", _IP, ip("plain"))
+    frame("another's address", _IP, ip("another's address", "10.1.0.77"))
+    frame("the peer's own address", _IP, ip("the peer's own address", peer.ip))
+    frame("a stranger's MAC", _IP, ip("a stranger's MAC"), _STRANGER)
+    frame("no IP", _EXPERIMENT, mark("no IP") + _PAYLOAD)
+    frame("no IP for all", _EXPERIMENT, mark("no IP for all") + _PAYLOAD, to=_BROADCAST)
+    frame("tagged", _VLAN, struct.pack("!HH", 5, _IP) + ip("tagged"))
+    snap = b"\xaa\xaa\x03\0\0\0\x08\0" + ip("802.3")
+    frame("802.3", len(snap), snap)
+    frame("broadcast", _IP, ip("broadcast", to="255.255.255.255"), to=_BROADCAST)
+    frame("multicast", _IP, ip("multicast", to="224.0.0.251"), to="01:00:5e:00:00:fb")
+    part = _ip(own.ip, peer.ip, _UDP, mark("a fragment") + _PAYLOAD, offset=185)
+    frame("a fragment", _IP, part)
+    frame("IPv6", _IP6, ip6("IPv6"))
+    frame("IPv6 of another", _IP6, ip6("IPv6 of another", "fd01::77"))
+    frame("link-local", _IP6, ip6("link-local", own.link_local, peer.link_local))
+    frame("IPv6 multicast", _IP6, ip6("IPv6 multicast", to="ff02::fb"), to="33:33:00:00:00:fb")
+    frame("long ARP", _ARP, _arp(own, own.ip, peer.ip) + mark("long ARP") + _PAYLOAD, to=_BROADCAST)
+    lie = _arp(own, "10.1.0.1", peer.ip, target=mark("ARP for the gateway"), operation=2)
+    frame("ARP for the gateway", _ARP, lie)
+    advert = _neighbor(136, own, peer.ip6, "fd01::1", mark("ND for the gateway"))
+    frame("ND for the gateway", _IP6, advert)
+    long = _neighbor(135, own, peer.ip6, peer.ip6, mark("long ND") + b"." * 56)
+    frame("long ND", _IP6, long)
+    other = _ip6(own.ip6, peer.ip6, _ICMP6, _icmp6(own.ip6, peer.ip6, 128, mark("ping") + _PAYLOAD))
+    frame("ping", _IP6, other)
+    report = b"\x3a\0\x05\x02\0\0\x01\0" + _icmp6(own.link_local, "ff02::16", 143, mark("MLD"))
+    frame(
+        "MLD", _IP6, _ip6(own.link_local, "ff02::16", _HOP_BY_HOP, report), to="33:33:00:00:00:16"
+    )
+    return found
+
+
+def to_world(own: Host, gateway: Host, peer: Host, world: Host, listed: Host) -> dict[str, bytes]:
+    """Return what a router would pass on to the *world*, of which only *listed* may be sent to."""
+    found = {}
+
+    def frame(
+        name: str, kind: int, body: bytes, source: str = own.mac, to: str = gateway.mac
+    ) -> None:
+        found[name] = hardware(to) + hardware(source) + struct.pack("!H", kind) + body
+
+    def ip(name: str, source: str = own.ip, protocol: int = _UDP, **more: bytes) -> bytes:
+        body = mark(name) + _PAYLOAD
+        return _ip(source, world.ip, protocol, _udp(body) if protocol == _UDP else body, **more)
+
+    frame("out", _IP, ip("out"))
+    frame("out as the peer", _IP, ip("out as the peer", peer.ip), peer.mac)
+    frame("out as the peer's address", _IP, ip("out as the peer's address", peer.ip))
+    frame("out by the port", _IP, ip("out by the port"), to=_LINK_ONLY)
+    frame("GRE", _IP, ip("GRE", protocol=_GRE))
+    frame("ICMP", _IP, _ip(own.ip, world.ip, _ICMP, _icmp(mark("ICMP") + _PAYLOAD)))
+    middle = struct.pack("!HHIIBBHHH", 7000, 7000, 1, 1, 0x50, 0x10, 512, 0, 0)
+    frame("amid TCP", _IP, _ip(own.ip, world.ip, _TCP, middle + mark("amid TCP")))
+    route = struct.pack("!BBB4sx", 0x83, 7, 4, ip_address(world.ip).packed)
+    routed = _ip(own.ip, listed.ip, _UDP, _udp(mark("source route") + _PAYLOAD), options=route)
+    frame("source route", _IP, routed)
+    frame("IPv6 out", _IP6, _ip6(own.ip6, world.ip6, _UDP, _udp(mark("IPv6 out") + _PAYLOAD)))
+    solicit = _neighbor(135, own, world.ip6, world.ip6, mark("ND out"))
+    frame("ND out", _IP6, solicit)
+    header = struct.pack("!BBBBI16s", _UDP, 2, 4, 1, 0, ip_address(world.ip6).packed)
+    routed = _ip6(own.ip6, listed.ip6, _ROUTING, header + _udp(mark("IPv6 route") + _PAYLOAD))
+    frame("IPv6 route", _IP6, routed)
+    return found
+
+
+def _udp(body: bytes) -> bytes:
+    return struct.pack("!HHHH", 7000, 7000, 8 + len(body), 0) + body
+
+
+def _ip(
+    source: str, to: str, protocol: int, body: bytes, *, options: bytes = b"", offset: int = 0
+) -> bytes:
+    words = 5 + len(options) // 4
+    ends = ip_address(source).packed + ip_address(to).packed
+    start = struct.pack("!BBHHHBB", 0x40 | words, 0, words * 4 + len(body), 7, offset, 64, protocol)
+    return start + _checksum(start + b"\0\0" + ends + options) + ends + options + body
+
+
+def _ip6(source: str, to: str, following: int, body: bytes) -> bytes:
+    ends = ip_address(source).packed + ip_address(to).packed
+    return struct.pack("!IHBB", 6 << 28, len(body), following, 255) + ends + body
+
+
+def _icmp(body: bytes) -> bytes:
+    text = struct.pack("!HH", 7, 1) + body
+    return b"\x08\0" + _checksum(b"\x08\0\0\0" + text) + text
+
+
+def _icmp6(source: str, to: str, kind: int, body: bytes) -> bytes:
+    text = struct.pack("!I", 0) + body + b"\0" * (len(body) % 2)
+    ends = ip_address(source).packed + ip_address(to).packed
+    pseudo = ends + struct.pack("!II", 4 + len(text), _ICMP6)
+    return bytes([kind, 0]) + _checksum(pseudo + bytes([kind, 0, 0, 0]) + text) + text
+
+
+def _neighbor(kind: int, own: Host, to: str, target: str, option: bytes) -> bytes:
+    body = ip_address(target).packed + bytes([1, (2 + len(option)) // 8]) + option
+    return _ip6(own.ip6, to, _ICMP6, _icmp6(own.ip6, to, kind, body))
+
+
+def _arp(own: Host, source: str, to: str, *, target: bytes = bytes(6), operation: int = 1) -> bytes:
+    start = struct.pack("!HHBBH", 1, _IP, 6, 4, operation)
+    return start + hardware(own.mac) + ip_address(source).packed + target + ip_address(to).packed
+
+
+def _checksum(data: bytes) -> bytes:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~total & 0xFFFF)
