@@ -7,6 +7,7 @@ from orlop.sandbox.pool import Pool as Pool
 from orlop.sandbox.process import Process as Process
 from orlop.sandbox.result import Result as Result
 from orlop.sandbox.result import Usage as Usage
+from orlop.sandbox.runner import Runner as Runner
 from orlop.sandbox.sandbox import Sandbox as Sandbox
 from orlop.sandbox.template import AsyncTemplate as AsyncTemplate
 from orlop.sandbox.template import Template as Template

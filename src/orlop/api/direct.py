@@ -3,8 +3,8 @@
 One JSON object a datagram (SEQPACKET), requests with "op" and "seq". A sandbox is its
 connection's: it ends when that does, or the process that opened it.
 
-    start    options (the body of POST /containers/create), disk?, args?, env?, folder?
-             descriptors: stdin, stdout, stderr, or none where there are no args
+    start    options (the body of POST /containers/create), disk?, args?, env?, folder?,
+             lifetime? (seconds); descriptors: stdin, stdout, stderr, or none where there are no args
              -> {"id": …}
     exec     id, args, env?, folder?, user?; descriptors as above  -> {"exec": …}
     kill     id, exec      with all that it has started, also after its own end
@@ -56,6 +56,7 @@ class Request(msgspec.Struct):
     seq: int
     options: msgspec.Raw = msgspec.Raw(b"")
     disk: int = 0
+    lifetime: float = 0.0
     args: list[str] = []
     env: list[str] = []
     folder: str = ""
@@ -199,6 +200,9 @@ class Connection:
             sandboxes.end(made)
         elif sandboxes.knows(made):
             self._sandboxes.add(made)
+            if request.lifetime > 0:
+                loop = asyncio.get_running_loop()
+                loop.call_later(request.lifetime, sandboxes.end, made)
         return {"id": made}
 
     def _sandbox_ended(self, exit_: dict[str, Any]) -> None:

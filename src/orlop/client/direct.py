@@ -78,6 +78,10 @@ class Connection:
             self._receive()
         return self._exits.pop(key)
 
+    def has_exit(self, key: str) -> bool:
+        """Whether it has come, with the answer to a request: then fileno() is not readable."""
+        return key in self._exits
+
     def take_exit(self, key: str) -> dict[str, Any] | None:
         """Return it without waiting, once fileno() is readable; None if that was another's."""
         if key not in self._exits:

@@ -10,7 +10,7 @@ from typing import Self
 
 from orlop.errors import InvalidArgumentError, UnavailableError
 from orlop.sandbox.result import StreamName, Usage
-from orlop.sandbox.way import Box, Command, End
+from orlop.sandbox.way import Command, End, Runs
 
 _SEND_BYTES = 256 << 10
 _AFTER_KILL_S = 15.0  # the engine itself gives up after ten
@@ -23,7 +23,7 @@ class Conversation:
     all that it has started, as by kill().
     """
 
-    def __init__(self, box: Box, command: Command, *, timeout: float | None) -> None:
+    def __init__(self, box: Runs, command: Command, *, timeout: float | None) -> None:
         if timeout is not None and not timeout > 0:
             raise InvalidArgumentError(f"invalid timeout {timeout!r}", hint="seconds, above 0")
         self._begun_s = time.monotonic()

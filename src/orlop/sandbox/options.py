@@ -11,7 +11,7 @@ from orlop.model.egress import parse_all
 _LONGEST_LIFE_S = 1e9
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 #: Stays, and takes leave of orphans that end: `wait` reaps them with the shell's own.
-_IDLE = ("sh", "-c", "while :; do sleep 2147483647 & wait; done")
+IDLE = ("sh", "-c", "while :; do sleep 2147483647 & wait; done")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +33,7 @@ class Options:
     #: All that it may send to, such as "pypi.org:443"; () for nothing, None for everything
     egress: Sequence[str] | None = None
     read_only: bool = False  # its root file system, not /tmp
-    command: Sequence[str] = _IDLE  # its first process, with which it ends
+    command: Sequence[str] = IDLE  # its first process, with which it ends
     keep: bool = False  # it stays when its owner, or the `with` block, ends
     lifetime: float | None = None  # seconds, after which the engine ends it, whoever has it
     disk: int | str | None = None  # bytes that its files may grow by

@@ -80,15 +80,16 @@ class Sandbox(Options):
 
         Always -1 of one that is to be kept.
         """
-        return self._started.watched
+        return self.box.watched
 
     @property
     def id(self) -> str:
         """The container's id, for `orlop` and `docker`; WrongStateError where it is not started."""
-        return self._started.id
+        return self.box.id
 
     @property
-    def _started(self) -> Box:
+    def box(self) -> Box:
+        """How it is asked; WrongStateError where it is not started."""
         if self._box is None:
             raise WrongStateError("the sandbox is not started", hint="use `with`, or start()")
         return self._box
@@ -96,7 +97,7 @@ class Sandbox(Options):
     @property
     def files(self) -> Files:
         """Its files: read, write, copy folders in and out."""
-        return Files(self._started)
+        return Files(self.box)
 
     def run(  # noqa: PLR0913 (each is a word of its own to a caller)
         self,
@@ -146,7 +147,7 @@ class Sandbox(Options):
             user=user,
             workdir=workdir,
         )
-        process = Process(self._started, wanted, timeout=timeout)
+        process = Process(self.box, wanted, timeout=timeout)
         if input:
             process.send(input, end=True)
         return process
@@ -171,33 +172,33 @@ class Sandbox(Options):
             workdir=workdir,
             terminal=Size(rows, columns),
         )
-        return Terminal(self._started, wanted, timeout=timeout)
+        return Terminal(self.box, wanted, timeout=timeout)
 
     def pause(self) -> None:
         """Let nothing in it run until resume()."""
-        self._started.pause()
+        self.box.pause()
 
     def resume(self) -> None:
         """Let it run again."""
-        self._started.resume()
+        self.box.resume()
 
     def snapshot(self, name: str) -> str:
         """Make an image of what its files are now, for other sandboxes; return its id.
 
         Not of a sandbox of the image host: most of its files are this machine's.
         """
-        return self._started.snapshot(name)
+        return self.box.snapshot(name)
 
     def usage(self) -> Usage:
         """Return what all that has run in it has used so far."""
-        return self._started.usage()
+        return self.box.usage()
 
     def address(self, port: int) -> tuple[str, int]:
         """Return host and port through which this machine reaches its TCP *port*.
 
         NotFoundError where it cannot: *port* is not published, and its network not this machine's.
         """
-        return self._started.address(port)
+        return self.box.address(port)
 
     def fork(self, count: int = 1, *, processes: bool = False) -> "list[Sandbox]":
         """Start *count* sandboxes with this one's options, and copies of its files as they are now.
@@ -211,7 +212,7 @@ class Sandbox(Options):
         if count < 1:
             raise InvalidArgumentError(f"invalid number of forks {count}")
         options = self.of_fork()
-        return [self._forked(options, box) for box in self._started.fork(options, count)]
+        return [self._forked(options, box) for box in self.box.fork(options, count)]
 
     def _forked(self, options: Options, box: Box) -> "Sandbox":
         fork = Sandbox(**options.given())

@@ -93,7 +93,14 @@ class Handle(Protocol):
         """Let go of its descriptors; again is no error. It is not killed by that."""
 
 
-class Box(Protocol):
+class Runs(Protocol):
+    """Something in which commands are started."""
+
+    def exec(self, command: Command) -> Handle:
+        """Start *command*."""
+
+
+class Box(Runs, Protocol):
     """A sandbox that was started, until it is closed."""
 
     @property
@@ -106,9 +113,6 @@ class Box(Protocol):
 
     def close(self) -> None:
         """Remove it with all that runs in it, unless it is to be kept; again is no error."""
-
-    def exec(self, command: Command) -> Handle:
-        """Start *command*."""
 
     def pause(self) -> None: ...
 

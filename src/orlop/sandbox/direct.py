@@ -1,0 +1,292 @@
+"""The quick way: sandboxes by recipes, commands with pipes of our own (client/direct.py).
+
+What it cannot do the engine refuses as unsupported; then the usual way is taken.
+"""
+
+import os
+import weakref
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from orlop.client.address import Settings
+from orlop.client.client import Client
+from orlop.client.direct import Connection, Connections, connections
+from orlop.errors import NotFoundError, OrlopError, UnsupportedError, WrongStateError
+from orlop.sandbox.containers import ContainerBox, ContainerWay, pull
+from orlop.sandbox.execs import usage_of
+from orlop.sandbox.options import IDLE, Options, variables
+from orlop.sandbox.result import StreamName, Usage
+from orlop.sandbox.way import Box, Command, End, Handle, Size
+
+T = TypeVar("T")
+_MOST_BYTES = 64 << 10
+_NAMES: Sequence[StreamName] = ("stdout", "stderr")
+
+
+class DirectWay:
+    """See Way."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def start(self, options: Options) -> Box:
+        if not is_direct(options) or tuple(options.command) != IDLE:
+            return ContainerWay(self._settings).start(options)
+        try:
+            return with_image(self._settings, options.image, lambda: self._start(options))
+        except UnsupportedError:
+            return ContainerWay(self._settings).start(options)
+
+    def _start(self, options: Options) -> Box:
+        free = connections(self._settings)
+        connection = free.take()
+        try:
+            made = connection.request(start_message(options))["id"]
+        except OrlopError:
+            free.give_back(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        return DirectBox(self._settings, made, connection, options)
+
+
+def is_direct(options: Options) -> bool:
+    """Whether the engine may be asked at all: what outlives its connection has a record."""
+    return not options.keep and options.name is None
+
+
+def with_image(settings: Settings, image: str, start: Callable[[], T]) -> T:
+    """Return what *start* does, once more with the image pulled where it is missing."""
+    try:
+        return start()
+    except NotFoundError as error:
+        if "no such image" not in str(error).lower():
+            raise
+    with Client(settings) as client:
+        pull(client, image)
+    return start()
+
+
+def start_message(options: Options) -> dict[str, Any]:
+    """Return the request that starts a sandbox; its own options are the recipe's name."""
+    body = {**options.body(), "Entrypoint": [], "Cmd": []}
+    message: dict[str, Any] = {"op": "start", "options": body}
+    if options.disk_bytes is not None:
+        message["disk"] = options.disk_bytes
+    if options.lifetime is not None:
+        message["lifetime"] = options.lifetime
+    return message
+
+
+class DirectBox:
+    """See Box. The sandbox is *holder*'s, and ends with it."""
+
+    def __init__(
+        self, settings: Settings, identifier: str, holder: Connection, options: Options
+    ) -> None:
+        self._settings = settings
+        self._options = options
+        self.id = identifier
+        self._holder = holder
+        self._closed = False
+        self._usual = ContainerBox(settings, identifier, None)
+        weakref.finalize(self, holder.close)
+
+    @property
+    def watched(self) -> int:
+        return self._holder.fileno()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if not self._holder.is_ours:
+            return  # a child's copy of it
+        try:
+            self._holder.request({"op": "close", "id": self.id})
+        except OrlopError:  # the engine is gone, and a next one ends what has no owner
+            self._holder.close()
+            raise
+        except BaseException:
+            self._holder.close()
+            raise
+        connections(self._settings).give_back(self._holder)
+
+    def exec(self, command: Command) -> Handle:
+        if command.terminal is not None:
+            return self._usual.exec(command)
+        message = {"op": "exec", "id": self.id, "user": command.user, **command_message(command)}
+        try:
+            return DirectHandle(connections(self._settings), message, command)
+        except UnsupportedError:
+            return self._usual.exec(command)
+
+    def pause(self) -> None:
+        self._usual.pause()
+
+    def resume(self) -> None:
+        self._usual.resume()
+
+    def snapshot(self, name: str) -> str:
+        return self._usual.snapshot(name)
+
+    def fork(self, options: Options, count: int) -> list[Box]:
+        return self._usual.fork(options, count)
+
+    def read_tar(self, path: str) -> Generator[bytes, None, None]:
+        return self._usual.read_tar(path)
+
+    def write_tar(self, folder: str, tar: Iterable[bytes]) -> None:
+        self._usual.write_tar(folder, tar)
+
+    def usage(self) -> Usage:
+        return self._usual.usage()
+
+    def address(self, port: int) -> tuple[str, int]:
+        return self._usual.address(port)
+
+
+def command_message(command: Command) -> dict[str, Any]:
+    """Return what a request says of a command."""
+    return {
+        "args": list(command.words),
+        "env": variables(command.environment),
+        "folder": command.workdir,
+    }
+
+
+class DirectHandle:
+    """See Handle. Its streams are pipes; the connection tells its end."""
+
+    def __init__(self, free: Connections, message: dict[str, Any], command: Command) -> None:
+        self._free = free
+        self._message = message
+        self._end: End | None = None
+        self._connection: Connection | None = free.take()
+        self._outputs: dict[int, StreamName] = {}
+        self.writable = -1
+        theirs: list[int] = []
+        try:
+            self._open_pipes(theirs)
+            try:
+                made = self._connection.request(message, theirs)
+            finally:
+                _close(theirs)
+            self._key: str = made.get("exec") or made["id"]
+        except OrlopError:
+            self._let_go(is_quiet=True)
+            raise
+        except BaseException:
+            self._let_go(is_quiet=False)
+            raise
+        if not command.has_input:
+            self.end_input()
+
+    def _open_pipes(self, theirs: list[int]) -> None:
+        reader, self.writable = os.pipe()
+        theirs.append(reader)
+        os.set_blocking(self.writable, False)
+        for name in _NAMES:
+            reader, writer = os.pipe()
+            self._outputs[reader] = name
+            theirs.append(writer)
+            os.set_blocking(reader, False)
+
+    @property
+    def readable(self) -> Collection[int]:
+        if self._end is None and self._connection is not None:
+            return (*self._outputs, self._connection.fileno())
+        return tuple(self._outputs)
+
+    @property
+    def pending(self) -> bool:
+        connection = self._connection
+        return self._end is None and connection is not None and connection.has_exit(self._key)
+
+    def receive(self, ready: Collection[int]) -> Iterator[tuple[StreamName, bytes]]:
+        for fd in [fd for fd in self._outputs if fd in ready]:
+            data = self._read(fd)
+            if data:
+                yield self._outputs[fd], data
+            elif data is not None:
+                del self._outputs[fd]
+                os.close(fd)
+        connection = self._connection
+        if connection is None or self._end is not None or connection.fileno() not in ready:
+            return
+        exit_ = connection.take_exit(self._key)
+        if exit_ is None:
+            return
+        self._end = End(exit_["status"], usage_of(exit_["usage"]))
+        yield from self._drain()
+
+    def _drain(self) -> Iterator[tuple[StreamName, bytes]]:
+        """Give what is left of the output; who runs on in the background may hold it open."""
+        while self._outputs:
+            fd, name = next(iter(self._outputs.items()))
+            while data := self._read(fd):
+                yield name, data
+            del self._outputs[fd]
+            os.close(fd)
+
+    def _read(self, fd: int) -> bytes | None:
+        try:
+            return os.read(fd, _MOST_BYTES)
+        except BlockingIOError:
+            return None
+
+    def send(self, data: bytes) -> int:
+        try:
+            return os.write(self.writable, data)
+        except BlockingIOError:
+            return 0
+
+    def end_input(self) -> None:
+        if self.writable >= 0:
+            os.close(self.writable)
+            self.writable = -1
+
+    @property
+    def ended(self) -> bool:
+        return self._end is not None
+
+    def end(self) -> End:
+        if self._end is None:
+            raise WrongStateError("the process has not ended", hint="read its output first")
+        return self._end
+
+    def kill(self) -> None:
+        if self._end is not None and self._message["op"] == "start":
+            return
+        with suppress(NotFoundError, WrongStateError), self._free.lent() as connection:
+            if self._message["op"] == "start":
+                connection.request({"op": "close", "id": self._key})
+            else:
+                sandbox = self._message["id"]
+                connection.request({"op": "kill", "id": sandbox, "exec": self._key})
+
+    def resize(self, size: Size) -> None:
+        raise WrongStateError("the command has no terminal", hint=f"terminal(rows={size.rows})")
+
+    def close(self) -> None:
+        self._let_go(is_quiet=self._end is not None)
+
+    def _let_go(self, *, is_quiet: bool) -> None:
+        """Close what is open; a connection on which nothing more will come is used again."""
+        self.end_input()
+        _close(list(self._outputs))
+        self._outputs.clear()
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if is_quiet:
+            self._free.give_back(connection)
+        else:
+            connection.close()
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)

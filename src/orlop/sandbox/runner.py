@@ -1,0 +1,108 @@
+"""A sandbox for each command: started with it, and gone when it has ended."""
+
+from collections.abc import Mapping, Sequence
+
+from orlop.client.direct import connections
+from orlop.errors import UnsupportedError, WrongStateError
+from orlop.sandbox.direct import (
+    DirectHandle,
+    command_message,
+    start_message,
+    with_image,
+)
+from orlop.sandbox.options import Options
+from orlop.sandbox.process import OUTPUT_LIMIT, Process
+from orlop.sandbox.result import Result
+from orlop.sandbox.sandbox import Sandbox
+from orlop.sandbox.way import Command, Handle
+
+
+class Runner(Options):
+    """Runs commands, each in a sandbox of its own with these options: one request a command.
+
+        runner = orlop.Runner(image="busybox", memory="64m")
+        assert runner.run(["echo", "hi"]).stdout == b"hi\n"
+
+    The command is the sandbox's first process, so all that it has started ends with it. It
+    can be used by any number of threads.
+    """
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        input: bytes = b"",  # noqa: A002 (as subprocess.run has it)
+        timeout: float | None = None,
+        output_limit: int = OUTPUT_LIMIT,
+        environment: Mapping[str, str] | None = None,
+        workdir: str = "",
+    ) -> Result:
+        """Run *command* to its end; see Sandbox.run."""
+        process = self.exec(
+            command, input=input, timeout=timeout, environment=environment, workdir=workdir
+        )
+        with process:
+            return process.result(output_limit=output_limit)
+
+    def exec(
+        self,
+        command: Sequence[str],
+        *,
+        input: bytes | None = b"",  # noqa: A002
+        timeout: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        workdir: str = "",
+    ) -> Process:
+        """Start *command* and return it, to be used in a `with` block; see Sandbox.exec."""
+        wanted = Command(
+            words=command,
+            has_input=input is None or bool(input),
+            environment=environment or {},
+            workdir=workdir,
+        )
+        process = self._begun(wanted, timeout)
+        if input:
+            process.send(input, end=True)
+        return process
+
+    def _begun(self, command: Command, timeout: float | None) -> Process:
+        if self.keep or self.name is not None:
+            raise WrongStateError("a runner's sandboxes have no name and are not kept")
+        try:
+            return Process(_Boxes(self), command, timeout=timeout)
+        except UnsupportedError:  # the usual way: a command in a sandbox
+            return _InSandbox(Sandbox(**self.given()).start(), command, timeout=timeout)
+
+
+class _Boxes:
+    """Starts a sandbox for each command that it is given."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def exec(self, command: Command) -> Handle:
+        """See Box.exec. UnsupportedError where that is not so easy."""
+        options = self._options
+        return with_image(options.settings(), options.image, lambda: self._start(command))
+
+    def _start(self, command: Command) -> Handle:
+        message = {**start_message(self._options), **command_message(command)}
+        return DirectHandle(connections(self._options.settings()), message, command)
+
+
+class _InSandbox(Process):
+    """A command in a sandbox that is closed with it."""
+
+    def __init__(self, sandbox: Sandbox, command: Command, *, timeout: float | None) -> None:
+        self._sandbox = sandbox
+        try:
+            super().__init__(sandbox.box, command, timeout=timeout)
+        except BaseException:
+            sandbox.close()
+            raise
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._sandbox.close()
