@@ -62,7 +62,7 @@ class Sandboxes:
         *ended* is called once it is gone. OrlopError with nothing left; UnsupportedError
         where the usual way is to be taken.
         """
-        container_id = secrets.token_hex(32)
+        container_id, begun = secrets.token_hex(32), time.monotonic_ns()
         template = recipe.container
         name = template.options.hostname or short(container_id)
         message = {
@@ -79,30 +79,15 @@ class Sandboxes:
         self._ended[container_id] = ended
         try:
             started = await self._context.shim.request(message, fds)
-        except BaseException:
+        except BaseException as error:
             del self._ended[container_id]
+            self._context.telemetry.failed(container_id, error, ())
             raise
         if container_id not in self._ended:  # it has ended, and that was told first
             return container_id
-        options = replace(template.options, owner=owner, auto_remove=True)
-        self._context.records.add(
-            replace(
-                template,
-                id=container_id,
-                name=short(container_id),
-                options=options,
-                created_ns=started["time_ns"],
-                started_ns=started["time_ns"],
-                status=Status.RUNNING,
-                pid=started["pid"],
-                path=command.words[0] if command.words else "idle",
-                args=tuple(command.words[1:]),
-                recipe=recipe.id,
-                cgroup=started["cgroup"],
-                log_path="",
-            ),
-            stored=False,
-        )
+        made = _described(recipe, command, started, container_id=container_id, owner=owner)
+        self._context.records.add(made, stored=False)
+        self._context.telemetry.done("spawn", container_id, (), begin_ns=begun)
         return container_id
 
     def is_theirs(self, exit_: dict[str, Any]) -> bool:
@@ -121,6 +106,7 @@ class Sandboxes:
         records = self._context.records
         if records.has(container_id):
             live = self._context.live(container_id)
+            self._context.telemetry.ended(records.get(container_id), exit_)
             records.remove(container_id)
             self._context.forget(container_id)
             self._execs.forget_container(container_id)
@@ -224,3 +210,25 @@ class Sandboxes:
         for key, ended in list(self._commands.items()):
             del self._commands[key]
             ended({"id": key[0], "exec_id": key[1], "status": 137, "signal": 9, "oom": False})
+
+
+def _described(
+    recipe: Recipe, command: Command, started: dict[str, Any], *, container_id: str, owner: str
+) -> Container:
+    """Return the record of a sandbox that runs, as the shim tells that it has started."""
+    template = recipe.container
+    return replace(
+        template,
+        id=container_id,
+        name=short(container_id),
+        options=replace(template.options, owner=owner, auto_remove=True),
+        created_ns=started["time_ns"],
+        started_ns=started["time_ns"],
+        status=Status.RUNNING,
+        pid=started["pid"],
+        path=command.words[0] if command.words else "idle",
+        args=tuple(command.words[1:]),
+        recipe=recipe.id,
+        cgroup=started["cgroup"],
+        log_path="",
+    )

@@ -147,6 +147,14 @@ class Forget(TypedDict):
     exec_id: NotRequired[str]
 
 
+class Counts(TypedDict):
+    """Answer to op "counts": numbers now, by what is counted, for the engine's gauges."""
+
+    processes: dict[str, int]
+    pools: dict[str, int]  # made ahead and ready
+    queues: dict[str, int]  # what waits
+
+
 class Exit(TypedDict):
     """event "exit", the content of an exit file, and an item of "list"'s answer."""
 

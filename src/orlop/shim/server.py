@@ -21,7 +21,7 @@ from orlop.shim.channel import Channel, Message, accept, close_all
 from orlop.shim.failure import failure
 from orlop.shim.loop import Loop, Timer
 from orlop.shim.process import Process, Waiter, foreign_status, own_child_status
-from orlop.shim.protocol import Exit
+from orlop.shim.protocol import Counts, Exit
 from orlop.shim.pumps import Pumps
 from orlop.shim.records import Records, key_of
 from orlop.shim.spawns import Spawns
@@ -190,15 +190,22 @@ class Server:
             channel.send({"seq": message["seq"], "more": True, "ok": exit_})
         return None
 
-    def _counts(self, _channel: Channel, _message: Message) -> dict[str, int]:
-        """Tell what is there, and what is made ahead."""
-        processes = self._processes.values()
-        return {
-            "starting": sum(process.starting is not None for process in processes),
-            "running": sum(process.running for process in processes),
-            "spare_cgroups": self._starts.ahead.cgroups.ready,
-            "reserve_processes": self._starts.ahead.processes.ready,
-        }
+    def _counts(self, _channel: Channel, _message: Message) -> Counts:
+        """Tell what is there, what is made ahead, and what waits."""
+        processes, ahead, spawns = self._processes.values(), self._starts.ahead, self._spawns
+        return Counts(
+            processes={
+                "starting": sum(process.starting is not None for process in processes),
+                "running": sum(process.running for process in processes),
+            },
+            pools={
+                "spare_cgroups": ahead.cgroups.ready,
+                "reserve_processes": ahead.processes.ready,
+                "recycled_cgroups": spawns.cgroups.waiting,
+                "networks": spawns.networks.waiting,
+            },
+            queues={"launches": spawns.launchers.waiting},
+        )
 
     def _subscribe(self, channel: Channel, _message: Message) -> None:
         channel.subscribed = True

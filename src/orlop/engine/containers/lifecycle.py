@@ -283,7 +283,7 @@ class Lifecycle:
             moving=False,
         )
         self._context.records.save(over)
-        self._context.telemetry.ended(over, signal=exit_["signal"])
+        self._context.telemetry.ended(over, exit_)
         self.networks.ended(container)
         if over.oom_killed:
             self._context.announce(over, "oom")

@@ -22,18 +22,18 @@ name, or anything else that a client says.
 
 import re
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from orlop.engine.telemetry.asked import asked
 from orlop.engine.telemetry.metrics import Registry
 from orlop.engine.telemetry.timelines import Timelines
-from orlop.errors import OrlopError
 from orlop.model.container import Container
 from orlop.model.timeline import Recorder, Step
 
 #: One start in so many has its process's own steps noted, though nobody asked for them.
 _SAMPLED = 16
+_STARTS = ("start", "spawn")  # of a container, and of a sandbox by a recipe
 _CAPITAL = re.compile("(?=[A-Z])")
 
 
@@ -54,7 +54,7 @@ class Telemetry:
         )
         self.operations = registry.histogram(
             "orlop_operation_seconds",
-            "Duration of whole operations that succeeded: create, start, exec, stop, remove.",
+            "Duration of whole operations that succeeded.",
             "operation",
         )
         self.outcomes = registry.counter(
@@ -96,7 +96,7 @@ class Telemetry:
         now_ns = time.monotonic_ns()
         whole = Step(operation, "engine", begin_ns, now_ns)
         self.operations.observe(operation, whole.seconds)
-        if operation == "start":
+        if operation in _STARTS:
             self.outcomes.count("ok")
             for step in steps:
                 self.starts.observe(step.name, step.seconds)
@@ -107,29 +107,29 @@ class Telemetry:
         if self.spans is not None:
             self.spans.take(whole, steps, parent=wanted.traceparent, subject=container_id)
 
-    def failed(self, container_id: str, error: OrlopError, steps: Sequence[Step]) -> None:
+    def failed(self, container_id: str, error: BaseException, steps: Sequence[Step]) -> None:
         """Take in a start that has failed, after those *steps*."""
         words = _CAPITAL.sub("_", type(error).__name__.removesuffix("Error")).lower()
         self.outcomes.count(words.removeprefix("_"))
         self.timelines.add(container_id, steps)
 
-    def ended(self, container: Container, *, signal: int) -> None:
-        """Take in that a container's program has ended, as its record says now."""
+    def ended(self, container: Container, exit_: Mapping[str, Any]) -> None:
+        """Take in that a container's program has ended, as the shim tells it."""
         now_ns = time.monotonic_ns()
         boot_ns = time.time_ns() - now_ns
-        self.exits.count(_ending(container, signal))
-        end_ns = min(container.finished_ns - boot_ns, now_ns)
+        self.exits.count(_ending(exit_))
+        end_ns = min(exit_["time_ns"] - boot_ns, now_ns)
         program = Step("program", "container", container.started_ns - boot_ns, end_ns)
         told = Step("record_exit", "engine", end_ns, now_ns)
         self.timelines.add(container.id, (program, told))
 
 
-def _ending(container: Container, signal: int) -> str:
-    if container.oom_killed:
+def _ending(exit_: Mapping[str, Any]) -> str:
+    if exit_.get("oom"):
         return "out_of_memory"
-    if signal:
+    if exit_["signal"]:
         return "signalled"
-    return "failed" if container.exit_code else "ok"
+    return "failed" if exit_["status"] else "ok"
 
 
 def _read(sources: dict[str, Callable[[], float]]) -> dict[str, float]:
