@@ -5,10 +5,12 @@ import select
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from typing import Any
 
 from orlop.client.http import RawStream
 from orlop.errors import InvalidArgumentError, UnavailableError
 from orlop.model import jsontext
+from orlop.sandbox.execs import usage_of
 from orlop.sandbox.result import Result
 
 _READ_BYTES = 64 << 10
@@ -54,13 +56,14 @@ class Run:
             kind = NotBegunError if answer.get("gone") else UnavailableError
             raise kind(str(answer.get("error")))
         return Result(
-            exit_code=int(str(answer["exit_code"])),
+            exit_code=answer["exit_code"],
             stdout=bytes(stdout.kept),
             stderr=bytes(stderr.kept),
             stdout_truncated=stdout.cut,
             stderr_truncated=stderr.cut,
-            timed_out=bool(answer["timed_out"]),
+            timed_out=answer["timed_out"],
             duration_s=time.monotonic() - self._begun_s,
+            usage=usage_of(answer["usage"]),
         )
 
     def kill(self) -> None:
@@ -82,7 +85,7 @@ class Run:
         except OSError as error:
             raise NotBegunError("the template's engine is gone") from error
 
-    def _converse(self) -> dict[str, object]:
+    def _converse(self) -> dict[str, Any]:
         """Read what it writes, and write what it reads, until it has ended."""
         poll = select.poll()
         for fd in self._outputs:
@@ -102,12 +105,12 @@ class Run:
                 pass
         return self._answer()
 
-    def _answer(self) -> dict[str, object]:
+    def _answer(self) -> dict[str, Any]:
         data = self._stream.receive()
         if not data:
             message = "the engine has gone, and what became of the run is not known"
             return {"error": message}
-        answer: dict[str, object] = jsontext.loads(data)
+        answer: dict[str, Any] = jsontext.loads(data)
         return answer
 
     def _move(self, fd: int) -> bool:

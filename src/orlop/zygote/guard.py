@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import struct
@@ -16,6 +17,7 @@ from orlop.zygote.run import wait_and_run
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
+_BLOCK = 512  # bytes, in what getrusage(2) counts
 
 
 class Place(NamedTuple):
@@ -51,7 +53,7 @@ def guard(engine: socket.socket, doors: list[int], place: Place) -> None:
     engine.send(b'{"ready": true}')
     status = _wait(child)
     _end_others()
-    engine.send(json.dumps({"status": status}).encode())
+    engine.send(json.dumps({"status": status, "usage": _usage()}).encode())
     os._exit(0)
 
 
@@ -75,6 +77,13 @@ def _isolate(place: Place) -> None:
 def _raise_loopback() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
         fcntl.ioctl(link, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+
+
+def _usage() -> list[int]:
+    """Return what all that has run has used, as Orlop tells it: microseconds and bytes."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    times = [round(used.ru_utime * 1e6), round(used.ru_stime * 1e6)]
+    return [*times, used.ru_maxrss << 10, used.ru_inblock * _BLOCK, used.ru_oublock * _BLOCK]
 
 
 def _end_others() -> None:

@@ -10,12 +10,12 @@ Everything is made in a mount namespace of the run's, below a tmpfs that covers 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from orlop.zygote import calls
 
 _NEW = "/proc/r"
 _SAFE = calls.NOSUID | calls.NODEV | calls.NOEXEC
-_OPEN_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _TREES = ("/dev", "/sys")  # with all that is below, and read-only: prepare() sees to that
 _PRIVATE = ("/dev/shm", "/dev/mqueue", "/dev/pts")
 
@@ -26,6 +26,7 @@ class Mounted:
     def __init__(self, line: str) -> None:
         fields, _, rest = line.partition(" - ")
         words = fields.split(" ")
+        self.number = int(words[0])
         self.path = words[4].encode().decode("unicode_escape").encode("latin-1").decode()
         self.options = words[5].split(",")
         self.kind = rest.split(" ")[0]
@@ -40,9 +41,23 @@ class Mounted:
 
 
 def mounts() -> list[Mounted]:
-    """Return what is mounted now, in order."""
+    """Return what is mounted now, in order, but not what is covered by others."""
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        return [Mounted(line) for line in file]
+        every = [Mounted(line) for line in file]
+    return [found for found in every if _number_at(found.path) == found.number]
+
+
+def _number_at(path: str) -> int:
+    """Return the number of the mount that *path* leads to, -1 for none."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("mnt_id"))
+    finally:
+        os.close(fd)
 
 
 def prepare(socket: str, writable: list[str]) -> None:
@@ -54,8 +69,11 @@ def prepare(socket: str, writable: list[str]) -> None:
     calls.unmount(socket)
     os.unlink(socket)
     for found in reversed(mounts()):
-        if found.path in _PRIVATE or found.path.startswith("/sys/fs/cgroup/"):
+        if found.path in _PRIVATE:
             calls.unmount(found.path)
+        elif found.path.startswith("/sys/fs/cgroup/"):
+            with suppress(OSError):  # with the machine's network /sys is the machine's
+                calls.unmount(found.path)
     kept = ("/proc", *writable)
     for found in mounts():
         renewed = found.kind == "tmpfs" and found.path != "/dev"

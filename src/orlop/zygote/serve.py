@@ -23,7 +23,7 @@ from orlop.zygote.root import Plan, prepare
 
 _MOST_MESSAGE = 4096
 _MOST_FDS = 64
-_MOST_COMPLAINT = 32 << 10
+_MOST_COMPLAINT = 8 << 10
 
 
 def serve(control: socket.socket, options: dict[str, Any]) -> None:
@@ -32,7 +32,7 @@ def serve(control: socket.socket, options: dict[str, Any]) -> None:
         calls.set_dumpable(False)
         place = _warm(control, options)
     except BaseException as error:
-        why = str(error) if isinstance(error, _RefusedError) else traceback.format_exc()
+        why = str(error) if isinstance(error, _RefusedError) else _told(error)
         control.send(json.dumps({"error": why[-_MOST_COMPLAINT:]}).encode())
         os._exit(1)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -81,6 +81,19 @@ def _warm(control: socket.socket, options: dict[str, Any]) -> Place:
     )
 
 
+def _told(error: BaseException) -> str:
+    """Return its traceback, from the setup's own frames on."""
+    trace = error.__traceback__
+    while trace and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).strip()
+
+
+def _is_ours(name: str) -> bool:
+    begin, end = ("<orlop", "<string>", "<frozen importlib"), "importlib/__init__.py"
+    return name.startswith(begin) or name.endswith(end)
+
+
 def _user(text: str) -> dict[str, Any]:
     """Return the ids of "name", "uid", "name:group", "uid:gid" by the files of the image."""
     name, _, group = text.partition(":")
@@ -93,6 +106,8 @@ def _user(text: str) -> dict[str, Any]:
     uid = known.pw_uid if known else int(name)
     gid = known.pw_gid if known else 0
     groups = os.getgrouplist(known.pw_name, gid) if known and not group else []
+    if known and uid and os.environ.get("HOME") == "/root":  # which is the zygote's
+        os.environ["HOME"] = known.pw_dir
     if group:
         try:
             gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid

@@ -71,7 +71,12 @@ class Template:
         for _ in range(0 if self._over else min(missing, _AT_ONCE - making)):
             task = self._spawn(self._make())
             self._making.add(task)
-            task.add_done_callback(self._making.discard)
+            task.add_done_callback(self._made)
+
+    def _made(self, task: asyncio.Task[None]) -> None:
+        self._making.discard(task)
+        if self._wanted:
+            self.fill()
 
     async def _make(self) -> None:
         path = f"{self._place.groups}/{next(self._numbers)}"
@@ -106,16 +111,27 @@ class Template:
 
         It is killed after *timeout_s*, and when *over* is done.
         """
-        child = await self._take()
+        for fd in fds[:3]:
+            self._own(fd)
+        child = await self._begin(fds)
         try:
-            for fd in fds[:3]:
-                self._own(fd)
-            child.go(fds)
             return await self._finish(child, timeout_s, over)
-        except ConnectionError as error:
-            raise UnavailableError("the run's process was ended before it began") from error
         finally:
             self._spawn(self._discard(child))
+
+    async def _begin(self, fds: Sequence[int]) -> Child:
+        """Return a child that has been told to run; one that somebody has killed meanwhile is not.
+
+        GoneError where there is none to be had.
+        """
+        while True:
+            child = await self._take()
+            try:
+                child.go(fds)
+            except ConnectionError:
+                self._spawn(self._discard(child))
+            else:
+                return child
 
     async def _finish(
         self, child: Child, timeout_s: float | None, over: asyncio.Future[Any]
@@ -139,8 +155,8 @@ class Template:
         return Ended(_KILLED, timed_out)
 
     async def _take(self) -> Child:
-        if self._over:
-            raise GoneError(self._over)
+        if self._over or self._zygote.gone:
+            raise GoneError(self._over or _ENDED)
         if self._idle:
             child = self._idle.popleft()
             if self._idle:  # the run is what the processors are for now
