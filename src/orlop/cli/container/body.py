@@ -133,6 +133,8 @@ def _host_config(args: ContainerArguments) -> dict[str, Any]:
     if args.rm and args.restart not in ("", "no"):
         raise ValueError("--rm conflicts with --restart")
     host.update({key: value for key, value in _optional(args).items() if value})
+    if args.egress:
+        host["Egress"] = [] if args.egress == ["none"] else args.egress
     if args.init:
         host["Init"] = True
     return host
@@ -159,8 +161,6 @@ def _optional(args: ContainerArguments) -> dict[str, Any]:
         "DnsOptions": args.dns_option,
         "PublishAllPorts": args.publish_all,
     }
-    if args.egress:
-        options["Egress"] = [] if args.egress == ["none"] else args.egress
     if args.publish:
         from orlop.cli.container.ports import bindings
 

@@ -37,6 +37,7 @@ _IDLE_S = 10.0
 class Listener:
     def __init__(self, sockets: Sockets, knowing: Knowing, turns: Turns) -> None:
         self.sockets = sockets
+        self.opening = asyncio.Lock()  # what its names lead to is opened one after the other
         self._knowing = knowing
         self._turns = turns
         self._loop = asyncio.get_running_loop()

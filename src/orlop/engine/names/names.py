@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from orlop.engine.names.forward import Connect, Forwarder, connect_from_host, connected
@@ -27,6 +28,8 @@ from orlop.network.dns.zone import View, Zone
 from orlop.network.egress.learned import Found
 
 log = logging.getLogger(__name__)
+
+_MOST_OPENED = 64  # addresses of one answer
 
 T = TypeVar("T")
 
@@ -114,10 +117,15 @@ class Names:
         ours = answer is not None
         if answer is None:
             answer = await self._ask(view, query, message, stream=stream)
-        destinations = view.policy.destinations(query.name) if view.policy else ()
-        found = [Found(*one, destinations, ours) for one in addresses(answer)]
+        listener = self._listeners.get(view.container)
+        if listener is None or view.policy is None:
+            return failure(query)
+        destinations = view.policy.destinations(query.name)
+        some = islice(addresses(answer), _MOST_OPENED)
+        found = [Found(*one, destinations, ours) for one in some]
         try:
-            await self._open(view.container, found)
+            async with listener.opening:
+                await self._open(view.container, found)
         except (OSError, OrlopError) as error:
             more = {"container": view.container, "why": str(error)}
             log.warning("what a name led to cannot be opened", extra=more)

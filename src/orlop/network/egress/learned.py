@@ -5,6 +5,7 @@ Nothing here does I/O; the time comes from outside.
 
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address, ip_network
+from itertools import islice
 from typing import NamedTuple
 
 from orlop.model.egress import Destination
@@ -12,6 +13,7 @@ from orlop.network.egress.outlet import Outlet
 
 _LEAST_S, _MOST_S = 60, 3600
 _MOST = 256  # of one outlet
+_MOST_AT_ONCE = 64  # of them by one answer: it may be somebody's who has a thousand
 
 
 class Found(NamedTuple):
@@ -57,7 +59,7 @@ class Learned:
             for opening in _openings(outlet, one):
                 if known.get(opening, 0.0) < now + seconds - 1:
                     opened[opening] = seconds
-        opened = dict(list(opened.items())[:_MOST])
+        opened = dict(islice(opened.items(), _MOST_AT_ONCE))
         room = _MOST - len(opened)
         others = sorted((until, one) for one, until in known.items() if one not in opened)
         closed = [one for _, one in others[: max(0, len(others) - room)]]

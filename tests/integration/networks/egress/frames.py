@@ -102,9 +102,9 @@ def to_world(own: Host, gateway: Host, peer: Host, world: Host, listed: Host) ->
     ) -> None:
         found[name] = hardware(to) + hardware(source) + struct.pack("!H", kind) + body
 
-    def ip(name: str, source: str = own.ip, protocol: int = _UDP, **more: bytes) -> bytes:
+    def ip(name: str, source: str = own.ip, protocol: int = _UDP) -> bytes:
         body = mark(name) + _PAYLOAD
-        return _ip(source, world.ip, protocol, _udp(body) if protocol == _UDP else body, **more)
+        return _ip(source, world.ip, protocol, _udp(body) if protocol == _UDP else body)
 
     frame("out", _IP, ip("out"))
     frame("out as the peer", _IP, ip("out as the peer", peer.ip), peer.mac)

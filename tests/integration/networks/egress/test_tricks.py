@@ -63,7 +63,7 @@ def _open(path: str) -> Iterator[socket.socket]:
 
 def _arrived(seen: socket.socket, names: list[str]) -> set[str]:
     """Return which frames have come to *seen*."""
-    found = set()
+    found: set[str] = set()
     while True:
         try:
             frame, (_, _, kind, *_) = seen.recvfrom(4096)

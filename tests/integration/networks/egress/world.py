@@ -68,7 +68,7 @@ while True:
             selector.register(held[-1], selectors.EVENT_READ)
 """
 #: Prints what becomes of PROTOCOL/HOST/PORT: open, refused, unknown (a name), or lost.
-_CLIENT = """
+CLIENT = """
 import json, socket, sys
 
 def family_of(host):
@@ -179,7 +179,7 @@ async def said(where: list[str], *words: str) -> str:
 
 async def tries(where: list[str], *wanted: str) -> list[str]:
     """Return what becomes of each "tcp/HOST/PORT"."""
-    answers: list[str] = json.loads(await said(where, "python3", "-c", _CLIENT, *wanted))
+    answers: list[str] = json.loads(await said(where, "python3", "-c", CLIENT, *wanted))
     return answers
 
 
