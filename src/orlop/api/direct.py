@@ -4,7 +4,7 @@ One JSON object a datagram (SEQPACKET), requests with "op" and "seq". A sandbox 
 connection's: it ends when that does, or the process that opened it.
 
     start    options (the body of POST /containers/create), disk?, args?, env?, folder?,
-             lifetime? (seconds); descriptors: stdin, stdout, stderr, or none where there are no args
+             lifetime? (seconds); descriptors: stdin, stdout, stderr, or none without args
              -> {"id": …}
     exec     id, args, env?, folder?, user?; descriptors as above  -> {"exec": …}
     kill     id, exec      with all that it has started, also after its own end
@@ -31,7 +31,7 @@ from orlop.api.docker.parse_container import parse_create
 from orlop.api.docker.wire import Create
 from orlop.engine.engine import Engine
 from orlop.engine.owners import describe, open_process
-from orlop.engine.sandboxes import Command
+from orlop.engine.sandboxes import Command, Terms
 from orlop.errors import InvalidArgumentError, OrlopError, UnavailableError, UnsupportedError
 from orlop.model.container import ContainerOptions
 
@@ -45,6 +45,7 @@ _SPACE = socket.CMSG_SPACE(_MOST_FDS * 4)
 _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 _CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _STREAMS = 3
+_LONGEST_LIFE_S = 1e9
 
 _buffer = bytearray(_MOST_BYTES)  # a message is decoded before the next is read
 
@@ -187,22 +188,22 @@ class Connection:
             _check_streams(fds)
             if not request.args:
                 raise InvalidArgumentError("no command specified")
+        if not 0 <= request.lifetime < _LONGEST_LIFE_S:
+            raise InvalidArgumentError(f"invalid lifetime {request.lifetime!r}")
         options = bytes(request.options)
         key = b"%d %s" % (request.disk, options)
         recipe = await self._engine.recipes.of(
             key, lambda: _options(options), disk_bytes=request.disk
         )
         sandboxes = self._engine.sandboxes
+        terms = Terms(self._owner, request.lifetime)
         made = await sandboxes.start(
-            recipe, _command(request), fds, owner=self._owner, ended=self._sandbox_ended
+            recipe, _command(request), fds, terms, ended=self._sandbox_ended
         )
         if self._closed:
             sandboxes.end(made)
         elif sandboxes.knows(made):
             self._sandboxes.add(made)
-            if request.lifetime > 0:
-                loop = asyncio.get_running_loop()
-                loop.call_later(request.lifetime, sandboxes.end, made)
         return {"id": made}
 
     def _sandbox_ended(self, exit_: dict[str, Any]) -> None:

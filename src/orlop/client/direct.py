@@ -115,7 +115,8 @@ class Connection:
 class Connections:
     """Connections to one engine that are not in use."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, settings: Settings, path: str) -> None:
+        self._settings = settings
         self._path = path
         self._idle: deque[Connection] = deque()
         self._pid = os.getpid()
@@ -134,11 +135,22 @@ class Connections:
                 return connection
             connection.close()
         try:
-            return Connection(self._path)
-        except _ABSENT:
-            raise UnsupportedError("the engine has no direct socket, or does not run") from None
+            return self._connect()
         except OSError as error:
             raise UnavailableError(f"cannot reach the engine: {error.strerror}") from error
+
+    def _connect(self) -> Connection:
+        try:
+            return Connection(self._path)
+        except _ABSENT:
+            from orlop.client.client import Client  # whose first request starts the engine
+
+            with Client(self._settings) as client:
+                client.system.ping()
+        try:
+            return Connection(self._path)
+        except _ABSENT:
+            raise UnsupportedError("the engine has no socket for descriptors") from None
 
     def give_back(self, connection: Connection) -> None:
         """Keep it for the next; nothing that was started on it may be there any more."""
@@ -170,7 +182,7 @@ def connections(settings: Settings) -> Connections:
     beside = os.path.join(os.path.dirname(path), SOCKET_NAME)
     found = _all.get(beside)
     if found is None:
-        found = _all.setdefault(beside, Connections(beside))
+        found = _all.setdefault(beside, Connections(settings, beside))
     return found
 
 

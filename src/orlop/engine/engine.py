@@ -81,7 +81,9 @@ class Engine:
         self._exits = Exits(
             context, lifecycle=lifecycle, removal=self._removal, health=self._health
         )
-        self._reconciler = reconcile.Reconciler(context, lifecycle=lifecycle, exits=self._exits)
+        self._reconciler = reconcile.Reconciler(
+            context, lifecycle=lifecycle, exits=self._exits, sandboxes=self.sandboxes
+        )
         self._shim_since = 0.0
         self.system = System(
             context, images=self.images, containers=self.containers, volumes=self.volumes
@@ -113,6 +115,7 @@ class Engine:
         self._context.stdio = Link(str(settings.stdio_socket))
         await in_thread(launch, str(settings.run))
         await self._context.shim.request({"op": "subscribe"})
+        await self._context.shim.request({"op": "drop_recipe"})
         await self._reconciler.run(self._health)
         await self.templates.sweep()
         await self.networks.reconcile()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
 
+import msgspec
+
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
@@ -93,6 +95,7 @@ class Recipes:
             container = await self._containers.prepare(parse(), undo)
             message = {**self._bundles.start_message(container), "op": "recipe"}
             message["disk_bytes"] = disk_bytes
+            message["template"] = msgspec.to_builtins(container)  # for an engine after this one
             sources = tuple(
                 (mount.source, *_identity(mount.source))
                 for mount in container.mounts
@@ -145,7 +148,10 @@ class Recipes:
         self._used_s.clear()
 
     def close(self) -> None:
-        """Take away what they have on disk; the shim knows them yet, for who runs on."""
+        """Take away what they have on disk, but for those by which sandboxes run on."""
+        used = {container.recipe for container in self._context.records.all()}
+        for key in [key for key, recipe in self._known.items() if recipe.id in used]:
+            del self._known[key]  # an engine after this one removes it when nobody needs it
         self.lost()
 
 

@@ -11,6 +11,7 @@ from orlop.engine.containers.health import Health
 from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.containers.removal import Removal
 from orlop.engine.context import Context
+from orlop.engine.sandboxes import Sandboxes
 from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes
 from orlop.errors import OrlopError
@@ -24,8 +25,11 @@ _UNKNOWN_EXIT = 255  # the machine went down, or nobody saw the end
 class Reconciler:
     """Compares the records with what the shim says. Run at start, and when the shim was lost."""
 
-    def __init__(self, context: Context, *, lifecycle: Lifecycle, exits: Exits) -> None:
+    def __init__(
+        self, context: Context, *, lifecycle: Lifecycle, exits: Exits, sandboxes: Sandboxes
+    ) -> None:
         self._context = context
+        self._sandboxes = sandboxes
         self._lifecycle = lifecycle
         self._exits = exits
 
@@ -38,7 +42,10 @@ class Reconciler:
             if self._context.records.has(container_id):  # not removed while we waited
                 await self._settle(self._context.records.get(container_id), item, health)
         for item in mine.values():
-            await self._discard(item)
+            if "sandbox" not in item:
+                await self._discard(item)
+            elif not self._sandboxes.knows(item["id"]):
+                self._sandboxes.adopt(item)
         for item in processes:
             if "exec_id" in item and not item.get("running"):
                 await self._forget(item)
@@ -115,7 +122,8 @@ async def discard_orphans(context: Context, volumes: Volumes) -> None:
 
 
 def _discard_orphans(context: Context, volumes: Volumes) -> None:
-    known = {container.id for container in context.records.all()}
+    containers = context.records.all()
+    known = {container.id for container in containers} | {c.recipe for c in containers}
     for name in context.snapshots.snapshots() - known:
         context.snapshots.remove(name)
     for folder in (context.settings.bundles, context.settings.containers):

@@ -5,11 +5,13 @@ Whose they are, and what is done when they end, is the caller's (api/direct.py).
 """
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from orlop.engine.answers import Finished
@@ -17,11 +19,15 @@ from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.exits import resolve
 from orlop.engine.context import Context
 from orlop.engine.execs import Execs
+from orlop.engine.owners import open_process
 from orlop.engine.recipes import Recipe
 from orlop.engine.records import short
 from orlop.engine.spec import exec_process
+from orlop.engine.turns import Turns
 from orlop.errors import NotFoundError, WrongStateError
 from orlop.model.container import Container, ExecOptions, Status
+
+_AT_ONCE = 4  # starts, for each processor
 
 #: Is called with an exit, as the shim tells it.
 Ended = Callable[[dict[str, Any]], None]
@@ -36,9 +42,17 @@ class Command(NamedTuple):
     user: str = ""
 
 
+class Terms(NamedTuple):
+    """On which a sandbox is had."""
+
+    owner: str  # the process that it ends with: owners.describe()
+    lifetime_s: float = 0.0  # 0: no limit
+
+
 class Sandboxes:
     def __init__(self, context: Context, *, bundles: Bundles, execs: Execs) -> None:
         self._context = context
+        self.turns = Turns(at_once=_AT_ONCE * (os.cpu_count() or 1))
         self._bundles = bundles
         self._execs = execs
         self._ended: dict[str, Ended] = {}
@@ -55,15 +69,25 @@ class Sandboxes:
         return len(self._ended)
 
     async def start(
-        self, recipe: Recipe, command: Command, fds: Sequence[int], *, owner: str, ended: Ended
+        self, recipe: Recipe, command: Command, fds: Sequence[int], terms: Terms, *, ended: Ended
     ) -> str:
         """Start one and return its id; *fds*: stdin, stdout and stderr, or none.
 
         *ended* is called once it is gone. OrlopError with nothing left; UnsupportedError
-        where the usual way is to be taken.
+        where the usual way is to be taken, ExhaustedError where too many starts wait.
         """
+        await self.turns.take(terms.owner)
+        try:
+            return await self._start(recipe, command, fds, terms, ended)
+        finally:
+            self.turns.give_back()
+
+    async def _start(
+        self, recipe: Recipe, command: Command, fds: Sequence[int], terms: Terms, ended: Ended
+    ) -> str:
         container_id, begun = secrets.token_hex(32), time.monotonic_ns()
         template = recipe.container
+        expires_ns = time.time_ns() + round(terms.lifetime_s * 1e9) if terms.lifetime_s else 0
         name = template.options.hostname or short(container_id)
         message = {
             "op": "spawn",
@@ -74,7 +98,7 @@ class Sandboxes:
             "env": list(command.environment),
             "folder": command.folder or template.options.working_dir or "/",
             "streams": bool(fds),
-            "meta": owner,
+            "meta": {"owner": terms.owner, "expires_ns": expires_ns},
         }
         self._ended[container_id] = ended
         try:
@@ -85,10 +109,53 @@ class Sandboxes:
             raise
         if container_id not in self._ended:  # it has ended, and that was told first
             return container_id
-        made = _described(recipe, command, started, container_id=container_id, owner=owner)
+        made = _described(
+            template, command.words, started, container_id=container_id, owner=terms.owner
+        )
         self._context.records.add(made, stored=False)
+        self._mind_time(container_id, expires_ns)
         self._context.telemetry.done("spawn", container_id, (), begin_ns=begun)
         return container_id
+
+    def _mind_time(self, container_id: str, expires_ns: int) -> None:
+        if expires_ns:
+            left_s = (expires_ns - time.time_ns()) / 1e9
+            asyncio.get_running_loop().call_later(max(0.0, left_s), self.end, container_id)
+
+    def adopt(self, item: dict[str, Any]) -> None:
+        """Take in a sandbox that an engine before us has started, as the shim lists it.
+
+        It has no connection: it ends with its owner, or when somebody closes it.
+        """
+        told, container_id = item["sandbox"], item["id"]
+        template = msgspec.convert(told["template"], Container)
+        owner, expires_ns = told["meta"]["owner"], told["meta"]["expires_ns"]
+        started = {"pid": item["pid"], "time_ns": time.time_ns(), "cgroup": told["cgroup"]}
+        self._ended[container_id] = lambda _: None
+        made = _described(template, (), started, container_id=container_id, owner=owner)
+        self._context.records.add(made, stored=False)
+        self._mind_time(container_id, expires_ns)
+        process = open_process(owner)
+        if process is None:
+            self.end(container_id)
+            return
+        self._watch_owner(container_id, process)
+
+    def _watch_owner(self, container_id: str, process: int) -> None:
+        """End the sandbox when *process*, a pidfd, is readable."""
+        loop = asyncio.get_running_loop()
+
+        def let_go(_: object = None) -> None:
+            loop.remove_reader(process)
+            os.close(process)
+
+        def gone() -> None:
+            self._ended[container_id] = lambda _: None
+            let_go()
+            self.end(container_id)
+
+        self._ended[container_id] = let_go
+        loop.add_reader(process, gone)
 
     def is_theirs(self, exit_: dict[str, Any]) -> bool:
         """Whether an exit is of one of these, or of a process that was started here."""
@@ -213,10 +280,14 @@ class Sandboxes:
 
 
 def _described(
-    recipe: Recipe, command: Command, started: dict[str, Any], *, container_id: str, owner: str
+    template: Container,
+    words: Sequence[str],
+    started: dict[str, Any],
+    *,
+    container_id: str,
+    owner: str,
 ) -> Container:
     """Return the record of a sandbox that runs, as the shim tells that it has started."""
-    template = recipe.container
     return replace(
         template,
         id=container_id,
@@ -226,9 +297,9 @@ def _described(
         started_ns=started["time_ns"],
         status=Status.RUNNING,
         pid=started["pid"],
-        path=command.words[0] if command.words else "idle",
-        args=tuple(command.words[1:]),
-        recipe=recipe.id,
+        path=words[0] if words else "idle",
+        args=tuple(words[1:]),
+        recipe=template.id,
         cgroup=started["cgroup"],
         log_path="",
     )

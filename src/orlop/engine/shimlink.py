@@ -7,6 +7,7 @@ from typing import Any
 
 from orlop import errors
 from orlop.errors import InvalidArgumentError, OrlopError, UnavailableError
+from orlop.shim.channel import close_all
 from orlop.shim.client import Client
 
 Message = dict[str, Any]
@@ -41,7 +42,7 @@ class Link:
         self._parts: dict[int, list[Any]] = {}
 
     async def request(self, message: Message, fds: Sequence[int] = ()) -> Any:
-        """Send *message* and return what was answered.
+        """Send *message* and return what was answered; descriptors that came along are in "fds".
 
         Raises the error that was answered; UnavailableError when the peer went
         away meanwhile, and nobody knows what became of the request.
@@ -58,6 +59,9 @@ class Link:
             self._parts[seq] = []
         try:
             return await answer
+        except asyncio.CancelledError:
+            _let_go(answer)
+            raise
         finally:
             self._waiting.pop(seq, None)
             self._parts.pop(seq, None)
@@ -95,11 +99,14 @@ class Link:
         if message.get("more"):
             self._parts[seq].append(message["ok"])
             return
-        answer = self._waiting.get(seq)
+        answer, fds = self._waiting.get(seq), message.get("fds", [])
         if answer is None or answer.done():
-            return
-        if "error" in message:
+            close_all(fds)
+        elif "error" in message:
+            close_all(fds)
             answer.set_exception(error_of(message["error"]))
+        elif fds:
+            answer.set_result({**message["ok"], "fds": fds})
         else:
             answer.set_result(self._parts.get(seq, message.get("ok")))
 
@@ -111,6 +118,14 @@ class Link:
         self._waiting.clear()
         with contextlib.suppress(RuntimeError):
             self._on_lost()
+
+
+def _let_go(answer: asyncio.Future[Any]) -> None:
+    """Close what came with an answer that nobody gets any more."""
+    if answer.done() and not answer.cancelled() and answer.exception() is None:
+        result = answer.result()
+        if isinstance(result, dict):
+            close_all(result.get("fds", []))
 
 
 def error_of(failure: Message) -> OrlopError:

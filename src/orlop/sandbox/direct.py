@@ -12,7 +12,13 @@ from typing import Any, TypeVar
 from orlop.client.address import Settings
 from orlop.client.client import Client
 from orlop.client.direct import Connection, Connections, connections
-from orlop.errors import NotFoundError, OrlopError, UnsupportedError, WrongStateError
+from orlop.errors import (
+    NotFoundError,
+    OrlopError,
+    UnavailableError,
+    UnsupportedError,
+    WrongStateError,
+)
 from orlop.sandbox.containers import ContainerBox, ContainerWay, pull
 from orlop.sandbox.execs import usage_of
 from orlop.sandbox.options import IDLE, Options, variables
@@ -106,9 +112,12 @@ class DirectBox:
             return  # a child's copy of it
         try:
             self._holder.request({"op": "close", "id": self.id})
-        except OrlopError:  # the engine is gone, and a next one ends what has no owner
+        except UnavailableError:  # with its engine; a next one knows the sandbox
             self._holder.close()
-            raise
+            free = connections(self._settings)
+            with suppress(UnsupportedError, NotFoundError), free.lent() as connection:
+                connection.request({"op": "close", "id": self.id})
+            return
         except BaseException:
             self._holder.close()
             raise

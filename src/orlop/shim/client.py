@@ -1,4 +1,7 @@
-"""Talking to the shim or the stdio process: for an event loop, or blocking for tests and tools."""
+"""Talking to the shim or the stdio process: for an event loop, or blocking for tests and tools.
+
+Descriptors that come with a message are in its "fds", and the reader's to close.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -88,4 +91,7 @@ class Client:
             raise UnavailableError("the shim has gone") from error
         if received is None:
             raise UnavailableError("the shim has gone")
-        return received[0]
+        message, fds = received
+        if fds:
+            message["fds"] = fds
+        return message

@@ -14,7 +14,7 @@ from orlop.shim.protocol import IO, Attach, Exit
 from orlop.shim.records import Record, zombie_status
 
 if TYPE_CHECKING:
-    from orlop.shim.spawns import Spawn
+    from orlop.shim.spawn import Spawn
 
 UNKNOWN_STATUS = 255  # it ended while no shim ran, on a kernel that cannot tell how
 

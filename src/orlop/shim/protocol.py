@@ -222,6 +222,18 @@ class SpawnExec(TypedDict):
     streams: bool
 
 
+class Lend(TypedDict):
+    """op "lend": let us look at what such a container writes. Answer: Lent."""
+
+    id: str
+
+
+class Lent(TypedDict):
+    """With a descriptor: a file system in memory, which has a folder upper-N for each overlay."""
+
+    overlays: list[str]  # where they are in the root, that of the root itself first
+
+
 class KillExec(TypedDict):
     """op "kill_exec": kill all of a group; one that is gone is no error."""
 

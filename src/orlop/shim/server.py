@@ -68,6 +68,7 @@ class Server:
             "drop_recipe": lambda _channel, message: self._spawns.drop(message),
             "spawn": self._spawn,
             "spawn_exec": self._spawn,
+            "lend": self._lend,
             "kill_exec": lambda _channel, message: self._spawns.kill(message),
             "shutdown": self._shutdown,
         }
@@ -135,6 +136,11 @@ class Server:
         begin(key, message, answer)
         return LATER
 
+    def _lend(self, channel: Channel, message: Message) -> Any:
+        overlays, fd = self._spawns.lend(message)
+        channel.send({"seq": message.get("seq"), "ok": {"overlays": overlays}}, [fd])
+        return LATER
+
     def _watch_end(self, process: Process) -> None:
         self._loop.watch(process.pidfd, lambda _: self._ended(process))
 
@@ -182,7 +188,7 @@ class Server:
                 if "exec_id" in process.record:
                     item["exec_id"] = process.record["exec_id"]
                 if process.spawn is not None:
-                    item["sandbox"] = process.spawn.meta
+                    item["sandbox"] = process.spawn.told()
                 channel.send({"seq": message["seq"], "more": True, "ok": item})
         for key, exit_ in self._exits.items():  # of one whose log is not complete, too
             if key in self._forgotten:

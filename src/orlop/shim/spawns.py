@@ -11,7 +11,7 @@ import marshal
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -22,20 +22,18 @@ from orlop.errors import (
     UnsupportedError,
     WrongStateError,
 )
-from orlop.kernel.capabilities import BIT
 from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.process import pidfd_open
 from orlop.model.mount import Mount
-from orlop.model.oci import Config
 from orlop.model.oci import Process as OCIProcess
 from orlop.runtime import failure
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.cgroups import group as groups
 from orlop.runtime.cgroups.recycled import Group, Recycled
 from orlop.runtime.filesystems import filesystem
-from orlop.runtime.networks import Network, Networks
+from orlop.runtime.networks import Networks
 from orlop.runtime.options import Options
-from orlop.runtime.recipe.plan import Planned, plan_exec_recipe, plan_recipe
+from orlop.runtime.recipe.plan import plan_exec_recipe, plan_recipe
 from orlop.runtime.recipe.writable import Writable
 from orlop.shim.channel import Message
 from orlop.shim.launcher import Command, Exec, Made, Start
@@ -44,70 +42,17 @@ from orlop.shim.loop import Loop
 from orlop.shim.process import Process
 from orlop.shim.protocol import IO, Exit
 from orlop.shim.records import Record
+from orlop.shim.spawn import Kept, Spawn
 from orlop.shim.usage import usage
 
 _SIGKILL = 9
 _AGAIN_S = 0.002
 _MOST_PAUSE_S = 0.5
 _POOL_AHEAD = 2
-_NET_ADMIN = 1 << BIT["CAP_NET_ADMIN"]
 _NO_IO: IO = {"terminal": False, "stdin": False, "stdin_once": False}
 
 #: Is told what to answer to a request: (ok, error).
 Answer = Callable[[Any, Exception | None], None]
-
-
-class Kept:
-    """A recipe, as its starts need it."""
-
-    def __init__(self, number: int, planned: Planned, message: Message, config: Config) -> None:
-        self.number = number
-        self.planned = planned
-        self.config = config
-        self.bundle: str = message["bundle"]
-        self.disk_bytes: int = message.get("disk_bytes", 0)
-        self.kind = marshal.dumps(dict(planned.resources), 2).hex()
-        capabilities = planned.recipe.process.plan.capabilities
-        self.trusted = not capabilities.bounding & _NET_ADMIN
-        self.ready: list[Writable] = []
-        self.execs: dict[bytes, int] = {}  # recipes of its later processes
-        self.live = 0  # sandboxes
-        self.dropped = False
-        process = config.get("process", {})
-        self._env = _environment(process.get("env", ()), planned.recipe.process.who.home)
-        self._name = planned.recipe.container.hostname
-        self._is_named = self._env.get("HOSTNAME") == self._name
-
-    def environment(self, more: Sequence[str], name: str) -> tuple[bytes, ...]:
-        """Return the variables in a sandbox called *name*, with *more* before the recipe's."""
-        own = self._env
-        if self._is_named:
-            own = {**own, "HOSTNAME": name}
-        if more:
-            own = {**own, **dict(text.partition("=")[::2] for text in more)}
-        return tuple(os.fsencode(f"{name}={value}") for name, value in own.items())
-
-
-def _environment(texts: Sequence[str], home: str) -> dict[str, str]:
-    """Return the variables; Podman, for one, writes an empty HOME."""
-    env = dict(text.partition("=")[::2] for text in texts)
-    env["HOME"] = env.get("HOME") or home
-    return env
-
-
-class Spawn:
-    """What a sandbox holds of ours while it is there."""
-
-    def __init__(self, recipe: Kept) -> None:
-        self.recipe = recipe
-        self.group: Group | None = None
-        self.network: Network | None = None
-        self.borrowed: list[int] = []  # a network of the engine's, and its sysfs
-        self.writable: Writable | None = None
-        self.pids_fd = -1
-        self.meta: Any = None
-        self.exec_group = ""
-        self.streams: list[int] = []
 
 
 class Spawns:
@@ -248,6 +193,7 @@ class Spawns:
         process.cgroup = spawn.group.cgroup
         self._processes[key] = process
         self._watch(process)
+        spawn.recipe.live += 1
         answer(
             {"pid": made.pid, "time_ns": time.time_ns(), "cgroup": spawn.group.cgroup.path}, None
         )
@@ -357,6 +303,16 @@ class Spawns:
             return  # it went with its sandbox
         groups.kill(container.cgroup, message["group"])
         groups.remove(container.cgroup, message["group"])
+
+    def lend(self, message: Message) -> tuple[list[str], int]:
+        """Op "lend": return the destinations of a sandbox's overlays, and where it writes to."""
+        container = self._processes.get(message["id"])
+        if container is None or container.spawn is None or container.spawn.writable is None:
+            raise WrongStateError(f"sandbox {message['id']} is not running")
+        spawn = container.spawn
+        assert spawn.writable is not None
+        layers = spawn.recipe.planned.recipe.layers
+        return [layer.destination for layer in layers], spawn.writable.fd
 
     # Ends
 

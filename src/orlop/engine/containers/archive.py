@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from orlop.engine.answers import Change, ContainerSize, PathStat
 from orlop.engine.containers.bundle import layer_keys
+from orlop.engine.containers.written import written
 from orlop.engine.context import Context
 from orlop.engine.requests import PutOptions
 from orlop.engine.streams import Inflow, Outflow
@@ -117,31 +118,36 @@ class Archive:
         await in_thread(unpack)
 
     async def export(self, container: Container) -> AsyncIterator[bytes]:
-        def write(out: Any) -> None:
-            mounts = self._context.snapshots.mounts(
-                container.id, layer_keys(container), readonly=True
-            )
-            root = open_root([mount for mount in mounts if mount.target in ("", "/")])
-            try:
-                transfer.read_all(root, out)
-            finally:
-                os.close(root)
+        """Return a tar of its root, without what is mounted in that."""
+        return self._exported(container)
 
-        return _stream(write)
+    async def _exported(self, container: Container) -> AsyncIterator[bytes]:
+        async with written(self._context, container) as files:
+
+            def write(out: Any) -> None:
+                root = files.open_root()
+                try:
+                    transfer.read_all(root, out)
+                finally:
+                    os.close(root)
+
+            async for piece in _stream(write):
+                yield piece
 
     async def changes(self, container: Container) -> list[Change]:
-        snapshots, keys = self._context.snapshots, layer_keys(container)
+        async with written(self._context, container) as files:
 
-        def look() -> list[Change]:
-            return [Change(kind=c.kind, path=c.path) for c in snapshots.changes(container.id, keys)]
+            def look() -> list[Change]:
+                return [Change(kind=c.kind, path=c.path) for c in files.changes()]
 
-        return without_mount_points(await in_thread(look), container)
+            return without_mount_points(await in_thread(look), container)
 
     async def size(self, container: Container) -> ContainerSize:
-        writable = await in_thread(self._context.snapshots.usage, container.id)
+        async with written(self._context, container) as files:
+            usage = await in_thread(files.usage)
         layers = {layer.key: layer.size for layer in self._context.metadata.layers.list()}
         below = sum(layers.get(key, 0) for key in container.layers)
-        return ContainerSize(writable=writable, total=writable + below)
+        return ContainerSize(writable=usage, total=usage + below)
 
 
 def _stream(write: Callable[[Any], object]) -> AsyncIterator[bytes]:

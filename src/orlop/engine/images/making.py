@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from orlop.engine.answers import Progress, ProgressCallback
+from orlop.engine.containers.written import Written, written
 from orlop.engine.context import Context
 from orlop.engine.images.catalog import Catalog
 from orlop.engine.images.transfer import leased, short
@@ -25,7 +26,6 @@ from orlop.model.digest import Digest
 from orlop.model.image import Descriptor, History, Process, decode_config, decode_manifest
 from orlop.model.platform import parse_platform
 from orlop.model.reference import parse_reference
-from orlop.snapshots.interface import LayerKey
 from orlop.store.leases import Lease
 from orlop.store.metadata import ImageRecord as Stored
 from orlop.store.metadata import dangling_name
@@ -91,8 +91,8 @@ class Maker:
             created_by=" ".join((container.path, *container.args)),
             comment=request.message,
         )
-        async with leased(self._context) as lease:
-            layer = await in_thread(self._layer_of, container, lease)
+        async with leased(self._context) as lease, written(self._context, container) as files:
+            layer = await in_thread(self._layer_of, files, lease)
             built = await in_thread(
                 build_image,
                 self._context.content,
@@ -162,10 +162,9 @@ class Maker:
         manifest = decode_manifest(self._context.content.read(records[0].manifest))
         return Base(manifest, self._catalog.config_of(records[0]))
 
-    def _layer_of(self, container: Container, lease: Lease) -> Layer:
-        keys = [LayerKey(key) for key in container.layers]
+    def _layer_of(self, files: Written, lease: Lease) -> Layer:
         with LayerWriter(self._context.content, keep=lease.add) as writer:
-            self._context.snapshots.export_diff(container.id, keys, writer)
+            files.export_diff(writer)
             return writer.finish()
 
 

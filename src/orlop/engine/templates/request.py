@@ -78,8 +78,13 @@ def user_namespace() -> str:
     return "auto"
 
 
-def zygote_options(options: ContainerOptions, wanted: Wanted) -> dict[str, Any]:
-    """Return what the zygote is told; *options* are those that were asked for."""
+def zygote_options(options: ContainerOptions, wanted: Wanted, *, filters: str) -> dict[str, Any]:
+    """Return what the zygote is told; *options* are those that were asked for.
+
+    The folder *filters* keeps compiled policies.
+    """
+    policy = seccomp_profile.resolve(seccomp_default.profile(), ())  # without capabilities
+    program = seccomp.compile(policy, cache=filters).program
     writable = [mount.target for mount in options.mounts if not mount.read_only]
     return {
         "socket": SOCKET,
@@ -91,13 +96,8 @@ def zygote_options(options: ContainerOptions, wanted: Wanted) -> dict[str, Any]:
         "writable": writable,
         "own_network": options.network in ("", "none"),
         "hidden": [path for path in MASKED if path.startswith("/proc/")],
-        "filter": base64.b64encode(_filter()).decode(),
+        "filter": base64.b64encode(program).decode(),
     }
-
-
-def _filter() -> bytes:
-    """Return the default policy of a container without capabilities, compiled."""
-    return seccomp.compile(seccomp_profile.resolve(seccomp_default.profile(), ())).program
 
 
 def _policy() -> dict[str, Any]:

@@ -113,7 +113,16 @@ class Template:
         """
         for fd in fds[:3]:
             self._own(fd)
-        child = await self._begin(fds)
+        beginning = asyncio.ensure_future(self._begin(fds))
+        try:
+            await asyncio.wait(
+                {beginning, over}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not beginning.done():
+                raise UnavailableError("the template has not forked in time")
+            child = await beginning
+        finally:
+            beginning.cancel()
         try:
             return await self._finish(child, timeout_s, over)
         finally:

@@ -5,6 +5,7 @@ import contextlib
 import secrets
 import shutil
 import socket
+from collections.abc import Sequence
 from typing import Any, cast
 
 from orlop.engine.containers.bundle import Bundles
@@ -20,7 +21,7 @@ from orlop.engine.templates.zygote import Door, Zygote
 from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError, UnavailableError
 from orlop.model.container import ContainerOptions
-from orlop.model.oci import Resources
+from orlop.model.oci import IDMapping, Resources
 from orlop.runtime import cgroups
 
 _CGROUPS = "/orlop/template-"
@@ -62,7 +63,7 @@ class Templates:
         ready = asyncio.get_running_loop().create_future()
         ready.add_done_callback(_seen)
         self._known[container_id] = ready
-        told = zygote_options(options, wanted)
+        told = zygote_options(options, wanted, filters=str(self._context.settings.run / "seccomp"))
         self._context.spawn(self._tend(container_id, token, door, told))
         return container_id
 
@@ -111,12 +112,7 @@ class Templates:
             groups = _CGROUPS + token
             await in_thread(cgroups.create, groups, {"devices": rules})
             uids, gids = mappings(options.userns)
-            place = Place(
-                groups=groups,
-                limits=limits,
-                uid=uids[0]["hostID"] + user["uid"],
-                gid=gids[0]["hostID"] + user["gid"],
-            )
+            place = Place(groups, limits, _outside(user["uid"], uids), _outside(user["gid"], gids))
         except BaseException:
             zygote.close()
             raise
@@ -174,6 +170,14 @@ async def _answer(
     finally:
         message.close()
     return ended._asdict()
+
+
+def _outside(inside: int, mapping: Sequence[IDMapping]) -> int:
+    """Return what an id that the template has told is on this machine."""
+    for piece in mapping:
+        if 0 <= inside - piece["containerID"] < piece["size"]:
+            return piece["hostID"] + inside - piece["containerID"]
+    raise InvalidArgumentError(f"the template has no user or group {inside}")
 
 
 def _reason(exit_code: int) -> str:
