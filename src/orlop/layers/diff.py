@@ -5,9 +5,11 @@ marks for what is gone; a plain copy is compared with what it is a copy of.
 """
 
 import enum
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from orlop.errors import UnsupportedError
@@ -16,6 +18,7 @@ from orlop.layers.folders import OPAQUE
 from orlop.layers.header import MAX_PATH_BYTES
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # or something else is there now
 
 
 class ChangeKind(enum.StrEnum):
@@ -85,7 +88,10 @@ def in_copy(tree: int, base: int) -> Iterator[Found]:
 
 
 def walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield each path below *root*, with "" for itself, and its status, parents first, sorted."""
+    """Yield each path below *root*, with "" for itself, and its status, parents first, sorted.
+
+    What goes meanwhile is left out.
+    """
     yield "", os.fstat(root)
     pending = [_listed(root, "")]
     while pending:
@@ -99,10 +105,17 @@ def walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _listed(root: int, path: str) -> Iterator[tuple[str, os.stat_result]]:
-    fd = open_plain(root, path, _FOLDER)
     try:
-        names = sorted(os.listdir(fd))
-        items = [(_join(path, name), _status_in(fd, name)) for name in names]
+        fd = open_plain(root, path, _FOLDER)
+    except OSError as error:
+        if path and error.errno in _GONE:
+            return iter(())
+        raise
+    items = []
+    try:
+        for name in sorted(os.listdir(fd)):
+            with suppress(FileNotFoundError):
+                items.append((_join(path, name), _status_in(fd, name)))
     finally:
         os.close(fd)
     if items and len(os.fsencode(items[0][0])) > MAX_PATH_BYTES:
@@ -169,7 +182,12 @@ def _hidden(tree: int, base: int, path: str) -> list[str]:
 
 
 def _is_opaque(root: int, path: str) -> bool:
-    fd = open_plain(root, path, _FOLDER)
+    try:
+        fd = open_plain(root, path, _FOLDER)
+    except OSError as error:
+        if error.errno in _GONE:
+            return False
+        raise
     try:
         return os.getxattr(fd, OPAQUE) == b"y"
     except OSError:

@@ -9,6 +9,7 @@ from orlop.kernel import mount as kernel
 from orlop.model.mount import Mount
 
 _BY_PLACE = "mount:"
+_NODEV = int(kernel.MountAttr.NODEV)  # a running container may put one where a file was
 
 
 def open_root(mounts: Sequence[Mount]) -> int:
@@ -35,7 +36,7 @@ def _make(mount: Mount, made: Sequence[int]) -> int:
     try:
         _configure(fd, mount, made)
         kernel.fsconfig_create(fd)
-        return kernel.fsmount(fd)
+        return kernel.fsmount(fd, _NODEV)
     except OSError as error:
         said = kernel.fs_messages(fd) or error.strerror
         raise UnsupportedError(f"cannot mount {mount.type}: {said}") from error

@@ -1,0 +1,119 @@
+"""What a container writes to folders that are not a driver's, but lent by descriptor.
+
+The container runs, so what is in the folders is whatever it likes, and changes meanwhile:
+they are walked as untrusted layers are, over no link, and nothing in them but folders and
+plain files is ever opened.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from orlop.errors import NotFoundError
+from orlop.layers.copy import copy_upper
+from orlop.layers.diff import Change, changes, in_upper, walk
+from orlop.layers.write import Output, TarWriter, export
+from orlop.model.mount import Mount
+from orlop.snapshots.unpacked import closing, opened
+from orlop.snapshots.view import open_root
+
+_BLOCK = 512
+_INODE = 1024  # about what a file takes in memory beside its contents
+
+
+class Upper(NamedTuple):
+    """The upper folder of the overlay at *target* in the root; "" is the root itself."""
+
+    target: str
+    fd: int
+
+
+class Room(NamedTuple):
+    """What a file system in memory takes."""
+
+    bytes: int
+    files: int
+
+
+class Lent:
+    """*lower*: mounts of what is below, as Snapshots.mounts() gives them with *readonly*.
+
+    They have to be there until close(), which gives the folders back.
+    """
+
+    def __init__(self, lower: Sequence[Mount], uppers: Sequence[Upper]) -> None:
+        self._lower = lower
+        self._uppers = uppers
+
+    def close(self) -> None:
+        for upper in self._uppers:
+            os.close(upper.fd)
+        self._uppers = ()
+
+    def usage(self) -> int:
+        """Return the bytes that the changes take; a file with several names counts once."""
+        total = 0
+        seen: set[int] = set()
+        for upper in self._uppers:
+            for _, status in walk(upper.fd):
+                if stat.S_ISDIR(status.st_mode) or status.st_ino in seen:
+                    continue
+                if status.st_nlink > 1:
+                    seen.add(status.st_ino)
+                total += status.st_blocks * _BLOCK
+        return total
+
+    def changes(self) -> Iterator[Change]:
+        """As Snapshots.changes()."""
+        for upper in self._uppers:
+            with self._below(upper) as lower:
+                yield from changes(in_upper(upper.fd, lower, prefix=upper.target))
+
+    def export_diff(self, out: Output) -> None:
+        """As Snapshots.export_diff()."""
+        writer = TarWriter(out)
+        for upper in self._uppers:
+            with self._below(upper) as lower:
+                found = in_upper(upper.fd, lower, prefix=upper.target)
+                export(found, upper.fd, writer, prefix=upper.target)
+        writer.close()
+
+    def open_root(self) -> int:
+        """Return the root with the changes, read-only, without what is mounted in it."""
+        mounts = list(self._lower_root())
+        (root,) = (upper for upper in self._uppers if not upper.target)
+        top = f"lowerdir+=/proc/self/fd/{root.fd}"
+        mounts[-1] = mounts[-1]._replace(options=(top, *mounts[-1].options))
+        return open_root(mounts)
+
+    def _lower_root(self) -> Iterator[Mount]:
+        return (mount for mount in self._lower if mount.target in ("", "/"))
+
+    @contextmanager
+    def _below(self, upper: Upper) -> Iterator[int]:
+        """Open what is below one of the folders."""
+        if not upper.target:
+            with closing(open_root(list(self._lower_root()))) as fd:
+                yield fd
+            return
+        for mount in self._lower:
+            if mount.target.strip("/") == upper.target:
+                with opened(mount.source) as fd:
+                    yield fd
+                return
+        raise NotFoundError(f"nothing is known to be mounted on /{upper.target}")
+
+
+def copy_uppers(sources: Sequence[int], targets: Sequence[int]) -> None:
+    """Copy upper folders into empty ones, in order; nothing in them changes meanwhile."""
+    for source, target in zip(sources, targets, strict=True):
+        copy_upper(source, target)
+
+
+def room_of(fd: int) -> Room:
+    """Return what the file system of *fd*, one in memory, takes: at once, whatever is in it."""
+    status = os.fstatvfs(fd)
+    files = status.f_files - status.f_ffree
+    return Room((status.f_blocks - status.f_bfree) * status.f_frsize + files * _INODE, files)
