@@ -1,6 +1,6 @@
 """Warm sandboxes: started before anybody asks for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Self
 
@@ -27,8 +27,10 @@ class PoolOptions(Options):
     def warm(self) -> Warm:
         """Return what keeps so many, not started."""
 
+        given = {option.name: getattr(self, option.name) for option in fields(Options)}
+
         def make() -> Sandbox:
-            return Sandbox(**self.given()).start()
+            return Sandbox(**given).start()
 
         return Warm(make, size=self.size, parallel=self.parallel)
 

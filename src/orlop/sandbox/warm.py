@@ -176,7 +176,7 @@ class Warm:
         while self._claimed():
             try:
                 box = self._make()
-            except (OrlopError, OSError) as error:
+            except Exception as error:  # whatever it is, a taker is to hear of it
                 self._fail(error, pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
