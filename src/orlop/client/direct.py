@@ -146,7 +146,7 @@ class Connections:
             from orlop.client.client import Client  # whose first request starts the engine
 
             with Client(self._settings) as client:
-                client.system.ping()
+                client.system.version()
         try:
             return Connection(self._path)
         except _ABSENT:
