@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncPool",
     "AsyncProcess",
+    "AsyncRunner",
     "AsyncSandbox",
     "AsyncTemplate",
     "AsyncTerminal",
@@ -28,6 +29,7 @@ __all__ = [
 _PLACES = {
     "AsyncPool": "orlop.sandbox.async_pool",
     "AsyncProcess": "orlop.sandbox.async_process",
+    "AsyncRunner": "orlop.sandbox.async_runner",
     "AsyncSandbox": "orlop.sandbox.asynchronous",
     "AsyncTemplate": "orlop.sandbox.template",
     "AsyncTerminal": "orlop.sandbox.async_process",

@@ -2,6 +2,7 @@ from orlop import errors as errors
 from orlop.sandbox.async_pool import AsyncPool as AsyncPool
 from orlop.sandbox.async_process import AsyncProcess as AsyncProcess
 from orlop.sandbox.async_process import AsyncTerminal as AsyncTerminal
+from orlop.sandbox.async_runner import AsyncRunner as AsyncRunner
 from orlop.sandbox.asynchronous import AsyncSandbox as AsyncSandbox
 from orlop.sandbox.pool import Pool as Pool
 from orlop.sandbox.process import Process as Process

@@ -128,7 +128,7 @@ class AsyncSandbox(Options):
             user=user,
             workdir=workdir,
         )
-        return AsyncProcess(await _begun(start))
+        return AsyncProcess(await begun(start))
 
     async def terminal(  # noqa: PLR0913
         self,
@@ -152,7 +152,7 @@ class AsyncSandbox(Options):
             user=user,
             workdir=workdir,
         )
-        return AsyncTerminal(await _begun(start))
+        return AsyncTerminal(await begun(start))
 
     async def pause(self) -> None:
         """See Sandbox.pause."""
@@ -190,7 +190,7 @@ class AsyncSandbox(Options):
         return [AsyncSandbox.of(box) for box in forks]
 
 
-async def _begun(start: Callable[[], C]) -> C:
+async def begun(start: Callable[[], C]) -> C:
     """Return what *start* starts; where that is cancelled, it has been killed."""
     started: list[C] = []
     try:
