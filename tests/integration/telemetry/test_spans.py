@@ -29,6 +29,8 @@ class Collector:
     def __init__(self, port: int) -> None:
         self.spans: list[Any] = []
         self.services: set[str] = set()
+        self.is_refusing = False
+        self.refused = 0
         collector = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -36,6 +38,10 @@ class Collector:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
+                if collector.is_refusing:
+                    collector.refused += 1
+                    self.send_error(400)
+                    return
                 collector.take(ExportTraceServiceRequest.FromString(body))
                 answer = ExportTraceServiceResponse().SerializeToString()
                 self.send_response(200)
@@ -69,13 +75,15 @@ class Collector:
 
 
 @pytest.fixture
-def exporting(tmp_path: Path, busybox_archive: Path) -> Iterator[tuple[Watched, int]]:
+def exporting(
+    request: pytest.FixtureRequest, tmp_path: Path, busybox_archive: Path
+) -> Iterator[tuple[Watched, int]]:
     """An engine that exports spans to a port at which nobody listens yet."""
     port = free_port()
     engine = Watched(
         tmp_path,
         OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
-        OTEL_EXPORTER_OTLP_TIMEOUT="1",
+        OTEL_EXPORTER_OTLP_TIMEOUT=request.param,  # seconds for one export, with its retries
         OTEL_BSP_SCHEDULE_DELAY="100",
     )
     try:
@@ -106,6 +114,7 @@ def post(engine: Watched, path: str, body: object = None) -> Any:
     return json.loads(answer) if answer else None
 
 
+@pytest.mark.parametrize("exporting", ["60"], indirect=True)
 def test_a_start_is_a_tree_of_spans_in_the_trace_of_its_request(
     exporting: tuple[Watched, int],
 ) -> None:
@@ -141,20 +150,23 @@ def test_a_start_is_a_tree_of_spans_in_the_trace_of_its_request(
             assert span.end_time_unix_nano <= outer.end_time_unix_nano
 
 
-def test_a_collector_that_is_not_there_costs_one_line_of_the_log(
+@pytest.mark.parametrize("exporting", ["1"], indirect=True)
+def test_a_collector_that_takes_nothing_costs_one_line_of_the_log(
     exporting: tuple[Watched, int],
 ) -> None:
     engine, port = exporting
     engine.cli.out("run", "--rm", IMAGE, "true")
     await_(lambda: "spans are lost" in engine.log(), "nothing is told")
-    engine.cli.out("run", "--rm", IMAGE, "true")
-    with Collector(port).running() as collector:  # it comes, and what is new arrives
-        await_(lambda: _ran_and_arrived(engine, collector), "no spans")
+    with Collector(port).running() as collector:
+        collector.is_refusing = True
+
+        def run_until(is_so: Callable[[], bool]) -> bool:
+            engine.cli.out("run", "--rm", IMAGE, "true")
+            return is_so()
+
+        await_(lambda: run_until(lambda: collector.refused >= 3), "nothing comes")
+        assert engine.log().count("spans are lost") == 1
+        collector.is_refusing = False
+        await_(lambda: run_until(lambda: bool(collector.spans)), "no spans")
         engine.stop()
-    assert engine.log().count("spans are lost") == 1
     assert "Traceback" not in engine.log()
-
-
-def _ran_and_arrived(engine: Watched, collector: Collector) -> bool:
-    engine.cli.out("run", "--rm", IMAGE, "true")
-    return bool(collector.spans)
