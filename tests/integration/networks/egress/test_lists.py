@@ -14,6 +14,7 @@ from tests.integration.networks.egress.world import (
     World,
     box,
     bridges_filter,
+    forwarding,
     inside,
     serving,
     tries,
@@ -81,3 +82,18 @@ def test_who_may_send_nowhere_still_answers(tmp_path: Path, outside: World, filt
             assert await tries(inside(silent), *wanted) == ["refused"] * 3
 
     with_engine(tmp_path, work, timeout_s=300)
+
+
+def test_on_a_network_without_a_way_out_a_list_names_neighbors(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        await made(engine, "a", "10.1.0.0/24", internal=True)
+        some = inside(await box(engine, "some", "a", ("10.1.0.3",)))
+        listed = inside(await box(engine, "listed", "a"))
+        other = inside(await box(engine, "other", "a"))
+        with serving(listed), serving(other):
+            wanted = ("tcp/10.1.0.3/7000", "udp/10.1.0.3/7001", "udp/10.1.0.4/7001")
+            assert await tries(some, *wanted) == ["open", "open", "refused"]
+            assert await tries(listed, "tcp/10.1.0.4/7000") == ["open"]
+
+    with forwarding("0"):
+        with_engine(tmp_path, work, timeout_s=300)

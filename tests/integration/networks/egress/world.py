@@ -113,9 +113,7 @@ class World:
     def __init__(self, stack: ExitStack) -> None:
         namespace = new_namespace()
         stack.callback(os.close, namespace)
-        for setting in _FORWARDING:  # or the engine would, and guard what was there before
-            stack.callback(setting.write_text, setting.read_text())
-            setting.write_text("1")
+        stack.enter_context(forwarding("1"))  # or the engine would, and guard what was there
         self.path = f"/proc/{os.getpid()}/fd/{namespace}"
         _run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", self.path)
         stack.callback(_run, "ip", "link", "delete", "up0")
@@ -143,6 +141,19 @@ def _configure(where: list[str], interface: str, *addresses: str) -> None:
 
 def _run(*words: str) -> None:
     subprocess.run(words, check=True, timeout=30)
+
+
+@contextmanager
+def forwarding(value: str) -> Iterator[None]:
+    """Have the host forward, or not."""
+    before = {setting: setting.read_text() for setting in _FORWARDING}
+    try:
+        for setting in before:
+            setting.write_text(value)
+        yield
+    finally:
+        for setting, old in before.items():
+            setting.write_text(old)
 
 
 @contextmanager
