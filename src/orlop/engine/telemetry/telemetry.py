@@ -119,7 +119,8 @@ class Telemetry:
         boot_ns = time.time_ns() - now_ns
         self.exits.count(_ending(exit_))
         end_ns = min(exit_["time_ns"] - boot_ns, now_ns)
-        program = Step("program", "container", container.started_ns - boot_ns, end_ns)
+        begin_ns = min(container.started_ns - boot_ns, end_ns)
+        program = Step("program", "container", begin_ns, end_ns)
         told = Step("record_exit", "engine", end_ns, now_ns)
         self.timelines.add(container.id, (program, told))
 
