@@ -4,6 +4,7 @@ from orlop.sandbox.async_process import AsyncProcess as AsyncProcess
 from orlop.sandbox.async_process import AsyncTerminal as AsyncTerminal
 from orlop.sandbox.async_runner import AsyncRunner as AsyncRunner
 from orlop.sandbox.asynchronous import AsyncSandbox as AsyncSandbox
+from orlop.sandbox.batch import Batch as Batch
 from orlop.sandbox.pool import Pool as Pool
 from orlop.sandbox.process import Process as Process
 from orlop.sandbox.result import Result as Result

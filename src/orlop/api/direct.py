@@ -5,10 +5,10 @@ connection's: it ends when that does, or the process that opened it.
 
     start    options (the body of POST /containers/create), disk?, args?, env?, folder?,
              lifetime? (seconds); descriptors: stdin, stdout, stderr, or none without args
-             -> {"id": …}
+             -> {"id": …}; with count, and no args, -> {"ids": […]}, all or none
     exec     id, args, env?, folder?, user?; descriptors as above  -> {"exec": …}
     kill     id, exec      with all that it has started, also after its own end
-    close    id            -> answered when it is gone
+    close    id, or ids    -> answered when they are gone
 
 Answers are {"seq", "ok"} or {"seq", "error": {"kind", "message", "hint"}}; what ends is told
 by {"exit": id, "exec"?, "status", "signal", "oom", "usage"}. The kind "unsupported" means
@@ -22,6 +22,7 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from orlop.api.docker.parse_container import parse_create
 from orlop.api.docker.wire import Create
 from orlop.engine.engine import Engine
 from orlop.engine.owners import describe, open_process
+from orlop.engine.recipes import Recipe
 from orlop.engine.sandboxes import Command, Terms
 from orlop.errors import InvalidArgumentError, OrlopError, UnavailableError, UnsupportedError
 from orlop.model.container import ContainerOptions
@@ -46,6 +48,7 @@ _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 _CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _STREAMS = 3
 _LONGEST_LIFE_S = 1e9
+_MOST_AT_ONCE = 1024
 
 _buffer = bytearray(_MOST_BYTES)  # a message is decoded before the next is read
 
@@ -62,7 +65,9 @@ class Request(msgspec.Struct):
     env: list[str] = []
     folder: str = ""
     user: str = ""
+    count: int = 1
     id: str = ""
+    ids: list[str] = []
     exec: str = ""
 
 
@@ -180,7 +185,9 @@ class Connection:
         if request.op == "kill":
             return await self._engine.sandboxes.kill(request.id, request.exec)
         if request.op == "close":
-            return await self._engine.sandboxes.close(request.id)
+            ids = request.ids or [request.id]
+            await asyncio.gather(*map(self._engine.sandboxes.close, ids))
+            return None
         raise InvalidArgumentError(f"unknown op {request.op[:50]!r}")
 
     async def _start(self, request: Request, fds: list[int]) -> Any:
@@ -188,6 +195,11 @@ class Connection:
             _check_streams(fds)
             if not request.args:
                 raise InvalidArgumentError("no command specified")
+        if not 1 <= request.count <= (1 if request.args else _MOST_AT_ONCE):
+            raise InvalidArgumentError(
+                f"{request.count} sandboxes cannot be started in one request",
+                hint=f"1 to {_MOST_AT_ONCE}, without a command",
+            )
         if not 0 <= request.lifetime < _LONGEST_LIFE_S:
             raise InvalidArgumentError(f"invalid lifetime {request.lifetime!r}")
         options = bytes(request.options)
@@ -195,6 +207,18 @@ class Connection:
         recipe = await self._engine.recipes.of(
             key, lambda: _options(options), disk_bytes=request.disk
         )
+        if request.count == 1:
+            return {"id": await self._start_one(recipe, request, fds)}
+        starts = (self._start_one(recipe, request, ()) for _ in range(request.count))
+        made = await asyncio.gather(*starts, return_exceptions=True)
+        ids = [one for one in made if isinstance(one, str)]
+        for error in made:
+            if isinstance(error, BaseException):
+                await asyncio.gather(*map(self._engine.sandboxes.close, ids))
+                raise error
+        return {"ids": ids}
+
+    async def _start_one(self, recipe: Recipe, request: Request, fds: Sequence[int]) -> str:
         sandboxes = self._engine.sandboxes
         terms = Terms(self._owner, request.lifetime)
         made = await sandboxes.start(
@@ -204,7 +228,7 @@ class Connection:
             sandboxes.end(made)
         elif sandboxes.knows(made):
             self._sandboxes.add(made)
-        return {"id": made}
+        return made
 
     def _sandbox_ended(self, exit_: dict[str, Any]) -> None:
         self._sandboxes.discard(exit_["id"])

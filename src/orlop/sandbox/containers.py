@@ -1,8 +1,8 @@
 """The usual way: a sandbox is a container, a command an exec, and both are asked for over HTTP."""
 
 import weakref
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from orlop.client.address import Settings
@@ -33,6 +33,20 @@ class ContainerWay:
                     raise
                 pull(client, options.image)
                 return self._open(client, options)
+
+    def start_many(self, options: Options, count: int) -> list[Box]:
+        with ExitStack() as undo:
+            boxes = []
+            for _ in range(count):
+                boxes.append(self.start(options))
+                undo.callback(boxes[-1].close)
+            undo.pop_all()
+        return boxes
+
+    def close_many(self, boxes: Sequence[Box]) -> None:
+        with ExitStack() as stack:
+            for box in boxes:
+                stack.callback(box.close)
 
     def _open(self, client: Client, options: Options) -> Box:
         _check(options)

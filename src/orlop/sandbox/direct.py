@@ -45,17 +45,61 @@ class DirectWay:
             return ContainerWay(self._settings).start(options)
 
     def _start(self, options: Options) -> Box:
+        return self._started(options, start_message(options))[0]
+
+    def start_many(self, options: Options, count: int) -> list[Box]:
+        usual = ContainerWay(self._settings)
+        if not is_direct(options) or tuple(options.command) != IDLE:
+            return usual.start_many(options, count)
+        message = {**start_message(options), "count": count}
+        try:
+            return with_image(
+                self._settings, options.image, lambda: self._started(options, message)
+            )
+        except UnsupportedError:
+            return usual.start_many(options, count)
+
+    def _started(self, options: Options, message: dict[str, Any]) -> list[Box]:
         free = connections(self._settings)
         connection = free.take()
         try:
-            made = connection.request(start_message(options))["id"]
+            made = connection.request(message)
         except OrlopError:
             free.give_back(connection)
             raise
         except BaseException:
             connection.close()
             raise
-        return DirectBox(self._settings, made, connection, options)
+        ids = made.get("ids") or [made["id"]]
+        holder = Holder(free, connection, len(ids))
+        return [DirectBox(self._settings, one, holder, options) for one in ids]
+
+    def close_many(self, boxes: Sequence[Box]) -> None:
+        direct = [box for box in boxes if isinstance(box, DirectBox)]
+        ContainerWay(self._settings).close_many([box for box in boxes if box not in direct])
+        ids = [box.id for box in direct if box.leave()]
+        if ids:
+            with suppress(UnavailableError), connections(self._settings).lent() as connection:
+                connection.request({"op": "close", "ids": ids})
+        for box in direct:
+            box.left()
+
+
+class Holder:
+    """The connection whose sandboxes end with it, until the last of *count* is closed."""
+
+    def __init__(self, free: Connections, connection: Connection, count: int) -> None:
+        self._free = free
+        self._left = self.count = count
+        self.connection = connection
+        self._dropped = weakref.finalize(self, connection.close)
+
+    def left(self) -> None:
+        """Take note that one of the sandboxes is gone."""
+        self._left -= 1
+        if not self._left:
+            self._dropped.detach()
+            self._free.give_back(self.connection)
 
 
 def is_direct(options: Options) -> bool:
@@ -87,10 +131,10 @@ def start_message(options: Options) -> dict[str, Any]:
 
 
 class DirectBox:
-    """See Box. The sandbox is *holder*'s, and ends with it."""
+    """See Box. The sandbox is its *holder*'s, and ends with that."""
 
     def __init__(
-        self, settings: Settings, identifier: str, holder: Connection, options: Options
+        self, settings: Settings, identifier: str, holder: Holder, options: Options
     ) -> None:
         self._settings = settings
         self._options = options
@@ -98,30 +142,36 @@ class DirectBox:
         self._holder = holder
         self._closed = False
         self._usual = ContainerBox(settings, identifier, None)
-        weakref.finalize(self, holder.close)
 
     @property
     def watched(self) -> int:
-        return self._holder.fileno()
+        return self._holder.connection.fileno() if self._holder.count == 1 else -1
+
+    def leave(self) -> bool:
+        """Say that it is about to be closed; False where it has been."""
+        is_open = not self._closed and self._holder.connection.is_ours  # not a child's copy
+        self._closed = True
+        return is_open
+
+    def left(self) -> None:
+        """Say that it has been closed."""
+        self._holder.left()
 
     def close(self) -> None:
-        if self._closed:
+        if not self.leave():
             return
-        self._closed = True
-        if not self._holder.is_ours:
-            return  # a child's copy of it
+        connection, message = self._holder.connection, {"op": "close", "id": self.id}
         try:
-            self._holder.request({"op": "close", "id": self.id})
+            connection.request(message)
         except UnavailableError:  # with its engine; a next one knows the sandbox
-            self._holder.close()
+            connection.close()
             free = connections(self._settings)
-            with suppress(UnsupportedError, NotFoundError), free.lent() as connection:
-                connection.request({"op": "close", "id": self.id})
-            return
+            with suppress(UnsupportedError, NotFoundError), free.lent() as another:
+                another.request(message)
         except BaseException:
-            self._holder.close()
+            connection.close()
             raise
-        connections(self._settings).give_back(self._holder)
+        self.left()
 
     def exec(self, command: Command) -> Handle:
         if command.terminal is not None:

@@ -212,10 +212,19 @@ class Sandbox(Options):
         if count < 1:
             raise InvalidArgumentError(f"invalid number of forks {count}")
         options = self.of_fork()
-        return [self._forked(options, box) for box in self.box.fork(options, count)]
+        forks = [Sandbox.of(options, box) for box in self.box.fork(options, count)]
+        self._forks.update(forks)
+        return forks
 
-    def _forked(self, options: Options, box: Box) -> "Sandbox":
-        fork = Sandbox(**options.given())
-        fork._box = box
-        self._forks.add(fork)
-        return fork
+    @classmethod
+    def of(cls, options: Options, box: Box) -> "Sandbox":
+        """Return a sandbox that was started by other means; it is this object's then."""
+        made = Sandbox(**options.given())
+        made._box = box
+        return made
+
+    def release(self) -> Box:
+        """Return what close() would close, which is the caller's then; its forks are closed."""
+        box, self._box = self.box, None
+        self.close()
+        return box

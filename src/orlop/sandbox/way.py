@@ -142,3 +142,9 @@ class Way(Protocol):
 
     def start(self, options: Options) -> Box:
         """Make and start one, pulling its image where that is missing."""
+
+    def start_many(self, options: Options, count: int) -> list[Box]:
+        """Start *count* with these options; all or, where that fails, none."""
+
+    def close_many(self, boxes: Sequence[Box]) -> None:
+        """Close all of them, which this way has started."""
