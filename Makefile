@@ -2,6 +2,7 @@
 # make test   every check and test; installs what they need
 # make test-machine   what needs a kernel set up in another way, in a virtual machine: ten minutes
 # make bench  Orlop beside docker, podman, ctr and runc
+# make figures   orlop bench, into docs/bench-figures.md and docs/bench-*.svg; a quarter of an hour
 # make conformance   what the OCI validation programs find, written into CONFORMANCE.md
 #
 # Each does its own set-up. SKIP_PACKAGES=1 leaves the system's packages alone.
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test test-machine bench check conformance format packages-% clean
+.PHONY: demo test test-machine bench figures check conformance format packages-% clean
 
 demo: $(VENV)/.demo
 	@tools/demo $(BIN)/orlop
@@ -28,6 +29,9 @@ check: $(VENV)/.test
 bench: $(VENV)/.test packages-bench
 	@$(BIN)/python -m compileall -q src
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+figures: $(VENV)/.test packages-bench
+	@tools/figures $(BIN)/orlop $(BENCH_ARGS)
 
 conformance: $(VENV)/.test
 	@$(BIN)/python -m tests.validation

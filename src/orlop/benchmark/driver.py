@@ -7,6 +7,7 @@ UnsupportedError, and the part leaves it out.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from orlop.benchmark.image import Image
@@ -25,6 +26,13 @@ class Start(NamedTuple):
 
     first_ms: float
     total_ms: float
+
+
+class Pool(NamedTuple):
+    """Sandboxes that were started before anybody asks for them."""
+
+    fill: Callable[[], object]  # wait until all are there
+    take: Callable[[], str]  # return what one of them is called, which is the taker's
 
 
 class Driver:
@@ -52,6 +60,10 @@ class Driver:
     def fork(self, identifier: str, count: int) -> Sequence[str]:
         """Start *count* sandboxes with copies of a sandbox's files."""
         raise UnsupportedError(f"{self.name} has no forks")
+
+    def pool(self, size: int) -> AbstractContextManager[Pool]:
+        """Keep *size* sandboxes ready."""
+        raise UnsupportedError(f"{self.name} has no pools")
 
     def remove(self, identifiers: Sequence[str]) -> None:
         """Take sandboxes away, with what runs in them."""

@@ -2,10 +2,10 @@
 
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orlop.benchmark.driver import IDLE, MEMORY_BYTES, PIDS, Driver, Start, timed
+from orlop.benchmark.driver import IDLE, MEMORY_BYTES, PATIENCE_S, PIDS, Driver, Pool, Start, timed
 from orlop.benchmark.image import REFERENCE, Image
 from orlop.benchmark.load import each
 from orlop.benchmark.shelf import Shelf
@@ -15,6 +15,7 @@ from orlop.client.containers import Containers
 from orlop.client.http import RawStream
 from orlop.client.stream import Demultiplexer
 from orlop.errors import NotFoundError
+from orlop.sandbox.pool import Pool as SandboxPool
 from orlop.sandbox.sandbox import Sandbox
 
 _REMOVERS = 8
@@ -132,6 +133,18 @@ class DetachedOrlop(Driver):
         forks = {box.id: box for box in self._boxes[identifier].fork(count)}
         self._boxes |= forks
         return list(forks)
+
+    @contextlib.contextmanager
+    def pool(self, size: int) -> Iterator[Pool]:
+        options = self._box(IDLE).given()
+
+        def take() -> str:
+            box = pool.take(timeout=PATIENCE_S)
+            self._boxes[box.id] = box
+            return box.id
+
+        with SandboxPool(**options, size=size) as pool:
+            yield Pool(lambda: pool.fill(timeout=PATIENCE_S), take)
 
     def remove(self, identifiers: Sequence[str]) -> None:
         each(lambda identifier: self._boxes.pop(identifier).close(), identifiers, clients=_REMOVERS)

@@ -48,6 +48,8 @@ _PEERS: Mapping[str, Callable[..., AbstractContextManager[Sequence[Driver]]]] = 
     "runc": runc,
     "floor": floor,
 }
+#: Who leaves folders and cgroups behind.
+_SWEEPING = {"docker", "podman", "ctr"}
 _NEEDED_MB = 2_000
 
 
@@ -56,14 +58,24 @@ def results_of(plan: Plan) -> Results:
     return Results(machine=machine.describe(), plan=asdict(plan))
 
 
-def run(plan: Plan, results: Results, say: Callable[[str, float], None]) -> None:
+def run(
+    plan: Plan,
+    results: Results,
+    say: Callable[[str, float], None],
+    keep: Callable[[], None],
+) -> None:
     """Measure what *plan* says, into *results*; *say* is told what is done, and how far it is.
+
+    *keep* is called after each part, to write down what there is.
 
     However it ends, all that it has started is ended: engines, sandboxes, folders.
     """
     if os.geteuid() != 0:
         raise PermissionDeniedError("only root can run the benchmark", hint="use sudo")
-    with swept(), _folders(plan) as (folder, run_folder), ExitStack() as stack:
+    with ExitStack() as stack:
+        if _SWEEPING & {*plan.peers}:
+            stack.enter_context(swept())
+        folder, run_folder = stack.enter_context(_folders(plan))
         say("image", 0)
         image = Image(folder)
         if not image.compiled:
@@ -85,6 +97,7 @@ def run(plan: Plan, results: Results, say: Callable[[str, float], None]) -> None
         for part in plan.parts:
             bench.begin(part)
             MEASURED[part](bench)
+            keep()
 
 
 def _made(folder: Path) -> Path:

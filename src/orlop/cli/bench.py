@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import FILE, FOLDER, Arguments, flag, number, text
+from orlop.cli.options import FILE, FOLDER, Arguments, flag, number, text, texts
 from orlop.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 INTERRUPTED = 130
+#: What a file's name ends with, and what is written to it.
+_FORMS = {"json": "json", "md": "markdown"}
 _COUNTS = ("rounds", "wave", "starts", "limit", "live", "peer_density", "soak")
 
 
@@ -26,7 +28,7 @@ class Args(Arguments):
     )
     examples = (
         ("orlop bench --only warm --starts 20 --peers runc", "a first look, in seconds"),
-        ("orlop bench --start-peers --plots plots --output figures.json --format json", "all"),
+        ("orlop bench --start-peers --plots plots -o figures.json -o figures.md", "all of it"),
     )
 
     only = text(
@@ -51,7 +53,9 @@ class Args(Arguments):
         help="table, json or markdown",
         choices=("table", "json", "markdown"),
     )
-    output = text("-o", "--output", metavar="FILE", help="write it there", completes=FILE)
+    outputs = texts(
+        "-o", "--output", metavar="FILE", help="write it there: .json, .md or text", completes=FILE
+    )
     plots = text("--plots", metavar="FOLDER", help="draw SVG and PNG there", completes=FOLDER)
 
 
@@ -66,7 +70,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
         plots.check(args.plots)
     results = results_of(plan)
     try:
-        _measure(plan, results, err)
+        _measure(plan, results, err, lambda: _write_files(args, results))
     finally:  # what was found is never thrown away
         _write(args, results, out)
     return INTERRUPTED if results.interrupted else 0
@@ -95,7 +99,7 @@ def _plan(args: Args) -> Plan:
     return Plan(**given)
 
 
-def _measure(plan: Plan, results: Results, err: TextIO) -> None:
+def _measure(plan: Plan, results: Results, err: TextIO, keep: Callable[[], None]) -> None:
     """Run the *plan*; ctrl-c and SIGTERM end it early, once, and what was found stays."""
     import signal
 
@@ -110,7 +114,7 @@ def _measure(plan: Plan, results: Results, err: TextIO) -> None:
     previous = [(one, signal.signal(one, interrupt)) for one in (signal.SIGINT, signal.SIGTERM)]
     try:
         with Steps(err) as steps:
-            run_plan(plan, results, steps.show)
+            run_plan(plan, results, steps.show, keep)
     except KeyboardInterrupt:
         results.interrupted = True
     finally:
@@ -119,22 +123,29 @@ def _measure(plan: Plan, results: Results, err: TextIO) -> None:
 
 
 def _write(args: Args, results: Results, out: TextIO) -> None:
-    from orlop.benchmark import report
-
-    forms: dict[str, Callable[[Results], str]] = {
-        "": report.as_text,
-        "table": report.as_text,
-        "json": report.as_json,
-        "markdown": report.as_markdown,
-    }
-    written = forms[args.form](results)
-    if args.output:
-        with open(args.output, "w") as file:
-            file.write(written)
-    else:
-        out.write(written)
+    """Write all that was asked for; to *out* where no file was."""
+    if not args.outputs:
+        out.write(_written(results, args.form))
         out.flush()
+    _write_files(args, results)
     if args.plots:
         from orlop.benchmark import plots
 
         plots.draw(results, args.plots)
+
+
+def _write_files(args: Args, results: Results) -> None:
+    """Write files anew; what is in them stays where nothing was found."""
+    for name in args.outputs if results.rows else ():
+        with open(name, "w") as file:
+            file.write(_written(results, args.form or _FORMS.get(name.rpartition(".")[2], "")))
+
+
+def _written(results: Results, form: str) -> str:
+    from orlop.benchmark import report
+
+    forms: dict[str, Callable[[Results], str]] = {
+        "json": report.as_json,
+        "markdown": report.as_markdown,
+    }
+    return forms.get(form, report.as_text)(results)

@@ -59,11 +59,17 @@ def _row(
 
 
 def _after(driver: Driver, before: dict[str, int]) -> dict[str, int]:
-    """Count what is left once removal that was put off is done, or after a while."""
+    """Count what is left once removal that was put off is done: nothing gets less any more."""
     deadline = time.monotonic() + _QUIET_S
-    while True:
-        after = remains(driver.marks)
-        more = [name for name in before if name != "pss_kb" and after[name] > before[name]]
-        if not more or time.monotonic() > deadline:
-            return after
+    after = remains(driver.marks)
+    while _more(before, after) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
+        last, after = after, remains(driver.marks)
+        if not _more(after, last):
+            break
+    return after
+
+
+def _more(base: dict[str, int], counts: dict[str, int]) -> bool:
+    """Whether there is more of anything that can be counted; memory never comes to rest."""
+    return any(counts[name] > base[name] for name in base if name != "pss_kb")
