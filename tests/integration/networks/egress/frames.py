@@ -35,61 +35,63 @@ def mark(name: str) -> bytes:
 def question(own: Host, peer: Host) -> bytes:
     """Return a frame that *peer* gets from everybody, with the mark of "end"."""
     asked = _arp(own, own.ip, peer.ip, target=mark("end"))
-    return hardware(_BROADCAST) + hardware(own.mac) + struct.pack("!H", _ARP) + asked
+    return _ethernet(own.mac, _BROADCAST, _ARP, asked)
 
 
 def letter(own: Host, gateway: Host, to: Host) -> bytes:
     """Return a frame for somebody in the world, with the mark of "end"."""
     body = _ip(own.ip, to.ip, _UDP, _udp(mark("end")))
-    return hardware(gateway.mac) + hardware(own.mac) + struct.pack("!H", _IP) + body
+    return _ethernet(own.mac, gateway.mac, _IP, body)
 
 
 def to_neighbor(own: Host, peer: Host) -> dict[str, bytes]:
     """Return what a bridge would pass on to *peer*, which may not be sent anything."""
-    found = {}
-
-    def frame(name: str, kind: int, body: bytes, source: str = own.mac, to: str = peer.mac) -> None:
-        found[name] = hardware(to) + hardware(source) + struct.pack("!H", kind) + body
-
-    def udp(name: str) -> bytes:
-        return _udp(mark(name) + _PAYLOAD)
 
     def ip(name: str, source: str = own.ip, to: str = peer.ip) -> bytes:
-        return _ip(source, to, _UDP, udp(name))
+        return _ip(source, to, _UDP, _udp(mark(name) + _PAYLOAD))
 
-    def ip6(name: str, source: str = own.ip6, to: str = peer.ip6) -> bytes:
-        return _ip6(source, to, _UDP, udp(name))
+    def plain(name: str, kind: int, body: bytes, to: str = peer.mac) -> None:
+        found[name] = _ethernet(own.mac, to, kind, body)
 
-    frame("plain", _IP, ip("plain"))
-    frame("another's address", _IP, ip("another's address", "10.1.0.77"))
-    frame("the peer's own address", _IP, ip("the peer's own address", peer.ip))
-    frame("a stranger's MAC", _IP, ip("a stranger's MAC"), _STRANGER)
-    frame("no IP", _EXPERIMENT, mark("no IP") + _PAYLOAD)
-    frame("no IP for all", _EXPERIMENT, mark("no IP for all") + _PAYLOAD, to=_BROADCAST)
-    frame("tagged", _VLAN, struct.pack("!HH", 5, _IP) + ip("tagged"))
+    stranger = _ethernet(_STRANGER, peer.mac, _IP, ip("a stranger's MAC"))
+    found = {"a stranger's MAC": stranger, **_to_neighbor6(own, peer)}
+    plain("plain", _IP, ip("plain"))
+    plain("another's address", _IP, ip("another's address", "10.1.0.77"))
+    plain("the peer's own address", _IP, ip("the peer's own address", peer.ip))
+    plain("no IP", _EXPERIMENT, mark("no IP") + _PAYLOAD)
+    plain("no IP for all", _EXPERIMENT, mark("no IP for all") + _PAYLOAD, _BROADCAST)
+    plain("tagged", _VLAN, struct.pack("!HH", 5, _IP) + ip("tagged"))
     snap = b"\xaa\xaa\x03\0\0\0\x08\0" + ip("802.3")
-    frame("802.3", len(snap), snap)
-    frame("broadcast", _IP, ip("broadcast", to="255.255.255.255"), to=_BROADCAST)
-    frame("multicast", _IP, ip("multicast", to="224.0.0.251"), to="01:00:5e:00:00:fb")
+    plain("802.3", len(snap), snap)
+    plain("broadcast", _IP, ip("broadcast", to="255.255.255.255"), _BROADCAST)
+    plain("multicast", _IP, ip("multicast", to="224.0.0.251"), "01:00:5e:00:00:fb")
     part = _ip(own.ip, peer.ip, _UDP, mark("a fragment") + _PAYLOAD, offset=185)
-    frame("a fragment", _IP, part)
-    frame("IPv6", _IP6, ip6("IPv6"))
-    frame("IPv6 of another", _IP6, ip6("IPv6 of another", "fd01::77"))
-    frame("link-local", _IP6, ip6("link-local", own.link_local, peer.link_local))
-    frame("IPv6 multicast", _IP6, ip6("IPv6 multicast", to="ff02::fb"), to="33:33:00:00:00:fb")
-    frame("long ARP", _ARP, _arp(own, own.ip, peer.ip) + mark("long ARP") + _PAYLOAD, to=_BROADCAST)
+    plain("a fragment", _IP, part)
+    plain("long ARP", _ARP, _arp(own, own.ip, peer.ip) + mark("long ARP") + _PAYLOAD, _BROADCAST)
     lie = _arp(own, "10.1.0.1", peer.ip, target=mark("ARP for the gateway"), operation=2)
-    frame("ARP for the gateway", _ARP, lie)
+    plain("ARP for the gateway", _ARP, lie)
+    return found
+
+
+def _to_neighbor6(own: Host, peer: Host) -> dict[str, bytes]:
+    def udp(name: str, source: str = own.ip6, to: str = peer.ip6) -> bytes:
+        return _ip6(source, to, _UDP, _udp(mark(name) + _PAYLOAD))
+
+    def plain(name: str, body: bytes, to: str = peer.mac) -> None:
+        found[name] = _ethernet(own.mac, to, _IP6, body)
+
+    found: dict[str, bytes] = {}
+    plain("IPv6", udp("IPv6"))
+    plain("IPv6 of another", udp("IPv6 of another", "fd01::77"))
+    plain("link-local", udp("link-local", own.link_local, peer.link_local))
+    plain("IPv6 multicast", udp("IPv6 multicast", to="ff02::fb"), "33:33:00:00:00:fb")
     advert = _neighbor(136, own, peer.ip6, "fd01::1", mark("ND for the gateway"))
-    frame("ND for the gateway", _IP6, advert)
-    long = _neighbor(135, own, peer.ip6, peer.ip6, mark("long ND") + b"." * 56)
-    frame("long ND", _IP6, long)
-    other = _ip6(own.ip6, peer.ip6, _ICMP6, _icmp6(own.ip6, peer.ip6, 128, mark("ping") + _PAYLOAD))
-    frame("ping", _IP6, other)
+    plain("ND for the gateway", advert)
+    plain("long ND", _neighbor(135, own, peer.ip6, peer.ip6, mark("long ND") + b"." * 56))
+    ping = _icmp6(own.ip6, peer.ip6, 128, mark("ping") + _PAYLOAD)
+    plain("ping", _ip6(own.ip6, peer.ip6, _ICMP6, ping))
     report = b"\x3a\0\x05\x02\0\0\x01\0" + _icmp6(own.link_local, "ff02::16", 143, mark("MLD"))
-    frame(
-        "MLD", _IP6, _ip6(own.link_local, "ff02::16", _HOP_BY_HOP, report), to="33:33:00:00:00:16"
-    )
+    plain("MLD", _ip6(own.link_local, "ff02::16", _HOP_BY_HOP, report), "33:33:00:00:00:16")
     return found
 
 
@@ -100,7 +102,7 @@ def to_world(own: Host, gateway: Host, peer: Host, world: Host, listed: Host) ->
     def frame(
         name: str, kind: int, body: bytes, source: str = own.mac, to: str = gateway.mac
     ) -> None:
-        found[name] = hardware(to) + hardware(source) + struct.pack("!H", kind) + body
+        found[name] = _ethernet(source, to, kind, body)
 
     def ip(name: str, source: str = own.ip, protocol: int = _UDP) -> bytes:
         body = mark(name) + _PAYLOAD
@@ -124,6 +126,10 @@ def to_world(own: Host, gateway: Host, peer: Host, world: Host, listed: Host) ->
     routed = _ip6(own.ip6, listed.ip6, _ROUTING, header + _udp(mark("IPv6 route") + _PAYLOAD))
     frame("IPv6 route", _IP6, routed)
     return found
+
+
+def _ethernet(source: str, to: str, kind: int, body: bytes) -> bytes:
+    return hardware(to) + hardware(source) + struct.pack("!H", kind) + body
 
 
 def _udp(body: bytes) -> bytes:
