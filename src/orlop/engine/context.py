@@ -35,6 +35,7 @@ class Live:
         self.retry: asyncio.Task[None] | None = None
         self.retries = 0  # since it last ran for a while
         self.stopping = False  # somebody waits for its end: no restart
+        self.altered = False  # a privileged process was started in it
 
 
 class Context:

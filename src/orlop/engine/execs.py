@@ -87,6 +87,7 @@ class Execs:
     ) -> None:
         container = self._usable(exec_.container)
         options = exec_.options
+        self._context.live(container.id).altered |= options.privileged
         process = exec_.process.copy()
         if size is not None and options.terminal:
             process["consoleSize"] = {"height": size[0], "width": size[1]}

@@ -51,6 +51,7 @@ def _has_ended(process: int) -> bool:
 
 
 def _is_of(container: Container) -> bool:
-    """Whether the process is in the container's cgroup, which is named by its id."""
+    """Whether the process is in the container's cgroup: named by its id, a sandbox's otherwise."""
+    own = f":{container.cgroup}\n" if container.recipe else f"/{container.id}"
     with open(f"/proc/{container.pid}/cgroup", encoding="utf-8") as file:
-        return any(f"/{container.id}" in line for line in file)
+        return any(own in line for line in file)

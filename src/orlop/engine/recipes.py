@@ -37,6 +37,17 @@ class Recipe(NamedTuple):
     def id(self) -> str:
         return self.container.id
 
+    @property
+    def sysctls(self) -> dict[str, str]:
+        """Settings of its sandboxes' network namespaces, by their names."""
+        return self.config.get("linux", {}).get("sysctl", {})
+
+    @property
+    def may_change_networks(self) -> bool:
+        """Whether its sandboxes may change what they have of networks."""
+        capabilities = self.config.get("process", {}).get("capabilities", {})
+        return "CAP_NET_ADMIN" in capabilities.get("bounding", ())
+
     def is_true(self, image: str) -> bool:
         """Whether it still stands for what its options say."""
         return self.container.image == image and all(

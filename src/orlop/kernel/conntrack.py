@@ -103,6 +103,22 @@ class Conntrack:
         )
         self._netlink.ask(Request(_DELETE, PLAIN, body, "connections"))
 
+    def forget_address(self, address: str) -> None:
+        """Forget all that was sent or is answered by an address of IPv4, as forget_all() does."""
+        source = attribute(_SOURCES[0], socket.inet_pton(socket.AF_INET, address))
+        for which, flags in (
+            (_CTA_TUPLE_ORIG, (_BY_SOURCE, 0)),
+            (_CTA_TUPLE_REPLY, (0, _BY_SOURCE)),
+        ):
+            body = _GENERIC.pack(socket.AF_INET, 0, 0)
+            body += nested(which, nested(_CTA_TUPLE_IP, source))
+            body += nested(
+                _CTA_FILTER,
+                u32(_CTA_FILTER_ORIG_FLAGS, flags[0]),
+                u32(_CTA_FILTER_REPLY_FLAGS, flags[1]),
+            )
+            self._netlink.ask(Request(_DELETE, PLAIN, body, "connections"))
+
     def forget(self, flow: Flow) -> None:
         """Forget *flow*: its next packet is looked at anew. One that is gone is no error."""
         body = _GENERIC.pack(flow.family, 0, 0) + flow.handle

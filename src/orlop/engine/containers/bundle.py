@@ -9,13 +9,19 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from orlop.engine.containers.files import Addressing, container_files, refresh_files, write_files
+from orlop.engine.containers.files import (
+    Addressing,
+    container_files,
+    network_files,
+    refresh_files,
+    write_files,
+)
 from orlop.engine.context import Context
 from orlop.engine.joining import NAMES
 from orlop.engine.records import short
 from orlop.engine.spec import Given, config
 from orlop.engine.spec.idranges import mappings
-from orlop.errors import InvalidArgumentError, WrongStateError
+from orlop.errors import InvalidArgumentError, UnsupportedError, WrongStateError
 from orlop.model.container import Container, ContainerOptions, MountPoint
 from orlop.model.image import Process
 from orlop.model.oci import Config, OCIMount
@@ -83,8 +89,16 @@ class Bundles:
 
         Returns whether we are its name server.
         """
+        if container.recipe:  # its files are its own, since its start
+            return self.network_files(container, addressing)[0]
         folder, hostname = self.files_folder(container), self._hostname(container)
         return refresh_files(folder, container.options, hostname, addressing)
+
+    def network_files(
+        self, container: Container, addressing: Addressing
+    ) -> tuple[bool, dict[str, str]]:
+        """Return whether we are its name server, and what hosts and resolv.conf say at first."""
+        return network_files(container.options, self._hostname(container), addressing)
 
     def read(self, container_id: str) -> Config:
         """Return the container's config.json; a sandbox's is that of its recipe."""
@@ -211,6 +225,8 @@ class Bundles:
             if not mode.startswith("container:"):
                 continue
             other = self._context.records.find(mode.partition(":")[2])
+            if other.recipe:  # what it has is used again after it
+                raise UnsupportedError(f"cannot join {option} of a sandbox: {short(other.id)}")
             if not other.running:
                 raise WrongStateError(
                     f"cannot join {option} of a non running container: {short(other.id)}"

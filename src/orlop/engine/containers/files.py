@@ -86,6 +86,15 @@ def refresh_files(
     return answered
 
 
+def network_files(
+    options: ContainerOptions, hostname: str, addressing: Addressing
+) -> tuple[bool, dict[str, str]]:
+    """Return what refresh_files() does, and by container path what the two files say at first."""
+    answered, resolv_conf = _network_resolv_conf(options, addressing)
+    hosts = _hosts(options, hostname) + "".join(_network_hosts(options, hostname, addressing))
+    return answered, {"/etc/hosts": hosts, _RESOLV_CONF: resolv_conf}
+
+
 def _hosts(options: ContainerOptions, hostname: str) -> str:
     if options.network == "host":
         own = _read("/etc/hosts") or _OWN_HOSTS

@@ -11,7 +11,15 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
@@ -27,6 +35,7 @@ from orlop.engine.networks.leases import Leases
 from orlop.engine.networks.naming import Naming
 from orlop.engine.networks.overlay import Overlay
 from orlop.engine.networks.planning import Planner
+from orlop.engine.networks.ready import Lendable, ReadyNetworks
 from orlop.engine.networks.thread import NetworkThread
 from orlop.engine.networks.wall import requests
 from orlop.engine.spec.idranges import mappings
@@ -63,6 +72,7 @@ class Attachments:
         self._naming = Naming(context, bundles, self._inside, self._open)
         self._planner = Planner(directory, self.leases)
         self.overlay = Overlay(context, directory, self.leases, thread, self._naming)
+        self.ready = ReadyNetworks(context, directory, self._planner, thread)
 
     @contextlib.asynccontextmanager
     async def attached(
@@ -113,6 +123,34 @@ class Attachments:
         self._give_back(container)
         self._thread.post(Host.disconnect, gone, None)  # before a next start asks for its ports
         self._announce(container, "disconnect", container.endpoints)
+
+    async def take_ready(
+        self, container: Container, network: Network, sysctls: Mapping[str, str], *, again: bool
+    ) -> Lendable:
+        """Hand out a network that waits ready, until return_ready()."""
+        self._avoid_clash(container)
+        network = self._directory.named(network.name)
+        lent = await self.ready.take(container, network, sysctls, again=again)
+        self._has_default |= network.name == modes.DEFAULT
+        return lent
+
+    async def name_ready(self, container: Container, lent: Lendable) -> Mapping[str, str]:
+        """Answer a container on such a network if need be, and return what its files say."""
+        is_named, files = self._naming.files(container, (lent.place,))
+        if is_named:
+            await self._naming.open(container, (lent.place,), lent.plugged.fd)
+        return files
+
+    def return_ready(self, container: Container, *, as_it_was: bool) -> None:
+        self._naming.close(container.id)
+        self.ready.ended(container.id, as_it_was=as_it_was)
+
+    def files(self, container: Container) -> Mapping[str, str]:
+        """Return what the files of a new container say, by their paths inside."""
+        return self._naming.files(container, self._places(container.endpoints))[1]
+
+    def announce(self, container: Container, action: str) -> None:
+        self._announce(container, action, container.endpoints)
 
     def _users(self, owner: Container) -> Iterator[int]:
         """Give the network namespace of a container that has ended, by one that joined it."""
@@ -211,6 +249,7 @@ class Attachments:
             for network, _ in places
             if name_of(network) in bridges or tunnel_name(network) in bridges
         }
+        self.ready.forget(list(gone))
         await self._thread.call(Host.restore, list(gone.values()), rules=rules)
         for container in self._running():
             if any(one.network in gone for one in container.endpoints):
@@ -261,6 +300,7 @@ class Attachments:
     async def close(self) -> None:
         """Remove the devices of networks that nobody is on, and end the thread."""
         await self.overlay.close()
+        self.ready.close()
         if not self._thread.started:
             return
         self._naming.close_all()

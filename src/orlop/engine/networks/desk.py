@@ -15,6 +15,7 @@ from orlop.engine.networks.attachments import Attachments
 from orlop.engine.networks.directory import Directory
 from orlop.engine.networks.filters import prunable
 from orlop.engine.networks.host import Host
+from orlop.engine.networks.lending import Lending
 from orlop.engine.networks.planning import standing_in
 from orlop.engine.networks.repair import Repair
 from orlop.engine.networks.thread import NetworkThread
@@ -39,6 +40,7 @@ class Desk:
         self.directory = Directory(context)
         self._thread = NetworkThread(self._host, lambda host: self._repair.begin(host))
         self.attachments = Attachments(context, bundles, self.directory, self._thread)
+        self.lending = Lending(context, self.directory, self.attachments)
         self._repair = Repair(context, self.attachments)
 
     def _host(self) -> Host:
@@ -178,6 +180,7 @@ class Desk:
             )
         self._check_unused(network)
         self.directory.hide(network)  # nobody gets on it while its devices go
+        self.attachments.ready.forget([network.id])
         try:
             await self._thread.call(Host.remove, network)
         except BaseException:

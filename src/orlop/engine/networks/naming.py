@@ -48,6 +48,13 @@ class Naming:
         if not self._names.is_open(container.id):
             await self._names.open(container.id, namespace)
 
+    def files(self, container: Container, places: Iterable[Place]) -> tuple[bool, dict[str, str]]:
+        """Return whether it is to be opened, and what its files are to say, by their paths."""
+        places = list(places)
+        linked = tuple(self._linked(container, places))
+        addressing = _addressing(_view(container, places), places, linked)
+        return self._bundles.network_files(container, addressing)
+
     def _linked(self, container: Container, places: Sequence[Place]) -> Iterator[str]:
         """Give lines of hosts for its links on the default network; elsewhere they are names.
 

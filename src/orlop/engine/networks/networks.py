@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from orlop.engine.networks.desk import Desk
+    from orlop.engine.networks.lending import Lent
     from orlop.engine.peers.peers import MemberState
     from orlop.kernel.netlink.links import Counters
 
@@ -113,6 +114,27 @@ class Networks:
             return
         async with self._desk.attachments.attached(container) as (attached, namespaces):
             yield attached, namespaces
+
+    @contextlib.asynccontextmanager
+    async def lent(
+        self, container: Container, sysctls: Mapping[str, str], *, again: bool
+    ) -> "AsyncIterator[Lent]":
+        """Give what a new sandbox is started with; as joined(), but for its record.
+
+        That is added here. *sysctls* are its namespace's, which may be used *again* after it.
+        """
+        async with self._desk.lending.lent(container, sysctls, again=again) as lent:
+            yield lent
+
+    def returned(self, container: Container, *, as_it_was: bool) -> None:
+        """Take back what a sandbox had that has ended; *as_it_was*: to be used again."""
+        if container.endpoints:
+            self._desk.lending.ended(container, as_it_was=as_it_was)
+
+    def distrust(self) -> None:
+        """Use nothing again that sandboxes have now."""
+        if "_desk" in self.__dict__:
+            self._desk.lending.distrust()
 
     async def counters(self, container: Container) -> "Mapping[str, Counters]":
         """Return what went through its interfaces, by their names inside."""

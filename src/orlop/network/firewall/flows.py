@@ -48,6 +48,20 @@ def forget_published(ports: Iterable[PublishedPort]) -> None:
     )
 
 
+def forget_addresses(addresses: Iterable[str]) -> None:
+    """Forget every flow of these IPv4 addresses, which somebody else is to have.
+
+    OSError where the kernel cannot: before Linux 6.11.
+    """
+    try:
+        conntrack = Conntrack()
+    except OSError:  # a kernel without it has nothing to forget
+        return
+    with conntrack:
+        for address in addresses:
+            conntrack.forget_address(address)
+
+
 def _not_forgotten_in_one_go(ports: Iterable[PublishedPort]) -> list[PublishedPort]:
     """Forget the flows by *ports* where the kernel can do it; return the ports where not."""
     left = list(ports)

@@ -1,0 +1,320 @@
+"""Namespaces on networks, set up ahead and used again: a start takes one without waiting.
+
+    fresh -> lent -> (resting -> flushed) -> idle -> lent again, to its owner only
+                  -> closed, where somebody may have changed it
+
+A namespace costs 4 ms to make and 25 ms to take away. Nothing in the file system names
+these: they die with the engine, but for those that sandboxes are in.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from orlop.engine.context import Context
+from orlop.engine.networks.attachment import Place
+from orlop.engine.networks.directory import Directory
+from orlop.engine.networks.host import Host
+from orlop.engine.networks.planning import Planner
+from orlop.engine.networks.thread import NetworkThread
+from orlop.engine.owners import open_process
+from orlop.errors import OrlopError
+from orlop.model.container import Container
+from orlop.model.network import Network
+from orlop.network.firewall import flows
+from orlop.network.plugged import Plugged
+
+log = logging.getLogger(__name__)
+
+_AHEAD = 8  # fresh ones of each network
+_MOST_NETWORKS = 4  # that have fresh ones
+_MOST_IDLE = 256
+_MOST_RESTING = 256
+_REFILL_S = 0.05
+_PAUSE_S = 0.02
+_REST_S = 2.0  # until the sockets of who has ended are gone
+_IDLE_S = 60.0
+_LOOK_S = 20.0
+_BATCH = 32  # of those that are closed, whose devices the kernel takes away together
+_CLOSE_S = 0.25
+
+
+class Lendable:
+    """One of them, in whatever state."""
+
+    def __init__(self, place: Place, plugged: Plugged) -> None:
+        self.place = place
+        self.plugged = plugged
+        self.owner = ""
+        self.sent = 0  # packets, before it was handed out
+        self.since_s = 0.0  # it waits, in whatever state
+        self.leased = True  # its address is ours to give back
+
+    @property
+    def addresses(self) -> list[str]:
+        return [text.partition("/")[0] for text in self.place.endpoint.addresses]
+
+
+class ReadyNetworks:
+    """Used from the event loop. *sample* is a container that asks for no more than a network."""
+
+    def __init__(
+        self, context: Context, directory: Directory, planner: Planner, thread: NetworkThread
+    ) -> None:
+        self._context = context
+        self._directory = directory
+        self._planner = planner
+        self._thread = thread
+        self._fresh: dict[str, list[Lendable]] = {}  # by network, the latest use last
+        self._samples: dict[str, tuple[Container, Mapping[str, str]]] = {}
+        self._idle: dict[tuple[str, str], list[Lendable]] = {}  # by owner and network
+        self._lent: dict[str, Lendable] = {}  # by container
+        self._resting: list[Lendable] = []
+        self._closing: list[Lendable] = []
+        self._owners: dict[str, int] = {}  # pidfds
+        self._waiters = 0
+        self._refilling: asyncio.Task[None] | None = None
+        self._tending: asyncio.Task[None] | None = None
+        self._look: asyncio.TimerHandle | None = None
+        context.telemetry.pools["ready_networks"] = lambda: self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many can be had at once, by whom they are for."""
+        return sum(map(len, (*self._fresh.values(), *self._idle.values())))
+
+    async def take(
+        self, container: Container, network: Network, sysctls: Mapping[str, str], *, again: bool
+    ) -> Lendable:
+        """Hand one out for *container*, made now if none waits.
+
+        After it that may be used *again*, by the container's owner.
+        """
+        self._samples[network.id] = (container, sysctls)
+        owner = self._watched(container.options.owner) if again else ""
+        self._waiters += 1
+        try:
+            while (found := self._find(owner, network)) is None:
+                await asyncio.shield(self._context.spawn(self._make(network)))
+        finally:
+            self._waiters -= 1
+        found.owner = owner
+        found.sent = found.plugged.sent()
+        self._lent[container.id] = found
+        self._refill_soon()
+        return found
+
+    def _find(self, owner: str, network: Network) -> Lendable | None:
+        idle = self._idle.get((owner, network.id), []) if owner else []
+        for waiting in (idle, self._fresh.setdefault(network.id, [])):
+            while waiting:
+                found = waiting.pop()
+                if found.place.network == network:
+                    return found
+                self._close(found)
+        return None
+
+    async def _make(self, network: Network) -> None:
+        """Make one, which whoever comes first gets."""
+        sample, sysctls = self._samples[network.id]
+        nobody = replace(sample, id=secrets.token_hex(32))
+        endpoints = self._planner.all(nobody)
+        try:
+            place = Place(network, endpoints[0])
+            plugged = await self._thread.call(Host.plug, place, sysctls)
+        except BaseException:
+            self._planner.give_back(endpoints)
+            raise
+        self._fresh.setdefault(network.id, []).append(Lendable(place, plugged))
+
+    def lent(self, container_id: str) -> Lendable | None:
+        """Return what a container has of these."""
+        return self._lent.get(container_id)
+
+    def ended(self, container_id: str, *, as_it_was: bool) -> None:
+        """Take back what a container had; *as_it_was*: it could not change it, and is gone."""
+        lent = self._lent.pop(container_id, None)
+        if lent is None:
+            return
+        can_flush = all(":" not in address for address in lent.addresses)
+        if not as_it_was or lent.owner not in self._owners or not can_flush:
+            self._close(lent)
+        elif lent.plugged.is_quiet() and lent.plugged.sent() == lent.sent:
+            self._keep(lent)
+        elif len(self._resting) < _MOST_RESTING:
+            lent.since_s = _now()
+            self._resting.append(lent)
+            self._tend()
+        else:
+            self._close(lent)
+
+    def give_up(self, container_id: str) -> None:
+        """Leave it to who gives back all that the container's record says it has."""
+        lent = self._lent.pop(container_id, None)
+        if lent is not None:
+            lent.leased = False
+            self._close(lent)
+
+    def distrust(self) -> None:
+        """Use nothing again that is lent now: who is in it may live on for a while."""
+        for lent in self._lent.values():
+            lent.owner = ""
+
+    def forget(self, networks: Sequence[str]) -> None:
+        """Let go of all that waits on networks whose devices have gone, or are to go."""
+        for network in networks:
+            self._samples.pop(network, None)
+            for found in self._fresh.pop(network, ()):
+                self._close(found)
+        for key in [key for key in self._idle if key[1] in networks]:
+            for found in self._idle.pop(key):
+                self._close(found)
+        for found in self._lent.values():
+            if found.place.network.id in networks:
+                found.owner = ""
+
+    def close(self) -> None:
+        """Let go of all; what sandboxes are in stays, with them."""
+        if self._look is not None:
+            self._look.cancel()
+        waiting = [one for some in (*self._fresh.values(), *self._idle.values()) for one in some]
+        for one in (*waiting, *self._resting, *self._closing, *self._lent.values()):
+            one.plugged.close()
+        for owner in list(self._owners):
+            self._unwatch(owner)
+        self._fresh.clear()
+        self._idle.clear()
+        self._lent.clear()
+
+    # Who may have them again
+
+    def _watched(self, owner: str) -> str:
+        """Return *owner*, whose end is heard of from now on; "" where it cannot be."""
+        if owner not in self._owners:
+            process = open_process(owner)
+            if process is None:
+                return ""
+            self._owners[owner] = process
+            if self._look is None:
+                self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._trim)
+            asyncio.get_running_loop().add_reader(process, self._gone, owner)
+        return owner
+
+    def _unwatch(self, owner: str) -> None:
+        process = self._owners.pop(owner)
+        asyncio.get_running_loop().remove_reader(process)
+        os.close(process)
+
+    def _gone(self, owner: str) -> None:
+        self._unwatch(owner)
+        for key in [key for key in self._idle if key[0] == owner]:
+            for found in self._idle.pop(key):
+                self._close(found)
+
+    def _keep(self, found: Lendable) -> None:
+        if found.owner not in self._owners or self.waiting >= _MOST_IDLE:
+            self._close(found)
+            return
+        found.since_s = _now()
+        self._idle.setdefault((found.owner, found.place.network.id), []).append(found)
+
+    def _trim(self) -> None:
+        """Close what nobody has wanted in a while."""
+        self._look = None
+        oldest = _now() - _IDLE_S
+        for key, idle in list(self._idle.items()):
+            while idle and idle[0].since_s < oldest:  # the latest is taken first
+                self._close(idle.pop(0))
+            if not idle:
+                del self._idle[key]
+        used = {key[0] for key in self._idle} | {lent.owner for lent in self._lent.values()}
+        for owner in self._owners.keys() - used - {one.owner for one in self._resting}:
+            self._unwatch(owner)
+        if self._owners:
+            self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._trim)
+
+    # In the background
+
+    def _refill_soon(self) -> None:
+        if self._refilling is None or self._refilling.done():
+            self._refilling = self._context.spawn(self._refill())
+
+    async def _refill(self) -> None:
+        """Make some ahead, one at a time, whenever nobody waits."""
+        await asyncio.sleep(_REFILL_S)
+        while len(self._samples) > _MOST_NETWORKS:
+            del self._samples[next(iter(self._samples))]
+        for network_id in list(self._samples):
+            while len(self._fresh.get(network_id, ())) < _AHEAD:
+                network = self._directory.get(network_id)
+                if network is None or network_id not in self._samples:
+                    break
+                if self._waiters:
+                    await asyncio.sleep(_REFILL_S)
+                    continue
+                try:
+                    await self._make(network)
+                except OrlopError as error:  # a start will tell whoever asks
+                    log.info("no network made ahead", extra={"why": str(error)})
+                    return
+
+    def _close(self, found: Lendable) -> None:
+        self._closing.append(found)
+        self._tend()
+
+    def _tend(self) -> None:
+        if self._tending is None or self._tending.done():
+            self._tending = self._context.spawn(self._run())
+
+    async def _run(self) -> None:
+        """See to those that rest and those that go, until there are none."""
+        closed_s = 0.0
+        while self._resting or self._closing:
+            await asyncio.sleep(_PAUSE_S)
+            await self._wake()
+            if self._closing and _now() - closed_s >= _CLOSE_S:
+                closed_s = _now()
+                batch, self._closing = self._closing[:_BATCH], self._closing[_BATCH:]
+                await self._part_with(batch)
+
+    async def _wake(self) -> None:
+        """Keep those whose sockets are gone, once nobody knows of their connections."""
+        quiet = [one for one in self._resting if one.plugged.is_quiet()]
+        late = _now() - _REST_S
+        for one in [one for one in self._resting if one not in quiet and one.since_s < late]:
+            self._resting.remove(one)
+            self._close(one)
+        forgotten = await self._flush(quiet)
+        for one in quiet:
+            self._resting.remove(one)
+            (self._keep if forgotten else self._close)(one)
+
+    async def _part_with(self, batch: Sequence[Lendable]) -> None:
+        for one in batch:
+            one.plugged.close()
+        await self._flush(batch)
+        self._planner.give_back(one.place.endpoint for one in batch if one.leased)
+
+    async def _flush(self, some: Sequence[Lendable]) -> bool:
+        """Have the host forget connections of their addresses; return whether it does."""
+        addresses = [address for one in some for address in one.addresses if ":" not in address]
+        if not addresses:
+            return True
+        try:
+            await self._thread.call(_forget, addresses)
+        except OSError as error:
+            log.info("connections cannot be forgotten", extra={"why": str(error)})
+            return False
+        return True
+
+
+def _forget(_: Host, addresses: Sequence[str]) -> None:
+    flows.forget_addresses(addresses)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

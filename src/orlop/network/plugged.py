@@ -1,0 +1,64 @@
+"""A network namespace that was set up ahead, and can be told whether it is as it was then."""
+
+import os
+from collections.abc import Mapping
+
+from orlop.kernel.mount import fsconfig_create, fsmount, fsopen
+from orlop.network.namespace import Home
+
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_SOCKETS = "/proc/thread-self/net/sockstat"
+_NONE_USED = b"sockets: used 0\nTCP: inuse 0 orphan 0 tw 0 "
+
+
+class Plugged:
+    """*fd* is the namespace, and *system* a detached mount of the sysfs that shows it."""
+
+    def __init__(
+        self, home: Home, namespace: int, interface: str, sysctls: Mapping[str, str]
+    ) -> None:
+        """Take a *namespace* with an *interface*, and set *sysctls* there: "net.ipv4.…".
+
+        It is closed with this object, unless making that fails.
+        """
+        self._opened: list[int] = []
+        try:
+            with home.inside(namespace):
+                home.sysctl.apply(
+                    (name.removeprefix("net.").replace(".", "/"), value)
+                    for name, value in sysctls.items()
+                )
+                self.system = self._keep(_sysfs())
+                self._sockets = self._keep(os.open(_SOCKETS, _READ))
+            sent = f"class/net/{interface}/statistics/tx_packets"
+            self._sent = self._keep(os.open(sent, _READ, dir_fd=self.system))
+        except BaseException:
+            self.close()
+            raise
+        self.fd = self._keep(namespace)
+
+    def _keep(self, fd: int) -> int:
+        self._opened.append(fd)
+        return fd
+
+    def is_quiet(self) -> bool:
+        """Whether no socket is left in it, wherever that may be, nor what TCP remembers of one."""
+        return os.pread(self._sockets, len(_NONE_USED), 0) == _NONE_USED
+
+    def sent(self) -> int:
+        """Return how many packets its interface has sent."""
+        return int(os.pread(self._sent, 32, 0))
+
+    def close(self) -> None:
+        """Let go of it; it ends with the last process and socket in it."""
+        while self._opened:
+            os.close(self._opened.pop())
+
+
+def _sysfs() -> int:
+    configuration = fsopen("sysfs")
+    try:
+        fsconfig_create(configuration)
+        return fsmount(configuration)
+    finally:
+        os.close(configuration)
