@@ -4,8 +4,10 @@ One JSON object a datagram (SEQPACKET), requests with "op" and "seq". A sandbox 
 connection's: it ends when that does, or the process that opened it.
 
     start    options (the body of POST /containers/create), disk?, args?, env?, folder?,
-             lifetime? (seconds); descriptors: stdin, stdout, stderr, or none without args
-             -> {"id": …}; with count, and no args, -> {"ids": […]}, all or none
+             lifetime? (seconds), timeline?; descriptors: stdin, stdout, stderr, or none
+             where there are no args
+             -> {"id": …}; with count, and no args, -> {"ids": […]}, all or none;
+             with fork: the id of one, which is held still while its files are copied for them
     exec     id, args, env?, folder?, user?; descriptors as above  -> {"exec": …}
     kill     id, exec      with all that it has started, also after its own end
     close    id, or ids    -> answered when they are gone
@@ -27,14 +29,24 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from orlop.api.docker.parse_container import parse_create
 from orlop.api.docker.wire import Create
 from orlop.engine.engine import Engine
+from orlop.engine.fork_sources import Source
+from orlop.engine.networks.modes import has_own_namespace
 from orlop.engine.owners import describe, open_process
 from orlop.engine.recipes import Recipe
 from orlop.engine.sandboxes import Command, Terms
-from orlop.errors import InvalidArgumentError, OrlopError, UnavailableError, UnsupportedError
+from orlop.engine.telemetry.asked import Asked, asked
+from orlop.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    OrlopError,
+    UnavailableError,
+    UnsupportedError,
+)
 from orlop.model.container import ContainerOptions
 
 log = logging.getLogger(__name__)
@@ -65,7 +77,9 @@ class Request(msgspec.Struct):
     env: list[str] = []
     folder: str = ""
     user: str = ""
+    timeline: bool = False
     count: int = 1
+    fork: str = ""
     id: str = ""
     ids: list[str] = []
     exec: str = ""
@@ -161,6 +175,8 @@ class Connection:
         return None
 
     async def _serve(self, request: Request, fds: list[int]) -> None:
+        if request.timeline:
+            asked.set(Asked(timeline=True))
         try:
             answer = await self._do(request, fds)
         except OrlopError as error:
@@ -202,28 +218,59 @@ class Connection:
             )
         if not 0 <= request.lifetime < _LONGEST_LIFE_S:
             raise InvalidArgumentError(f"invalid lifetime {request.lifetime!r}")
-        options = bytes(request.options)
-        key = b"%d %s" % (request.disk, options)
-        recipe = await self._engine.recipes.of(
-            key, lambda: _options(options), disk_bytes=request.disk
+        recipe = await self._recipe(request)
+        async with contextlib.AsyncExitStack() as stack:
+            source = None
+            if request.fork:
+                sources = self._engine.fork_sources
+                copied = sources.copied(request.fork, count=request.count, disk_bytes=request.disk)
+                source = await stack.enter_async_context(copied)
+            if request.count == 1:
+                return {"id": await self._start_one(recipe, request, fds, source)}
+            return {"ids": await self._start_all(recipe, request, source)}
+
+    async def _recipe(self, request: Request) -> Recipe:
+        """Return the recipe of the options; of a fork's, with the image that is forked."""
+        options, recipes = bytes(request.options), self._engine.recipes
+        key, disk_bytes = b"%d %s" % (request.disk, options), request.disk
+        if not request.fork:
+            return await recipes.of(key, lambda: _options(options), disk_bytes=disk_bytes)
+        image = self._engine.containers.get(request.fork).image
+        with contextlib.suppress(NotFoundError):  # the image's name is another's, or nobody's
+            recipe = await recipes.of(key, lambda: _options(options), disk_bytes=disk_bytes)
+            if recipe.container.image == image:
+                return recipe
+        key = b"%s %s" % (image.encode(), key)
+        return await recipes.of(
+            key, lambda: replace(_options(options), image=image), disk_bytes=disk_bytes
         )
-        if request.count == 1:
-            return {"id": await self._start_one(recipe, request, fds)}
-        starts = (self._start_one(recipe, request, ()) for _ in range(request.count))
+
+    async def _start_all(
+        self, recipe: Recipe, request: Request, source: Source | None
+    ) -> list[str]:
+        """Start as many as are asked for, or none."""
+        starts = (self._start_one(recipe, request, (), source) for _ in range(request.count))
         made = await asyncio.gather(*starts, return_exceptions=True)
         ids = [one for one in made if isinstance(one, str)]
         for error in made:
             if isinstance(error, BaseException):
                 await asyncio.gather(*map(self._engine.sandboxes.close, ids))
                 raise error
-        return {"ids": ids}
+        return ids
 
-    async def _start_one(self, recipe: Recipe, request: Request, fds: Sequence[int]) -> str:
+    async def _start_one(
+        self, recipe: Recipe, request: Request, fds: Sequence[int], source: Source | None
+    ) -> str:
         sandboxes = self._engine.sandboxes
         terms = Terms(self._owner, request.lifetime)
-        made = await sandboxes.start(
-            recipe, _command(request), fds, terms, ended=self._sandbox_ended
-        )
+        async with source.taken() if source else contextlib.nullcontext() as files:
+            made = await sandboxes.start(
+                recipe,
+                _command(request),
+                fds,
+                terms._replace(files=files),
+                ended=self._sandbox_ended,
+            )
         if self._closed:
             sandboxes.end(made)
         elif sandboxes.knows(made):
@@ -272,8 +319,8 @@ def _options(text: bytes) -> ContainerOptions:
         options = parse_create(_decode_options(text))
     except msgspec.MsgspecError as error:
         raise InvalidArgumentError(f"invalid options: {error}") from None
-    if options.network != "none":
-        raise UnsupportedError("networks are the usual way's")
+    if not has_own_namespace(options.network) or options.network.startswith("ns:"):
+        raise UnsupportedError("networks of others are the usual way's")
     return options
 
 

@@ -19,6 +19,7 @@ from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.exits import resolve
 from orlop.engine.context import Context
 from orlop.engine.execs import Execs
+from orlop.engine.networks.networks import Networks
 from orlop.engine.owners import open_process
 from orlop.engine.recipes import Recipe
 from orlop.engine.records import short
@@ -26,6 +27,8 @@ from orlop.engine.spec import exec_process
 from orlop.engine.turns import Turns
 from orlop.errors import NotFoundError, WrongStateError
 from orlop.model.container import Container, ExecOptions, Status
+from orlop.model.network import Endpoint, PortMapping
+from orlop.model.timeline import Recorder, steps_of
 
 _AT_ONCE = 4  # starts, for each processor
 
@@ -47,11 +50,15 @@ class Terms(NamedTuple):
 
     owner: str  # the process that it ends with: owners.describe()
     lifetime_s: float = 0.0  # 0: no limit
+    files: int | None = None  # what it is to find written: fork_sources.py
 
 
 class Sandboxes:
-    def __init__(self, context: Context, *, bundles: Bundles, execs: Execs) -> None:
+    def __init__(
+        self, context: Context, *, bundles: Bundles, execs: Execs, networks: Networks
+    ) -> None:
         self._context = context
+        self._networks = networks
         self.turns = Turns(at_once=_AT_ONCE * (os.cpu_count() or 1))
         self._bundles = bundles
         self._execs = execs
@@ -76,16 +83,25 @@ class Sandboxes:
         *ended* is called once it is gone. OrlopError with nothing left; UnsupportedError
         where the usual way is to be taken, ExhaustedError where too many starts wait.
         """
+        times = self._context.telemetry.recorder()
+        begun = times.now()
         await self.turns.take(terms.owner)
+        times.note("wait_for_turn", begun)
         try:
-            return await self._start(recipe, command, fds, terms, ended)
+            return await self._start(recipe, command, fds, terms, ended, times)
         finally:
             self.turns.give_back()
 
-    async def _start(
-        self, recipe: Recipe, command: Command, fds: Sequence[int], terms: Terms, ended: Ended
+    async def _start(  # noqa: PLR0913
+        self,
+        recipe: Recipe,
+        command: Command,
+        fds: Sequence[int],
+        terms: Terms,
+        ended: Ended,
+        times: Recorder,
     ) -> str:
-        container_id, begun = secrets.token_hex(32), time.monotonic_ns()
+        container_id, telemetry = secrets.token_hex(32), self._context.telemetry
         template = recipe.container
         expires_ns = time.time_ns() + round(terms.lifetime_s * 1e9) if terms.lifetime_s else 0
         name = template.options.hostname or short(container_id)
@@ -98,24 +114,59 @@ class Sandboxes:
             "env": list(command.environment),
             "folder": command.folder or template.options.working_dir or "/",
             "streams": bool(fds),
+            "timed": telemetry.is_detailed(),
             "meta": {"owner": terms.owner, "expires_ns": expires_ns},
         }
+        if terms.files is not None:
+            message["written"] = True
+            fds = (*fds, terms.files)
+        container = _described(template, command.words, container_id, terms.owner)
         self._ended[container_id] = ended
         try:
-            started = await self._context.shim.request(message, fds)
+            if template.options.networks:
+                await self._spawn_on_networks(container, recipe, message, fds, times)
+            else:
+                await self._spawn(container, message, fds, times)
         except BaseException as error:
-            del self._ended[container_id]
-            self._context.telemetry.failed(container_id, error, ())
+            self._ended.pop(container_id, None)
+            telemetry.failed(container_id, error, times.steps)
             raise
-        if container_id not in self._ended:  # it has ended, and that was told first
-            return container_id
-        made = _described(
-            template, command.words, started, container_id=container_id, owner=terms.owner
-        )
-        self._context.records.add(made, stored=False)
-        self._mind_time(container_id, expires_ns)
-        self._context.telemetry.done("spawn", container_id, (), begin_ns=begun)
+        if container_id in self._ended:  # else it has ended, and that was told first
+            self._mind_time(container_id, expires_ns)
+            telemetry.done("spawn", container_id, times.steps, begin_ns=times.steps[0].begin_ns)
         return container_id
+
+    async def _spawn_on_networks(
+        self,
+        container: Container,
+        recipe: Recipe,
+        message: dict[str, Any],
+        fds: Sequence[int],
+        times: Recorder,
+    ) -> None:
+        again, since = not recipe.may_change_networks, times.now()
+        async with self._networks.lent(container, recipe.sysctls, again=again) as lent:
+            message["files"], message["network"] = lent.files, len(lent.descriptors)
+            message["meta"]["endpoints"] = msgspec.to_builtins(lent.container.endpoints)
+            message["meta"]["ports"] = msgspec.to_builtins(lent.container.ports)
+            times.note("network", since)
+            await self._spawn(lent.container, message, [*fds, *lent.descriptors], times)
+
+    async def _spawn(
+        self, container: Container, message: dict[str, Any], fds: Sequence[int], times: Recorder
+    ) -> None:
+        """Have the shim start it, and record that it runs."""
+        since = times.now()
+        started = await self._context.shim.request(message, fds)
+        times.note("shim", since)
+        times.add(steps_of(started.get("steps", ())))
+        if container.id not in self._ended:
+            return
+        running = _running(container, started)
+        if self._context.records.has(container.id):
+            self._context.records.save(running)
+        else:
+            self._context.records.add(running, stored=False)
 
     def _mind_time(self, container_id: str, expires_ns: int) -> None:
         if expires_ns:
@@ -132,8 +183,12 @@ class Sandboxes:
         owner, expires_ns = told["meta"]["owner"], told["meta"]["expires_ns"]
         started = {"pid": item["pid"], "time_ns": time.time_ns(), "cgroup": told["cgroup"]}
         self._ended[container_id] = lambda _: None
-        made = _described(template, (), started, container_id=container_id, owner=owner)
-        self._context.records.add(made, stored=False)
+        made = replace(
+            _described(template, (), container_id, owner),
+            endpoints=msgspec.convert(told["meta"].get("endpoints", ()), tuple[Endpoint, ...]),
+            ports=msgspec.convert(told["meta"].get("ports", ()), tuple[PortMapping, ...]),
+        )
+        self._context.records.add(_running(made, started), stored=False)
         self._mind_time(container_id, expires_ns)
         process = open_process(owner)
         if process is None:
@@ -174,6 +229,8 @@ class Sandboxes:
         if records.has(container_id):
             live = self._context.live(container_id)
             self._context.telemetry.ended(records.get(container_id), exit_)
+            container = records.get(container_id)
+            self._networks.returned(container, as_it_was=not live.altered)
             records.remove(container_id)
             self._context.forget(container_id)
             self._execs.forget_container(container_id)
@@ -265,6 +322,7 @@ class Sandboxes:
 
     def lost(self) -> None:
         """Take note that the shim is gone, and they with it."""
+        self._networks.distrust()  # they end at once, but not before we are told
         for container_id in list(self._ended):
             exit_ = {
                 "id": container_id,
@@ -280,26 +338,28 @@ class Sandboxes:
 
 
 def _described(
-    template: Container,
-    words: Sequence[str],
-    started: dict[str, Any],
-    *,
-    container_id: str,
-    owner: str,
+    template: Container, words: Sequence[str], container_id: str, owner: str
 ) -> Container:
-    """Return the record of a sandbox that runs, as the shim tells that it has started."""
+    """Return the record of a sandbox that is to run."""
     return replace(
         template,
         id=container_id,
         name=short(container_id),
         options=replace(template.options, owner=owner, auto_remove=True),
+        path=words[0] if words else "idle",
+        args=tuple(words[1:]),
+        recipe=template.id,
+        log_path="",
+    )
+
+
+def _running(container: Container, started: dict[str, Any]) -> Container:
+    """Return its record now that it runs, as the shim tells."""
+    return replace(
+        container,
         created_ns=started["time_ns"],
         started_ns=started["time_ns"],
         status=Status.RUNNING,
         pid=started["pid"],
-        path=words[0] if words else "idle",
-        args=tuple(words[1:]),
-        recipe=template.id,
         cgroup=started["cgroup"],
-        log_path="",
     )

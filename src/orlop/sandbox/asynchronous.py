@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
+from orlop.model.timeline import Step
 from orlop.sandbox.async_files import AsyncFiles
 from orlop.sandbox.async_process import AsyncProcess, AsyncTerminal
 from orlop.sandbox.conversation import Conversation
@@ -169,6 +170,10 @@ class AsyncSandbox(Options):
     async def usage(self) -> Usage:
         """See Sandbox.usage."""
         return await in_thread(self._box.usage)
+
+    async def timeline(self) -> Sequence[Step]:
+        """See Sandbox.timeline."""
+        return await in_thread(self._box.timeline)
 
     async def address(self, port: int) -> tuple[str, int]:
         """See Sandbox.address."""

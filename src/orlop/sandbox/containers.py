@@ -10,6 +10,7 @@ from orlop.client.client import Client
 from orlop.client.http import RawStream
 from orlop.client.images import split_tag
 from orlop.errors import NotFoundError, UnsupportedError
+from orlop.model.timeline import Step
 from orlop.sandbox.execs import ExecHandle, usage_of
 from orlop.sandbox.options import Options
 from orlop.sandbox.result import Usage
@@ -126,6 +127,10 @@ class ContainerBox:
     def usage(self) -> Usage:
         with Client(self._settings) as client:
             return usage_of(client.sandboxes.usage(self.id))
+
+    def timeline(self) -> Sequence[Step]:
+        with Client(self._settings) as client:
+            return client.containers.timeline(self.id)
 
     def address(self, port: int) -> tuple[str, int]:
         with Client(self._settings) as client:

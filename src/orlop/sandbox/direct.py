@@ -19,6 +19,7 @@ from orlop.errors import (
     UnsupportedError,
     WrongStateError,
 )
+from orlop.model.timeline import Step
 from orlop.sandbox.containers import ContainerBox, ContainerWay, pull
 from orlop.sandbox.execs import usage_of
 from orlop.sandbox.options import IDLE, Options, variables
@@ -45,7 +46,7 @@ class DirectWay:
             return ContainerWay(self._settings).start(options)
 
     def _start(self, options: Options) -> Box:
-        return self._started(options, start_message(options))[0]
+        return started(self._settings, options, start_message(options))[0]
 
     def start_many(self, options: Options, count: int) -> list[Box]:
         usual = ContainerWay(self._settings)
@@ -54,25 +55,10 @@ class DirectWay:
         message = {**start_message(options), "count": count}
         try:
             return with_image(
-                self._settings, options.image, lambda: self._started(options, message)
+                self._settings, options.image, lambda: started(self._settings, options, message)
             )
         except UnsupportedError:
             return usual.start_many(options, count)
-
-    def _started(self, options: Options, message: dict[str, Any]) -> list[Box]:
-        free = connections(self._settings)
-        connection = free.take()
-        try:
-            made = connection.request(message)
-        except OrlopError:
-            free.give_back(connection)
-            raise
-        except BaseException:
-            connection.close()
-            raise
-        ids = made.get("ids") or [made["id"]]
-        holder = Holder(free, connection, len(ids))
-        return [DirectBox(self._settings, one, holder, options) for one in ids]
 
     def close_many(self, boxes: Sequence[Box]) -> None:
         direct = [box for box in boxes if isinstance(box, DirectBox)]
@@ -83,6 +69,23 @@ class DirectWay:
                 connection.request({"op": "close", "ids": ids})
         for box in direct:
             box.left()
+
+
+def started(settings: Settings, options: Options, message: dict[str, Any]) -> list[Box]:
+    """Ask for sandboxes of *options* by *message*; return them."""
+    free = connections(settings)
+    connection = free.take()
+    try:
+        made = connection.request(message)
+    except OrlopError:
+        free.give_back(connection)
+        raise
+    except BaseException:
+        connection.close()
+        raise
+    ids = made.get("ids") or [made["id"]]
+    holder = Holder(free, connection, len(ids))
+    return [DirectBox(settings, one, holder, options) for one in ids]
 
 
 class Holder:
@@ -127,6 +130,8 @@ def start_message(options: Options) -> dict[str, Any]:
         message["disk"] = options.disk_bytes
     if options.lifetime is not None:
         message["lifetime"] = options.lifetime
+    if options.timed:
+        message["timeline"] = True
     return message
 
 
@@ -192,7 +197,8 @@ class DirectBox:
         return self._usual.snapshot(name)
 
     def fork(self, options: Options, count: int) -> list[Box]:
-        return self._usual.fork(options, count)
+        message = {**start_message(options), "fork": self.id, "count": count}
+        return started(self._settings, options, message)
 
     def read_tar(self, path: str) -> Generator[bytes, None, None]:
         return self._usual.read_tar(path)
@@ -202,6 +208,9 @@ class DirectBox:
 
     def usage(self) -> Usage:
         return self._usual.usage()
+
+    def timeline(self) -> Sequence[Step]:
+        return self._usual.timeline()
 
     def address(self, port: int) -> tuple[str, int]:
         return self._usual.address(port)

@@ -37,6 +37,7 @@ class Options:
     keep: bool = False  # it stays when its owner, or the `with` block, ends
     lifetime: float | None = None  # seconds, after which the engine ends it, whoever has it
     disk: int | str | None = None  # bytes that its files may grow by
+    timed: bool = False  # the steps of its start are kept: Sandbox.timeline()
     engine: str | None = None  # unix:///… or tcp://…; else as for the command line
 
     def __post_init__(self) -> None:

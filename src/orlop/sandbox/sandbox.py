@@ -8,6 +8,7 @@ from typing import Self
 from weakref import WeakSet
 
 from orlop.errors import InvalidArgumentError, UnsupportedError, WrongStateError
+from orlop.model.timeline import Step
 from orlop.sandbox.choose import way_of
 from orlop.sandbox.files import Files
 from orlop.sandbox.options import Options
@@ -192,6 +193,10 @@ class Sandbox(Options):
     def usage(self) -> Usage:
         """Return what all that has run in it has used so far."""
         return self.box.usage()
+
+    def timeline(self) -> Sequence[Step]:
+        """Return the steps of its start so far; NotFoundError unless it is *timed*."""
+        return self.box.timeline()
 
     def address(self, port: int) -> tuple[str, int]:
         """Return host and port through which this machine reaches its TCP *port*.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from orlop.errors import InvalidArgumentError
+from orlop.model.timeline import Step
 from orlop.sandbox.options import Options, variables
 from orlop.sandbox.result import StreamName, Usage
 
@@ -132,6 +133,9 @@ class Box(Runs, Protocol):
 
     def usage(self) -> Usage:
         """Return what it has used so far."""
+
+    def timeline(self) -> Sequence[Step]:
+        """Return the steps of its start, if its options ask for them; else NotFoundError."""
 
     def address(self, port: int) -> tuple[str, int]:
         """Return where this machine reaches TCP *port* of it; NotFoundError for nowhere."""

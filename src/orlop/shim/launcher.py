@@ -19,6 +19,7 @@ import gc
 import os
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
@@ -77,6 +78,8 @@ class Start(NamedTuple):
     overlays: int
     doors: int
     cgroup: bool
+    timed: bool = False
+    files: dict[str, bytes] = {}  # contents in the place of the recipe's
 
 
 class Exec(NamedTuple):
@@ -87,6 +90,7 @@ class Exec(NamedTuple):
     command: Command
     doors: int
     cgroup: bool
+    timed: bool = False
 
 
 class Made(NamedTuple):
@@ -95,6 +99,8 @@ class Made(NamedTuple):
     pid: int  # 0: there was no child
     report: bytes
     is_commands: bool  # the failure is that of the command, not of us
+    #: Of one that is timed: the steps of the child with their begin and end, in nanoseconds.
+    steps: tuple[tuple[str, int, int], ...] = ()
 
 
 def serve(orders: int, made: ctypes.c_int) -> NoReturn:
@@ -120,7 +126,7 @@ class Launcher:
     def __init__(self, made: ctypes.c_int) -> None:
         self._made = made
         self._recipes: dict[int, tuple[Recipe | ProcessRecipe, list[int]]] = {}
-        self._written: dict[tuple[int, bool, int], Writer] = {}
+        self._written: dict[tuple[int, bool, int, bool], Writer] = {}
         self._idle = _raised(open_idle_program())
         self._pids = _raised(os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC))
         _leave_the_host()
@@ -158,10 +164,12 @@ class Launcher:
     def _start(self, order: Start, fds: Sequence[int]) -> Made:
         recipe, kept = self._recipes[order.recipe]
         assert isinstance(recipe, Recipe)
-        key = (order.recipe, order.idle, order.doors)
+        key = (order.recipe, order.idle, order.doors, order.timed)
         writer = self._written.get(key)
         if writer is None:
-            writer = write_start(recipe, kept, doors=order.doors, idle=order.idle)
+            writer = write_start(
+                recipe, kept, doors=order.doors, idle=order.idle, timed=order.timed
+            )
             writer.procedure.finish()
             self._written[key] = writer
         fill = writer.procedure.fill
@@ -176,7 +184,9 @@ class Launcher:
         fill("idle", self._idle)
         texts = [order.name]
         before = os.fsencode(recipe.container.hostname)
-        texts += [os.fsencode(text).replace(before, order.name) for text in recipe.files.values()]
+        for path, text in recipe.files.items():
+            given = order.files.get(path)
+            texts.append(os.fsencode(text).replace(before, order.name) if given is None else given)
         place_of = _Places(texts)
         fill("name", place_of[0])
         fill("name-size", len(order.name))
@@ -189,10 +199,10 @@ class Launcher:
     def _exec(self, order: Exec, fds: Sequence[int]) -> Made:
         recipe, _ = self._recipes[order.recipe]
         assert isinstance(recipe, ProcessRecipe)
-        key = (order.recipe, False, order.doors)
+        key = (order.recipe, False, order.doors, order.timed)
         writer = self._written.get(key)
         if writer is None:
-            writer = write_exec(recipe, doors=order.doors)
+            writer = write_exec(recipe, doors=order.doors, timed=order.timed)
             writer.procedure.finish()
             self._written[key] = writer
         writer.procedure.fill("target", fds[3])
@@ -224,8 +234,14 @@ class Launcher:
         pid = procedure.run(flags, cgroup_fd=cgroup, pid=self._made)
         failed = procedure.failure()
         if failed is None:
-            return Made(pid, b"", is_commands=False)
+            return Made(pid, b"", is_commands=False, steps=_steps(writer))
         return _told(writer, pid, failed, tried)
+
+
+def _steps(writer: Writer) -> tuple[tuple[str, int, int], ...]:
+    begun = writer.begun()
+    ends = [*(begin for _, begin in begun[1:]), time.monotonic_ns()]
+    return tuple((name, begin, end) for (name, begin), end in zip(begun, ends, strict=False))
 
 
 class _Places:

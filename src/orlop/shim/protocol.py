@@ -189,8 +189,9 @@ class DropRecipe(TypedDict):
 class Spawn(TypedDict):
     """op "spawn": start a container by a recipe. Answer: Started, with "cgroup".
 
-    With "streams" stdin, stdout and stderr come along, pipes or sockets; with "network" a
-    network namespace after them. "meta" is told by "list". Answered "unsupported" where only
+    With "streams" stdin, stdout and stderr come along, pipes or sockets; with "written" after
+    them what it is to find written, a file system as "lend" tells, its own from then on; then
+    with "network" a network namespace. "meta" is told by "list". Answered "unsupported" where only
     "start" can start it, or say what is wrong. Its exit is told once, and not written down.
     """
 
@@ -200,8 +201,11 @@ class Spawn(TypedDict):
     args: list[str]  # none: its first process does nothing
     env: list[str]
     folder: str
+    timed: NotRequired[bool]  # the answer has "steps": model/timeline.py
     streams: NotRequired[bool]
-    network: NotRequired[bool]
+    network: NotRequired[int]  # how many descriptors: of a namespace, and of a sysfs of it
+    files: NotRequired[dict[str, str]]  # contents in the place of the recipe's, by paths
+    written: NotRequired[bool]
     meta: NotRequired[object]
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import marshal
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from orlop.kernel.capabilities import BIT
 from orlop.model.oci import Config
+from orlop.model.timeline import OFF, Step
 from orlop.runtime.cgroups.recycled import Group
 from orlop.runtime.networks import Network
 from orlop.runtime.recipe.plan import Planned
 from orlop.runtime.recipe.writable import Writable
 from orlop.shim.channel import Message
+from orlop.shim.launcher import Made
 
 _NET_ADMIN = 1 << BIT["CAP_NET_ADMIN"]
 
@@ -70,6 +73,17 @@ class Spawn:
         self.meta: Any = None
         self.exec_group = ""
         self.streams: list[int] = []
+        self.times = OFF
+        self.since = 0
+
+    def started(self, made: Made) -> dict[str, Any]:
+        """Return what is answered to who has started it, with the steps if he asked for them."""
+        answer: dict[str, Any] = {"pid": made.pid, "time_ns": time.time_ns()}
+        if self.times is not OFF:
+            self.times.note("launcher", self.since)
+            self.times.add(Step(name, "child", begin, end) for name, begin, end in made.steps)
+            answer["steps"] = self.times.steps
+        return answer
 
     def told(self) -> dict[str, Any]:
         """Return what "list" tells an engine that does not know it."""

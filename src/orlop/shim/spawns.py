@@ -11,7 +11,7 @@ import marshal
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -26,6 +26,7 @@ from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.process import pidfd_open
 from orlop.model.mount import Mount
 from orlop.model.oci import Process as OCIProcess
+from orlop.model.timeline import OFF, Recorder, Step
 from orlop.runtime import failure
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.cgroups import group as groups
@@ -135,10 +136,13 @@ class Spawns:
             raise NotFoundError(f"no recipe {message['recipe']}")
         spawn = Spawn(kept)
         spawn.meta = message.get("meta")
+        spawn.times = Recorder("shim") if message.get("timed") else OFF
+        spawn.since = spawn.times.now()
         try:
             command = self._take_streams(spawn, message)
             self._take_pools(spawn, kept, message)
             order, fds = _start_order(spawn, kept, message, command)
+            spawn.since = spawn.times.note("take_pools", spawn.since)
             self.launchers.order(order, fds, lambda made: self._made(key, spawn, made, answer))
         except BaseException:
             self._give_back(spawn)
@@ -165,18 +169,21 @@ class Spawns:
         )
 
     def _take_pools(self, spawn: Spawn, kept: Kept, message: Message) -> None:
-        if message.get("network"):
-            fd = message["fds"].pop(0)
-            spawn.borrowed.append(fd)
-            spawn.borrowed.append(_sysfs_of(fd))
+        layers = kept.planned.recipe.layers
+        if message.get("written"):
+            spawn.writable = Writable(message["fds"].pop(0), overlays=len(layers))
+        if count := message.get("network", 0):  # with its sysfs, or without
+            fds = message["fds"]
+            spawn.borrowed = [fds.pop(0) for _ in range(count)]
+            if count == 1:
+                spawn.borrowed.append(_sysfs_of(spawn.borrowed[0], kept.planned.sysctls))
         else:
             spawn.network = self.networks.take(kept.planned.sysctls)
         spawn.group = self.cgroups.take(kept.kind, kept.planned.resources)
-        if kept.ready:
+        if spawn.writable is None and kept.ready:
             spawn.writable = kept.ready.pop()
-        else:
-            layers = kept.planned.recipe.layers
-            spawn.writable = Writable(layers, size_bytes=kept.disk_bytes)
+        elif spawn.writable is None:
+            spawn.writable = Writable.make(layers, size_bytes=kept.disk_bytes)
 
     def _made(self, key: str, spawn: Spawn, made: Made | None, answer: Answer) -> None:
         _close(spawn.streams)
@@ -194,9 +201,7 @@ class Spawns:
         self._processes[key] = process
         self._watch(process)
         spawn.recipe.live += 1
-        answer(
-            {"pid": made.pid, "time_ns": time.time_ns(), "cgroup": spawn.group.cgroup.path}, None
-        )
+        answer({**spawn.started(made), "cgroup": spawn.group.cgroup.path}, None)
 
     def _undo(self, spawn: Spawn, made: Made | None) -> None:
         if made is not None and made.pid:
@@ -236,6 +241,8 @@ class Spawns:
         of = container.spawn
         assert of.group is not None
         spawn = Spawn(of.recipe)
+        spawn.times = Recorder("shim") if message.get("timed") else OFF
+        spawn.since = spawn.times.now()
         try:
             command = self._take_streams(spawn, message)
             number = self._exec_recipe(of.recipe, container, message)
@@ -245,7 +252,9 @@ class Spawns:
             spawn.exec_group = message["group"]
             doors, folder = of.group.doors, _make_group(of.group, spawn.exec_group)
             try:
-                order = Exec(number, command, len(doors), cgroup=True)
+                timed = spawn.times is not OFF
+                order = Exec(number, command, len(doors), cgroup=True, timed=timed)
+                spawn.since = spawn.times.note("prepare", spawn.since)
                 fds = [*spawn.streams, container.pidfd, of.pids_fd, *doors, folder]
                 self.launchers.order(
                     order, fds, lambda made: self._executed(key, container, spawn, made, answer)
@@ -290,7 +299,7 @@ class Spawns:
         process.cgroup = container.cgroup
         self._processes[key] = process
         self._watch(process)
-        answer({"pid": made.pid, "time_ns": time.time_ns()}, None)
+        answer(spawn.started(made), None)
 
     def _leave_group(self, container: Process, spawn: Spawn) -> None:
         if spawn.exec_group and container.cgroup is not None:
@@ -357,7 +366,8 @@ class Spawns:
             return False
         for kept in self._recipes.values():
             if len(kept.ready) < _POOL_AHEAD:
-                kept.ready.append(Writable(kept.planned.recipe.layers, size_bytes=kept.disk_bytes))
+                layers = kept.planned.recipe.layers
+                kept.ready.append(Writable.make(layers, size_bytes=kept.disk_bytes))
                 return True
         return self.launchers.prepare() or self.networks.refill()
 
@@ -384,6 +394,8 @@ def _start_order(
         overlays=len(writable.uppers),
         doors=len(group.doors),
         cgroup=group.folder >= 0,
+        timed=spawn.times is not OFF,
+        files={path: os.fsencode(text) for path, text in message.get("files", {}).items()},
     )
     fds = [*spawn.streams, net, system, group.view, writable.fd, *writable.uppers]
     fds += [*writable.works, *group.doors]
@@ -437,11 +449,15 @@ def _reap(pid: int) -> None:
         os.waitpid(pid, 0)
 
 
-def _sysfs_of(network: int) -> int:
+def _sysfs_of(network: int, sysctls: Sequence[tuple[str, str]]) -> int:
+    """Set *sysctls* in a network namespace, and return a mount of the sysfs that shows it."""
     host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns(network, Namespace.NET)
         try:
+            for path, value in sysctls:
+                with open(f"/proc/sys/{path}", "w") as file:
+                    file.write(value)
             return filesystem("sysfs", "sysfs", Options())
         finally:
             setns(host, Namespace.NET)

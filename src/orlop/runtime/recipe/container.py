@@ -30,12 +30,14 @@ _SEALED = int(MountAttr.RDONLY | MountAttr.NOSUID | MountAttr.NODEV | MountAttr.
 _EMPTY = Options(set_=_SEALED)
 
 
-def write_start(recipe: Recipe, descriptors: Sequence[int], *, doors: int, idle: bool) -> Writer:
+def write_start(
+    recipe: Recipe, descriptors: Sequence[int], *, doors: int, idle: bool, timed: bool = False
+) -> Writer:
     """Return the procedure; *descriptors* are those that came with the recipe.
 
     With *idle* the first process does nothing, and has no command.
     """
-    writer = Writer()
+    writer = Writer(timed=timed)
     writer.step("enter_cgroup")
     die_with_shim(writer)
     for number in range(doors):

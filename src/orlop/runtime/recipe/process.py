@@ -48,9 +48,9 @@ def die_with_shim(writer: Writer) -> None:
     writer.call(numbers.PRCTL, _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
-def write_exec(recipe: ProcessRecipe, *, doors: int) -> Writer:
+def write_exec(recipe: ProcessRecipe, *, doors: int, timed: bool = False) -> Writer:
     """Return the procedure of a later process; the slot "target" is a pidfd of the first."""
-    writer = Writer()
+    writer = Writer(timed=timed)
     writer.step("enter_cgroup")
     die_with_shim(writer)
     for number in range(doors):

@@ -1,7 +1,9 @@
 """What a procedure does to files and mounts, a verb for a few system calls."""
 
+import ctypes
 import os
 import struct
+import time
 
 from orlop.kernel import numbers
 from orlop.kernel.mount import FsConfig, MoveMount, OpenTree
@@ -20,14 +22,17 @@ _ATTRIBUTES = struct.Struct("=QQQQ")
 _BY_DESCRIPTOR = int(MoveMount.F_EMPTY_PATH | MoveMount.T_EMPTY_PATH)
 _CLONE = int(OpenTree.CLONE | OpenTree.EMPTY_PATH) | _CLOEXEC
 _FSOPEN_CLOEXEC = 1
+_TIME = struct.Struct("=qq")  # timespec
 
 
 class Writer:
     """Writes into *procedure*. Paths are the container's, whose root is ours by then."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, timed: bool = False) -> None:
+        """With *timed* each step begins with a look at the clock."""
         self.procedure = Procedure()
         self._steps: list[tuple[int, str]] = []
+        self._times: list[int] | None = [] if timed else None  # where the kernel writes them
 
     def call(
         self, number: int, *arguments: Argument, may_fail: bool = False, else_skip: bool = False
@@ -38,6 +43,18 @@ class Writer:
     def step(self, name: str) -> None:
         """Begin the step *name*: what fails from here on is its failure."""
         self._steps.append((self.procedure.calls, name))
+        if self._times is not None:
+            place = self.procedure.keep(bytes(_TIME.size))
+            self.call(numbers.CLOCK_GETTIME, time.CLOCK_MONOTONIC, place)
+            self._times.append(place)
+
+    def begun(self) -> list[tuple[str, int]]:
+        """Return when each step of the last run has begun, in nanoseconds; none if not timed."""
+        found = []
+        for (_, name), place in zip(self._steps, self._times or (), strict=False):
+            seconds, nanoseconds = _TIME.unpack(ctypes.string_at(place, _TIME.size))
+            found.append((name, seconds * 1_000_000_000 + nanoseconds))
+        return found
 
     def step_of(self, call: int) -> str:
         """Return the step of a call."""
