@@ -6,8 +6,9 @@ connection's: it ends when that does, or the process that opened it.
     start    options (the body of POST /containers/create), disk?, args?, env?, folder?,
              lifetime? (seconds), timeline?; descriptors: stdin, stdout, stderr, or none
              where there are no args
-             -> {"id": …}; with count, and no args, -> {"ids": […]}, all or none;
-             with fork: the id of one, which is held still while its files are copied for them
+             -> {"id": …}; with count, and no args, -> {"ids": […]}, all or none
+    fork     id, count, disk?  -> {"ids": […]}, each for one "start" with fork: its id, which
+             begins with a copy of the files; until then they are this connection's
     exec     id, args, env?, folder?, user?; descriptors as above  -> {"exec": …}
     kill     id, exec      with all that it has started, also after its own end
     close    id, or ids    -> answered when they are gone
@@ -34,7 +35,7 @@ from msgspec.structs import replace
 from orlop.api.docker.parse_container import parse_create
 from orlop.api.docker.wire import Create
 from orlop.engine.engine import Engine
-from orlop.engine.fork_sources import Source
+from orlop.engine.fork_sources import Fork
 from orlop.engine.networks.modes import has_own_namespace
 from orlop.engine.owners import describe, open_process
 from orlop.engine.recipes import Recipe
@@ -136,6 +137,7 @@ class Connection:
         self._client = client
         self._siblings = siblings
         self._sandboxes: set[str] = set()
+        self._forks: set[str] = set()  # that are to be started
         self._closed = False
         self._process: int | None = None
         client.setblocking(False)  # noqa: FBT003
@@ -198,6 +200,8 @@ class Connection:
             engine = self._engine.sandboxes
             made = await engine.exec(request.id, command, fds, ended=self._command_ended)
             return {"exec": made}
+        if request.op == "fork":
+            return await self._fork(request)
         if request.op == "kill":
             return await self._engine.sandboxes.kill(request.id, request.exec)
         if request.op == "close":
@@ -211,66 +215,63 @@ class Connection:
             _check_streams(fds)
             if not request.args:
                 raise InvalidArgumentError("no command specified")
-        if not 1 <= request.count <= (1 if request.args else _MOST_AT_ONCE):
-            raise InvalidArgumentError(
-                f"{request.count} sandboxes cannot be started in one request",
-                hint=f"1 to {_MOST_AT_ONCE}, without a command",
-            )
+        _check_count(request.count, most=1 if request.args or request.fork else _MOST_AT_ONCE)
         if not 0 <= request.lifetime < _LONGEST_LIFE_S:
             raise InvalidArgumentError(f"invalid lifetime {request.lifetime!r}")
-        recipe = await self._recipe(request)
-        async with contextlib.AsyncExitStack() as stack:
-            source = None
-            if request.fork:
-                sources = self._engine.fork_sources
-                copied = sources.copied(request.fork, count=request.count, disk_bytes=request.disk)
-                source = await stack.enter_async_context(copied)
-            if request.count == 1:
-                return {"id": await self._start_one(recipe, request, fds, source)}
-            return {"ids": await self._start_all(recipe, request, source)}
-
-    async def _recipe(self, request: Request) -> Recipe:
-        """Return the recipe of the options; of a fork's, with the image that is forked."""
-        options, recipes = bytes(request.options), self._engine.recipes
-        key, disk_bytes = b"%d %s" % (request.disk, options), request.disk
-        if not request.fork:
-            return await recipes.of(key, lambda: _options(options), disk_bytes=disk_bytes)
-        image = self._engine.containers.get(request.fork).image
-        with contextlib.suppress(NotFoundError):  # the image's name is another's, or nobody's
-            recipe = await recipes.of(key, lambda: _options(options), disk_bytes=disk_bytes)
-            if recipe.container.image == image:
-                return recipe
-        key = b"%s %s" % (image.encode(), key)
-        return await recipes.of(
-            key, lambda: replace(_options(options), image=image), disk_bytes=disk_bytes
+        if request.fork:
+            return await self._start_fork(request, fds)
+        options = bytes(request.options)
+        key = b"%d %s" % (request.disk, options)
+        recipe = await self._engine.recipes.of(
+            key, lambda: _options(options), disk_bytes=request.disk
         )
-
-    async def _start_all(
-        self, recipe: Recipe, request: Request, source: Source | None
-    ) -> list[str]:
-        """Start as many as are asked for, or none."""
-        starts = (self._start_one(recipe, request, (), source) for _ in range(request.count))
+        if request.count == 1:
+            return {"id": await self._start_one(recipe, request, fds)}
+        starts = (self._start_one(recipe, request, ()) for _ in range(request.count))
         made = await asyncio.gather(*starts, return_exceptions=True)
         ids = [one for one in made if isinstance(one, str)]
         for error in made:
             if isinstance(error, BaseException):
                 await asyncio.gather(*map(self._engine.sandboxes.close, ids))
                 raise error
-        return ids
+        return {"ids": ids}
+
+    async def _fork(self, request: Request) -> Any:
+        _check_count(request.count)
+        sources = self._engine.fork_sources
+        ids = await sources.prepare(request.id, count=request.count, disk_bytes=request.disk)
+        self._forks = {*sources.waiting(self._forks), *ids}
+        if self._closed:
+            sources.drop(ids)
+        return {"ids": ids}
+
+    async def _start_fork(self, request: Request, fds: Sequence[int]) -> Any:
+        sources, disk_bytes = self._engine.fork_sources, request.disk
+        async with sources.taken(request.fork, disk_bytes=disk_bytes) as fork:
+            recipe = await self._recipe_of_fork(request, fork)
+            return {"id": await self._start_one(recipe, request, fds, fork)}
+
+    async def _recipe_of_fork(self, request: Request, fork: Fork) -> Recipe:
+        """Return the recipe of the options with the image that was forked, whatever its name."""
+        options, recipes = bytes(request.options), self._engine.recipes
+        key, disk_bytes = b"%d %s" % (request.disk, options), request.disk
+        with contextlib.suppress(NotFoundError):
+            recipe = await recipes.of(key, lambda: _options(options), disk_bytes=disk_bytes)
+            if recipe.container.image == fork.image:
+                return recipe
+        key = b"%s %s" % (fork.image.encode(), key)
+        return await recipes.of(
+            key, lambda: replace(_options(options), image=fork.image), disk_bytes=disk_bytes
+        )
 
     async def _start_one(
-        self, recipe: Recipe, request: Request, fds: Sequence[int], source: Source | None
+        self, recipe: Recipe, request: Request, fds: Sequence[int], fork: Fork | None = None
     ) -> str:
         sandboxes = self._engine.sandboxes
-        terms = Terms(self._owner, request.lifetime)
-        async with source.taken() if source else contextlib.nullcontext() as files:
-            made = await sandboxes.start(
-                recipe,
-                _command(request),
-                fds,
-                terms._replace(files=files),
-                ended=self._sandbox_ended,
-            )
+        terms = Terms(self._owner, request.lifetime, fork)
+        made = await sandboxes.start(
+            recipe, _command(request), fds, terms, ended=self._sandbox_ended
+        )
         if self._closed:
             sandboxes.end(made)
         elif sandboxes.knows(made):
@@ -304,6 +305,7 @@ class Connection:
         if self._closed:
             return
         self._closed = True
+        self._engine.fork_sources.drop(self._forks)
         self._siblings.discard(self)
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._client)
@@ -333,6 +335,14 @@ def _command(request: Request) -> Command:
     if request.folder and not request.folder.startswith("/"):
         raise InvalidArgumentError(f"the folder {request.folder[:200]!r} is not absolute")
     return Command(request.args, request.env, request.folder, request.user)
+
+
+def _check_count(count: int, *, most: int = _MOST_AT_ONCE) -> None:
+    if not 1 <= count <= most:
+        raise InvalidArgumentError(
+            f"{count} sandboxes cannot be started in one request",
+            hint=f"1 to {_MOST_AT_ONCE}, without a command",
+        )
 
 
 def _check_streams(fds: list[int]) -> None:

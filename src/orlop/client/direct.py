@@ -51,7 +51,10 @@ class Connection:
 
     def request(self, message: dict[str, Any], fds: Sequence[int] = ()) -> Any:
         """Ask, and wait for the answer. OrlopError as it was answered."""
-        seq = self.post(message, fds)
+        return self.answer(self.post(message, fds))
+
+    def answer(self, seq: int) -> Any:
+        """Return the answer to the request *seq*, waiting for it; others before it are lost."""
         while True:
             answer = self._receive()
             if answer is not None and answer.get("seq") == seq:

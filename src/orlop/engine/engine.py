@@ -16,6 +16,7 @@ from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.containers.removal import Removal
 from orlop.engine.context import Context
 from orlop.engine.execs import Execs
+from orlop.engine.fork_sources import ForkSources
 from orlop.engine.forks import Forks
 from orlop.engine.images.images import Images
 from orlop.engine.networks.networks import Networks
@@ -69,7 +70,9 @@ class Engine:
             lifecycle=self._lifecycle,
         )
         self.owners = Owners(context, self.containers)
-        self.sandboxes = Sandboxes(context, bundles=bundles, execs=self.execs)
+        self.sandboxes = Sandboxes(
+            context, bundles=bundles, execs=self.execs, networks=self.networks
+        )
         self.recipes = Recipes(
             context, containers=self.containers, images=self.images, bundles=bundles
         )
@@ -77,6 +80,7 @@ class Engine:
             context, bundles=bundles, containers=self.containers, owners=self.owners
         )
         self.forks = Forks(context, self.containers, self.owners)
+        self.fork_sources = ForkSources(context, self.forks)
         self._removal = Removal(context, bundles=bundles, volumes=self.volumes)
         self._exits = Exits(
             context, lifecycle=lifecycle, removal=self._removal, health=self._health

@@ -11,7 +11,7 @@ from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
 from orlop.engine.owners import Owners, Terms, owned
 from orlop.engine.threads import in_thread
-from orlop.errors import OrlopError, WrongStateError
+from orlop.errors import OrlopError, UnsupportedError, WrongStateError
 from orlop.model.container import Container, ContainerOptions, Status
 
 
@@ -29,10 +29,12 @@ class Forks:
         All or, where one cannot be made, none. They are to be held as Owners.open() says.
         """
         source = self._containers.get(ref)
+        if source.recipe:
+            raise UnsupportedError(f"sandbox {source.name} has its files in memory")
         options = replace(owned(options, terms), image=source.image)
         made: list[str] = []
         try:
-            async with self._still(source):
+            async with self.still(source):
                 for _ in range(count):
                     made.append((await self._containers.create(options)).id)
                     await in_thread(self._context.snapshots.copy, made[-1], source.id)
@@ -50,7 +52,7 @@ class Forks:
         return made
 
     @asynccontextmanager
-    async def _still(self, source: Container) -> AsyncIterator[None]:
+    async def still(self, source: Container) -> AsyncIterator[None]:
         """Keep what runs in *source*, and who pauses or ends it, from going on while inside.
 
         It is not recorded as paused: commands that are asked for meanwhile only wait.

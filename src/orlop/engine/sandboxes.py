@@ -19,6 +19,7 @@ from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.exits import resolve
 from orlop.engine.context import Context
 from orlop.engine.execs import Execs
+from orlop.engine.fork_sources import Fork
 from orlop.engine.networks.networks import Networks
 from orlop.engine.owners import open_process
 from orlop.engine.recipes import Recipe
@@ -50,7 +51,7 @@ class Terms(NamedTuple):
 
     owner: str  # the process that it ends with: owners.describe()
     lifetime_s: float = 0.0  # 0: no limit
-    files: int | None = None  # what it is to find written: fork_sources.py
+    fork: Fork | None = None  # with whose files it begins
 
 
 class Sandboxes:
@@ -101,7 +102,8 @@ class Sandboxes:
         ended: Ended,
         times: Recorder,
     ) -> str:
-        container_id, telemetry = secrets.token_hex(32), self._context.telemetry
+        container_id = terms.fork.id if terms.fork else secrets.token_hex(32)
+        telemetry = self._context.telemetry
         template = recipe.container
         expires_ns = time.time_ns() + round(terms.lifetime_s * 1e9) if terms.lifetime_s else 0
         name = template.options.hostname or short(container_id)
@@ -117,9 +119,9 @@ class Sandboxes:
             "timed": telemetry.is_detailed(),
             "meta": {"owner": terms.owner, "expires_ns": expires_ns},
         }
-        if terms.files is not None:
+        if terms.fork is not None:
             message["written"] = True
-            fds = (*fds, terms.files)
+            fds = (*fds, terms.fork.files)
         container = _described(template, command.words, container_id, terms.owner)
         self._ended[container_id] = ended
         try:

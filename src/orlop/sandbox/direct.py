@@ -5,6 +5,7 @@ What it cannot do the engine refuses as unsupported; then the usual way is taken
 
 import os
 import weakref
+from _thread import allocate_lock
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -96,6 +97,25 @@ class Holder:
         self._left = self.count = count
         self.connection = connection
         self._dropped = weakref.finalize(self, connection.close)
+        self._lock = allocate_lock()
+        self._asked = 0
+        self._failure: OrlopError | None = None
+
+    def ask(self, message: dict[str, Any]) -> None:
+        """Ask for what it is to hold, without waiting; begun() does."""
+        self._asked = self.connection.post(message)
+
+    def begun(self) -> None:
+        """Wait until it is there. OrlopError, each time, where it could not be started."""
+        with self._lock:
+            asked, self._asked = self._asked, 0
+            if asked:
+                try:
+                    self.connection.answer(asked)
+                except OrlopError as error:
+                    self._failure = error
+        if self._failure is not None:
+            raise self._failure
 
     def left(self) -> None:
         """Take note that one of the sandboxes is gone."""
@@ -146,16 +166,27 @@ class DirectBox:
         self.id = identifier
         self._holder = holder
         self._closed = False
-        self._usual = ContainerBox(settings, identifier, None)
+
+    @property
+    def _usual(self) -> ContainerBox:
+        self._holder.begun()
+        return ContainerBox(self._settings, self.id, None)
 
     @property
     def watched(self) -> int:
+        self._holder.begun()
         return self._holder.connection.fileno() if self._holder.count == 1 else -1
 
     def leave(self) -> bool:
         """Say that it is about to be closed; False where it has been."""
         is_open = not self._closed and self._holder.connection.is_ours  # not a child's copy
         self._closed = True
+        if is_open:
+            try:
+                self._holder.begun()
+            except OrlopError:  # there is nothing to be closed
+                self.left()
+                return False
         return is_open
 
     def left(self) -> None:
@@ -181,6 +212,7 @@ class DirectBox:
     def exec(self, command: Command) -> Handle:
         if command.terminal is not None:
             return self._usual.exec(command)
+        self._holder.begun()
         message = {"op": "exec", "id": self.id, "user": command.user, **command_message(command)}
         try:
             return DirectHandle(connections(self._settings), message, command)
@@ -197,8 +229,22 @@ class DirectBox:
         return self._usual.snapshot(name)
 
     def fork(self, options: Options, count: int) -> list[Box]:
-        message = {**start_message(options), "fork": self.id, "count": count}
-        return started(self._settings, options, message)
+        self._holder.begun()
+        free, message = connections(self._settings), start_message(options)
+        wanted = {"op": "fork", "id": self.id, "count": count, "disk": message.get("disk", 0)}
+        first = free.take()  # which keeps all of them until they are started
+        forks: list[Box] = []
+        try:
+            for identifier in first.request(wanted)["ids"]:
+                holder = Holder(free, free.take() if forks else first, 1)
+                forks.append(DirectBox(self._settings, identifier, holder, options))
+                holder.ask({**message, "fork": identifier})
+        except BaseException:
+            first.close()
+            for fork in forks:
+                fork.close()
+            raise
+        return forks
 
     def read_tar(self, path: str) -> Generator[bytes, None, None]:
         return self._usual.read_tar(path)

@@ -5,14 +5,12 @@ they are walked as untrusted layers are, over no link, and nothing in them but f
 plain files is ever opened.
 """
 
-import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from orlop.errors import NotFoundError
-from orlop.layers.copy import copy_upper
 from orlop.layers.diff import Change, changes, in_upper, walk
 from orlop.layers.write import Output, TarWriter, export
 from orlop.model.mount import Mount
@@ -20,7 +18,6 @@ from orlop.snapshots.unpacked import closing, opened
 from orlop.snapshots.view import open_root
 
 _BLOCK = 512
-_INODE = 1024  # about what a file takes in memory beside its contents
 
 
 class Upper(NamedTuple):
@@ -30,27 +27,12 @@ class Upper(NamedTuple):
     fd: int
 
 
-class Room(NamedTuple):
-    """What a file system in memory takes."""
-
-    bytes: int
-    files: int
-
-
 class Lent:
-    """*lower*: mounts of what is below, as Snapshots.mounts() gives them with *readonly*.
-
-    They have to be there until close(), which gives the folders back.
-    """
+    """*lower*: mounts of what is below, as Snapshots.mounts() gives them with *readonly*."""
 
     def __init__(self, lower: Sequence[Mount], uppers: Sequence[Upper]) -> None:
         self._lower = lower
         self._uppers = uppers
-
-    def close(self) -> None:
-        for upper in self._uppers:
-            os.close(upper.fd)
-        self._uppers = ()
 
     def usage(self) -> int:
         """Return the bytes that the changes take; a file with several names counts once."""
@@ -104,16 +86,3 @@ class Lent:
                     yield fd
                 return
         raise NotFoundError(f"nothing is known to be mounted on /{upper.target}")
-
-
-def copy_uppers(sources: Sequence[int], targets: Sequence[int]) -> None:
-    """Copy upper folders into empty ones, in order; nothing in them changes meanwhile."""
-    for source, target in zip(sources, targets, strict=True):
-        copy_upper(source, target)
-
-
-def room_of(fd: int) -> Room:
-    """Return what the file system of *fd*, one in memory, takes: at once, whatever is in it."""
-    status = os.fstatvfs(fd)
-    files = status.f_files - status.f_ffree
-    return Room((status.f_blocks - status.f_bfree) * status.f_frsize + files * _INODE, files)

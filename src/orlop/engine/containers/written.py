@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -61,22 +61,17 @@ async def written(context: Context, container: Container) -> AsyncIterator[Writt
         yield _Snapshot(context, container)
         return
     uppers = await lent(context, container.id)
+    name = f"look-{secrets.token_hex(8)}"  # of a snapshot that tells how the layers are mounted
     try:
-        made = await in_thread(_over_layers, context, container, uppers)
-    except BaseException:
-        _close(uppers)
-        raise
-    name, files = made
-    try:
-        yield files
+        yield await in_thread(_over_layers, context, container, name, uppers)
     finally:
-        files.close()
+        give_back(uppers)
         context.snapshots.remove(name)
         context.sweep_soon()
 
 
 async def lent(context: Context, container_id: str) -> list[Upper]:
-    """Have the shim lend the folders that a sandbox writes to; they are the caller's to close."""
+    """Have the shim lend the folders that a sandbox writes to; give_back() is the caller's."""
     answer = await context.shim.request({"op": "lend", "id": container_id})
     return _opened(answer["fds"][0], answer["overlays"])
 
@@ -88,25 +83,23 @@ def _opened(root: int, overlays: list[str]) -> list[Upper]:
             fd = os.open(f"upper-{number}", _FOLDER, dir_fd=root)
             uppers.append(Upper(destination.strip("/"), fd))
     except BaseException:
-        _close(uppers)
+        give_back(uppers)
         raise
     finally:
         os.close(root)
     return uppers
 
 
-def _over_layers(context: Context, container: Container, uppers: list[Upper]) -> tuple[str, Lent]:
-    """Return them above the container's layers, and the name of a snapshot made to name those."""
-    name, keys = f"look-{secrets.token_hex(8)}", layer_keys(container)
+def _over_layers(
+    context: Context, container: Container, name: str, uppers: Sequence[Upper]
+) -> Lent:
+    keys = layer_keys(container)
     base = host_base() if container.image == HOST else ()
     context.snapshots.prepare(name, keys, base=base)
-    try:
-        return name, Lent(context.snapshots.mounts(name, keys, readonly=True), uppers)
-    except BaseException:
-        context.snapshots.remove(name)
-        raise
+    return Lent(context.snapshots.mounts(name, keys, readonly=True), uppers)
 
 
-def _close(uppers: list[Upper]) -> None:
+def give_back(uppers: Sequence[Upper]) -> None:
+    """Close what was lent."""
     for upper in uppers:
         os.close(upper.fd)

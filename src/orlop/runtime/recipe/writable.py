@@ -1,43 +1,61 @@
 """What a start by a recipe writes to: a tmpfs of its own, with a folder for each overlay."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.kernel.mount import MountAttr
 from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import Options
-from orlop.runtime.recipe.plan import Layer
+
+if TYPE_CHECKING:
+    from orlop.runtime.recipe.plan import Layer
 
 _ATTRIBUTES = int(MountAttr.NODEV)
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Looks(NamedTuple):
+    """Of a folder that takes what is written, as a Layer tells it."""
+
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
 
 
 class Writable:
     """*fd* is a detached mount: what is written is gone when it and the container are."""
 
-    def __init__(self, layers: Sequence[Layer], *, size_bytes: int = 0) -> None:
-        """Make it, of at most *size_bytes*; 0: as much as half of the memory."""
-        words = [("mode", "700"), *([("size", str(size_bytes))] if size_bytes else [])]
-        options = Options(set_=_ATTRIBUTES, filesystem=tuple(words))
-        self.fd = filesystem("tmpfs", "orlop", options)
+    def __init__(self, fd: int, *, overlays: int) -> None:
+        """Take over *fd*, which make() of somebody has made for so many."""
+        self.fd = fd
         self.uppers: list[int] = []
         self.works: list[int] = []
         try:
-            for number, layer in enumerate(layers):
-                self._make(number, layer)
+            for number in range(overlays):
+                self.uppers.append(os.open(f"upper-{number}", _READ, dir_fd=fd))
+                self.works.append(os.open(f"work-{number}", _PATH, dir_fd=fd))
         except BaseException:
             self.close()
             raise
 
-    def _make(self, number: int, layer: Layer) -> None:
-        upper, work = f"upper-{number}", f"work-{number}"
-        os.mkdir(upper, 0o700, dir_fd=self.fd)
-        os.chmod(upper, layer.mode, dir_fd=self.fd)
-        if layer.uid or layer.gid:
-            os.chown(upper, layer.uid, layer.gid, dir_fd=self.fd)
-        os.mkdir(work, 0o700, dir_fd=self.fd)
-        self.uppers.append(os.open(upper, _PATH, dir_fd=self.fd))
-        self.works.append(os.open(work, _PATH, dir_fd=self.fd))
+    @classmethod
+    def make(cls, layers: Iterable[Layer | Looks], *, size_bytes: int = 0) -> Writable:
+        """Make one, of at most *size_bytes*; 0: as much as half of the memory."""
+        words = [("mode", "700"), *([("size", str(size_bytes))] if size_bytes else [])]
+        options = Options(set_=_ATTRIBUTES, filesystem=tuple(words))
+        fd, number = filesystem("tmpfs", "orlop", options), 0
+        try:
+            for layer in layers:
+                _make_folders(fd, number, layer)
+                number += 1
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd, overlays=number)
 
     def started(self) -> None:
         """Close what only the start needs."""
@@ -51,3 +69,12 @@ class Writable:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _make_folders(fd: int, number: int, looks: Layer | Looks) -> None:
+    upper = f"upper-{number}"
+    os.mkdir(upper, 0o700, dir_fd=fd)
+    os.chmod(upper, looks.mode, dir_fd=fd)
+    if looks.uid or looks.gid:
+        os.chown(upper, looks.uid, looks.gid, dir_fd=fd)
+    os.mkdir(f"work-{number}", 0o700, dir_fd=fd)
