@@ -44,9 +44,14 @@ class Recipe(NamedTuple):
 
     @property
     def may_change_networks(self) -> bool:
-        """Whether its sandboxes may change what they have of networks."""
-        capabilities = self.config.get("process", {}).get("capabilities", {})
-        return "CAP_NET_ADMIN" in capabilities.get("bounding", ())
+        """Whether its sandboxes may change what they have of networks.
+
+        Root may write below /proc/sys without any capability, where it can be written to.
+        """
+        process, linux = self.config.get("process", {}), self.config.get("linux", {})
+        bounding = process.get("capabilities", {}).get("bounding", ())
+        may_all = "CAP_NET_ADMIN" in bounding or "CAP_SYS_ADMIN" in bounding
+        return may_all or "/proc/sys" not in linux.get("readonlyPaths", ())
 
     def is_true(self, image: str) -> bool:
         """Whether it still stands for what its options say."""

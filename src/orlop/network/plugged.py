@@ -45,9 +45,12 @@ class Plugged:
         """Whether no socket is left in it, wherever that may be, nor what TCP remembers of one."""
         return os.pread(self._sockets, len(_NONE_USED), 0) == _NONE_USED
 
-    def sent(self) -> int:
-        """Return how many packets its interface has sent."""
-        return int(os.pread(self._sent, 32, 0))
+    def sent(self) -> int | None:
+        """Return how many packets its interface has sent; None where somebody has removed that."""
+        try:
+            return int(os.pread(self._sent, 32, 0))
+        except OSError:
+            return None
 
     def close(self) -> None:
         """Let go of it; it ends with the last process and socket in it."""

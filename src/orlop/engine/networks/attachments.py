@@ -170,6 +170,7 @@ class Attachments:
         with_option = _with(container, network, wanted)
         await self.overlay.prepare(network, wanted)
         network = self._directory.find(network.id)  # it may have been removed meanwhile
+        self._make_room(network, wanted)
         endpoint = self._planner.one(network, container, wanted, container.endpoints)
         try:
             endpoints = self._planner.routed(with_option, (*container.endpoints, endpoint))
@@ -354,11 +355,18 @@ class Attachments:
             for name, endpoint in container.options.networks.items():
                 await self.overlay.prepare(self._directory.named(name), endpoint)
             self._avoid_clash(container)
+            for name, endpoint in container.options.networks.items():
+                self._make_room(self._directory.named(name), endpoint)
             return replace(container, endpoints=self._planner.all(container), ports=ports)
         except BaseException:
             if ports:
                 await self._thread.call(Host.release, container.id)
             raise
+
+    def _make_room(self, network: Network, wanted: EndpointOptions) -> None:
+        """Let a container have an address that it asks for, if nobody has it yet."""
+        if wanted.ipv4:
+            self.ready.surrender(network.id, wanted.ipv4)
 
     def _refill_soon(self) -> None:
         """Have namespaces made ahead, once nobody waits for the thread."""

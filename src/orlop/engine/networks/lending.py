@@ -6,18 +6,20 @@ the host, egress lists, chosen addresses and the like are made as for every cont
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from ipaddress import ip_network
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from orlop.engine.context import Context
-from orlop.engine.networks import modes
 from orlop.engine.networks.attachments import Attachments
 from orlop.engine.networks.directory import Directory
 from orlop.engine.networks.ready import Lendable
 from orlop.errors import OrlopError, UnavailableError
 from orlop.model.container import Container, ContainerOptions
 from orlop.model.network import Bandwidth, EndpointOptions, Network
+
+_ROOMY = 4096  # addresses
 
 
 class Lent(NamedTuple):
@@ -58,10 +60,11 @@ class Lending:
 
     def _plain(self, options: ContainerOptions) -> Network | None:
         """Return the network of who asks for nothing but a place there; None for others."""
-        if list(options.networks) != [modes.DEFAULT]:
+        if len(options.networks) != 1:
             return None
+        name, wanted = next(iter(options.networks.items()))
         special = (
-            options.networks[modes.DEFAULT] != EndpointOptions(),
+            wanted != EndpointOptions(),
             options.port_bindings,
             options.publish_all,
             options.egress is not None,
@@ -70,7 +73,8 @@ class Lending:
             options.sysctls,
             options.userns not in ("", "host"),
         )
-        return None if any(special) else self._directory.named(modes.DEFAULT)
+        network = self._directory.named(name)
+        return network if _is_roomy(network) and not any(special) else None
 
     @contextlib.asynccontextmanager
     async def _taken(
@@ -113,6 +117,14 @@ class Lending:
 
     def distrust(self) -> None:
         self._ready.distrust()
+
+
+def _is_roomy(network: Network) -> bool:
+    """Whether addresses may be kept there for nobody; of IPv4, whose flows can be forgotten."""
+    subnets = [ip_network(one.ip_range or one.subnet) for one in network.subnets]
+    return network.driver == "bridge" and all(
+        one.version == 4 and one.num_addresses >= _ROOMY for one in subnets
+    )
 
 
 def _is_same(ready: Lendable, container: Container) -> bool:

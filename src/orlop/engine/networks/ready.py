@@ -37,7 +37,7 @@ _MOST_RESTING = 256
 _REFILL_S = 0.05
 _PAUSE_S = 0.02
 _REST_S = 2.0  # until the sockets of who has ended are gone
-_IDLE_S = 60.0
+_IDLE_S = 120.0
 _LOOK_S = 20.0
 _BATCH = 32  # of those that are closed, whose devices the kernel takes away together
 _CLOSE_S = 0.25
@@ -50,7 +50,7 @@ class Lendable:
         self.place = place
         self.plugged = plugged
         self.owner = ""
-        self.sent = 0  # packets, before it was handed out
+        self.sent: int | None = 0  # packets, before it was handed out
         self.since_s = 0.0  # it waits, in whatever state
         self.leased = True  # its address is ours to give back
 
@@ -70,7 +70,7 @@ class ReadyNetworks:
         self._planner = planner
         self._thread = thread
         self._fresh: dict[str, list[Lendable]] = {}  # by network, the latest use last
-        self._samples: dict[str, tuple[Container, Mapping[str, str]]] = {}
+        self._samples: dict[str, tuple[Container, Mapping[str, str], float]] = {}
         self._idle: dict[tuple[str, str], list[Lendable]] = {}  # by owner and network
         self._lent: dict[str, Lendable] = {}  # by container
         self._resting: list[Lendable] = []
@@ -94,7 +94,8 @@ class ReadyNetworks:
 
         After it that may be used *again*, by the container's owner.
         """
-        self._samples[network.id] = (container, sysctls)
+        self._samples.pop(network.id, None)  # to be the latest
+        self._samples[network.id] = (container, sysctls, _now())
         owner = self._watched(container.options.owner) if again else ""
         self._waiters += 1
         try:
@@ -103,9 +104,10 @@ class ReadyNetworks:
         finally:
             self._waiters -= 1
         found.owner = owner
-        found.sent = found.plugged.sent()
         self._lent[container.id] = found
         self._refill_soon()
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._trim)
         return found
 
     def _find(self, owner: str, network: Network) -> Lendable | None:
@@ -113,14 +115,15 @@ class ReadyNetworks:
         for waiting in (idle, self._fresh.setdefault(network.id, [])):
             while waiting:
                 found = waiting.pop()
-                if found.place.network == network:
+                found.sent = found.plugged.sent()
+                if found.sent is not None and found.place.network == network:
                     return found
                 self._close(found)
         return None
 
     async def _make(self, network: Network) -> None:
         """Make one, which whoever comes first gets."""
-        sample, sysctls = self._samples[network.id]
+        sample, sysctls, _ = self._samples[network.id]
         nobody = replace(sample, id=secrets.token_hex(32))
         endpoints = self._planner.all(nobody)
         try:
@@ -140,10 +143,10 @@ class ReadyNetworks:
         lent = self._lent.pop(container_id, None)
         if lent is None:
             return
-        can_flush = all(":" not in address for address in lent.addresses)
-        if not as_it_was or lent.owner not in self._owners or not can_flush:
+        sent = lent.plugged.sent()
+        if not as_it_was or sent is None or lent.owner not in self._owners:
             self._close(lent)
-        elif lent.plugged.is_quiet() and lent.plugged.sent() == lent.sent:
+        elif sent == lent.sent and lent.plugged.is_quiet():
             self._keep(lent)
         elif len(self._resting) < _MOST_RESTING:
             lent.since_s = _now()
@@ -167,15 +170,29 @@ class ReadyNetworks:
     def forget(self, networks: Sequence[str]) -> None:
         """Let go of all that waits on networks whose devices have gone, or are to go."""
         for network in networks:
-            self._samples.pop(network, None)
-            for found in self._fresh.pop(network, ()):
-                self._close(found)
+            self._drop_fresh(network)
         for key in [key for key in self._idle if key[1] in networks]:
             for found in self._idle.pop(key):
                 self._close(found)
-        for found in self._lent.values():
+        for found in (*self._lent.values(), *self._resting):
             if found.place.network.id in networks:
                 found.owner = ""
+
+    def _drop_fresh(self, network: str) -> None:
+        self._samples.pop(network, None)
+        for found in self._fresh.pop(network, ()):
+            self._close(found)
+
+    def surrender(self, network_id: str, address: str) -> None:
+        """Let somebody have an *address* whom nobody has yet."""
+        kept = (*self._fresh.values(), *self._idle.values(), self._resting, self._closing)
+        for some in kept:
+            for found in some:
+                if found.place.network.id == network_id and address in found.addresses:
+                    some.remove(found)
+                    found.plugged.close()
+                    self._planner.give_back((found.place.endpoint,))
+                    return
 
     def close(self) -> None:
         """Let go of all; what sandboxes are in stays, with them."""
@@ -199,8 +216,6 @@ class ReadyNetworks:
             if process is None:
                 return ""
             self._owners[owner] = process
-            if self._look is None:
-                self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._trim)
             asyncio.get_running_loop().add_reader(process, self._gone, owner)
         return owner
 
@@ -231,10 +246,13 @@ class ReadyNetworks:
                 self._close(idle.pop(0))
             if not idle:
                 del self._idle[key]
-        used = {key[0] for key in self._idle} | {lent.owner for lent in self._lent.values()}
-        for owner in self._owners.keys() - used - {one.owner for one in self._resting}:
+        for network in [key for key, (_, _, used_s) in self._samples.items() if used_s < oldest]:
+            self._drop_fresh(network)
+        lent = (*self._lent.values(), *self._resting)
+        used = {key[0] for key in self._idle} | {one.owner for one in lent}
+        for owner in self._owners.keys() - used:
             self._unwatch(owner)
-        if self._owners:
+        if self._owners or self._samples:
             self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._trim)
 
     # In the background
@@ -247,7 +265,7 @@ class ReadyNetworks:
         """Make some ahead, one at a time, whenever nobody waits."""
         await asyncio.sleep(_REFILL_S)
         while len(self._samples) > _MOST_NETWORKS:
-            del self._samples[next(iter(self._samples))]
+            self._drop_fresh(next(iter(self._samples)))
         for network_id in list(self._samples):
             while len(self._fresh.get(network_id, ())) < _AHEAD:
                 network = self._directory.get(network_id)
@@ -283,15 +301,16 @@ class ReadyNetworks:
 
     async def _wake(self) -> None:
         """Keep those whose sockets are gone, once nobody knows of their connections."""
-        quiet = [one for one in self._resting if one.plugged.is_quiet()]
+        quiet = [one for one in self._resting if one.plugged.is_quiet()][:_BATCH]
         late = _now() - _REST_S
         for one in [one for one in self._resting if one not in quiet and one.since_s < late]:
             self._resting.remove(one)
             self._close(one)
         forgotten = await self._flush(quiet)
         for one in quiet:
-            self._resting.remove(one)
-            (self._keep if forgotten else self._close)(one)
+            if one in self._resting:  # else it was surrendered meanwhile
+                self._resting.remove(one)
+                (self._keep if forgotten else self._close)(one)
 
     async def _part_with(self, batch: Sequence[Lendable]) -> None:
         for one in batch:
@@ -301,7 +320,7 @@ class ReadyNetworks:
 
     async def _flush(self, some: Sequence[Lendable]) -> bool:
         """Have the host forget connections of their addresses; return whether it does."""
-        addresses = [address for one in some for address in one.addresses if ":" not in address]
+        addresses = [address for one in some for address in one.addresses]
         if not addresses:
             return True
         try:
