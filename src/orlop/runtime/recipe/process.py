@@ -27,6 +27,7 @@ RUN_PROGRAM = "run_program"
 
 _SIGKILL, _SIGCHLD = 9, 17
 _SIG_IGN = 1
+_IGNORED_BY_PYTHON = (13, 25)  # SIGPIPE, SIGXFSZ; what is ignored stays so over exec
 _SIG_SETMASK = 2
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
@@ -118,6 +119,8 @@ def _release_signals(writer: Writer, *, idle: bool) -> None:
     if idle:
         ignored = struct.pack("=QQQQ", _SIG_IGN, 0, 0, 0)
         writer.call(numbers.RT_SIGACTION, _SIGCHLD, ignored, 0, 8)
+    for number in _IGNORED_BY_PYTHON:
+        writer.call(numbers.RT_SIGACTION, number, bytes(32), 0, 8)
     writer.call(numbers.RT_SIGPROCMASK, _SIG_SETMASK, bytes(8), 0, 8)
 
 
@@ -174,7 +177,7 @@ def _run_program(writer: Writer, *, idle: bool) -> None:
         writer.call(numbers.EXECVEAT, _IDLE_FD, b"", arguments, environment, _AT_EMPTY_PATH)
     for number in range(0 if idle else MOST_PROGRAMS):
         program = Slot(f"program-{number}")
-        writer.open(program, links=True, else_skip=True)  # never over a magic link of /proc
+        writer.find(program)
         writer.call(numbers.EXECVE, program, arguments, environment, may_fail=True)
     writer.call(_NO_SUCH_CALL)
 

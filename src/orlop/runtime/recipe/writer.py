@@ -18,6 +18,7 @@ _CLOEXEC = os.O_CLOEXEC
 _HOW = struct.Struct("=QQQ")
 _PLAIN = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS)
 _IN_ROOT = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)
+_NO_MAGICLINKS = int(Resolve.NO_MAGICLINKS)
 _ATTRIBUTES = struct.Struct("=QQQQ")
 _BY_DESCRIPTOR = int(MoveMount.F_EMPTY_PATH | MoveMount.T_EMPTY_PATH)
 _CLONE = int(OpenTree.CLONE | OpenTree.EMPTY_PATH) | _CLOEXEC
@@ -66,12 +67,27 @@ class Writer:
         flags: int = os.O_PATH,
         *,
         links: bool = False,
-        else_skip: bool = False,
     ) -> Result:
-        """Open *path* in the root: over no link, or with *links* over all but magic ones."""
+        """Open *path* in the root: over no link, or with *links* over all but magic ones.
+
+        While the root is the working directory.
+        """
         how = _HOW.pack(flags | _CLOEXEC, 0, _IN_ROOT if links else _PLAIN)
         name = path if isinstance(path, Slot) else os.fsencode(path)
-        return self.call(numbers.OPENAT2, AT_FDCWD, name, how, len(how), else_skip=else_skip)
+        return self.call(numbers.OPENAT2, AT_FDCWD, name, how, len(how))
+
+    def find(self, path: Slot) -> Result:
+        """Open *path*, seen from the working directory, over no magic link; where it fails, skip."""
+        how = _HOW.pack(os.O_PATH | _CLOEXEC, 0, _NO_MAGICLINKS)
+        return self.call(numbers.OPENAT2, AT_FDCWD, path, how, len(how), else_skip=True)
+
+    def look_for(self, program: Slot) -> None:
+        """Leave out the next call unless *program* is there, reached over no magic link.
+
+        From the folder that we are in, which to open() would be the root.
+        """
+        how = _HOW.pack(os.O_PATH | _CLOEXEC, 0, int(Resolve.NO_MAGICLINKS))
+        self.call(numbers.OPENAT2, AT_FDCWD, program, how, len(how), else_skip=True)
 
     def create(self, folder: File, name: str, mode: int) -> Result:
         """Make a file and open it for writing."""
