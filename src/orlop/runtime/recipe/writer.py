@@ -77,7 +77,7 @@ class Writer:
         return self.call(numbers.OPENAT2, AT_FDCWD, name, how, len(how))
 
     def find(self, path: Slot) -> Result:
-        """Open *path*, seen from the working directory, over no magic link; where it fails, skip."""
+        """Open *path*, by the working directory, over no magic link; where it fails, skip."""
         how = _HOW.pack(os.O_PATH | _CLOEXEC, 0, _NO_MAGICLINKS)
         return self.call(numbers.OPENAT2, AT_FDCWD, path, how, len(how), else_skip=True)
 
