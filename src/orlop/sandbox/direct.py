@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from orlop.client.address import Settings
 from orlop.client.client import Client
-from orlop.client.direct import Connection, Connections, connections
+from orlop.client.direct import CommandError, Connection, Connections, connections
 from orlop.errors import (
     NotFoundError,
     OrlopError,
@@ -24,6 +24,7 @@ from orlop.model.timeline import Step
 from orlop.sandbox.containers import ContainerBox, ContainerWay, pull
 from orlop.sandbox.execs import usage_of
 from orlop.sandbox.options import IDLE, Options, variables
+from orlop.sandbox.refused import Refused
 from orlop.sandbox.result import StreamName, Usage
 from orlop.sandbox.way import Box, Command, End, Handle, Size
 
@@ -215,7 +216,7 @@ class DirectBox:
         self._holder.begun()
         message = {"op": "exec", "id": self.id, "user": command.user, **command_message(command)}
         try:
-            return DirectHandle(connections(self._settings), message, command)
+            return handle_of(self._settings, message, command)
         except UnsupportedError:
             return self._usual.exec(command)
 
@@ -269,6 +270,14 @@ def command_message(command: Command) -> dict[str, Any]:
         "env": variables(command.environment),
         "folder": command.workdir,
     }
+
+
+def handle_of(settings: Settings, message: dict[str, Any], command: Command) -> Handle:
+    """Start *command* by the request *message*; one that cannot be run has ended."""
+    try:
+        return DirectHandle(connections(settings), message, command)
+    except CommandError as error:
+        return Refused(str(error), exit_code=error.exit_code)
 
 
 class DirectHandle:

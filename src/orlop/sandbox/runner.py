@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from orlop.client.direct import connections
 from orlop.errors import UnsupportedError, WrongStateError
 from orlop.sandbox.direct import (
-    DirectHandle,
     command_message,
+    handle_of,
     start_message,
     with_image,
 )
@@ -87,7 +86,7 @@ class _Boxes:
 
     def _start(self, command: Command) -> Handle:
         message = {**start_message(self._options), **command_message(command)}
-        return DirectHandle(connections(self._options.settings()), message, command)
+        return handle_of(self._options.settings(), message, command)
 
 
 class _InSandbox(Process):

@@ -11,6 +11,7 @@ from typing import Any
 from orlop.kernel.capabilities import BIT
 from orlop.model.oci import Config
 from orlop.model.timeline import OFF, Step
+from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups.recycled import Group
 from orlop.runtime.networks import Network
 from orlop.runtime.recipe.plan import Planned
@@ -71,7 +72,8 @@ class Spawn:
         self.writable: Writable | None = None
         self.pids_fd = -1
         self.meta: Any = None
-        self.exec_group = ""
+        self.exec_group = ""  # of a later process, and what that has entered
+        self.entered: Cgroup | None = None
         self.streams: list[int] = []
         self.times = OFF
         self.since = 0

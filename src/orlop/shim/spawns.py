@@ -29,8 +29,9 @@ from orlop.model.oci import Process as OCIProcess
 from orlop.model.timeline import OFF, Recorder, Step
 from orlop.runtime import failure
 from orlop.runtime.bundle import Bundle
+from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups import group as groups
-from orlop.runtime.cgroups.recycled import Group, Recycled
+from orlop.runtime.cgroups.recycled import Recycled
 from orlop.runtime.filesystems import filesystem
 from orlop.runtime.networks import Networks
 from orlop.runtime.options import Options
@@ -250,7 +251,8 @@ class Spawns:
                 path = f"/proc/{container.record['pid']}/ns/pid"
                 of.pids_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             spawn.exec_group = message["group"]
-            doors, folder = of.group.doors, _make_group(of.group, spawn.exec_group)
+            spawn.entered = groups.make(of.group.cgroup, spawn.exec_group)
+            doors, folder = of.group.doors, _folder(spawn.entered)
             try:
                 timed = spawn.times is not OFF
                 order = Exec(number, command, len(doors), cgroup=True, timed=timed)
@@ -296,7 +298,7 @@ class Spawns:
             return
         process = _process(key, made.pid, spawn, spawn.recipe.bundle)
         process.record["exec_id"] = key.partition("/")[2]
-        process.cgroup = container.cgroup
+        process.cgroup = spawn.entered
         self._processes[key] = process
         self._watch(process)
         answer(spawn.started(made), None)
@@ -402,12 +404,11 @@ def _start_order(
     return order, [*fds, group.folder] if group.folder >= 0 else fds
 
 
-def _make_group(group: Group, name: str) -> int:
-    """Make a cgroup for a process and all that it starts, and open its folder."""
-    if group.folder < 0:
+def _folder(cgroup: Cgroup) -> int:
+    """Open the folder that a child is to be born in."""
+    folder = cgroup.clone_fd()
+    if folder is None:
         raise UnsupportedError("a sandbox's commands need a v2 hierarchy")
-    folder = groups.make(group.cgroup, name).clone_fd()
-    assert folder is not None
     return folder
 
 

@@ -10,6 +10,8 @@ from orlop.client.address import settings
 from orlop.client.client import Client
 from tests.integration.engines import EngineProcess
 
+Step = tuple[bytes, bytes | None]
+
 
 class Face(Protocol):
     @property
@@ -21,6 +23,12 @@ class Face(Protocol):
 
     def talk(self, command: Sequence[str], words: Sequence[bytes]) -> list[bytes]:
         """Send each word to the command's input once it has answered the one before."""
+
+    def type(self, command: Sequence[str], steps: Sequence[Step]) -> tuple[bytes, int]:
+        """At a terminal of 30 by 100 wait for the first of each pair, then type the second.
+
+        None instead makes it 10 by 20. Returns all that it showed, and the exit code.
+        """
 
     def do(self, verb: str, *arguments: Any) -> Any: ...
 
@@ -56,6 +64,20 @@ class Blocking:
             assert list(output) == []
             assert process.exit_code == 0
         return answers
+
+    def type(self, command: Sequence[str], steps: Sequence[Step]) -> tuple[bytes, int]:
+        shown = b""
+        with self._box.terminal(command, rows=30, columns=100) as terminal:
+            output = iter(terminal)
+            for wanted, word in steps:
+                while wanted not in shown:
+                    shown += next(output)
+                if word is None:
+                    terminal.resize(rows=10, columns=20)
+                else:
+                    terminal.send(word)
+            shown += b"".join(output)
+            return shown, terminal.exit_code
 
     def do(self, verb: str, *arguments: Any) -> Any:
         return getattr(self._box, verb)(*arguments)
@@ -96,6 +118,23 @@ class Asynchronous:
                 assert [piece async for piece in output] == []
                 assert process.exit_code == 0
             return answers
+
+        return self._runner.run(converse())
+
+    def type(self, command: Sequence[str], steps: Sequence[Step]) -> tuple[bytes, int]:
+        async def converse() -> tuple[bytes, int]:
+            shown = b""
+            async with await self._box.terminal(command, rows=30, columns=100) as terminal:
+                output = aiter(terminal)
+                for wanted, word in steps:
+                    while wanted not in shown:
+                        shown += await anext(output)
+                    if word is None:
+                        await terminal.resize(rows=10, columns=20)
+                    else:
+                        await terminal.send(word)
+                shown += b"".join([piece async for piece in output])
+                return shown, terminal.exit_code
 
         return self._runner.run(converse())
 

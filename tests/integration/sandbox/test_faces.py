@@ -1,9 +1,12 @@
 """What a sandbox is asked, and answers, whichever class is used."""
 
 import os
+import socket
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,9 @@ from tests.integration.sandbox.faces import Face
 
 #: Leaves its parent, its session, its streams and its environment behind.
 RUNAWAY = "env -i setsid sh -c 'sleep 600 & exec sleep 600' </dev/null >/dev/null 2>&1 &"
+#: Burns processor time where no wait of the command's counts it, then says so.
+BURN = "import time\nwhile time.process_time() < 0.3: pass\nopen('/tmp/f', 'w')"
+ORPHAN = f'(setsid python3 -c "{BURN}" &)'
 BIG_BYTES = 64 << 20
 
 
@@ -179,6 +185,50 @@ def test_snapshot_is_an_image_for_others(
     first.do("snapshot", "prepared:1")
     second = face(image="prepared:1")
     assert second.run(["cat", "/etc/prepared"]).stdout == b"yes"
+
+
+def test_terminal_has_a_size_and_takes_every_key(box: Face) -> None:
+    script = (
+        "stty size; read x; stty size; stty raw -echo; echo ready; head -c 3 | od -An -tx1; exit 4"
+    )
+    keys = b"\x10\x11\x03"  # ctrl-p, ctrl-q, ctrl-c: of no meaning here but to the command
+    steps = [(b"30 100", None), (b"30 100", b"typed\n"), (b"ready", keys)]
+    shown, exit_code = box.type(["sh", "-c", script], steps)
+    assert [word in shown for word in (b"typed", b"10 20", b"10 11 03")] == [True] * 3
+    assert exit_code == 4
+
+
+def test_usage_is_that_of_one_command_and_of_all_it_started(box: Face) -> None:
+    result = box.run(["sh", "-c", f"mkfifo /tmp/f; {ORPHAN}; cat /tmp/f; rm /tmp/f"])
+    assert result.usage.cpu_s >= 0.3
+    result = box.run(["python3", "-c", "x = bytearray(100 << 20)"])
+    assert 100 << 20 <= result.usage.peak_memory_bytes < 200 << 20
+    assert box.run(["true"]).usage.cpu_s < 0.3
+    in_all = box.do("usage")
+    assert in_all.cpu_s >= 0.3
+    assert in_all.peak_memory_bytes >= 100 << 20
+
+
+def test_port_is_reached_at_its_address(face: Callable[..., Face]) -> None:
+    box = face(network="bridge", ports=[80])
+    server = "import socket; s = socket.create_server(('', 80)); s.accept()[0].sendall(b'hello')"
+    with pytest.raises(NotFoundError, match="port 81"):
+        box.do("address", 81)
+    address = box.do("address", 80)
+    answers: list[bytes] = []
+
+    def ask() -> None:
+        until_s = time.monotonic() + 60
+        while not answers and time.monotonic() < until_s:
+            with suppress(OSError), socket.create_connection(address, timeout=20) as client:
+                answers.extend(filter(None, [client.recv(100)]))
+            time.sleep(0.05)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert box.run(["python3", "-c", server], timeout=60).exit_code == 0
+    asking.join()
+    assert answers == [b"hello"]
 
 
 def test_network_is_none_unless_asked_for(box: Face) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import cast
 
@@ -12,6 +13,8 @@ from orlop.runtime.cgroups import Cgroup, group
 from orlop.runtime.cgroups.entrance import Entrance
 from tests.integration.cgroups.members import spawn
 from tests.integration.sandbox.faces import wait_until
+
+BURNT_S = 0.2
 
 
 @pytest.fixture(params=["v2", "v1"])
@@ -47,6 +50,22 @@ def test_kill_reaches_the_group_and_nobody_beside_it(cgroup: Cgroup) -> None:
         os.kill(beside, signal.SIGKILL)
         os.waitpid(beside, 0)
     wait_until(lambda: _removed(cgroup, "exec-1"), "the group is still there")
+
+
+def test_time_is_that_of_all_that_has_been_in_the_group_alone(cgroup: Cgroup) -> None:
+    first, second = group.make(cgroup, "exec-1"), group.make(cgroup, "exec-2")
+    if group.times_us(first) is None:
+        pytest.skip("this kernel does not count a group's time")
+    for _ in range(2):
+        os.waitpid(spawn(first, burn), 0)
+    assert sum(group.times_us(first) or ()) >= 2 * BURNT_S * 1e6
+    assert sum(group.times_us(second) or ()) < BURNT_S * 1e6
+
+
+def burn() -> int:
+    while time.process_time() < BURNT_S:
+        pass
+    return 0
 
 
 def test_group_that_is_gone_is_no_error(cgroup: Cgroup) -> None:

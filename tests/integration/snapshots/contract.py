@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -136,6 +137,29 @@ class SnapshotsContract:
             (one / "etc/gone").unlink()
             assert (two / "etc/kept").read_bytes() == b"kept"
             assert (two / "etc/gone").exists()
+
+    def test_copy_of_a_snapshot_has_its_files_and_goes_its_own_way(self, driver: Snapshots) -> None:
+        keys = put(driver, layer(lower))
+        for name in ("one", "two"):
+            driver.prepare(name, keys)
+        with root_of(driver, "one", keys) as one:
+            (one / "etc/gone").unlink()
+            (one / "etc/kept").write_bytes(b"mine")
+            os.setxattr(one / "etc/kept", "user.mark", b"x")
+            os.link(one / "etc/kept", one / "etc/again")
+            shutil.rmtree(one / "old")
+            (one / "old").mkdir(mode=0o705)
+            (one / "link").symlink_to("etc/kept")
+            with (one / "sparse").open("wb") as file:
+                file.truncate(1 << 30)
+            driver.copy("two", "one")
+            with root_of(driver, "two", keys) as two:
+                assert differences(tree(one), tree(two)) == []
+                assert os.getxattr(two / "etc/kept", "user.mark") == b"x"
+                assert (two / "etc/kept").samefile(two / "etc/again")
+                (two / "etc/kept").write_bytes(b"theirs")
+                assert (one / "etc/kept").read_bytes() == b"mine"
+        assert driver.usage("two") < 1 << 20
 
     def test_what_was_written_is_there_the_next_time(self, driver: Snapshots) -> None:
         keys = put(driver, layer(lower))
