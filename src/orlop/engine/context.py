@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from orlop.engine.answers import Finished
 from orlop.engine.events import Events
+from orlop.engine.gate import Gate
 from orlop.engine.records import Records
 from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
@@ -29,6 +30,7 @@ class Live:
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()  # held by what changes the container
+        self.gate = Gate()  # which its commands pass
         self.exits: list[asyncio.Future[Finished]] = []
         self.removals: list[asyncio.Future[Finished]] = []
         self.health: asyncio.Task[None] | None = None

@@ -192,6 +192,10 @@ class Engine:
     @asynccontextmanager
     async def _hold(self, container: Container) -> AsyncIterator[None]:
         """Keep the container's processes from running while inside."""
+        if container.recipe:
+            async with self.forks.still(container):
+                yield
+            return
         await self._lifecycle.pause(container.id)
         try:
             yield

@@ -57,7 +57,8 @@ class Forks:
 
         It is not recorded as paused: commands that are asked for meanwhile only wait.
         """
-        async with self._context.live(source.id).lock:
+        live = self._context.live(source.id)
+        async with live.lock, live.gate.closed():
             source = self._context.records.get(source.id)
             if not source.running:
                 raise WrongStateError(f"container {source.name} is not running")

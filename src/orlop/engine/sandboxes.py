@@ -245,12 +245,17 @@ class Sandboxes:
         self, container_id: str, command: Command, fds: Sequence[int], *, ended: Ended
     ) -> str:
         """Start *command* in a sandbox, with its streams; return the process's id."""
-        container = self._running(container_id)
+        async with self._context.live(container_id).gate.passed():
+            return await self._exec(self._running(container_id), command, fds, ended)
+
+    async def _exec(
+        self, container: Container, command: Command, fds: Sequence[int], ended: Ended
+    ) -> str:
         exec_id = secrets.token_hex(8)
         folder = command.folder or container.options.working_dir or "/"
         message = {
             "op": "spawn_exec",
-            "id": container_id,
+            "id": container.id,
             "exec_id": exec_id,
             "name": container.options.hostname or container.name,
             "group": f"exec-{exec_id}",
@@ -260,11 +265,11 @@ class Sandboxes:
             "folder": folder,
             "streams": True,
         }
-        self._commands[container_id, exec_id] = ended
+        self._commands[container.id, exec_id] = ended
         try:
             await self._context.shim.request(message, fds)
         except BaseException:
-            self._commands.pop((container_id, exec_id), None)
+            self._commands.pop((container.id, exec_id), None)
             raise
         return exec_id
 

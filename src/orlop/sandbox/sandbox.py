@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 from weakref import WeakSet
 
-from orlop.errors import InvalidArgumentError, UnsupportedError, WrongStateError
+from orlop.errors import InvalidArgumentError, OrlopError, UnsupportedError, WrongStateError
 from orlop.model.timeline import Step
 from orlop.sandbox.choose import way_of
 from orlop.sandbox.files import Files
@@ -70,9 +70,13 @@ class Sandbox(Options):
         """Whether nothing is known of its end: without asking, so that it costs nothing."""
         if self._box is None:
             return False
+        try:
+            watched = self._box.watched
+        except OrlopError:  # a fork that could not be started
+            return False
         poll = select.poll()
-        if self._box.watched >= 0:
-            poll.register(self._box.watched, select.POLLIN)
+        if watched >= 0:
+            poll.register(watched, select.POLLIN)
         return not poll.poll(0)
 
     @property

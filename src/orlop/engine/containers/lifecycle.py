@@ -238,7 +238,8 @@ class Lifecycle:
             self._context.records.save(given_up)
 
     async def pause(self, container_id: str) -> None:
-        async with self._context.live(container_id).lock:
+        live = self._context.live(container_id)
+        async with live.lock, live.gate.closed():
             container = self._running(container_id)
             if container.status == Status.PAUSED:
                 raise WrongStateError(f"Container {short(container.id)} is already paused")

@@ -101,7 +101,8 @@ class Group:
         return not any(next(below(place), None) for place in self.cgroup.directories.values())
 
     def reset(self) -> None:
-        """Count from here on."""
+        """Let it run, if its last was ended while frozen, and count from here on."""
+        self.cgroup.thaw()
         if self._peak >= 0:
             os.pwrite(self._peak, b"0", 0)
         self._before = self._counters()
