@@ -24,9 +24,14 @@ exec(sent["begin"])
 #: The modules are known by name only while they are imported: `import orlop` is the caller's.
 _BEGIN = """\
 import sys, types
-for name, text in sent["modules"]:
-    sys.modules[name] = types.ModuleType(name)
-    exec(compile(text, "<" + name + ">", "exec"), sys.modules[name].__dict__)
+try:
+    for name, text in sent["modules"]:
+        sys.modules[name] = types.ModuleType(name)
+        exec(compile(text, "<" + name + ">", "exec"), sys.modules[name].__dict__)
+except BaseException as error:
+    why = "its Python will not do: " + repr(error)
+    control.send(json.dumps({"error": why}).encode())
+    raise
 serve = sys.modules["orlop.zygote.serve"].serve
 for name, _ in sent["modules"]:
     del sys.modules[name]

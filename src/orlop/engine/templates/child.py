@@ -38,6 +38,7 @@ class Child:
         self._messages = messages
         self._forked: Forked | None = None
         self._ended: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     async def make(cls, zygote: Zygote, path: str, limits: Resources) -> "Child":
@@ -94,6 +95,11 @@ class Child:
 
     async def close(self) -> None:
         """End it and leave nothing of it; not cut short by a cancellation."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         self.kill()
         if self._forked is not None:
             if self._ended is not None:

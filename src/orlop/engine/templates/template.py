@@ -1,7 +1,6 @@
 """One template: its process, the forks of it that wait, and those that run."""
 
 import asyncio
-import contextlib
 import itertools
 import os
 import stat
@@ -190,8 +189,8 @@ class Template:
             os.fchown(fd, self._place.uid, self._place.gid)
 
     async def _discard(self, child: Child) -> None:
-        self._children.discard(child)
         await child.close()
+        self._children.discard(child)
 
     async def close(self, why: str) -> None:
         """End all runs; those that wait are told *why*."""
@@ -199,10 +198,7 @@ class Template:
         self._zygote.close()
         while self._wanted:
             self._refuse(GoneError(why))
-        children = [*self._children]
-        self._children.clear()
         self._idle.clear()
         await asyncio.gather(*self._making, return_exceptions=True)
-        for child in children:
-            with contextlib.suppress(OSError, OrlopError):
-                await child.close()
+        await asyncio.gather(*(child.close() for child in self._children), return_exceptions=True)
+        self._children.clear()

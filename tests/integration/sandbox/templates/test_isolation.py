@@ -1,11 +1,13 @@
 """What the code of one run, which nobody trusts, can do to the next, to others, to the template."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 import orlop
 from tests.integration.engines import EngineProcess
+from tests.integration.sandbox.faces import wait_until
 
 WRITE = """
 import os
@@ -77,7 +79,7 @@ for signal in range(1, 65):
     except OSError:
         pass
 """
-    result = template.run(look)
+    result = template.run(look, timeout=60)
     assert result.stdout.splitlines() == [b"[1, 2]", b"[0, 1, 2] 4"]
     assert result.exit_code == 0
 
@@ -106,17 +108,20 @@ refused("syscall", 435, None, 0)
     assert template.run(attempts).stdout.decode().splitlines() == expected
 
 
-def test_runs_at_the_same_time_cannot_meet(template: orlop.Template) -> None:
+def test_runs_at_the_same_time_cannot_meet(engine: EngineProcess, tmp_path: Path) -> None:
     listen = """
-import ctypes, socket, sys, time
+import ctypes, os, socket, time
 libc = ctypes.CDLL(None)
 assert libc.shmget(4711, 4096, 0o1666) >= 0
 place = socket.socket(socket.AF_UNIX); place.bind("\\0meeting"); place.listen()
 port = socket.create_server(("127.0.0.1", 4711))
-input()
+open("/shared/there", "w").close()
+while os.path.exists("/shared/there"):
+    time.sleep(0.02)
+print("waited")
 """
     meet = """
-import ctypes, socket
+import ctypes, os, socket
 print(ctypes.CDLL(None).shmget(4711, 4096, 0o666))
 for family, where in ((socket.AF_UNIX, "\\0meeting"), (socket.AF_INET, ("127.0.0.1", 4711))):
     try:
@@ -125,15 +130,20 @@ for family, where in ((socket.AF_UNIX, "\\0meeting"), (socket.AF_INET, ("127.0.0
     except ConnectionRefusedError:
         print("alone")
 """
-    other: list[orlop.Result] = []
-    waits = threading.Thread(target=lambda: other.append(template.run(listen, timeout=30)))
-    waits.start()
-    try:
-        for _ in range(3):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with (
+        orlop.Template(engine=engine.url, mounts=[f"{shared}:/shared"]) as template,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        other = threads.submit(template.run, listen, timeout=120)
+        try:
+            wait_until((shared / "there").exists, "nobody listens")
             assert template.run(meet).stdout.split() == [b"-1", b"alone", b"alone"]
-    finally:
-        waits.join()
-    assert other[0].stderr.endswith(b"EOF when reading a line\n")
+        finally:
+            (shared / "there").unlink(missing_ok=True)
+        assert other.result().stdout == b"waited\n"
 
 
 def test_exit_code_cannot_be_forged(template: orlop.Template) -> None:
