@@ -76,9 +76,7 @@ class Engine:
         self.recipes = Recipes(
             context, containers=self.containers, images=self.images, bundles=bundles
         )
-        self.templates = Templates(
-            context, bundles=bundles, containers=self.containers, owners=self.owners
-        )
+        self.templates = Templates(context, self.containers, self.owners)
         self.forks = Forks(context, self.containers, self.owners)
         self.fork_sources = ForkSources(context, self.forks)
         self._removal = Removal(context, bundles=bundles, volumes=self.volumes)

@@ -32,11 +32,9 @@ _STREAMS = 4  # stdin, stdout, stderr, code
 class Templates:
     """By the id of their container. What is left of an engine that died, its folder names."""
 
-    def __init__(
-        self, context: Context, *, bundles: Bundles, containers: Containers, owners: Owners
-    ) -> None:
+    def __init__(self, context: Context, containers: Containers, owners: Owners) -> None:
         self._context = context
-        self._bundles = bundles
+        self._bundles = Bundles(context)
         self._containers = containers
         self._owners = owners
         self._folder = context.settings.run / "templates"
