@@ -3,7 +3,7 @@
 `Guards.apply` and `Guards.withdraw` are all that who attaches a container has to call.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from orlop.engine.networks.attachment import Attachment
 from orlop.errors import InvalidArgumentError, UnavailableError
@@ -40,13 +40,14 @@ class Guards:
         self._egress = Egress(nft, f"{table}-egress")
 
     def apply(self, attachment: Attachment) -> None:
-        """Hold the container to its list, if it has one; its interfaces are there."""
-        if attachment.egress is None:
-            return
-        outlets = list(self._outlets(attachment))
-        for bridge in {outlet.bridge for outlet in outlets}:
-            self._prepare(bridge)
-        self._egress.guard(outlets)
+        """Hold the container to its list, if it has one, before its interfaces are there.
+
+        UnavailableError if a bridge is not.
+        """
+        if attachment.egress is not None:
+            outlets = list(self._outlets(attachment))
+            self._prepare({one.bridge for one in outlets})
+            self._egress.guard(outlets)
 
     def withdraw(self, attachment: Attachment) -> None:
         """Forget a container, or some of its places: nothing leaves by them any more."""
@@ -59,12 +60,15 @@ class Guards:
 
     def restore(self) -> None:
         """Make the rules again what they were, after somebody changed them."""
+        self._prepare(self._egress.bridges())
         self._egress.restore()
 
     def reconcile(self, used: Iterable[Attachment]) -> None:
         """Hold these to their lists, and know of no others."""
         listed = [one for one in used if one.egress is not None]
-        self._egress.reconcile([outlet for one in listed for outlet in self._outlets(one)])
+        outlets = [outlet for one in listed for outlet in self._outlets(one)]
+        self._prepare({one.bridge for one in outlets})
+        self._egress.reconcile(outlets)
 
     def tidy(self) -> None:
         """Remove the rules if nobody has a list any more."""
@@ -72,19 +76,17 @@ class Guards:
             veth.remove(self._home, interface)
         self._egress.tidy()
 
-    def _prepare(self, bridge: str) -> None:
+    def _prepare(self, bridges: Collection[str]) -> None:
         """Have the host route between containers of one bridge.
 
         It would tell each time that there is a shorter way (an ICMP redirect), and then has
         no word left for what it refuses. *all* matters only for interfaces that say no, too.
         """
-        self._home.sysctl.apply(
-            (
-                ("ipv4/conf/all/send_redirects", "0"),
-                (f"ipv4/conf/{bridge}/send_redirects", "0"),
-                (f"ipv4/conf/{bridge}/forwarding", "1"),
-            )
-        )
+        if bridges:
+            self._home.sysctl.apply([("ipv4/conf/all/send_redirects", "0")])
+        for bridge in bridges:
+            of_it = (("send_redirects", "0"), ("forwarding", "1"))
+            self._home.sysctl.apply((f"ipv4/conf/{bridge}/{key}", value) for key, value in of_it)
 
     def _outlets(self, attachment: Attachment) -> Iterator[Outlet]:
         destinations = tuple(map(parse, attachment.egress or ()))

@@ -3,14 +3,14 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from orlop.engine.networks.attachment import Attachment, Place
 from orlop.engine.networks.wall import Wall
-from orlop.errors import OrlopError
+from orlop.errors import OrlopError, UnavailableError
 from orlop.kernel.netlink.links import Counters
 from orlop.model.network import Endpoint, Network, PortMapping
 from orlop.model.overlay import Peering
@@ -21,6 +21,7 @@ from orlop.network.firewall.reserve import PortRequest, Ports, Reservation
 from orlop.network.firewall.watch import Watch
 from orlop.network.interface import Driver
 from orlop.network.namespace import Home, Pool
+from orlop.network.plugged import Plugged
 from orlop.network.tunnel import name_of as tunnel_name
 
 if TYPE_CHECKING:
@@ -66,6 +67,17 @@ class Host:
             self._join(wanted, namespaces["network"], undo)
             undo.pop_all()
         return namespaces
+
+    def plug(self, place: Place, sysctls: Mapping[str, str]) -> Plugged:
+        """Return a namespace on one network, for somebody who is yet to come."""
+        with _explained("make a network ahead"), ExitStack() as undo:
+            namespace = self._pool.take()
+            undo.callback(os.close, namespace)
+            self._join(Attachment(place.endpoint.container, (place,)), namespace, undo)
+            plugged = Plugged(self._home, namespace, place.endpoint.interface, sysctls)
+            undo.pop_all()
+        self.settle()
+        return plugged
 
     def _namespaces(self, ids: "IDs | None") -> dict[str, int]:
         if ids is None:
@@ -232,14 +244,15 @@ class Host:
         self._home.close()
 
     def _join(self, wanted: Attachment, namespace: int, undo: ExitStack) -> None:
-        for network, endpoint in wanted.places:
-            driver = self._driver(network)
+        for network, _ in wanted.places:
             self._make(network)
-            undo.callback(self._undo, driver, network, endpoint, namespace)
-            driver.attach(network, endpoint, namespace)
         if wanted.egress is not None:
             undo.callback(self._unguard, wanted)
-            self._guards.apply(wanted)
+            self._guard(wanted)
+        for network, endpoint in wanted.places:
+            driver = self._driver(network)
+            undo.callback(self._undo, driver, network, endpoint, namespace)
+            driver.attach(network, endpoint, namespace)
         if wanted.ports:
             undo.callback(self._wall.withdraw, wanted)
             self._wall.publish(wanted)
@@ -257,6 +270,15 @@ class Host:
     def _undo(self, driver: Driver, network: Network, endpoint: Endpoint, namespace: int) -> None:
         with _logged("undoing an attach", endpoint=endpoint.id):
             driver.detach(network, endpoint, namespace)
+
+    def _guard(self, wanted: Attachment) -> None:
+        """Hold a container to its list before it has interfaces, for it may be running."""
+        try:
+            self._guards.apply(wanted)
+        except UnavailableError:  # somebody removed a bridge, a moment ago
+            for network, _ in wanted.places:
+                self._driver(network).create(network)
+            self._guards.apply(wanted)
 
     def _unguard(self, wanted: Attachment) -> None:
         with _logged("undoing an egress list", container=wanted.container):

@@ -107,6 +107,10 @@ class Egress:
         else:
             self._remove()
 
+    def bridges(self) -> set[str]:
+        """Return the bridges that guarded outlets are on."""
+        return {one.bridge for one in self._outlets.values()}
+
     def leaving(self) -> list[str]:
         """Return the interfaces of outlets that were let go, and that may yet be there."""
         return list(self._leaving)
