@@ -51,7 +51,12 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     if args.timeline:
         from orlop.cli.container.timeline import timed  # rare
 
-        return timed(args.timeline, client, err, lambda watch: _run(args, watch, out, err))
+        def watched(watch: Client) -> int:
+            code = _run(args, watch, out, err)
+            out.flush()  # what is shown comes after
+            return code
+
+        return timed(args.timeline, client, err, watched)
     return _run(args, client, out, err)
 
 
