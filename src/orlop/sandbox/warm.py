@@ -219,8 +219,8 @@ class Warm:
         while self._bury():
             poll = select.poll()
             with self._changed:
-                watched = [self._wake, *(box.watched for box in self._ready)]
-            for descriptor in watched:
+                watched = [box.watched for box in self._ready if box.alive]
+            for descriptor in (self._wake, *watched):
                 if descriptor >= 0:
                     poll.register(descriptor, select.POLLIN)
             poll.poll(_AGAIN_MS if self._graves else None)

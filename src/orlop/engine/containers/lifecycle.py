@@ -216,7 +216,7 @@ class Lifecycle:
             self._context.records.save(replace(container, stopped_by_user=True))
 
     async def _signal(self, container: Container, signal: int) -> None:
-        if signal == _SIGKILL:
+        if signal == _SIGKILL and not container.recipe:  # whose cgroup may be another's by then
             await in_thread(cgroup_of(container).kill)
             return
         if container.status == Status.PAUSED:  # a frozen process would never see it
