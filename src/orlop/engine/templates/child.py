@@ -17,6 +17,7 @@ from orlop.model.oci import Resources
 from orlop.runtime import cgroups
 
 _SIGKILL = 9
+_REMOVE_S = 20.0
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -117,7 +118,7 @@ def discard(cgroup: cgroups.Cgroup) -> None:
     with contextlib.suppress(OSError, OrlopError):
         cgroup.kill()
     with contextlib.suppress(OSError, OrlopError):
-        cgroup.remove()
+        cgroup.remove(timeout_s=_REMOVE_S)
 
 
 def _enterable(path: str, limits: Resources) -> tuple[cgroups.Cgroup, tuple[int, ...]]:

@@ -1,13 +1,11 @@
-"""Templates of a real engine, and what of them the machine shows."""
+"""Templates of a real engine."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import orlop
 from tests.integration.engines import EngineProcess
-from tests.integration.sandbox.templates.machine import template_cgroups
 
 SETUP = """
 import json
@@ -23,8 +21,3 @@ def template(engine: EngineProcess) -> Iterator[orlop.Template]:
         engine=engine.url, memory="64m", pids=40, imports=["textwrap"], setup=SETUP
     ) as made:
         yield made
-
-
-@pytest.fixture
-def cgroups_before() -> set[Path]:
-    return template_cgroups()

@@ -16,7 +16,7 @@ from orlop.client.client import Client
 from orlop.errors import OrlopError, UnavailableError
 from tests.integration.engines import EngineProcess
 from tests.integration.sandbox.faces import ids, wait_until
-from tests.integration.sandbox.templates.machine import command, members, template_cgroups
+from tests.integration.sandbox.templates.machine import cgroups, command, members, tokens
 
 OWNER = """
 import sys, threading, orlop
@@ -41,21 +41,21 @@ def fresh(tmp_path: Path) -> Iterator[EngineProcess]:
 class Waiting:
     """A run that does not end by itself, in a thread."""
 
-    def __init__(self, template: orlop.Template) -> None:
+    def __init__(self, engine: EngineProcess, template: orlop.Template) -> None:
         self.outcome: list[orlop.Result | OrlopError] = []
+        self._engine = engine
         self._template = template
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         wait_until(self._has_begun, "the run has not begun")
 
     def _has_begun(self) -> bool:
-        return any(b"600.125" in command(pid) for pid in members(template_cgroups()))
+        return any(b"600.125" in command(pid) for pid in members(tokens(self._engine)))
 
     def _run(self) -> None:
+        code = "import os; os.execvp('sleep', ['sleep', '600.125'])"
         try:
-            self.outcome.append(
-                self._template.run("import os; os.execvp('sleep', ['sleep', '600.125'])")
-            )
+            self.outcome.append(self._template.run(code))
         except OrlopError as error:
             self.outcome.append(error)
 
@@ -69,42 +69,41 @@ def first_process(engine: EngineProcess, template: orlop.Template) -> int:
         return int(client.containers.inspect(template.id)["State"]["Pid"])
 
 
-def await_nothing(before: set[Path]) -> None:
-    wait_until(lambda: template_cgroups() <= before, "cgroups are left")
+def await_nothing(engine: EngineProcess, seen: set[str]) -> None:
+    """Wait until nothing of templates is left, neither of those *seen* nor of any other."""
+    assert seen
+    wait_until(lambda: ids(engine) == set(), "a template's container is left")
+    wait_until(lambda: tokens(engine) == set(), "a template's folder is left")
+    assert cgroups(seen) == []
 
 
-def test_closing_ends_its_runs_and_leaves_nothing(
-    engine: EngineProcess, cgroups_before: set[Path]
-) -> None:
+def test_closing_ends_its_runs_and_leaves_nothing(engine: EngineProcess) -> None:
     with orlop.Template(engine=engine.url) as template:
-        waiting = Waiting(template)
-        inside = members(template_cgroups() - cgroups_before)
+        waiting = Waiting(engine, template)
+        seen = tokens(engine)
+        inside = members(seen)
         assert len(inside) >= 2
     assert isinstance(waiting.result(), UnavailableError)
-    assert ids(engine) == set()
-    await_nothing(cgroups_before)
+    await_nothing(engine, seen)
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside), "a run is left")
-    assert list((engine.run / "templates").iterdir()) == []
 
 
-def test_template_whose_process_has_been_killed_is_started_again(
-    engine: EngineProcess, cgroups_before: set[Path]
-) -> None:
+def test_template_whose_process_has_been_killed_is_started_again(engine: EngineProcess) -> None:
     setup = "BORN = __import__('os').urandom(8).hex()"
     with orlop.Template(engine=engine.url, setup=setup) as template:
         first = template.run("print(BORN)").stdout
-        waiting = Waiting(template)
+        waiting = Waiting(engine, template)
+        seen = tokens(engine)
         os.kill(first_process(engine, template), signal.SIGKILL)
         assert isinstance(waiting.result(), UnavailableError)
         second = template.run("print(BORN)")
         assert second.exit_code == 0
         assert second.stdout != first
-    await_nothing(cgroups_before)
+        seen |= tokens(engine)
+    await_nothing(engine, seen)
 
 
-def test_template_of_a_program_that_was_killed_goes(
-    engine: EngineProcess, cgroups_before: set[Path]
-) -> None:
+def test_template_of_a_program_that_was_killed_goes(engine: EngineProcess) -> None:
     program = subprocess.Popen(
         [sys.executable, "-c", OWNER, engine.url], stdout=subprocess.PIPE, text=True
     )
@@ -112,32 +111,31 @@ def test_template_of_a_program_that_was_killed_goes(
         assert program.stdout is not None
         assert program.stdout.readline() == "begun\n"
         assert len(ids(engine)) == 1
+        seen = tokens(engine)
     finally:
         program.kill()
         program.communicate()
-    wait_until(lambda: ids(engine) == set(), "the template is left")
-    await_nothing(cgroups_before)
+    await_nothing(engine, seen)
 
 
 def test_engine_that_comes_back_clears_away_what_its_templates_have_left(
-    fresh: EngineProcess, cgroups_before: set[Path]
+    fresh: EngineProcess,
 ) -> None:
     with orlop.Template(engine=fresh.url) as template:
-        waiting = Waiting(template)
+        waiting = Waiting(fresh, template)
+        seen = tokens(fresh)
         fresh.stop(signal.SIGKILL)
         assert isinstance(waiting.result(), UnavailableError)
+        assert cgroups(seen)
         fresh.start()
-        await_nothing(cgroups_before)
-        wait_until(lambda: ids(fresh) == set(), "the template's container is left")
+        await_nothing(fresh, seen)
         assert template.run("print('again')").stdout == b"again\n"
-    assert ids(fresh) == set()
-    await_nothing(cgroups_before)
+        seen = tokens(fresh)
+    await_nothing(fresh, seen)
 
 
-def test_setup_that_needs_more_memory_than_it_has_says_so(
-    engine: EngineProcess, cgroups_before: set[Path]
-) -> None:
+def test_setup_that_needs_more_memory_than_it_has_says_so(engine: EngineProcess) -> None:
     with pytest.raises(UnavailableError, match="ended with 137"):
         orlop.Template(engine=engine.url, memory="32m", setup="x = bytearray(100 << 20)").start()
     wait_until(lambda: ids(engine) == set(), "its container is left")
-    await_nothing(cgroups_before)
+    wait_until(lambda: tokens(engine) == set(), "its folder is left")
