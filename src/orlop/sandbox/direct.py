@@ -164,13 +164,17 @@ class DirectBox:
     ) -> None:
         self._settings = settings
         self._options = options
-        self.id = identifier
+        self._id = identifier
         self._holder = holder
         self._closed = False
 
     @property
-    def _usual(self) -> ContainerBox:
+    def id(self) -> str:
         self._holder.begun()
+        return self._id
+
+    @property
+    def _usual(self) -> ContainerBox:
         return ContainerBox(self._settings, self.id, None)
 
     @property
@@ -200,11 +204,14 @@ class DirectBox:
         connection, message = self._holder.connection, {"op": "close", "id": self.id}
         try:
             connection.request(message)
-        except UnavailableError:  # with its engine; a next one knows the sandbox
+        except UnavailableError:  # its engine has gone; a next one knows the sandbox
             connection.close()
-            free = connections(self._settings)
-            with suppress(UnsupportedError, NotFoundError), free.lent() as another:
-                another.request(message)
+            try:
+                with suppress(NotFoundError), Client(self._settings) as client:
+                    client.containers.remove(self.id, force=True)
+            except OrlopError:
+                self._closed = False  # so that it can be tried again
+                raise
         except BaseException:
             connection.close()
             raise
@@ -213,7 +220,6 @@ class DirectBox:
     def exec(self, command: Command) -> Handle:
         if command.terminal is not None:
             return self._usual.exec(command)
-        self._holder.begun()
         message = {"op": "exec", "id": self.id, "user": command.user, **command_message(command)}
         try:
             return handle_of(self._settings, message, command)
@@ -230,7 +236,6 @@ class DirectBox:
         return self._usual.snapshot(name)
 
     def fork(self, options: Options, count: int) -> list[Box]:
-        self._holder.begun()
         free, message = connections(self._settings), start_message(options)
         wanted = {"op": "fork", "id": self.id, "count": count, "disk": message.get("disk", 0)}
         first = free.take()  # which keeps all of them until they are started

@@ -1,0 +1,71 @@
+"""The programs in examples/ do what they say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.engines import EngineProcess
+from tests.integration.sandbox.faces import ids
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def run(engine: EngineProcess, name: str, *words: str, exit_code: int = 0) -> list[str]:
+    """Run an example with *words*; return the lines that it prints."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py", *words],
+        env=engine.environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == exit_code, done.stderr
+    assert ids(engine) == set()
+    return done.stdout.splitlines()
+
+
+def test_code_interpreter_returns_what_is_printed_and_written(engine: EngineProcess) -> None:
+    draw = "open('plot.svg', 'w').write('<svg/>'); print(6 * 7)"
+    lines = run(engine, "code_interpreter", draw, "1 / 0", "open('/etc/x', 'w')")
+    assert lines[:2] == ["42", "plot.svg: 6 bytes"]
+    assert "ZeroDivisionError: division by zero" in lines
+    assert "PermissionError: [Errno 13] Permission denied: '/etc/x'" in lines
+
+
+def test_map_goes_over_all_inputs(engine: EngineProcess) -> None:
+    done = sum(number**2 for number in range(20) if number != 13)
+    assert run(engine, "map_inputs", "20") == [f"19 of 20 done, {done} in all"]
+
+
+def test_test_runner_keeps_the_files_apart(engine: EngineProcess, tmp_path: Path) -> None:
+    body = """
+import pathlib, unittest
+class T(unittest.TestCase):
+    def test(self):
+        self.assertFalse(pathlib.Path("left").exists())
+        pathlib.Path("left").touch()
+"""
+    for name in ("test_a.py", "test_b.py"):
+        (tmp_path / name).write_text(body)
+    assert run(engine, "run_tests", str(tmp_path)) == ["passed test_a.py", "passed test_b.py"]
+    (tmp_path / "test_c.py").write_text(body.replace("assertFalse", "assertTrue"))
+    assert "FAILED test_c.py" in run(engine, "run_tests", str(tmp_path), exit_code=1)
+
+
+def test_untrusted_plugins_answer_find_nothing_and_end(engine: EngineProcess) -> None:
+    good, curious, hanging = run(engine, "untrusted_plugin")
+    assert (good, curious) == ("{'shout': 'HELLO'}", "{'found': []}")
+    assert hanging == "no answer within 1 s"
+
+
+def test_notebook_remembers_and_is_interrupted(engine: EngineProcess) -> None:
+    cells = ["x = 20", "print('hi'); x + 1", "while True: pass", "1 / 0", "x"]
+    assert run(engine, "notebook", *cells) == [
+        "[1] None",
+        "hi",
+        "[2] 21",
+        "[3] KeyboardInterrupt",
+        "[4] ZeroDivisionError: division by zero",
+        "[5] 20",
+    ]
