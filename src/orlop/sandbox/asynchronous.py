@@ -185,6 +185,7 @@ class AsyncSandbox(Options):
 
         def fork() -> None:
             forks.extend(self._box.fork(count, processes=processes))
+            _ = [box.alive for box in forks]  # which waits for their start, and nothing else does
 
         try:
             await in_thread(fork)
