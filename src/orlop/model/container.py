@@ -223,7 +223,7 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     pid: str = ""  # "", host, container:NAME
     uts: str = ""  # "", host
     cgroupns: str = ""  # "", private, host
-    userns: str = ""  # "", host, auto, NAME, or UID-range source
+    userns: str = ""  # "", host, auto, FIRST:SIZE, or a NAME of /etc/subuid
     cgroup_parent: str = ""
     resources: Resources = Resources()
     annotations: dict[str, str] = {}

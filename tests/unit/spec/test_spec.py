@@ -342,5 +342,10 @@ def test_id_ranges_are_stacked_and_never_the_hosts_root(tmp_path: Any) -> None:
         {"containerID": 65_536, "hostID": 300_000, "size": 10},
     )
     assert mappings("host") == ((), ())
+    given = ({"containerID": 0, "hostID": 200_000, "size": 1000},)
+    assert mappings("200000:1000") == (given, given)
+    for wrong in ("0:1000", "1:0", "4294967295:2", "1:2:3", ":", "x:1"):
+        with pytest.raises(InvalidArgumentError, match="invalid id range"):
+            mappings(wrong)
     with pytest.raises(InvalidArgumentError, match="no id range"):
         mappings("auto", subuid=str(file), subgid=str(file))

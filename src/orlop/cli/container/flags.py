@@ -194,7 +194,10 @@ class ContainerArguments(Arguments):
         "--device-cgroup-rule", metavar="RULE", help="such as 'c 1:3 rwm'", group=_ISOLATION
     )
     userns = text(
-        "--userns", metavar="MODE", help="host, auto, or a NAME of /etc/subuid", group=_ISOLATION
+        "--userns",
+        metavar="MODE",
+        help="host, auto, FIRST:SIZE, or a NAME of /etc/subuid",
+        group=_ISOLATION,
     )
     ipc = text(
         "--ipc", metavar="MODE", help="private, shareable, host or container:NAME", group=_ISOLATION
