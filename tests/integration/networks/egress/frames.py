@@ -95,6 +95,15 @@ def _to_neighbor6(own: Host, peer: Host) -> dict[str, bytes]:
     return found
 
 
+def to_host(own: Host, gateway: Host) -> dict[str, bytes]:
+    """Return what the host would take for itself: of the bridge, and of the port alone."""
+    found = {}
+    for name, to in (("to the host", gateway.mac), ("by the port", _LINK_ONLY)):
+        body = _ip(own.ip, gateway.ip, _UDP, _udp(mark(name) + _PAYLOAD))
+        found[name] = _ethernet(own.mac, to, _IP, body)
+    return found
+
+
 def to_world(own: Host, gateway: Host, peer: Host, world: Host, listed: Host) -> dict[str, bytes]:
     """Return what a router would pass on to the *world*, of which only *listed* may be sent to."""
     found = {}
@@ -111,7 +120,6 @@ def to_world(own: Host, gateway: Host, peer: Host, world: Host, listed: Host) ->
     frame("out", _IP, ip("out"))
     frame("out as the peer", _IP, ip("out as the peer", peer.ip), peer.mac)
     frame("out as the peer's address", _IP, ip("out as the peer's address", peer.ip))
-    frame("out by the port", _IP, ip("out by the port"), to=_LINK_ONLY)
     frame("GRE", _IP, ip("GRE", protocol=_GRE))
     frame("ICMP", _IP, _ip(own.ip, world.ip, _ICMP, _icmp(mark("ICMP") + _PAYLOAD)))
     middle = struct.pack("!HHIIBBHHH", 7000, 7000, 1, 1, 0x50, 0x10, 512, 0, 0)
