@@ -32,7 +32,7 @@ _PLACES = {
     "AsyncProcess": "orlop.sandbox.async_process",
     "AsyncRunner": "orlop.sandbox.async_runner",
     "AsyncSandbox": "orlop.sandbox.asynchronous",
-    "AsyncTemplate": "orlop.sandbox.template",
+    "AsyncTemplate": "orlop.sandbox.async_template",
     "AsyncTerminal": "orlop.sandbox.async_process",
     "Batch": "orlop.sandbox.batch",
     "Pool": "orlop.sandbox.pool",

@@ -3,6 +3,7 @@ from orlop.sandbox.async_pool import AsyncPool as AsyncPool
 from orlop.sandbox.async_process import AsyncProcess as AsyncProcess
 from orlop.sandbox.async_process import AsyncTerminal as AsyncTerminal
 from orlop.sandbox.async_runner import AsyncRunner as AsyncRunner
+from orlop.sandbox.async_template import AsyncTemplate as AsyncTemplate
 from orlop.sandbox.asynchronous import AsyncSandbox as AsyncSandbox
 from orlop.sandbox.batch import Batch as Batch
 from orlop.sandbox.pool import Pool as Pool
@@ -11,7 +12,6 @@ from orlop.sandbox.result import Result as Result
 from orlop.sandbox.result import Usage as Usage
 from orlop.sandbox.runner import Runner as Runner
 from orlop.sandbox.sandbox import Sandbox as Sandbox
-from orlop.sandbox.template import AsyncTemplate as AsyncTemplate
 from orlop.sandbox.template import Template as Template
 from orlop.sandbox.terminal import Terminal as Terminal
 from orlop.sandbox.warm import PoolStats as PoolStats

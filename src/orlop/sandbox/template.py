@@ -1,12 +1,10 @@
 """Templates: a Python that has done its imports, forked for each run."""
 
-import asyncio
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,7 +22,6 @@ from orlop.sandbox.options import Options
 from orlop.sandbox.process import OUTPUT_LIMIT
 from orlop.sandbox.result import Result
 from orlop.sandbox.template_run import NotBegunError, Run
-from orlop.sandbox.threads import in_thread
 
 _IDLE_STREAMS = 16
 _ATTEMPTS = 3  # to have a template that does not end before a run has begun
@@ -122,9 +119,9 @@ class Template(TemplateOptions):
         beyond *output_limit* bytes of a stream is not kept.
         """
         running: list[Run] = []
-        return self.run_in(running, code, input, timeout=timeout, output_limit=output_limit)
+        return self._run_in(running, code, input, timeout=timeout, output_limit=output_limit)
 
-    def run_in(
+    def _run_in(
         self,
         running: list[Run],
         code: str | bytes,
@@ -214,60 +211,3 @@ class _Warm:
 
 def _open(client: Client, options: TemplateOptions) -> tuple[str, RawStream]:
     return client.templates.open(options.body(), name=options.name, lifetime_s=options.lifetime)
-
-
-class AsyncTemplate(TemplateOptions):
-    """See Template: the same options and verbs, with await. A cancelled run has been killed."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._template = Template(**self.given())
-
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def start(self) -> Self:
-        """See Template.start."""
-        try:
-            await in_thread(self._template.start)
-        except asyncio.CancelledError:
-            await self.close()
-            raise
-        return self
-
-    async def close(self) -> None:
-        """See Template.close."""
-        await in_thread(self._template.close)
-
-    @property
-    def id(self) -> str:
-        """See Template.id."""
-        return self._template.id
-
-    async def run(
-        self,
-        code: str | bytes,
-        *,
-        input: bytes = b"",  # noqa: A002
-        timeout: float | None = None,  # noqa: ASYNC109 (it ends the run, not the waiting)
-        output_limit: int = OUTPUT_LIMIT,
-    ) -> Result:
-        """See Template.run."""
-        running: list[Run] = []
-
-        def kill() -> None:
-            for run in running:
-                run.kill()
-
-        work = partial(
-            self._template.run_in, running, code, input, timeout=timeout, output_limit=output_limit
-        )
-        return await in_thread(work, interrupt=kill)

@@ -41,6 +41,7 @@ def test_every_name_is_there_and_typed() -> None:
         (orlop.Sandbox, orlop.AsyncSandbox),
         (orlop.Process, orlop.AsyncProcess),
         (orlop.Terminal, orlop.AsyncTerminal),
+        (orlop.Template, orlop.AsyncTemplate),
         (Files, AsyncFiles),
     ],
 )

@@ -1,0 +1,69 @@
+"""The same templates for programs with an event loop."""
+
+import asyncio
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from orlop.sandbox.process import OUTPUT_LIMIT
+from orlop.sandbox.result import Result
+from orlop.sandbox.template import Template, TemplateOptions
+from orlop.sandbox.template_run import Run
+from orlop.sandbox.threads import in_thread
+
+
+class AsyncTemplate(TemplateOptions):
+    """See Template: the same options and verbs, with await. A cancelled run has been killed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._template = Template(**self.given())
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> Self:
+        """See Template.start."""
+        try:
+            await in_thread(self._template.start)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """See Template.close."""
+        await in_thread(self._template.close)
+
+    @property
+    def id(self) -> str:
+        """See Template.id."""
+        return self._template.id
+
+    async def run(
+        self,
+        code: str | bytes,
+        *,
+        input: bytes = b"",  # noqa: A002
+        timeout: float | None = None,  # noqa: ASYNC109 (it ends the run, not the waiting)
+        output_limit: int = OUTPUT_LIMIT,
+    ) -> Result:
+        """See Template.run."""
+        running: list[Run] = []
+
+        def kill() -> None:
+            for run in running:
+                run.kill()
+
+        work = partial(
+            self._template._run_in, running, code, input, timeout=timeout, output_limit=output_limit
+        )
+        return await in_thread(work, interrupt=kill)
