@@ -15,7 +15,7 @@ from tests.integration.engine.harness import shell
 from tests.integration.names.scene import Upstream, new_namespace
 
 ADDRESS, ADDRESS6 = "203.0.113.9", "2001:db8:9::9"
-OTHER = "203.0.113.10"
+OTHER, OTHER6 = "203.0.113.10", "2001:db8:9::10"
 NAMESERVER = "203.0.113.53"
 HERE: list[str] = []  # what a command begins with that is to run on the host
 #: Names of the world, on the wire.
@@ -118,7 +118,13 @@ class World:
         _run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", self.path)
         stack.callback(_run, "ip", "link", "delete", "up0")
         _configure([], "up0", "203.0.113.1/24", "2001:db8:9::1/64")
-        addresses = (f"{ADDRESS}/24", f"{OTHER}/24", f"{NAMESERVER}/24", f"{ADDRESS6}/64")
+        addresses = (
+            f"{ADDRESS}/24",
+            f"{OTHER}/24",
+            f"{NAMESERVER}/24",
+            f"{ADDRESS6}/64",
+            f"{OTHER6}/64",
+        )
         _configure(self.inside, "eth0", *addresses)
         for via in ("203.0.113.1", "2001:db8:9::1"):
             _run(*self.inside, "ip", "route", "add", "default", "via", via)
