@@ -251,7 +251,7 @@ class Sandboxes:
     async def _exec(
         self, container: Container, command: Command, fds: Sequence[int], ended: Ended
     ) -> str:
-        exec_id = secrets.token_hex(8)
+        exec_id, begun = secrets.token_hex(8), time.monotonic_ns()
         folder = command.folder or container.options.working_dir or "/"
         message = {
             "op": "spawn_exec",
@@ -271,6 +271,7 @@ class Sandboxes:
         except BaseException:
             self._commands.pop((container.id, exec_id), None)
             raise
+        self._context.telemetry.done("exec", container.id, (), begin_ns=begun)
         return exec_id
 
     def _running(self, container_id: str) -> Container:

@@ -9,6 +9,8 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from orlop.engine.telemetry.metrics import BUCKETS_S, Registry
+from orlop.engine.telemetry.telemetry import Telemetry
+from orlop.model.timeline import Step
 
 Parser = Callable[[str], Iterable[Metric]]
 
@@ -64,3 +66,13 @@ def test_the_values_of_a_label_are_bounded() -> None:
     counts = [s for s in families["orlop_step_seconds"] if s.name.endswith("_count")]
     assert len(counts) <= 101
     assert sum(sample.value for sample in counts) == 1000
+
+
+def test_what_a_client_names_is_in_no_label() -> None:
+    telemetry = Telemetry()
+    steps = [Step("mount /secret", "child", 0, 10), Step("mount /other", "child", 10, 20)]
+    telemetry.done("spawn", "0123", steps, begin_ns=0)
+    text = telemetry.registry.text()
+    assert 'orlop_start_step_seconds_count{step="mount"} 2' in text
+    assert "secret" not in text
+    assert "0123" not in text
