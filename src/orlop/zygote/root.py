@@ -15,6 +15,8 @@ from contextlib import suppress
 from orlop.zygote import calls
 
 _NEW = "/proc/r"
+_LAYERS = "lowerdir=/,upperdir=/proc/u,workdir=/proc/w,userxattr"
+_SCRATCH = ("/tmp", "/var/tmp", "/run", "/root", "/home")  # where there can be no layer
 _SAFE = calls.NOSUID | calls.NODEV | calls.NOEXEC
 _TREES = ("/dev", "/sys")  # with all that is below, and read-only: prepare() sees to that
 _PRIVATE = ("/dev/shm", "/dev/mqueue", "/dev/pts")
@@ -99,8 +101,10 @@ class Plan:
         calls.mount("tmpfs", "/proc", "tmpfs", calls.NOSUID | calls.NODEV, "mode=0755")
         for name in ("u", "w", "r"):
             os.mkdir(f"/proc/{name}", 0o755)
-        layers = "lowerdir=/,upperdir=/proc/u,workdir=/proc/w,userxattr"
-        calls.mount("overlay", _NEW, "overlay", 0, layers)
+        try:
+            calls.mount("overlay", _NEW, "overlay", 0, _LAYERS)
+        except OSError:  # as where the template's root is itself on too many layers
+            _make_fixed_root()
         for found in self.mounts:
             _carry(found)
         _make_dev()
@@ -119,6 +123,15 @@ class Plan:
             else:
                 calls.mount("/dev/null", _NEW + path, flags=calls.BIND)
         calls.mount("", place, flags=calls.REMOUNT | calls.BIND | calls.RDONLY | _SAFE)
+
+
+def _make_fixed_root() -> None:
+    """Do without a layer: what is usually written to is empty, and the rest is read-only."""
+    calls.mount("/", _NEW, flags=calls.BIND)
+    calls.mount("", _NEW, flags=calls.REMOUNT | calls.BIND | calls.RDONLY)
+    for path in _SCRATCH:
+        if os.path.isdir(path) and not os.path.islink(path):
+            calls.mount("tmpfs", _NEW + path, "tmpfs", calls.NOSUID | calls.NODEV, "mode=1777")
 
 
 def _is_carried(path: str) -> bool:
