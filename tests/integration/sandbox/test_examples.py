@@ -69,3 +69,14 @@ def test_notebook_remembers_and_is_interrupted(engine: EngineProcess) -> None:
         "[4] ZeroDivisionError: division by zero",
         "[5] 20",
     ]
+
+
+def test_expressions_are_worked_out_apart(engine: EngineProcess) -> None:
+    hog = "bytearray(500_000_000)"
+    lines = run(engine, "warm_expressions", "sqrt(4) * x", "globals().clear()", "1 / 0", hog, "x")
+    assert [line.split(maxsplit=1)[1] for line in (lines[0], lines[4])] == [
+        "* x          [[0, 0.0], [1, 2.0], [2, 4.0], [3, 6.0], [4, 8.0]]",
+        "[[0, 0], [1, 1], [2, 2], [3, 3], [4, 4]]",
+    ]
+    assert lines[2].endswith("ZeroDivisionError: division by zero")
+    assert lines[3].endswith("takes too much memory")
