@@ -41,6 +41,7 @@ MOST_BYTES = 1 << 20
 MOST_FDS = 250
 _NEW = Namespace.MOUNT | Namespace.PID | Namespace.IPC | Namespace.UTS
 _NO_FD = 0xFFFFFFFF
+_CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _ABOVE = 10  # descriptors that stay: the first ones are the children's
 
 
@@ -110,8 +111,8 @@ def serve(orders: int, made: ctypes.c_int) -> NoReturn:
         channel = socket.socket(fileno=_raised(orders))
         launcher = Launcher(made)
         while True:
-            data, fds, _, _ = socket.recv_fds(channel, MOST_BYTES, MOST_FDS)
-            if not data:
+            data, fds, flags, _ = socket.recv_fds(channel, MOST_BYTES, MOST_FDS)
+            if not data or flags & _CUT_SHORT:  # no room for its descriptors
                 break
             answer = launcher.obey(_pickle.loads(data), fds)
             if answer is not None:
@@ -184,9 +185,10 @@ class Launcher:
         fill("idle", self._idle)
         texts = [order.name]
         before = os.fsencode(recipe.container.hostname)
-        for path, text in recipe.files.items():
+        for path, content in recipe.files.items():
             given = order.files.get(path)
-            texts.append(os.fsencode(text).replace(before, order.name) if given is None else given)
+            named = os.fsencode(content).replace(before, order.name)
+            texts.append(named if given is None else given)
         place_of = _Places(texts)
         fill("name", place_of[0])
         fill("name-size", len(order.name))

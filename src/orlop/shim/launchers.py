@@ -11,14 +11,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from orlop.errors import UnsupportedError
 from orlop.kernel.memory import shared_number
 from orlop.kernel.process import clone3, pidfd_send_signal
+from orlop.kernel.procstat import read_stat
 from orlop.runtime.recipe.plan import ProcessRecipe, Recipe
+from orlop.shim.channel import widen
 from orlop.shim.launcher import MOST_BYTES, Exec, Forget, Learn, Made, Start, serve
 from orlop.shim.loop import Loop, Timer
 
 _SIGKILL = 9
 _LONGEST_S = 20.0  # for one start
+_SLOW_S = 0.2  # a start that takes longer keeps its launcher from others
+_MOST_SLOW = 64  # launchers besides the usual ones
 
 #: What is called with the answer to an order; with None where its launcher has died.
 Done = Callable[[Made | None], None]
@@ -29,8 +34,16 @@ class _Known(NamedTuple):
     fds: tuple[int, ...]
 
 
+class _Waiting(NamedTuple):
+    """An order that no launcher has yet; *fds* are copies of ours."""
+
+    order: Start | Exec
+    fds: tuple[int, ...]
+    done: Done
+
+
 class _Launcher:
-    """One process, with the orders that it has not answered."""
+    """One process, with the order that it has not answered."""
 
     def __init__(self, made: ctypes.c_int) -> None:
         self.made = made
@@ -44,14 +57,20 @@ class _Launcher:
             if not cloned.pid:
                 serve(theirs.fileno(), made)
         self.pid, self.pidfd = cloned
-        self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MOST_BYTES)
-        self.orders: deque[Done] = deque()
-        self.limit = Timer(lambda: None)
+        self.channel.settimeout(0)
+        widen(self.channel)
+        self.done: Done | None = None
+        self.slow_s = 0.0
+        self.timer = Timer(lambda: None)
         self.taught: set[int] = set()
 
 
 class Launchers:
-    """As many as there are processors; each order goes to the one with the fewest before it."""
+    """As many as there are processors; each has one order at a time, the others wait here.
+
+    So whoever dies takes no other's order along. Where one is slow, since its child is
+    throttled, frozen or stopped, another takes its place meanwhile.
+    """
 
     def __init__(self, loop: Loop, *, most: int | None = None) -> None:
         self._loop = loop
@@ -60,19 +79,20 @@ class Launchers:
         self._numbers: list[ctypes.c_int] = []  # shared memory is used again
         self._known: dict[int, _Known] = {}
         self._dead: list[_Launcher] = []
+        self._killed: set[int] = set()  # children of the dead, to be reaped
+        self._queue: deque[_Waiting] = deque()
 
     @property
     def pids(self) -> set[int]:
         """Children of ours that nobody else waits for, and what they are making."""
         both = (*self._running, *self._dead)
-        return {launcher.pid for launcher in both} | {
-            launcher.made.value for launcher in both if launcher.orders
-        }
+        making = {launcher.made.value for launcher in self._running if launcher.done}
+        return {launcher.pid for launcher in both} | making | self._killed
 
     @property
     def waiting(self) -> int:
         """How many orders are not answered."""
-        return sum(len(launcher.orders) for launcher in self._running)
+        return len(self._queue) + sum(launcher.done is not None for launcher in self._running)
 
     def know(self, number: int, recipe: Recipe | ProcessRecipe, fds: Sequence[int]) -> None:
         """Have launchers know the recipe *number*; its descriptors are ours from then on."""
@@ -83,25 +103,39 @@ class Launchers:
         known = self._known.pop(number, None)
         for fd in known.fds if known else ():
             os.close(fd)
-        for launcher in self._running:
+        for launcher in list(self._running):
             if number in launcher.taught:
                 launcher.taught.discard(number)
-                self._send(launcher, Forget(number), ())
+                try:
+                    self._send(launcher, Forget(number), ())
+                except BlockingIOError:  # it has not listened for long
+                    self._end(launcher)
 
     def order(self, order: Start | Exec, fds: Sequence[int], done: Done) -> None:
-        """Give an order; *fds* stay the caller's. OSError where no launcher can be had."""
-        launcher = self._choose()
-        known = self._known[order.recipe]
-        if order.recipe not in launcher.taught:
-            self._send(launcher, Learn(order.recipe, known.recipe), known.fds)
-            launcher.taught.add(order.recipe)
-        if not launcher.orders:
-            self._begin(launcher)
-        launcher.orders.append(done)
-        self._send(launcher, order, fds)
+        """Give an order; *fds* stay the caller's.
+
+        Raises:
+            UnsupportedError: it is too long for a message.
+            OSError: no launcher can be had.
+        """
+        launcher = None if self._queue else self._free()
+        if launcher is not None:
+            self._give(launcher, order, fds, done)
+            return
+        copies: list[int] = []
+        try:
+            copies.extend(map(os.dup, fds))
+        except BaseException:
+            _close(copies)
+            raise
+        self._queue.append(_Waiting(order, tuple(copies), done))
 
     def close(self) -> None:
         """End all."""
+        queue, self._queue = self._queue, deque()
+        for waiting in queue:
+            _close(waiting.fds)
+            waiting.done(None)
         for launcher in list(self._running):
             self._end(launcher)
         self.reap(block=True)
@@ -115,6 +149,12 @@ class Launchers:
                     continue
             os.close(launcher.pidfd)
             self._dead.remove(launcher)
+            self._numbers.append(launcher.made)
+        for pid in list(self._killed):
+            with suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    continue
+            self._killed.discard(pid)
 
     def prepare(self) -> bool:
         """Start one launcher if fewer run than may; return whether more may."""
@@ -122,27 +162,77 @@ class Launchers:
             self._make()
         return len(self._running) < self._most
 
-    def _choose(self) -> _Launcher:
-        if len(self._running) < self._most and all(one.orders for one in self._running):
+    def _free(self) -> _Launcher | None:
+        """Return one that has nothing to do, made if there may be more of them."""
+        for launcher in self._running:
+            if launcher.done is None:
+                return launcher
+        slow = sum(launcher.slow_s > 0 for launcher in self._running)
+        if len(self._running) < self._most + min(slow, _MOST_SLOW):
             return self._make()
-        return min(self._running, key=lambda launcher: len(launcher.orders))
+        return None
 
     def _make(self) -> _Launcher:
         number = self._numbers.pop() if self._numbers else shared_number()
         launcher = _Launcher(number)
         self._running.append(launcher)
-        launcher.channel.settimeout(5.0)
         self._loop.watch(launcher.channel.fileno(), lambda _: self._answered(launcher))
         return launcher
 
+    def _give(
+        self, launcher: _Launcher, order: Start | Exec, fds: Sequence[int], done: Done
+    ) -> None:
+        known = self._known[order.recipe]
+        if order.recipe not in launcher.taught:
+            self._send(launcher, Learn(order.recipe, known.recipe), known.fds)
+            launcher.taught.add(order.recipe)
+        launcher.made.value = 0  # else that of the order before it
+        self._send(launcher, order, fds)
+        launcher.done = done
+        launcher.slow_s = 0.0
+        launcher.timer = self._loop.later(_SLOW_S, lambda: self._looked_at(launcher))
+
     def _send(self, launcher: _Launcher, order: object, fds: Sequence[int]) -> None:
         """Send it; to one that is dead is no error, for its end is on the way to us."""
-        with suppress(BrokenPipeError, ConnectionError, TimeoutError):
-            socket.send_fds(launcher.channel, [_pickle.dumps(order, 5)], list(fds))
+        data = _pickle.dumps(order, 5)
+        if len(data) > MOST_BYTES:
+            raise UnsupportedError(f"{len(data)} bytes are too many for a launcher")
+        with suppress(BrokenPipeError, ConnectionError):
+            socket.send_fds(launcher.channel, [data], list(fds))
 
-    def _begin(self, launcher: _Launcher) -> None:
-        launcher.limit.cancel()
-        launcher.limit = self._loop.later(_LONGEST_S, lambda: self._end(launcher))
+    def _looked_at(self, launcher: _Launcher) -> None:
+        """See how one that is slow gets on, and let others have another in its place."""
+        launcher.slow_s += _SLOW_S
+        if launcher.slow_s > _LONGEST_S:
+            self._end(launcher)
+            return
+        pid = launcher.made.value
+        if pid and _is_stopped(pid):  # by a process in its sandbox
+            os.kill(pid, _SIGKILL)
+        launcher.timer = self._loop.later(_SLOW_S, lambda: self._looked_at(launcher))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Give waiting orders to launchers that are free."""
+        while self._queue:
+            try:
+                launcher = self._free()
+            except OSError:
+                if self._running:
+                    return
+                launcher = None
+            if launcher is None and self._running:
+                return
+            waiting = self._queue.popleft()
+            try:
+                if launcher is None or waiting.order.recipe not in self._known:
+                    waiting.done(None)
+                else:
+                    self._give(launcher, waiting.order, waiting.fds, waiting.done)
+            except (OSError, UnsupportedError):
+                waiting.done(None)
+            finally:
+                _close(waiting.fds)
 
     def _answered(self, launcher: _Launcher) -> None:
         try:
@@ -154,29 +244,44 @@ class Launchers:
         if not data:
             self._end(launcher)
             return
-        done = launcher.orders.popleft()
-        launcher.limit.cancel()
-        if launcher.orders:
-            self._begin(launcher)
+        done, launcher.done = launcher.done, None
+        launcher.timer.cancel()
+        launcher.slow_s = 0.0
+        self._go_on()
+        assert done is not None
         done(_pickle.loads(data))
+        if launcher.done is None and len(self._running) > self._most:
+            self._end(launcher)
 
     def _end(self, launcher: _Launcher) -> None:
-        """Be done with one: kill it and what it was making, and tell whose orders are lost."""
+        """Be done with one: kill it and what it was making, and tell whose order is lost."""
         if launcher not in self._running:
             return
         self._running.remove(launcher)
-        launcher.limit.cancel()
+        launcher.timer.cancel()
         self._loop.forget(launcher.channel.fileno())
         launcher.channel.close()
         with suppress(ProcessLookupError):
             pidfd_send_signal(launcher.pidfd, _SIGKILL)
         self._dead.append(launcher)
-        orders, launcher.orders = launcher.orders, deque()
-        if orders and (pid := launcher.made.value):
-            with suppress(ProcessLookupError, ChildProcessError):
+        done, launcher.done = launcher.done, None
+        if done and (pid := launcher.made.value):
+            with suppress(ProcessLookupError):
                 os.kill(pid, _SIGKILL)  # a child that nobody has reaped: it is the one
-                os.waitpid(pid, 0)
+            self._killed.add(pid)
         self.reap()
-        self._numbers.append(launcher.made)
-        for done in orders:
+        if done:
             done(None)
+        self._go_on()
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return read_stat(pid)[0] in (b"T", b"t")
+    except OSError:
+        return False
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -6,11 +6,11 @@ import marshal
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from orlop.kernel.capabilities import BIT
-from orlop.model.oci import Config
 from orlop.model.timeline import OFF, Step
+from orlop.runtime.bundle import Bundle
 from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups.recycled import Group
 from orlop.runtime.networks import Network
@@ -19,46 +19,63 @@ from orlop.runtime.recipe.writable import Writable
 from orlop.shim.channel import Message
 from orlop.shim.launcher import Made
 
-_NET_ADMIN = 1 << BIT["CAP_NET_ADMIN"]
+#: With one of these a network namespace, or what else protects it, can be changed.
+_POWERFUL = 1 << BIT["CAP_NET_ADMIN"] | 1 << BIT["CAP_SYS_ADMIN"]
+_USERS = ("passwd", "group")
+_OPAQUE = "trusted.overlay.opaque"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Kept:
     """A recipe, as its starts need it."""
 
-    def __init__(self, number: int, planned: Planned, message: Message, config: Config) -> None:
+    def __init__(self, number: int, planned: Planned, message: Message, image: Bundle) -> None:
         self.number = number
         self.planned = planned
-        self.config = config
+        self.image = image
         self.bundle: str = message["bundle"]
         self.template = message.get("template")
         self.disk_bytes: int = message.get("disk_bytes", 0)
         self.kind = marshal.dumps(dict(planned.resources), 2).hex()
-        capabilities = planned.recipe.process.plan.capabilities
-        self.trusted = not capabilities.bounding & _NET_ADMIN
+        self.trusted = _leaves_networks_alone(planned)
         self.ready: list[Writable] = []
-        self.execs: dict[bytes, int] = {}  # recipes of its later processes
+        self.execs: dict[bytes, Later] = {}
         self.live = 0  # sandboxes
         self.dropped = False
-        process = config.get("process", {})
-        self._env = _environment(process.get("env", ()), planned.recipe.process.who.home)
+        process = image.config.get("process", {})
+        self.home = planned.recipe.process.who.home
+        self._env = dict(text.partition("=")[::2] for text in process.get("env", ()))
         self._name = planned.recipe.container.hostname
         self._is_named = self._env.get("HOSTNAME") == self._name
 
-    def environment(self, more: Sequence[str], name: str) -> tuple[bytes, ...]:
+    def environment(self, more: Sequence[str], name: str, home: str) -> tuple[bytes, ...]:
         """Return the variables in a sandbox called *name*, with *more* before the recipe's."""
-        own = self._env
-        if self._is_named:
-            own = {**own, "HOSTNAME": name}
-        if more:
-            own = {**own, **dict(text.partition("=")[::2] for text in more)}
-        return tuple(os.fsencode(f"{name}={value}") for name, value in own.items())
+        env = {**self._env, "HOSTNAME": name} if self._is_named else {**self._env}
+        env.update(text.partition("=")[::2] for text in more)
+        env["HOME"] = env.get("HOME") or home  # Podman, for one, writes an empty one
+        return tuple(os.fsencode(f"{name}={value}") for name, value in env.items())
 
 
-def _environment(texts: Sequence[str], home: str) -> dict[str, str]:
-    """Return the variables; Podman, for one, writes an empty HOME."""
-    env = dict(text.partition("=")[::2] for text in texts)
-    env["HOME"] = env.get("HOME") or home
-    return env
+def _leaves_networks_alone(planned: Planned) -> bool:
+    """Whether no program started by it can change anything of its network namespace."""
+    recipe = planned.recipe
+    powerful = recipe.process.plan.capabilities.bounding & _POWERFUL
+    return not powerful and "/proc/sys" in recipe.readonly
+
+
+def _is_there(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+class Later(NamedTuple):
+    """How processes of one kind are started later: their recipe, and their user's home."""
+
+    number: int
+    home: str
 
 
 class Spawn:
@@ -86,6 +103,20 @@ class Spawn:
             self.times.add(Step(name, "child", begin, end) for name, begin, end in made.steps)
             answer["steps"] = self.times.steps
         return answer
+
+    def has_own_users(self) -> bool:
+        """Whether the image's files no longer say who is who: it has written some of its own."""
+        assert self.writable is not None
+        try:
+            etc = os.open("upper-0/etc", _FOLDER, dir_fd=self.writable.fd)
+        except FileNotFoundError:
+            return False
+        except OSError:  # removed, or a link
+            return True
+        try:
+            return _OPAQUE in os.listxattr(etc) or any(_is_there(etc, name) for name in _USERS)
+        finally:
+            os.close(etc)
 
     def told(self) -> dict[str, Any]:
         """Return what "list" tells an engine that does not know it."""

@@ -7,6 +7,7 @@ In all other ways they are processes of the server's, like those of containers.
 
 from __future__ import annotations
 
+import fcntl
 import marshal
 import os
 import stat
@@ -26,7 +27,7 @@ from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.process import pidfd_open
 from orlop.model.mount import Mount
 from orlop.model.oci import Process as OCIProcess
-from orlop.model.timeline import OFF, Recorder, Step
+from orlop.model.timeline import OFF, Recorder
 from orlop.runtime import failure
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.cgroups import Cgroup
@@ -44,7 +45,7 @@ from orlop.shim.loop import Loop
 from orlop.shim.process import Process
 from orlop.shim.protocol import IO, Exit
 from orlop.shim.records import Record
-from orlop.shim.spawn import Kept, Spawn
+from orlop.shim.spawn import Kept, Later, Spawn
 from orlop.shim.usage import usage
 
 _SIGKILL = 9
@@ -98,7 +99,9 @@ class Spawns:
             planned = plan_recipe(bundle, keyring=f"_ses.{name[:16]}")
         except failure.StepError as error:
             raise InvalidArgumentError(str(error)) from None
-        kept = Kept(self._next(), planned, message, config)
+        except OSError as error:  # the usual way can say what it was
+            raise UnsupportedError(f"no recipe: {error}") from None
+        kept = Kept(self._next(), planned, message, bundle)
         self.launchers.know(kept.number, planned.recipe, planned.descriptors)
         self._recipes[name] = kept
 
@@ -120,8 +123,8 @@ class Spawns:
     def _forget_dropped(self, kept: Kept) -> None:
         """Forget also how processes are started in its sandboxes, once there are none."""
         if kept.dropped and not kept.live:
-            for number in kept.execs.values():
-                self.launchers.forget(number)
+            for later in kept.execs.values():
+                self.launchers.forget(later.number)
             kept.execs.clear()
 
     def _next(self) -> int:
@@ -140,7 +143,7 @@ class Spawns:
         spawn.times = Recorder("shim") if message.get("timed") else OFF
         spawn.since = spawn.times.now()
         try:
-            command = self._take_streams(spawn, message)
+            command = self._take_streams(spawn, message, kept.home)
             self._take_pools(spawn, kept, message)
             order, fds = _start_order(spawn, kept, message, command)
             spawn.since = spawn.times.note("take_pools", spawn.since)
@@ -149,7 +152,7 @@ class Spawns:
             self._give_back(spawn)
             raise
 
-    def _take_streams(self, spawn: Spawn, message: Message) -> Command:
+    def _take_streams(self, spawn: Spawn, message: Message, home: str) -> Command:
         """Take the client's streams, or make some that lead nowhere."""
         fds: list[int] = message["fds"]
         spawn.streams = [fds.pop(0) for _ in range(3)] if message.get("streams") else []
@@ -159,12 +162,13 @@ class Spawns:
         owned = []
         for fd in spawn.streams:
             status = os.fstat(fd)
-            if not stat.S_ISFIFO(status.st_mode) and not stat.S_ISSOCK(status.st_mode):
+            is_stream = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
+            if not is_stream or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH:
                 raise InvalidArgumentError("a sandbox's streams are pipes or sockets")
             owned.append(stat.S_ISFIFO(status.st_mode) and status.st_dev == _pipes_device())
         return Command(
             tuple(os.fsencode(text) for text in message.get("args", ())),
-            spawn.recipe.environment(message.get("env", ()), message["name"]),
+            spawn.recipe.environment(message.get("env", ()), message["name"], home),
             os.fsencode(message["folder"]),
             (owned[0], owned[1], owned[2]),
         )
@@ -245,8 +249,8 @@ class Spawns:
         spawn.times = Recorder("shim") if message.get("timed") else OFF
         spawn.since = spawn.times.now()
         try:
-            command = self._take_streams(spawn, message)
-            number = self._exec_recipe(of.recipe, container, message)
+            later = self._later(of, message)
+            command = self._take_streams(spawn, message, later.home)
             if of.pids_fd < 0:
                 path = f"/proc/{container.record['pid']}/ns/pid"
                 of.pids_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -255,7 +259,7 @@ class Spawns:
             doors, folder = of.group.doors, _folder(spawn.entered)
             try:
                 timed = spawn.times is not OFF
-                order = Exec(number, command, len(doors), cgroup=True, timed=timed)
+                order = Exec(later.number, command, len(doors), cgroup=True, timed=timed)
                 spawn.since = spawn.times.note("prepare", spawn.since)
                 fds = [*spawn.streams, container.pidfd, of.pids_fd, *doors, folder]
                 self.launchers.order(
@@ -268,23 +272,29 @@ class Spawns:
             self._leave_group(container, spawn)
             raise
 
-    def _exec_recipe(self, kept: Kept, container: Process, message: Message) -> int:
-        """Return the recipe of such processes, made the first time."""
+    def _later(self, of: Spawn, message: Message) -> Later:
+        """Return how such processes are started, looked at the first time.
+
+        Users are looked up in the image. Of a sandbox that has users of its own only the
+        usual way knows them.
+        """
+        kept = of.recipe
         wanted = cast("OCIProcess", message["process"])
+        user = wanted.get("user", {})
+        if (user.get("username") or user.get("additionalGroups")) and of.has_own_users():
+            raise UnsupportedError("the sandbox has users of its own")
         name = marshal.dumps(dict(wanted), 2)
-        number = kept.execs.get(name)
-        if number is not None:
-            return number
-        root = os.open(f"/proc/{container.record['pid']}/root", os.O_PATH | os.O_CLOEXEC)
-        try:
+        later = kept.execs.get(name)
+        if later is None:
             keyring = kept.planned.recipe.process.keyring
-            recipe = plan_exec_recipe(kept.config, wanted, root, keyring=keyring)
-        finally:
-            os.close(root)
-        number = self._next()
-        self.launchers.know(number, recipe, ())
-        kept.execs[name] = number
-        return number
+            try:
+                recipe = plan_exec_recipe(kept.image, wanted, keyring=keyring)
+            except (failure.StepError, OSError) as error:  # the usual way can say what it was
+                raise UnsupportedError(str(error)) from None
+            later = Later(self._next(), recipe.who.home)
+            self.launchers.know(later.number, recipe, ())
+            kept.execs[name] = later
+        return later
 
     def _executed(
         self, key: str, container: Process, spawn: Spawn, made: Made | None, answer: Answer
@@ -293,6 +303,8 @@ class Spawns:
         if made is None or made.report:
             if made is not None and made.pid:
                 _reap(made.pid)
+            elif container.cgroup is not None:  # what its launcher has made, if anything
+                groups.kill(container.cgroup, spawn.exec_group)
             self._leave_group(container, spawn)
             answer(None, _error(made, f"cannot run a command in sandbox {container.key[:12]}"))
             return

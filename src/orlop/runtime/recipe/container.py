@@ -126,10 +126,10 @@ def _mount(
     is_file = plan.destination in recipe.files or (
         index in recipe.binds and not _is_folder(descriptors[recipe.binds[index]])
     )
+    for folder in recipe.targets[index]:
+        writer.make_folder(folder)
     if is_file:
-        mode = stat.S_IFREG | 0o644
-        path = os.fsencode(plan.destination)
-        writer.call(numbers.MKNODAT, AT_FDCWD, path, mode, 0, may_fail=True)
+        writer.make_file(plan.destination)
     else:
         writer.make_folder(plan.destination)
     writer.attach(mount, writer.open(plan.destination))
@@ -155,17 +155,18 @@ def _own_file(writer: Writer, recipe: Recipe, plan: MountPlan) -> Result:
 
 def _make_devices(writer: Writer, container: ContainerPlan) -> None:
     kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK}
+    folder = writer.open("/dev")
     for device in container.devices:
-        path = os.fsencode(device["path"])
+        path = os.fsencode(os.path.basename(device["path"]))
         mode = kinds[device["type"]] | stat.S_IMODE(device.get("fileMode", 0o666))
         number = os.makedev(device["major"], device["minor"])
-        writer.call(numbers.MKNODAT, AT_FDCWD, path, mode, number)
+        writer.call(numbers.MKNODAT, folder, path, mode, number)
         uid, gid = device.get("uid", 0), device.get("gid", 0)
         if uid or gid:
             nofollow = 0x100
-            writer.call(numbers.FCHOWNAT, AT_FDCWD, path, uid, gid, nofollow)
+            writer.call(numbers.FCHOWNAT, folder, path, uid, gid, nofollow)
     for name, target in LINKS:
-        writer.call(numbers.SYMLINKAT, target.encode(), AT_FDCWD, f"/dev/{name}".encode())
+        writer.call(numbers.SYMLINKAT, target.encode(), folder, name.encode())
 
 
 def _set_names(writer: Writer, container: ContainerPlan) -> None:

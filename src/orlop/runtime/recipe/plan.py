@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.errors import UnsupportedError
 from orlop.kernel.capabilities import BIT, capget, supported
-from orlop.kernel.mount import MountFlag, mount_setattr
+from orlop.kernel.mount import MountAttr, MountFlag, mount_setattr, move_mount
 from orlop.kernel.namespaces import Namespace
-from orlop.kernel.paths import open_in_root
+from orlop.kernel.paths import open_in_root, open_plain
 from orlop.kernel.procedure import is_supported
 from orlop.model.oci import Config, Process
 from orlop.runtime import users
@@ -26,7 +26,8 @@ from orlop.runtime.bundle import Bundle
 from orlop.runtime.child import ContainerPlan
 from orlop.runtime.container import plan_container
 from orlop.runtime.filesystems import bind, filesystem, set_attributes
-from orlop.runtime.options import Special, parse
+from orlop.runtime.neighbour import is_of_neighbour
+from orlop.runtime.options import Options, Special, parse
 from orlop.runtime.plan import MountKind, MountPlan, ProcessPlan, plan_namespaces, plan_process
 from orlop.runtime.start import make_filter, resources_of
 
@@ -48,6 +49,14 @@ _FIRST = (6, 15)  # detached mounts can be cloned, and attached to each other
 _PROPAGATIONS = ("", "private", "rprivate", "slave", "rslave")
 _OVERLAY_KEYS = ("upperdir", "workdir")
 _SYS_RESOURCE = 1 << BIT["CAP_SYS_RESOURCE"]
+_RDONLY = int(MountAttr.RDONLY)
+_MOST_DESCRIPTORS = 200  # sent in one message
+_USERS = ("/etc/passwd", "/etc/group")
+_TELLING = ("/", "/dev/null", "/etc", *_USERS)  # what is there is relied upon
+_KERNELS = {"/proc/": "proc", "/sys/": "sysfs"}
+_OWN_MODE = 0o1777  # that of a tmpfs
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Who(NamedTuple):
@@ -90,6 +99,7 @@ class Recipe(NamedTuple):
     layers: tuple[Layer, ...]  # that of the root first
     binds: dict[int, int]  # place of a mount in the plan: descriptor
     files: dict[str, str]  # what is in the files that each start gets of its own
+    targets: tuple[tuple[str, ...], ...]  # folders above each mount's that are to be made
     folders: tuple[str, ...]  # to be made: the working directory and those above it
     masked: tuple[tuple[str, bool], ...]  # path, whether it is a folder
     readonly: tuple[str, ...]
@@ -127,6 +137,7 @@ def plan_recipe(bundle: Bundle, *, keyring: str) -> Planned:
         root = _view(bundle)
         with ExitStack() as ours:
             ours.callback(os.close, root)
+            _refuse_linked_users(root)
             layers = (_root_layer(bundle, opened), *_overlays(container, opened))
             container = container._replace(mounts=tuple(_with_modes(container.mounts, root)))
             recipe = Recipe(
@@ -135,10 +146,15 @@ def plan_recipe(bundle: Bundle, *, keyring: str) -> Planned:
                 layers=layers,
                 binds=_binds(bundle, container, opened),
                 files=_files(bundle, container),
+                targets=tuple(
+                    _missing(root, os.path.dirname(plan.destination)) for plan in container.mounts
+                ),
                 folders=_missing(root, process.cwd),
-                masked=tuple(_kinds(container.masked, root)),
-                readonly=tuple(path for path, _ in _kinds(container.readonly, root)),
+                masked=tuple(_kinds(container.masked)),
+                readonly=tuple(path for path, _ in _kinds(container.readonly)),
             )
+        if len(opened) > _MOST_DESCRIPTORS:
+            raise UnsupportedError(f"{len(opened)} layers and mounts are too many for a recipe")
         undo.pop_all()
     resources = resources_of(config)
     return Planned(recipe, tuple(opened), resources, container.sysctls)
@@ -178,11 +194,18 @@ def plan_process_recipe(
     return ProcessRecipe(plan, who, filter_, keyring, have, supported() & ~wanted.bounding)
 
 
-def plan_exec_recipe(config: Config, process: Process, root: int, *, keyring: str) -> ProcessRecipe:
-    """Look at what later processes of this kind have in common."""
+def plan_exec_recipe(bundle: Bundle, process: Process, *, keyring: str) -> ProcessRecipe:
+    """Look at what later processes of this kind have in common, in containers of *bundle*.
+
+    Their users are looked up in the image, as those of the first processes are.
+    """
     planned = plan_process(process)
     _refuse_process(planned)
-    return plan_process_recipe(config, planned, root, keyring=keyring)
+    root = _view(bundle)
+    try:
+        return plan_process_recipe(bundle.config, planned, root, keyring=keyring)
+    finally:
+        os.close(root)
 
 
 def _refuse(config: Config) -> None:
@@ -201,8 +224,7 @@ def _refuse_plan(container: ContainerPlan, process: ProcessPlan) -> None:
     if any(not path.startswith("net/") for path, _ in container.sysctls):
         raise UnsupportedError("kernel parameters of others than networks are none of a recipe's")
     for plan in container.mounts:
-        special = plan.options.special - {Special.BIND, Special.RBIND}
-        if plan.kind is MountKind.REMOUNT or special or plan.idmap:
+        if _is_rare(plan):
             raise UnsupportedError(f"the mount on {plan.destination} is none of a recipe's")
     dev = [plan for plan in container.mounts if plan.destination == "/dev"]
     if len(dev) != 1 or dev[0].fstype != "tmpfs":
@@ -212,6 +234,15 @@ def _refuse_plan(container: ContainerPlan, process: ProcessPlan) -> None:
     if any(os.path.dirname(device["path"]) != "/dev" for device in container.devices):
         raise UnsupportedError("devices elsewhere than in /dev are none of a recipe's")
     _refuse_process(process)
+
+
+def _is_rare(plan: MountPlan) -> bool:
+    """Whether only the usual way knows how to make the mount, or whether to refuse it."""
+    path = plan.destination
+    special = plan.options.special - {Special.BIND, Special.RBIND}
+    if plan.kind is MountKind.REMOUNT or special or plan.idmap or is_of_neighbour(plan.source):
+        return True
+    return path in _TELLING or path != os.path.normpath(path) or path.startswith("/proc/")
 
 
 def _refuse_process(process: ProcessPlan) -> None:
@@ -231,6 +262,17 @@ def _view(bundle: Bundle) -> int:
     from orlop.runtime.rootfs import assemble
 
     return assemble(bundle.rootfs)
+
+
+def _refuse_linked_users(root: int) -> None:
+    """Have users looked up by the usual way where a mount may change who they are."""
+    for path in _USERS:
+        try:
+            os.close(open_plain(root, path))
+        except FileNotFoundError:
+            continue
+        except OSError:
+            raise UnsupportedError(f"a recipe finds no users behind a link: {path}") from None
 
 
 def _root_layer(bundle: Bundle, opened: list[int]) -> Layer:
@@ -272,6 +314,7 @@ def _layer(
                 continue
             lowers.append(len(opened))
             opened.append(bind(value, recursive=False))  # of no namespace: for launchers to use
+            mount_setattr(opened[-1], set_=_RDONLY)
         elif key == "upperdir" and value:
             upper = value
         elif key not in _OVERLAY_KEYS:
@@ -295,7 +338,7 @@ def _with_modes(mounts: Sequence[MountPlan], root: int) -> Iterator[MountPlan]:
         try:
             covered = open_in_root(root, plan.destination)
         except OSError:
-            mode = 0o755
+            mode = _OWN_MODE
         else:
             mode = stat.S_IMODE(os.fstat(covered).st_mode)
             os.close(covered)
@@ -304,16 +347,41 @@ def _with_modes(mounts: Sequence[MountPlan], root: int) -> Iterator[MountPlan]:
 
 
 def _binds(bundle: Bundle, container: ContainerPlan, opened: list[int]) -> dict[int, int]:
-    found = {}
+    """Mount them where launchers, which are in other namespaces, can copy them: below a new one."""
+    found: dict[int, int] = {}
+    below = -1
     for index, plan in enumerate(container.mounts):
         if plan.kind is not MountKind.BIND or is_own_file(bundle.path, plan):
             continue
+        if below < 0:
+            below = filesystem("tmpfs", "orlop", Options(filesystem=(("mode", "700"),)))
+            opened.append(below)
         fd = bind(plan.source, recursive=Special.RBIND in plan.options.special)
+        try:
+            mount_setattr(fd, propagation=int(MountFlag.SLAVE), recursive=True)
+            set_attributes(fd, plan.options)
+            target = _target(below, str(index), is_folder=_is_folder(fd))
+            try:
+                move_mount(fd, target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(fd)
         found[index] = len(opened)
-        opened.append(fd)
-        mount_setattr(fd, propagation=int(MountFlag.SLAVE), recursive=True)
-        set_attributes(fd, plan.options)
+        opened.append(os.open(str(index), _PATH, dir_fd=below))
     return found
+
+
+def _target(folder: int, name: str, *, is_folder: bool) -> int:
+    if is_folder:
+        os.mkdir(name, 0o700, dir_fd=folder)
+    else:
+        os.close(os.open(name, _NEW_FILE, 0o600, dir_fd=folder))
+    return os.open(name, _PATH, dir_fd=folder)
+
+
+def _is_folder(fd: int) -> bool:
+    return stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
 def is_own_file(bundle: str, plan: MountPlan) -> bool:
@@ -346,19 +414,27 @@ def _missing(root: int, path: str) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def _kinds(paths: Sequence[str], root: int) -> Iterator[tuple[str, bool]]:
-    """Give those that are there, and whether each is a folder."""
-    for path in paths:
-        try:
-            if path.startswith(("/proc/", "/sys/")):
-                mode = os.stat(path).st_mode
-            else:
-                fd = open_in_root(root, path)
-                mode = os.fstat(fd).st_mode
-                os.close(fd)
-        except OSError:
-            continue
-        yield path, stat.S_ISDIR(mode)
+def _kinds(paths: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Give those that a container finds, and whether each is a folder.
+
+    They are looked for in a proc and a sysfs of our own, as ours may be covered in places.
+    """
+    views: dict[str, int] = {}
+    try:
+        for path in paths:
+            name = next((name for name in _KERNELS if path.startswith(name)), "")
+            if not name:
+                raise UnsupportedError(f"{path!r} is hidden or protected by the usual way alone")
+            if name not in views:
+                views[name] = filesystem(_KERNELS[name], _KERNELS[name], Options())
+            try:
+                fd = open_in_root(views[name], path.removeprefix(name))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            yield path, _is_folder(fd)
+            os.close(fd)
+    finally:
+        _close([*views.values()])
 
 
 def _clamped(number: int, soft: int, hard: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import stat
 import struct
 import time
 
@@ -81,14 +82,6 @@ class Writer:
         how = _HOW.pack(os.O_PATH | _CLOEXEC, 0, _NO_MAGICLINKS)
         return self.call(numbers.OPENAT2, AT_FDCWD, path, how, len(how), else_skip=True)
 
-    def look_for(self, program: Slot) -> None:
-        """Leave out the next call unless *program* is there, reached over no magic link.
-
-        From the folder that we are in, which to open() would be the root.
-        """
-        how = _HOW.pack(os.O_PATH | _CLOEXEC, 0, int(Resolve.NO_MAGICLINKS))
-        self.call(numbers.OPENAT2, AT_FDCWD, program, how, len(how), else_skip=True)
-
     def create(self, folder: File, name: str, mode: int) -> Result:
         """Make a file and open it for writing."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
@@ -96,7 +89,14 @@ class Writer:
 
     def make_folder(self, path: str, mode: int = 0o755) -> None:
         """Make the folder, where it is not there already."""
-        self.call(numbers.MKDIRAT, AT_FDCWD, os.fsencode(path), mode, may_fail=True)
+        above, name = os.path.split(path)
+        self.call(numbers.MKDIRAT, self.open(above), os.fsencode(name), mode, may_fail=True)
+
+    def make_file(self, path: str) -> None:
+        """Make an empty file, where none is there already."""
+        above, name = os.path.split(path)
+        mode = stat.S_IFREG | 0o644
+        self.call(numbers.MKNODAT, self.open(above), os.fsencode(name), mode, 0, may_fail=True)
 
     def filesystem(self, fstype: str, source: str, options: Options) -> Result:
         """Make a file system and return a detached mount of it."""

@@ -1,0 +1,112 @@
+"""What a program finds is the same, whichever way its sandbox was started."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.sandbox.direct.ways import (
+    HOST,
+    LOOK,
+    Given,
+    Once,
+    alike,
+    differences,
+    direct,
+    look,
+    run,
+    usual,
+)
+from tests.integration.sandbox.faces import wait_until
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "user": {"user": "user", "workdir": "/tmp", "environment": {"A": "b", "HOME": ""}},
+    "numbers": {"user": "1234:4321", "workdir": "/no/such"},
+    "read-only": {"read_only": True},
+    "no-capabilities": {
+        "user": "user",
+        "more": {"HostConfig": {"CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"]}},
+    },
+    "all-capabilities": {
+        "more": {"HostConfig": {"CapAdd": ["ALL"], "SecurityOpt": ["seccomp=unconfined"]}}
+    },
+    "no-filter": {
+        "user": "user",
+        "more": {
+            "HostConfig": {"SecurityOpt": ["seccomp=unconfined", "no-new-privileges"]},
+        },
+    },
+    "nothing-hidden": {"more": {"HostConfig": {"SecurityOpt": ["systempaths=unconfined"]}}},
+    "settings": {
+        "more": {
+            "Hostname": "given",
+            "Domainname": "example.org",
+            "HostConfig": {
+                "Tmpfs": {"/new/one": "", "/tmp": "size=1m", "/srv": "ro,mode=700", "/root": ""},
+                "ShmSize": 1 << 20,
+                "Ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 200}],
+                "Sysctls": {"net.ipv4.ip_unprivileged_port_start": "5"},
+                "GroupAdd": ["7", "extra"],
+                "OomScoreAdj": 500,
+                "Devices": [
+                    {
+                        "PathOnHost": "/dev/null",
+                        "PathInContainer": "/dev/other",
+                        "CgroupPermissions": "rw",
+                    }
+                ],
+            },
+        },
+    },
+}
+
+
+@pytest.fixture(params=_OPTIONS, ids=str)
+def options(request: pytest.FixtureRequest, given: Callable[..., Given], tmp_path: Path) -> Given:
+    """Each with mounts: what is below them, read-only ones, a file, and what they write to."""
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out").chmod(0o777)
+    mounts = (
+        *HOST,
+        f"{tmp_path}/folder:/mounted/deep",
+        f"{tmp_path}/folder:/protected:ro",
+        f"{tmp_path}/file:/etc/file:ro",
+        f"{tmp_path}/out:/out",
+    )
+    return given(mounts=mounts, **_OPTIONS[request.param])
+
+
+def test_a_later_process_finds_the_same(options: Given) -> None:
+    with direct(options) as quick, usual(options) as slow:
+        assert differences(look(quick), look(slow)) == []
+
+
+def test_a_first_process_finds_the_same(options: Given, tmp_path: Path) -> None:
+    found = []
+    for way in ("quick", "slow"):
+        words = ["/bin/sh", "-c", f'"$@" > /out/{way} && touch /out/{way}.done', "sh", *LOOK]
+        done = tmp_path / "out" / f"{way}.done"
+        if way == "quick":
+            ran = run(Once(options), *words)
+            assert ran.exit_code == 0, ran
+        else:
+            with usual(replace(options, command=words)):
+                wait_until(done.exists, "it never came to its end")
+        assert done.exists()
+        found.append(alike(json.loads((tmp_path / "out" / way).read_text())))
+    quick, slow = found
+    assert differences(quick, slow) == []
+
+
+@pytest.mark.parametrize("user", ["user", "user:extra", "1000", "77:88", "root:extra", "4242"])
+def test_a_process_of_a_named_user_finds_the_same(given: Callable[..., Given], user: str) -> None:
+    options = given(mounts=HOST, environment={"A": "b"})
+    how = {"user": user, "workdir": "/tmp", "environment": {"A": "c", "EMPTY": ""}}
+    with direct(options) as quick, usual(options) as slow:
+        assert differences(look(quick, **how), look(slow, **how)) == []
