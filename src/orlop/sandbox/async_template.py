@@ -33,7 +33,7 @@ class AsyncTemplate(TemplateOptions):
     async def start(self) -> Self:
         """See Template.start."""
         try:
-            await in_thread(self._template.start)
+            await in_thread(self._template.start, interrupt=self._template.close)
         except asyncio.CancelledError:
             await self.close()
             raise

@@ -83,7 +83,12 @@ class Template(TemplateOptions):
         with self._changing:
             if self._warm is not None:
                 raise WrongStateError("the template has been started")
-            self._warm = _Warm(self)
+            self._warm = warm = _Warm(self)
+        try:
+            warm.begin()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def close(self) -> None:
@@ -149,7 +154,6 @@ class Template(TemplateOptions):
         with self._changing:
             if self._warm is not gone:
                 return
-            self._warm = None
             gone.close()
             self._warm = _Warm(self)
 
@@ -170,12 +174,12 @@ class _Warm:
                     raise
                 pull(client, options.image)
                 self.id, self._holder = _open(client, options)
-            weakref.finalize(self, self._holder.close)
-            try:
-                self._idle.append(client.templates.runs(self.id))
-            except BaseException:
-                self.close()
-                raise
+        weakref.finalize(self, self._holder.close)
+
+    def begin(self) -> None:
+        """Return once imports and setup are done."""
+        with Client(self._settings) as client:
+            self._idle.append(client.templates.runs(self.id))
 
     def take(self) -> RawStream:
         """Return a stream for a run. NotFoundError where the container is gone."""

@@ -52,7 +52,6 @@ class _RefusedError(Exception):
 
 
 def _warm(control: socket.socket, options: dict[str, Any]) -> Place:
-    prepare(options["socket"], options["writable"])
     user = _user(options["user"])
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
@@ -71,6 +70,7 @@ def _warm(control: socket.socket, options: dict[str, Any]) -> Place:
     if why:
         raise _RefusedError(why)
     gc.freeze()
+    prepare(options["socket"], options["writable"])
     return Place(
         plan=Plan(read_only=options["read_only"], hidden=options["hidden"]),
         workdir=options["workdir"] or "/",

@@ -9,6 +9,7 @@ import pytest
 import orlop
 from orlop.errors import InvalidArgumentError
 from tests.integration.engines import EngineProcess
+from tests.integration.sandbox.faces import ids
 
 
 def test_run_begins_where_the_setup_has_ended(template: orlop.Template) -> None:
@@ -135,6 +136,21 @@ def test_cancelled_run_has_been_killed(engine: EngineProcess) -> None:
             assert (await template.run("print(2)")).stdout == b"2\n"
 
     asyncio.run(asyncio.wait_for(cancel(), 300))
+
+
+def test_cancelled_start_has_been_undone(engine: EngineProcess) -> None:
+    async def cancel() -> None:
+        slow = orlop.AsyncTemplate(engine=engine.url, setup="import time; time.sleep(600)")
+        before = ids(engine)
+        starting = asyncio.create_task(slow.start())
+        while ids(engine) == before:
+            await asyncio.sleep(0.02)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert ids(engine) == before
+
+    asyncio.run(asyncio.wait_for(cancel(), 120))
 
 
 @pytest.mark.parametrize(
