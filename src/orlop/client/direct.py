@@ -10,6 +10,7 @@ told on it. See api/direct.py for the messages.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
@@ -185,6 +186,8 @@ def connections(settings: Settings) -> Connections:
     beside = os.path.join(os.path.dirname(path), SOCKET_NAME)
     found = _all.get(beside)
     if found is None:
+        if not _all:
+            atexit.register(close_idle)
         found = _all.setdefault(beside, Connections(settings, beside))
     return found
 
