@@ -14,7 +14,7 @@ from pathlib import Path
 from orlop.errors import NotFoundError
 
 REFERENCE = "localhost/orlop-bench:latest"
-_FOLDERS = ("bin", "dev", "etc", "measure", "proc", "root", "sys", "tmp", "var")
+_FOLDERS = ("bin", "dev", "etc", "proc", "root", "sys", "tmp", "var")
 _SOURCES = Path(__file__).parent
 _COMPILE_S = 120
 _CREATED = "2026-01-01T00:00:00Z"
@@ -84,7 +84,7 @@ def _write_archive(path: Path, rootfs: Path) -> None:
             ),
             "os": "linux",
             "created": _CREATED,
-            "config": {"Env": ["PATH=/bin"]},
+            "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
             "rootfs": {
                 "type": "layers",
                 "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"],

@@ -34,9 +34,16 @@ class Load(Generic[T]):
 
 
 def load(
-    action: Callable[[], T], *, clients: int, count: int, idle: float | None = None
+    action: Callable[[], T],
+    *,
+    clients: int,
+    count: int,
+    idle: float | None = None,
+    pulse: Callable[[], None] = lambda: None,
 ) -> Load[T]:
     """Have *clients* threads do *action* until it was done *count* times in all.
+
+    Meanwhile *pulse* is called, ten times a second; what it raises ends the load.
 
     With *idle*, the machine's own business, processor time is counted until the machine is
     quiet again: what an engine puts off counts, too. UnavailableError where nothing succeeds.
@@ -45,7 +52,7 @@ def load(
     crowd = _Crowd(action, found, count)
     cpu = machine.busy_s(), machine.generator_cpu_s(), machine.clients_cpu_s()
     begin = time.monotonic()
-    crowd.run(clients)
+    crowd.run(clients, pulse)
     found.makespan_s = time.monotonic() - begin
     found.generator_cpu_s = machine.generator_cpu_s() - cpu[1]
     found.clients_cpu_s = machine.clients_cpu_s() - cpu[2]
@@ -84,7 +91,7 @@ class _Crowd(Generic[T]):
         self._lock = threading.Lock()
         self._stopped = threading.Event()
 
-    def run(self, clients: int) -> None:
+    def run(self, clients: int, pulse: Callable[[], None]) -> None:
         """Return when all is done; what hangs is left behind, and said."""
         threads = [
             threading.Thread(target=self._work, daemon=True, name=f"client-{number}")
@@ -95,6 +102,7 @@ class _Crowd(Generic[T]):
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
+                pulse()
                 for thread in threads:
                     if thread.is_alive():
                         thread.join(_TURN_S)
@@ -106,7 +114,8 @@ class _Crowd(Generic[T]):
         finally:
             self._stopped.set()
             for thread in threads:  # what is under way is short, as a rule
-                thread.join(_TURN_S if thread.is_alive() else 0)
+                if thread.is_alive():
+                    thread.join(_TURN_S)
 
     def _take(self) -> bool:
         with self._lock:

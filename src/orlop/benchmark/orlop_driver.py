@@ -1,11 +1,18 @@
 """Orlop's ways to start a sandbox; ways() has them all."""
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from orlop.benchmark.driver import IDLE, MEMORY_BYTES, PATIENCE_S, PIDS, Driver, Pool, Start, timed
+from orlop.benchmark.driver import (
+    IDLE,
+    MEMORY_BYTES,
+    PATIENCE_S,
+    PIDS,
+    Driver,
+    Pool,
+    Start,
+    timed,
+)
 from orlop.benchmark.image import REFERENCE, Image
 from orlop.benchmark.load import each
 from orlop.benchmark.shelf import Shelf
@@ -16,32 +23,55 @@ from orlop.client.http import RawStream
 from orlop.client.stream import Demultiplexer
 from orlop.errors import NotFoundError
 from orlop.sandbox.pool import Pool as SandboxPool
+from orlop.sandbox.runner import Runner
 from orlop.sandbox.sandbox import Sandbox
 
 _REMOVERS = 8
 _TRUE = {"Cmd": ["true"], "Tty": False, "AttachStdout": True, "AttachStderr": True, "Group": True}
 
 
-class AttachedOrlop(Driver):
-    """The client library, as `orlop run --rm` uses it: create, attach, start, output, removal."""
+class Orlop(Driver):
+    """What all have: sandboxes that stay."""
 
     is_orlop = True
+    title = "orlop"
 
     def __init__(self, settings: Settings, image: Image, *, network: str) -> None:
-        self.name = "orlop" if network == "none" else f"orlop, {network}"
+        self.name = self.title if network == "none" else f"{self.title}, {network}"
         self.marks = (settings.run,)
-        self._image = image
-        self._network = network
-        self._clients = Shelf(lambda: Client(settings))
+        self.image = image
+        self.network = network
+        self.clients = Shelf(lambda: Client(settings))
+        self._boxes: dict[str, Sandbox] = {}
+        self._options = {
+            "image": REFERENCE,
+            "memory": MEMORY_BYTES,
+            "pids": PIDS,
+            "network": network,
+            "engine": str(settings.address),
+        }
 
-    def _body(
+    def sandbox(self) -> Sandbox:
+        """Return one that is not started; it waits for commands."""
+        return Sandbox(**self._options)  # type: ignore[arg-type]  # by name
+
+    def runner(self) -> Runner:
+        """Return what has a sandbox for each command."""
+        return Runner(**self._options)  # type: ignore[arg-type]
+
+    def warm(self, size: int) -> SandboxPool:
+        """Return a pool that is not started."""
+        return SandboxPool(**self._options, size=size)  # type: ignore[arg-type]
+
+    def body(
         self, command: Sequence[str], *, cpus: float | None = None, remove: bool = False
     ) -> dict[str, object]:
+        """Return the body of a create request, as `orlop run` has it: --rm, or -d."""
         config = {
             "Memory": MEMORY_BYTES,
             "PidsLimit": PIDS,
             "NanoCpus": round((cpus or 0) * 1_000_000_000),
-            "NetworkMode": self._network,
+            "NetworkMode": self.network,
             "AutoRemove": remove,
         }
         return {
@@ -51,108 +81,96 @@ class AttachedOrlop(Driver):
             "HostConfig": config,
         }
 
-    def once(self) -> Start:
-        body = self._body(self._image.probe(), remove=True)
-        with self._clients.one() as client:
-            return timed(self._image, lambda: _attached(client.containers, body))
-
     def open(self, command: Sequence[str] = IDLE, *, cpus: float | None = None) -> str:
-        with self._clients.one() as client:
-            made = str(client.containers.create(self._body(command, cpus=cpus))["Id"])
+        if command is IDLE and cpus is None:
+            return self.kept(self.sandbox().start())
+        with self.clients.one() as client:  # with a log, which sandboxes do not have
+            made = str(client.containers.create(self.body(command, cpus=cpus))["Id"])
             client.containers.start(made)
         return made
 
+    def kept(self, box: Sandbox) -> str:
+        """Hold a started sandbox until remove()."""
+        self._boxes[box.id] = box
+        return box.id
+
+    def box(self, identifier: str) -> Sandbox:
+        """Return one that open() has started."""
+        return self._boxes[identifier]
+
+    def remove(self, identifiers: Sequence[str]) -> None:
+        each(self._remove, identifiers, clients=_REMOVERS)
+
+    def _remove(self, identifier: str) -> None:
+        box = self._boxes.pop(identifier, None)
+        if box is not None:
+            box.close()
+            return
+        with self.clients.one() as client, contextlib.suppress(NotFoundError):
+            client.containers.remove(identifier, force=True, volumes=True)
+
+    def close(self) -> None:
+        """Close its connections, and sandboxes that are left."""
+        self.remove(list(self._boxes))
+        self.clients.empty(Client.close)
+
+
+class RunnerOrlop(Orlop):
+    """`orlop.Runner`: a sandbox for one command, by one request, with its output."""
+
+    def __init__(self, settings: Settings, image: Image, *, network: str) -> None:
+        super().__init__(settings, image, network=network)
+        self._runner = self.runner()
+
+    def once(self) -> Start:
+        return timed(self.image, lambda: self._runner.run(self.image.probe()).stdout)
+
+
+class SandboxOrlop(Orlop):
+    """`orlop.Sandbox`: started with nobody attached, a command run in it, closed."""
+
+    title = "orlop Sandbox"
+    note = "is two starts: of the sandbox, and of the command in it, whose first instruction counts"
+
+    def once(self) -> Start:
+        return timed(self.image, self._run)
+
+    def _run(self) -> bytes:
+        with self.sandbox() as box:
+            return box.run(self.image.probe()).stdout
+
     def execute(self, identifier: str) -> None:
-        with self._clients.one() as client:
+        self.box(identifier).run(["true"])
+
+    def fork(self, identifier: str, count: int) -> Sequence[str]:
+        return [self.kept(fork) for fork in self.box(identifier).fork(count)]
+
+    @contextlib.contextmanager
+    def pool(self, size: int) -> Iterator[Pool]:
+        with self.warm(size) as pool:
+            yield Pool(
+                lambda: pool.fill(timeout=PATIENCE_S),
+                lambda: self.kept(pool.take(timeout=PATIENCE_S)),
+            )
+
+
+class LibraryOrlop(Orlop):
+    """The client library, as `orlop run --rm` uses it: create, attach, start, output, removal."""
+
+    title = "orlop run"
+
+    def once(self) -> Start:
+        body = self.body(self.image.probe(), remove=True)
+        with self.clients.one() as client:
+            return timed(self.image, lambda: _attached(client.containers, body))
+
+    def execute(self, identifier: str) -> None:
+        with self.clients.one() as client:
             _, stream = client.execs.run(identifier, _TRUE)
             try:
                 _output(stream)
             finally:
                 stream.close()
-
-    def remove(self, identifiers: Sequence[str]) -> None:
-        def remove_one(identifier: str) -> None:
-            with self._clients.one() as client, contextlib.suppress(NotFoundError):
-                client.containers.remove(identifier, force=True, volumes=True)
-
-        each(remove_one, identifiers, clients=_REMOVERS)
-
-    def close(self) -> None:
-        """Close its connections."""
-        self._clients.empty(Client.close)
-
-
-class DetachedOrlop(Driver):
-    """`orlop.Sandbox`, which has the probe as its first process; nothing is attached."""
-
-    is_orlop = True
-    note = "has a bind mount, into which its program writes the time"
-
-    def __init__(self, settings: Settings, image: Image, *, network: str, folder: Path) -> None:
-        self.name = "orlop, detached" if network == "none" else f"orlop, {network}, detached"
-        self.marks = (settings.run,)
-        self._image = image
-        self._network = network
-        self._engine = str(settings.address)
-        self._folder = folder / f"measure-{network}"
-        self._folder.mkdir()
-        self._numbers = itertools.count()
-        self._clients = Shelf(lambda: Client(settings))
-        self._boxes: dict[str, Sandbox] = {}
-
-    def _box(
-        self, command: Sequence[str], *, cpus: float | None = None, mounts: Sequence[str] = ()
-    ) -> Sandbox:
-        return Sandbox(
-            image=REFERENCE,
-            memory=MEMORY_BYTES,
-            pids=PIDS,
-            cpus=cpus,
-            network=self._network,
-            mounts=mounts,
-            command=command,
-            engine=self._engine,
-        )
-
-    def once(self) -> Start:
-        name = f"time-{next(self._numbers)}"
-        command, mounts = self._image.probe(f"/measure/{name}"), [f"{self._folder}:/measure"]
-        box, file = self._box(command, mounts=mounts), self._folder / name
-        with self._clients.one() as client:
-            return timed(self._image, lambda: _detached(client.containers, box, file))
-
-    def open(self, command: Sequence[str] = IDLE, *, cpus: float | None = None) -> str:
-        box = self._box(command, cpus=cpus).start()
-        self._boxes[box.id] = box
-        return box.id
-
-    def execute(self, identifier: str) -> None:
-        self._boxes[identifier].run(["true"])
-
-    def fork(self, identifier: str, count: int) -> Sequence[str]:
-        forks = {box.id: box for box in self._boxes[identifier].fork(count)}
-        self._boxes |= forks
-        return list(forks)
-
-    @contextlib.contextmanager
-    def pool(self, size: int) -> Iterator[Pool]:
-        options = self._box(IDLE).given()
-
-        def take() -> str:
-            box = pool.take(timeout=PATIENCE_S)
-            self._boxes[box.id] = box
-            return box.id
-
-        with SandboxPool(**options, size=size) as pool:
-            yield Pool(lambda: pool.fill(timeout=PATIENCE_S), take)
-
-    def remove(self, identifiers: Sequence[str]) -> None:
-        each(lambda identifier: self._boxes.pop(identifier).close(), identifiers, clients=_REMOVERS)
-
-    def close(self) -> None:
-        """Close its connections, and sandboxes that are left."""
-        self.remove(list(self._boxes))
-        self._clients.empty(Client.close)
 
 
 def _attached(containers: Containers, body: dict[str, object]) -> bytes:
@@ -179,18 +197,9 @@ def _output(stream: RawStream) -> bytes:
     return output
 
 
-def _detached(containers: Containers, box: Sandbox, file: Path) -> bytes:
-    with box, contextlib.suppress(NotFoundError):  # it has ended, and is gone
-        containers.wait(box.id, condition="removed").exit_status()
-    written = file.read_bytes()
-    file.unlink()
-    return written
-
-
-def ways(settings: Settings, image: Image, folder: Path) -> list[Driver]:
+def ways(settings: Settings, image: Image) -> list[Driver]:
     """Return a driver for each way in which Orlop's sandboxes are started."""
-    made: list[Driver] = []
-    for network in ("none", "bridge"):
-        made.append(AttachedOrlop(settings, image, network=network))
-        made.append(DetachedOrlop(settings, image, network=network, folder=folder))
-    return made
+    kinds = (RunnerOrlop, SandboxOrlop, LibraryOrlop)
+    return [
+        kind(settings, image, network=network) for network in ("none", "bridge") for kind in kinds
+    ]

@@ -32,7 +32,7 @@ def running(image: Image, folder: Path, run: Path) -> Iterator[list[Driver]]:
             for message in client.images.load(_pieces(image.archive), quiet=True):
                 if "error" in message:
                     raise OrlopError(f"the image was not loaded: {message['error']}")
-        drivers = ways(settings, image, folder)
+        drivers = ways(settings, image)
         yield drivers
         for driver in drivers:
             driver.close()

@@ -117,9 +117,10 @@ def _number(value: float) -> str:
 
 
 def _against(part: str, rows: Sequence[Row], row: Row) -> str:
-    """Return how many times Orlop's figure is better than this one's, in the same case."""
+    """Return how many times the figure of Orlop's first way is better, in the same case."""
     name, more = _COMPARED[part]
-    base = next((one for one in rows if one.driver == "orlop" and one.at == row.at), None)
+    same = (one for one in rows if one.driver.startswith("orlop") and one.at == row.at)
+    base = next(same, None)
     if base is None or not row.figures.get(name) or not base.figures.get(name):
         return ""
     times = row.figures[name] / base.figures[name]

@@ -100,26 +100,21 @@ def _plan(args: Args) -> Plan:
 
 
 def _measure(plan: Plan, results: Results, err: TextIO, keep: Callable[[], None]) -> None:
-    """Run the *plan*; ctrl-c and SIGTERM end it early, once, and what was found stays."""
-    import signal
-
+    """Run the *plan*; ctrl-c and SIGTERM end it early, and what was found stays."""
     from orlop.benchmark.run import run as run_plan
+    from orlop.cli.interruption import Interruption
     from orlop.cli.output.steps import Steps
 
-    def interrupt(_number: int, _frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was started is being ended
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt
+    with Interruption() as interruption, Steps(err) as steps:
 
-    previous = [(one, signal.signal(one, interrupt)) for one in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        with Steps(err) as steps:
-            run_plan(plan, results, steps.show, keep)
-    except KeyboardInterrupt:
-        results.interrupted = True
-    finally:
-        for one, handler in previous:
-            signal.signal(one, handler)
+        def say(what: str, share: float) -> None:
+            interruption.check()
+            steps.show(what, share)
+
+        try:
+            run_plan(plan, results, say, keep)
+        except KeyboardInterrupt:
+            results.interrupted = True
 
 
 def _write(args: Args, results: Results, out: TextIO) -> None:

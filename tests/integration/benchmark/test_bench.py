@@ -18,7 +18,11 @@ from tests.integration.engines import processes_of
 
 ORLOP = Path(sys.executable).with_name("orlop")
 PATIENCE_S = 300
-WAYS = {"orlop", "orlop, detached", "orlop, bridge", "orlop, bridge, detached"}
+WAYS = {
+    f"{way}{network}"
+    for way in ("orlop", "orlop Sandbox", "orlop run")
+    for network in ("", ", bridge")
+}
 
 
 def bench(folder: Path, *options: str) -> subprocess.Popen[str]:
@@ -104,9 +108,10 @@ def test_each_part_has_figures_of_orlop_and_of_its_peers(folder: Path) -> None:
     }
     assert all(row["per_second"] > 0 for rows in many.values() for row in rows)
 
-    assert set(rows_of(results, "exec")) == WAYS | {"runc"}
-    assert set(rows_of(results, "pool")) == set(rows_of(results, "fork"))
-    assert set(rows_of(results, "pool")) == {name for name in WAYS if "detached" in name}
+    sandboxes = {name for name in WAYS if "Sandbox" in name}
+    runs = {name for name in WAYS if "run" in name}
+    assert set(rows_of(results, "exec")) == sandboxes | runs | {"runc"}
+    assert set(rows_of(results, "pool")) == set(rows_of(results, "fork")) == sandboxes
 
     *levels, removal = rows_of(results, "density")["orlop"]
     assert ["pss_each_kb" in level for level in levels] == [False, True, True]

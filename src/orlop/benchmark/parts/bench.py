@@ -23,13 +23,14 @@ class Bench:
         self._results = results
         self._say = say
         self._part = ""
+        self._said = "", 0.0
         self._failed: set[str] = set()
 
     def begin(self, part: str) -> None:
         """From now on rows are of *part*."""
         self._part = part
         self._failed = set()
-        self._say(part, 0)
+        self.progress(0)
 
     def add(self, row: Row) -> None:
         self._results.rows.append(row)
@@ -40,7 +41,12 @@ class Bench:
 
     def progress(self, share: float, what: str = "") -> None:
         """Say how much of the part is done, 0 to 1."""
-        self._say(f"{self._part} {what}".strip(), share)
+        self._said = f"{self._part} {what}".strip(), share
+        self.pulse()
+
+    def pulse(self) -> None:
+        """To be called often: here an interrupted run ends."""
+        self._say(*self._said)
 
     def turns(self, rounds: int, drivers: Sequence[Driver]) -> Iterator[tuple[int, Driver]]:
         """Give each driver in each round: all see the same of the machine's moods.

@@ -35,7 +35,8 @@ def _counts(bench: Bench, driver: Driver) -> list[int]:
 def _wave(bench: Bench, driver: Driver, clients: int, found: _Loads) -> None:
     wave = bench.plan.wave if driver.is_orlop else max(1, bench.plan.wave // _PEERS_SHARE)
     idle = machine.idle_share(_IDLE_S)
-    done = load(driver.once, clients=clients, count=max(wave, clients), idle=idle)
+    count = max(wave, clients)
+    done = load(driver.once, clients=clients, count=count, idle=idle, pulse=bench.pulse)
     found[driver.name, clients].append(done)
     if done.failures:
         bench.left_out(f"{driver.name}: {len(done.failures)} starts failed: {done.failures[0]}")

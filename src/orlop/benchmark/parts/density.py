@@ -40,15 +40,27 @@ def _fill(bench: Bench, driver: Driver) -> None:
         for level in levels(most):
             if level > len(opened):
                 wanted = level - len(opened)
-                opened += load(driver.open, clients=_OPENERS, count=wanted).done
+                _open(bench, driver, wanted, opened)
             bench.progress(len(opened) / most, f"{driver.name}, {len(opened)} live")
-            bench.add(_row(driver, len(opened), idle_kb))
+            bench.add(_row(bench, driver, len(opened), idle_kb))
     finally:
         _remove(bench, driver, opened)
 
 
-def _row(driver: Driver, live: int, idle_kb: int) -> Row:
-    starts = [driver.once() for _ in range(_STARTS)]
+def _open(bench: Bench, driver: Driver, count: int, opened: list[str]) -> None:
+    """Open so many; *opened* has each of them, also when that is interrupted."""
+
+    def open_one() -> None:
+        opened.append(driver.open())
+
+    load(open_one, clients=_OPENERS, count=count, pulse=bench.pulse)
+
+
+def _row(bench: Bench, driver: Driver, live: int, idle_kb: int) -> Row:
+    starts = []
+    for _ in range(_STARTS):
+        bench.pulse()
+        starts.append(driver.once())
     first, total = [one.first_ms for one in starts], [one.total_ms for one in starts]
     figures = {**spread("first", first), "total_p50_ms": statistics.median(total)}
     if driver.marks:

@@ -1,4 +1,4 @@
-"""Copies of a sandbox's file system: so many at once, started and ready."""
+"""Copies of a sandbox's file system: until all are started, and until each has run a command."""
 
 import time
 
@@ -13,26 +13,48 @@ _MOST = 20
 def measure(bench: Bench) -> None:
     """Fork a sandbox of each driver's that can do that, and remove the forks again."""
     for _, driver in bench.turns(1, bench.drivers):
-        bench.attempt(driver, lambda: _fork(bench, driver))  # noqa: B023
+        bench.attempt(driver, lambda: _fork_all(bench, driver))  # noqa: B023
 
 
-def _fork(bench: Bench, driver: Driver) -> None:
+def _fork_all(bench: Bench, driver: Driver) -> None:
     opened = driver.open()
-    values: list[float] = []
+    started: list[float] = []
+    ran: list[float] = []
     try:
         for number in range(min(bench.plan.starts, _MOST) + 1):
-            begin = time.perf_counter()
-            forks = driver.fork(opened, _COPIES)
-            took_ms = 1000 * (time.perf_counter() - begin)
-            driver.remove(forks)
+            bench.pulse()
+            started_ms, ran_ms = _fork(driver, opened)
             if number:  # the first is not counted
-                values.append(took_ms)
+                started.append(started_ms)
+                ran.append(ran_ms)
     finally:
         driver.remove([opened])
-        if values:
-            figures = {"forks": len(values) * _COPIES, **spread("", values)}
-            case = f"{_COPIES} copies"
-            samples = {"ms": values}
-            bench.add(
-                Row(part="fork", driver=driver.name, case=case, figures=figures, samples=samples)
-            )
+        if started:
+            bench.add(_row(driver, started, ran))
+
+
+def _fork(driver: Driver, opened: str) -> tuple[float, float]:
+    begin = time.perf_counter()
+    forks = driver.fork(opened, _COPIES)
+    started = time.perf_counter()
+    try:
+        for fork in forks:
+            driver.execute(fork)
+        ran = time.perf_counter()
+    finally:
+        driver.remove(forks)
+    return 1000 * (started - begin), 1000 * (ran - begin)
+
+
+def _row(driver: Driver, started: list[float], ran: list[float]) -> Row:
+    return Row(
+        part="fork",
+        driver=driver.name,
+        case=f"{_COPIES} copies",
+        figures={
+            "forks": len(started) * _COPIES,
+            **spread("", started),
+            **spread("commands_in_all", ran),
+        },
+        samples={"ms": started, "commands_ms": ran},
+    )

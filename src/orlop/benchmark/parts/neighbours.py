@@ -43,10 +43,10 @@ def _beside(bench: Bench, driver: Driver, kind: str, script: str) -> Row:
     removals_s = []
     each = max(1, min(bench.plan.starts, _MOST) // _GROUPS)
     for _ in range(_GROUPS):
-        alone += _starts(driver, each)
+        alone += _starts(bench, driver, each)
         neighbour = driver.open(["sh", "-c", script], cpus=_CPUS)
         try:
-            beside += _starts(driver, each)
+            beside += _starts(bench, driver, each)
         finally:
             begin = time.monotonic()
             driver.remove([neighbour])
@@ -70,7 +70,10 @@ def _beside(bench: Bench, driver: Driver, kind: str, script: str) -> Row:
     )
 
 
-def _starts(driver: Driver, count: int) -> list[Start]:
+def _starts(bench: Bench, driver: Driver, count: int) -> list[Start]:
     """Start some, after one that is not counted: what came just before is no part of it."""
-    driver.once()
-    return [driver.once() for _ in range(count)]
+    starts = []
+    for _ in range(count + 1):
+        bench.pulse()
+        starts.append(driver.once())
+    return starts[1:]

@@ -21,6 +21,7 @@ def _take_all(bench: Bench, driver: Driver) -> None:
     with driver.pool(_SIZE) as pool:
         try:
             for number in range(bench.plan.starts + 1):
+                bench.pulse()
                 took_ms, ran_ms = _take(driver, pool)
                 if number:  # the first is not counted
                     taken.append(took_ms)

@@ -24,14 +24,15 @@ def measure(bench: Bench) -> None:
 
 def _soak(bench: Bench, driver: Driver) -> None:
     wave = max(_CLIENTS, bench.plan.soak // _WAVES)
-    load(driver.once, clients=_CLIENTS, count=wave)  # pools and caches are as they will be
+    load(driver.once, clients=_CLIENTS, count=wave, pulse=bench.pulse)  # pools are as they will be
     before = remains(driver.marks)
     begin = time.monotonic()
     waves: list[list[Start]] = []
     try:
         for number in range(_WAVES):
             bench.progress(number / _WAVES, driver.name)
-            waves.append(load(driver.once, clients=_CLIENTS, count=wave).done)
+            done = load(driver.once, clients=_CLIENTS, count=wave, pulse=bench.pulse).done
+            waves.append(done)
     finally:
         if waves:
             bench.add(_row(driver, waves, before, time.monotonic() - begin))
