@@ -30,7 +30,9 @@ class Forks:
         """
         source = self._containers.get(ref)
         if source.recipe:
-            raise UnsupportedError(f"sandbox {source.name} has its files in memory")
+            raise UnsupportedError(
+                f"sandbox {source.name} has its files in memory", hint="fork it by `import orlop`"
+            )
         options = replace(owned(options, terms), image=source.image)
         made: list[str] = []
         try:

@@ -215,6 +215,13 @@ class Sandbox(Options):
         All see the same moment, for which this one is paused. What is mounted or in memory
         (/tmp of a read-only sandbox) is not copied, and what runs here does not run there.
         Ports are published as others. They end with this one, or when they are closed.
+
+        It returns once the files are copied: the sandboxes are being started meanwhile, and
+        who asks for something of one, or for its id, waits for it, or is told why it cannot be.
+
+        Raises:
+            UnsupportedError: *processes* were to be copied, too.
+            ExhaustedError: the copies would take more than half of the memory that is free.
         """
         if processes:
             raise UnsupportedError("a sandbox's processes cannot be forked, only its files")
