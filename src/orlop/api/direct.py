@@ -218,6 +218,8 @@ class Connection:
         _check_count(request.count, most=1 if request.args or request.fork else _MOST_AT_ONCE)
         if not 0 <= request.lifetime < _LONGEST_LIFE_S:
             raise InvalidArgumentError(f"invalid lifetime {request.lifetime!r}")
+        if not 0 <= request.disk < 1 << 62:
+            raise InvalidArgumentError(f"invalid disk {request.disk!r}", hint="bytes")
         if request.fork:
             return await self._start_fork(request, fds)
         options = bytes(request.options)

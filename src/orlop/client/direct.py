@@ -11,6 +11,7 @@ told on it. See api/direct.py for the messages.
 from __future__ import annotations
 
 import atexit
+import errno
 import json
 import os
 import socket
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SOCKET_NAME = "sandboxes.sock"
 _MOST_BYTES = 1 << 20
+_MOST_SENT = _MOST_BYTES - (1 << 16)  # the engine passes it on with words of its own
 _MOST_IDLE = 64
 _ABSENT = (FileNotFoundError, ConnectionRefusedError)
 
@@ -37,6 +39,7 @@ class Connection:
 
     def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)
         try:
             self._socket.connect(path)
         except BaseException:
@@ -65,14 +68,16 @@ class Connection:
         """Send a request without waiting; return its number."""
         self._seq += 1
         data = json.dumps({**message, "seq": self._seq}).encode()
-        if len(data) > _MOST_BYTES:
-            raise errors.InvalidArgumentError(f"a request of {len(data)} bytes is too long")
+        if len(data) > _MOST_SENT:
+            raise UnsupportedError(f"a request of {len(data)} bytes is too long")
         try:
             if fds:
                 socket.send_fds(self._socket, [data], fds)
             else:
                 self._socket.send(data)
         except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                raise UnsupportedError(f"a request of {len(data)} bytes is too long") from None
             raise UnavailableError(f"the engine has gone: {error.strerror}") from error
         return self._seq
 
