@@ -19,12 +19,14 @@ def shell(box: orlop.Sandbox, script: str) -> bytes:
     return result.stdout
 
 
+@pytest.mark.parametrize("name", [None, "usual"])  # with a name it is started in the usual way
 @pytest.mark.parametrize("image", ["host", "busybox:test"])
 def test_forks_have_the_files_and_go_their_own_ways(
-    engine: EngineProcess, busybox_archive: Path, image: str
+    engine: EngineProcess, busybox_archive: Path, image: str, name: str | None
 ) -> None:
     engine.docker("load", "-i", str(busybox_archive))
-    with orlop.Sandbox(engine=engine.url, image=image, environment={"A": "b"}) as box:
+    options = {"environment": {"A": "b"}, "name": name}
+    with orlop.Sandbox(engine=engine.url, image=image, **options) as box:  # type: ignore[arg-type]
         shell(box, "echo first >/etc/made; rm /etc/group; mkdir -m 700 /etc/deep; sleep 600 &")
         one, two = box.fork(2)
         state = (

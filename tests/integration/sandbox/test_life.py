@@ -62,7 +62,8 @@ def programs(engine: EngineProcess) -> Iterator[list[Program]]:
         program.close()
     with Client(settings(host=engine.url)) as client:
         for left in ids(engine):
-            client.containers.remove(left, force=True)
+            with contextlib.suppress(NotFoundError):  # it has just gone with its program
+                client.containers.remove(left, force=True)
 
 
 def begin(programs: list[Program], engine: EngineProcess, how: str = "") -> Program:
@@ -162,8 +163,9 @@ def test_cancelled_run_has_been_killed(engine: EngineProcess) -> None:
     async def cancel() -> bytes:
         async with orlop.AsyncSandbox(engine=engine.url) as box:
             running = asyncio.create_task(box.run(["sh", "-c", "setsid sleep 600 & sleep 600"]))
-            while b"sleep 600" not in (await box.run(["ps", "-eo", "args"])).stdout:
-                await asyncio.sleep(0.02)
+            async with asyncio.timeout(60):
+                while b"sleep 600" not in (await box.run(["ps", "-eo", "args"])).stdout:
+                    await asyncio.sleep(0.02)
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
@@ -179,8 +181,9 @@ def test_cancelled_block_removes_its_sandbox(engine: EngineProcess) -> None:
 
     async def cancel() -> None:
         task = asyncio.create_task(hold())
-        while not ids(engine):
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(60):
+            while not ids(engine):
+                await asyncio.sleep(0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
