@@ -21,7 +21,6 @@ from orlop.engine.context import Context
 from orlop.engine.execs import Execs
 from orlop.engine.fork_sources import Fork
 from orlop.engine.networks.networks import Networks
-from orlop.engine.owners import open_process
 from orlop.engine.recipes import Recipe
 from orlop.engine.records import short
 from orlop.engine.spec import exec_process
@@ -178,7 +177,7 @@ class Sandboxes:
     def adopt(self, item: dict[str, Any]) -> None:
         """Take in a sandbox that an engine before us has started, as the shim lists it.
 
-        It has no connection: it ends with its owner, or when somebody closes it.
+        Like others' of that engine it is minded by engine/owners.py.
         """
         told, container_id = item["sandbox"], item["id"]
         template = msgspec.convert(told["template"], Container)
@@ -190,29 +189,9 @@ class Sandboxes:
             endpoints=msgspec.convert(told["meta"].get("endpoints", ()), tuple[Endpoint, ...]),
             ports=msgspec.convert(told["meta"].get("ports", ()), tuple[PortMapping, ...]),
         )
-        self._context.records.add(_running(made, started), stored=False)
-        self._mind_time(container_id, expires_ns)
-        process = open_process(owner)
-        if process is None:
-            self.end(container_id)
-            return
-        self._watch_owner(container_id, process)
-
-    def _watch_owner(self, container_id: str, process: int) -> None:
-        """End the sandbox when *process*, a pidfd, is readable."""
-        loop = asyncio.get_running_loop()
-
-        def let_go(_: object = None) -> None:
-            loop.remove_reader(process)
-            os.close(process)
-
-        def gone() -> None:
-            self._ended[container_id] = lambda _: None
-            let_go()
-            self.end(container_id)
-
-        self._ended[container_id] = let_go
-        loop.add_reader(process, gone)
+        options = replace(made.options, expires_ns=expires_ns)
+        running = _running(replace(made, options=options), started)
+        self._context.records.add(running, stored=False)
 
     def is_theirs(self, exit_: dict[str, Any]) -> bool:
         """Whether an exit is of one of these, or of a process that was started here."""
