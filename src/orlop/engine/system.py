@@ -1,6 +1,5 @@
 """The engine and its machine as a whole."""
 
-import asyncio
 import os
 import platform
 import time
@@ -68,8 +67,7 @@ class System:
 
     async def disk_usage(self) -> DiskUsage:
         images = await self._images.list(all=True)
-        containers = self._context.records.all()
-        sizes = await asyncio.gather(*(self._containers.size(c.id) for c in containers))
+        containers = await self._containers.sizes(self._context.records.all())
         volumes = []
         for answer in self._volumes.list():
             size = await in_thread(tree_size, Path(answer.mountpoint))
@@ -79,7 +77,7 @@ class System:
         return DiskUsage(
             layers=sum(layers.values()),
             images=_with_shared_sizes(images, layers),
-            containers=tuple(zip(containers, sizes, strict=True)),
+            containers=tuple(containers),
             volumes=tuple(volumes),
         )
 

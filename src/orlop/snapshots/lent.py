@@ -5,8 +5,9 @@ they are walked as untrusted layers are, over no link, and nothing in them but f
 plain files is ever opened.
 """
 
+import functools
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -28,10 +29,13 @@ class Upper(NamedTuple):
 
 
 class Lent:
-    """*lower*: mounts of what is below, as Snapshots.mounts() gives them with *readonly*."""
+    """*lower* returns the mounts of what is below, as Snapshots.mounts() with *readonly* does.
 
-    def __init__(self, lower: Sequence[Mount], uppers: Sequence[Upper]) -> None:
-        self._lower = lower
+    It is called once, when they are first needed.
+    """
+
+    def __init__(self, lower: Callable[[], Sequence[Mount]], uppers: Sequence[Upper]) -> None:
+        self._lower = functools.cache(lower)
         self._uppers = uppers
 
     def usage(self) -> int:
@@ -71,7 +75,7 @@ class Lent:
         return open_root(mounts)
 
     def _lower_root(self) -> Iterator[Mount]:
-        return (mount for mount in self._lower if mount.target in ("", "/"))
+        return (mount for mount in self._lower() if mount.target in ("", "/"))
 
     @contextmanager
     def _below(self, upper: Upper) -> Iterator[int]:
@@ -80,7 +84,7 @@ class Lent:
             with closing(open_root(list(self._lower_root()))) as fd:
                 yield fd
             return
-        for mount in self._lower:
+        for mount in self._lower():
             if mount.target.strip("/") == upper.target:
                 with opened(mount.source) as fd:
                     yield fd

@@ -1,7 +1,7 @@
 """Containers: create, list, look at, change, remove."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 
 from orlop.api.docker.answers import NO_CONTENT, NOT_MODIFIED, filters_of, json, json_list
 from orlop.api.docker.lines import cancel, error_line, line
@@ -15,6 +15,7 @@ from orlop.api.messages import Reply, Stream
 from orlop.engine.answers import ContainerSize, Finished
 from orlop.engine.requests import CommitRequest, UpdateRequest
 from orlop.errors import InvalidArgumentError, OrlopError
+from orlop.model.container import Container
 from orlop.model.network import Network
 
 _CONDITIONS = ("not-running", "next-exit", "removed")
@@ -28,14 +29,14 @@ async def list_containers(call: Call) -> Reply:
     listed = call.engine.containers.list(
         all=query.flag("all") or limit > 0, filters=filters_of(call.request), limit=limit
     )
-    sizes: Sequence[ContainerSize | None] = [None] * len(listed)
+    found: list[tuple[Container, ContainerSize | None]] = [(one, None) for one in listed]
     if query.flag("size"):
-        sizes = [await call.engine.containers.size(container.id) for container in listed]
+        found = list(await call.engine.containers.sizes(listed))
     volumes = call.engine.settings.volumes
     networks = _networks(call) if listed else {}
     return json_list(
         render_summary(container, volumes=volumes, networks=networks, size=size)
-        for container, size in zip(listed, sizes, strict=True)
+        for container, size in found
     )
 
 

@@ -38,7 +38,7 @@ from orlop.engine.requests import (
 )
 from orlop.engine.volumes import Volumes
 from orlop.engine.when import parse_until
-from orlop.errors import NotFoundError, OrlopError
+from orlop.errors import NotFoundError, OrlopError, WrongStateError
 from orlop.model.container import Container, ContainerOptions, Status
 from orlop.runtime.cgroups.interface import Statistics
 
@@ -185,6 +185,16 @@ class Containers:
 
     async def size(self, ref: str) -> ContainerSize:
         return await self._archive.size(self.get(ref))
+
+    async def sizes(
+        self, containers: Sequence[Container]
+    ) -> Sequence[tuple[Container, ContainerSize]]:
+        """Return them with their sizes, but those that go meanwhile."""
+        found = []
+        for container in containers:
+            with suppress(NotFoundError, WrongStateError):
+                found.append((container, await self.size(container.id)))
+        return found
 
     async def attach(self, ref: str, client: socket.socket, request: AttachRequest) -> None:
         """Give the *client* socket to the container's streams; before or after its start.

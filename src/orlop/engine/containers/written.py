@@ -9,10 +9,10 @@ from typing import Protocol
 from orlop.engine.containers.bundle import layer_keys
 from orlop.engine.context import Context
 from orlop.engine.images.host import HOST, host_base
-from orlop.engine.threads import in_thread
 from orlop.layers.diff import Change
 from orlop.layers.write import Output
 from orlop.model.container import Container
+from orlop.model.mount import Mount
 from orlop.snapshots.lent import Lent, Upper
 from orlop.snapshots.view import open_root
 
@@ -61,13 +61,21 @@ async def written(context: Context, container: Container) -> AsyncIterator[Writt
         yield _Snapshot(context, container)
         return
     uppers = await lent(context, container.id)
-    name = f"look-{secrets.token_hex(8)}"  # of a snapshot that tells how the layers are mounted
+    name = f"look-{secrets.token_hex(8)}"
     try:
-        yield await in_thread(_over_layers, context, container, name, uppers)
+        yield Lent(lambda: _below(context, container, name), uppers)
     finally:
         give_back(uppers)
         context.snapshots.remove(name)
         context.sweep_soon()
+
+
+def _below(context: Context, container: Container, name: str) -> Sequence[Mount]:
+    """Return how the container's layers are mounted, as a snapshot *name* of them tells."""
+    keys = layer_keys(container)
+    base = host_base() if container.image == HOST else ()
+    context.snapshots.prepare(name, keys, base=base)
+    return context.snapshots.mounts(name, keys, readonly=True)
 
 
 async def lent(context: Context, container_id: str) -> list[Upper]:
@@ -88,15 +96,6 @@ def _opened(root: int, overlays: list[str]) -> list[Upper]:
     finally:
         os.close(root)
     return uppers
-
-
-def _over_layers(
-    context: Context, container: Container, name: str, uppers: Sequence[Upper]
-) -> Lent:
-    keys = layer_keys(container)
-    base = host_base() if container.image == HOST else ()
-    context.snapshots.prepare(name, keys, base=base)
-    return Lent(context.snapshots.mounts(name, keys, readonly=True), uppers)
 
 
 def give_back(uppers: Sequence[Upper]) -> None:
