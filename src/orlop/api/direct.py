@@ -37,7 +37,7 @@ from orlop.api.docker.wire import Create
 from orlop.engine.engine import Engine
 from orlop.engine.fork_sources import Fork
 from orlop.engine.networks.modes import has_own_namespace
-from orlop.engine.owners import describe, open_process
+from orlop.engine.owner import describe, open_process
 from orlop.engine.recipes import Recipe
 from orlop.engine.sandboxes import Command, Terms
 from orlop.engine.telemetry.asked import Asked, asked

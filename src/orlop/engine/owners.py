@@ -22,14 +22,12 @@ from msgspec.structs import replace
 from orlop.engine.answers import Finished
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
+from orlop.engine.owner import UNKNOWN, describe, open_process
 from orlop.errors import NotFoundError, OrlopError, WrongStateError
-from orlop.kernel.procstat import has_ended, read_stat
 from orlop.model.container import ContainerOptions, Status
 
 log = logging.getLogger(__name__)
 
-_UNKNOWN = "unknown"  # in another pid namespace, or on another machine
-_START_FIELD = 19  # starttime, among the fields from the third on
 _HELD_WITHIN_S = 5.0
 _PAUSES_S = (0.05, 0.5, 2.0, 10.0)
 
@@ -121,7 +119,7 @@ class Owners:
                 stack.callback(os.close, process)
                 loop.add_reader(process, _resolve, gone)
                 stack.callback(loop.remove_reader, process)
-            elif owner and (client is None or owner != _UNKNOWN):
+            elif owner and (client is None or owner != UNKNOWN):
                 _resolve(gone)
             if options.expires_ns:
                 left_s = (options.expires_ns - time.time_ns()) / 1e9
@@ -131,7 +129,7 @@ class Owners:
 
     def _options_of(self, container_id: str) -> ContainerOptions:
         if not self._context.records.has(container_id):
-            return ContainerOptions(owner=_UNKNOWN)
+            return ContainerOptions(owner=UNKNOWN)
         return self._context.records.get(container_id).options
 
     async def _end(self, container_id: str) -> None:
@@ -156,33 +154,6 @@ def owned(options: ContainerOptions, terms: Terms) -> ContainerOptions:
     if terms.keep:
         return options
     return replace(options, owner=describe(terms.pid), auto_remove=True)
-
-
-def describe(pid: int) -> str:
-    """Return what names process *pid* for good, also to an engine after this one."""
-    try:
-        return f"{pid}:{read_stat(pid)[_START_FIELD].decode()}" if pid > 0 else _UNKNOWN
-    except OSError:
-        return _UNKNOWN
-
-
-def open_process(owner: str) -> int | None:
-    """Return a pidfd of the very process that *owner* describes; None if it is gone."""
-    text, _, start = owner.partition(":")
-    if not start:
-        return None
-    try:
-        descriptor = os.pidfd_open(int(text))
-    except OSError:
-        return None
-    try:
-        fields = read_stat(int(text))
-        if fields[_START_FIELD].decode() == start and not has_ended(fields):
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None
 
 
 def _read_on(client: socket.socket, gone: asyncio.Future[None]) -> None:

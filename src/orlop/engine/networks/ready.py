@@ -21,7 +21,7 @@ from orlop.engine.networks.directory import Directory
 from orlop.engine.networks.host import Host
 from orlop.engine.networks.planning import Planner
 from orlop.engine.networks.thread import NetworkThread
-from orlop.engine.owners import open_process
+from orlop.engine.owner import open_process
 from orlop.errors import OrlopError
 from orlop.model.container import Container
 from orlop.model.network import Network
@@ -74,6 +74,7 @@ class ReadyNetworks:
         self._idle: dict[tuple[str, str], list[Lendable]] = {}  # by owner and network
         self._lent: dict[str, Lendable] = {}  # by container
         self._resting: list[Lendable] = []
+        self._looked_at: list[Lendable] = []  # of the resting ones; the thread's meanwhile
         self._closing: list[Lendable] = []
         self._owners: dict[str, int] = {}  # pidfds
         self._waiters = 0
@@ -174,7 +175,7 @@ class ReadyNetworks:
         for key in [key for key in self._idle if key[1] in networks]:
             for found in self._idle.pop(key):
                 self._close(found)
-        for found in (*self._lent.values(), *self._resting):
+        for found in (*self._lent.values(), *self._resting, *self._looked_at):
             if found.place.network.id in networks:
                 found.owner = ""
 
@@ -183,23 +184,28 @@ class ReadyNetworks:
         for found in self._fresh.pop(network, ()):
             self._close(found)
 
-    def surrender(self, network_id: str, address: str) -> None:
+    async def surrender(self, network_id: str, address: str) -> None:
         """Let somebody have an *address* whom nobody has yet."""
-        kept = (*self._fresh.values(), *self._idle.values(), self._resting, self._closing)
-        for some in kept:
-            for found in some:
-                if found.place.network.id == network_id and address in found.addresses:
-                    some.remove(found)
-                    found.plugged.close()
+
+        def has_it(found: Lendable) -> bool:
+            return found.place.network.id == network_id and address in found.addresses
+
+        while self._tending is not None and any(map(has_it, self._looked_at)):
+            await asyncio.wait({self._tending}, timeout=_PAUSE_S)
+        for some in (*self._fresh.values(), *self._idle.values(), self._resting, self._closing):
+            for found in filter(has_it, list(some)):
+                some.remove(found)
+                found.plugged.close()
+                if found.leased:
                     self._planner.give_back((found.place.endpoint,))
-                    return
 
     def close(self) -> None:
         """Let go of all; what sandboxes are in stays, with them."""
         if self._look is not None:
             self._look.cancel()
         waiting = [one for some in (*self._fresh.values(), *self._idle.values()) for one in some]
-        for one in (*waiting, *self._resting, *self._closing, *self._lent.values()):
+        others = (*self._resting, *self._looked_at, *self._closing, *self._lent.values())
+        for one in (*waiting, *others):
             one.plugged.close()
         for owner in list(self._owners):
             self._unwatch(owner)
@@ -248,7 +254,7 @@ class ReadyNetworks:
                 del self._idle[key]
         for network in [key for key, (_, _, used_s) in self._samples.items() if used_s < oldest]:
             self._drop_fresh(network)
-        lent = (*self._lent.values(), *self._resting)
+        lent = (*self._lent.values(), *self._resting, *self._looked_at)
         used = {key[0] for key in self._idle} | {one.owner for one in lent}
         for owner in self._owners.keys() - used:
             self._unwatch(owner)
@@ -291,7 +297,7 @@ class ReadyNetworks:
     async def _run(self) -> None:
         """See to those that rest and those that go, until there are none."""
         closed_s = 0.0
-        while self._resting or self._closing:
+        while self._resting or self._looked_at or self._closing:
             await asyncio.sleep(_PAUSE_S)
             await self._wake()
             if self._closing and _now() - closed_s >= _CLOSE_S:
@@ -301,16 +307,21 @@ class ReadyNetworks:
 
     async def _wake(self) -> None:
         """Keep those whose sockets are gone, once nobody knows of their connections."""
-        quiet = [one for one in self._resting if one.plugged.is_quiet()][:_BATCH]
-        late = _now() - _REST_S
-        for one in [one for one in self._resting if one not in quiet and one.since_s < late]:
-            self._resting.remove(one)
-            self._close(one)
+        self._looked_at, self._resting = self._resting[:_BATCH], self._resting[_BATCH:]
+        if not self._looked_at:
+            return
+        calm = await self._thread.call(Host.calm, [one.plugged for one in self._looked_at])
+        quiet = [one for one in self._looked_at if one.plugged in calm]
         forgotten = await self._flush(quiet)
-        for one in quiet:
-            if one in self._resting:  # else it was surrendered meanwhile
-                self._resting.remove(one)
-                (self._keep if forgotten else self._close)(one)
+        looked_at, self._looked_at = self._looked_at, []
+        late = _now() - _REST_S
+        for one in looked_at:
+            if one in quiet and forgotten:
+                self._keep(one)
+            elif one in quiet or one.since_s < late:
+                self._close(one)
+            else:
+                self._resting.append(one)
 
     async def _part_with(self, batch: Sequence[Lendable]) -> None:
         for one in batch:
