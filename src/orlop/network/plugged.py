@@ -1,14 +1,18 @@
 """A network namespace that was set up ahead, and can be told whether it is as it was then."""
 
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 from orlop.kernel.mount import fsconfig_create, fsmount, fsopen
+from orlop.kernel.sockdiag import forget_ended
 from orlop.network.namespace import Home
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _SOCKETS = "/proc/thread-self/net/sockstat"
 _NONE_USED = b"sockets: used 0\nTCP: inuse 0 orphan 0 tw 0 "
+_REMEMBERED = re.compile(rb" tw [1-9]")
 
 
 class Plugged:
@@ -44,6 +48,13 @@ class Plugged:
     def is_quiet(self) -> bool:
         """Whether no socket is left in it, wherever that may be, nor what TCP remembers of one."""
         return os.pread(self._sockets, len(_NONE_USED), 0) == _NONE_USED
+
+    def calm(self, home: Home) -> bool:
+        """Have TCP forget what is over; return whether it is quiet now."""
+        if _REMEMBERED.search(os.pread(self._sockets, 100, 0)):
+            with home.inside(self.fd), suppress(OSError):  # a kernel that forgets in its own time
+                forget_ended()
+        return self.is_quiet()
 
     def sent(self) -> int | None:
         """Return how many packets its interface has sent; None where somebody has removed that."""

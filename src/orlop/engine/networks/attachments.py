@@ -170,7 +170,7 @@ class Attachments:
         with_option = _with(container, network, wanted)
         await self.overlay.prepare(network, wanted)
         network = self._directory.find(network.id)  # it may have been removed meanwhile
-        self._make_room(network, wanted)
+        await self._make_room(network, wanted)
         endpoint = self._planner.one(network, container, wanted, container.endpoints)
         try:
             endpoints = self._planner.routed(with_option, (*container.endpoints, endpoint))
@@ -240,6 +240,10 @@ class Attachments:
         current = self._context.records.get(changed.id)
         of_networks = replace(current, options=changed.options, endpoints=changed.endpoints)
         self._context.records.save(replace(of_networks, moving=changed.moving))
+
+    async def hold(self) -> None:
+        """Hold containers to their egress lists, at once: until restore() is done they are free."""
+        await self._thread.call(Host.hold)
 
     async def restore(self, bridges: Collection[str], *, rules: bool) -> None:
         """Make again what somebody removed: *bridges*, with all that was on them, and *rules*."""
@@ -354,19 +358,19 @@ class Attachments:
         try:
             for name, endpoint in container.options.networks.items():
                 await self.overlay.prepare(self._directory.named(name), endpoint)
-            self._avoid_clash(container)
             for name, endpoint in container.options.networks.items():
-                self._make_room(self._directory.named(name), endpoint)
+                await self._make_room(self._directory.named(name), endpoint)
+            self._avoid_clash(container)
             return replace(container, endpoints=self._planner.all(container), ports=ports)
         except BaseException:
             if ports:
                 await self._thread.call(Host.release, container.id)
             raise
 
-    def _make_room(self, network: Network, wanted: EndpointOptions) -> None:
+    async def _make_room(self, network: Network, wanted: EndpointOptions) -> None:
         """Let a container have an address that it asks for, if nobody has it yet."""
         if wanted.ipv4:
-            self.ready.surrender(network.id, wanted.ipv4)
+            await self.ready.surrender(network.id, wanted.ipv4)
 
     def _refill_soon(self) -> None:
         """Have namespaces made ahead, once nobody waits for the thread."""

@@ -79,6 +79,10 @@ class Host:
         self.settle()
         return plugged
 
+    def calm(self, some: Sequence[Plugged]) -> list[Plugged]:
+        """Have TCP forget what is over in them; return those in which no socket is."""
+        return [one for one in some if one.calm(self._home)]
+
     def _namespaces(self, ids: "IDs | None") -> dict[str, int]:
         if ids is None:
             return {"network": self._pool.take()}
@@ -219,7 +223,12 @@ class Host:
         if rules or networks:
             with _logged("restoring the rules"):
                 self._wall.restore()
-                self._guards.restore()
+            self.hold()
+
+    def hold(self) -> None:
+        """Hold containers to their egress lists again, after somebody changed the rules."""
+        with _logged("restoring egress lists"):
+            self._guards.restore()
 
     def _made_again(self, network: Network) -> bool:
         with _logged("putting a network right", network=network.name):
