@@ -266,6 +266,11 @@ class Sandboxes:
         key = (container.recipe, user)
         found = self._processes.get(key)
         if found is None:
+    async def usage(self, container_id: str) -> list[int]:
+        """Return what it has used: numbers as in shim/usage.py."""
+        used: list[int] = await self._context.shim.request({"op": "usage", "id": container_id})
+        return used
+
             config = self._bundles.read(container.id)
             made = exec_process(config, ExecOptions(command=("",), user=user))
             found = {**made, "args": ["-"], "env": [], "cwd": "/"}

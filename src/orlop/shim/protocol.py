@@ -226,6 +226,12 @@ class SpawnExec(TypedDict):
     streams: bool
 
 
+class Used(TypedDict):
+    """op "usage": what such a container has used. Answer: numbers as in usage.py."""
+
+    id: str
+
+
 class Lend(TypedDict):
     """op "lend": let us look at what such a container writes. Answer: Lent."""
 

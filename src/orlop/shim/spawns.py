@@ -46,7 +46,7 @@ from orlop.shim.process import Process
 from orlop.shim.protocol import IO, Exit
 from orlop.shim.records import Record
 from orlop.shim.spawn import Kept, Later, Spawn
-from orlop.shim.usage import usage
+from orlop.shim.usage import usage, usage_of_group
 
 _SIGKILL = 9
 _AGAIN_S = 0.002
@@ -327,6 +327,13 @@ class Spawns:
         groups.kill(container.cgroup, message["group"])
         groups.remove(container.cgroup, message["group"])
 
+    def usage(self, message: Message) -> list[int]:
+        """Op "usage": return what a sandbox has used; its cgroup has been others' before."""
+        container = self._processes.get(message["id"])
+        if container is None or container.spawn is None:
+            raise WrongStateError(f"sandbox {message['id']} is not running")
+        return usage_of_group(container.spawn.group)
+
     def lend(self, message: Message) -> tuple[list[str], int]:
         """Op "lend": return the destinations of a sandbox's overlays, and where it writes to."""
         container = self._processes.get(message["id"])
@@ -345,7 +352,7 @@ class Spawns:
         assert spawn is not None
         pid = process.record["pid"]
         is_init = "exec_id" not in process.record
-        used = _usage_of(spawn) if is_init else usage(process)
+        used = usage_of_group(spawn.group) if is_init else usage(process)
         _, status = os.waitpid(pid, 0)
         signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         oom = is_init and signal == _SIGKILL and spawn.group is not None
@@ -438,14 +445,6 @@ def _process(key: str, pid: int, spawn: Spawn, bundle: str) -> Process:
     process.spawn = spawn
     process.pidfd = pidfd_open(pid)
     return process
-
-
-def _usage_of(spawn: Spawn) -> list[int]:
-    """Return the sandbox's as usage() does a process's; without what it has read and written."""
-    if spawn.group is None:
-        return [0, 0, 0, 0, 0]
-    found = spawn.group.usage()
-    return [found.user_ns // 1000, found.system_ns // 1000, found.peak_bytes or 0, 0, 0]
 
 
 def _error(made: Made | None, what: str) -> Exception:

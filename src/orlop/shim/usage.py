@@ -2,6 +2,7 @@
 
 from orlop.kernel.process import exit_usage
 from orlop.runtime.cgroups import group
+from orlop.runtime.cgroups.recycled import Group
 from orlop.shim.process import Process
 
 
@@ -18,3 +19,11 @@ def usage(process: Process) -> list[int]:
     times = group.times_us(process.cgroup) if process.cgroup is not None else None
     user_us, system_us = times or (own.user_us, own.system_us)
     return [user_us, system_us, own.peak_bytes, own.read_bytes, own.written_bytes]
+
+
+def usage_of_group(used: Group | None) -> list[int]:
+    """Return that of a sandbox in the same order; what it has read and written nobody counts."""
+    if used is None:
+        return [0, 0, 0, 0, 0]
+    found = used.usage()
+    return [found.user_ns // 1000, found.system_ns // 1000, found.peak_bytes or 0, 0, 0]

@@ -209,6 +209,14 @@ def test_usage_is_that_of_one_command_and_of_all_it_started(box: Face) -> None:
     assert in_all.peak_memory_bytes >= 100 << 20
 
 
+def test_usage_begins_anew_with_each_sandbox(engine: EngineProcess) -> None:
+    for burns in (True, False, False):
+        with orlop.Sandbox(engine=engine.url) as box:
+            if burns:
+                box.run(["sh", "-c", f"mkfifo /tmp/f; {ORPHAN}; cat /tmp/f"])
+            assert (box.usage().cpu_s >= 0.3) == burns
+
+
 def test_port_is_reached_at_its_address(face: Callable[..., Face]) -> None:
     box = face(network="bridge", ports=[80])
     server = "import socket; s = socket.create_server(('', 80)); s.accept()[0].sendall(b'hello')"

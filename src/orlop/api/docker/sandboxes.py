@@ -51,7 +51,10 @@ async def hold(call: Call) -> Reply:
 
 async def usage(call: Call) -> Reply:
     """GET /sandboxes/{name}/usage: what all that has run in it has used so far."""
-    return json(render_usage(await call.engine.containers.stats(call.name)))
+    container = call.engine.containers.get(call.name)
+    if container.recipe:
+        return json({"Usage": await call.engine.sandboxes.usage(container.id)})
+    return json(render_usage(await call.engine.containers.stats(container.id)))
 
 
 def terms_of(call: Call) -> Terms:
