@@ -53,7 +53,9 @@ def _open(bench: Bench, driver: Driver, count: int, opened: list[str]) -> None:
     def open_one() -> None:
         opened.append(driver.open())
 
-    load(open_one, clients=_OPENERS, count=count, pulse=bench.pulse)
+    failures = load(open_one, clients=_OPENERS, count=count, pulse=bench.pulse).failures
+    if failures:
+        bench.left_out(f"{driver.name}: {len(failures)} of {count} not opened: {failures[0]}")
 
 
 def _row(bench: Bench, driver: Driver, live: int, idle_kb: int) -> Row:
