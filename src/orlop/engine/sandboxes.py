@@ -92,7 +92,7 @@ class Sandboxes:
         finally:
             self.turns.give_back()
 
-    async def _start(  # noqa: PLR0913
+    async def _start(
         self,
         recipe: Recipe,
         command: Command,
@@ -103,28 +103,15 @@ class Sandboxes:
     ) -> str:
         container_id = terms.fork.id if terms.fork else secrets.token_hex(32)
         telemetry = self._context.telemetry
-        template = recipe.container
-        expires_ns = time.time_ns() + round(terms.lifetime_s * 1e9) if terms.lifetime_s else 0
-        name = template.options.hostname or short(container_id)
-        message = {
-            "op": "spawn",
-            "id": container_id,
-            "recipe": recipe.id,
-            "name": name,
-            "args": list(command.words),
-            "env": list(command.environment),
-            "folder": command.folder or template.options.working_dir or "/",
-            "streams": bool(fds),
-            "timed": telemetry.is_detailed(),
-            "meta": {"owner": terms.owner, "expires_ns": expires_ns},
-        }
+        message = _message(recipe.container, command, terms, container_id)
+        message |= {"streams": bool(fds), "timed": telemetry.is_detailed()}
         if terms.fork is not None:
             message["written"] = True
             fds = (*fds, terms.fork.files)
-        container = _described(template, command.words, container_id, terms.owner)
+        container = _described(recipe.container, command.words, container_id, terms.owner)
         self._ended[container_id] = ended
         try:
-            if template.options.networks:
+            if container.options.networks:
                 await self._spawn_on_networks(container, recipe, message, fds, times)
             else:
                 await self._spawn(container, message, fds, times)
@@ -133,7 +120,7 @@ class Sandboxes:
             telemetry.failed(container_id, error, times.steps)
             raise
         if container_id in self._ended:  # else it has ended, and that was told first
-            self._mind_time(container_id, expires_ns)
+            self._mind_time(container_id, message["meta"]["expires_ns"])
             telemetry.done("spawn", container_id, times.steps, begin_ns=times.steps[0].begin_ns)
         return container_id
 
@@ -266,11 +253,6 @@ class Sandboxes:
         key = (container.recipe, user)
         found = self._processes.get(key)
         if found is None:
-    async def usage(self, container_id: str) -> list[int]:
-        """Return what it has used: numbers as in shim/usage.py."""
-        used: list[int] = await self._context.shim.request({"op": "usage", "id": container_id})
-        return used
-
             config = self._bundles.read(container.id)
             made = exec_process(config, ExecOptions(command=("",), user=user))
             found = {**made, "args": ["-"], "env": [], "cwd": "/"}
@@ -283,6 +265,11 @@ class Sandboxes:
         """Kill a process in a sandbox with all that it has started."""
         message = {"op": "kill_exec", "id": container_id, "group": f"exec-{exec_id}"}
         await self._context.shim.request(message)
+
+    async def usage(self, container_id: str) -> list[int]:
+        """Return what it has used: numbers as in shim/usage.py."""
+        used: list[int] = await self._context.shim.request({"op": "usage", "id": container_id})
+        return used
 
     async def close(self, container_id: str) -> None:
         """End a sandbox, with all that runs in it; returns once it is gone."""
@@ -327,6 +314,23 @@ class Sandboxes:
         for key, ended in list(self._commands.items()):
             del self._commands[key]
             ended({"id": key[0], "exec_id": key[1], "status": 137, "signal": 9, "oom": False})
+
+
+def _message(
+    template: Container, command: Command, terms: Terms, container_id: str
+) -> dict[str, Any]:
+    """Return the shim's op "spawn"."""
+    expires_ns = time.time_ns() + round(terms.lifetime_s * 1e9) if terms.lifetime_s else 0
+    return {
+        "op": "spawn",
+        "id": container_id,
+        "recipe": template.id,
+        "name": template.options.hostname or short(container_id),
+        "args": list(command.words),
+        "env": list(command.environment),
+        "folder": command.folder or template.options.working_dir or "/",
+        "meta": {"owner": terms.owner, "expires_ns": expires_ns},
+    }
 
 
 def _described(
