@@ -18,6 +18,7 @@ _LIBRARY = "libnftables.so.1"
 _NETLINK_NETFILTER = 12
 _SO_PROTOCOL = 38
 _OUTPUT_HANDLE, _OUTPUT_JSON = 1 << 3, 1 << 4  # <nftables/libnftables.h> NFT_CTX_OUTPUT_*
+_GUESS = "; did you mean "  # of the library, where a name is like another that is there
 _NUMBERS = {os.strerror(number): number for number in errno.errorcode}
 
 
@@ -112,7 +113,8 @@ def _refusal(complaint: str) -> OSError:
     """Return the first error that nft told, which is followed by the line and a marker below."""
     first = next((line for line in complaint.splitlines() if "Error:" in line), complaint)
     reason = first.partition("Error:")[2].strip() or first.strip() or "no reason given"
-    number = _NUMBERS.get(reason.rpartition(": ")[2], errno.EINVAL)
+    told = reason.partition(_GUESS)[0].rpartition(": ")[2]
+    number = _NUMBERS.get(told, errno.EINVAL)
     return OSError(number, f"nftables: {reason}")
 
 

@@ -33,6 +33,8 @@ def test_commands_are_one_transaction(place: Place) -> None:
             nft.run("add table inet one\nnonsense\n")
         assert labs.run("nft list ruleset") == ""
         nft.run("add table inet one\n")
+        with pytest.raises(FileNotFoundError, match="did you mean table"):
+            nft.run("add element inet ones here { 1 }\n")
         with pytest.raises(FileExistsError):
             nft.run("create table inet one\n")
 

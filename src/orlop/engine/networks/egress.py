@@ -38,6 +38,7 @@ class Guards:
     def __init__(self, home: Home, nft: Nftables, table: str) -> None:
         self._home = home
         self._egress = Egress(nft, f"{table}-egress")
+        self._unknown: list[Attachment] = []  # what a reconcile failed for: held by older rules
 
     def apply(self, attachment: Attachment) -> None:
         """Hold the container to its list, if it has one, before its interfaces are there.
@@ -45,6 +46,8 @@ class Guards:
         UnavailableError if a bridge is not.
         """
         if attachment.egress is not None:
+            if self._unknown:  # whom new rules would let go
+                self.reconcile(self._unknown)
             outlets = list(self._outlets(attachment))
             self._prepare({one.bridge for one in outlets})
             self._egress.guard(outlets)
@@ -52,6 +55,8 @@ class Guards:
     def withdraw(self, attachment: Attachment) -> None:
         """Forget a container, or some of its places: nothing leaves by them any more."""
         if attachment.egress is not None:
+            ended = attachment.container
+            self._unknown = [one for one in self._unknown if one.container != ended]
             self._egress.release([ownership.veth_name(one) for _, one in attachment.places])
 
     def open(self, container: str, found: Sequence[Found]) -> None:
@@ -60,15 +65,16 @@ class Guards:
 
     def restore(self) -> None:
         """Make the rules again what they were, after somebody changed them."""
-        self._prepare(self._egress.bridges())
         self._egress.restore()
+        self._prepare(self._egress.bridges())
 
     def reconcile(self, used: Iterable[Attachment]) -> None:
         """Hold these to their lists, and know of no others."""
-        listed = [one for one in used if one.egress is not None]
-        outlets = [outlet for one in listed for outlet in self._outlets(one)]
-        self._prepare({one.bridge for one in outlets})
+        self._unknown = [one for one in used if one.egress is not None]
+        outlets = [outlet for one in self._unknown for outlet in self._outlets(one)]
         self._egress.reconcile(outlets)
+        self._unknown = []
+        self._prepare(self._egress.bridges())
 
     def tidy(self) -> None:
         """Remove the rules if nobody has a list any more."""

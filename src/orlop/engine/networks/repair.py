@@ -49,6 +49,8 @@ class Repair:
 
     async def _restore(self, bridges: set[str], *, rules: bool) -> None:
         """Restore once the changes have come to an end, and listen again."""
+        if rules:
+            await self._attachments.hold()
         await asyncio.sleep(_SETTLE_S)
         if self._watch is None or self._host is None:
             return

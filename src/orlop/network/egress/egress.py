@@ -96,6 +96,7 @@ class Egress:
     def restore(self) -> None:
         """Make the rules what they were, because somebody changed them."""
         if self._made:
+            self._is_stale = True
             self._make(self._outlets)
 
     def reconcile(self, outlets: Iterable[Outlet]) -> None:
