@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -78,7 +79,6 @@ class Engine:
         )
         self.templates = Templates(context, self.containers, self.owners)
         self.forks = Forks(context, self.containers, self.owners)
-        self.fork_sources = ForkSources(context, self.forks)
         self._removal = Removal(context, bundles=bundles, volumes=self.volumes)
         self._exits = Exits(
             context, lifecycle=lifecycle, removal=self._removal, health=self._health
@@ -127,6 +127,11 @@ class Engine:
         await reconcile.discard_orphans(self._context, self.volumes)
         await in_thread(_mark_boot, settings)
         self._context.sweep_soon()
+
+    @functools.cached_property
+    def fork_sources(self) -> ForkSources:
+        """What forks of sandboxes by recipes begin with."""
+        return ForkSources(self._context, self.forks)
 
     @property
     def telemetry(self) -> Telemetry:
