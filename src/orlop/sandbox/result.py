@@ -8,16 +8,17 @@ StreamName = Literal["stdout", "stderr"]
 class Usage(NamedTuple):
     """What a command, or a whole sandbox, has used so far.
 
-    CPU time is that of every process it has started, also of those that run on or that
-    nobody has waited for. So is all else of a sandbox. Of a command, memory is that of
-    its largest process at its largest, and I/O that of the processes that were waited for,
-    as getrusage(2) counts both: RUSAGE_CHILDREN.
+    CPU time is that of every process it has started, also of those that nobody has waited
+    for, and those that run on. A sandbox's memory is that of all its processes and files in
+    memory together. A command's is that of its largest process at its largest, no less than
+    the 16 MB that starting it takes, and its I/O that of the processes that were waited for:
+    getrusage(2) counts no more.
     """
 
     user_s: float = 0.0
     system_s: float = 0.0
     peak_memory_bytes: int = 0
-    read_bytes: int = 0  # from block devices, what was in memory already not among it
+    read_bytes: int = 0  # from block devices, so nothing that was in memory already
     written_bytes: int = 0
 
     @property
