@@ -49,6 +49,8 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 class Engine:
     """All that a client can ask for. Used from one event loop only."""
 
+    _shim_since = 0.0
+
     def __init__(self, context: Context) -> None:
         self.settings = context.settings
         self.events = context.events
@@ -86,7 +88,6 @@ class Engine:
         self._reconciler = reconcile.Reconciler(
             context, lifecycle=lifecycle, exits=self._exits, sandboxes=self.sandboxes
         )
-        self._shim_since = 0.0
         self.system = System(
             context, images=self.images, containers=self.containers, volumes=self.volumes
         )
