@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -93,21 +94,59 @@ def test_rules_that_somebody_removes_come_back_with_what_names_opened(tmp_path: 
     with_engine(tmp_path, work, timeout_s=300)
 
 
+def _table(folder: Path) -> str:
+    return f"orlop-{label(settings(folder).root)}-egress"
+
+
+@asynccontextmanager
+async def _owned_by_another(folder: Path) -> AsyncIterator[None]:
+    """Have a process that alone may change the table which an engine has for bridges."""
+    name = _table(folder)
+    with subprocess.Popen(["nft", "-i"], stdin=subprocess.PIPE, text=True) as owner:
+        try:
+            assert owner.stdin is not None
+            owner.stdin.write(f"add table bridge {name} {{ flags owner; }}\n")
+            owner.stdin.flush()
+            await until(lambda: any(name in line for line in machine()))
+            yield
+        finally:
+            owner.kill()
+
+
+@pytest.mark.usefixtures("outside")
+def test_an_engine_that_cannot_take_lists_over_leaves_them_and_adds_none(tmp_path: Path) -> None:
+    async def first(engine: Engine) -> None:
+        await made(engine, "a", "10.1.0.0/24")
+        await box(engine, "some", "a", (f"tcp:{OTHER}:7001",))
+
+    async def second() -> None:
+        wanted = (f"tcp/{OTHER}/7001", f"tcp/{OTHER}/7000")
+        subprocess.run(["nft", "delete", "table", "bridge", _table(tmp_path)], check=True)
+        async with AsyncExitStack() as stack:
+            async with _owned_by_another(tmp_path):
+                engine = await stack.enter_async_context(opened_engine(tmp_path))
+                some = inside(engine.containers.get("some"))
+                with pytest.raises(OrlopError, match="cannot set the rules of an egress list"):
+                    await box(engine, "other", "a", ())
+                assert await tries(some, *wanted) == ["open", "refused"]
+            await engine.containers.start("other")
+            other = inside(engine.containers.get("other"))
+            assert await tries(some, *wanted) == ["open", "refused"]
+            assert await tries(other, *wanted) == ["refused", "refused"]
+
+    _run_and_die(tmp_path, first)
+    asyncio.run(second())
+
+
 @pytest.mark.usefixtures("outside")
 def test_who_cannot_be_held_to_a_list_does_not_start(tmp_path: Path) -> None:
     async def work(engine: Engine) -> None:
         await made(engine, "a", "10.1.0.0/24")
         await box(engine, "other", "a")
-        name = f"orlop-{label(settings(tmp_path).root)}-egress"
         before = machine()
-        with subprocess.Popen(["nft", "-i"], stdin=subprocess.PIPE, text=True) as owner:
-            assert owner.stdin is not None
-            owner.stdin.write(f"add table bridge {name} {{ flags owner; }}\n")
-            owner.stdin.flush()
-            await until(lambda: any(name in line for line in machine()))
+        async with _owned_by_another(tmp_path):
             with pytest.raises(OrlopError, match="cannot set the rules of an egress list"):
                 await box(engine, "some", "a", ("203.0.113.0/24",))
-            owner.kill()
         container = engine.containers.get("some")
         assert (container.running, container.endpoints) == (False, ())
         await until(lambda: machine() == before)
