@@ -44,6 +44,7 @@ class Execs:
         self._bundles = bundles
         self._execs: dict[str, Exec] = {}
         self._ends: dict[str, asyncio.Future[int]] = {}
+        self._starts: dict[str, asyncio.Event] = {}  # that somebody waits for
 
     async def create(self, ref: str, options: ExecOptions) -> str:
         """Return the id of a process to be started in the container *ref*."""
@@ -118,6 +119,8 @@ class Execs:
             raise error from failure
         if self._execs[exec_.id].running:
             self._execs[exec_.id] = replace(exec_, running=True, pid=started["pid"])
+        if exec_.id in self._starts:
+            self._starts[exec_.id].set()
         action = f"exec_start: {' '.join(options.command)}"
         self._context.announce(container, action, execID=exec_.id)
 
@@ -249,8 +252,12 @@ class Execs:
 
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
         """Change its terminal's size; of one that is being started, when it runs."""
-        while (exec_ := self.get(exec_id)).running and not exec_.pid:
-            await asyncio.sleep(_AGAIN_S)
+        exec_ = self.get(exec_id)
+        if not exec_.pid and exec_.exit_code is None:
+            started = self._starts.setdefault(exec_id, asyncio.Event())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(started.wait(), _SETTLE_S)
+            self._starts.pop(exec_id, None)
         message = {"op": "resize", "id": exec_.container, "exec_id": exec_id}
         await self._context.shim.request({**message, "height": height, "width": width})
 
