@@ -5,7 +5,7 @@ Descriptors that come with a message are in its "fds", and the reader's to close
 
 from collections.abc import Iterator, Sequence
 
-from orlop.errors import UnavailableError
+from orlop.errors import InvalidArgumentError, UnavailableError
 from orlop.shim.channel import Message, connect, encode, receive_datagram, send_datagram
 
 _SEND_S = 5.0
@@ -32,13 +32,16 @@ class Client:
     def post(self, message: Message, fds: Sequence[int] = ()) -> int:
         """Send a request and return its number; the answer comes with the same "seq".
 
-        UnavailableError when the other side has gone; ValueError when the message
-        is longer than channel.MAX_MESSAGE. It blocks only where a few hundred
+        UnavailableError when the other side has gone; InvalidArgumentError when the
+        message is longer than channel.MAX_MESSAGE. It blocks only where a few hundred
         requests wait unread, which the peer's loop does not let happen.
         """
         self._seq += 1
         self._socket.settimeout(_SEND_S)
-        data = encode({**message, "seq": self._seq})
+        try:
+            data = encode({**message, "seq": self._seq})
+        except ValueError as error:
+            raise InvalidArgumentError(f"command and environment are too long: {error}") from None
         try:
             send_datagram(self._socket, data, fds)
         except OSError as error:

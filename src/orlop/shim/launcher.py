@@ -79,8 +79,8 @@ class Start(NamedTuple):
     overlays: int
     doors: int
     cgroup: bool
+    files: dict[str, bytes]  # contents in the place of the recipe's
     timed: bool = False
-    files: dict[str, bytes] = {}  # contents in the place of the recipe's
 
 
 class Exec(NamedTuple):

@@ -69,6 +69,7 @@ class Server:
             "spawn": self._spawn,
             "spawn_exec": self._spawn,
             "lend": self._lend,
+            "change": lambda _channel, message: self._spawns.change(message),
             "usage": lambda _channel, message: self._spawns.usage(message),
             "kill_exec": lambda _channel, message: self._spawns.kill(message),
             "shutdown": self._shutdown,

@@ -344,6 +344,12 @@ class Spawns:
         layers = spawn.recipe.planned.recipe.layers
         return [layer.destination for layer in layers], spawn.writable.fd
 
+    def change(self, message: Message) -> None:
+        """Op "change": the limits of a sandbox are about to be other than its recipe's."""
+        container = self._processes.get(message["id"])
+        if container is not None and container.spawn is not None and container.spawn.group:
+            container.spawn.group.changed = True
+
     # Ends
 
     def ended(self, process: Process) -> None:

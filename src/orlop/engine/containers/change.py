@@ -43,6 +43,8 @@ class Changes:
             changed = _changed(container, request)
             if container.running:
                 limits = resources(changed.options.resources)
+                if container.recipe:  # its cgroup is others' afterwards
+                    await self._context.shim.request({"op": "change", "id": container_id})
                 await in_thread(cgroup_of(container).update, limits)
             elif (self._bundles.path(container_id) / "config.json").exists():
                 self._bundles.write(changed)

@@ -45,10 +45,14 @@ class _Counters(NamedTuple):
 
 
 class Group:
-    """One cgroup, with all its descriptors open."""
+    """One cgroup, with all its descriptors open.
+
+    One that is *changed* has other limits than it was made with, and is not used again.
+    """
 
     def __init__(self, layout: Layout, path: str, resources: Resources) -> None:
         self.cgroup = V1Cgroup.create(layout, path, resources)
+        self.changed = False
         self._opened: list[int] = []
         try:
             self.doors = self._keep(*self.cgroup.doors())
@@ -57,6 +61,7 @@ class Group:
             self.view = self._keep(_view(self.cgroup))[0]
             places = self.cgroup.directories
             self._cpu = self._file(places, "cpuacct", "cpuacct.stat")
+            self._used = self._file(places, "cpuacct", "cpuacct.usage", os.O_WRONLY)
             self._oom = self._file(places, "memory", "memory.oom_control")
             self._peak = self._file(places, "memory", "memory.max_usage_in_bytes", os.O_RDWR)
             self._tasks = self._keep(os.open(f"{next(iter(places.values()))}/tasks", _READ))[0]
@@ -94,17 +99,26 @@ class Group:
         oom_kills = _table(self._oom).get(b"oom_kill", 0)
         return _Counters(cpu.get(b"user", 0) * tick, cpu.get(b"system", 0) * tick, oom_kills)
 
-    def is_empty(self) -> bool:
-        """Whether nobody is in it, nor in one below it."""
+    def clear(self) -> bool:
+        """Remove those below it; False while somebody is in it, or in one of them."""
         if os.pread(self._tasks, 1, 0):
             return False
-        return not any(next(below(place), None) for place in self.cgroup.directories.values())
+        for directory in self.cgroup.directories.values():
+            for place in below(directory):
+                try:
+                    os.rmdir(place)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    return False
+        return True
 
     def reset(self) -> None:
         """Let it run, if its last was ended while frozen, and count from here on."""
         self.cgroup.thaw()
-        if self._peak >= 0:
-            os.pwrite(self._peak, b"0", 0)
+        for counter in (self._peak, self._used):
+            if counter >= 0:
+                os.pwrite(counter, b"0", 0)
         self._before = self._counters()
 
     def remove(self) -> None:
@@ -148,10 +162,10 @@ class Recycled:
 
     def give_back(self, kind: str, group: Group) -> bool:
         """Keep it for the next, or remove it; False while somebody is in it yet."""
-        if not group.is_empty():
+        if not group.clear():
             return False
         waiting = self._waiting.setdefault(kind, [])
-        if len(waiting) >= self._size:
+        if group.changed or len(waiting) >= self._size:
             group.remove()
             return True
         group.reset()
