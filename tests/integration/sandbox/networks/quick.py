@@ -33,6 +33,7 @@ while True:
             key.fileobj.sendto(peer[0].encode(), peer)
         else:
             client, peer = key.fileobj.accept()
+            client.recv(1)
             client.sendall(peer[0].encode())
             client.close()
 """
