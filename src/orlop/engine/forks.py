@@ -72,7 +72,9 @@ class Forks:
             try:
                 yield
             finally:
-                await in_thread(cgroup.thaw)
+                if self._context.records.has(source.id):  # else the cgroup may be another's
+                    with suppress(FileNotFoundError):  # it has ended
+                        await in_thread(cgroup.thaw)
 
     async def resume(self) -> None:
         """Let go on what an engine before us held still when it died."""
