@@ -35,6 +35,7 @@ class Plan:
     peer_density: int = 20
     soak: int = 2_000
     folder: str = "/var/tmp"  # where engines' state goes
+    run_folder: str = "/run"  # where sockets and the like go, in memory as a rule
 
     def __post_init__(self) -> None:
         _known("part", self.parts, PARTS)

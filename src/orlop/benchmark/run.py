@@ -113,7 +113,7 @@ def _folders(plan: Plan) -> Iterator[tuple[Path, Path]]:
         raise OrlopError(f"{plan.folder} has only {free_mb} MB free", hint="choose a --folder")
     with ExitStack() as stack:
         made = []
-        for parent in (plan.folder, "/run"):
+        for parent in (plan.folder, plan.run_folder):
             made.append(Path(tempfile.mkdtemp(prefix="orlop-bench-", dir=parent)))
             stack.callback(remove_folder, made[-1])
         yield made[0], made[1]

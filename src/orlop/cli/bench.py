@@ -47,6 +47,9 @@ class Args(Arguments):
     folder = text(
         "--folder", metavar="FOLDER", help="for engines' state (/var/tmp)", completes=FOLDER
     )
+    run_folder = text(
+        "--run-folder", metavar="FOLDER", help="for their sockets (/run)", completes=FOLDER
+    )
     form = text(
         "--format",
         metavar="FORMAT",
@@ -91,10 +94,8 @@ def _plan(args: Args) -> Plan:
             raise InvalidArgumentError(
                 f"invalid --clients {args.clients}", hint="such as 1,16,100"
             ) from None
-    if args.folder:
-        given["folder"] = args.folder
-    for name in _COUNTS:
-        if getattr(args, name) is not None:
+    for name in ("folder", "run_folder", *_COUNTS):
+        if getattr(args, name) not in (None, ""):
             given[name] = getattr(args, name)
     return Plan(**given)
 

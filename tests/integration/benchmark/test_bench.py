@@ -1,20 +1,20 @@
 """`orlop bench` with an engine of its own, and peers that need no daemon."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import pytest
-
-from tests.integration.engines import processes_of
 
 ORLOP = Path(sys.executable).with_name("orlop")
 PATIENCE_S = 300
@@ -25,11 +25,29 @@ WAYS = {
 }
 
 
-def bench(folder: Path, *options: str) -> subprocess.Popen[str]:
-    """Start it, with its state in *folder* and its words in files there."""
+class Place(NamedTuple):
+    """Where a run's state, results and sockets go."""
+
+    folder: Path
+    run: Path
+
+    def processes(self) -> list[int]:
+        """Return those that name it."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    if os.fsencode(self.run) in (entry / "cmdline").read_bytes():
+                        found.append(int(entry.name))
+        return found
+
+
+def bench(place: Place, *options: str) -> subprocess.Popen[str]:
+    """Start it; what it writes is in files of its folder."""
+    folder = place.folder
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
         return subprocess.Popen(
-            [ORLOP, "bench", "--folder", folder, *options],
+            [ORLOP, "bench", "--folder", folder, "--run-folder", place.run, *options],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -47,31 +65,20 @@ def ended(process: subprocess.Popen[str]) -> int:
         process.wait()
 
 
-def leftovers(folder: Path) -> Iterator[str]:
-    """Yield what names a run's folders: processes, mounts, the folders themselves."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if os.fsencode(folder) in command and b"pytest" not in command:
-                yield f"process {command!r}"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        if f" {folder}/" in line:
-            yield f"mount {line}"
-    yield from (str(path) for path in folder.glob("orlop-bench-*"))
-
-
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """Where a run's state is; what it has left there is ended, and fails the test."""
-    yield tmp_path
-    left = list(leftovers(tmp_path))
-    for run in tmp_path.glob("orlop-bench-*/orlop/root"):
-        for pid in processes_of(run):
-            os.kill(pid, signal.SIGKILL)
-    assert left == []
+def place(tmp_path: Path) -> Iterator[Place]:
+    """What is left there of a run is ended, and fails the test."""
+    with tempfile.TemporaryDirectory(prefix="orlop-test-", dir="/run") as run:
+        place = Place(tmp_path, Path(run))
+        yield place
+        left = place.processes()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert left == []
+        assert list(place.run.iterdir()) == []
+    assert list(tmp_path.glob("orlop-bench-*")) == []
+    assert f" {tmp_path}/" not in Path("/proc/self/mountinfo").read_text()
 
 
 def rows_of(results: dict[str, Any], part: str) -> dict[str, list[dict[str, float]]]:
@@ -83,11 +90,12 @@ def rows_of(results: dict[str, Any], part: str) -> dict[str, list[dict[str, floa
     return found
 
 
-def test_each_part_has_figures_of_orlop_and_of_its_peers(folder: Path) -> None:
+def test_each_part_has_figures_of_orlop_and_of_its_peers(place: Place) -> None:
+    folder = place.folder
     options = ["--only", "warm,concurrency,exec,pool,fork,density,soak", "--peers", "runc,floor"]
     counts = ["--starts=2", "--rounds=1", "--clients=3", "--wave=4", "--limit=2", "--live=3"]
     outputs = ["--peer-density=1", "--soak=10", "-ofound.json", "-ofound.md", "--plots=plots"]
-    process = bench(folder, *options, *counts, *outputs)
+    process = bench(place, *options, *counts, *outputs)
     assert ended(process) == 0, (folder / "err").read_text()
 
     results = json.loads((folder / "found.json").read_text())
@@ -131,8 +139,9 @@ def test_each_part_has_figures_of_orlop_and_of_its_peers(folder: Path) -> None:
     )
 
 
-def test_a_hostile_neighbour_is_started_with_limits_and_goes(folder: Path) -> None:
-    process = bench(folder, "--only=neighbours", "--starts=1", "--peers=none", "-ofound.json")
+def test_a_hostile_neighbour_is_started_with_limits_and_goes(place: Place) -> None:
+    folder = place.folder
+    process = bench(place, "--only=neighbours", "--starts=1", "--peers=none", "-ofound.json")
     assert ended(process) == 0, (folder / "err").read_text()
     results = json.loads((folder / "found.json").read_text())
     kinds = [row["case"] for row in results["rows"]]
@@ -141,8 +150,9 @@ def test_a_hostile_neighbour_is_started_with_limits_and_goes(folder: Path) -> No
     assert results["left_out"] == [line for line in results["left_out"] if "neighbours" not in line]
 
 
-def test_an_interrupted_run_prints_what_it_has_and_leaves_nothing(folder: Path) -> None:
-    process = bench(folder, "--only=warm,soak", "--starts=1", "--soak=900000", "--peers=none")
+def test_an_interrupted_run_prints_what_it_has_and_leaves_nothing(place: Place) -> None:
+    folder = place.folder
+    process = bench(place, "--only=warm,soak", "--starts=1", "--soak=900000", "--peers=none")
     try:
         deadline = time.monotonic() + PATIENCE_S
         while "soak" not in (folder / "err").read_text() and process.poll() is None:
