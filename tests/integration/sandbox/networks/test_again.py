@@ -12,9 +12,11 @@ import pytest
 from orlop.client.direct import CommandError
 from orlop.kernel.conntrack import Conntrack
 from tests.integration.engines import EngineProcess
+from tests.integration.networks.scenes import can_bind
 from tests.integration.sandbox.networks.quick import WHO_AM_I, Quick, ask, is_there, wait_until
 
 SEVERAL = 6
+FAILURES = 20
 STAYS = ("sh", "-c", "cat /sys/class/net/eth0/iflink; exec sleep 600")
 OTHER = """
 import sys
@@ -114,8 +116,14 @@ def test_one_that_somebody_may_have_changed_is_not_used_again(
 
 def test_starts_that_fail_leave_nothing(engine: EngineProcess, quick: Quick) -> None:
     engine.docker("network", "create", "front")
+    ports = {"PortBindings": {"7000/tcp": [{"HostPort": "17000"}]}}
     for network in ("bridge", "front"):
-        with pytest.raises(CommandError, match="not found"):
-            quick.run("no-such-command", network=network)
+        for more in ({}, {"HostConfig": ports}):
+            for _ in range(FAILURES):
+                with pytest.raises(CommandError, match="not found"):
+                    quick.run("no-such-command", network=network, **more)
     assert not engine.out("ps", "-aq")
+    assert can_bind(17000)
+    ends = [name for _, name in socket.if_nameindex() if name.startswith("ve")]
+    assert len(ends) < 2 * FAILURES  # those that are used again, and those made ahead
     engine.docker("network", "rm", "front")
