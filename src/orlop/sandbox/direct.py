@@ -209,7 +209,7 @@ class DirectBox:
             try:
                 with suppress(NotFoundError), Client(self._settings) as client:
                     client.containers.remove(self.id, force=True)
-            except OrlopError:
+            except (OrlopError, OSError):
                 self._closed = False  # so that it can be tried again
                 raise
         except BaseException:

@@ -56,7 +56,8 @@ class Warm:
         self._open = False
         self._ready: deque[Sandbox] = deque()
         self._graves: list[Sandbox] = []  # ended by themselves, and not closed yet
-        self._starting = self._waiting = 0
+        self._starting = 0
+        self._waits = 0  # of takers, that have begun
         self._taken = self._waited = self._died = self._failed = 0
         self._failure: Exception | None = None
         self._threads: list[threading.Thread] = []
@@ -132,15 +133,12 @@ class Warm:
     def _await(self, taking: Taking, enough: Callable[[], bool]) -> None:
         """Wait until there is *enough*, for who holds the lock."""
         known = self._failed
-        self._waiting += 1
+        self._waits += 1
         self._changed.notify_all()
-        try:
-            self._changed.wait_for(
-                lambda: enough() or not self._open or taking.given_up or self._failed > known,
-                taking.left_s,
-            )
-        finally:
-            self._waiting -= 1
+        self._changed.wait_for(
+            lambda: enough() or not self._open or taking.given_up or self._failed > known,
+            taking.left_s,
+        )
         if not self._open:
             raise WrongStateError("the pool is not open", hint="use `with`, or start()")
         if enough():
@@ -208,7 +206,8 @@ class Warm:
             self._failed += 1
             self._failure = error
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._open or self._waiting > 0, pause_s)
+            before = self._waits
+            self._changed.wait_for(lambda: not self._open or self._waits > before, pause_s)
 
     def _left(self) -> Sandbox | None:
         with self._changed:

@@ -98,7 +98,7 @@ def test_pool_works_on_with_an_engine_that_came_back(
     with pytest.raises(UnavailableError, match="no sandbox"):
         pool.take(timeout=LONG_S)
     engine.start()
-    pool.fill(timeout=LONG_S)
+    wait_until(lambda: pool.ready == 3, "it does not fill")
     with pool.take() as box:
         assert box.run(["true"]).exit_code == 0
     wait_until(lambda: len(ids(engine)) <= 3, "those of before are left")
