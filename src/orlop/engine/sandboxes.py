@@ -25,7 +25,7 @@ from orlop.engine.recipes import Recipe
 from orlop.engine.records import short
 from orlop.engine.spec import exec_process
 from orlop.engine.turns import Turns
-from orlop.errors import NotFoundError, WrongStateError
+from orlop.errors import NotFoundError, UnavailableError, WrongStateError
 from orlop.model.container import Container, ExecOptions, Status
 from orlop.model.network import Endpoint, PortMapping
 from orlop.model.timeline import Recorder, steps_of
@@ -296,7 +296,7 @@ class Sandboxes:
         try:
             message = {"op": "signal", "id": container_id, "signal": 9}
             await self._context.shim.request(message)
-        except (WrongStateError, NotFoundError):  # it has ended, or is not there yet
+        except (WrongStateError, NotFoundError, UnavailableError):  # it has ended, with the shim
             pass
 
     def lost(self) -> None:

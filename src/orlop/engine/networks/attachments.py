@@ -154,6 +154,8 @@ class Attachments:
 
     def _users(self, owner: Container) -> Iterator[int]:
         """Give the network namespace of a container that has ended, by one that joined it."""
+        if owner.recipe:  # which nobody can join
+            return
         for container in self._context.records.all():
             if container.running and container.options.network.startswith("container:"):
                 with contextlib.suppress(OSError, OrlopError):
