@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from orlop.shim.client import Client
+
 BUSYBOX = Path("/bin/busybox")
 
 
@@ -118,6 +120,8 @@ class EngineProcess:
                 self.stop()
             self.process.kill()
             self.process.wait()
+        with contextlib.suppress(Exception):  # takes its pools of cgroups along
+            Client(str(self.run / "shim.sock")).call({"op": "shutdown"}, timeout_s=20)
         while pids := list(processes_of(self.run)):  # again, as a shim replaces its pump
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):

@@ -178,6 +178,8 @@ def _check_shared(container: Container) -> None:
     options = container.options
     if container.health is not None or options.terminal or joins_others(options):
         raise UnsupportedError("health checks, terminals and others' namespaces are no recipe's")
+    if options.init:
+        raise UnsupportedError("a recipe's first process has no init before it")
 
 
 def _undone(undo: Callable[[str], object], container_id: str) -> None:

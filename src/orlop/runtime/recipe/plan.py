@@ -212,6 +212,8 @@ def _refuse(config: Config) -> None:
     linux = config.get("linux", {})
     if not is_supported() or _kernel() < _FIRST:
         raise UnsupportedError("recipes need x86-64 and Linux 6.15")
+    if os.path.dirname(linux.get("cgroupsPath", "/orlop/any")) != "/orlop":
+        raise UnsupportedError("a recipe's cgroups are all in one place")
     if config.get("hooks") or linux.get("personality") or linux.get("memoryPolicy"):
         raise UnsupportedError("hooks and personalities are none of a recipe's")
     if linux.get("rootfsPropagation", "") not in _PROPAGATIONS:

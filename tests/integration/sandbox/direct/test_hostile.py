@@ -338,21 +338,19 @@ def test_who_dies_of_its_memory_in_its_start_takes_nobody_along(given: Options) 
 
 def test_who_stops_its_own_later_processes_stops_nobody_elses(given: Options) -> None:
     options = given()
-    with direct(options) as hostile, direct(options) as other:
-        with Process(
-            hostile,
-            Command(words=["sh", "-c", "trap '' STOP; echo go; while :; do kill -STOP -1; done"]),
-            timeout=None,
-        ) as stopping:
-            next(iter(stopping))
-            threads = [threading.Thread(target=_try, args=(hostile, "true")) for _ in range(6)]
-            for thread in threads:
-                thread.start()
-            for turn in range(40):
-                assert run(other, "echo", f"{turn}").stdout == b"%d\n" % turn
-            stopping.kill()
-            for thread in threads:
-                thread.join()
+    stop = Command(words=["sh", "-c", "echo go; while :; do kill -STOP -1; done"])
+    with direct(options) as other, direct(options) as hostile:
+        stopping = Process(hostile, stop, timeout=None)
+        next(iter(stopping))
+        threads = [threading.Thread(target=_try, args=(hostile, "true")) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for turn in range(40):
+            assert run(other, "echo", f"{turn}").stdout == b"%d\n" % turn
+        hostile.close()
+        stopping.close()
+        for thread in threads:
+            thread.join()
         assert run(other, "true").exit_code == 0
 
 
