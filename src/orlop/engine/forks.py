@@ -68,8 +68,8 @@ class Forks:
                 yield
                 return
             cgroup = cgroup_of(source)
-            await in_thread(cgroup.freeze)
             try:
+                await in_thread(cgroup.freeze)
                 yield
             finally:
                 if self._context.records.has(source.id):  # else the cgroup may be another's

@@ -1,12 +1,9 @@
 """What sandboxes write when they are started the quick way: it is in memory, and like any other."""
 
-import contextlib
 import json
 import re
-import signal
 import subprocess
 import tarfile
-import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +12,7 @@ from typing import Any
 import pytest
 
 import orlop
-from orlop.errors import ExhaustedError, OrlopError, UnsupportedError
+from orlop.errors import ExhaustedError, UnsupportedError
 from tests.integration.engines import EngineProcess
 from tests.integration.sandbox.faces import ids, wait_until
 
@@ -198,46 +195,3 @@ def test_disk_limit_is_a_forks_own(engine: EngineProcess, image: str) -> None:
         shell(fork, write.replace("srv", "more") % 1024)
         assert fork.run(["sh", "-c", write.replace("srv", "most") % 2048]).exit_code != 0
         shell(box, write.replace("srv", "most") % 1024)
-
-
-def test_sandbox_that_is_ended_while_paused_leaves_nothing_frozen(
-    engine: EngineProcess, image: str
-) -> None:
-    for _ in range(3):  # its cgroup is the next one's
-        with orlop.Sandbox(engine=engine.url, image=image, memory="100m") as box:
-            assert shell(box, "echo on") == "on\n"
-            box.pause()
-
-
-def test_engine_that_is_killed_during_a_fork_leaves_nothing(
-    engine: EngineProcess, box: orlop.Sandbox
-) -> None:
-    shell(box, "mkdir /srv; cd /srv; for i in $(seq 3000); do echo >$i; done")
-    state = _freezer(box, engine)
-
-    def fork() -> None:
-        with contextlib.suppress(OrlopError):
-            box.fork(2)
-
-    forking = threading.Thread(target=fork)
-    forking.start()
-    while forking.is_alive() and "1" not in state.read_text() and "FROZ" not in state.read_text():
-        pass
-    engine.stop(signal.SIGKILL)
-    forking.join(60)
-    assert not forking.is_alive()
-    engine.start()
-    assert shell(box, "ls /srv | wc -l") == "3000\n"
-    wait_until(lambda: ids(engine) == {box.id}, "forks are left")
-
-
-def _freezer(box: orlop.Sandbox, engine: EngineProcess) -> Path:
-    """Return the file that says whether the sandbox is frozen."""
-    pid = engine.out("inspect", "-f", "{{.State.Pid}}", box.id)
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":")
-        for folder in ("unified", ""):
-            file = Path(f"/sys/fs/cgroup/{folder}{path}/cgroup.freeze")
-            if not controllers and file.exists():
-                return file
-    raise AssertionError("no freezer")
