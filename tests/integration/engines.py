@@ -120,8 +120,9 @@ class EngineProcess:
                 self.stop()
             self.process.kill()
             self.process.wait()
-        with contextlib.suppress(Exception):  # takes its pools of cgroups along
-            Client(str(self.run / "shim.sock")).call({"op": "shutdown"}, timeout_s=20)
+        with contextlib.suppress(Exception):
+            with contextlib.closing(Client(str(self.run / "shim.sock"))) as shim:
+                shim.call({"op": "shutdown"}, timeout_s=20)  # takes its pools of cgroups along
         while pids := list(processes_of(self.run)):  # again, as a shim replaces its pump
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
