@@ -109,6 +109,10 @@ class EngineProcess:
         """Return what `docker …` prints, without the last newline."""
         return self.docker(*arguments, **options).stdout.strip()  # type: ignore[arg-type]
 
+    def shim(self) -> contextlib.closing[Client]:
+        """Return a connection to its shim, closed in the end."""
+        return contextlib.closing(Client(str(self.run / "shim.sock")))
+
     def close(self) -> None:
         """Remove all containers, and end every process that this engine's run folder has."""
         with contextlib.suppress(Exception):
@@ -120,9 +124,8 @@ class EngineProcess:
                 self.stop()
             self.process.kill()
             self.process.wait()
-        with contextlib.suppress(Exception):
-            with contextlib.closing(Client(str(self.run / "shim.sock"))) as shim:
-                shim.call({"op": "shutdown"}, timeout_s=20)  # takes its pools of cgroups along
+        with contextlib.suppress(Exception), self.shim() as shim:
+            shim.call({"op": "shutdown"}, timeout_s=20)  # takes its pools of cgroups along
         while pids := list(processes_of(self.run)):  # again, as a shim replaces its pump
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
