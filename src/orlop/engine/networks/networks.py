@@ -128,7 +128,7 @@ class Networks:
 
     def returned(self, container: Container, *, as_it_was: bool) -> None:
         """Take back what a sandbox had that has ended; *as_it_was*: to be used again."""
-        if container.endpoints:
+        if "_desk" in self.__dict__:
             self._desk.lending.ended(container, as_it_was=as_it_was)
 
     def distrust(self) -> None:

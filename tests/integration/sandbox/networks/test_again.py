@@ -102,6 +102,10 @@ def test_one_that_somebody_may_have_changed_is_not_used_again(
     altered = box.line()
     engine.docker("exec", "--privileged", box.id, "ip", "link", "set", "lo", "down")
     box.close()
+    box = quick.start(*STAYS)
+    disconnected = box.line()
+    engine.docker("network", "disconnect", "bridge", box.id)
+    box.close()
     left, theirs = socket.socketpair()
     with theirs:
         quick.run("python3", "-c", SMUGGLE, stdout=theirs.fileno())
@@ -109,7 +113,7 @@ def test_one_that_somebody_may_have_changed_is_not_used_again(
         told, ancillary, _, _ = left.recvmsg(100, socket.CMSG_SPACE(4))
     with socket.socket(fileno=array.array("i", ancillary[0][2])[0]) as smuggled:
         assert smuggled.getsockname() == ("0.0.0.0", 7000)
-        wait_until(lambda: not any(map(is_there, (changed, writable, altered))))
+        wait_until(lambda: not any(map(is_there, (changed, writable, altered, disconnected))))
         assert is_there(told.decode())
         assert told.decode().strip() not in several(quick)
 
