@@ -26,7 +26,6 @@ _SEALED = int(MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC)
 _RDONLY = int(MountAttr.RDONLY)
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC
-_NS = 1_000_000_000
 
 
 class Usage(NamedTuple):
@@ -60,8 +59,9 @@ class Group:
             self.folder = -1 if folder is None else self._keep(folder)[0]
             self.view = self._keep(_view(self.cgroup))[0]
             places = self.cgroup.directories
-            self._cpu = self._file(places, "cpuacct", "cpuacct.stat")
-            self._used = self._file(places, "cpuacct", "cpuacct.usage", os.O_WRONLY)
+            self._used = self._file(places, "cpuacct", "cpuacct.usage", os.O_RDWR)
+            self._user = self._file(places, "cpuacct", "cpuacct.usage_user")
+            self._system = self._file(places, "cpuacct", "cpuacct.usage_sys")
             self._oom = self._file(places, "memory", "memory.oom_control")
             self._peak = self._file(places, "memory", "memory.max_usage_in_bytes", os.O_RDWR)
             self._tasks = self._keep(os.open(f"{next(iter(places.values()))}/tasks", _READ))[0]
@@ -85,7 +85,7 @@ class Group:
     def usage(self) -> Usage:
         """Return what was used since it was handed out."""
         now, before = self._counters(), self._before
-        peak = int(os.pread(self._peak, 32, 0)) if self._peak >= 0 else None
+        peak = _number(self._peak) if self._peak >= 0 else None
         return Usage(
             now.user_ns - before.user_ns,
             now.system_ns - before.system_ns,
@@ -94,10 +94,14 @@ class Group:
         )
 
     def _counters(self) -> _Counters:
-        cpu = _table(self._cpu)
-        tick = _NS // os.sysconf("SC_CLK_TCK")
+        """Read them. Only the whole time is exact; it is split as the ticks of the clock fell.
+
+        Not cpuacct.stat, which after a reset stands still until it is what it has been.
+        """
+        used, user, system = map(_number, (self._used, self._user, self._system))
+        user_ns = used * user // (user + system) if user + system else used
         oom_kills = _table(self._oom).get(b"oom_kill", 0)
-        return _Counters(cpu.get(b"user", 0) * tick, cpu.get(b"system", 0) * tick, oom_kills)
+        return _Counters(user_ns, used - user_ns, oom_kills)
 
     def clear(self) -> bool:
         """Remove those below it; False while somebody is in it, or in one of them."""
@@ -220,6 +224,10 @@ def _view(cgroup: V1Cgroup) -> int:
         os.close(root)
         raise
     return root
+
+
+def _number(fd: int) -> int:
+    return int(os.pread(fd, 32, 0)) if fd >= 0 else 0
 
 
 def _table(fd: int) -> dict[bytes, int]:
