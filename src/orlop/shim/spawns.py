@@ -52,6 +52,8 @@ _SIGKILL = 9
 _AGAIN_S = 0.002
 _MOST_PAUSE_S = 0.5
 _POOL_AHEAD = 2
+_MOST_OPEN = 256  # sandboxes whose cgroups are kept open: some 20 descriptors each
+_MOST_LATER = 64  # kinds of later processes
 _NO_IO: IO = {"terminal": False, "stdin": False, "stdin_once": False}
 
 #: Is told what to answer to a request: (ok, error).
@@ -78,6 +80,7 @@ class Spawns:
         self.networks = Networks(ahead=_POOL_AHEAD)
         self._recipes: dict[str, Kept] = {}
         self._numbers = 0
+        self._live = 0
         self.cgroups.sweep()
 
     # Recipes
@@ -116,8 +119,11 @@ class Spawns:
             self.launchers.forget(kept.number)
             while kept.ready:
                 kept.ready.pop().close()
-            if all(other.kind != kept.kind for other in self._recipes.values()):
+            others = self._recipes.values()
+            if all(other.kind != kept.kind for other in others):
                 self.cgroups.forget(kept.kind)
+            if all(other.planned.sysctls != kept.planned.sysctls for other in others):
+                self.networks.forget(kept.planned.sysctls)
             self._forget_dropped(kept)
 
     def _forget_dropped(self, kept: Kept) -> None:
@@ -206,6 +212,9 @@ class Spawns:
         self._processes[key] = process
         self._watch(process)
         spawn.recipe.live += 1
+        self._live += 1
+        if self._live > _MOST_OPEN:
+            spawn.group.shelve()
         answer({**spawn.started(made), "cgroup": spawn.group.cgroup.path}, None)
 
     def _undo(self, spawn: Spawn, made: Made | None) -> None:
@@ -256,6 +265,7 @@ class Spawns:
                 of.pids_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             spawn.exec_group = message["group"]
             spawn.entered = groups.make(of.group.cgroup, spawn.exec_group)
+            of.group.open()
             doors, folder = of.group.doors, _folder(spawn.entered)
             try:
                 timed = spawn.times is not OFF
@@ -291,6 +301,8 @@ class Spawns:
                 recipe = plan_exec_recipe(kept.image, wanted, keyring=keyring)
             except (failure.StepError, OSError) as error:  # the usual way can say what it was
                 raise UnsupportedError(str(error)) from None
+            while len(kept.execs) >= _MOST_LATER:
+                self.launchers.forget(kept.execs.pop(next(iter(kept.execs))).number)
             later = Later(self._next(), recipe.who.home)
             self.launchers.know(later.number, recipe, ())
             kept.execs[name] = later
@@ -380,6 +392,7 @@ class Spawns:
             self._leave_group(container, spawn)
         if is_init:
             spawn.recipe.live -= 1
+            self._live -= 1
             self._give_back(spawn)
             self._forget_dropped(spawn.recipe)
         process.close()

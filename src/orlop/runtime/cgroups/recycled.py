@@ -44,7 +44,7 @@ class _Counters(NamedTuple):
 
 
 class Group:
-    """One cgroup, with all its descriptors open.
+    """One cgroup, with all its descriptors open, unless it is shelved.
 
     One that is *changed* has other limits than it was made with, and is not used again.
     """
@@ -53,22 +53,41 @@ class Group:
         self.cgroup = V1Cgroup.create(layout, path, resources)
         self.changed = False
         self._opened: list[int] = []
+        self._view = -1
         try:
-            self.doors = self._keep(*self.cgroup.doors())
-            folder = self.cgroup.clone_fd()
-            self.folder = -1 if folder is None else self._keep(folder)[0]
-            self.view = self._keep(_view(self.cgroup))[0]
-            places = self.cgroup.directories
-            self._used = self._file(places, "cpuacct", "cpuacct.usage", os.O_RDWR)
-            self._user = self._file(places, "cpuacct", "cpuacct.usage_user")
-            self._system = self._file(places, "cpuacct", "cpuacct.usage_sys")
-            self._oom = self._file(places, "memory", "memory.oom_control")
-            self._peak = self._file(places, "memory", "memory.max_usage_in_bytes", os.O_RDWR)
-            self._tasks = self._keep(os.open(f"{next(iter(places.values()))}/tasks", _READ))[0]
+            self.open()
             self._before = self._counters()
         except BaseException:
             self.remove()
             raise
+
+    def open(self) -> None:
+        """Have its descriptors open; doors and folder are not to be used but after this."""
+        if self._opened:
+            return
+        self.doors = self._keep(*self.cgroup.doors())
+        folder = self.cgroup.clone_fd()
+        self.folder = -1 if folder is None else self._keep(folder)[0]
+        places = self.cgroup.directories
+        self._used = self._file(places, "cpuacct", "cpuacct.usage", os.O_RDWR)
+        self._user = self._file(places, "cpuacct", "cpuacct.usage_user")
+        self._system = self._file(places, "cpuacct", "cpuacct.usage_sys")
+        self._oom = self._file(places, "memory", "memory.oom_control")
+        self._peak = self._file(places, "memory", "memory.max_usage_in_bytes", os.O_RDWR)
+        self._tasks = self._keep(os.open(f"{next(iter(places.values()))}/tasks", _READ))[0]
+
+    @property
+    def view(self) -> int:
+        """A mount that shows the cgroup to who is in it, to be cloned."""
+        if self._view < 0:
+            self._view = self._keep(_view(self.cgroup))[0]
+        return self._view
+
+    def shelve(self) -> None:
+        """Close all its descriptors: there may be thousands of them."""
+        while self._opened:
+            os.close(self._opened.pop())
+        self._view = -1
 
     def _keep(self, *fds: int) -> Sequence[int]:
         self._opened += fds
@@ -84,6 +103,7 @@ class Group:
 
     def usage(self) -> Usage:
         """Return what was used since it was handed out."""
+        self.open()
         now, before = self._counters(), self._before
         peak = _number(self._peak) if self._peak >= 0 else None
         return Usage(
@@ -105,6 +125,7 @@ class Group:
 
     def clear(self) -> bool:
         """Remove those below it; False while somebody is in it, or in one of them."""
+        self.open()
         if os.pread(self._tasks, 1, 0):
             return False
         for directory in self.cgroup.directories.values():
@@ -127,8 +148,7 @@ class Group:
 
     def remove(self) -> None:
         """Remove it; one that is in use stays, and is swept when its maker is gone."""
-        while self._opened:
-            os.close(self._opened.pop())
+        self.shelve()
         with suppress(OSError, OrlopError):
             self.cgroup.remove(timeout_s=0)
 
@@ -157,7 +177,7 @@ class Recycled:
             UnsupportedError: the host has no v1 hierarchies.
             OrlopError: as cgroups.create().
         """
-        if waiting := self._waiting.get(kind):
+        if waiting := self._waiting.setdefault(kind, []):
             return waiting.pop()
         if not self._layout.v1:
             raise UnsupportedError("only v1 cgroups are used again")
@@ -168,8 +188,8 @@ class Recycled:
         """Keep it for the next, or remove it; False while somebody is in it yet."""
         if not group.clear():
             return False
-        waiting = self._waiting.setdefault(kind, [])
-        if group.changed or len(waiting) >= self._size:
+        waiting = self._waiting.get(kind)
+        if waiting is None or group.changed or len(waiting) >= self._size:
             group.remove()
             return True
         group.reset()
@@ -177,7 +197,7 @@ class Recycled:
         return True
 
     def forget(self, kind: str) -> None:
-        """Remove those with limits that nobody asks for any more."""
+        """Remove those with limits that nobody asks for any more, and what is given back later."""
         for group in self._waiting.pop(kind, ()):
             group.remove()
 
