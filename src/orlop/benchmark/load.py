@@ -24,6 +24,7 @@ class Load(Generic[T]):
     failures: list[str] = field(default_factory=list)
     makespan_s: float = 0.0
     cpu_s: float = 0.0
+    engine_cpu_s: float = 0.0  # of it, that of an engine and its children, where it is known
     generator_cpu_s: float = 0.0  # of it, this process's
     clients_cpu_s: float = 0.0  # of it, command lines'
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
+_TICKS_S = os.sysconf("SC_CLK_TCK")
 _NETWORK_NAMESPACE = re.compile(r"net:\[(\d+)\]")
 
 
@@ -31,6 +32,19 @@ def pss_kb(pids: Sequence[int]) -> int:
                 if line.startswith("Pss:"):
                     total += int(line.split()[1])
     return total
+
+
+def cpu_s(pids: Sequence[int]) -> float:
+    """Return processor seconds that they, and children they have waited for, have used.
+
+    Fields 14 to 17 of /proc/PID/stat. proc_pid_stat(5).
+    """
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            total += sum(int(field) for field in fields[11:15])
+    return total / _TICKS_S
 
 
 def remains(marks: Sequence[str]) -> dict[str, int]:

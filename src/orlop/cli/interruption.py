@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM for what must not be torn in the middle of a step."""
+"""Ctrl-C, SIGTERM and a lost terminal, for what must not be torn in the middle of a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Any, Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
