@@ -3,8 +3,8 @@
     fresh -> lent -> (resting -> flushed) -> idle -> lent again, to its owner only
                   -> closed, where somebody may have changed it
 
-A namespace costs 4 ms to make and 25 ms to take away. Nothing in the file system names
-these: they die with the engine, but for those that sandboxes are in.
+A namespace costs 4 ms to make and 25 ms to take away (returns.py). Nothing in the file
+system names these: they die with the engine, but for those that sandboxes are in.
 """
 
 import asyncio
@@ -19,13 +19,14 @@ from orlop.engine.context import Context
 from orlop.engine.networks.attachment import Place
 from orlop.engine.networks.directory import Directory
 from orlop.engine.networks.host import Host
+from orlop.engine.networks.lending.lendable import Lendable
+from orlop.engine.networks.lending.returns import Returns
 from orlop.engine.networks.planning import Planner
 from orlop.engine.networks.thread import NetworkThread
 from orlop.engine.owner import open_process
-from orlop.errors import OrlopError
+from orlop.errors import NotFoundError, OrlopError
 from orlop.model.container import Container
 from orlop.model.network import Network
-from orlop.network.firewall import flows
 from orlop.network.plugged import Plugged
 
 log = logging.getLogger(__name__)
@@ -33,30 +34,9 @@ log = logging.getLogger(__name__)
 _AHEAD = 8  # fresh ones of each network
 _MOST_NETWORKS = 4  # that have fresh ones
 _MOST_IDLE = 256
-_MOST_RESTING = 256
 _REFILL_S = 0.05
-_PAUSE_S = 0.02
-_REST_S = 2.0  # until the sockets of who has ended are gone
 _IDLE_S = 120.0
 _LOOK_S = 20.0
-_BATCH = 32  # of those that are closed, whose devices the kernel takes away together
-_CLOSE_S = 0.25
-
-
-class Lendable:
-    """One of them, in whatever state."""
-
-    def __init__(self, place: Place, plugged: Plugged) -> None:
-        self.place = place
-        self.plugged = plugged
-        self.owner = ""
-        self.sent: int | None = 0  # packets, before it was handed out
-        self.since_s = 0.0  # it waits, in whatever state
-        self.leased = True  # its address is ours to give back
-
-    @property
-    def addresses(self) -> list[str]:
-        return [text.partition("/")[0] for text in self.place.endpoint.addresses]
 
 
 class ReadyNetworks:
@@ -73,13 +53,10 @@ class ReadyNetworks:
         self._samples: dict[str, tuple[Container, Mapping[str, str], float]] = {}
         self._idle: dict[tuple[str, str], list[Lendable]] = {}  # by owner and network
         self._lent: dict[str, Lendable] = {}  # by container
-        self._resting: list[Lendable] = []
-        self._looked_at: list[Lendable] = []  # of the resting ones; the thread's meanwhile
-        self._closing: list[Lendable] = []
         self._owners: dict[str, int] = {}  # pidfds
+        self._returns = Returns(context, planner, thread, keep=self._keep)
         self._waiters = 0
         self._refilling: asyncio.Task[None] | None = None
-        self._tending: asyncio.Task[None] | None = None
         self._look: asyncio.TimerHandle | None = None
         context.telemetry.pools["ready_networks"] = lambda: self.waiting
 
@@ -101,7 +78,8 @@ class ReadyNetworks:
         self._waiters += 1
         try:
             while (found := self._find(owner, network)) is None:
-                await asyncio.shield(self._context.spawn(self._make(network)))
+                making = self._make(network, container, sysctls)
+                await asyncio.shield(self._context.spawn(making))
         finally:
             self._waiters -= 1
         found.owner = owner
@@ -119,21 +97,28 @@ class ReadyNetworks:
                 found.sent = found.plugged.sent()
                 if found.sent is not None and found.place.network == network:
                     return found
-                self._close(found)
+                self._returns.close(found)
         return None
 
-    async def _make(self, network: Network) -> None:
+    async def _make(self, network: Network, sample: Container, sysctls: Mapping[str, str]) -> None:
         """Make one, which whoever comes first gets."""
-        sample, sysctls, _ = self._samples[network.id]
         nobody = replace(sample, id=secrets.token_hex(32))
         endpoints = self._planner.all(nobody)
+        place = Place(network, endpoints[0])
         try:
-            place = Place(network, endpoints[0])
-            plugged = await self._thread.call(Host.plug, place, sysctls)
+            plugged = await self._plug(place, sysctls)
         except BaseException:
             self._planner.give_back(endpoints)
             raise
         self._fresh.setdefault(network.id, []).append(Lendable(place, plugged))
+
+    async def _plug(self, place: Place, sysctls: Mapping[str, str]) -> Plugged:
+        plugged = await self._thread.call(Host.plug, place, sysctls)
+        if self._directory.get(place.network.id) is None:  # removed: its bridge is there again
+            plugged.close()
+            await self._thread.call(Host.remove, place.network)
+            raise NotFoundError(f"network {place.network.name} not found")
+        return plugged
 
     def lent(self, container_id: str) -> Lendable | None:
         """Return what a container has of these."""
@@ -146,22 +131,18 @@ class ReadyNetworks:
             return
         sent = lent.plugged.sent()
         if not as_it_was or sent is None or lent.owner not in self._owners:
-            self._close(lent)
+            self._returns.close(lent)
         elif sent == lent.sent and lent.plugged.is_quiet():
             self._keep(lent)
-        elif len(self._resting) < _MOST_RESTING:
-            lent.since_s = _now()
-            self._resting.append(lent)
-            self._tend()
         else:
-            self._close(lent)
+            self._returns.rest(lent)
 
     def give_up(self, container_id: str) -> None:
         """Leave it to who gives back all that the container's record says it has."""
         lent = self._lent.pop(container_id, None)
         if lent is not None:
             lent.leased = False
-            self._close(lent)
+            self._returns.close(lent)
 
     def distrust(self) -> None:
         """Use nothing again that is lent now: who is in it may live on for a while."""
@@ -174,39 +155,32 @@ class ReadyNetworks:
             self._drop_fresh(network)
         for key in [key for key in self._idle if key[1] in networks]:
             for found in self._idle.pop(key):
-                self._close(found)
-        for found in (*self._lent.values(), *self._resting, *self._looked_at):
+                self._returns.close(found)
+        for found in (*self._lent.values(), *self._returns.resting):
             if found.place.network.id in networks:
                 found.owner = ""
 
     def _drop_fresh(self, network: str) -> None:
         self._samples.pop(network, None)
         for found in self._fresh.pop(network, ()):
-            self._close(found)
+            self._returns.close(found)
 
     async def surrender(self, network_id: str, address: str) -> None:
         """Let somebody have an *address* whom nobody has yet."""
-
-        def has_it(found: Lendable) -> bool:
-            return found.place.network.id == network_id and address in found.addresses
-
-        while self._tending is not None and any(map(has_it, self._looked_at)):
-            await asyncio.wait({self._tending}, timeout=_PAUSE_S)
-        for some in (*self._fresh.values(), *self._idle.values(), self._resting, self._closing):
-            for found in filter(has_it, list(some)):
+        await self._returns.surrender(network_id, address)
+        for some in (*self._fresh.values(), *self._idle.values()):
+            for found in [one for one in some if one.is_at(network_id, address)]:
                 some.remove(found)
-                found.plugged.close()
-                if found.leased:
-                    self._planner.give_back((found.place.endpoint,))
+                self._returns.drop(found)
 
     def close(self) -> None:
         """Let go of all; what sandboxes are in stays, with them."""
         if self._look is not None:
             self._look.cancel()
-        waiting = [one for some in (*self._fresh.values(), *self._idle.values()) for one in some]
-        others = (*self._resting, *self._looked_at, *self._closing, *self._lent.values())
-        for one in (*waiting, *others):
-            one.plugged.close()
+        self._returns.close_all()
+        for some in (*self._fresh.values(), *self._idle.values(), self._lent.values()):
+            for one in some:
+                one.plugged.close()
         for owner in list(self._owners):
             self._unwatch(owner)
         self._fresh.clear()
@@ -234,11 +208,11 @@ class ReadyNetworks:
         self._unwatch(owner)
         for key in [key for key in self._idle if key[0] == owner]:
             for found in self._idle.pop(key):
-                self._close(found)
+                self._returns.close(found)
 
     def _keep(self, found: Lendable) -> None:
         if found.owner not in self._owners or self.waiting >= _MOST_IDLE:
-            self._close(found)
+            self._returns.close(found)
             return
         found.since_s = _now()
         self._idle.setdefault((found.owner, found.place.network.id), []).append(found)
@@ -249,12 +223,12 @@ class ReadyNetworks:
         oldest = _now() - _IDLE_S
         for key, idle in list(self._idle.items()):
             while idle and idle[0].since_s < oldest:  # the latest is taken first
-                self._close(idle.pop(0))
+                self._returns.close(idle.pop(0))
             if not idle:
                 del self._idle[key]
         for network in [key for key, (_, _, used_s) in self._samples.items() if used_s < oldest]:
             self._drop_fresh(network)
-        lent = (*self._lent.values(), *self._resting, *self._looked_at)
+        lent = (*self._lent.values(), *self._returns.resting)
         used = {key[0] for key in self._idle} | {one.owner for one in lent}
         for owner in self._owners.keys() - used:
             self._unwatch(owner)
@@ -274,76 +248,17 @@ class ReadyNetworks:
             self._drop_fresh(next(iter(self._samples)))
         for network_id in list(self._samples):
             while len(self._fresh.get(network_id, ())) < _AHEAD:
-                network = self._directory.get(network_id)
-                if network is None or network_id not in self._samples:
+                network, sample = self._directory.get(network_id), self._samples.get(network_id)
+                if network is None or sample is None:
                     break
                 if self._waiters:
                     await asyncio.sleep(_REFILL_S)
                     continue
                 try:
-                    await self._make(network)
+                    await self._make(network, *sample[:2])
                 except OrlopError as error:  # a start will tell whoever asks
                     log.info("no network made ahead", extra={"why": str(error)})
                     return
-
-    def _close(self, found: Lendable) -> None:
-        self._closing.append(found)
-        self._tend()
-
-    def _tend(self) -> None:
-        if self._tending is None or self._tending.done():
-            self._tending = self._context.spawn(self._run())
-
-    async def _run(self) -> None:
-        """See to those that rest and those that go, until there are none."""
-        closed_s = 0.0
-        while self._resting or self._looked_at or self._closing:
-            await asyncio.sleep(_PAUSE_S)
-            await self._wake()
-            if self._closing and _now() - closed_s >= _CLOSE_S:
-                closed_s = _now()
-                batch, self._closing = self._closing[:_BATCH], self._closing[_BATCH:]
-                await self._part_with(batch)
-
-    async def _wake(self) -> None:
-        """Keep those whose sockets are gone, once nobody knows of their connections."""
-        self._looked_at, self._resting = self._resting[:_BATCH], self._resting[_BATCH:]
-        if not self._looked_at:
-            return
-        calm = await self._thread.call(Host.calm, [one.plugged for one in self._looked_at])
-        quiet = [one for one in self._looked_at if one.plugged in calm]
-        forgotten = await self._flush(quiet)
-        looked_at, self._looked_at = self._looked_at, []
-        late = _now() - _REST_S
-        for one in looked_at:
-            if one in quiet and forgotten:
-                self._keep(one)
-            elif one in quiet or one.since_s < late:
-                self._close(one)
-            else:
-                self._resting.append(one)
-
-    async def _part_with(self, batch: Sequence[Lendable]) -> None:
-        for one in batch:
-            one.plugged.close()
-        await self._flush(batch)
-        self._planner.give_back(one.place.endpoint for one in batch if one.leased)
-
-    async def _flush(self, some: Sequence[Lendable]) -> bool:
-        """Have the host forget connections of their addresses; return whether it does."""
-        addresses = [address for one in some for address in one.addresses]
-        if not addresses:
-            return True
-        try:
-            await self._thread.call(_forget, addresses)
-        except OSError as error:
-            log.info("connections cannot be forgotten", extra={"why": str(error)})
-            return False
-        return True
-
-
-def _forget(_: Host, addresses: Sequence[str]) -> None:
-    flows.forget_addresses(addresses)
 
 
 def _now() -> float:
