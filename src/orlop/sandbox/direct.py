@@ -180,6 +180,8 @@ class DirectBox:
     @property
     def watched(self) -> int:
         self._holder.begun()
+        if self._holder.connection.has_exit(self.id):  # it came with the answer to its start
+            raise NotFoundError(f"no sandbox {self.id[:12]}: it has ended")
         return self._holder.connection.fileno() if self._holder.count == 1 else -1
 
     def leave(self) -> bool:

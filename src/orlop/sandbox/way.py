@@ -110,7 +110,10 @@ class Box(Runs, Protocol):
 
     @property
     def watched(self) -> int:
-        """A descriptor that becomes readable when the sandbox has gone; -1 for none."""
+        """A descriptor that becomes readable when the sandbox has gone; -1 for none.
+
+        OrlopError where it has never been there, or is known to be gone.
+        """
 
     def close(self) -> None:
         """Remove it with all that runs in it, unless it is to be kept; again is no error."""
