@@ -15,7 +15,7 @@ from orlop.kernel.mount import MountAttr, mount_setattr, move_mount
 from orlop.model.light import NamedTuple
 from orlop.model.oci import Resources
 from orlop.runtime.cgroups import control
-from orlop.runtime.cgroups.files import below
+from orlop.runtime.cgroups.files import below, read
 from orlop.runtime.cgroups.layout import Layout, detect
 from orlop.runtime.cgroups.v1 import V1Cgroup
 from orlop.runtime.filesystems import bind, filesystem
@@ -25,7 +25,6 @@ _PREFIX = ".pool-"
 _SEALED = int(MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC)
 _RDONLY = int(MountAttr.RDONLY)
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_CLOEXEC
 
 
 class Usage(NamedTuple):
@@ -74,7 +73,6 @@ class Group:
         self._system = self._file(places, "cpuacct", "cpuacct.usage_sys")
         self._oom = self._file(places, "memory", "memory.oom_control")
         self._peak = self._file(places, "memory", "memory.max_usage_in_bytes", os.O_RDWR)
-        self._tasks = self._keep(os.open(f"{next(iter(places.values()))}/tasks", _READ))[0]
 
     @property
     def view(self) -> int:
@@ -124,9 +122,12 @@ class Group:
         return _Counters(user_ns, used - user_ns, oom_kills)
 
     def clear(self) -> bool:
-        """Remove those below it; False while somebody is in it, or in one of them."""
-        self.open()
-        if os.pread(self._tasks, 1, 0):
+        """Remove those below it; False while somebody is in it, or in one of them.
+
+        The list is opened each time: who reads an open one again within a second gets what it
+        was, and for another second (cgroup_pidlist_start() in the kernel).
+        """
+        if read(f"{next(iter(self.cgroup.directories.values()))}/tasks"):
             return False
         for directory in self.cgroup.directories.values():
             for place in below(directory):
