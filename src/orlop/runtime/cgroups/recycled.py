@@ -141,6 +141,7 @@ class Group:
 
     def reset(self) -> None:
         """Let it run, if its last was ended while frozen, and count from here on."""
+        self.open()
         self.cgroup.thaw()
         for counter in (self._peak, self._used):
             if counter >= 0:
