@@ -86,10 +86,17 @@ class Networks:
 
     def give_back(self, network: Network, *, trusted: bool) -> None:
         """Keep it for the next, if it is as new. Not *trusted*: its user could change anything."""
-        waiting = self._waiting.setdefault(network.sysctls, [])
-        if trusted and len(waiting) < self._size and network.is_untouched():
+        waiting = self._waiting.get(network.sysctls)
+        if waiting is None or not trusted or len(waiting) >= self._size:
+            network.close()
+        elif network.is_untouched():
             waiting.append(network)
         else:
+            network.close()
+
+    def forget(self, sysctls: Sysctls) -> None:
+        """Let go of those that nobody asks for any more, and of what is given back later."""
+        for network in self._waiting.pop(sysctls, ()):
             network.close()
 
     def refill(self) -> bool:
