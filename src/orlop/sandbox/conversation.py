@@ -4,13 +4,14 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Self
 
-from orlop.errors import InvalidArgumentError, UnavailableError
+from orlop.errors import InvalidArgumentError, UnavailableError, WrongStateError
 from orlop.sandbox.result import StreamName, Usage
-from orlop.sandbox.way import Command, End, Runs
+from orlop.sandbox.way import Command, End, Handle, Runs
 
 _SEND_BYTES = 256 << 10
 _AFTER_KILL_S = 15.0  # the engine itself gives up after ten
@@ -34,6 +35,7 @@ class Conversation:
         self._sending = threading.Lock()  # send() may come from another thread
         self._handle = box.exec(command)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # there is input to send
+        self._dropped = weakref.finalize(self, _let_go, self._handle, self._wake)
 
     def __enter__(self) -> Self:
         return self
@@ -59,6 +61,8 @@ class Conversation:
 
         It goes out while the output is read, by iterating or by result().
         """
+        if not self._dropped.alive:
+            raise WrongStateError("the command has been let go of")
         with self._sending:
             self._input = memoryview(bytes(self._input) + data)
             self._input_ends = self._input_ends or end
@@ -90,15 +94,13 @@ class Conversation:
 
     def close(self) -> None:
         """Kill it, unless its output has ended, and let go of it."""
-        if self._wake < 0:
+        if not self._dropped.alive:
             return
-        wake, self._wake = self._wake, -1
         try:
             if not self._handle.ended:
                 self.kill()
         finally:
-            self._handle.close()
-            os.close(wake)
+            self._dropped()
 
     def _ready(self) -> Collection[int]:
         """Return what can be read, waiting for it. Sends input, and minds the time limit."""
@@ -142,3 +144,8 @@ class Conversation:
         if self._input_ends and not self._input:
             self._input_ends = False
             self._handle.end_input()
+
+
+def _let_go(handle: Handle, wake: int) -> None:
+    handle.close()
+    os.close(wake)

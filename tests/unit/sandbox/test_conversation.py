@@ -1,5 +1,6 @@
 """Conversations over plain descriptors: pipes, and a pidfd for the end. No engine is needed."""
 
+import gc
 import os
 import subprocess
 from collections.abc import Collection, Iterator
@@ -126,6 +127,16 @@ def test_time_limit_ends_the_tree() -> None:
     with process("echo begun; sleep 600 & sleep 600", timeout=0.5) as running:
         result = running.result()
     assert (result.timed_out, result.stdout) == (True, b"begun\n")
+
+
+def test_conversation_that_is_dropped_leaves_no_descriptor() -> None:
+    before = os.listdir("/proc/self/fd")
+    running = process("cat", has_input=True)
+    running.send(b"x", end=True)
+    assert running.result().stdout == b"x"
+    del running
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_close_kills_what_runs() -> None:
