@@ -139,17 +139,8 @@ class Group:
                     return False
         return True
 
-    def _is_occupied(self) -> bool:
-        """Whether somebody is in it. What is open already tells who was a second ago."""
-        tasks = os.open(self._tasks, _READ)
-        try:
-            return bool(os.read(tasks, 1))
-        finally:
-            os.close(tasks)
-
     def reset(self) -> None:
         """Let it run, if its last was ended while frozen, and count from here on."""
-        self.open()
         self.open()
         self.cgroup.thaw()
         for counter in (self._peak, self._used):
