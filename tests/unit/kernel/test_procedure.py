@@ -89,8 +89,8 @@ def test_the_machine_code_is_that_of_the_listing(tmp_path: Path) -> None:
     source = "\n".join(_whole(line) for line in lines)
     (tmp_path / "code.s").write_text(f".intel_syntax noprefix\n{source}\n")
     subprocess.run(["as", "--64", "-o", tmp_path / "code.o", tmp_path / "code.s"], check=True)
-    copy = ["objcopy", "-O", "binary", "-j", ".text", tmp_path / "code.o", tmp_path / "code"]
-    subprocess.run(copy, check=True)
+    copied = ["objcopy", "-O", "binary", "-j", ".text"]
+    subprocess.run([*copied, tmp_path / "code.o", tmp_path / "code"], check=True)
     assert (tmp_path / "code").read_bytes().hex() == procedure._CODE.hex()
 
 

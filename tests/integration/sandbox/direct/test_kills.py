@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -176,7 +177,7 @@ def test_of_a_killed_launcher_one_start_is_lost(given: Options, engine: EnginePr
                 for pid in _launchers(shim):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                wait_until(lambda before=before: ran["here\n"] > before + 2, "nothing goes on")
+                wait_until(partial(_is_above, ran, before + 2), "nothing goes on")
         finally:
             done.set()
             for thread in threads:
@@ -185,6 +186,10 @@ def test_of_a_killed_launcher_one_start_is_lost(given: Options, engine: EnginePr
         assert ran.keys() == {"here\n"}
         assert run(box, "echo", "alive").stdout == b"alive\n"
     wait_until(lambda: not ids(engine) and not _inhabited(shim), "something is left")
+
+
+def _is_above(ran: Counter[str], count: int) -> bool:
+    return ran["here\n"] > count
 
 
 @pytest.mark.parametrize("turns", [0, 1, 4])

@@ -1,0 +1,263 @@
+"""What sandboxes use one after the other, on the kernel itself: nothing of the last is left."""
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orlop.kernel.namespaces import Namespace, setns
+from orlop.model.oci import Resources
+from orlop.runtime import cgroups
+from orlop.runtime.cgroups.layout import detect
+from orlop.runtime.cgroups.recycled import Group, Recycled
+from orlop.runtime.networks import Network, Networks
+from tests.integration.cgroups.members import run_inside, sleeping
+from tests.integration.sandbox.faces import wait_until
+
+_KIND, _WANTED = "kind", Resources(pids={"limit": 7}, memory={"limit": 64 << 20})
+_SYSCTLS = (("net/ipv4/ip_default_ttl", "77"),)
+
+
+@pytest.fixture
+def parent() -> Iterator[str]:
+    path = f"/orlop-test-{uuid.uuid4().hex[:8]}"
+    yield path
+    left = cgroups.open(path)
+    left.kill()
+    left.remove()
+
+
+@pytest.fixture
+def pool(parent: str) -> Iterator[Recycled]:
+    made = Recycled(parent, size=2)
+    yield made
+    made.close()
+    assert _names(parent) == set()
+
+
+def _names(parent: str) -> set[str]:
+    places = (Path(f"{h.mountpoint}{parent}") for h in detect().hierarchies)
+    return {p.name for place in places if place.exists() for p in place.iterdir() if p.is_dir()}
+
+
+def _burn() -> int:
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    return len(bytearray(8 << 20)) and 0
+
+
+def test_a_cgroup_is_used_again_and_counts_anew(pool: Recycled) -> None:
+    first = pool.take(_KIND, _WANTED)
+    assert run_inside(first.cgroup, _burn) == 0
+    used = first.usage()
+    assert used.user_ns + used.system_ns > 40_000_000
+    assert used.peak_bytes is None or used.peak_bytes > 8 << 20
+    _await_return(pool, first)
+    again = pool.take(_KIND, _WANTED)
+    assert again is first
+    anew = again.usage()
+    assert anew.user_ns + anew.system_ns < 20_000_000
+    assert anew.peak_bytes is None or anew.peak_bytes < 8 << 20
+    again.remove()
+
+
+def test_a_cgroup_is_not_given_to_others_while_somebody_is_in_it(pool: Recycled) -> None:
+    group = pool.take(_KIND, _WANTED)
+    with sleeping(group.cgroup):
+        assert not pool.give_back(_KIND, group)
+        other = pool.take(_KIND, _WANTED)
+        assert other is not group
+    _await_return(pool, group)
+    _await_return(pool, other)
+
+
+def _await_return(pool: Recycled, group: Group) -> None:
+    """Give it back; the kernel lets go of who has ended when it comes to it."""
+    wait_until(lambda: pool.give_back(_KIND, group), "it does not get empty")
+
+
+def test_cgroups_below_it_go_once_nobody_is_in_them(pool: Recycled) -> None:
+    group = pool.take(_KIND, _WANTED)
+    for directory in group.cgroup.directories.values():
+        if "cpuset" not in directory:
+            os.makedirs(f"{directory}/below/deeper")
+    below = cgroups.open(f"{group.cgroup.path}/below")
+    place = f"{group.cgroup.directories['']}/below"
+    with sleeping(group.cgroup) as pid:
+        Path(f"{place}/cgroup.procs").write_text(str(pid))
+        assert not pool.give_back(_KIND, group)
+    _await_return(pool, group)
+    assert not any(os.path.exists(directory) for directory in below.directories.values())
+
+
+def test_a_frozen_cgroup_runs_for_its_next(pool: Recycled) -> None:
+    group = pool.take(_KIND, _WANTED)
+    group.cgroup.freeze()
+    assert pool.give_back(_KIND, group)
+    assert pool.take(_KIND, _WANTED) is group
+    assert run_inside(group.cgroup, lambda: 5) == 5
+    group.remove()
+
+
+@pytest.mark.parametrize("why", ["changed", "forgotten", "too many"])
+def test_a_cgroup_that_is_of_no_use_is_removed(pool: Recycled, parent: str, why: str) -> None:
+    groups = [pool.take(_KIND, _WANTED) for _ in range(3)]
+    if why == "forgotten":
+        pool.forget(_KIND)
+    for group in groups:
+        group.changed = why == "changed"
+        assert pool.give_back(_KIND, group)
+    assert pool.waiting == (2 if why == "too many" else 0)
+    assert len(_names(parent)) == pool.waiting
+
+
+def test_each_kind_has_cgroups_of_its_own(pool: Recycled) -> None:
+    one = pool.take(_KIND, _WANTED)
+    assert pool.give_back(_KIND, one)
+    other = pool.take("other", {"pids": {"limit": 9}})
+    assert other is not one
+    assert Path(f"{_folder(other, 'pids')}/pids.max").read_text() == "9\n"
+    assert pool.give_back("other", other)
+
+
+def _folder(group: Group, controller: str) -> str:
+    found = group.cgroup.directories.items()
+    return next(place for names, place in found if controller in names.split(","))
+
+
+def test_what_the_dead_have_left_is_swept_with_who_is_in_it(pool: Recycled, parent: str) -> None:
+    living = pool.take(_KIND, _WANTED)
+    reader, writer = os.pipe()
+    owner = os.fork()
+    if not owner:
+        try:
+            group = Recycled(parent).take(_KIND, _WANTED)
+            run_inside(group.cgroup, lambda: os.write(writer, b"%d" % _left_behind()) and 0)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(owner, 0)
+    with os.fdopen(reader) as told:
+        left = int(told.read())
+    assert len(_names(parent)) == 2
+    pool.sweep()
+    assert _names(parent) == {os.path.basename(living.cgroup.path)}
+    assert not Path(f"/proc/{left}/exe").exists()
+    living.remove()
+
+
+def _left_behind() -> int:
+    """Start a process that nobody waits for."""
+    pid = os.fork()
+    if not pid:
+        os.closerange(0, 256)
+        time.sleep(1000)
+        os._exit(0)
+    return pid
+
+
+@pytest.fixture
+def networks() -> Iterator[Networks]:
+    before = len(os.listdir("/proc/self/fd"))
+    made = Networks(size=2, ahead=1)
+    yield made
+    made.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def _inside(network: Network, act: Callable[[], object]) -> None:
+    """Do it in the namespace, in a process of its own, which has ended afterwards."""
+    pid = os.fork()
+    if not pid:
+        try:
+            setns(network.fd, Namespace.NET)
+            act()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def _own() -> str:
+    return os.readlink("/proc/thread-self/ns/net")
+
+
+def _bind() -> None:
+    with socket.socket() as one, socket.socket(socket.AF_UNIX) as other:
+        one.bind(("127.0.0.1", 80))
+        one.listen()
+        other.bind("\0name")
+
+
+def _send() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.sendto(b"x", ("127.0.0.1", 9))
+
+
+def test_a_network_in_which_nothing_was_sent_is_used_again(networks: Networks) -> None:
+    before = _own()
+    network = networks.take(_SYSCTLS)
+    assert _own() == before
+    _inside(network, _bind)
+    networks.give_back(network, trusted=True)
+    assert networks.take(_SYSCTLS) is network
+    _inside(network, _has_its_settings)
+    networks.give_back(network, trusted=False)
+    assert networks.waiting == 0
+
+
+def _has_its_settings() -> None:
+    path, value = _SYSCTLS[0]
+    assert Path(f"/proc/sys/{path}").read_text() == f"{value}\n"
+    assert [name for _, name in socket.if_nameindex()] == ["lo"]
+
+
+def test_a_network_in_which_something_was_sent_is_not(networks: Networks) -> None:
+    network = networks.take(())
+    _inside(network, _send)
+    networks.give_back(network, trusted=True)
+    assert networks.waiting == 0
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+def test_a_network_of_which_a_socket_is_left_is_not(
+    networks: Networks, family: socket.AddressFamily
+) -> None:
+    network = networks.take(())
+    ours, theirs = socket.socketpair()
+
+    def hand_out() -> None:
+        with socket.socket(family) as one:
+            socket.send_fds(theirs, [b"x"], [one.fileno()])
+
+    with ours, theirs:
+        _inside(network, hand_out)
+        networks.give_back(network, trusted=True)  # while it is on its way
+        assert networks.waiting == 0
+
+
+def test_networks_that_nobody_asks_for_are_let_go(networks: Networks) -> None:
+    used = [networks.take(_SYSCTLS) for _ in range(4)]
+    for network in used[:3]:
+        networks.give_back(network, trusted=True)
+    assert networks.waiting == 2
+    while networks.refill():
+        pass
+    networks.forget(_SYSCTLS)
+    networks.give_back(used[3], trusted=True)
+    assert networks.waiting == 0
+    assert not networks.refill()
+
+
+def test_networks_are_made_ahead_for_who_has_asked_before(networks: Networks) -> None:
+    assert not networks.refill()
+    network = networks.take(())
+    while networks.refill():
+        pass
+    assert networks.waiting == 1
+    networks.give_back(network, trusted=False)
