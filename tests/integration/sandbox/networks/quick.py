@@ -15,6 +15,7 @@ from orlop.sandbox.options import Options
 LONG_S = 60.0
 #: The number of the interface's other end: no two that were ever made have the same.
 WHO_AM_I = ("cat", "/sys/class/net/eth0/iflink")
+STAYS = ("sh", "-c", "cat /sys/class/net/eth0/iflink; exec sleep 600")
 #: Tells on port 7000, TCP and UDP, who asks; the stream's end is the client's.
 SERVER = """
 import selectors, socket

@@ -13,19 +13,27 @@ from orlop.client.direct import CommandError
 from orlop.kernel.conntrack import Conntrack
 from tests.integration.engines import EngineProcess
 from tests.integration.networks.scenes import can_bind
-from tests.integration.sandbox.networks.quick import WHO_AM_I, Quick, ask, is_there, wait_until
+from tests.integration.sandbox.networks.quick import (
+    STAYS,
+    WHO_AM_I,
+    Quick,
+    ask,
+    is_there,
+    wait_until,
+)
 
 SEVERAL = 6
 FAILURES = 20
-STAYS = ("sh", "-c", "cat /sys/class/net/eth0/iflink; exec sleep 600")
 OTHER = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from tests.integration.sandbox.networks.quick import WHO_AM_I, Quick
+from tests.integration.sandbox.networks.quick import STAYS, Quick
 with Quick(sys.argv[1]) as quick:
-    print(*{quick.run(*WHO_AM_I) for _ in range(4)}, flush=True)
-    box = quick.serve()
-    print(box.id, flush=True)
+    boxes = [quick.start(*STAYS) for _ in range(4)]
+    print(*[box.line() for box in boxes], flush=True)
+    for box in boxes[1:]:
+        box.close()
+    print(boxes[0].id, flush=True)
     sys.stdin.read()
 """
 #: Sends a socket of its network namespace away, and ends.
@@ -83,10 +91,10 @@ def test_no_other_owner_gets_it_and_it_goes_with_its_owner(
         assert other.stdout is not None
         theirs = set(other.stdout.readline().split())
         served = other.stdout.readline().strip()
-        assert theirs
+        assert len(theirs) == 4
         assert not mine & theirs
         wait_until(lambda: quick.start(*STAYS).line() in mine)
-        assert all(map(is_there, theirs))
+        assert all(map(is_there, theirs))  # three of them wait
         other.send_signal(signal.SIGKILL)
     wait_until(lambda: not any(map(is_there, theirs)))
     wait_until(lambda: served not in engine.out("ps", "-aq", "--no-trunc"))
