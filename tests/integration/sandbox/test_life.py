@@ -100,6 +100,13 @@ def test_sandbox_that_cannot_start_leaves_nothing(engine: EngineProcess) -> None
     assert ids(engine) == set()
 
 
+@pytest.mark.parametrize("name", [None, "usual"])  # with a name it is started in the usual way
+def test_paused_sandbox_is_gone_after_its_block(engine: EngineProcess, name: str | None) -> None:
+    with orlop.Sandbox(engine=engine.url, name=name) as box:
+        box.pause()
+    assert ids(engine) == set()
+
+
 def test_sandbox_that_is_dropped_goes(engine: EngineProcess) -> None:
     box = orlop.Sandbox(engine=engine.url).start()
     identifier = box.id
