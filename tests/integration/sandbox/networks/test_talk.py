@@ -1,13 +1,21 @@
 """Sandboxes by recipes, on networks: with each other, with the host, by names, by ports."""
 
 import json
+import subprocess
 
 import pytest
 
 from orlop.errors import AlreadyExistsError
 from tests.integration.engines import EngineProcess
 from tests.integration.networks.scenes import can_bind
-from tests.integration.sandbox.networks.quick import ASK, Quick, ask, wait_until
+from tests.integration.sandbox.networks.quick import (
+    ASK,
+    WHO_AM_I,
+    Quick,
+    ask,
+    is_there,
+    wait_until,
+)
 
 
 def endpoint(engine: EngineProcess, container: str, network: str) -> dict[str, str]:
@@ -75,3 +83,18 @@ def test_ports_lists_and_chosen_addresses_are_as_for_containers(
     assert "not permitted" in closed or "prohibited" in closed or "refused" in closed, closed
     server.close()
     wait_until(lambda: can_bind(17000))
+
+
+def test_a_bridge_that_somebody_removes_is_there_again_with_all(
+    engine: EngineProcess, quick: Quick
+) -> None:
+    server = quick.serve()
+    there = endpoint(engine, server.id, "bridge")
+    who = quick.run(*WHO_AM_I)
+    name = '{{index .Options "com.docker.network.bridge.name"}}'
+    bridge = engine.out("network", "inspect", "--format", name, "bridge")
+    subprocess.run(["ip", "link", "delete", bridge], check=True)
+    wait_until(lambda: ask(there["IPAddress"]).split()[0] == there["Gateway"])
+    wait_until(lambda: not is_there(who))  # it waited on the bridge before
+    other = quick.run("python3", "-c", ASK, there["IPAddress"], "7000")
+    assert len(set(other.split())) == 1

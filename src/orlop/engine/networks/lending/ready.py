@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 
 _AHEAD = 8  # fresh ones of each network
 _MOST_NETWORKS = 4  # that have fresh ones
-_MOST_IDLE = 256
+_MOST_IDLE = 256  # of all owners together
+_MOST_OWN = 64
 _REFILL_S = 0.05
 _IDLE_S = 120.0
 _LOOK_S = 20.0
@@ -211,11 +212,13 @@ class ReadyNetworks:
                 self._returns.close(found)
 
     def _keep(self, found: Lendable) -> None:
-        if found.owner not in self._owners or self.waiting >= _MOST_IDLE:
+        idle = self._idle.setdefault((found.owner, found.place.network.id), [])
+        is_room = len(idle) < _MOST_OWN and self.waiting < _MOST_IDLE
+        if found.owner in self._owners and is_room:
+            found.since_s = _now()
+            idle.append(found)
+        else:
             self._returns.close(found)
-            return
-        found.since_s = _now()
-        self._idle.setdefault((found.owner, found.place.network.id), []).append(found)
 
     def _trim(self) -> None:
         """Close what nobody has wanted in a while."""
