@@ -242,6 +242,7 @@ class Spawns:
             spawn.group = None
             return
         group.cgroup.kill(_SIGKILL)
+        group.changed = True  # Linux 6.18 for one goes on to kill who is born in it
         longer = min(2 * pause_s, _MOST_PAUSE_S)
         self._loop.later(pause_s, lambda: self._give_back(spawn, longer))
 
