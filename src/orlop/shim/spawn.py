@@ -17,7 +17,7 @@ from orlop.runtime.networks import Network
 from orlop.runtime.recipe.plan import Planned
 from orlop.runtime.recipe.writable import Writable
 from orlop.shim.channel import Message
-from orlop.shim.launcher import Made
+from orlop.shim.launcher import Command, Made, Start
 
 #: With one of these a network namespace, or what else protects it, can be changed.
 _POWERFUL = 1 << BIT["CAP_NET_ADMIN"] | 1 << BIT["CAP_SYS_ADMIN"]
@@ -122,3 +122,28 @@ class Spawn:
         """Return what "list" tells an engine that does not know it."""
         path = self.group.cgroup.path if self.group is not None else ""
         return {"meta": self.meta, "template": self.recipe.template, "cgroup": path}
+
+
+def start_order(
+    spawn: Spawn, kept: Kept, message: Message, command: Command
+) -> tuple[Start, list[int]]:
+    """Return how a launcher is told of a start, and the descriptors that go along."""
+    group, writable = spawn.group, spawn.writable
+    assert group is not None
+    assert writable is not None
+    network = spawn.network
+    net, system = (network.fd, network.system) if network else spawn.borrowed
+    order = Start(
+        recipe=kept.number,
+        command=command,
+        idle=not command.args,
+        name=os.fsencode(message["name"]),
+        overlays=len(writable.uppers),
+        doors=len(group.doors),
+        cgroup=group.folder >= 0,
+        timed=spawn.times is not OFF,
+        files={path: os.fsencode(text) for path, text in message.get("files", {}).items()},
+    )
+    fds = [*spawn.streams, net, system, group.view, writable.fd, *writable.uppers]
+    fds += [*writable.works, *group.doors]
+    return order, [*fds, group.folder] if group.folder >= 0 else fds

@@ -39,13 +39,13 @@ from orlop.runtime.options import Options
 from orlop.runtime.recipe.plan import plan_exec_recipe, plan_recipe
 from orlop.runtime.recipe.writable import Writable
 from orlop.shim.channel import Message
-from orlop.shim.launcher import Command, Exec, Made, Start
+from orlop.shim.launcher import Command, Exec, Made
 from orlop.shim.launchers import Launchers
 from orlop.shim.loop import Loop
 from orlop.shim.process import Process
 from orlop.shim.protocol import IO, Exit
 from orlop.shim.records import Record
-from orlop.shim.spawn import Kept, Later, Spawn
+from orlop.shim.spawn import Kept, Later, Spawn, start_order
 from orlop.shim.usage import usage, usage_of_group
 
 _SIGKILL = 9
@@ -151,7 +151,7 @@ class Spawns:
         try:
             command = self._take_streams(spawn, message, kept.home)
             self._take_pools(spawn, kept, message)
-            order, fds = _start_order(spawn, kept, message, command)
+            order, fds = start_order(spawn, kept, message, command)
             spawn.since = spawn.times.note("take_pools", spawn.since)
             self.launchers.order(order, fds, lambda made: self._made(key, spawn, made, answer))
         except BaseException:
@@ -417,30 +417,6 @@ class Spawns:
         self.launchers.close()
         self.cgroups.close()
         self.networks.close()
-
-
-def _start_order(
-    spawn: Spawn, kept: Kept, message: Message, command: Command
-) -> tuple[Start, list[int]]:
-    group, writable = spawn.group, spawn.writable
-    assert group is not None
-    assert writable is not None
-    network = spawn.network
-    net, system = (network.fd, network.system) if network else spawn.borrowed
-    order = Start(
-        recipe=kept.number,
-        command=command,
-        idle=not command.args,
-        name=os.fsencode(message["name"]),
-        overlays=len(writable.uppers),
-        doors=len(group.doors),
-        cgroup=group.folder >= 0,
-        timed=spawn.times is not OFF,
-        files={path: os.fsencode(text) for path, text in message.get("files", {}).items()},
-    )
-    fds = [*spawn.streams, net, system, group.view, writable.fd, *writable.uppers]
-    fds += [*writable.works, *group.doors]
-    return order, [*fds, group.folder] if group.folder >= 0 else fds
 
 
 def _folder(cgroup: Cgroup) -> int:
