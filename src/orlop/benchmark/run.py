@@ -50,7 +50,7 @@ _PEERS: Mapping[str, Callable[..., AbstractContextManager[Sequence[Driver]]]] = 
 }
 #: Who leaves folders and cgroups behind.
 _SWEEPING = {"docker", "podman", "ctr"}
-_NEEDED_MB = 2_000
+_NEEDED_MB = 600
 
 
 def results_of(plan: Plan) -> Results:

@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 ORLOP = Path(sys.executable).with_name("orlop")
-PATIENCE_S = 300
+PATIENCE_S = 900
 WAYS = {
     f"{way}{network}"
     for way in ("orlop", "orlop Sandbox", "orlop run")
