@@ -22,7 +22,7 @@ def usage(process: Process) -> list[int]:
 
 
 def usage_of_group(used: Group | None) -> list[int]:
-    """Return that of a sandbox in the same order; what it reads and writes the kernel does not count here."""
+    """Return that of a sandbox in the same order; its I/O is not counted by the kernel."""
     if used is None:
         return [0, 0, 0, 0, 0]
     found = used.usage()
