@@ -35,7 +35,8 @@ def running(image: Image, folder: Path, run: Path) -> Iterator[list[Driver]]:
         drivers = ways(settings, image)
         yield drivers
         for driver in drivers:
-            driver.close()
+            with contextlib.suppress(OrlopError):  # of a sandbox that is gone
+                driver.close()
     finally:
         _end(settings)
 

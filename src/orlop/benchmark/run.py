@@ -96,7 +96,10 @@ def run(
         bench = Bench(plan, results, drivers, say)
         for part in plan.parts:
             bench.begin(part)
-            MEASURED[part](bench)
+            try:
+                MEASURED[part](bench)
+            except (OrlopError, OSError) as error:  # what it had started was not to be removed
+                bench.left_out(str(error))
             keep()
 
 

@@ -64,9 +64,17 @@ class Bench:
         """Do *action*; where it fails, leave the driver out of this part, and say why."""
         try:
             action()
-        except (OrlopError, OSError, ValueError) as error:
+        except UnsupportedError:
             self._failed.add(driver.name)
-            if not isinstance(error, UnsupportedError):
-                self.left_out(f"{driver.name}: {error}")
+            return False
+        except Exception as error:  # one driver's failure is no reason to lose the others' figures
+            self._failed.add(driver.name)
+            self.left_out(f"{driver.name}: {in_words(error)}")
             return False
         return True
+
+
+def in_words(error: Exception) -> str:
+    """Return what a user can read; of what nobody foresaw, its name too."""
+    known = isinstance(error, (OrlopError, OSError))
+    return str(error) if known else f"{type(error).__name__}: {error}"
