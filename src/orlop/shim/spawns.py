@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from orlop.errors import (
+    ExhaustedError,
     InvalidArgumentError,
     NotFoundError,
     UnavailableError,
@@ -32,7 +33,7 @@ from orlop.runtime import failure
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups import group as groups
-from orlop.runtime.cgroups.recycled import Recycled
+from orlop.runtime.cgroups.recycled import Group, Recycled
 from orlop.runtime.filesystems import filesystem
 from orlop.runtime.networks import Networks
 from orlop.runtime.options import Options
@@ -199,8 +200,9 @@ class Spawns:
     def _made(self, key: str, spawn: Spawn, made: Made | None, answer: Answer) -> None:
         _close(spawn.streams)
         if made is None or made.report:
+            error = _error(made, "cannot start the sandbox", spawn.group)
             self._undo(spawn, made)
-            answer(None, _error(made, "cannot start the sandbox"))
+            answer(None, error)
             return
         assert spawn.group is not None
         assert spawn.writable is not None
@@ -319,7 +321,9 @@ class Spawns:
             elif container.cgroup is not None:  # what its launcher has made, if anything
                 groups.kill(container.cgroup, spawn.exec_group)
             self._leave_group(container, spawn)
-            answer(None, _error(made, f"cannot run a command in sandbox {container.key[:12]}"))
+            group = container.spawn.group if container.spawn is not None else None
+            what = f"cannot run a command in sandbox {container.key[:12]}"
+            answer(None, _error(made, what, group))
             return
         process = _process(key, made.pid, spawn, spawn.recipe.bundle)
         process.record["exec_id"] = key.partition("/")[2]
@@ -443,9 +447,13 @@ def _process(key: str, pid: int, spawn: Spawn, bundle: str) -> Process:
     return process
 
 
-def _error(made: Made | None, what: str) -> Exception:
+def _error(made: Made | None, what: str, group: Group | None) -> Exception:
     """Return what to answer; what only the usual way can explain is left to it."""
     if made is None:
+        if group is not None and group.usage().oom_kills:  # it shares the child's memory
+            return ExhaustedError(
+                f"{what}: its memory is used up", hint="remove files, or ask more"
+            )
         return UnavailableError(f"{what}: its launcher was killed", hint="try again")
     error = failure.decode(what, made.report)
     return error if made.is_commands else UnsupportedError(str(error))

@@ -313,27 +313,31 @@ def test_more_mounts_than_fit_a_message_are_the_usual_ways(given: Options, tmp_p
 
 
 def test_who_dies_of_its_memory_in_its_start_takes_nobody_along(given: Options) -> None:
-    tiny, failures = given(memory=8 << 10, pids=54), []
+    """Files are in memory; with no room left the kernel kills who comes, and his launcher."""
+    full, failures = given(memory="6m", pids=54), list[Exception]()
     ended = threading.Event()
 
     def die() -> None:
         while not ended.is_set():
-            try:
-                run(Once(tiny), "true")
-            except OrlopError as error:
-                failures.append(error)
+            with suppress(UnsupportedError), direct(full) as box:
+                try:
+                    run(box, "sh", "-c", "head -c 400000000 /dev/zero > /tmp/much")
+                    for _ in range(5):
+                        run(box, "true")
+                except OrlopError as error:
+                    failures.append(error)
 
     dying = [threading.Thread(target=die) for _ in range(3)]
     for thread in dying:
         thread.start()
     try:
-        for turn in range(60):
+        for turn in range(100):
             assert run(Once(given()), "echo", f"{turn}").stdout == b"%d\n" % turn
+        wait_until(lambda: bool(failures), "memory is never used up")
     finally:
         ended.set()
         for thread in dying:
             thread.join()
-    assert failures
 
 
 def test_who_stops_its_own_later_processes_stops_nobody_elses(given: Options) -> None:

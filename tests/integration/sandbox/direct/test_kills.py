@@ -177,7 +177,7 @@ def test_of_a_killed_launcher_one_start_is_lost(given: Options, engine: EnginePr
                 for pid in _launchers(shim):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                wait_until(partial(_is_above, ran, before + 2), "nothing goes on")
+                wait_until(partial(_is_above, ran, before + 2, failures), "nothing goes on")
         finally:
             done.set()
             for thread in threads:
@@ -188,7 +188,8 @@ def test_of_a_killed_launcher_one_start_is_lost(given: Options, engine: EnginePr
     wait_until(lambda: not ids(engine) and not _inhabited(shim), "something is left")
 
 
-def _is_above(ran: Counter[str], count: int) -> bool:
+def _is_above(ran: Counter[str], count: int, failures: list[Exception]) -> bool:
+    assert failures == []
     return ran["here\n"] > count
 
 
