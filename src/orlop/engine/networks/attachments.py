@@ -45,6 +45,7 @@ from orlop.model.container import Container
 from orlop.model.network import Endpoint, EndpointOptions, Network, PortMapping
 from orlop.network.bridge_device import name_of
 from orlop.network.egress.learned import Found
+from orlop.network.firewall.reserve import PortRequest
 from orlop.network.tunnel import name_of as tunnel_name
 
 if TYPE_CHECKING:
@@ -142,9 +143,16 @@ class Attachments:
             await self._naming.open(container, (lent.place,), lent.plugged.fd)
         return files
 
+    async def publish_ready(self, container: Container, wanted: Sequence[PortRequest]) -> Container:
+        """Have ports of the host lead to a container on such a network; returns it with them."""
+        ports = await self._thread.call(Host.publish, self._attachment(container), wanted)
+        return replace(container, ports=ports)
+
     def return_ready(self, container: Container, *, as_it_was: bool) -> None:
         self._naming.close(container.id)
-        self.ready.ended(container.id, as_it_was=as_it_was)
+        if container.ports:  # before anything else that the thread does for the next
+            self._thread.post(Host.withdraw, self._attachment(container))
+        self.ready.ended(container.id, as_it_was=as_it_was, called=bool(container.ports))
 
     def files(self, container: Container) -> Mapping[str, str]:
         """Return what the files of a new container say, by their paths inside."""

@@ -101,6 +101,25 @@ class Host:
         self._reserved[container] = reservation
         return reservation.mappings
 
+    def publish(
+        self, wanted: Attachment, requests: Sequence[PortRequest]
+    ) -> tuple[PortMapping, ...]:
+        """Reserve ports of the host, and have them lead to where a container is."""
+        ports = self.reserve(wanted.container, requests)
+        try:
+            with _explained("publish the ports of a container"):
+                self._wall.publish(wanted._replace(ports=ports))
+        except BaseException:
+            self.release(wanted.container)
+            raise
+        return ports
+
+    def withdraw(self, gone: Attachment) -> None:
+        """Let the ports lead nowhere of a container that has ended, and let them go."""
+        with _logged("withdrawing ports", container=gone.container):
+            self._wall.withdraw(gone)
+        self.release(gone.container)
+
     def release(self, container: str) -> None:
         """Let the ports of the host go that are a container's."""
         if (reservation := self._reserved.pop(container, None)) is not None:

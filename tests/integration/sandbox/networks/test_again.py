@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orlop.client.direct import CommandError
+from orlop.errors import AlreadyExistsError
 from orlop.kernel.conntrack import Conntrack
 from tests.integration.engines import EngineProcess
 from tests.integration.networks.scenes import can_bind
@@ -78,6 +79,22 @@ def test_an_owner_gets_it_again_with_nothing_known_of_before(
     server.close()
     wait_until(lambda: quick.start(*STAYS, network=network).line() == who)  # those stay
     assert not flows_of(address)
+
+
+def test_ports_of_the_host_lead_to_it_while_it_is_lent(quick: Quick) -> None:
+    ports = {"PortBindings": {f"7000/{kind}": [{"HostPort": "17000"}] for kind in ("tcp", "udp")}}
+    seen = set()
+    for _ in range(3):
+        server = quick.serve(HostConfig=ports)
+        answers = ask("127.0.0.1", 17000).split()
+        assert answers[0] == answers[1]
+        seen |= set(answers)
+        with pytest.raises(AlreadyExistsError, match="port is already allocated"):
+            quick.run("true", HostConfig=ports)
+        server.close()
+        wait_until(lambda: can_bind(17000))
+        assert ask("127.0.0.1", 17000).count("refused") == 2
+    assert len(seen) == 1  # the gateway
 
 
 def test_no_other_owner_gets_it_and_it_goes_with_its_owner(

@@ -1,7 +1,8 @@
 """Networks of sandboxes that are started by recipes: by what waits ready, or made for one.
 
-What waits ready is for those that ask for no more than a place on a network. Ports of
-the host, egress lists, chosen addresses and the like are made as for every container.
+What waits ready is for those that ask for no more than a place on a network, and ports of
+the host that lead there. Egress lists, chosen addresses and the like are made as for every
+container.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from orlop.engine.context import Context
 from orlop.engine.networks.attachments import Attachments
 from orlop.engine.networks.directory import Directory
 from orlop.engine.networks.lending.lendable import Lendable
+from orlop.engine.networks.wall import requests
 from orlop.errors import OrlopError, UnavailableError
 from orlop.model.container import Container, ContainerOptions
 from orlop.model.network import Bandwidth, EndpointOptions, Network
@@ -59,14 +61,12 @@ class Lending:
             raise
 
     def _plain(self, options: ContainerOptions) -> Network | None:
-        """Return the network of who asks for nothing but a place there; None for others."""
+        """Return the network of who asks for no more than a place there; None for others."""
         if len(options.networks) != 1:
             return None
         name, wanted = next(iter(options.networks.items()))
         special = (
             wanted != EndpointOptions(),
-            options.port_bindings,
-            options.publish_all,
             options.egress is not None,
             options.mac_address,
             options.bandwidth != Bandwidth(),
@@ -80,15 +80,19 @@ class Lending:
     async def _taken(
         self, container: Container, network: Network, sysctls: Mapping[str, str], *, again: bool
     ) -> AsyncIterator[Lent]:
+        wanted = requests(container.options)
         ready = await self._attachments.take_ready(container, network, sysctls, again=again)
+        placed = replace(container, endpoints=(ready.place.endpoint,))
         try:
-            placed = replace(container, endpoints=(ready.place.endpoint,))
+            if wanted:
+                placed = await self._attachments.publish_ready(placed, wanted)
             self._context.records.add(placed, stored=False)
             files = await self._attachments.name_ready(placed, ready)
             yield Lent(placed, files, (ready.plugged.fd, ready.plugged.system))
         except BaseException as error:
             nothing_runs = isinstance(error, OrlopError) and not isinstance(error, UnavailableError)
-            self._attachments.return_ready(container, as_it_was=nothing_runs)
+            if self._ready.lent(container.id) is ready:
+                self._attachments.return_ready(placed, as_it_was=nothing_runs)
             raise
         if self._ready.lent(container.id) is ready:  # else it has ended already
             self._attachments.announce(placed, "connect")

@@ -125,15 +125,18 @@ class ReadyNetworks:
         """Return what a container has of these."""
         return self._lent.get(container_id)
 
-    def ended(self, container_id: str, *, as_it_was: bool) -> None:
-        """Take back what a container had; *as_it_was*: it could not change it, and is gone."""
+    def ended(self, container_id: str, *, as_it_was: bool, called: bool = False) -> None:
+        """Take back what a container had; *as_it_was*: it could not change it, and is gone.
+
+        *called*: somebody may have reached it, and never had an answer.
+        """
         lent = self._lent.pop(container_id, None)
         if lent is None:
             return
         sent = lent.plugged.sent()
         if not as_it_was or sent is None or lent.owner not in self._owners:
             self._returns.close(lent)
-        elif sent == lent.sent and lent.plugged.is_quiet():
+        elif sent == lent.sent and not called and lent.plugged.is_quiet():
             self._keep(lent)
         else:
             self._returns.rest(lent)
