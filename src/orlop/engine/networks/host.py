@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 from orlop.engine.networks.attachment import Attachment, Place
 from orlop.engine.networks.wall import Wall
 from orlop.errors import OrlopError, UnavailableError
+from orlop.kernel.netlink import links
 from orlop.kernel.netlink.links import Counters
 from orlop.model.network import Endpoint, Network, PortMapping
 from orlop.model.overlay import Peering
-from orlop.network import choose, counters, veth
+from orlop.network import choose, counters, ownership, veth
 from orlop.network.bridged import Bridged
 from orlop.network.egress.learned import Found
 from orlop.network.firewall.reserve import PortRequest, Ports, Reservation
@@ -78,6 +79,20 @@ class Host:
             undo.pop_all()
         self.settle()
         return plugged
+
+    def unplug(self, some: Sequence[Place]) -> None:
+        """Take interfaces away, now, whose namespaces were let go of."""
+        for network, endpoint in some:
+            with _logged("detaching", endpoint=endpoint.id):
+                self._driver(network).detach(network, endpoint, self._home.fileno())
+
+    def there(self, some: Sequence[Place]) -> list[Place]:
+        """Return those of which the host's end is there."""
+        return [
+            place
+            for place in some
+            if links.find(self._home.netlink, ownership.veth_name(place.endpoint))
+        ]
 
     def calm(self, some: Sequence[Plugged]) -> list[Plugged]:
         """Have TCP forget what is over in them; return those in which no socket is."""

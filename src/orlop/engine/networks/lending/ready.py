@@ -172,10 +172,13 @@ class ReadyNetworks:
     async def surrender(self, network_id: str, address: str) -> None:
         """Let somebody have an *address* whom nobody has yet."""
         await self._returns.surrender(network_id, address)
+        held: list[Lendable] = []
         for some in (*self._fresh.values(), *self._idle.values()):
             for found in [one for one in some if one.is_at(network_id, address)]:
                 some.remove(found)
-                self._returns.drop(found)
+                held.append(found)
+        for found in held:
+            await self._returns.drop(found)
 
     def close(self) -> None:
         """Let go of all; what sandboxes are in stays, with them."""

@@ -22,6 +22,7 @@ _PAUSE_S = 0.02
 _REST_S = 2.0  # until the sockets of who has ended are gone
 _BATCH = 32
 _CLOSE_S = 0.25  # from one batch to the next
+_GOING_S = 5.0
 
 
 class Returns:
@@ -42,6 +43,7 @@ class Returns:
         self._resting: list[Lendable] = []
         self._looked_at: list[Lendable] = []  # of those; the thread's meanwhile
         self._closing: list[Lendable] = []
+        self._going: list[Lendable] = []  # closed, and their interfaces yet to go
         self._tending: asyncio.Task[None] | None = None
 
     @property
@@ -67,14 +69,18 @@ class Returns:
         """Let go of what has the address, now."""
         while self._tending is not None and _having(self._looked_at, network_id, address):
             await asyncio.wait({self._tending}, timeout=_PAUSE_S)
-        for some in (self._resting, self._closing):
+        held: list[Lendable] = []
+        for some in (self._resting, self._closing, self._going):
             for found in _having(some, network_id, address):
                 some.remove(found)
-                self.drop(found)
+                held.append(found)
+        for found in held:
+            await self.drop(found)
 
-    def drop(self, found: Lendable) -> None:
+    async def drop(self, found: Lendable) -> None:
         """Let go of it, now, with its address."""
         found.plugged.close()
+        await self._thread.call(Host.unplug, [found.place])
         if found.leased:
             self._planner.give_back((found.place.endpoint,))
 
@@ -90,13 +96,13 @@ class Returns:
     async def _run(self) -> None:
         """See to them until there are none."""
         closed_s = 0.0
-        while self._resting or self._looked_at or self._closing:
+        while self._resting or self._looked_at or self._closing or self._going:
             await asyncio.sleep(_PAUSE_S)
             await self._wake()
-            if self._closing and _now() - closed_s >= _CLOSE_S:
+            if _now() - closed_s >= _CLOSE_S:
                 closed_s = _now()
-                batch, self._closing = self._closing[:_BATCH], self._closing[_BATCH:]
-                await self._part_with(batch)
+                await self._free()
+                self._part_with_some()
 
     async def _wake(self) -> None:
         """Keep those whose sockets are gone, once nobody knows of their connections."""
@@ -116,11 +122,30 @@ class Returns:
             else:
                 self._resting.append(one)
 
-    async def _part_with(self, batch: Sequence[Lendable]) -> None:
+    def _part_with_some(self) -> None:
+        batch, self._closing = self._closing[:_BATCH], self._closing[_BATCH:]
         for one in batch:
             one.plugged.close()
-        await self._flush(batch)
-        self._planner.give_back(one.place.endpoint for one in batch if one.leased)
+            one.since_s = _now()
+        self._going += batch
+
+    async def _free(self) -> None:
+        """Give addresses back whose interfaces are gone: until then they answer to them.
+
+        Who holds a socket of one keeps it; then it is taken away.
+        """
+        if not (going := list(self._going)):
+            return
+        there = await self._thread.call(Host.there, [one.place for one in going])
+        late = [one for one in going if one.place in there and one.since_s < _now() - _GOING_S]
+        await self._thread.call(Host.unplug, [one.place for one in late])
+        gone = [one for one in going if one.place not in there or one in late]
+        await self._flush(gone)
+        for one in gone:
+            if one in self._going:  # else it was surrendered meanwhile
+                self._going.remove(one)
+                if one.leased:
+                    self._planner.give_back((one.place.endpoint,))
 
     async def _flush(self, some: Sequence[Lendable]) -> bool:
         """Have the host forget connections of their addresses; return whether it does."""
