@@ -53,6 +53,7 @@ _SIGKILL = 9
 _AGAIN_S = 0.002
 _MOST_PAUSE_S = 0.5
 _POOL_AHEAD = 2
+_SHELVE_S = 1.0
 _MOST_OPEN = 256  # sandboxes whose cgroups are kept open: some 20 descriptors each
 _MOST_LATER = 64  # kinds of later processes
 _NO_IO: IO = {"terminal": False, "stdin": False, "stdin_once": False}
@@ -100,7 +101,7 @@ class Spawns:
         rootfs = tuple(Mount(t, source, to, tuple(o)) for t, source, to, o in message["rootfs"])
         bundle = Bundle(name, message["bundle"], config, rootfs)
         try:
-            planned = plan_recipe(bundle, keyring=f"_ses.{name[:16]}")
+            planned = plan_recipe(bundle)
         except failure.StepError as error:
             raise InvalidArgumentError(str(error)) from None
         except OSError as error:  # the usual way can say what it was
@@ -216,8 +217,14 @@ class Spawns:
         spawn.recipe.live += 1
         self._live += 1
         if self._live > _MOST_OPEN:
-            spawn.group.shelve()
+            self._loop.later(_SHELVE_S, lambda: self._shelve(process))
         answer({**spawn.started(made), "cgroup": spawn.group.cgroup.path}, None)
+
+    def _shelve(self, process: Process) -> None:
+        """Close what is kept open of a sandbox that is there yet; soon gone ones need it."""
+        spawn = process.spawn
+        if self._processes.get(process.key) is process and spawn and spawn.group:
+            spawn.group.shelve()
 
     def _undo(self, spawn: Spawn, made: Made | None) -> None:
         if made is not None and made.pid:
@@ -299,9 +306,8 @@ class Spawns:
         name = marshal.dumps(dict(wanted), 2)
         later = kept.execs.get(name)
         if later is None:
-            keyring = kept.planned.recipe.process.keyring
             try:
-                recipe = plan_exec_recipe(kept.image, wanted, keyring=keyring)
+                recipe = plan_exec_recipe(kept.image, wanted)
             except (failure.StepError, OSError) as error:  # the usual way can say what it was
                 raise UnsupportedError(str(error)) from None
             while len(kept.execs) >= _MOST_LATER:

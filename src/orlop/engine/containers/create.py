@@ -95,6 +95,7 @@ class Creation:
         """
         image = self._images.resolve(options.image)
         _check_platform(options, image)
+        options = replace(options, entrypoint=(), command=("-",))  # each start has its own
         container = self._describe(self._networks.resolve(options), image, "recipe")
         _check_shared(container)
         lease = undo.enter_context(self._context.metadata.leases.hold())

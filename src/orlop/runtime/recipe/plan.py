@@ -74,7 +74,6 @@ class ProcessRecipe(NamedTuple):
     plan: ProcessPlan  # with no more capabilities than we have to give
     who: Who
     filter: Filter | None
-    keyring: str
     permitted: int  # capabilities that we have
     dropped: int  # those to be taken out of the bounding set
 
@@ -114,7 +113,7 @@ class Planned(NamedTuple):
     sysctls: tuple[tuple[str, str], ...]  # of the network namespace
 
 
-def plan_recipe(bundle: Bundle, *, keyring: str) -> Planned:
+def plan_recipe(bundle: Bundle) -> Planned:
     """Look at all that starts of *bundle* have in common.
 
     Its rootfs is that of a snapshot which is never written to: each start has a writable
@@ -142,7 +141,7 @@ def plan_recipe(bundle: Bundle, *, keyring: str) -> Planned:
             container = container._replace(mounts=tuple(_with_modes(container.mounts, root)))
             recipe = Recipe(
                 container=container,
-                process=plan_process_recipe(config, process, root, keyring=keyring),
+                process=plan_process_recipe(config, process, root),
                 layers=layers,
                 binds=_binds(bundle, container, opened),
                 files=_files(bundle, container),
@@ -160,9 +159,7 @@ def plan_recipe(bundle: Bundle, *, keyring: str) -> Planned:
     return Planned(recipe, tuple(opened), resources, container.sysctls)
 
 
-def plan_process_recipe(
-    config: Config, process: ProcessPlan, root: int, *, keyring: str
-) -> ProcessRecipe:
+def plan_process_recipe(config: Config, process: ProcessPlan, root: int) -> ProcessRecipe:
     """Look up the process's user in the files of *root*, and compile its filter."""
     user = process.user
     groups = tuple(user.get("additionalGids", ()))
@@ -191,10 +188,10 @@ def plan_process_recipe(
         ambient=wanted.ambient & wanted.permitted & wanted.inheritable & have,
     )
     plan = process._replace(rlimits=limits, capabilities=given)
-    return ProcessRecipe(plan, who, filter_, keyring, have, supported() & ~wanted.bounding)
+    return ProcessRecipe(plan, who, filter_, have, supported() & ~wanted.bounding)
 
 
-def plan_exec_recipe(bundle: Bundle, process: Process, *, keyring: str) -> ProcessRecipe:
+def plan_exec_recipe(bundle: Bundle, process: Process) -> ProcessRecipe:
     """Look at what later processes of this kind have in common, in containers of *bundle*.
 
     Their users are looked up in the image, as those of the first processes are.
@@ -203,7 +200,7 @@ def plan_exec_recipe(bundle: Bundle, process: Process, *, keyring: str) -> Proce
     _refuse_process(planned)
     root = _view(bundle)
     try:
-        return plan_process_recipe(bundle.config, planned, root, keyring=keyring)
+        return plan_process_recipe(bundle.config, planned, root)
     finally:
         os.close(root)
 

@@ -78,9 +78,8 @@ def write_process(writer: Writer, recipe: ProcessRecipe, *, idle: bool = False) 
     With *idle* that is the file in the slot "idle", and the kernel reaps its children.
     """
     plan, who = recipe.plan, recipe.who
-    if recipe.keyring:
-        name = recipe.keyring.encode()
-        writer.call(numbers.KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, name, may_fail=True)
+    # Without a name: the kernel would look through all that have the same.
+    writer.call(numbers.KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, 0, may_fail=True)
     writer.step("enter_working_directory")
     folder = writer.open(Slot("folder"), os.O_PATH | os.O_DIRECTORY, links=True)
     writer.call(numbers.FCHDIR, folder)
