@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 from orlop.kernel.idle import open_idle_program
-from orlop.kernel.mount import MountFlag, Unmount, mount, move_mount, pivot_root, umount
+from orlop.kernel.mount import MountAttr, MountFlag, Unmount, mount, move_mount, pivot_root, umount
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.procedure import Failure, Strings
 from orlop.kernel.process import set_dumpable, set_name, set_parent_death_signal
@@ -41,6 +41,7 @@ MOST_BYTES = 1 << 20
 MOST_FDS = 250
 _NEW = Namespace.MOUNT | Namespace.PID | Namespace.IPC | Namespace.UTS
 _NO_FD = 0xFFFFFFFF
+_SEALED = int(MountAttr.RDONLY | MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC)
 _CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _ABOVE = 10  # descriptors that stay: the first ones are the children's
 
@@ -286,10 +287,11 @@ def _settle_down(orders: int) -> None:
 
 
 def _leave_the_host() -> None:
-    """Be in a mount namespace with an empty root."""
+    """Be in a mount namespace with an empty root, which nobody can write to."""
     unshare(Namespace.MOUNT)
     mount("", "/", flags=int(MountFlag.REC | MountFlag.PRIVATE))
-    empty = filesystem("tmpfs", "", Options(filesystem=(("size", "4k"), ("mode", "755"))))
+    words = (("size", "4k"), ("mode", "555"), ("ro", None))
+    empty = filesystem("tmpfs", "", Options(set_=_SEALED, filesystem=words))
     host = os.open("/", os.O_PATH | os.O_CLOEXEC)
     move_mount(empty, host)
     os.close(host)

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Sequence
 
 from orlop.kernel import numbers
+from orlop.kernel.capabilities import BIT
 from orlop.kernel.mount import MountAttr, Unmount
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.procedure import Result, Slot
@@ -25,6 +26,7 @@ from orlop.runtime.recipe.plan import Layer, Recipe
 from orlop.runtime.recipe.process import die_with_shim, set_oom_score, write_process
 from orlop.runtime.recipe.writer import Writer
 
+_SYS_ADMIN = 1 << BIT["CAP_SYS_ADMIN"]
 _RDONLY = int(MountAttr.RDONLY)
 _SEALED = int(MountAttr.RDONLY | MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC)
 _EMPTY = Options(set_=_SEALED)
@@ -47,7 +49,7 @@ def write_start(
     writer.call(numbers.SETNS, Slot("network"), int(Namespace.NET))
     writer.call(numbers.UMASK, 0)
     writer.step("enter_root")
-    _enter_root(writer, recipe.layers[0], descriptors)
+    _enter_root(writer, recipe, descriptors)
     overlays = {layer.destination: place for place, layer in enumerate(recipe.layers)}
     for index, plan in enumerate(recipe.container.mounts):
         _mount(writer, recipe, index, plan, descriptors, overlays)
@@ -86,14 +88,21 @@ def _overlay(writer: Writer, layer: Layer, place: int, descriptors: Sequence[int
     return writer.made(config, layer.attributes)
 
 
-def _enter_root(writer: Writer, layer: Layer, descriptors: Sequence[int]) -> None:
-    """As runtime/mounts.py, enter_root(); the mounts that go are those of a launcher."""
-    root = _overlay(writer, layer, 0, descriptors)
+def _enter_root(writer: Writer, recipe: Recipe, descriptors: Sequence[int]) -> None:
+    """Mount the root over that of a launcher, which is empty and read-only, and enter it.
+
+    Not by pivot_root(2), which looks at each process of the machine. Who breaks out of a chroot
+    finds nothing; but who may mount could write there, and others as well.
+    """
+    root = _overlay(writer, recipe.layers[0], 0, descriptors)
     host = writer.call(numbers.OPENAT, AT_FDCWD, b"/", os.O_PATH | os.O_CLOEXEC, 0)
     writer.attach(root, host)
     writer.call(numbers.FCHDIR, root)
-    writer.call(numbers.PIVOT_ROOT, b".", b".")
-    writer.call(numbers.UMOUNT2, b".", int(Unmount.DETACH))
+    if recipe.process.plan.capabilities.bounding & _SYS_ADMIN:
+        writer.call(numbers.PIVOT_ROOT, b".", b".")
+        writer.call(numbers.UMOUNT2, b".", int(Unmount.DETACH))
+    else:
+        writer.call(numbers.CHROOT, b".")
 
 
 def _mount(
