@@ -120,7 +120,7 @@ class Server:
         return LATER
 
     def _learn(self, _channel: Channel, message: Message) -> None:
-        self._spawns.learn(message)
+        self._spawns.recipes.learn(message)
         self._refill_later()
 
     def _spawn(self, channel: Channel, message: Message) -> Any:

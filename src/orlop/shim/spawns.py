@@ -8,36 +8,30 @@ In all other ways they are processes of the server's, like those of containers.
 from __future__ import annotations
 
 import fcntl
-import marshal
 import os
 import stat
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from orlop.errors import (
     ExhaustedError,
     InvalidArgumentError,
-    NotFoundError,
     UnavailableError,
     UnsupportedError,
     WrongStateError,
 )
 from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.process import pidfd_open
-from orlop.model.mount import Mount
-from orlop.model.oci import Process as OCIProcess
 from orlop.model.timeline import OFF, Recorder
 from orlop.runtime import failure
-from orlop.runtime.bundle import Bundle
 from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups import group as groups
 from orlop.runtime.cgroups.recycled import Group, Recycled
 from orlop.runtime.filesystems import filesystem
 from orlop.runtime.networks import Networks
 from orlop.runtime.options import Options
-from orlop.runtime.recipe.plan import plan_exec_recipe, plan_recipe
 from orlop.runtime.recipe.writable import Writable
 from orlop.shim.channel import Message
 from orlop.shim.launcher import Command, Exec, Made
@@ -45,8 +39,9 @@ from orlop.shim.launchers import Launchers
 from orlop.shim.loop import Loop
 from orlop.shim.process import Process
 from orlop.shim.protocol import IO, Exit
+from orlop.shim.recipes import Recipes
 from orlop.shim.records import Record
-from orlop.shim.spawn import Kept, Later, Spawn, start_order
+from orlop.shim.spawn import Kept, Spawn, start_order
 from orlop.shim.usage import usage, usage_of_group
 
 _SIGKILL = 9
@@ -55,7 +50,6 @@ _MOST_PAUSE_S = 0.5
 _POOL_AHEAD = 2
 _SHELVE_S = 1.0
 _MOST_OPEN = 256  # sandboxes whose cgroups are kept open: some 20 descriptors each
-_MOST_LATER = 64  # kinds of later processes
 _NO_IO: IO = {"terminal": False, "stdin": False, "stdin_once": False}
 
 #: Is told what to answer to a request: (ok, error).
@@ -80,72 +74,24 @@ class Spawns:
         self.launchers = Launchers(loop)
         self.cgroups = Recycled()
         self.networks = Networks(ahead=_POOL_AHEAD)
-        self._recipes: dict[str, Kept] = {}
-        self._numbers = 0
+        self.recipes = Recipes(self.launchers)
         self._live = 0
         self.cgroups.sweep()
 
-    # Recipes
-
-    def learn(self, message: Message) -> None:
-        """Op "recipe": as "start" says bundle and rootfs, and never started.
-
-        UnsupportedError where only the usual way can start it.
-        """
-        from orlop.shim.starts import read_config
-
-        name = message["id"]
-        if name in self._recipes:
-            return
-        config = read_config(message["bundle"])
-        rootfs = tuple(Mount(t, source, to, tuple(o)) for t, source, to, o in message["rootfs"])
-        bundle = Bundle(name, message["bundle"], config, rootfs)
-        try:
-            planned = plan_recipe(bundle)
-        except failure.StepError as error:
-            raise InvalidArgumentError(str(error)) from None
-        except OSError as error:  # the usual way can say what it was
-            raise UnsupportedError(f"no recipe: {error}") from None
-        kept = Kept(self._next(), planned, message, bundle)
-        self.launchers.know(kept.number, planned.recipe, planned.descriptors)
-        self._recipes[name] = kept
-
     def drop(self, message: Message) -> None:
         """Op "drop_recipe": forget it, or without "id" all; what was started by it runs on."""
-        names = [message["id"]] if "id" in message else list(self._recipes)
-        for name in names:
-            kept = self._recipes.pop(name, None)
-            if kept is None:
-                continue
-            kept.dropped = True
-            self.launchers.forget(kept.number)
-            while kept.ready:
-                kept.ready.pop().close()
-            others = self._recipes.values()
-            if all(other.kind != kept.kind for other in others):
+        for kept in self.recipes.drop(message):
+            left = self.recipes.all()
+            if all(other.kind != kept.kind for other in left):
                 self.cgroups.forget(kept.kind)
-            if all(other.planned.sysctls != kept.planned.sysctls for other in others):
+            if all(other.planned.sysctls != kept.planned.sysctls for other in left):
                 self.networks.forget(kept.planned.sysctls)
-            self._forget_dropped(kept)
-
-    def _forget_dropped(self, kept: Kept) -> None:
-        """Forget also how processes are started in its sandboxes, once there are none."""
-        if kept.dropped and not kept.live:
-            for later in kept.execs.values():
-                self.launchers.forget(later.number)
-            kept.execs.clear()
-
-    def _next(self) -> int:
-        self._numbers += 1
-        return self._numbers
 
     # Starts
 
     def start(self, key: str, message: Message, answer: Answer) -> None:
         """Op "spawn": start a sandbox by a recipe. Raises, or calls *answer* later."""
-        kept = self._recipes.get(message["recipe"])
-        if kept is None:
-            raise NotFoundError(f"no recipe {message['recipe']}")
+        kept = self.recipes.get(message["recipe"])
         spawn = Spawn(kept)
         spawn.meta = message.get("meta")
         spawn.times = Recorder("shim") if message.get("timed") else OFF
@@ -268,7 +214,7 @@ class Spawns:
         spawn.times = Recorder("shim") if message.get("timed") else OFF
         spawn.since = spawn.times.now()
         try:
-            later = self._later(of, message)
+            later = self.recipes.later(of, message)
             command = self._take_streams(spawn, message, later.home)
             if of.pids_fd < 0:
                 path = f"/proc/{container.record['pid']}/ns/pid"
@@ -291,31 +237,6 @@ class Spawns:
             _close(spawn.streams)
             self._leave_group(container, spawn)
             raise
-
-    def _later(self, of: Spawn, message: Message) -> Later:
-        """Return how such processes are started, looked at the first time.
-
-        Users are looked up in the image. Of a sandbox that has users of its own only the
-        usual way knows them.
-        """
-        kept = of.recipe
-        wanted = cast("OCIProcess", message["process"])
-        user = wanted.get("user", {})
-        if (user.get("username") or user.get("additionalGroups")) and of.has_own_users():
-            raise UnsupportedError("the sandbox has users of its own")
-        name = marshal.dumps(dict(wanted), 2)
-        later = kept.execs.get(name)
-        if later is None:
-            try:
-                recipe = plan_exec_recipe(kept.image, wanted)
-            except (failure.StepError, OSError) as error:  # the usual way can say what it was
-                raise UnsupportedError(str(error)) from None
-            while len(kept.execs) >= _MOST_LATER:
-                self.launchers.forget(kept.execs.pop(next(iter(kept.execs))).number)
-            later = Later(self._next(), recipe.who.home)
-            self.launchers.know(later.number, recipe, ())
-            kept.execs[name] = later
-        return later
 
     def _executed(
         self, key: str, container: Process, spawn: Spawn, made: Made | None, answer: Answer
@@ -405,7 +326,7 @@ class Spawns:
             spawn.recipe.live -= 1
             self._live -= 1
             self._give_back(spawn)
-            self._forget_dropped(spawn.recipe)
+            self.recipes.settle(spawn.recipe)
         process.close()
 
     # Ahead
@@ -413,9 +334,10 @@ class Spawns:
     def refill(self) -> bool:
         """Make one thing ahead; return whether more is to do."""
         self.launchers.reap()
-        if not self._recipes:
+        recipes = self.recipes.all()
+        if not recipes:
             return False
-        for kept in self._recipes.values():
+        for kept in recipes:
             if len(kept.ready) < _POOL_AHEAD:
                 layers = kept.planned.recipe.layers
                 kept.ready.append(Writable.make(layers, size_bytes=kept.disk_bytes))
