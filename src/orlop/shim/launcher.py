@@ -34,7 +34,14 @@ from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import Options
 from orlop.runtime.recipe.container import write_start
 from orlop.runtime.recipe.plan import ProcessRecipe, Recipe
-from orlop.runtime.recipe.process import MOST_PROGRAMS, RUN_PROGRAM, explain, programs, write_exec
+from orlop.runtime.recipe.process import (
+    MOST_PROGRAMS,
+    RUN_PROGRAM,
+    explain,
+    may_look,
+    programs,
+    write_exec,
+)
 from orlop.runtime.recipe.writer import Writer
 
 MOST_BYTES = 1 << 20
@@ -261,7 +268,8 @@ def _told(writer: Writer, pid: int, failed: Failure, tried: Sequence[str]) -> Ma
     step = writer.step_of(failed.call)
     if step == RUN_PROGRAM and tried and len(tried) <= MOST_PROGRAMS:
         said = explain(writer.procedure, failed, tried)
-        return Made(pid, failure.encode(step, said), is_commands=True)
+        looked = may_look(writer.procedure, failed)
+        return Made(pid, failure.encode(step, said), is_commands=looked)
     error = StepError(os.strerror(failed.errno), number=failed.errno or errno.EINVAL)
     return Made(pid, failure.encode(step, error), is_commands=False)
 

@@ -51,6 +51,7 @@ _OVERLAY_KEYS = ("upperdir", "workdir")
 _SYS_RESOURCE = 1 << BIT["CAP_SYS_RESOURCE"]
 _RDONLY = int(MountAttr.RDONLY)
 _MOST_DESCRIPTORS = 200  # sent in one message
+_MILD = (None, "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_ERRNO")
 _USERS = ("/etc/passwd", "/etc/group")
 _TELLING = ("/", "/dev/null", "/etc", *_USERS)  # what is there is relied upon
 _KERNELS = {"/proc/": "proc", "/sys/": "sysfs"}
@@ -174,6 +175,8 @@ def plan_process_recipe(config: Config, process: ProcessPlan, root: int) -> Proc
     filter_ = make_filter(config)
     if filter_ is not None and filter_.listener:
         raise UnsupportedError("a seccomp filter that asks an agent is none for a recipe")
+    if config.get("linux", {}).get("seccomp", {}).get("defaultAction") not in _MILD:
+        raise UnsupportedError("a seccomp filter that kills for openat2 is none for a recipe")
     limits = tuple(
         limit._replace(soft=soft, hard=hard)
         for limit in process.rlimits

@@ -189,6 +189,12 @@ def programs(name: str, environment: Sequence[str]) -> list[str]:
     return [os.path.join(folder or ".", name) for folder in path.split(":")]
 
 
+def may_look(procedure: Procedure, failure: Failure) -> bool:
+    """Whether programs could be looked for at all: no path gives what a filter says."""
+    first = procedure.result(failure.call - 2 * MOST_PROGRAMS)
+    return first not in (-errno.EPERM, -errno.ENOSYS)
+
+
 def explain(procedure: Procedure, failure: Failure, tried: Sequence[str]) -> StepError:
     """Say why none of the programs *tried* has run, in the words of runtime/program.py."""
     first = failure.call - 2 * MOST_PROGRAMS

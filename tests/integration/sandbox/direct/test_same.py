@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from orlop.errors import UnsupportedError
+from orlop.sandbox.direct import DirectWay
 from tests.integration.sandbox.direct.ways import (
     HOST,
     LOOK,
@@ -110,3 +112,37 @@ def test_a_process_of_a_named_user_finds_the_same(given: Callable[..., Given], u
     how = {"user": user, "workdir": "/tmp", "environment": {"A": "c", "EMPTY": ""}}
     with direct(options) as quick, usual(options) as slow:
         assert differences(look(quick, **how), look(slow, **how)) == []
+
+
+@pytest.mark.parametrize("action", ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"])
+def test_a_filter_that_knows_no_openat2_is_the_usual_ways(
+    given: Callable[..., Given], action: str
+) -> None:
+    """It allows what a small program needs, and nothing of what is needed to look for it."""
+    rules = [{"names": _NEEDED, "action": "SCMP_ACT_ALLOW"}]
+    if action == "SCMP_ACT_ERRNO":
+        rules.append({"names": ["openat2"], "action": action, "errnoRet": 38})
+    profile = {"defaultAction": action, "syscalls": rules}
+    if action == "SCMP_ACT_ERRNO":
+        profile["defaultAction"] = "SCMP_ACT_ALLOW"
+    options = given(more={"HostConfig": {"SecurityOpt": [f"seccomp={json.dumps(profile)}"]}})
+    with pytest.raises(UnsupportedError):
+        run(Once(options), "echo", "x")
+    box = DirectWay(options.settings()).start(options)
+    try:
+        assert run(box, "echo", "x").stdout == b"x\n"
+    finally:
+        box.close()
+
+
+_NEEDED = (
+    *("execve", "brk", "arch_prctl", "mmap", "munmap", "mprotect", "write", "writev", "read"),
+    *("exit", "exit_group", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "getrandom"),
+    *("readlink", "readlinkat", "newfstatat", "fstat", "getuid", "geteuid", "getgid", "prctl"),
+    *("capset", "rt_sigaction", "rt_sigprocmask", "ioctl", "dup2", "fcntl", "open", "openat"),
+    *("close", "getpid", "getppid", "wait4", "clone", "fork", "vfork", "nanosleep", "futex"),
+    *("clock_nanosleep", "stat", "lseek", "rt_sigreturn", "getegid", "setpgid", "getpgrp", "uname"),
+    *("rt_sigsuspend", "getcwd", "sigaltstack", "kill", "tgkill", "gettid", "pause", "close_range"),
+    *("fchdir", "setsid", "dup3", "umask", "setgroups", "setresuid", "setresgid", "capget"),
+    *("access", "faccessat", "faccessat2", "clone3", "poll", "ppoll", "pipe2", "execveat"),
+)
