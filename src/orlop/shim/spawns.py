@@ -178,7 +178,7 @@ class Spawns:
         self._give_back(spawn)
 
     def _give_back(self, spawn: Spawn, pause_s: float = _AGAIN_S) -> None:
-        """Let go of all, the cgroup once it is empty."""
+        """Let go of all, the cgroup and then the network once nobody is in them."""
         _close(spawn.streams)
         _close(spawn.borrowed)
         if spawn.pids_fd >= 0:
@@ -187,19 +187,17 @@ class Spawns:
         if spawn.writable is not None:
             spawn.writable.close()
             spawn.writable = None
-        if spawn.network is not None:
+        group = spawn.group
+        if group is not None and not self.cgroups.give_back(spawn.recipe.kind, group):
+            group.cgroup.kill(_SIGKILL)
+            group.changed = True  # Linux 6.18 for one goes on to kill who is born in it
+            longer = min(2 * pause_s, _MOST_PAUSE_S)
+            self._loop.later(pause_s, lambda: self._give_back(spawn, longer))
+            return
+        spawn.group = None
+        if spawn.network is not None:  # nobody is in it any more
             self.networks.give_back(spawn.network, trusted=spawn.recipe.trusted)
             spawn.network = None
-        group = spawn.group
-        if group is None:
-            return
-        if self.cgroups.give_back(spawn.recipe.kind, group):
-            spawn.group = None
-            return
-        group.cgroup.kill(_SIGKILL)
-        group.changed = True  # Linux 6.18 for one goes on to kill who is born in it
-        longer = min(2 * pause_s, _MOST_PAUSE_S)
-        self._loop.later(pause_s, lambda: self._give_back(spawn, longer))
 
     # Later processes
 
@@ -337,12 +335,15 @@ class Spawns:
         recipes = self.recipes.all()
         if not recipes:
             return False
-        for kept in recipes:
-            if len(kept.ready) < _POOL_AHEAD:
-                layers = kept.planned.recipe.layers
-                kept.ready.append(Writable.make(layers, size_bytes=kept.disk_bytes))
-                return True
-        return self.launchers.prepare() or self.networks.refill()
+        try:
+            for kept in recipes:
+                if len(kept.ready) < _POOL_AHEAD:
+                    layers = kept.planned.recipe.layers
+                    kept.ready.append(Writable.make(layers, size_bytes=kept.disk_bytes))
+                    return True
+            return self.launchers.prepare() or self.networks.refill()
+        except OSError:  # there is no room; who starts without it is told what is wrong
+            return False
 
     def close(self) -> None:
         """Give everything back."""

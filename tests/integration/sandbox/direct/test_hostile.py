@@ -5,7 +5,7 @@ import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -315,30 +315,31 @@ def test_more_mounts_than_fit_a_message_are_the_usual_ways(given: Options, tmp_p
 
 def test_who_dies_of_its_memory_in_its_start_takes_nobody_along(given: Options) -> None:
     """Files are in memory; with no room left the kernel kills who comes, and his launcher."""
-    full, failures = given(memory="6m", pids=54), list[Exception]()
-    ended = threading.Event()
+    full, ended = given(memory="6m", pids=54), threading.Event()
+    failures: list[Exception] = []
 
-    def die() -> None:
-        while not ended.is_set():
-            with suppress(UnsupportedError), direct(full) as box:
-                try:
-                    run(box, "sh", "-c", "head -c 400000000 /dev/zero > /tmp/much")
-                    for _ in range(5):
-                        run(box, "true")
-                except OrlopError as error:
-                    failures.append(error)
+    def die(box: Any) -> None:
+        _try(box, "sh", "-c", "head -c 400000000 /dev/zero > /tmp/much")
+        while not ended.wait(0.005):
+            try:
+                run(box, "true")
+            except OrlopError as error:
+                failures.append(error)
 
-    dying = [threading.Thread(target=die) for _ in range(3)]
+    with ExitStack() as boxes:
+        dying = []
+        for _ in range(3):
+            box = boxes.enter_context(direct(full))
+            dying.append(threading.Thread(target=die, args=(box,)))
+            dying[-1].start()
+        try:
+            for turn in range(100):
+                assert run(Once(given()), "echo", f"{turn}").stdout == b"%d\n" % turn
+            wait_until(lambda: bool(failures), "memory is never used up")
+        finally:
+            ended.set()
     for thread in dying:
-        thread.start()
-    try:
-        for turn in range(100):
-            assert run(Once(given()), "echo", f"{turn}").stdout == b"%d\n" % turn
-        wait_until(lambda: bool(failures), "memory is never used up")
-    finally:
-        ended.set()
-        for thread in dying:
-            thread.join()
+        thread.join()
 
 
 def test_who_stops_its_own_later_processes_stops_nobody_elses(given: Options) -> None:
