@@ -119,12 +119,11 @@ def test_a_filter_that_knows_no_openat2_is_the_usual_ways(
     given: Callable[..., Given], action: str
 ) -> None:
     """It allows what a small program needs, and nothing of what is needed to look for it."""
-    rules = [{"names": _NEEDED, "action": "SCMP_ACT_ALLOW"}]
+    rules: list[dict[str, Any]] = [{"names": _NEEDED, "action": "SCMP_ACT_ALLOW"}]
     if action == "SCMP_ACT_ERRNO":
         rules.append({"names": ["openat2"], "action": action, "errnoRet": 38})
-    profile = {"defaultAction": action, "syscalls": rules}
-    if action == "SCMP_ACT_ERRNO":
-        profile["defaultAction"] = "SCMP_ACT_ALLOW"
+    default = "SCMP_ACT_ALLOW" if action == "SCMP_ACT_ERRNO" else action
+    profile = {"defaultAction": default, "syscalls": rules}
     options = given(more={"HostConfig": {"SecurityOpt": [f"seccomp={json.dumps(profile)}"]}})
     with pytest.raises(UnsupportedError):
         run(Once(options), "echo", "x")
