@@ -7,7 +7,7 @@ knows it, and starts any number of sandboxes by it.
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 import msgspec
@@ -16,12 +16,13 @@ from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
 from orlop.engine.images.images import Images
-from orlop.errors import NotFoundError, OrlopError, UnsupportedError
+from orlop.errors import OrlopError, UnsupportedError
 from orlop.model.container import Container, ContainerOptions
 from orlop.model.oci import Config
 
 _MOST = 64
 _IDLE_S = 600.0
+_LOOK_S = 60.0
 _REFUSED_S = 10.0  # until what is unsupported is looked at again
 
 
@@ -74,6 +75,7 @@ class Recipes:
         self._refused: dict[bytes, tuple[float, UnsupportedError]] = {}
         self._making: dict[bytes, asyncio.Task[Recipe]] = {}
         self._used_s: dict[bytes, float] = {}
+        self._leaving: list[Recipe] = []  # dropped, but there are sandboxes by them
 
     async def of(
         self, key: bytes, parse: Callable[[], ContainerOptions], *, disk_bytes: int = 0
@@ -131,17 +133,31 @@ class Recipes:
         finally:
             del self._making[key]
         recipe = Recipe(container, config, undo, sources)
+        if not self._known and not self._leaving:
+            asyncio.get_running_loop().call_later(_LOOK_S, self._look)
         self._known[key] = recipe
         self._used_s[key] = asyncio.get_running_loop().time()
         return recipe
 
+    def _look(self) -> None:
+        """Drop what is not in use now and then, for it keeps images and mounted folders."""
+        self._evict()
+        self._let_go()
+        if self._known or self._leaving:
+            asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+
     def _evict(self) -> None:
         """Drop those that nobody has asked for in a while, or the oldest of too many."""
-        now = asyncio.get_running_loop().time()
+        now, used = asyncio.get_running_loop().time(), self._used()
         by_use = sorted(self._used_s, key=self._used_s.__getitem__)
-        for place, key in enumerate(by_use):
+        idle = [key for key in by_use if self._known[key].id not in used]
+        for place, key in enumerate(idle):
             if len(by_use) - place >= _MOST or now - self._used_s[key] > _IDLE_S:
                 self._drop(key)
+
+    def _used(self) -> set[str]:
+        """Return those by which there are sandboxes."""
+        return {container.recipe for container in self._context.records.all()}
 
     def _drop(self, key: bytes) -> None:
         recipe = self._known.pop(key)
@@ -149,11 +165,16 @@ class Recipes:
         self._context.spawn(self._forget(recipe))
 
     async def _forget(self, recipe: Recipe) -> None:
-        try:
+        with suppress(OrlopError):  # the shim that knew it is gone
             await self._context.shim.request({"op": "drop_recipe", "id": recipe.id})
-        except (NotFoundError, OrlopError):
-            pass  # the shim that knew it is gone
-        finally:
+        self._leaving.append(recipe)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Take away what dropped ones have on disk, once they have no sandboxes."""
+        used = self._used()
+        for recipe in [recipe for recipe in self._leaving if recipe.id not in used]:
+            self._leaving.remove(recipe)
             recipe.undo.close()
 
     def lost(self) -> None:

@@ -48,6 +48,7 @@ _ALL = (
 _FIRST = (6, 15)  # detached mounts can be cloned, and attached to each other
 _PROPAGATIONS = ("", "private", "rprivate", "slave", "rslave")
 _OVERLAY_KEYS = ("upperdir", "workdir")
+_SYS_PTRACE = 1 << BIT["CAP_SYS_PTRACE"]
 _SYS_RESOURCE = 1 << BIT["CAP_SYS_RESOURCE"]
 _RDONLY = int(MountAttr.RDONLY)
 _MOST_DESCRIPTORS = 200  # sent in one message
@@ -248,6 +249,8 @@ def _is_rare(plan: MountPlan) -> bool:
 
 
 def _refuse_process(process: ProcessPlan) -> None:
+    if process.capabilities.bounding & _SYS_PTRACE:  # its memory is its launcher's at first
+        raise UnsupportedError("who may trace others is none of a recipe's")
     rare = (
         process.apparmor,
         process.selinux,
