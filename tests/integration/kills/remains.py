@@ -178,9 +178,10 @@ def _cgroups(name: str) -> Iterator[str]:
 
 
 def _mounts(engine: EngineProcess) -> Iterator[str]:
+    """Name what is mounted here, but for the interpreter of orlop-runtime, which is no engine's."""
     folder = str(engine.run.parent)
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        if folder in line or "orlop" in line:
+        if (folder in line or "orlop" in line) and " orlop-sealed " not in line:
             yield line
 
 
