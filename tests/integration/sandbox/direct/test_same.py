@@ -33,8 +33,14 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "user": "user",
         "more": {"HostConfig": {"CapDrop": ["ALL"], "SecurityOpt": ["no-new-privileges"]}},
     },
-    "all-capabilities": {
-        "more": {"HostConfig": {"CapAdd": ["ALL"], "SecurityOpt": ["seccomp=unconfined"]}}
+    "nearly-all-capabilities": {
+        "more": {
+            "HostConfig": {
+                "CapAdd": ["ALL"],
+                "CapDrop": ["SYS_PTRACE"],  # whose containers start in the usual way
+                "SecurityOpt": ["seccomp=unconfined"],
+            }
+        }
     },
     "no-filter": {
         "user": "user",
