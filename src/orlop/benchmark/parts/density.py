@@ -11,7 +11,8 @@ from orlop.benchmark.parts.bench import Bench
 from orlop.benchmark.processes import marked, pss_kb
 
 _OPENERS = 4
-_STARTS = 20  # timed at each level
+_STARTS = 40  # timed at each level
+_SETTLE_S = 2.0  # until pools are full again that the opening has emptied
 
 
 def measure(bench: Bench) -> None:
@@ -41,6 +42,7 @@ def _fill(bench: Bench, driver: Driver) -> None:
             if level > len(opened):
                 wanted = level - len(opened)
                 _open(bench, driver, wanted, opened)
+                time.sleep(_SETTLE_S)
             bench.progress(len(opened) / most, f"{driver.name}, {len(opened)} live")
             bench.add(_row(bench, driver, len(opened), idle_kb))
     finally:
