@@ -15,6 +15,9 @@ _numbers = itertools.count()
 class CommandDriver(Driver):
     """A driver whose verbs are programs."""
 
+    #: Where programs run; podman's monitor leaves a file there.
+    folder: str | None = None
+
     def __init__(self, *, environment: Mapping[str, str] | None = None) -> None:
         self._environment = {**os.environ, **(environment or {})}
 
@@ -27,6 +30,7 @@ class CommandDriver(Driver):
             done = subprocess.run(
                 words,
                 env=self._environment,
+                cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=PATIENCE_S,
@@ -47,6 +51,7 @@ class CommandDriver(Driver):
         process = subprocess.run(
             words,
             env=self._environment,
+            cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

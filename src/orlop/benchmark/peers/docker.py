@@ -92,6 +92,7 @@ def podman(image: Image, folder: Path, run: Path, *, start: bool) -> Iterator[li
     places = ["--root", f"{folder}/root", "--runroot", f"{run}/run", "--tmpdir", f"{run}/tmp"]
     front = ["podman", *places, "--cgroup-manager", "cgroupfs", *runtime]
     driver = DockerLike("podman", front, image, marks=[str(run)])
+    driver.folder = str(folder)
     driver.load()
     try:
         yield [driver]
