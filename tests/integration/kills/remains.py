@@ -20,7 +20,7 @@ from tests.integration.engines import EngineProcess
 CGROUPS = Path("/sys/fs/cgroup")
 _PR_SET_CHILD_SUBREAPER = 36
 _PASSING = {"orlop.programs.worker", "docker-registry"}  # a fixture's, or gone by itself
-_PATIENCE_S = 30.0
+_PATIENCE_S = 15.0
 _NAMESPACE = re.compile(r"(net|mnt|pid|ipc|uts):\[")
 _MADE_AHEAD = 4  # network namespaces that an engine may have ready
 _TABLES = ("containers", "volumes", "networks", "images")

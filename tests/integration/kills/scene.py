@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.integration.engines import EngineProcess
 from tests.integration.kills.docker import Docker
 from tests.integration.kills.remains import CGROUPS, Remains, assert_same, reap_orphans, take, until
 from tests.integration.kills.strikes import chosen, noting, striking
+
+_REST_S, _LOOKS = 0.5, 30  # between two looks, and how many at most
 
 #: Counts for ever; says goodbye and ends with 43 when asked to.
 COUNT = (
@@ -40,7 +43,7 @@ class Scene:
         self.docker.ok("POST", "/images/prune")
         self.witness = self.run(COUNT)
         self.docker.ok("POST", f"/containers/{self.witness}/exec", {"Cmd": ["true"]})
-        self.before = self.look()
+        self.before = self._at_rest()
 
     def close(self) -> None:
         with contextlib.suppress(AssertionError, OSError):
@@ -52,6 +55,16 @@ class Scene:
 
     def look(self) -> Remains:
         return take(self.engine, cgroup=self.cgroup)
+
+    def _at_rest(self) -> Remains:
+        """Look until nothing changes: the kernel takes away what was before us in its own time."""
+        found = self.look()
+        for _ in range(_LOOKS):
+            time.sleep(_REST_S)
+            last, found = found, self.look()
+            if last == found:
+                break
+        return found
 
     def revive(self) -> None:
         """Start the engine if it is dead, and wait until there is a shim that answers."""
@@ -76,7 +89,11 @@ class Scene:
             self.remove(ref)
         self.docker.ok("POST", "/containers/prune")
         self.docker.ok("POST", "/images/prune")
-        assert_same(self.engine, self.before, cgroup=self.cgroup, after=after)
+        try:
+            assert_same(self.engine, self.before, cgroup=self.cgroup, after=after)
+        except AssertionError:
+            self.before = self.look()  # what one test has left is no other's failure
+            raise
 
     # Verbs
 
