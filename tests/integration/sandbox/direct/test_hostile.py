@@ -330,7 +330,7 @@ def test_who_dies_of_its_memory_in_its_start_takes_nobody_along(given: Options) 
         dying = []
         for _ in range(3):
             box = boxes.enter_context(direct(full))
-            dying.append(threading.Thread(target=die, args=(box,)))
+            dying.append(threading.Thread(target=die, args=(box,), daemon=True))
             dying[-1].start()
         try:
             for turn in range(100):
@@ -339,7 +339,8 @@ def test_who_dies_of_its_memory_in_its_start_takes_nobody_along(given: Options) 
         finally:
             ended.set()
     for thread in dying:
-        thread.join()
+        thread.join(60)
+        assert not thread.is_alive(), "a command in a sandbox that is closed has no end"
 
 
 def test_who_stops_its_own_later_processes_stops_nobody_elses(given: Options) -> None:
