@@ -62,3 +62,16 @@ class ExhaustedError(OrlopError):
 
 class CorruptError(OrlopError):
     """Stored or received bytes are not what they should be."""
+
+
+def kind_of(error: OrlopError) -> str:
+    """Return the word that messages between processes have for the class: "not_found"."""
+    name = type(error).__name__.removesuffix("Error")
+    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
+
+
+def class_of(kind: str) -> type[OrlopError]:
+    """Return the class here that *kind* stands for; OrlopError for a word that is none's."""
+    name = "".join(part.capitalize() for part in kind.split("_")) + "Error"
+    found: object = globals().get(name)
+    return found if isinstance(found, type) and issubclass(found, OrlopError) else OrlopError

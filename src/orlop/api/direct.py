@@ -47,6 +47,7 @@ from orlop.errors import (
     OrlopError,
     UnavailableError,
     UnsupportedError,
+    kind_of,
 )
 from orlop.model.container import ContainerOptions
 
@@ -363,9 +364,7 @@ def _exit(exit_: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure(error: OrlopError) -> dict[str, Any]:
-    name = type(error).__name__.removesuffix("Error")
-    kind = "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
-    return {"kind": kind.lstrip("_"), "message": error.args[0], "hint": error.hint}
+    return {"kind": kind_of(error), "message": error.args[0], "hint": error.hint}
 
 
 def _close(fds: list[int]) -> None:

@@ -222,10 +222,8 @@ def _answered(answer: dict[str, Any]) -> Any:
     failure = answer.get("error")
     if failure is None:
         return answer.get("ok")
-    name = "".join(part.capitalize() for part in failure["kind"].split("_")) + "Error"
-    cls = CommandError if failure["kind"].startswith("command_") else getattr(errors, name, None)
-    if not isinstance(cls, type) or not issubclass(cls, OrlopError):
-        cls = OrlopError
+    is_commands = failure["kind"].startswith("command_")
+    cls = CommandError if is_commands else errors.class_of(failure["kind"])
     error = cls(failure["message"], hint=failure["hint"])
     if isinstance(error, CommandError):
         error.exit_code = 127 if failure["kind"] == "command_not_found" else 126

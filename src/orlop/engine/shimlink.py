@@ -5,8 +5,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from orlop import errors
-from orlop.errors import InvalidArgumentError, OrlopError, UnavailableError
+from orlop.errors import InvalidArgumentError, OrlopError, UnavailableError, class_of
 from orlop.shim.channel import close_all
 from orlop.shim.client import Client
 
@@ -138,8 +137,4 @@ def error_of(failure: Message) -> OrlopError:
     if kind == "command_not_executable":
         suffix = "" if "permission denied" in message.lower() else ": permission denied"
         return CommandNotExecutableError(message.replace("Perm", "perm") + suffix, hint=hint)
-    name = "".join(part.capitalize() for part in kind.split("_")) + "Error"
-    cls: object = getattr(errors, name, OrlopError)
-    if isinstance(cls, type) and issubclass(cls, OrlopError):
-        return cls(message, hint=hint)
-    return OrlopError(message, hint=hint)
+    return class_of(kind)(message, hint=hint)

@@ -3,7 +3,7 @@
 import errno
 import traceback
 
-from orlop.errors import OrlopError
+from orlop.errors import OrlopError, kind_of
 from orlop.shim.protocol import Failure
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -12,9 +12,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 def failure(error: Exception) -> Failure:
     """Return what to answer; an error that is our own fault is printed to shim.log."""
     if isinstance(error, OrlopError):
-        name = type(error).__name__.removesuffix("Error")
-        kind = "".join("_" + letter.lower() if letter.isupper() else letter for letter in name)
-        return {"kind": kind.lstrip("_"), "message": error.args[0], "hint": error.hint}
+        return {"kind": kind_of(error), "message": error.args[0], "hint": error.hint}
     if isinstance(error, (KeyError, TypeError, ValueError)):
         traceback.print_exception(error)
         text = f"bad request: {type(error).__name__}: {error}"

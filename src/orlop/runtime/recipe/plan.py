@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from orlop.model.oci import Resources
     from orlop.runtime.seccomp import Filter
 
-#: Files that say a container's name; in each start's copy the recipe's name is replaced.
-NAMED_FILES = ("/etc/hostname", "/etc/hosts")
 _ALL = (
     Namespace.MOUNT
     | Namespace.PID
