@@ -3,17 +3,17 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 from orlop.sandbox.asynchronous import AsyncSandbox
+from orlop.sandbox.closing import AsyncClosing
 from orlop.sandbox.pool import PoolOptions
 from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.threads import in_thread
 from orlop.sandbox.warm import PoolStats, Taking
 
 
-class AsyncPool(PoolOptions):
+class AsyncPool(PoolOptions, AsyncClosing):
     """See Pool: the same options and verbs, with await: `async with await pool.take() as box`."""
 
     def __post_init__(self) -> None:
@@ -22,14 +22,6 @@ class AsyncPool(PoolOptions):
 
     async def __aenter__(self) -> Self:
         return await self.start()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def start(self) -> Self:
         """See Pool.start."""

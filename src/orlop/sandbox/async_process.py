@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
+from orlop.sandbox.closing import AsyncClosing
 from orlop.sandbox.conversation import Conversation
 from orlop.sandbox.process import OUTPUT_LIMIT, Process
 from orlop.sandbox.result import Result, StreamName, Usage
@@ -15,22 +15,11 @@ T = TypeVar("T")
 C = TypeVar("C", bound=Conversation)
 
 
-class AsyncConversation(Generic[C]):
+class AsyncConversation(AsyncClosing, Generic[C]):
     """See Conversation. A command that was waited for when that was cancelled has been killed."""
 
     def __init__(self, process: C) -> None:
         self._process = process
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """See Conversation.close."""

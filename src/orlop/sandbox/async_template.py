@@ -2,9 +2,9 @@
 
 import asyncio
 from functools import partial
-from types import TracebackType
 from typing import Self
 
+from orlop.sandbox.closing import AsyncClosing
 from orlop.sandbox.process import OUTPUT_LIMIT
 from orlop.sandbox.result import Result
 from orlop.sandbox.template import Template, TemplateOptions
@@ -12,7 +12,7 @@ from orlop.sandbox.template_run import Run
 from orlop.sandbox.threads import in_thread
 
 
-class AsyncTemplate(TemplateOptions):
+class AsyncTemplate(TemplateOptions, AsyncClosing):
     """See Template: the same options and verbs, with await. A cancelled run has been killed."""
 
     def __post_init__(self) -> None:
@@ -21,14 +21,6 @@ class AsyncTemplate(TemplateOptions):
 
     async def __aenter__(self) -> Self:
         return await self.start()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def start(self) -> Self:
         """See Template.start."""

@@ -5,25 +5,22 @@ cancelled start has been undone, when the cancellation is seen.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from orlop.model.timeline import Step
+from orlop.sandbox.async_commands import AsyncCommands, begun
 from orlop.sandbox.async_files import AsyncFiles
-from orlop.sandbox.async_process import AsyncProcess, AsyncTerminal
-from orlop.sandbox.conversation import Conversation
+from orlop.sandbox.async_process import AsyncTerminal
+from orlop.sandbox.closing import AsyncClosing
 from orlop.sandbox.options import Options
-from orlop.sandbox.process import OUTPUT_LIMIT
-from orlop.sandbox.result import Result, Usage
+from orlop.sandbox.result import Usage
 from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.threads import in_thread
 
-C = TypeVar("C", bound=Conversation)
 
-
-class AsyncSandbox(Options):
+class AsyncSandbox(Options, AsyncClosing, AsyncCommands):
     """See Sandbox: the same options and verbs, with await."""
 
     def __post_init__(self) -> None:
@@ -39,14 +36,6 @@ class AsyncSandbox(Options):
 
     async def __aenter__(self) -> Self:
         return self if self.started else await self.start()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def start(self) -> Self:
         """See Sandbox.start."""
@@ -86,52 +75,11 @@ class AsyncSandbox(Options):
         """Its files: read, write, copy folders in and out."""
         return AsyncFiles(self._box.files)
 
-    async def run(  # noqa: PLR0913 (see Sandbox.run)
-        self,
-        command: Sequence[str],
-        *,
-        input: bytes = b"",  # noqa: A002
-        timeout: float | None = None,  # noqa: ASYNC109 (it ends the process, not the waiting)
-        output_limit: int = OUTPUT_LIMIT,
-        environment: Mapping[str, str] | None = None,
-        user: str = "",
-        workdir: str = "",
-    ) -> Result:
-        """See Sandbox.run."""
-        process = await self.exec(
-            command,
-            input=input,
-            timeout=timeout,
-            environment=environment,
-            user=user,
-            workdir=workdir,
-        )
-        async with process:
-            return await process.result(output_limit=output_limit)
+    @property
+    def _commands(self) -> Sandbox:
+        return self._box
 
-    async def exec(
-        self,
-        command: Sequence[str],
-        *,
-        input: bytes | None = b"",  # noqa: A002
-        timeout: float | None = None,  # noqa: ASYNC109
-        environment: Mapping[str, str] | None = None,
-        user: str = "",
-        workdir: str = "",
-    ) -> AsyncProcess:
-        """See Sandbox.exec."""
-        start = partial(
-            self._box.exec,
-            command,
-            input=input,
-            timeout=timeout,
-            environment=environment,
-            user=user,
-            workdir=workdir,
-        )
-        return AsyncProcess(await begun(start))
-
-    async def terminal(  # noqa: PLR0913
+    async def terminal(  # noqa: PLR0913 (see Commands.run)
         self,
         command: Sequence[str] = ("sh",),
         *,
@@ -194,15 +142,3 @@ class AsyncSandbox(Options):
                 await in_thread(box.close)
             raise
         return [AsyncSandbox.of(box) for box in forks]
-
-
-async def begun(start: Callable[[], C]) -> C:
-    """Return what *start* starts; where that is cancelled, it has been killed."""
-    started: list[C] = []
-    try:
-        await in_thread(lambda: started.append(start()))
-    except asyncio.CancelledError:
-        for conversation in started:
-            await in_thread(conversation.close)
-        raise
-    return started[0]

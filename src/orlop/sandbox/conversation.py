@@ -6,10 +6,9 @@ import threading
 import time
 import weakref
 from collections.abc import Collection, Iterator
-from types import TracebackType
-from typing import Self
 
 from orlop.errors import InvalidArgumentError, UnavailableError, WrongStateError
+from orlop.sandbox.closing import Closing
 from orlop.sandbox.result import StreamName, Usage
 from orlop.sandbox.way import Command, End, Handle, Runs
 
@@ -17,7 +16,7 @@ _SEND_BYTES = 256 << 10
 _AFTER_KILL_S = 15.0  # the engine itself gives up after ten
 
 
-class Conversation:
+class Conversation(Closing):
     """What Process and Terminal have in common.
 
     At the time limit, which is minded while its output is read, the command is killed with
@@ -36,17 +35,6 @@ class Conversation:
         self._handle = box.exec(command)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # there is input to send
         self._dropped = weakref.finalize(self, _let_go, self._handle, self._wake)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _pieces(self) -> Iterator[tuple[StreamName, bytes]]:
         """Yield output as it comes, until all of it and the command have ended."""

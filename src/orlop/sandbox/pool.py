@@ -1,10 +1,10 @@
 """Warm sandboxes: started before anybody asks for them."""
 
 from dataclasses import dataclass, fields
-from types import TracebackType
 from typing import Self
 
 from orlop.errors import InvalidArgumentError
+from orlop.sandbox.closing import Closing
 from orlop.sandbox.options import Options
 from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.warm import PoolStats, Taking, Warm
@@ -35,7 +35,7 @@ class PoolOptions(Options):
         return Warm(make, size=self.size, parallel=self.parallel)
 
 
-class Pool(PoolOptions):
+class Pool(PoolOptions, Closing):
     """Keeps *size* sandboxes ready, and starts others in the background for those taken.
 
     One that ends by itself is replaced; one that is taken belongs to the taker, as if
@@ -49,14 +49,6 @@ class Pool(PoolOptions):
 
     def __enter__(self) -> Self:
         return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def start(self) -> Self:
         """Begin to fill it, without waiting for that; close() is then the caller's."""

@@ -1,22 +1,15 @@
 """A sandbox for each command: started with it, and gone when it has ended."""
 
-from collections.abc import Mapping, Sequence
-
 from orlop.errors import UnsupportedError, WrongStateError
-from orlop.sandbox.direct import (
-    command_message,
-    handle_of,
-    start_message,
-    with_image,
-)
+from orlop.sandbox.commands import Commands
+from orlop.sandbox.direct import command_message, handle_of, start_message, with_image
 from orlop.sandbox.options import Options
-from orlop.sandbox.process import OUTPUT_LIMIT, Process
-from orlop.sandbox.result import Result
+from orlop.sandbox.process import Process
 from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.way import Command, Handle
 
 
-class Runner(Options):
+class Runner(Options, Commands):
     """Runs commands, each in a sandbox of its own with these options: one request a command.
 
         runner = orlop.Runner(image="busybox", memory="64m")
@@ -26,45 +19,7 @@ class Runner(Options):
     can be used by any number of threads.
     """
 
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        input: bytes = b"",  # noqa: A002 (as subprocess.run has it)
-        timeout: float | None = None,
-        output_limit: int = OUTPUT_LIMIT,
-        environment: Mapping[str, str] | None = None,
-        workdir: str = "",
-    ) -> Result:
-        """Run *command* to its end; see Sandbox.run."""
-        process = self.exec(
-            command, input=input, timeout=timeout, environment=environment, workdir=workdir
-        )
-        with process:
-            return process.result(output_limit=output_limit)
-
-    def exec(
-        self,
-        command: Sequence[str],
-        *,
-        input: bytes | None = b"",  # noqa: A002
-        timeout: float | None = None,
-        environment: Mapping[str, str] | None = None,
-        workdir: str = "",
-    ) -> Process:
-        """Start *command* and return it, to be used in a `with` block; see Sandbox.exec."""
-        wanted = Command(
-            words=command,
-            has_input=input is None or bool(input),
-            environment=environment or {},
-            workdir=workdir,
-        )
-        process = self._begun(wanted, timeout)
-        if input:
-            process.send(input, end=True)
-        return process
-
-    def _begun(self, command: Command, timeout: float | None) -> Process:
+    def _begin(self, command: Command, timeout: float | None) -> Process:
         if self.keep or self.name is not None:
             raise WrongStateError("a runner's sandboxes have no name and are not kept")
         try:
@@ -85,8 +40,11 @@ class _Boxes:
         return with_image(options.settings(), options.image, lambda: self._start(command))
 
     def _start(self, command: Command) -> Handle:
-        message = {**start_message(self._options), **command_message(command)}
-        return handle_of(self._options.settings(), message, command)
+        options = self._options
+        if command.user:  # whose sandboxes are of another recipe
+            options = Options(**{**options.given(), "user": command.user})
+        message = {**start_message(options), **command_message(command)}
+        return handle_of(options.settings(), message, command)
 
 
 class _InSandbox(Process):

@@ -3,22 +3,23 @@
 import select
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 from weakref import WeakSet
 
 from orlop.errors import InvalidArgumentError, OrlopError, UnsupportedError, WrongStateError
 from orlop.model.timeline import Step
 from orlop.sandbox.choose import way_of
+from orlop.sandbox.closing import Closing
+from orlop.sandbox.commands import Commands
 from orlop.sandbox.files import Files
 from orlop.sandbox.options import Options
-from orlop.sandbox.process import OUTPUT_LIMIT, Process
-from orlop.sandbox.result import Result, Usage
+from orlop.sandbox.process import Process
+from orlop.sandbox.result import Usage
 from orlop.sandbox.terminal import Terminal
 from orlop.sandbox.way import Box, Command, Size
 
 
-class Sandbox(Options):
+class Sandbox(Options, Closing, Commands):
     """An isolated place to run commands, gone at the end of its `with` block.
 
     It also goes when this object is dropped, and when the program is killed: the
@@ -32,14 +33,6 @@ class Sandbox(Options):
 
     def __enter__(self) -> Self:
         return self if self.started else self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def start(self) -> Self:
         """Create it, pulling its image where that is missing; close() is then the caller's."""
@@ -104,60 +97,10 @@ class Sandbox(Options):
         """Its files: read, write, copy folders in and out."""
         return Files(self.box)
 
-    def run(  # noqa: PLR0913 (each is a word of its own to a caller)
-        self,
-        command: Sequence[str],
-        *,
-        input: bytes = b"",  # noqa: A002 (as subprocess.run has it)
-        timeout: float | None = None,
-        output_limit: int = OUTPUT_LIMIT,
-        environment: Mapping[str, str] | None = None,
-        user: str = "",
-        workdir: str = "",
-    ) -> Result:
-        """Run *command* to its end.
+    def _begin(self, command: Command, timeout: float | None) -> Process:
+        return Process(self.box, command, timeout=timeout)
 
-        After *timeout* seconds it is killed with all that it has started. What it writes
-        beyond *output_limit* bytes of a stream is not kept.
-        """
-        process = self.exec(
-            command,
-            input=input,
-            timeout=timeout,
-            environment=environment,
-            user=user,
-            workdir=workdir,
-        )
-        with process:
-            return process.result(output_limit=output_limit)
-
-    def exec(
-        self,
-        command: Sequence[str],
-        *,
-        input: bytes | None = b"",  # noqa: A002
-        timeout: float | None = None,
-        environment: Mapping[str, str] | None = None,
-        user: str = "",
-        workdir: str = "",
-    ) -> Process:
-        """Start *command* and return it, to be used in a `with` block, which kills what is left.
-
-        With None for *input* its input stays open, for Process.send().
-        """
-        wanted = Command(
-            words=command,
-            has_input=input is None or bool(input),
-            environment=environment or {},
-            user=user,
-            workdir=workdir,
-        )
-        process = Process(self.box, wanted, timeout=timeout)
-        if input:
-            process.send(input, end=True)
-        return process
-
-    def terminal(  # noqa: PLR0913
+    def terminal(  # noqa: PLR0913 (see Commands.run)
         self,
         command: Sequence[str] = ("sh",),
         *,

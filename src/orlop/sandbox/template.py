@@ -5,7 +5,6 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 from orlop.client.client import Client
@@ -17,6 +16,7 @@ from orlop.errors import (
     UnsupportedError,
     WrongStateError,
 )
+from orlop.sandbox.closing import Closing
 from orlop.sandbox.containers import pull
 from orlop.sandbox.options import Options
 from orlop.sandbox.process import OUTPUT_LIMIT
@@ -51,7 +51,7 @@ class TemplateOptions(Options):
         return {**made, "Template": words}
 
 
-class Template(TemplateOptions):
+class Template(TemplateOptions, Closing):
     """A warm interpreter in a sandbox; each run is a fork of it, in a sandbox of its own.
 
     It ends as a Sandbox does, and all its runs with it. One whose process has ended,
@@ -65,14 +65,6 @@ class Template(TemplateOptions):
 
     def __enter__(self) -> Self:
         return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def start(self) -> Self:
         """Start it, and return once imports and setup are done.

@@ -45,6 +45,11 @@ def test_command_has_a_sandbox_of_its_own(runner: orlop.Runner) -> None:
     assert runner.run(["sh", "-c", "sh -c 'kill -9 $$'"]).exit_code == 137
 
 
+def test_command_may_be_another_users(runner: orlop.Runner) -> None:
+    for user, told in (("", b"0\n"), ("65534", b"65534\n"), ("nobody", b"65534\n")):
+        assert runner.run(["id", "-u"], user=user).stdout == told
+
+
 def test_all_it_started_ends_with_it(runner: orlop.Runner, engine: EngineProcess) -> None:
     result = runner.run(["sh", "-c", "setsid sleep 1000 & echo over"], timeout=LONG_S)
     assert (result.exit_code, result.stdout, result.timed_out) == (0, b"over\n", False)
