@@ -1,69 +1,28 @@
 """From images of a container and its bundle to the container, going on where it was.
 
-    restore                              criu                        first process
-      | folder, record with pid 0          |                             |
-      | cgroup; root and binds mounted     |                             |
-      | spawned in both, request --------->| clone ----------------------| our child, too
-      |<------------- "setup-namespaces"   |                             |
-      | loopback, hooks                    | memory, files, …            |
-      |<------------ "orphan-pts-master"   |                             |
-      |<------------------- "pre-resume"   |                             | complete, stopped
-      | checked, record with the pid,      |                             |
-      | pid file, terminal handed over --->| ends                        | runs
-
-The bundle decides what is run and with which rights, the images only how far it
-had come.
+Its folder and record are made before, as create() does it, and have the pid when it
+is complete and does not run yet: criu/restore.py.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 
-from orlop.errors import CorruptError, InvalidArgumentError
-from orlop.kernel.loopback import raise_loopback
-from orlop.kernel.namespaces import FILES, Namespace
-from orlop.kernel.process import pidfd_open
-from orlop.kernel.procstat import EXITING, read_stat
-from orlop.lifecycle import create, criu, descriptors
-from orlop.lifecycle.criu_check import Bounds, cgroups_of, check_restored, children_of, tree
-from orlop.lifecycle.criu_check_mounts import check_mounts
-from orlop.lifecycle.criu_mounts import External, Stage, own_mounts, protect_root, stage
-from orlop.lifecycle.criu_options import (
-    DESCRIPTORS,
-    EXTERNAL_FILE,
-    EXTERNAL_NAMESPACES,
-    EXTERNAL_TERMINAL,
-    Options,
-    check_images,
-    external_namespace,
-    open_folders,
-    requested,
-    require_root,
-)
+from orlop.criu.clocks import has_own_clocks
+from orlop.criu.options import Options, open_folders, requested, require_root
+from orlop.criu.restore import Origin, Restoring
+from orlop.lifecycle import create, descriptors
 from orlop.lifecycle.folder import Folder, Lock, replace
 from orlop.model import jsontext
 from orlop.model.light import TYPE_CHECKING, NamedTuple
-from orlop.model.light_context import ExitStack, suppress
-from orlop.runtime import failure
+from orlop.model.light_context import ExitStack
 from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio
-from orlop.runtime.container import plan_container
-from orlop.runtime.hooks import Hooks, plan_hooks
-from orlop.runtime.parent import joined
-from orlop.runtime.plan import Namespaces, plan_namespaces, plan_process
-from orlop.runtime.start import make_cgroup, make_filter, resources_of
+from orlop.runtime.start import make_cgroup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
-
-    from orlop.lifecycle.criu_options import Folders
+    from orlop.criu.options import Folders
     from orlop.lifecycle.statefile import Record
-    from orlop.runtime.cgroups.interface import Cgroup
-
-_MOST_DESCRIPTORS = 64 << 10
-_MOST_NAME = 4096
-_STREAM_KINDS = ("pipe:[", "socket:[", EXTERNAL_FILE, EXTERNAL_TERMINAL)
+    from orlop.model.oci import Config
 
 
 class Request(NamedTuple):
@@ -92,241 +51,39 @@ def restore(folder: Folder, request: Request, stdio: Stdio) -> create.Created:
         cgroup = make_cgroup(bundle)
         undo.callback(cgroup.remove)
         record["external_descriptors"] = create.external_descriptors(stdio)
-        starting = _Restoring(folder, request, record, bundle, cgroup).run(stdio)
+
+        def commit(starting: Starting) -> Starting:
+            _note_clocks(folder, record, config, starting.pid)
+            create.note(folder, record, starting)
+            return descriptors.hand_over(request.create, starting)
+
+        origin = _origin(folder, request, config, ours)
+        starting = Restoring(bundle, cgroup, origin, commit).run(stdio)
         undo.pop_all()
     return create.Created(record, starting)
 
 
-class _Restoring:
-    """One restore, and what it knows when CRIU tells of its progress."""
+def _origin(folder: Folder, request: Request, config: Config, ours: ExitStack) -> Origin:
+    place = folder.file("criu")
+    os.mkdir(place, 0o700)
+    ours.callback(os.rmdir, place)
+    wanted = requested(request.options, config.get("annotations", {}))
+    wanted |= {
+        "lsm_profile": request.lsm_profile or None,
+        "lsm_mount_context": request.lsm_mount_context or None,
+    }
 
-    def __init__(
-        self, folder: Folder, request: Request, record: Record, bundle: Bundle, cgroup: Cgroup
-    ) -> None:
-        config = bundle.config
-        self._folder = folder
-        self._request = request
-        self._record = record
-        self._bundle = bundle
-        self._cgroup = cgroup
-        self._namespaces = plan_namespaces(config.get("linux", {}))
-        self._plan = plan_container(bundle, self._namespaces, cgroup)
-        self._bounds = Bounds(
-            self._namespaces,
-            plan_process(config.get("process", {})),
-            filtered=make_filter(config) is not None,
-            cgroups={},
-        )
-        self._what = f"cannot restore container {bundle.id}"
-        self._talk: criu.Conversation | None = None
-        self._staged: Stage | None = None
-        self._pid = 0
-        self._dying = False
-        self._console: int | None = None
-        self._starting: Starting | None = None
+    def open_images(ours: ExitStack) -> Folders:
+        return open_folders(request.options, "restore.log", ours, make=False)
 
-    def run(self, stdio: Stdio) -> Starting:
-        before = set(_children())
-        try:
-            with ExitStack() as ours:
-                self._restore(stdio, ours)
-        except BaseException as error:
-            self._abort(before)
-            if isinstance(error, OSError):
-                raise failure.translate(self._what, "restore", error) from error
-            raise
-        assert self._starting is not None
-        return self._starting
-
-    def _restore(self, stdio: Stdio, ours: ExitStack) -> None:
-        place = self._folder.file("criu")
-        os.mkdir(place, 0o700)
-        ours.callback(os.rmdir, place)
-        inherited = self._open_namespaces(ours)
-        with own_mounts():  # the folders too: CRIU mounts in them
-            folders = open_folders(self._request.options, "restore.log", ours, make=False)
-            check_images(folders.images)
-            streams = _read_descriptors(folders)
-            inherited += _streams(streams, stdio)
-            staged = self._staged = stage(self._plan, place)
-            process = criu.Process(stdio, [fd for _, fd in inherited], self._cgroup.enter)
-            talk = self._talk = ours.enter_context(criu.Conversation(process))
-        self._bounds = self._bounds._replace(cgroups=cgroups_of(talk.pid))
-        wanted = requested(self._request.options, self._bundle.config.get("annotations", {}))
-        wanted |= {
-            "images_dir_fd": folders.images,
-            "work_dir_fd": folders.work,
-            "root": staged.root,
-            "rst_sibling": True,
-            "evasive_devices": True,
-            "inherit_fd": [
-                {"key": key, "fd": number}
-                for number, (key, _) in enumerate(inherited, criu.FIRST_EXTRA)
-            ],
-            "skip_file_rwx_check": any(stream.startswith(EXTERNAL_FILE) for stream in streams),
-            "ext_mnt": [_mount(external) for external in staged.external],
-            "join_ns": _join(self._namespaces),
-            "cg_root": _cgroup_roots(self._bounds.cgroups),
-            "lsm_profile": self._request.lsm_profile or None,
-            "lsm_mount_context": self._request.lsm_mount_context or None,
-        }
-        criu.run(talk, criu.RESTORE, wanted, folders.log, self._happened)
-
-    def _open_namespaces(self, ours: ExitStack) -> list[tuple[str, int]]:
-        """Open the namespaces that images do not hold, each with CRIU's name of it."""
-        opened = []
-        for kind, path in self._namespaces.join:
-            if kind in EXTERNAL_NAMESPACES:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                ours.callback(os.close, fd)
-                opened.append((external_namespace(kind), fd))
-        return opened
-
-    def _happened(self, event: str, pid: int, fds: Sequence[int]) -> None:
-        self._pid = pid or self._pid
-        if event == "orphan-pts-master" and fds:
-            self._console, *rest = fds
-            for fd in rest:
-                os.close(fd)
-        elif event == "setup-namespaces":
-            self._set_up_network()
-        elif event == "pre-resume":
-            self._check()
-            self._note()
-        elif not event:
-            self._look_after_criu()
-
-    def _check(self) -> None:
-        """Hold what CRIU has restored against the bundle."""
-        assert self._staged is not None
-        check_restored(self._pid, self._bounds)
-        if self._plan.root_readonly:
-            protect_root(self._pid)
-        check_mounts(self._pid, self._plan, self._staged, self._bounds.process)
-        self._cgroup.update(resources_of(self._bundle.config))  # "full" has set the images'
-
-    def _look_after_criu(self) -> None:
-        """End CRIU where it waits for a process that waits for it.
-
-        It kills the first process of a restore that failed, and that does not end
-        before all others of its pid namespace have, which CRIU, their tracer, does not let go.
-        """
-        was_dying, self._dying = self._dying, bool(self._pid) and _is_dying(self._pid)
-        if was_dying and self._dying and self._talk is not None:
-            os.kill(self._talk.pid, signal.SIGKILL)
-
-    def _set_up_network(self) -> None:
-        """Do what a start does for a new network namespace, and let hooks do the rest."""
-        if Namespace.NET in self._namespaces.new:
-            fd = os.open(f"/proc/{self._pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                with joined([(Namespace.NET, fd)]):
-                    raise_loopback()
-            finally:
-                os.close(fd)
-        hooks = Hooks(self._bundle, plan_hooks(self._bundle.config))
-        try:
-            hooks.run_by_parent(self._what, self._pid)
-        finally:
-            hooks.close()
-
-    def _note(self) -> None:
-        """Write the container down and hand over what was asked for: it is complete, and waits."""
-        starting = Starting(
-            self._what,
-            self._pid,
-            pidfd_open(self._pid),
-            -1,
-            self._console,
-            self._cgroup,
-            owns_cgroup=True,
-        )
-        try:
-            self._note_clocks()
-            create.note(self._folder, self._record, starting)
-            self._starting = descriptors.hand_over(self._request.create, starting)
-        except BaseException:
-            os.close(starting.pidfd)
-            raise
-        self._console = self._starting.console
-
-    def _note_clocks(self) -> None:
-        """Let later processes be in the time namespace that CRIU has put the first one in."""
-        config = self._bundle.config
-        namespaces = config.setdefault("linux", {}).setdefault("namespaces", [])
-        if any(entry["type"] == "time" for entry in namespaces):
-            return
-        if os.stat(f"/proc/{self._pid}/ns/time").st_ino != os.stat("/proc/self/ns/time").st_ino:
-            namespaces.append({"type": "time"})
-            self._record["config"]["namespaces"].append({"type": "NEWTIME", "path": ""})
-            text = jsontext.dumps(config).encode(errors="surrogateescape")
-            replace(self._folder.file("config.json"), text)
-
-    def _abort(self, before: set[int]) -> None:
-        """End and reap what CRIU has begun; it is our own child."""
-        for pid in set(_children()) - before:
-            with suppress(OSError):
-                for task in tree(pid):
-                    os.kill(task, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-        if self._starting is not None:
-            os.close(self._starting.pidfd)
-        if self._console is not None:
-            os.close(self._console)
+    return Origin(place, open_images, wanted)
 
 
-def _is_dying(pid: int) -> bool:
-    """Whether process *pid* has been killed and is not yet gone. proc_pid_stat(5), field 9."""
-    try:
-        return bool(int(read_stat(pid)[6]) & EXITING)
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def _children() -> list[int]:
-    return [pid for thread in os.listdir("/proc/self/task") for pid in children_of("self", thread)]
-
-
-def _mount(external: External) -> dict[str, str]:
-    return {"key": external.mountpoint, "val": external.source}
-
-
-def _join(namespaces: Namespaces) -> list[dict[str, str]]:
-    """Name the namespaces that CRIU itself joins by path."""
-    for kind, path in namespaces.join:
-        if kind in (Namespace.CGROUP, Namespace.MOUNT):
-            raise InvalidArgumentError(
-                f"criu cannot restore into the {FILES[kind]} namespace {path}"
-            )
-    return [
-        {"ns": FILES[kind], "ns_file": path}
-        for kind, path in namespaces.join
-        if kind not in EXTERNAL_NAMESPACES
-    ]
-
-
-def _cgroup_roots(places: Mapping[str, str]) -> list[dict[str, str]]:
-    return [
-        {"ctrl": name, "path": path} for names, path in places.items() for name in names.split(",")
-    ]
-
-
-def _streams(streams: Sequence[str], stdio: Stdio) -> list[tuple[str, int]]:
-    """Put our standard streams in the place of what were the host's; not of the container's own."""
-    places = dict(zip(reversed(streams), reversed(stdio), strict=False))  # of two alike the first
-    return [(name, fd) for name, fd in places.items() if name.startswith(_STREAM_KINDS)]
-
-
-def _read_descriptors(folders: Folders) -> list[str]:
-    """Return what the standard streams were at the checkpoint."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        with open(os.open(DESCRIPTORS, flags, dir_fd=folders.images), "rb") as file:
-            streams: Any = jsontext.loads(file.read(_MOST_DESCRIPTORS))
-    except (OSError, CorruptError) as error:
-        reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else error
-        raise InvalidArgumentError(f"the checkpoint has no good {DESCRIPTORS}: {reason}") from None
-    if not isinstance(streams, list) or not all(isinstance(one, str) for one in streams):
-        raise InvalidArgumentError(f"the checkpoint's {DESCRIPTORS} is no list of texts")
-    return [one[:_MOST_NAME] for one in (*streams, "", "", "")[:3]]
+def _note_clocks(folder: Folder, record: Record, config: Config, pid: int) -> None:
+    """Let later processes be in the time namespace that CRIU has put the first one in."""
+    namespaces = config.setdefault("linux", {}).setdefault("namespaces", [])
+    if has_own_clocks(pid) and not any(entry["type"] == "time" for entry in namespaces):
+        namespaces.append({"type": "time"})
+        record["config"]["namespaces"].append({"type": "NEWTIME", "path": ""})
+        text = jsontext.dumps(config).encode(errors="surrogateescape")
+        replace(folder.file("config.json"), text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from orlop.cli.options import Arguments, flag, text, texts
-from orlop.lifecycle.criu_options import Options
+from orlop.criu.options import Options
 
 
 class Imaging(Arguments):

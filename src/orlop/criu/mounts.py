@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 
+from orlop.criu.mountinfo import Mounted, mounts_of
 from orlop.kernel.idmap import open_user_namespace
 from orlop.kernel.mount import (
     MountAttr,
@@ -23,10 +24,10 @@ from orlop.kernel.mount import (
 )
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.paths import make_directories, make_file, open_in_root
-from orlop.lifecycle.mountinfo import Mounted, mounts_of
 from orlop.model.light import Iterator, NamedTuple, Sequence
 from orlop.model.light_context import contextmanager
 from orlop.runtime.child import ContainerPlan
+from orlop.runtime.filesystems import bind, filesystem
 from orlop.runtime.mounts import bind_source
 from orlop.runtime.options import Special
 from orlop.runtime.plan import IDMap, MountKind, MountPlan
@@ -75,6 +76,8 @@ def external_mounts(pid: int, plan: ContainerPlan, rootfs: str) -> list[External
             external = bool(rest.strip("/")) and os.path.realpath(rootfs) + rest in of_host
         elif planned.kind is MountKind.BIND:
             external = not rest or os.path.realpath(planned.source) + rest in of_host
+        elif is_staged(planned):
+            external = not rest
         elif planned.kind is MountKind.CGROUP:
             external = mounted.fstype in _CGROUP
         else:
@@ -83,6 +86,11 @@ def external_mounts(pid: int, plan: ContainerPlan, rootfs: str) -> list[External
         if external:
             found.append(External(mounted.mountpoint, name))
     return found
+
+
+def is_staged(plan: MountPlan) -> bool:
+    """Whether we mount it, and not CRIU: what is bound, and overlays of folders of the host's."""
+    return plan.kind is MountKind.BIND or plan.fstype == "overlay"
 
 
 def _place(mountpoint: str, places: dict[str, MountPlan]) -> str:
@@ -181,24 +189,24 @@ def _stage_mounts(
     covered: list[str] = []  # where CRIU will put file systems with contents of the image's
     attached: list[str] = []
     for number, planned in enumerate(plan.mounts):
-        is_bind = planned.kind is MountKind.BIND
-        fd = _bind(planned, plan.namespaces.idmap) if is_bind else -1
+        source, fd = f"{folder}/{number}", -1
+        if is_staged(planned):
+            fd = _attach(stage_fd, str(number), _made(planned, plan.namespaces.idmap))
         place = os.path.normpath(planned.destination)
         if not _is_below(place, covered):
             target = _make_target(root, planned, fd)
             place = _path_below(root, target)
-            if is_bind:  # for the mount points in it
-                copy = _bind(planned, plan.namespaces.idmap)
+            if fd >= 0:  # for the mount points in it
+                copy = bind(source, recursive=True)
                 move_mount(copy, target)
                 os.close(copy)
                 attached.append(f"{folder}/root{place}")
             os.close(target)
-        if planned.kind is MountKind.FILESYSTEM:
-            covered.append(place)
-        if is_bind:
-            os.close(_attach(stage_fd, str(number), fd))
-            source = f"{folder}/{number}"
+        if fd >= 0:
+            os.close(fd)
             external += [External(place, source), *_below(source, place)]
+        elif planned.kind is MountKind.FILESYSTEM:
+            covered.append(place)
         external += _cgroup_mounts(plan, planned, place)
         places.append((place, planned))
     for path in reversed(attached):
@@ -210,7 +218,10 @@ def _stage_mounts(
     return external, places
 
 
-def _bind(planned: MountPlan, idmap: IDMap | None) -> int:
+def _made(planned: MountPlan, idmap: IDMap | None) -> int:
+    """Mount what is staged, attached nowhere."""
+    if planned.kind is not MountKind.BIND:
+        return filesystem(planned.fstype, planned.source, planned.options)
     mapped = planned.idmap or (idmap if planned.options.special & _IDMAPS else None)
     if mapped is None:
         return bind_source(planned, userns_fd=None)

@@ -17,8 +17,8 @@ from __future__ import annotations
 import os
 import socket
 
+from orlop.criu.messages import REQUEST, RESPONSE, decode, encode
 from orlop.errors import OrlopError, UnsupportedError
-from orlop.lifecycle.criu_messages import REQUEST, RESPONSE, decode, encode
 from orlop.model.light import Any, Callable, Mapping, NamedTuple, Sequence
 from orlop.model.light_context import suppress
 

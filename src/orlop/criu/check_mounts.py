@@ -11,17 +11,17 @@ import errno
 import os
 import stat
 
+from orlop.criu.check import NotOfBundleError, may_mount
+from orlop.criu.mountinfo import mounts_of
+from orlop.criu.mounts import is_staged, resolved
 from orlop.kernel.mount import MountAttr
 from orlop.kernel.paths import open_in_root
-from orlop.lifecycle.criu_check import NotOfBundleError, may_mount
-from orlop.lifecycle.criu_mounts import resolved
-from orlop.lifecycle.mountinfo import mounts_of
 from orlop.model.light import TYPE_CHECKING
 from orlop.runtime.plan import MountKind
 
 if TYPE_CHECKING:
-    from orlop.lifecycle.criu_mounts import Stage
-    from orlop.lifecycle.mountinfo import Mounted
+    from orlop.criu.mountinfo import Mounted
+    from orlop.criu.mounts import Stage
     from orlop.runtime.child import ContainerPlan
     from orlop.runtime.plan import MountPlan, ProcessPlan
 
@@ -101,7 +101,7 @@ class _Check:
 
 def _is(mounted: Mounted, plan: MountPlan) -> bool:
     """Whether a new file system is what *plan* says."""
-    if plan.kind is MountKind.BIND:
+    if is_staged(plan):
         return False
     wanted = _strict_words(plan)
     if plan.kind is MountKind.CGROUP and mounted.fstype == "tmpfs":  # with a folder for each

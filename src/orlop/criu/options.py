@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 
+from orlop.criu.conversation import Log
 from orlop.errors import InvalidArgumentError, PermissionDeniedError
 from orlop.kernel.namespaces import Namespace
-from orlop.lifecycle.criu import Log
 from orlop.model.light import Any, Mapping, NamedTuple, Sequence
 from orlop.model.light_context import ExitStack
 

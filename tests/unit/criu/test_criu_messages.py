@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orlop.criu.conversation import Log
+from orlop.criu.messages import REQUEST, RESPONSE, Field, Schema, decode, encode
 from orlop.errors import CorruptError
-from orlop.lifecycle.criu import Log
-from orlop.lifecycle.criu_messages import REQUEST, RESPONSE, Field, Schema, decode, encode
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,135 @@
+"""From processes that run to images of them: what CRIU is told of a container."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from orlop.criu import conversation as criu
+from orlop.criu.mountinfo import mounts_of
+from orlop.criu.mounts import external_mounts
+from orlop.criu.options import (
+    DESCRIPTORS,
+    EXTERNAL_FILE,
+    EXTERNAL_NAMESPACES,
+    EXTERNAL_TERMINAL,
+    external_namespace,
+)
+from orlop.model import jsontext
+from orlop.model.light import TYPE_CHECKING, NamedTuple
+from orlop.model.light_context import suppress
+from orlop.runtime.container import plan_container
+from orlop.runtime.plan import plan_namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from orlop.criu.conversation import OnNotify
+    from orlop.criu.options import Folders
+    from orlop.runtime.bundle import Bundle
+
+
+class Subject(NamedTuple):
+    """A container whose processes run, or stand still."""
+
+    pid: int  # of its first process
+    bundle: Bundle  # whose config.json names the namespaces that were joined by their paths
+    root: str  # where the root is on the host, or would be
+    directories: Mapping[str, str]  # of its cgroup, by controller
+    streams: Sequence[str]  # what the standard streams were at its start, as readlink(2) has it
+
+
+def dump(
+    kind: int,
+    subject: Subject,
+    wanted: Mapping[str, Any],
+    folders: Folders,
+    on_notify: OnNotify,
+) -> None:
+    """Have CRIU do *kind*, a DUMP or SINGLE_PRE_DUMP, in the way that is *wanted*.
+
+    Where this raises, what ran runs on.
+    """
+    options = {
+        "pid": subject.pid,
+        "root": subject.root,
+        "freeze_cgroup": _freezer(subject.directories),
+        "external": _joined(subject.bundle),
+        **wanted,
+        "images_dir_fd": folders.images,
+        "work_dir_fd": folders.work,
+    }
+    if kind == criu.DUMP:
+        external = _externals(subject.pid, terminals=bool(wanted.get("shell_job")))
+        options |= _resources(subject, external)
+        _write_descriptors(folders, subject.streams, external)
+    with criu.Conversation(criu.Process()) as talk:
+        criu.run(talk, kind, options, folders.log, on_notify)
+
+
+def _freezer(directories: Mapping[str, str]) -> str | None:
+    """Return the cgroup by which all processes are stopped at once; else they are one by one."""
+    for hierarchy, file in (("", "cgroup.freeze"), ("freezer", "freezer.state")):
+        path = directories.get(hierarchy)
+        if path and os.path.exists(f"{path}/{file}"):
+            return path
+    return None
+
+
+def _joined(bundle: Bundle) -> list[str]:
+    """Name the namespaces that are not the container's to restore."""
+    namespaces = plan_namespaces(bundle.config.get("linux", {}))
+    return [
+        f"{EXTERNAL_NAMESPACES[kind]}[{os.stat(path).st_ino}]:{external_namespace(kind)}"
+        for kind, path in namespaces.join
+        if kind in EXTERNAL_NAMESPACES
+    ]
+
+
+def _resources(subject: Subject, external: dict[int, str]) -> dict[str, Any]:
+    """Name all that processes use and that is not the container's."""
+    bundle = subject.bundle
+    plan = plan_container(bundle, plan_namespaces(bundle.config.get("linux", {})), None)
+    mounts = external_mounts(subject.pid, plan, subject.root)
+    return {
+        "ext_mnt": [{"key": place, "val": name} for place, name in mounts],
+        "external": [*_joined(bundle), *external.values()],
+    }
+
+
+def _externals(pid: int, *, terminals: bool) -> dict[int, str]:
+    """Return which standard streams are files of the host's, in CRIU's words."""
+    inside = {mounted.number for mounted in mounts_of(pid)}
+    found = {}
+    for number in range(3):
+        try:
+            status_ = os.stat(f"/proc/{pid}/fd/{number}")
+            name = os.readlink(f"/proc/{pid}/fd/{number}")
+            with open(f"/proc/{pid}/fdinfo/{number}") as file:
+                mount = next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+        except FileNotFoundError:
+            continue
+        if not name.startswith("/") or mount in inside:
+            continue
+        if stat.S_ISREG(status_.st_mode) or stat.S_ISFIFO(status_.st_mode):
+            found[number] = f"{EXTERNAL_FILE}{mount:x}:{status_.st_ino:x}]"
+        elif terminals and _is_terminal(status_.st_rdev):
+            found[number] = f"{EXTERNAL_TERMINAL}{status_.st_rdev:x}:{status_.st_dev:x}]"
+    return found
+
+
+def _is_terminal(device: int) -> bool:
+    """Whether *device* is a pseudo-terminal's. devices.txt, majors 136 to 143."""
+    return os.major(device) in range(136, 144)
+
+
+def _write_descriptors(folders: Folders, known: Sequence[str], external: dict[int, str]) -> None:
+    """Keep what the standard streams were, so that a restore can put others in their place."""
+    streams = [external.get(n, known[n] if n < len(known) else "") for n in range(3)]
+    data = jsontext.dumps(streams)
+    with suppress(FileNotFoundError):
+        os.unlink(DESCRIPTORS, dir_fd=folders.images)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(DESCRIPTORS, flags, 0o600, dir_fd=folders.images), "w") as file:
+        file.write(data)
