@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orlop.shim.client import Client
@@ -20,9 +20,10 @@ BUSYBOX = Path("/bin/busybox")
 
 
 class EngineProcess:
-    """An engine of its own root and run folder."""
+    """An engine of its own root and run folder; *within*: words before its command."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, within: Sequence[str] = ()) -> None:
+        self._within = within
         self.root = folder / "root"
         self.run = folder / "run"
         self.home = folder / "home"
@@ -52,7 +53,7 @@ class EngineProcess:
         log = (self.run.parent / "engine.out").open("ab")
         with log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "orlop.programs.engine", "--debug"],
+                [*self._within, sys.executable, "-P", "-m", "orlop.programs.engine", "--debug"],
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -12,7 +12,7 @@ from orlop.kernel.capabilities import BIT
 from orlop.model.timeline import OFF, Step
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.cgroups import Cgroup
-from orlop.runtime.cgroups.recycled import Group
+from orlop.runtime.cgroups.reusable import Group
 from orlop.runtime.networks import Network
 from orlop.runtime.recipe.plan import Planned
 from orlop.runtime.recipe.writable import Writable

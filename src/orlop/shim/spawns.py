@@ -28,7 +28,8 @@ from orlop.model.timeline import OFF, Recorder
 from orlop.runtime import failure
 from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups import group as groups
-from orlop.runtime.cgroups.recycled import Group, Recycled
+from orlop.runtime.cgroups.recycled import Recycled
+from orlop.runtime.cgroups.reusable import Group
 from orlop.runtime.filesystems import filesystem
 from orlop.runtime.networks import Networks
 from orlop.runtime.options import Options
@@ -331,7 +332,6 @@ class Spawns:
 
     def refill(self) -> bool:
         """Make one thing ahead; return whether more is to do."""
-        self.launchers.reap()
         recipes = self.recipes.all()
         if not recipes:
             return False

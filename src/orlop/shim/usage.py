@@ -2,7 +2,7 @@
 
 from orlop.kernel.process import exit_usage
 from orlop.runtime.cgroups import group
-from orlop.runtime.cgroups.recycled import Group
+from orlop.runtime.cgroups.reusable import Group
 from orlop.shim.process import Process
 
 
@@ -22,8 +22,9 @@ def usage(process: Process) -> list[int]:
 
 
 def usage_of_group(used: Group | None) -> list[int]:
-    """Return that of a sandbox in the same order; its I/O is not counted by the kernel."""
+    """Return that of a sandbox in the same order; with v1 cgroups its I/O is not counted."""
     if used is None:
         return [0, 0, 0, 0, 0]
     found = used.usage()
-    return [found.user_ns // 1000, found.system_ns // 1000, found.peak_bytes or 0, 0, 0]
+    times_us = (found.user_ns // 1000, found.system_ns // 1000)
+    return [*times_us, found.peak_bytes or 0, found.read_bytes, found.written_bytes]

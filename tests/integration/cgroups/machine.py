@@ -3,19 +3,20 @@
 import contextlib
 import lzma
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.integration.cgroups.booted import ROOT, SCRIPT, needed
 from tests.outside import outside
 
-KERNEL = ROOT / ".cache" / "kernel-1"
+KERNEL = ROOT / ".cache" / "kernel-2"
 VIRTIOFSD = Path("/usr/libexec/virtiofsd")
 _TIMEOUT_S = 1800.0
 
@@ -77,18 +78,43 @@ def kernel() -> tuple[Path, Path]:
         building = KERNEL.with_suffix(".building")
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
-        told = subprocess.run(
-            ["apt-cache", "depends", "linux-image-cloud-amd64"],
-            check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
-        (package,) = (word for word in told.split()[1:] if word.startswith("linux-image-"))
-        download = ["apt-get", "download", package]
+        apt = _backports(building / "apt")
+        subprocess.run(outside(["apt-get", *apt, "update"]), check=True, capture_output=True)
+        (image,) = _depends(apt, "linux-image-cloud-amd64", "linux-image-")
+        parts = _depends(apt, image, "linux-binary-", "linux-modules-")
+        download = ["apt-get", *apt, "download", image, *parts]
         subprocess.run(outside(download), cwd=building, check=True, capture_output=True)
-        (archive,) = building.glob("*.deb")
-        subprocess.run(["dpkg", "-x", archive, building], check=True)
-        archive.unlink()
+        for archive in building.glob("*.deb"):
+            subprocess.run(["dpkg", "-x", archive, building], check=True)
+            archive.unlink()
         building.rename(KERNEL)
-    return next(KERNEL.glob("boot/vmlinuz-*")), next(KERNEL.rglob("overlay.ko.xz"))
+    return next(KERNEL.rglob("vmlinuz*")), next(KERNEL.rglob("overlay.ko.xz"))
+
+
+def _backports(folder: Path) -> list[str]:
+    """Return options with which apt has backports alone, and the system's own lists stay.
+
+    A release's kernel gets too old for recipes.
+    """
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    sources = folder / "sources.list"
+    sources.write_text(f"deb http://deb.debian.org/debian {release}-backports main\n")
+    options = {
+        "Dir::Etc::SourceList": sources,
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::State::Lists": folder / "lists",
+        "Dir::Cache": folder / "cache",
+        "APT::Sandbox::User": "root",
+    }
+    return [f"--option={name}={value}" for name, value in options.items()]
+
+
+def _depends(apt: Sequence[str], package: str, *prefixes: str) -> list[str]:
+    command = ["apt-cache", *apt, "depends", "--important", package]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [word for word in told.split()[1:] if word.startswith(prefixes)]
 
 
 def _write(folder: Path, arguments: tuple[str, ...]) -> None:

@@ -23,6 +23,7 @@ from orlop.runtime.cgroups.layout import Layout
 _COUNTED = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc")
 
 _SIGKILL = 9
+_NO_LIMIT = "max"
 
 #: Whose files a cgroup's owner is to own; the kernel's list, or what it was before it told.
 _DELEGATE = "/sys/kernel/cgroup/delegate"
@@ -174,14 +175,17 @@ class V2Cgroup:
             enable(mountpoint, self.path, needed)
 
     def _writes(self, resources: Resources) -> list[Write]:
-        wanted = v2_limits.files(resources)
-        for limit in wanted:
-            if limit.controller not in self._controllers:
+        """Where a controller is not to be had, nothing is limited by it: "max" is in force."""
+        possible = []
+        for limit in v2_limits.files(resources):
+            if limit.controller in self._controllers:
+                possible.append(limit)
+            elif limit.value != _NO_LIMIT:
                 raise UnsupportedError(
                     f"no cgroup controller {limit.controller} for {limit.field} here",
                     hint="the kernel lacks it, or it is not delegated to this cgroup",
                 )
-        return wanted
+        return possible
 
 
 def _make(directory: str, *, take: bool) -> bool:
