@@ -21,6 +21,9 @@ from orlop.shim.launcher import Command, Made, Start
 
 #: With one of these a network namespace, or what else protects it, can be changed.
 _POWERFUL = 1 << BIT["CAP_NET_ADMIN"] | 1 << BIT["CAP_SYS_ADMIN"]
+#: With one of these a cgroup can be mounted, or programs be attached to it.
+_ABOVE_LIMITS = 1 << BIT["CAP_SYS_ADMIN"] | 1 << BIT["CAP_BPF"]
+_MOUNTING = {"mount", "fsmount"}
 _USERS = ("passwd", "group")
 _OPAQUE = "trusted.overlay.opaque"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,6 +41,7 @@ class Kept:
         self.disk_bytes: int = message.get("disk_bytes", 0)
         self.kind = marshal.dumps(dict(planned.resources), 2).hex()
         self.trusted = _leaves_networks_alone(planned)
+        self.keeps_limits = _leaves_limits_alone(planned, image)
         self.ready: list[Writable] = []
         self.execs: dict[bytes, Later] = {}
         self.live = 0  # sandboxes
@@ -61,6 +65,20 @@ def _leaves_networks_alone(planned: Planned) -> bool:
     recipe = planned.recipe
     powerful = recipe.process.plan.capabilities.bounding & _POWERFUL
     return not powerful and "/proc/sys" in recipe.readonly
+
+
+def _leaves_limits_alone(planned: Planned, image: Bundle) -> bool:
+    """Whether no program started by it can change its cgroup, nor in user namespaces of its own.
+
+    In those it has every capability, so that it cannot mount is its seccomp policy's doing.
+    """
+    policy = image.config.get("linux", {}).get("seccomp")
+    if policy is None or policy["defaultAction"] != "SCMP_ACT_ERRNO":
+        return False
+    rules = (rule for rule in policy.get("syscalls", ()) if rule["action"] != "SCMP_ACT_ERRNO")
+    allowed = {name for rule in rules for name in rule["names"]}
+    powerful = planned.recipe.process.plan.capabilities.bounding & _ABOVE_LIMITS
+    return not powerful and not allowed & _MOUNTING
 
 
 def _is_there(folder: int, name: str) -> bool:

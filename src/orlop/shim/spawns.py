@@ -140,6 +140,7 @@ class Spawns:
         else:
             spawn.network = self.networks.take(kept.planned.sysctls)
         spawn.group = self.cgroups.take(kept.kind, kept.planned.resources)
+        spawn.group.changed = not kept.keeps_limits
         if spawn.writable is None and kept.ready:
             spawn.writable = kept.ready.pop()
         elif spawn.writable is None:

@@ -243,6 +243,8 @@ def _is_rare(plan: MountPlan) -> bool:
     special = plan.options.special - {Special.BIND, Special.RBIND}
     if plan.kind is MountKind.REMOUNT or special or plan.idmap or is_of_neighbour(plan.source):
         return True
+    if plan.kind is MountKind.CGROUP and not plan.options.set_ & _RDONLY:
+        return True
     return path in _TELLING or path != os.path.normpath(path) or path.startswith("/proc/")
 
 
