@@ -24,8 +24,11 @@ _SIGKILL = 9
 _LONGEST_S = 20.0  # for one start
 _SLOW_S = 0.2  # a start that takes longer keeps its launcher from others
 _MOST_SLOW = 64  # launchers besides the usual ones
+_AGAIN_S = 0.001  # first pause before a killed child is looked at again; then it doubles
+_MOST_PAUSE_S = 0.5
 
-#: What is called with the answer to an order; with None where its launcher has died.
+#: What is called with the answer to an order; with None where its launcher has died, and what
+#: it was making as well, unless that does not come to its end.
 Done = Callable[[Made | None], None]
 
 
@@ -86,7 +89,7 @@ class Launchers:
     def pids(self) -> set[int]:
         """Children of ours that nobody else waits for, and what they are making."""
         both = (*self._running, *self._dead)
-        making = {launcher.made.value for launcher in self._running if launcher.done}
+        making = {launcher.made.value for launcher in both if launcher.done}
         return {launcher.pid for launcher in both} | making | self._killed
 
     @property
@@ -138,23 +141,8 @@ class Launchers:
             waiting.done(None)
         for launcher in list(self._running):
             self._end(launcher)
-        self.reap(block=True)
-
-    def reap(self, *, block: bool = False) -> None:
-        """Take leave of those that have ended."""
         for launcher in list(self._dead):
-            flags = os.WEXITED | (0 if block else os.WNOHANG)
-            with suppress(ChildProcessError):
-                if os.waitid(os.P_PIDFD, launcher.pidfd, flags) is None:
-                    continue
-            os.close(launcher.pidfd)
-            self._dead.remove(launcher)
-            self._numbers.append(launcher.made)
-        for pid in list(self._killed):
-            with suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG) == (0, 0):
-                    continue
-            self._killed.discard(pid)
+            self._gone(launcher, block=True)
 
     def prepare(self) -> bool:
         """Start one launcher if fewer run than may; return whether more may."""
@@ -177,6 +165,7 @@ class Launchers:
         launcher = _Launcher(number)
         self._running.append(launcher)
         self._loop.watch(launcher.channel.fileno(), lambda _: self._answered(launcher))
+        self._loop.watch(launcher.pidfd, lambda _: self._gone(launcher))
         return launcher
 
     def _give(
@@ -242,37 +231,78 @@ class Launchers:
         except OSError:
             data = b""
         if not data:
+            self._loop.forget(launcher.channel.fileno())
             self._end(launcher)
             return
         done, launcher.done = launcher.done, None
         launcher.timer.cancel()
         launcher.slow_s = 0.0
-        self._go_on()
-        assert done is not None
-        done(_pickle.loads(data))
+        try:
+            self._go_on()
+        finally:
+            assert done is not None
+            done(_pickle.loads(data))
         if launcher.done is None and len(self._running) > self._most:
             self._end(launcher)
 
     def _end(self, launcher: _Launcher) -> None:
-        """Be done with one: kill it and what it was making, and tell whose order is lost."""
+        """Be done with one: kill it. Whose order is lost is told once it is gone."""
         if launcher not in self._running:
             return
         self._running.remove(launcher)
         launcher.timer.cancel()
-        self._loop.forget(launcher.channel.fileno())
-        launcher.channel.close()
         with suppress(ProcessLookupError):
             pidfd_send_signal(launcher.pidfd, _SIGKILL)
         self._dead.append(launcher)
-        done, launcher.done = launcher.done, None
-        if done and (pid := launcher.made.value):
-            with suppress(ProcessLookupError):
-                os.kill(pid, _SIGKILL)  # a child that nobody has reaped: it is the one
-            self._killed.add(pid)
-        self.reap()
-        if done:
-            done(None)
         self._go_on()
+
+    def _gone(self, launcher: _Launcher, *, block: bool = False) -> None:
+        """Reap one that is dead, and see what it has left.
+
+        Its channel does not tell: a child that is on its way holds the other end as well.
+        """
+        flags = os.WEXITED | (0 if block else os.WNOHANG)
+        with suppress(ChildProcessError):
+            if os.waitid(os.P_PIDFD, launcher.pidfd, flags) is None:
+                return
+        self._end(launcher)
+        self._loop.forget(launcher.pidfd)
+        self._loop.forget(launcher.channel.fileno())
+        os.close(launcher.pidfd)
+        try:
+            if launcher.done:  # it may have answered
+                self._answered(launcher)
+        finally:
+            launcher.channel.close()
+            self._dead.remove(launcher)
+            self._numbers.append(launcher.made)
+        pid, done = launcher.made.value, launcher.done
+        if done and pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, _SIGKILL)  # nobody has reaped it: it is the one
+            self._killed.add(pid)
+            self._reap(pid, done)
+        elif done:
+            done(None)
+
+    def _reap(self, pid: int, done: Done | None, pause_s: float = _AGAIN_S) -> None:
+        """Reap a child that was killed, and tell. Until then its sandbox has no end either.
+
+        One that stands still in a frozen cgroup ends when that is thawed: it is waited for,
+        but not by who has asked for it.
+        """
+        try:
+            has_ended = os.waitpid(pid, os.WNOHANG) != (0, 0)
+        except ChildProcessError:
+            has_ended = True
+        is_told = has_ended or pause_s >= _MOST_PAUSE_S
+        if has_ended:
+            self._killed.discard(pid)
+        else:
+            left, longer = None if is_told else done, min(2 * pause_s, _MOST_PAUSE_S)
+            self._loop.later(pause_s, lambda: self._reap(pid, left, longer))
+        if done is not None and is_told:
+            done(None)
 
 
 def _is_stopped(pid: int) -> bool:

@@ -193,6 +193,48 @@ def _is_above(ran: Counter[str], count: int, failures: list[Exception]) -> bool:
     return ran["here\n"] > count
 
 
+def test_a_command_that_is_killed_and_dies_late_does_not_keep_its_sandbox(
+    engine: EngineProcess, given: Options
+) -> None:
+    shim = _shim(engine)
+    with direct(given(pids=59)) as box:
+        assert run(box, "true").exit_code == 0
+        state = _freezer(engine.out("inspect", "-f", "{{.State.Pid}}", box.id))
+        procs, failures = state.parent / "cgroup.procs", list[OrlopError]()
+
+        def ask() -> None:
+            try:
+                run(box, "true")
+            except OrlopError as error:
+                failures.append(error)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        state.write_text("FROZEN")
+        try:
+            asking.start()
+            wait_until(lambda: len(procs.read_text().split()) > 1, "no command is on its way")
+            for pid in _launchers(shim):
+                os.kill(pid, signal.SIGKILL)
+            asking.join(60)
+        finally:
+            state.write_text("THAWED")
+        assert "launcher was killed" in str(failures)
+        closing = threading.Thread(target=box.close, daemon=True)
+        closing.start()
+        closing.join(60)
+        assert not closing.is_alive(), "the sandbox has no end"
+    wait_until(lambda: not _inhabited(shim), "something is left")
+
+
+def _freezer(pid: str) -> Path:
+    """Return the file that freezes a process's cgroup; in that of v1 nobody can be killed."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":")
+        if controllers == "freezer":
+            return Path(f"/sys/fs/cgroup/freezer{path}/freezer.state")
+    pytest.skip("no v1 freezer")
+
+
 @pytest.mark.parametrize("turns", [0, 1, 4])
 def test_of_a_killed_shim_nothing_is_left(
     engine: EngineProcess,
