@@ -43,14 +43,16 @@ class Sandboxes:
         *,
         count: int,
         keep: bool,
+        processes: bool,
         lifetime_s: float | None = None,
     ) -> list[str]:
         """Create and start *count* with copies of its files; return their ids, to be held soon.
 
-        *body* is that of create, but for the image, which is the same.
+        *body* is that of create, but for the image, which is the same. With *processes*
+        copies of what runs in it go on in them.
         """
         path = f"/sandboxes/{quote(identifier)}/fork"
-        query = {"count": count, "lifetime": lifetime_s, "keep": keep}
+        query = {"count": count, "lifetime": lifetime_s, "keep": keep, "processes": processes}
         return list(self._client.call("POST", path, query=query, body=body)["Ids"])
 
     def hold(self, identifier: str) -> http.RawStream:

@@ -86,10 +86,18 @@ class Log(NamedTuple):
         return ""
 
 
+class FailedError(OrlopError):
+    """CRIU could not; *reason* is the first error that it tells of."""
+
+    def __init__(self, reason: str, *, log: str) -> None:
+        super().__init__(f"criu failed: {reason}", hint=f"log file: {log}")
+        self.reason = reason
+
+
 def run(
     criu: Conversation, kind: int, options: Mapping[str, Any], log: Log, on_notify: OnNotify
 ) -> None:
-    """Let CRIU do one thing; OrlopError with its own words if it could not.
+    """Let CRIU do one thing; FailedError with its own words if it could not.
 
     *on_notify* may raise; CRIU is then told that its event failed, and the error
     goes on to the caller once CRIU has taken back what it did. It is also called,
@@ -103,7 +111,7 @@ def run(
     answer = criu.ask(request, on_notify)
     if not answer.get("success"):
         reason = log.reason() or _errno(answer)
-        raise OrlopError(f"criu failed: {reason}", hint=f"log file: {log.path}/{log.name}")
+        raise FailedError(reason, log=f"{log.path}/{log.name}")
 
 
 def require(**features: bool) -> None:

@@ -1,11 +1,13 @@
 """Forks: sandboxes with copies of another's files, as all of them were at one moment."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 from msgspec.structs import replace
 
+from orlop.engine import fork_images
 from orlop.engine.containers.cgroup import cgroup_of
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
@@ -14,19 +16,23 @@ from orlop.engine.threads import in_thread
 from orlop.errors import OrlopError, UnsupportedError, WrongStateError
 from orlop.model.container import Container, ContainerOptions, Status
 
+_AT_ONCE = 2 * (os.cpu_count() or 1)
+
 
 class Forks:
     def __init__(self, context: Context, containers: Containers, owners: Owners) -> None:
         self._context = context
         self._containers = containers
         self._owners = owners
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def fork(
-        self, ref: str, options: ContainerOptions, terms: Terms, *, count: int
+        self, ref: str, options: ContainerOptions, terms: Terms, *, count: int, processes: bool
     ) -> list[str]:
         """Make and start *count* containers of *options* with the files of *ref*; return their ids.
 
         All or, where one cannot be made, none. They are to be held as Owners.open() says.
+        With *processes* they do not begin, but go on where *ref* is: see fork_images.dump.
         """
         source = self._containers.get(ref)
         if source.recipe:
@@ -34,15 +40,24 @@ class Forks:
                 f"sandbox {source.name} has its files in memory", hint="fork it by `import orlop`"
             )
         options = replace(owned(options, terms), image=source.image)
+        with fork_images.folder() if processes else nullcontext() as images:
+            return await self._fork(source, options, images, count=count)
+
+    async def _fork(
+        self, source: Container, options: ContainerOptions, images: int | None, *, count: int
+    ) -> list[str]:
         made: list[str] = []
         try:
+            for _ in range(count):
+                made.append((await self._containers.create(options)).id)
             async with self.still(source):
-                for _ in range(count):
-                    made.append((await self._containers.create(options)).id)
-                    await in_thread(self._context.snapshots.copy, made[-1], source.id)
+                if images is not None:
+                    await fork_images.dump(self._context, source, images, copies=count)
+                for container_id in made:
+                    await in_thread(self._context.snapshots.copy, container_id, source.id)
             async with asyncio.TaskGroup() as starting:
                 for container_id in made:
-                    starting.create_task(self._containers.start(container_id))
+                    starting.create_task(self._start(container_id, images))
         except BaseException as error:
             for container_id in made:
                 with suppress(OrlopError):
@@ -52,6 +67,10 @@ class Forks:
             raise
         self._owners.begun(made)
         return made
+
+    async def _start(self, container_id: str, images: int | None) -> None:
+        async with self._turns:
+            await self._containers.start(container_id, images=images)
 
     @asynccontextmanager
     async def still(self, source: Container) -> AsyncIterator[None]:

@@ -102,13 +102,14 @@ class ContainerBox:
         with Client(self._settings) as client:
             return client.images.commit(self.id, query={"repo": repository, "tag": tag or "latest"})
 
-    def fork(self, options: Options, count: int) -> list[Box]:
+    def fork(self, options: Options, count: int, *, processes: bool) -> list[Box]:
         with Client(self._settings) as client:
             made = client.sandboxes.fork(
                 self.id,
                 options.body(),
                 count=count,
                 keep=options.keep,
+                processes=processes,
                 lifetime_s=options.lifetime,
             )
             if options.keep:

@@ -237,7 +237,12 @@ class DirectBox:
     def snapshot(self, name: str) -> str:
         return self._usual.snapshot(name)
 
-    def fork(self, options: Options, count: int) -> list[Box]:
+    def fork(self, options: Options, count: int, *, processes: bool) -> list[Box]:
+        if processes:
+            raise UnsupportedError(
+                f"sandbox {self.id[:12]} has no process of its own that could be forked",
+                hint="give it a command=, and what it starts is forked with it",
+            )
         free, message = connections(self._settings), start_message(options)
         wanted = {"op": "fork", "id": self.id, "count": count, "disk": message.get("disk", 0)}
         first = free.take()  # which keeps all of them until they are started

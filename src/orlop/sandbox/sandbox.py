@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Self
 from weakref import WeakSet
 
-from orlop.errors import InvalidArgumentError, OrlopError, UnsupportedError, WrongStateError
+from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
 from orlop.model.timeline import Step
 from orlop.sandbox.choose import way_of
 from orlop.sandbox.closing import Closing
@@ -166,12 +166,12 @@ class Sandbox(Options, Closing, Commands):
             UnsupportedError: *processes* were to be copied, too.
             ExhaustedError: the copies would take more than half of the memory that is free.
         """
-        if processes:
-            raise UnsupportedError("a sandbox's processes cannot be forked, only its files")
         if count < 1:
             raise InvalidArgumentError(f"invalid number of forks {count}")
         options = self.of_fork()
-        forks = [Sandbox.of(options, box) for box in self.box.fork(options, count)]
+        forks = [
+            Sandbox.of(options, box) for box in self.box.fork(options, count, processes=processes)
+        ]
         self._forks.update(forks)
         return forks
 

@@ -125,8 +125,11 @@ class Box(Runs, Protocol):
     def snapshot(self, name: str) -> str:
         """Make an image *name* of its files; return the image's id."""
 
-    def fork(self, options: Options, count: int) -> list["Box"]:
-        """Start *count* with copies of its files; all or, where that fails, none."""
+    def fork(self, options: Options, count: int, *, processes: bool) -> list["Box"]:
+        """Start *count* with copies of its files; all or, where that fails, none.
+
+        With *processes* its own go on in them.
+        """
 
     def read_tar(self, path: str) -> Generator[bytes, None, None]:
         """Return *path* in it as a tar stream, asked for at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from orlop.errors import OrlopError
 from orlop.kernel.process import pidfd_exit_status, pidfd_send_signal
 from orlop.model.timeline import OFF
 from orlop.runtime.bundle import Starting, Stdio
@@ -82,6 +83,13 @@ class Process:
     def signal(self, number: int) -> None:
         """Send a signal; ProcessLookupError once it is reaped."""
         pidfd_send_signal(self.pidfd, number)
+
+    def killed_for_memory(self) -> bool:
+        """Whether its container had too little; False where its cgroup cannot be asked."""
+        try:
+            return self.cgroup is not None and self.cgroup.oom_kills() > 0
+        except (OSError, OrlopError):
+            return False
 
     def close_fd(self, name: str) -> None:
         fd = self.fds.pop(name, None)

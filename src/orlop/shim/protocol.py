@@ -50,7 +50,7 @@ What a kill -9 costs:
 - both at once: the pipes are opened again through /proc/PID/fd. A container that
   wrote in between got EPIPE; a terminal is hung up.
 
-Requests to the shim: hello, start, exec, signal, resize, close_stdin, forget, list,
+Requests to the shim: hello, start, dump, restore, exec, signal, resize, close_stdin, forget, list,
 counts, subscribe, shutdown {force}; for sandboxes by recipes recipe, drop_recipe, spawn,
 spawn_exec, lend, kill_exec. To the stdio process: hello, attach, detach, subscribe;
 and from the shim only: add, settled, ended, close_stdin, held, exit.
@@ -104,6 +104,24 @@ class Execute(TypedDict):
     timeout_s: NotRequired[float]
     attach: NotRequired["Attach"]
     group: NotRequired[str]  # name of a cgroup to make for it: runtime/cgroups/group.py
+
+
+class Dump(TypedDict):
+    """op "dump": write images of what runs in a container, which runs on, by CRIU.
+
+    With a folder's descriptor. UnsupportedError where CRIU cannot; wrong_state where other
+    processes run in it than those that its first one has started.
+    """
+
+    id: str
+    joined: list[str]  # types of namespaces that were made for it, as Start.namespaces
+
+
+class Restore(Start):
+    """op "restore": as "start", but it goes on where images have it. Answer: Started.
+
+    The folder of images is the last descriptor. It is undone if the connection ends before.
+    """
 
 
 class Started(TypedDict):

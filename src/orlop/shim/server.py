@@ -16,14 +16,16 @@ from typing import Any
 from orlop.errors import AlreadyExistsError, NotFoundError, OrlopError, WrongStateError
 from orlop.kernel.terminal import set_size
 from orlop.runtime.parent import LATE
-from orlop.shim import adopt
+from orlop.shim import adopt, orphans
 from orlop.shim.channel import Channel, Message, accept, close_all
+from orlop.shim.dumps import Dumps
 from orlop.shim.failure import failure
 from orlop.shim.loop import Loop, Timer
 from orlop.shim.process import Process, Waiter, foreign_status, own_child_status
 from orlop.shim.protocol import Counts, Exit
 from orlop.shim.pumps import Pumps
 from orlop.shim.records import Records, key_of
+from orlop.shim.restores import Restores
 from orlop.shim.spawns import Spawns
 from orlop.shim.starts import Starts
 
@@ -52,11 +54,28 @@ class Server:
         self._pumps = pumps
         self._starts = Starts(self._records, self._processes)
         self._spawns = Spawns(loop, self._processes, watch=self._watch_end, tell=self._tell_exit)
+        self._dumps = Dumps(loop, self._processes)
+        self._restores = Restores(
+            loop, self._records, self._starts, begun=self._restored, sweep=self._sweep_now
+        )
         self._refilling = Timer(lambda: None)
-        self._operations: dict[str, Callable[[Channel, Message], Any]] = {
+        self._operations = self._table()
+        pumps.on_drained = self._drained
+        pumps.on_stdin_closed = self._stdin_closed
+        self._adopt(pumps.open(self._processes))
+        listener.settimeout(0)
+        loop.watch(listener.fileno(), self._accept)
+        loop.later(_SWEEP_S, self._sweep)
+
+    # Requests
+
+    def _table(self) -> dict[str, Callable[[Channel, Message], Any]]:
+        return {
             "hello": lambda _channel, _message: {"pid": os.getpid()},
             "start": self._start,
             "exec": self._start,
+            "dump": self._dump,
+            "restore": self._restore,
             "signal": self._signal,
             "resize": self._resize,
             "close_stdin": self._close_stdin,
@@ -74,21 +93,17 @@ class Server:
             "kill_exec": lambda _channel, message: self._spawns.kill(message),
             "shutdown": self._shutdown,
         }
-        pumps.on_drained = self._drained
-        pumps.on_stdin_closed = self._stdin_closed
-        self._adopt(pumps.open(self._processes))
-        listener.settimeout(0)
-        loop.watch(listener.fileno(), self._accept)
-        loop.later(_SWEEP_S, self._sweep)
-
-    # Requests
 
     def _accept(self, _: int) -> None:
         sock = accept(self._listener)
         if sock is None:
             return
-        gone = self._channels.discard
-        self._channels.add(Channel(self._loop, sock, on_message=self._dispatch, on_close=gone))
+        channel = Channel(self._loop, sock, on_message=self._dispatch, on_close=self._gone)
+        self._channels.add(channel)
+
+    def _gone(self, channel: Channel) -> None:
+        self._channels.discard(channel)
+        self._restores.lost(channel)
 
     def _dispatch(self, channel: Channel, message: Message, fds: list[int]) -> None:
         message["fds"] = fds  # who wants one takes it out
@@ -103,9 +118,7 @@ class Server:
             close_all(fds)
 
     def _start(self, channel: Channel, message: Message) -> Any:
-        key = key_of(message)
-        if key in self._processes:
-            raise AlreadyExistsError(f"process {key} is running")
+        key = self._new_key(message)
         self._drop_exit(key)  # before there is another process of that name
         process = self._starts.begin(key, message)
         if "attach" in message:
@@ -123,11 +136,31 @@ class Server:
         self._spawns.recipes.learn(message)
         self._refill_later()
 
+    def _new_key(self, message: Message) -> str:
+        key = key_of(message)
+        if key in self._processes or self._restores.knows(key):
+            raise AlreadyExistsError(f"process {key} is running")
+        return key
+
+    def _dump(self, channel: Channel, message: Message) -> Any:
+        self._dumps.begin(message, channel)
+        return LATER
+
+    def _restore(self, channel: Channel, message: Message) -> Any:
+        key = self._new_key(message)
+        self._drop_exit(key)
+        self._restores.begin(key, message, channel)
+        return LATER
+
+    def _restored(self, process: Process) -> None:
+        self._processes[process.key] = process
+        self._pumps.add(process)
+        self._watch_end(process)
+        self._refill_later()
+
     def _spawn(self, channel: Channel, message: Message) -> Any:
         """Start a sandbox, or a process in one."""
-        key = key_of(message)
-        if key in self._processes:
-            raise AlreadyExistsError(f"process {key} is running")
+        key = self._new_key(message)
         begin = self._spawns.execute if "exec_id" in message else self._spawns.start
 
         def answer(ok: Any, error: Exception | None) -> None:
@@ -333,7 +366,7 @@ class Server:
             os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
 
     def _conclude(self, process: Process, status: tuple[int, int]) -> None:
-        oom = process.is_init and _killed_for_memory(process)
+        oom = process.is_init and process.killed_for_memory()
         process.exit = self._write_exit(process, status, oom=oom)
         self._pumps.ended(process.key, process.exit)
         if process.is_init:
@@ -427,20 +460,12 @@ class Server:
         self._loop.later(_SWEEP_S, self._sweep)
 
     def _sweep_now(self) -> None:
-        """Reap orphans, whose parent we are as the subreaper; our own wait for their pidfd."""
         self._starts.ahead.processes.reap()
         own = {process.record["pid"] for process in self._processes.values()}
         own.add(self._pumps.pid)
         own |= self._starts.ahead.processes.pids
-        own |= self._spawns.launchers.pids
-        while True:
-            try:
-                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if result is None or result.si_pid in own:
-                return
-            os.waitid(os.P_PID, result.si_pid, os.WEXITED)
+        own |= self._spawns.launchers.pids | self._dumps.pids | self._restores.pids
+        orphans.reap(own)
 
     def _adopt(self, held: adopt.Held) -> None:
         outlived = not self._pumps.pid  # then it holds all that ever ran
@@ -468,10 +493,3 @@ class Server:
 
 
 LATER = object()  # the answer comes with an event
-
-
-def _killed_for_memory(process: Process) -> bool:
-    try:
-        return process.cgroup is not None and process.cgroup.oom_kills() > 0
-    except (OSError, OrlopError):
-        return False

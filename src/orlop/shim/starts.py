@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import cast
 
+from orlop.criu.clocks import has_own_clocks
 from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
 from orlop.model.mount import Mount
 from orlop.model.oci import Config, Namespace
@@ -32,7 +33,7 @@ class Starts:
         self._processes = processes
         self.layers = Layers()
         self.ahead = Ahead()
-        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._configs: dict[tuple[str, int], Config] = {}  # of running containers, for execs
 
     def begin(self, key: str, message: Message) -> Process:
@@ -87,7 +88,7 @@ class Starts:
         with ExitStack() as undo:
             stdio = None
             if not process.io["terminal"]:
-                pipes = Pipes(process.io, null=self._null)
+                pipes = Pipes(process.io, null=self.null)
                 undo.callback(pipes.close)
                 stdio, record["inodes"] = pipes.stdio, pipes.inodes
             starting = make(stdio)
@@ -115,9 +116,17 @@ class Starts:
         return process
 
     def _starter(self, message: Message, record: Record) -> Callable[[Stdio | None], Starting]:
+        bundle = self.bundle(message, record, message["fds"])
+        return lambda stdio: runtime.start(bundle, stdio, ahead=self.ahead)
+
+    def bundle(self, message: Message, record: Record, fds: list[int]) -> Bundle:
+        """Return what a message asks for, with the namespaces that *fds* are; note its cgroup.
+
+        It is good until the next call: its root may be of descriptors of ours.
+        """
         config = read_config(record["bundle"])
         if "namespaces" in message:
-            _join(config, message["namespaces"], message["fds"])
+            _join(config, message["namespaces"], fds)
         record["cgroup"] = config.get("linux", {}).get("cgroupsPath") or f"/orlop/{record['id']}"
         rootfs = tuple(
             Mount(type_, source, target, tuple(options))
@@ -126,8 +135,7 @@ class Starts:
         if not config.get("linux", {}).get("uidMappings"):  # else each is to be id-mapped
             rootfs = self._share(rootfs)
         manner = Manner(timed=bool(message.get("timeline")))
-        bundle = Bundle(record["id"], record["bundle"], config, rootfs, manner)
-        return lambda stdio: runtime.start(bundle, stdio, ahead=self.ahead)
+        return Bundle(record["id"], record["bundle"], config, rootfs, manner)
 
     def _share(self, rootfs: tuple[Mount, ...]) -> tuple[Mount, ...]:
         try:
@@ -160,7 +168,10 @@ class Starts:
         if name not in self._configs:
             while len(self._configs) >= _MOST_CONFIGS:
                 del self._configs[next(iter(self._configs))]
-            self._configs[name] = read_config(name[0])
+            self._configs[name] = config = read_config(name[0])
+            with suppress(FileNotFoundError):  # it has just ended
+                if has_own_clocks(name[1]):  # it was restored
+                    config["linux"]["namespaces"].append({"type": "time"})
         return self._configs[name]
 
 

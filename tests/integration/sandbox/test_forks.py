@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import orlop
-from orlop.errors import InvalidArgumentError, UnsupportedError, WrongStateError
+from orlop.errors import InvalidArgumentError, WrongStateError
 from tests.integration.engines import EngineProcess
 from tests.integration.sandbox.faces import Face, ids, wait_until
 
@@ -103,6 +103,4 @@ def test_what_cannot_be_forked_is_refused(face: Callable[..., Face], engine: Eng
     box = face()
     with pytest.raises(InvalidArgumentError, match="number of forks"):
         box.do("fork", 0)
-    with pytest.raises(UnsupportedError, match="processes"):
-        orlop.Sandbox(engine=engine.url).fork(processes=True)
     assert ids(engine) == {box.id}

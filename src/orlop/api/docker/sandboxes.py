@@ -33,6 +33,7 @@ async def open_(call: Call) -> Reply:
 async def fork(call: Call) -> Reply:
     """POST /sandboxes/{name}/fork?count=N: as many, with copies of its files, are started.
 
+    With ?processes=1 copies of its processes, too, which go on in them.
     The body and the query are those of POST /sandboxes; each is to be held within seconds.
     """
     body = await read_json(call.request, Create)
@@ -40,7 +41,10 @@ async def fork(call: Call) -> Reply:
     count = call.query.integer("count") or 1
     if not 0 < count <= _MOST_FORKS:
         raise InvalidArgumentError(f"invalid number of forks {count}", hint=f"1 to {_MOST_FORKS}")
-    made = await call.engine.forks.fork(call.name, options, terms_of(call), count=count)
+    processes = call.query.flag("processes")
+    made = await call.engine.forks.fork(
+        call.name, options, terms_of(call), count=count, processes=processes
+    )
     return json({"Ids": made}, status=201)
 
 

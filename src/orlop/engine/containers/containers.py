@@ -82,12 +82,15 @@ class Containers:
         """Make what containers with these *options* need; see Creation.prepare."""
         return await self._creation.prepare(options, undo)
 
-    async def start(self, ref: str, *, detach_keys: str = "") -> bool:
-        """Run its process; False where it runs already."""
+    async def start(self, ref: str, *, detach_keys: str = "", images: int | None = None) -> bool:
+        """Run its process; False where it runs already.
+
+        With *images*, an open folder of another's, it goes on where that was.
+        """
         container = self.get(ref)
         del detach_keys  # those of an attached client count
         try:
-            return await self._lifecycle.start(container.id)
+            return await self._lifecycle.start(container.id, images=images)
         except OrlopError:
             await self._clear_up(container.id)
             raise

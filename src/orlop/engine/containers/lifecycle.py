@@ -48,15 +48,15 @@ class Lifecycle:
         self.networks = networks
         self._health = health
 
-    async def start(self, container_id: str) -> bool:
+    async def start(self, container_id: str, *, images: int | None = None) -> bool:
         """Run it; False where it runs already. It waits for who else changes it.
 
         Once begun it goes on though the caller is cancelled: a process that runs
         is never one that nobody has recorded.
         """
-        return await asyncio.shield(self._context.spawn(self._start_in_turn(container_id)))
+        return await asyncio.shield(self._context.spawn(self._start_in_turn(container_id, images)))
 
-    async def _start_in_turn(self, container_id: str) -> bool:
+    async def _start_in_turn(self, container_id: str, images: int | None) -> bool:
         live = self._context.live(container_id)
         async with live.lock:
             container = self._context.records.get(container_id)
@@ -64,10 +64,10 @@ class Lifecycle:
                 raise WrongStateError("cannot start a paused container, try unpause instead")
             if container.running:
                 return False
-            await self._start(container)
+            await self._start(container, images)
         return True
 
-    async def _start(self, container: Container) -> None:
+    async def _start(self, container: Container, images: int | None) -> None:
         container.check(Step.START)
         telemetry = self._context.telemetry
         times = telemetry.recorder()
@@ -78,7 +78,7 @@ class Lifecycle:
             with open_namespaces(self._bundles.joined(container)) as others:
                 async with self.networks.joined(container) as (joined, own):
                     since = times.note("join_networks", since)
-                    started = await self._run(joined, {**others, **own})
+                    started = await self._run(joined, {**others, **own}, images)
                     since = times.note("ask_shim", since)
                     await self._record_start(joined, started)
                     times.note("record_start", since)
@@ -99,7 +99,9 @@ class Lifecycle:
             await in_thread(cgroup_of(container).kill)
             raise
 
-    async def _run(self, container: Container, namespaces: Mapping[str, int]) -> dict[str, Any]:
+    async def _run(
+        self, container: Container, namespaces: Mapping[str, int], images: int | None
+    ) -> dict[str, Any]:
         """Have the shim start it, and where the shim dies ask the next what became of it."""
         begun_ns = time.time_ns()
         try:
@@ -109,6 +111,9 @@ class Lifecycle:
             if namespaces:
                 message["namespaces"] = list(namespaces)
             descriptors = list(namespaces.values())
+            if images is not None:
+                message["op"] = "restore"
+                descriptors.append(images)
             started: dict[str, Any] = await self._context.shim.request(message, descriptors)
         except UnavailableError as error:
             found = await self._adopted(container)
