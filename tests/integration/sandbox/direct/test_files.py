@@ -183,7 +183,7 @@ def test_copies_that_are_too_large_are_refused(engine: EngineProcess, box: orlop
     shell(box, "mkdir /srv; cd /srv; for i in $(seq 300); do echo >$i; done")
     with pytest.raises(ExhaustedError, match=r"copies of a sandbox's files.*\d+ files"):
         box.fork(1000)
-    assert ids(engine) == {box.id}
+    wait_until(lambda: ids(engine) == {box.id}, "copies that were refused are there")
     assert shell(box, "ls /srv | wc -l") == "300\n"
 
 
