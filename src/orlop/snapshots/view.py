@@ -1,5 +1,6 @@
 """Looking into mounts without mounting them anywhere: detached, gone with their descriptor."""
 
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -32,7 +33,12 @@ def open_root(mounts: Sequence[Mount]) -> int:
 def _make(mount: Mount, made: Sequence[int]) -> int:
     if mount.type == "bind":
         return kernel.open_tree(mount.source, kernel.OpenTree.CLONE)
-    fd = kernel.fsopen(mount.type)
+    try:
+        fd = kernel.fsopen(mount.type)
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        raise UnsupportedError(f"this kernel has no file system {mount.type}") from None
     try:
         _configure(fd, mount, made)
         kernel.fsconfig_create(fd)

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.model.mount import Mount
 from orlop.snapshots import choose
 from orlop.snapshots.erofs import Erofs
 from orlop.snapshots.interface import Snapshots
 from orlop.snapshots.native import Native
 from orlop.snapshots.overlay import Overlay
+from orlop.snapshots.view import open_root
 from tests.crafting import layer
 from tests.integration.snapshots.contract import SnapshotsContract, lower, put, root_of
 
@@ -60,6 +62,11 @@ def test_plain_layer_is_indexed_and_an_odd_one_unpacked(tmp_path: Path) -> None:
     driver.prepare("one", keys)
     with root_of(driver, "one", keys) as root:
         assert (root / "etc/kept").read_bytes() == b"kept"
+
+
+def test_file_system_that_the_kernel_lacks_is_said_so() -> None:
+    with pytest.raises(UnsupportedError, match="no file system no-such"):
+        open_root([Mount("no-such", "no-such", "/", ())])
 
 
 def test_best_driver_is_chosen_and_remembered(
