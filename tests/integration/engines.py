@@ -17,6 +17,7 @@ from pathlib import Path
 from orlop.shim.client import Client
 
 BUSYBOX = Path("/bin/busybox")
+_START_S = 120.0  # a machine may be emulated
 
 
 class EngineProcess:
@@ -64,7 +65,7 @@ class EngineProcess:
     def await_answer(self) -> None:
         """Return once the socket of the process that was started answers."""
         assert self.process is not None
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + _START_S
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the engine did not start: {self.log()}")
@@ -126,11 +127,17 @@ class EngineProcess:
             self.process.kill()
             self.process.wait()
         with contextlib.suppress(Exception), self.shim() as shim:
-            shim.call({"op": "shutdown"}, timeout_s=20)  # takes its pools of cgroups along
+            if "ok" in shim.call({"op": "shutdown"}, timeout_s=20):
+                self._await_end()  # it takes its pools of cgroups along
         while pids := list(processes_of(self.run)):  # again, as a shim replaces its pump
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    def _await_end(self) -> None:
+        deadline = time.monotonic() + 20
+        while list(processes_of(self.run)) and time.monotonic() < deadline:
             time.sleep(0.01)
 
 

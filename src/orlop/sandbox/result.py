@@ -10,9 +10,9 @@ class Usage(NamedTuple):
 
     CPU time is that of every process it has started, also of those that nobody has waited
     for, and those that run on. A sandbox's memory is that of all its processes and files in
-    memory together. A command's is that of its largest process at its largest, no less than
-    the 16 MB that starting it takes, and its I/O that of the processes that were waited for:
-    getrusage(2) counts no more.
+    memory together, and its I/O is counted where the host has cgroup v2 alone. A command's
+    memory is that of its largest process at its largest, no less than the 16 MB that starting
+    it takes, and its I/O that of the processes that were waited for: getrusage(2) counts no more.
     """
 
     user_s: float = 0.0

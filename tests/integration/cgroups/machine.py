@@ -18,7 +18,8 @@ from tests.outside import outside
 
 KERNEL = ROOT / ".cache" / "kernel-2"
 VIRTIOFSD = Path("/usr/libexec/virtiofsd")
-_TIMEOUT_S = 1800.0
+_TIMEOUT_S = 2400.0
+_MODULES = ("overlay", "brd")  # brd: a disk in memory
 
 _INIT = """#!/bin/bash
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -48,8 +49,10 @@ unit
 
 _TESTS = """
 export HOME=/tmp PYTHONDONTWRITEBYTECODE=1
-python3 -c 'import ctypes, os
-ctypes.CDLL(None).syscall(313, os.open("{folder}/overlay.ko", os.O_RDONLY), b"", 0)'  # finit_module
+python3 -c 'import ctypes, os, sys
+finit_module = 313
+for path in sys.argv[1:]:
+    ctypes.CDLL(None).syscall(finit_module, os.open(path, os.O_RDONLY), b"", 0)' {folder}/*.ko
 cd {root}
 echo BEGIN
 {python} -m pytest -q --color=no -p no:cacheprovider {arguments}
@@ -72,8 +75,8 @@ def run_pytest(*arguments: str) -> tuple[int, str]:
     return int(rest.split()[0]), output
 
 
-def kernel() -> tuple[Path, Path]:
-    """Return Debian's kernel for virtual machines and its overlay module, unpacked."""
+def kernel() -> Path:
+    """Return Debian's kernel for virtual machines, unpacked beside its modules."""
     if not KERNEL.exists():
         building = KERNEL.with_suffix(".building")
         shutil.rmtree(building, ignore_errors=True)
@@ -88,7 +91,7 @@ def kernel() -> tuple[Path, Path]:
             subprocess.run(["dpkg", "-x", archive, building], check=True)
             archive.unlink()
         building.rename(KERNEL)
-    return next(KERNEL.rglob("vmlinuz*")), next(KERNEL.rglob("overlay.ko.xz"))
+    return next(KERNEL.rglob("vmlinuz*"))
 
 
 def _backports(folder: Path) -> list[str]:
@@ -132,7 +135,9 @@ def _write(folder: Path, arguments: tuple[str, ...]) -> None:
             arguments=shlex.join(arguments),
         )
     )
-    (folder / "overlay.ko").write_bytes(lzma.decompress(kernel()[1].read_bytes()))
+    for name in _MODULES:
+        packed = next(KERNEL.rglob(f"{name}.ko.xz"))
+        (folder / f"{name}.ko").write_bytes(lzma.decompress(packed.read_bytes()))
 
 
 @contextlib.contextmanager
@@ -161,7 +166,7 @@ def _run(folder: Path) -> None:
         -accel tcg,thread=multi -cpu max -display none -monitor none -no-reboot
         -chardev socket,id=files,path={folder}/socket
         -device vhost-user-fs-pci,chardev=files,tag=root
-        -serial file:{folder}/serial -kernel {kernel()[0]}
+        -serial file:{folder}/serial -kernel {kernel()}
     """
     parameters = (
         f"root=root rootfstype=virtiofs ro init={folder}/init console=ttyS0 panic=-1 loglevel=1"

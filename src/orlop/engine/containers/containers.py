@@ -72,7 +72,7 @@ class Containers:
         self._listing = Listing(context, images)
         self._streams = Streams(context)
         self._archive = Archive(context)
-        self._inside = Inside()
+        self._inside = Inside(context)
 
     async def create(self, options: ContainerOptions, *, name: str | None = None) -> Created:
         """Make a container. NotFoundError "No such image: …" where the image is not here."""

@@ -2,20 +2,25 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from orlop.engine.answers import Processes
 from orlop.engine.containers.cgroup import cgroup_of
+from orlop.engine.context import Context
 from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
 from orlop.model.container import Container
 from orlop.runtime.cgroups import Statistics
+from orlop.runtime.cgroups.interface import BlockStatistics
 
 _ARGUMENT = re.compile(r"[a-zA-Z0-9%=:,_. -]*")
 _TIMEOUT_S = 10
 
 
 class Inside:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
     async def top(self, container: Container, ps_args: str) -> Processes:
         """Return what ps(1), asked with *ps_args*, says of the container's processes."""
         _check_running(container)
@@ -32,12 +37,28 @@ class Inside:
 
     async def stats(self, container: Container) -> Statistics:
         _check_running(container)
-        return await in_thread(cgroup_of(container).statistics)
+        counted = await in_thread(cgroup_of(container).statistics)
+        if not container.recipe:
+            return counted
+        return _own(counted, await self._context.shim.request({"op": "usage", "id": container.id}))
 
 
 def _check_running(container: Container) -> None:
     if not container.running:
         raise WrongStateError(f"Container {container.id} is not running")
+
+
+def _own(counted: Statistics, used: Sequence[int]) -> Statistics:
+    """Return what a sandbox itself has used, as in shim/usage.py: its cgroup was others' before."""
+    user_us, system_us, peak_bytes, read_bytes, written_bytes = used
+    times = {"usage_ns": user_us + system_us, "user_ns": user_us, "system_ns": system_us}
+    transfers = {"read": read_bytes, "write": written_bytes}
+    return counted._replace(
+        cpu=counted.cpu._replace(per_cpu_ns=(), **{name: us * 1000 for name, us in times.items()}),
+        memory=counted.memory._replace(peak_bytes=peak_bytes),
+        io_bytes=tuple(BlockStatistics(0, 0, name, value) for name, value in transfers.items()),
+        io_operations=(),
+    )
 
 
 def _rows(lines: list[str], titles: list[str], pids: set[int]) -> Iterator[tuple[str, ...]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import orlop
+from orlop.client.client import Client
 from orlop.errors import OrlopError
 from orlop.runtime.cgroups.layout import detect
 from orlop.sandbox.way import Command
@@ -100,6 +101,7 @@ def test_one_cgroup_serves_one_after_the_other(engine: EngineProcess, options: G
         with direct(options) as box:
             groups.add(group := _group(engine, box.id))
             assert box.usage().cpu_s < 0.05  # others' is not counted
+            assert _told_cpu_ns(options, box.id) < 50_000_000
             assert shell(box, "ls /tmp; ps | grep -c [s]leep || true") == "0\n"
             assert shell(box, _LEAVE) == "left\n"
             if turn % 3 == 0:
@@ -112,6 +114,12 @@ def test_one_cgroup_serves_one_after_the_other(engine: EngineProcess, options: G
                 assert (group / "cgroup.freeze").read_text() == "1\n"
     assert len(groups) == 1
     assert group in _groups(_shim(engine))
+
+
+def _told_cpu_ns(options: Given, container_id: str) -> int:
+    with Client(options.settings()) as client:
+        (told,) = client.containers.stats(container_id, stream=False, one_shot=True)
+    return int(told["cpu_stats"]["cpu_usage"]["total_usage"])
 
 
 def test_command_is_killed_with_all_it_has_started(engine: EngineProcess) -> None:
