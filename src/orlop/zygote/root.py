@@ -29,10 +29,16 @@ class Mounted:
         fields, _, rest = line.partition(" - ")
         words = fields.split(" ")
         self.number = int(words[0])
+        self.root = words[3]
         self.path = words[4].encode().decode("unicode_escape").encode("latin-1").decode()
         self.options = words[5].split(",")
         self.kind = rest.split(" ")[0]
         self.is_folder = os.path.isdir(self.path)
+
+    @property
+    def is_scratch(self) -> bool:
+        """Whether it is a tmpfs of the template's, and nothing shown of one of the machine's."""
+        return self.kind == "tmpfs" and self.root == "/" and self.is_folder
 
     @property
     def flags(self) -> int:
@@ -78,7 +84,7 @@ def prepare(socket: str, writable: list[str]) -> None:
                 calls.unmount(found.path)
     kept = ("/proc", *writable)
     for found in mounts():
-        renewed = found.kind == "tmpfs" and found.path != "/dev"
+        renewed = found.is_scratch and found.path != "/dev"
         if found.path != "/" and not renewed and not _is_below(found.path, kept):
             flags = calls.REMOUNT | calls.BIND | calls.RDONLY | found.flags
             calls.mount("", found.path, flags=flags)
@@ -148,7 +154,7 @@ def _carry(found: Mounted) -> None:
             os.close(os.open(target, os.O_CREAT | os.O_CLOEXEC, 0o644))
     if found.path in _TREES:
         calls.mount(found.path, target, flags=calls.BIND | calls.REC)
-    elif found.kind == "tmpfs":
+    elif found.is_scratch:
         calls.mount("tmpfs", target, "tmpfs", found.flags, "mode=1777")
     else:
         calls.mount(found.path, target, flags=calls.BIND)
