@@ -23,7 +23,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
+import resource
 import socket
+import stat
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +37,11 @@ from msgspec.structs import replace
 
 from orlop.api.docker.parse_container import parse_create
 from orlop.api.docker.wire import Create
+from orlop.api.intake import Intake
 from orlop.engine.engine import Engine
 from orlop.engine.fork_sources import Fork
 from orlop.engine.networks.modes import has_own_namespace
-from orlop.engine.owner import describe, open_process
+from orlop.engine.owner import describe
 from orlop.engine.recipes import Recipe
 from orlop.engine.sandboxes import Command, Terms
 from orlop.engine.telemetry.asked import Asked, asked
@@ -63,6 +67,11 @@ _CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _STREAMS = 3
 _LONGEST_LIFE_S = 1e9
 _MOST_AT_ONCE = 1024
+_MOST_UNDER_WAY = 32  # requests of a connection
+_MOST_SAID = 4096  # characters of an error, which may hold what a client has sent
+_PAUSE_S = 0.1  # where there is no descriptor for another connection
+_NO_LINGER = struct.pack("ii", 0, 0)
+_is_exec = re.compile("[0-9a-f]{1,64}").fullmatch
 
 _buffer = bytearray(_MOST_BYTES)  # a message is decoded before the next is read
 
@@ -111,15 +120,31 @@ class DirectServer:
             os.umask(before)
         self._listener.listen(1024)
         self.connections: set[Connection] = set()
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.intake = Intake(limit, gone=engine.sandboxes.turns.drop)
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
         for _ in range(64):
             try:
                 client, _ = self._listener.accept()
-            except OSError:
+            except BlockingIOError:
                 return
-            self.connections.add(Connection(self._engine, client, self.connections))
+            except OSError as error:  # it would be told again at once
+                log.warning("no connection can be accepted", extra={"why": str(error)})
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._listener)
+                loop.call_later(_PAUSE_S, self._accept_again)
+                return
+            try:
+                self.connections.add(Connection(self._engine, client, self))
+            except OrlopError as error:
+                with client, contextlib.suppress(OSError):
+                    client.send(_encode({"seq": 0, "error": _failure(error)}))
+
+    def _accept_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def close(self) -> None:
         """Listen no more; sandboxes stay, for an engine that comes after us."""
@@ -133,35 +158,51 @@ class DirectServer:
 class Connection:
     """One client's."""
 
-    def __init__(self, engine: Engine, client: socket.socket, siblings: "set[Connection]") -> None:
+    def __init__(self, engine: Engine, client: socket.socket, server: DirectServer) -> None:
+        """ExhaustedError where there are too many; *client* stays the caller's then."""
         self._engine = engine
         self._client = client
-        self._siblings = siblings
+        self._siblings = server.connections
         self._sandboxes: set[str] = set()
         self._forks: set[str] = set()  # that are to be started
-        self._closed = False
-        self._process: int | None = None
+        self._closed = self._paused = False
+        self._under_way = 0
         client.setblocking(False)  # noqa: FBT003
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         self._owner = describe(_CREDENTIALS.unpack(credentials)[0])
-        loop = asyncio.get_running_loop()
-        loop.add_reader(client, self._ready)
-        self._process = open_process(self._owner)
-        if self._process is not None:  # a child of its may have inherited the connection
-            loop.add_reader(self._process, self._end)
+        self._share = server.intake.join(self._owner, self._end)
+        asyncio.get_running_loop().add_reader(client, self._ready)
 
     def _ready(self) -> None:
-        for _ in range(16):
+        while not self._share.has_had_turn and not self._closed:
+            if self._share.is_full or self._under_way >= _MOST_UNDER_WAY:
+                self._pause()
+                return
             try:
                 received = self._receive()
             except BlockingIOError:
                 return
-            except (OSError, ValueError):
+            except OSError:
                 received = None
             if received is None:
                 self._end()
                 return
+            self._under_way += 1
             self._engine.background(self._serve(*received))
+
+    def _pause(self) -> None:
+        """Read no more until something is done."""
+        self._paused = True
+        asyncio.get_running_loop().remove_reader(self._client)
+        if self._share.is_full:
+            self._share.wait(self._go_on)
+
+    def _go_on(self) -> bool:
+        if self._closed or not self._paused:
+            return False
+        self._paused = False
+        asyncio.get_running_loop().add_reader(self._client, self._ready)
+        return True
 
     def _receive(self) -> tuple[Request, list[int]] | None:
         count, ancillary, flags, _ = self._client.recvmsg_into([_buffer], _SPACE, _CLOEXEC)
@@ -169,13 +210,18 @@ class Connection:
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-        if count and not flags & _CUT_SHORT:
-            try:
-                return _decode(bytes(memoryview(_buffer)[:count])), fds.tolist()
-            except msgspec.MsgspecError as error:
-                log.info("a client talks nonsense", extra={"why": str(error)})
-        _close(fds.tolist())
-        return None
+        if not count and not fds:
+            return None
+        try:
+            whole = bytes(memoryview(_buffer)[: 0 if flags & _CUT_SHORT else count])
+            request = _decode(whole)
+        except (ValueError, RecursionError) as error:  # msgspec's errors are such
+            log.debug("a client talks nonsense", extra={"why": str(error)})
+            _close(fds.tolist())
+            self._tell({"seq": 0, "error": _failure(InvalidArgumentError(f"no request: {error}"))})
+            return None
+        self._share.begin(count)
+        return request, fds.tolist()
 
     async def _serve(self, request: Request, fds: list[int]) -> None:
         if request.timeline:
@@ -191,6 +237,10 @@ class Connection:
             self._tell({"seq": request.seq, "ok": answer})
         finally:
             _close(fds)
+            self._under_way -= 1
+            self._share.done()
+            if self._under_way < _MOST_UNDER_WAY and not self._share.is_full:
+                self._go_on()
 
     async def _do(self, request: Request, fds: list[int]) -> Any:
         if request.op == "start":
@@ -204,6 +254,8 @@ class Connection:
         if request.op == "fork":
             return await self._fork(request)
         if request.op == "kill":
+            if not _is_exec(request.exec):
+                raise InvalidArgumentError(f"invalid exec {request.exec[:100]!r}")
             return await self._engine.sandboxes.kill(request.id, request.exec)
         if request.op == "close":
             ids = request.ids or [request.id]
@@ -310,19 +362,16 @@ class Connection:
         self._closed = True
         self._engine.fork_sources.drop(self._forks)
         self._siblings.discard(self)
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._client)
+        asyncio.get_running_loop().remove_reader(self._client)
         self._client.close()
-        if self._process is not None:
-            loop.remove_reader(self._process)
-            os.close(self._process)
+        self._share.leave(self._end)
 
 
 def _options(text: bytes) -> ContainerOptions:
     """Return the options of a create body; those that no recipe can have are not taken."""
     try:
         options = parse_create(_decode_options(text))
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"invalid options: {error}") from None
     if not has_own_namespace(options.network) or options.network.startswith("ns:"):
         raise UnsupportedError("networks of others are the usual way's")
@@ -364,10 +413,16 @@ def _exit(exit_: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure(error: OrlopError) -> dict[str, Any]:
-    return {"kind": kind_of(error), "message": error.args[0], "hint": error.hint}
+    return {"kind": kind_of(error), "message": error.args[0][:_MOST_SAID], "hint": error.hint}
 
 
 def _close(fds: list[int]) -> None:
+    """Close what has come along, without waiting for what it holds to be sent."""
     for fd in fds:
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                sock = socket.socket(fileno=fd)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                sock.detach()
         with contextlib.suppress(OSError):
             os.close(fd)

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _SWEEP_AFTER_S = 1.0
+_COMMANDS = 8
 
 
 class Live:
@@ -31,6 +32,7 @@ class Live:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()  # held by what changes the container
         self.gate = Gate()  # which its commands pass
+        self.commands = asyncio.Semaphore(_COMMANDS)  # that are being started by a recipe
         self.exits: list[asyncio.Future[Finished]] = []
         self.removals: list[asyncio.Future[Finished]] = []
         self.health: asyncio.Task[None] | None = None

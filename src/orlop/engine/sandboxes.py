@@ -31,6 +31,8 @@ from orlop.model.network import Endpoint, PortMapping
 from orlop.model.timeline import Recorder, steps_of
 
 _AT_ONCE = 4  # starts, for each processor
+_COMMANDS_AT_ONCE = 256  # being started: the shim holds some twenty descriptors for each
+_KILLS_AT_ONCE = 64
 
 #: Is called with an exit, as the shim tells it.
 Ended = Callable[[dict[str, Any]], None]
@@ -62,7 +64,10 @@ class Sandboxes:
         self.turns = Turns(at_once=_AT_ONCE * (os.cpu_count() or 1))
         self._bundles = bundles
         self._execs = execs
+        self._commands_at_once = asyncio.Semaphore(_COMMANDS_AT_ONCE)
+        self._kills_at_once = asyncio.Semaphore(_KILLS_AT_ONCE)
         self._ended: dict[str, Ended] = {}
+        self._gone: dict[str, asyncio.Future[None]] = {}  # that somebody waits for
         self._commands: dict[tuple[str, str], Ended] = {}
         self._processes: dict[tuple[str, str], dict[str, Any]] = {}  # by recipe and user
 
@@ -205,13 +210,16 @@ class Sandboxes:
             finished = Finished(exit_code=exit_["status"], error="")
             resolve(live.exits, finished)
             resolve(live.removals, finished)
+        if (gone := self._gone.pop(container_id, None)) is not None:
+            gone.set_result(None)
         ended(exit_)
 
     async def exec(
         self, container_id: str, command: Command, fds: Sequence[int], *, ended: Ended
     ) -> str:
         """Start *command* in a sandbox, with its streams; return the process's id."""
-        async with self._context.live(container_id).gate.passed():
+        live = self._context.live(container_id)
+        async with live.commands, live.gate.passed(), self._commands_at_once:
             return await self._exec(self._running(container_id), command, fds, ended)
 
     async def _exec(
@@ -264,7 +272,8 @@ class Sandboxes:
     async def kill(self, container_id: str, exec_id: str) -> None:
         """Kill a process in a sandbox with all that it has started."""
         message = {"op": "kill_exec", "id": container_id, "group": f"exec-{exec_id}"}
-        await self._context.shim.request(message)
+        async with self._kills_at_once:
+            await self._context.shim.request(message)
 
     async def usage(self, container_id: str) -> list[int]:
         """Return what it has used: numbers as in shim/usage.py."""
@@ -275,17 +284,11 @@ class Sandboxes:
         """End a sandbox, with all that runs in it; returns once it is gone."""
         if container_id not in self._ended:
             return
-        gone = asyncio.get_running_loop().create_future()
-        before = self._ended[container_id]
-
-        def ended(exit_: dict[str, Any]) -> None:
-            if not gone.done():
-                gone.set_result(None)
-            before(exit_)
-
-        self._ended[container_id] = ended
-        self.end(container_id)
-        await gone
+        gone = self._gone.get(container_id)
+        if gone is None:
+            gone = self._gone[container_id] = asyncio.get_running_loop().create_future()
+            self.end(container_id)
+        await asyncio.shield(gone)
 
     def end(self, container_id: str) -> None:
         """Have it end; no error where it has."""

@@ -7,7 +7,7 @@ does not keep out who asks for little: owners take turns, each with its oldest s
 import asyncio
 from collections import OrderedDict, deque
 
-from orlop.errors import ExhaustedError
+from orlop.errors import ExhaustedError, UnavailableError
 
 
 class Turns:
@@ -41,6 +41,13 @@ class Turns:
             if turn.done() and not turn.cancelled():
                 self.give_back()  # it was given just now
             raise
+
+    def drop(self, owner: str) -> None:
+        """Have those of *owner*'s that wait get none: it is gone."""
+        for turn in self._queues.pop(owner, ()):
+            self.waiting -= 1
+            if not turn.done():
+                turn.set_exception(UnavailableError(f"process {owner} has ended"))
 
     def give_back(self) -> None:
         """Let the next have it."""

@@ -1,0 +1,142 @@
+"""What is taken in of that which programs ask for: each has its share, the rest waits.
+
+A program is a process, however many connections it has. What waits is in its sockets, and
+costs the engine nothing.
+"""
+
+import asyncio
+import os
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from orlop.engine.owner import open_process
+from orlop.errors import ExhaustedError
+
+_AT_ONCE = 16  # messages of a program's in one round of the loop
+_BYTES_AT_ONCE = 1 << 16  # then it has had its turn
+_CONNECTIONS = 2  # one for so many descriptors that the engine may have
+_REQUESTS = 16
+
+
+class Intake:
+    """All programs that are connected; *most_open* descriptors are the engine's limit."""
+
+    def __init__(self, most_open: int, *, gone: Callable[[str], None]) -> None:
+        """*gone* is called with each owner that has ended."""
+        self._most_connections = most_open // _CONNECTIONS
+        self._most_requests = max(2, most_open // _REQUESTS)
+        self._gone = gone
+        self._shares: dict[str, Share] = {}
+        self._connections = self._under_way = 0
+        self._waiting: OrderedDict[Share, None] = OrderedDict()
+
+    def join(self, owner: str, ended: Callable[[], None]) -> "Share":
+        """Take in a connection of *owner*'s; *ended* is called when that process ends.
+
+        Raises:
+            ExhaustedError: there are too many, of all or of this program.
+        """
+        share = self._shares.get(owner) or Share(self, owner)
+        own = len(share.ended)
+        if self._connections >= self._most_connections or 4 * own >= 3 * self._most_connections:
+            raise ExhaustedError(
+                f"the engine is busy: {self._connections} connections, {own} of this program",
+                hint="close some",
+            )
+        self._shares[owner] = share
+        share.ended[ended] = None
+        self._connections += 1
+        if len(share.ended) == 1:
+            share.open()
+        return share
+
+    def _leave(self, share: "Share") -> None:
+        self._connections -= 1
+        self._forget(share)
+
+    def _forget(self, share: "Share") -> None:
+        if not share.ended and not share.under_way and self._shares.get(share.owner) is share:
+            del self._shares[share.owner]
+            self._waiting.pop(share, None)
+
+    def _is_full(self, share: "Share") -> bool:
+        most = self._most_requests
+        return self._under_way >= most or 2 * share.under_way >= most
+
+    def _done(self, share: "Share") -> None:
+        """Let one that waits go on, of each program in turn."""
+        self._under_way -= 1
+        self._forget(share)
+        for other in (share, *self._waiting):
+            if other in self._waiting and not self._is_full(other):
+                self._waiting.move_to_end(other)
+                goes_on = other.waiting.popleft()()
+                if not other.waiting:
+                    del self._waiting[other]
+                if goes_on:
+                    return
+
+
+class Share:
+    """One program's."""
+
+    def __init__(self, intake: Intake, owner: str) -> None:
+        self.owner = owner
+        self.ended: dict[Callable[[], None], None] = {}  # of each connection
+        self.under_way = 0  # requests
+        self.waiting: deque[Callable[[], bool]] = deque()
+        self._intake = intake
+        self._process: int | None = None
+        self._messages = self._bytes = 0  # of this round
+
+    def open(self) -> None:
+        """Watch the process: a child of its may have inherited its connections."""
+        self._process = open_process(self.owner)
+        if self._process is not None:
+            asyncio.get_running_loop().add_reader(self._process, self._has_ended)
+
+    def _has_ended(self) -> None:
+        for ended in list(self.ended):
+            ended()
+        self._intake._gone(self.owner)
+
+    def leave(self, ended: Callable[[], None]) -> None:
+        """Be a connection less."""
+        del self.ended[ended]
+        if not self.ended and self._process is not None:
+            asyncio.get_running_loop().remove_reader(self._process)
+            os.close(self._process)
+            self._process = None
+        self._intake._leave(self)
+
+    @property
+    def has_had_turn(self) -> bool:
+        """Whether others are to have theirs before more is read of this program's."""
+        return self._messages >= _AT_ONCE or self._bytes >= _BYTES_AT_ONCE
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is to be read before something is done: see wait()."""
+        return self._intake._is_full(self)
+
+    def wait(self, go_on: Callable[[], bool]) -> None:
+        """Have *go_on* called once there is room; it returns whether it takes it."""
+        self.waiting.append(go_on)
+        self._intake._waiting[self] = None
+
+    def begin(self, size: int) -> None:
+        """Take note of a request of *size* bytes; done() is the caller's."""
+        if not self._messages:
+            asyncio.get_running_loop().call_soon(self._next_round)
+        self._messages += 1
+        self._bytes += size
+        self.under_way += 1
+        self._intake._under_way += 1
+
+    def _next_round(self) -> None:
+        self._messages = self._bytes = 0
+
+    def done(self) -> None:
+        """A request is no longer under way."""
+        self.under_way -= 1
+        self._intake._done(self)
