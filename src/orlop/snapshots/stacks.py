@@ -12,6 +12,7 @@ the folder in the patch too it is of two layers, and whiteouts are left out.
 """
 
 import enum
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -58,10 +59,20 @@ class _Seen(enum.Enum):
 def attributes_of(fd: int) -> Attributes:
     """Return the attributes of the open folder *fd*, overlay's own marks left out."""
     status = os.fstat(fd)
-    names = (name for name in os.listxattr(fd) if not name.startswith("trusted.overlay."))
+    names = (name for name in _xattrs_of(fd) if not name.startswith("trusted.overlay."))
     xattrs = tuple((name, os.getxattr(fd, name)) for name in sorted(names))
     mode = stat.S_IMODE(status.st_mode)
     return Attributes(mode, status.st_uid, status.st_gid, status.st_mtime_ns, xattrs)
+
+
+def _xattrs_of(fd: int) -> list[str]:
+    """Name them; a file system that knows of none has none, as virtiofs and NFS at times."""
+    try:
+        return os.listxattr(fd)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return []
 
 
 def set_attributes(fd: int, attributes: Attributes) -> None:
