@@ -14,7 +14,9 @@ it runs.
 
 from __future__ import annotations
 
+import math
 import os
+import signal
 import socket
 
 from orlop.criu.messages import REQUEST, RESPONSE, decode, encode
@@ -56,6 +58,7 @@ class Process(NamedTuple):
     ] = ()  # for 0, 1 and 2, which what is restored inherits; else the null device
     extra: Sequence[int] = ()  # descriptors that become 4, 5, …
     prepare: Callable[[int], None] | None = None  # what to do to its pid before it works
+    patience_s: float = math.inf  # silent for so long it is killed
 
 
 class Log(NamedTuple):
@@ -132,6 +135,7 @@ class Conversation:
     def __init__(self, process: Process) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
+        self._patience_s = process.patience_s
         with theirs:
             try:
                 self.pid = _spawn(process, theirs.fileno())
@@ -187,11 +191,15 @@ class Conversation:
     def _receive(self, on_notify: OnNotify | None) -> tuple[bytes, list[int]] | None:
         """Return the next message and its descriptors, or None if there is none."""
         self._socket.settimeout(_PAUSE_S)
+        silent_s = 0.0
         while True:
             try:
                 message, fds, _, _ = socket.recv_fds(self._socket, _MOST_MESSAGE, 4)
             except TimeoutError:
-                if on_notify is not None:
+                silent_s += _PAUSE_S
+                if silent_s > self._patience_s:
+                    os.kill(self.pid, signal.SIGKILL)  # what it has stopped goes on then
+                elif on_notify is not None:
                     on_notify("", 0, ())
                 continue
             except ConnectionResetError:

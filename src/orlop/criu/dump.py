@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 
@@ -46,10 +47,12 @@ def dump(
     wanted: Mapping[str, Any],
     folders: Folders,
     on_notify: OnNotify,
+    *,
+    patience_s: float = math.inf,
 ) -> None:
     """Have CRIU do *kind*, a DUMP or SINGLE_PRE_DUMP, in the way that is *wanted*.
 
-    Where this raises, what ran runs on.
+    Where this raises, what ran runs on; also where CRIU is silent for *patience_s*.
     """
     options = {
         "pid": subject.pid,
@@ -64,17 +67,28 @@ def dump(
         external = _externals(subject.pid, terminals=bool(wanted.get("shell_job")))
         options |= _resources(subject, external)
         _write_descriptors(folders, subject.streams, external)
-    with criu.Conversation(criu.Process()) as talk:
+    with criu.Conversation(criu.Process(patience_s=patience_s)) as talk:
         criu.run(talk, kind, options, folders.log, on_notify)
 
 
 def _freezer(directories: Mapping[str, str]) -> str | None:
-    """Return the cgroup by which all processes are stopped at once; else they are one by one."""
-    for hierarchy, file in (("", "cgroup.freeze"), ("freezer", "freezer.state")):
-        path = directories.get(hierarchy)
-        if path and os.path.exists(f"{path}/{file}"):
-            return path
-    return None
+    """Return the cgroup by which all processes are stopped at once; else they are one by one.
+
+    Of two that of v1, as CRIU waits a tenth of a second for the other; but the one by which
+    they have been stopped already, for CRIU has to let them go to look into them.
+    """
+    found = [
+        (path, file)
+        for hierarchy, file in (("freezer", "freezer.state"), ("", "cgroup.freeze"))
+        if (path := directories.get(hierarchy)) and os.path.exists(f"{path}/{file}")
+    ]
+    frozen = [path for path, file in found if _is_frozen(f"{path}/{file}")]
+    return next(iter(frozen or [path for path, _ in found]), None)
+
+
+def _is_frozen(file: str) -> bool:
+    with open(file) as opened:
+        return opened.read().strip() in ("1", "FROZEN", "FREEZING")
 
 
 def _joined(bundle: Bundle) -> list[str]:

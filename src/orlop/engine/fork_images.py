@@ -1,11 +1,11 @@
 """Images of a sandbox's processes, from which its forks go on where it was."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from orlop.engine.context import Context
-from orlop.errors import ExhaustedError, OrlopError
+from orlop.errors import ExhaustedError, OrlopError, UnsupportedError
 from orlop.kernel.meminfo import available_bytes
 from orlop.kernel.mount import MountAttr
 from orlop.model.container import Container
@@ -31,8 +31,13 @@ def folder() -> Iterator[int]:
         os.close(opened)
 
 
-async def dump(context: Context, source: Container, images: int, *, copies: int) -> None:
-    """Write images of the processes of *source* for so many *copies*; it runs on as it was.
+@asynccontextmanager
+async def dumped(
+    context: Context, source: Container, images: int, *, copies: int
+) -> AsyncIterator[None]:
+    """Write images of the processes of *source* for so many *copies*; they stand still inside.
+
+    Then they run on as they were, also where this raises.
 
     Raises:
         UnsupportedError: CRIU is not there, or cannot copy what they have.
@@ -42,14 +47,26 @@ async def dump(context: Context, source: Container, images: int, *, copies: int)
     joined = ["network"] if source.options.networks else []
     try:
         await context.shim.request({"op": "dump", "id": source.id, "joined": joined}, [images])
-    except OrlopError:
-        if os.fstatvfs(images).f_bfree:
-            raise
-        raise _too_large(source) from None
+        _check_room(source, images, copies)
+        yield
+    except BaseException as error:
+        with suppress(OrlopError):  # it may be over
+            await _end(context, source)
+        if isinstance(error, UnsupportedError) and not os.fstatvfs(images).f_bfree:
+            raise _too_large(source) from None
+        raise
+    await _end(context, source)
+
+
+def _check_room(source: Container, images: int, copies: int) -> None:
     status = os.fstatvfs(images)
     size = (status.f_blocks - status.f_bfree) * status.f_frsize
     if size * copies > available_bytes() // 2:
         raise _too_large(source)
+
+
+async def _end(context: Context, source: Container) -> None:
+    await context.shim.request({"op": "dump_end", "id": source.id})
 
 
 def _too_large(source: Container) -> ExhaustedError:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext, suppress
 
 from msgspec.structs import replace
@@ -32,16 +32,27 @@ class Forks:
         """Make and start *count* containers of *options* with the files of *ref*; return their ids.
 
         All or, where one cannot be made, none. They are to be held as Owners.open() says.
-        With *processes* they do not begin, but go on where *ref* is: see fork_images.dump.
+        With *processes* they do not begin, but go on where *ref* is: see fork_images.
         """
         source = self._containers.get(ref)
         if source.recipe:
             raise UnsupportedError(
                 f"sandbox {source.name} has its files in memory", hint="fork it by `import orlop`"
             )
-        options = replace(owned(options, terms), image=source.image)
+        options = replace(owned(options, terms._replace(keep=False)), image=source.image)
         with fork_images.folder() if processes else nullcontext() as images:
-            return await self._fork(source, options, images, count=count)
+            made = await self._fork(source, options, images, count=count)
+        if terms.keep:  # only now: what an engine before us has not finished is nobody's
+            self._keep(made)
+        self._owners.begun(made)
+        return made
+
+    def _keep(self, made: Iterable[str]) -> None:
+        for container_id in made:
+            if self._context.records.has(container_id):  # else it has ended
+                fork = self._context.records.get(container_id)
+                options = replace(fork.options, owner="", auto_remove=False)
+                self._context.records.save(replace(fork, options=options))
 
     async def _fork(
         self, source: Container, options: ContainerOptions, images: int | None, *, count: int
@@ -50,9 +61,8 @@ class Forks:
         try:
             for _ in range(count):
                 made.append((await self._containers.create(options)).id)
-            async with self.still(source):
-                if images is not None:
-                    await fork_images.dump(self._context, source, images, copies=count)
+            still = self.still(source) if images is None else self._dumped(source, images, count)
+            async with still:
                 for container_id in made:
                     await in_thread(self._context.snapshots.copy, container_id, source.id)
             async with asyncio.TaskGroup() as starting:
@@ -65,7 +75,6 @@ class Forks:
             if isinstance(error, BaseExceptionGroup):
                 raise error.exceptions[0] from None
             raise
-        self._owners.begun(made)
         return made
 
     async def _start(self, container_id: str, images: int | None) -> None:
@@ -78,11 +87,7 @@ class Forks:
 
         It is not recorded as paused: commands that are asked for meanwhile only wait.
         """
-        live = self._context.live(source.id)
-        async with live.lock, live.gate.closed():
-            source = self._context.records.get(source.id)
-            if not source.running:
-                raise WrongStateError(f"container {source.name} is not running")
+        async with self._kept(source) as source:
             if source.status == Status.PAUSED:
                 yield
                 return
@@ -94,6 +99,24 @@ class Forks:
                 if self._context.records.has(source.id):  # else the cgroup may be another's
                     with suppress(FileNotFoundError):  # it has ended
                         await in_thread(cgroup.thaw)
+
+    @asynccontextmanager
+    async def _kept(self, source: Container) -> AsyncIterator[Container]:
+        """Keep commands, and who pauses or ends it, out of *source*; give it as it is now."""
+        live = self._context.live(source.id)
+        async with live.lock, live.gate.closed():
+            source = self._context.records.get(source.id)
+            if not source.running:
+                raise WrongStateError(f"container {source.name} is not running")
+            yield source
+
+    @asynccontextmanager
+    async def _dumped(self, source: Container, images: int, copies: int) -> AsyncIterator[None]:
+        async with (
+            self._kept(source),
+            fork_images.dumped(self._context, source, images, copies=copies),
+        ):
+            yield
 
     async def resume(self) -> None:
         """Let go on what an engine before us held still when it died."""

@@ -30,6 +30,8 @@ _CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 
 Message = dict[str, Any]
 
+LATER = object()  # what a request is answered with that is answered later
+
 _buffer = bytearray(MAX_MESSAGE)  # one for all: a message is decoded before the next is read
 
 

@@ -1,12 +1,25 @@
-"""Op "dump": images of what runs in a container, which runs on."""
+"""Op "dump": images of what runs in a container, which stands still until "dump_end".
 
-import os
+    engine                      shim                    helper, and criu
+      | dump {id} + a folder      |                          |
+      |-------------------------->| fork ------------------->| stops what runs, writes images
+      |            ok             |<-------------------------| "post-dump"
+      |<--------------------------|                          | waits
+      | copies its files          |                          |
+      | dump_end {id}             |                          |
+      |-------------------------->|------------------------->| lets it run on
+      |            ok             |<-------------------------| ends
+      |<--------------------------|                          |
+
+Nothing stands still for longer than they live: where one of them is killed the next one sees
+the end of a connection, and CRIU, the last, lets go what it has stopped.
+"""
+
 from collections.abc import Mapping
 
 from orlop.errors import OrlopError, UnsupportedError, WrongStateError
 from orlop.model.oci import Config
-from orlop.runtime.bundle import Bundle
-from orlop.shim.channel import Channel, Message
+from orlop.shim.channel import LATER, Channel, Message
 from orlop.shim.failure import failure
 from orlop.shim.helper import Helper
 from orlop.shim.loop import Loop
@@ -14,41 +27,77 @@ from orlop.shim.process import Process
 from orlop.shim.starts import read_config
 
 _FILES = {"network": "net"}
-_STREAMS = ("stdin", "stdout", "stderr")
+
+
+class _Dump:
+    """One that is under way; *waiting* is to be answered next, if somebody waits."""
+
+    def __init__(self, asker: Channel, seq: int) -> None:
+        self.asker = asker
+        self.waiting: int | None = seq
+        self.helper: Helper | None = None
+
+    def answer(self, told: Message) -> None:
+        """Tell who waits."""
+        if self.waiting is not None:
+            self.asker.send({"seq": self.waiting, **told})
+            self.waiting = None
 
 
 class Dumps:
-    """Checkpoints under way, each a helper."""
+    """Those under way, by container."""
 
     def __init__(self, loop: Loop, processes: Mapping[str, Process]) -> None:
         self._loop = loop
         self._processes = processes
-        self._helpers: set[Helper] = set()
+        self._dumps: dict[str, _Dump] = {}
 
     @property
     def pids(self) -> set[int]:
-        return {helper.pid for helper in self._helpers}
+        """Return the helpers', which are reaped here."""
+        return {one.helper.pid for one in self._dumps.values() if one.helper is not None}
 
-    def begin(self, message: Message, asker: Channel) -> None:
-        """Dump into the folder that comes along; the answer comes later."""
+    def begin(self, asker: Channel, message: Message) -> object:
+        """Dump into the folder that comes along."""
+        from orlop.shim.imaging import dump  # rare
+
         process = self._running(message["id"])
         config = read_config(process.record["bundle"])
         _name_joined(config, message["joined"], process.record["pid"])
         (images,) = message["fds"]
+        one = self._dumps[process.key] = _Dump(asker, message["seq"])
+        try:
+            one.helper = Helper(
+                self._loop,
+                lambda sock: dump(process, config, images, sock),
+                keep=[images],
+                on_message=lambda *_: one.answer({"ok": None}),
+                on_end=lambda outcome: self._ended(process.key, outcome),
+            )
+        except BaseException:
+            del self._dumps[process.key]
+            raise
+        return LATER
 
-        def ended(outcome: Message) -> None:
-            self._helpers.discard(helper)
-            gone = OrlopError(f"the checkpoint of {process.key} was killed")
-            asker.send({"seq": message["seq"], **(outcome or {"error": failure(gone)})})
+    def end(self, asker: Channel, message: Message) -> object:
+        """Op "dump_end": let it run on, once it has been dumped."""
+        one = self._dumps.get(message["id"])
+        if one is None or one.asker is not asker or one.helper is None:
+            raise WrongStateError(f"container {message['id']} is not being dumped")
+        one.waiting = message["seq"]
+        one.helper.consent()
+        return LATER
 
-        helper = Helper(
-            self._loop,
-            lambda _sock: _dump(process, config, images),
-            keep=[images],
-            on_message=lambda *_: None,
-            on_end=ended,
-        )
-        self._helpers.add(helper)
+    def lost(self, channel: Channel) -> None:
+        """Let go on what was stopped for *channel*, which is gone."""
+        for key, one in list(self._dumps.items()):
+            if one.asker is channel and one.helper is not None:
+                del self._dumps[key]
+                one.helper.dismiss()
+
+    def _ended(self, key: str, outcome: Message) -> None:
+        gone = OrlopError(f"the checkpoint of {key[:12]} was killed")
+        self._dumps.pop(key).answer(outcome or {"error": failure(gone)})
 
     def _running(self, container_id: str) -> Process:
         process = self._processes.get(container_id)
@@ -59,12 +108,16 @@ class Dumps:
                 f"sandbox {container_id[:12]} has no first process of its own to be copied",
                 hint="give it a command=",
             )
-        execs = [key for key in self._processes if key.startswith(f"{container_id}/")]
-        if execs:
+        if container_id in self._dumps:
+            raise WrongStateError(f"container {container_id[:12]} is being dumped")
+        below = f"{container_id}/"
+        execs = [one for key, one in self._processes.items() if key.startswith(below)]
+        if count := sum(one.exit is None for one in execs):
+            what = "a command runs" if count == 1 else f"{count} commands run"
             raise WrongStateError(
-                f"{len(execs)} commands run in container {container_id[:12]} that are not"
-                " of its first process, and cannot be copied",
-                hint="wait for their end, or have its first process start them",
+                f"{what} in container {container_id[:12]} beside its first process, and cannot"
+                " be copied",
+                hint="wait for the end of it, or have the first process start it",
             )
         return process
 
@@ -74,33 +127,3 @@ def _name_joined(config: Config, types: list[str], pid: int) -> None:
     for namespace in config.get("linux", {}).get("namespaces", ()):
         if namespace["type"] in types:
             namespace["path"] = f"/proc/{pid}/ns/{_FILES[namespace['type']]}"
-
-
-def _dump(process: Process, config: Config, images: int) -> None:
-    from orlop.criu import conversation, dump
-    from orlop.criu.options import Folders, Options, requested
-
-    assert process.cgroup is not None
-    record = process.record
-    inodes = record["inodes"]
-    subject = dump.Subject(
-        record["pid"],
-        Bundle(record["id"], record["bundle"], config),
-        os.path.join(record["bundle"], "rootfs"),
-        process.cgroup.directories,
-        [f"pipe:[{inodes[name]}]" if name in inodes else "" for name in _STREAMS],
-    )
-    folders = Folders(images, None, conversation.Log(images, "", "dump.log"))
-    wanted = {**requested(Options(file_locks=True), {}), "leave_running": True}
-    try:
-        dump.dump(conversation.DUMP, subject, wanted, folders, lambda *_: None)
-    except conversation.FailedError as error:
-        raise uncopied(record["id"], error.reason) from None
-
-
-def uncopied(container_id: str, reason: str) -> UnsupportedError:
-    """Return what to raise where CRIU could not, for its *reason*."""
-    return UnsupportedError(
-        f"the processes of container {container_id[:12]} cannot be copied: criu: {reason}",
-        hint="end what uses that, and try again",
-    )

@@ -20,6 +20,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from orlop.errors import UnavailableError
@@ -59,6 +60,10 @@ class Helper:
         """Let it go on."""
         self._channel.send({})
 
+    def dismiss(self) -> None:
+        """Have it end in its own time, and hear no more of it: an orphan like others."""
+        self._channel.close()
+
     def kill(self) -> None:
         """End it; on_end() follows."""
         os.kill(self.pid, _SIGKILL)
@@ -89,7 +94,8 @@ def _serve(sock: socket.socket, work: Work, keep: Sequence[int]) -> NoReturn:
             outcome = {"ok": work(sock)}
         except Exception as error:
             outcome = {"error": failure(error)}
-        send_datagram(sock, encode(outcome), ())
+        with suppress(BrokenPipeError):  # the shim has gone, or does not want to know
+            send_datagram(sock, encode(outcome), ())
     except Exception:
         traceback.print_exc()
     finally:

@@ -50,9 +50,9 @@ What a kill -9 costs:
 - both at once: the pipes are opened again through /proc/PID/fd. A container that
   wrote in between got EPIPE; a terminal is hung up.
 
-Requests to the shim: hello, start, dump, restore, exec, signal, resize, close_stdin, forget, list,
-counts, subscribe, shutdown {force}; for sandboxes by recipes recipe, drop_recipe, spawn,
-spawn_exec, lend, kill_exec. To the stdio process: hello, attach, detach, subscribe;
+Requests to the shim: hello, start, dump, dump_end, restore, exec, signal, resize, close_stdin,
+forget, list, counts, subscribe, shutdown {force}; for sandboxes by recipes recipe, drop_recipe,
+spawn, spawn_exec, lend, kill_exec. To the stdio process: hello, attach, detach, subscribe;
 and from the shim only: add, settled, ended, close_stdin, held, exit.
 """
 
@@ -107,10 +107,11 @@ class Execute(TypedDict):
 
 
 class Dump(TypedDict):
-    """op "dump": write images of what runs in a container, which runs on, by CRIU.
+    """op "dump": write images of what runs in a container, by CRIU: dumps.py.
 
-    With a folder's descriptor. UnsupportedError where CRIU cannot; wrong_state where other
-    processes run in it than those that its first one has started.
+    With a folder's descriptor. It stands still from before the answer until op "dump_end", with
+    the same id, has come. "unsupported" where CRIU cannot; "wrong_state" where commands run in
+    it that were not started by its first process.
     """
 
     id: str

@@ -5,24 +5,19 @@ all of it goes with the helper that makes it, or with the connection that has as
 after that it is a container like any other.
 """
 
-import os
 import re
-import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 
 from orlop.errors import OrlopError
-from orlop.kernel.namespaces import Namespace, sethostname
-from orlop.runtime.bundle import Bundle, Starting, Stdio
+from orlop.runtime.bundle import Bundle
 from orlop.runtime.cgroups.interface import Cgroup
-from orlop.runtime.parent import joined
 from orlop.runtime.start import make_cgroup
 from orlop.shim.channel import Channel, Message, close_all
-from orlop.shim.dumps import uncopied
 from orlop.shim.failure import failure
-from orlop.shim.helper import Helper, ask
+from orlop.shim.helper import Helper
 from orlop.shim.loop import Loop, Timer
 from orlop.shim.process import Pipes, Process
 from orlop.shim.records import Record, Records, start_ticks
@@ -32,7 +27,6 @@ _WITHIN_S = 60.0
 _AGAIN_S = 0.005
 _MOST_PAUSE_S = 0.5
 _PATIENCE_S = 10.0
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _DESCRIPTOR = re.compile(r"/proc/self/fd/(\d+)")
 
 
@@ -89,6 +83,8 @@ class Restores:
 
     def begin(self, key: str, message: Message, asker: Channel) -> None:
         """Restore from the folder that comes along last; the answer comes later."""
+        from orlop.shim.imaging import restore  # rare
+
         *namespaces, images = message["fds"]
         record = Record(
             id=message["id"],
@@ -111,7 +107,7 @@ class Restores:
             one = _Restore(process, cgroup, asker, message["seq"])
             one.helper = Helper(
                 self._loop,
-                partial(_restore, bundle, cgroup, pipes.stdio, images),
+                partial(restore, bundle, cgroup, pipes.stdio, images),
                 keep=[*pipes.stdio, *namespaces, images, *_descriptors(bundle)],
                 on_message=partial(self._complete, one),
                 on_end=partial(self._ended, one),
@@ -173,41 +169,3 @@ def _descriptors(bundle: Bundle) -> list[int]:
     """Return those of ours that its root is made of."""
     text = " ".join(option for mount in bundle.rootfs for option in mount.options)
     return [int(number) for number in _DESCRIPTOR.findall(text)]
-
-
-def _restore(
-    bundle: Bundle, cgroup: Cgroup, stdio: Stdio, images: int, sock: socket.socket
-) -> None:
-    """In the helper: restore, with the shim's consent in the end."""
-    from orlop.criu.conversation import FailedError, Log
-    from orlop.criu.options import Folders, Options, requested
-    from orlop.criu.restore import Origin, Restoring
-
-    def commit(starting: Starting) -> Starting:
-        _name_host(starting.pid, bundle)
-        ask(sock, {"pid": starting.pid}, [starting.pidfd])
-        return starting
-
-    def open_folders(ours: ExitStack) -> Folders:
-        own = os.open(".", _FOLDER, dir_fd=images)  # others read there, too
-        ours.callback(os.close, own)
-        work = os.open(bundle.path, _FOLDER)
-        ours.callback(os.close, work)
-        return Folders(own, work, Log(work, bundle.path, "restore.log"))
-
-    wanted = requested(Options(file_locks=True), {})
-    origin = Origin(os.path.join(bundle.path, "rootfs"), open_folders, wanted)
-    try:
-        Restoring(bundle, cgroup, origin, commit).run(stdio)
-    except FailedError as error:
-        raise uncopied(bundle.id, error.reason) from None
-
-
-def _name_host(pid: int, bundle: Bundle) -> None:
-    """Give it a name of its own; images have that of another."""
-    uts = os.open(f"/proc/{pid}/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with joined([(Namespace.UTS, uts)]):
-            sethostname(bundle.config.get("hostname", ""))
-    finally:
-        os.close(uts)

@@ -17,7 +17,7 @@ from orlop.errors import AlreadyExistsError, NotFoundError, OrlopError, WrongSta
 from orlop.kernel.terminal import set_size
 from orlop.runtime.parent import LATE
 from orlop.shim import adopt, orphans
-from orlop.shim.channel import Channel, Message, accept, close_all
+from orlop.shim.channel import LATER, Channel, Message, accept, close_all
 from orlop.shim.dumps import Dumps
 from orlop.shim.failure import failure
 from orlop.shim.loop import Loop, Timer
@@ -74,7 +74,8 @@ class Server:
             "hello": lambda _channel, _message: {"pid": os.getpid()},
             "start": self._start,
             "exec": self._start,
-            "dump": self._dump,
+            "dump": self._dumps.begin,
+            "dump_end": self._dumps.end,
             "restore": self._restore,
             "signal": self._signal,
             "resize": self._resize,
@@ -103,6 +104,7 @@ class Server:
 
     def _gone(self, channel: Channel) -> None:
         self._channels.discard(channel)
+        self._dumps.lost(channel)
         self._restores.lost(channel)
 
     def _dispatch(self, channel: Channel, message: Message, fds: list[int]) -> None:
@@ -141,10 +143,6 @@ class Server:
         if key in self._processes or self._restores.knows(key):
             raise AlreadyExistsError(f"process {key} is running")
         return key
-
-    def _dump(self, channel: Channel, message: Message) -> Any:
-        self._dumps.begin(message, channel)
-        return LATER
 
     def _restore(self, channel: Channel, message: Message) -> Any:
         key = self._new_key(message)
@@ -490,6 +488,3 @@ class Server:
             close_all(list(fds.values()))
             self._pumps.ended(key, None)
         self._pumps.settled()
-
-
-LATER = object()  # the answer comes with an event
