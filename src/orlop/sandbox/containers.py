@@ -10,9 +10,10 @@ from orlop.client.client import Client
 from orlop.client.http import RawStream
 from orlop.client.images import split_tag
 from orlop.errors import NotFoundError, UnsupportedError
+from orlop.model import jsontext
 from orlop.model.timeline import Step
 from orlop.sandbox.execs import ExecHandle, usage_of
-from orlop.sandbox.options import Options
+from orlop.sandbox.options import IDLE, Options
 from orlop.sandbox.result import Usage
 from orlop.sandbox.way import Box, Command
 
@@ -100,7 +101,9 @@ class ContainerBox:
     def snapshot(self, name: str) -> str:
         repository, tag = split_tag(name)
         with Client(self._settings) as client:
-            return client.images.commit(self.id, query={"repo": repository, "tag": tag or "latest"})
+            query = {"repo": repository, "tag": tag or "latest"}
+            changes = _changes(client, client.containers.inspect(self.id))
+            return client.images.commit(self.id, query={**query, "changes": changes})
 
     def fork(self, options: Options, count: int, *, processes: bool) -> list[Box]:
         with Client(self._settings) as client:
@@ -144,6 +147,19 @@ def _check(options: Options) -> None:
         raise UnsupportedError(
             "a container's files have no limit of their own", hint="leave out disk="
         )
+
+
+def _changes(client: Client, container: Mapping[str, Any]) -> list[str]:
+    """Return what a snapshot changes of *container*'s configuration: IDLE is not its user's."""
+    config = container["Config"]
+    if (*(config["Entrypoint"] or ()), *(config["Cmd"] or ())) != IDLE:
+        return []
+    own: Mapping[str, Any] = {}
+    with suppress(NotFoundError):  # the image was removed meanwhile
+        own = client.images.inspect(container["Image"])["Config"]
+    return [
+        f"{word.upper()} {jsontext.dumps(own.get(word) or [])}" for word in ("Entrypoint", "Cmd")
+    ]
 
 
 def pull(client: Client, image: str) -> None:

@@ -176,13 +176,16 @@ def layers_of(context: Context, manifest: Descriptor) -> list[Layer]:
 
 
 def _process_of(container: Container, base: Base | None) -> Process:
-    """Return how to run what was made of *container*: the image's way, and the options' labels."""
+    """Return how to run what was made of *container*: the image's way, and the options' labels.
+
+    What is started by a recipe has no words of its own that would replace the image's.
+    """
     process = base.config.config if base else Process()
     options = container.options
     changed: dict[str, object] = {"labels": {**process.labels, **options.labels}}
-    if options.command is not None:
+    if options.command is not None and not container.recipe:
         changed["cmd"] = options.command
-    if options.entrypoint is not None:
+    if options.entrypoint is not None and not container.recipe:
         changed["entrypoint"] = options.entrypoint
     if options.user:
         changed["user"] = options.user
