@@ -181,11 +181,14 @@ class Scene:
 class Operation(NamedTuple):
     """prepare() returns a container; act() is what is cut short, and returns whether it was
     answered well; check() looks at the container afterwards.
+
+    With *apart* what is started on the way cannot be traced: somebody else traces it.
     """
 
     prepare: Callable[[Scene], str]
     act: Callable[[Scene, str], bool]
     check: Callable[[Scene, str, bool], None]
+    apart: bool = False
 
 
 def _post(scene: Scene, method: str, target: str, body: Any = None) -> bool:
@@ -306,6 +309,28 @@ def _tried(scene: Scene, ref: str, well: bool) -> None:
     _restarted(scene, ref, well)
 
 
+def _fork(scene: Scene, ref: str) -> bool:
+    target = f"/sandboxes/{ref}/fork?count=2&processes=1&keep=1"
+    return _post(scene, "POST", target, scene.body(COUNT))
+
+
+def _forked(scene: Scene, ref: str, well: bool) -> None:
+    """Those that were not ready are nobody's, and go; the others go on where *ref* was."""
+    scene.assert_alive(ref)
+    scene.assert_counted(ref)
+
+    def settled() -> bool:
+        states = [scene.state(fork) for fork in scene.all() if fork != ref]
+        return all(not state or state["Status"] == "running" for state in states)
+
+    until(settled, "forks that run, and no others")
+    forks = [fork for fork in scene.all() if fork != ref]
+    assert len(forks) == 2 or not well
+    for fork in forks:
+        scene.assert_alive(fork)
+        assert scene.lines(fork)[0] != "line 0"
+
+
 _TWICE = {"Name": "on-failure", "MaximumRetryCount": 2}
 
 OPERATIONS = {
@@ -318,6 +343,7 @@ OPERATIONS = {
     "restarts": Operation(
         lambda scene: scene.create("echo x; exit 9", RestartPolicy=_TWICE), _try_and_wait, _tried
     ),
+    "fork": Operation(lambda scene: scene.run(COUNT), _fork, _forked, apart=True),
 }
 
 
@@ -345,13 +371,13 @@ def kill_everywhere(scene: Scene, name: str, victim: Callable[[], int], notes: P
     """Do the operation once, and then again for each of its steps, with *victim* killed there."""
     operation = OPERATIONS[name]
     ref = operation.prepare(scene)
-    with noting(victim(), notes) as points:
+    with noting(victim(), notes, follow=not operation.apart) as points:
         operation.act(scene, ref)
     operation.check(scene, ref, True)
     scene.nothing_left(f"{name}, with no kill at all")
     for point in chosen(points):
         ref = operation.prepare(scene)
-        with striking(victim(), point):
+        with striking(victim(), point, follow=not operation.apart):
             well = operation.act(scene, ref)
         scene.revive()
         try:

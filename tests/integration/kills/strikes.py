@@ -20,7 +20,7 @@ CALLS = (
 )
 _LETS_GO_S = 1.0
 _PACE = 7  # points of one operation where it is struck; ORLOP_EVERY_STEP=1 tries every one
-_LINE = re.compile(r"^(\d+) +(\w+)\((.*)$")
+_LINE = re.compile(r"^(\d+ +)?(\w+)\((.*)$")
 
 
 class Point(NamedTuple):
@@ -35,9 +35,12 @@ class Point(NamedTuple):
 
 
 @contextlib.contextmanager
-def tracing(pid: int, *options: str) -> Iterator[None]:
-    """Have strace look at *pid* meanwhile; returns once it does."""
-    command = ["strace", "-f", "-p", str(pid), *options]
+def tracing(pid: int, *options: str, follow: bool) -> Iterator[None]:
+    """Have strace look at *pid* meanwhile; returns once it does.
+
+    With *follow* also at its threads, and at what it starts.
+    """
+    command = ["strace", *(["-f"] if follow else []), "-p", str(pid), *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as strace:
         assert strace.stderr is not None
         attached = strace.stderr.readline()
@@ -52,10 +55,10 @@ def tracing(pid: int, *options: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def noting(pid: int, file: Path) -> Iterator[list[Point]]:
+def noting(pid: int, file: Path, *, follow: bool = True) -> Iterator[list[Point]]:
     """Yield a list that in the end has each call of *pid* that changed something."""
     points: list[Point] = []
-    with tracing(pid, "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(file)):
+    with tracing(pid, "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(file), follow=follow):
         yield points
     counts: Counter[tuple[str, str]] = Counter()
     for line in file.read_text(errors="replace").splitlines():
@@ -66,11 +69,10 @@ def noting(pid: int, file: Path) -> Iterator[list[Point]]:
 
 
 @contextlib.contextmanager
-def striking(pid: int, point: Point) -> Iterator[None]:
+def striking(pid: int, point: Point, *, follow: bool = True) -> Iterator[None]:
     """Kill *pid* when it comes to *point*."""
-    with tracing(
-        pid, "-e", f"inject={point.call}:signal=KILL:when={point.number}", "-o", os.devnull
-    ):
+    wanted = f"inject={point.call}:signal=KILL:when={point.number}"
+    with tracing(pid, "-e", wanted, "-o", os.devnull, follow=follow):
         yield
 
 

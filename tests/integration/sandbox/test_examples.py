@@ -22,7 +22,7 @@ def run(engine: EngineProcess, name: str, *words: str, exit_code: int = 0) -> li
     )
     assert done.returncode == exit_code, done.stderr
     assert ids(engine) == set()
-    return done.stdout.splitlines()
+    return (done.stdout or done.stderr).splitlines()
 
 
 def test_code_interpreter_returns_what_is_printed_and_written(engine: EngineProcess) -> None:
@@ -53,6 +53,15 @@ class T(unittest.TestCase):
     assert "FAILED test_c.py" in run(engine, "run_tests", str(tmp_path), exit_code=1)
 
 
+def test_test_runner_says_what_it_needs(engine: EngineProcess, tmp_path: Path) -> None:
+    usage = "usage: run_tests.py [-h] folder"
+    without = run(engine, "run_tests", exit_code=2)
+    assert without == [usage, "run_tests.py: error: the following arguments are required: folder"]
+    missing = str(tmp_path / "missing")
+    without = run(engine, "run_tests", missing, exit_code=2)
+    assert without == [usage, f"run_tests.py: error: no folder {missing}"]
+
+
 def test_untrusted_plugins_answer_find_nothing_and_end(engine: EngineProcess) -> None:
     good, curious, hanging = run(engine, "untrusted_plugin")
     assert (good, curious) == ("{'shout': 'HELLO'}", "{'found': []}")
@@ -80,3 +89,12 @@ def test_expressions_are_worked_out_apart(engine: EngineProcess) -> None:
     ]
     assert lines[2].endswith("ZeroDivisionError: division by zero")
     assert lines[3].endswith("takes too much memory")
+
+
+def test_forked_session_goes_on_in_several_ways(engine: EngineProcess) -> None:
+    lines = run(engine, "forked_session", "import math; x = 20", "x + 1", "math.sqrt(x * 5)", "y")
+    assert lines[1:] == [
+        "[1] {'value': '21'}",
+        "[2] {'value': '10.0'}",
+        "[3] {'error': \"NameError: name 'y' is not defined\"}",
+    ]
