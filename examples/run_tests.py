@@ -5,6 +5,7 @@
 The files do not see what others write, and none reaches the network or outlives its time.
 """
 
+import argparse
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +31,12 @@ def run_all(folder: Path) -> list[tuple[str, orlop.Result]]:
 
 
 def main() -> int:
-    results = run_all(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Run every test_*.py in a sandbox of its own.")
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    if not folder.is_dir():
+        parser.error(f"no folder {folder}")
+    results = run_all(folder)
     for name, result in results:
         print(f"{'passed' if result.exit_code == 0 else 'FAILED'} {name}")
         if result.exit_code:

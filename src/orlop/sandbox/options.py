@@ -10,8 +10,13 @@ from orlop.model.egress import parse_all
 
 _LONGEST_LIFE_S = 1e9
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-#: Stays, and takes leave of orphans that end: `wait` reaps them with the shell's own.
-IDLE = ("sh", "-c", "while :; do sleep 2147483647 & wait; done")
+#: Stays, and takes leave of orphans that end: `wait` reaps them with the shell's own. Where
+#: there can be no second process the shell gives up, and becomes the one that sleeps.
+IDLE = (
+    "sh",
+    "-c",
+    "trap 'exec sleep 2147483647' EXIT; while :; do sleep 2147483647 & wait; done",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
