@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from orlop import errors
+from orlop.client.failure import check_descriptors
 from orlop.errors import OrlopError, UnavailableError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class Connections:
         try:
             return self._connect()
         except OSError as error:
+            check_descriptors(error)
             raise UnavailableError(f"cannot reach the engine: {error.strerror}") from error
 
     def _connect(self) -> Connection:

@@ -29,7 +29,7 @@ class AsyncCommands(Protocol):
         timeout: float | None = None,  # noqa: ASYNC109 (it ends the process, not the waiting)
         output_limit: int = OUTPUT_LIMIT,
         environment: Mapping[str, str] | None = None,
-        user: str = "",
+        user: str | int = "",
         workdir: str = "",
     ) -> Result:
         """See Commands.run."""
@@ -51,7 +51,7 @@ class AsyncCommands(Protocol):
         input: bytes | None = b"",  # noqa: A002
         timeout: float | None = None,  # noqa: ASYNC109
         environment: Mapping[str, str] | None = None,
-        user: str = "",
+        user: str | int = "",
         workdir: str = "",
     ) -> AsyncProcess:
         """See Commands.exec."""

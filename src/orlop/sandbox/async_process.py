@@ -1,5 +1,6 @@
 """Commands of a sandbox for programs with an event loop."""
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Generic, TypeVar
@@ -26,8 +27,10 @@ class AsyncConversation(AsyncClosing, Generic[C]):
         await in_thread(self._process.close)
 
     async def send(self, data: bytes, *, end: bool = False) -> None:
-        """See Conversation.send."""
-        await in_thread(partial(self._process.send, data, end=end))
+        """See Conversation.send. Cancelled while it waits, nothing of *data* is sent."""
+        given_up = threading.Event()
+        sending = partial(self._process._send, data, end=end, given_up=given_up)
+        await in_thread(sending, interrupt=given_up.set)
 
     @property
     def exit_code(self) -> int:
@@ -38,6 +41,11 @@ class AsyncConversation(AsyncClosing, Generic[C]):
     def usage(self) -> Usage:
         """See Conversation.usage."""
         return self._process.usage
+
+    @property
+    def oom_killed(self) -> bool:
+        """See Conversation.oom_killed."""
+        return self._process.oom_killed
 
     @property
     def timed_out(self) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Self
 
-from orlop.model.timeline import Step
 from orlop.sandbox.async_commands import AsyncCommands, begun
 from orlop.sandbox.async_files import AsyncFiles
 from orlop.sandbox.async_process import AsyncTerminal
@@ -18,6 +17,7 @@ from orlop.sandbox.options import Options
 from orlop.sandbox.result import Usage
 from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.threads import in_thread
+from orlop.sandbox.timeline import Timeline
 
 
 class AsyncSandbox(Options, AsyncClosing, AsyncCommands):
@@ -87,7 +87,7 @@ class AsyncSandbox(Options, AsyncClosing, AsyncCommands):
         columns: int = 80,
         timeout: float | None = None,  # noqa: ASYNC109
         environment: Mapping[str, str] | None = None,
-        user: str = "",
+        user: str | int = "",
         workdir: str = "",
     ) -> AsyncTerminal:
         """See Sandbox.terminal."""
@@ -119,7 +119,7 @@ class AsyncSandbox(Options, AsyncClosing, AsyncCommands):
         """See Sandbox.usage."""
         return await in_thread(self._box.usage)
 
-    async def timeline(self) -> Sequence[Step]:
+    async def timeline(self) -> Timeline:
         """See Sandbox.timeline."""
         return await in_thread(self._box.timeline)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from orlop.sandbox.arguments import check_input, check_output_limit, user_text
 from orlop.sandbox.process import OUTPUT_LIMIT, Process
 from orlop.sandbox.result import Result
 from orlop.sandbox.way import Command
@@ -11,7 +12,7 @@ from orlop.sandbox.way import Command
 class Commands(Protocol):
     """Runs commands, in one sandbox or each in its own."""
 
-    def _begin(self, command: Command, timeout: float | None) -> Process: ...
+    def _begin(self, command: Command) -> Process: ...
 
     def run(  # noqa: PLR0913 (each is a word of its own to a caller)
         self,
@@ -21,7 +22,7 @@ class Commands(Protocol):
         timeout: float | None = None,
         output_limit: int = OUTPUT_LIMIT,
         environment: Mapping[str, str] | None = None,
-        user: str = "",
+        user: str | int = "",
         workdir: str = "",
     ) -> Result:
         """Run *command* to its end.
@@ -29,6 +30,7 @@ class Commands(Protocol):
         After *timeout* seconds it is killed with all that it has started. What it writes
         beyond *output_limit* bytes of a stream is not kept.
         """
+        check_output_limit(output_limit)
         process = self.exec(
             command,
             input=input,
@@ -47,21 +49,24 @@ class Commands(Protocol):
         input: bytes | None = b"",  # noqa: A002
         timeout: float | None = None,
         environment: Mapping[str, str] | None = None,
-        user: str = "",
+        user: str | int = "",
         workdir: str = "",
     ) -> Process:
         """Start *command* and return it, to be used in a `with` block, which kills what is left.
 
         With None for *input* its input stays open, for Process.send().
         """
+        if input is not None:
+            check_input(input)
         wanted = Command(
             words=command,
             has_input=input is None or bool(input),
             environment=environment or {},
-            user=user,
+            user=user_text(user),
             workdir=workdir,
+            timeout=timeout,
         )
-        process = self._begin(wanted, timeout)
+        process = self._begin(wanted)
         if input:
             process.send(input, end=True)
         return process

@@ -7,33 +7,38 @@ import time
 import weakref
 from collections.abc import Collection, Iterator
 
-from orlop.errors import InvalidArgumentError, UnavailableError, WrongStateError
+from orlop.client.failure import check_descriptors
+from orlop.errors import UnavailableError
+from orlop.model.timeline import OFF
 from orlop.sandbox.closing import Closing
+from orlop.sandbox.input import Input
 from orlop.sandbox.result import StreamName, Usage
+from orlop.sandbox.timeline import Timeline
 from orlop.sandbox.way import Command, End, Handle, Runs
 
-_SEND_BYTES = 256 << 10
 _AFTER_KILL_S = 15.0  # the engine itself gives up after ten
 
 
 class Conversation(Closing):
     """What Process and Terminal have in common.
 
-    At the time limit, which is minded while its output is read, the command is killed with
-    all that it has started, as by kill().
+    At the time limit, which the engine minds whether or not its output is read, the command is
+    killed with all that it has started, as by kill(). Who reads minds it, too: an engine that
+    was killed and has come back knows of no limits.
     """
 
-    def __init__(self, box: Runs, command: Command, *, timeout: float | None) -> None:
-        if timeout is not None and not timeout > 0:
-            raise InvalidArgumentError(f"invalid timeout {timeout!r}", hint="seconds, above 0")
+    def __init__(self, box: Runs, command: Command) -> None:
         self._begun_s = time.monotonic()
-        self._limit_s = None if timeout is None else self._begun_s + timeout
+        self._times, self._begun_ns = command.times, command.times.now()
+        self._limit_s = None if command.timeout is None else self._begun_s + command.timeout
         self._timed_out = False
-        self._input = memoryview(b"")
-        self._input_ends = False
-        self._sending = threading.Lock()  # send() may come from another thread
-        self._handle = box.exec(command)
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # there is input to send
+        self._wake = _event() if command.has_input else -1  # there is input to send
+        try:
+            self._handle = box.exec(command)
+        except BaseException:
+            _close(self._wake)
+            raise
+        self._input = Input(self._handle)
         self._dropped = weakref.finalize(self, _let_go, self._handle, self._wake)
 
     def _pieces(self) -> Iterator[tuple[StreamName, bytes]]:
@@ -47,16 +52,16 @@ class Conversation(Closing):
     def send(self, data: bytes, *, end: bool = False) -> None:
         """Have *data* written to its input, and with *end* its input closed then.
 
-        It goes out while the output is read, by iterating or by result().
+        What does not fit goes out while the output is read, by iterating or by result(). Where
+        16 MB of what was sent before wait for the command to read them, this waits, too; who
+        sends so much before he reads has to read in another thread, or task.
         """
-        if not self._dropped.alive:
-            raise WrongStateError("the command has been let go of")
-        with self._sending:
-            self._input = memoryview(bytes(self._input) + data)
-            self._input_ends = self._input_ends or end
-            self._flush()
-            if self._input:
-                os.eventfd_write(self._wake, 1)
+        self._send(data, end=end, given_up=threading.Event())
+
+    def _send(self, data: bytes, *, end: bool, given_up: threading.Event) -> None:
+        self._input.put(data, end=end, given_up=given_up)
+        if self._input and self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     @property
     def exit_code(self) -> int:
@@ -71,10 +76,26 @@ class Conversation(Closing):
     @property
     def timed_out(self) -> bool:
         """Whether it was killed at its time limit."""
-        return self._timed_out
+        return self._timed_out or (self._handle.ended and self._end().timed_out)
+
+    @property
+    def oom_killed(self) -> bool:
+        """Whether it was killed for want of memory, known when its exit code is."""
+        return self._end().oom_killed
 
     def _end(self) -> End:
         return self._handle.end()
+
+    def _timeline(self) -> Timeline:
+        """Return its steps until now, of one that is timed and has ended."""
+        times = self._times
+        if times is OFF:
+            return Timeline()
+        steps = self._handle.steps()
+        if steps:
+            times.note("answer", max(step.end_ns for step in steps))
+        times.note("run", self._begun_ns)
+        return Timeline([*times.steps, *steps])
 
     def kill(self) -> None:
         """Kill it and all that it has started; one that has ended is no error."""
@@ -88,7 +109,9 @@ class Conversation(Closing):
             if not self._handle.ended:
                 self.kill()
         finally:
-            self._dropped()
+            self._input.close()
+            with self._input.lock:
+                self._dropped()
 
     def _ready(self) -> Collection[int]:
         """Return what can be read, waiting for it. Sends input, and minds the time limit."""
@@ -96,14 +119,15 @@ class Conversation(Closing):
         events = dict.fromkeys(handle.readable, select.POLLIN)
         if self._input and handle.writable >= 0:
             events[handle.writable] = events.get(handle.writable, 0) | select.POLLOUT
-        found = self._poll({**events, self._wake: select.POLLIN})
+        if self._wake >= 0:
+            events[self._wake] = select.POLLIN
+        found = self._poll(events)
         if not found:
             self._expire()
         if self._wake in found:
             os.eventfd_read(self._wake)
         if self._input and found.get(handle.writable, 0) & ~select.POLLIN:
-            with self._sending:
-                self._flush()
+            self._input.flush()
         return [fd for fd in handle.readable if found.get(fd, 0) & ~select.POLLOUT]
 
     def _poll(self, events: dict[int, int]) -> dict[int, int]:
@@ -122,18 +146,20 @@ class Conversation(Closing):
         self._limit_s = time.monotonic() + _AFTER_KILL_S
         self.kill()
 
-    def _flush(self) -> None:
-        """Send as much of the input as there is room for."""
-        try:
-            while self._input and (count := self._handle.send(bytes(self._input[:_SEND_BYTES]))):
-                self._input = self._input[count:]
-        except OSError:  # it reads no more
-            self._input = memoryview(b"")
-        if self._input_ends and not self._input:
-            self._input_ends = False
-            self._handle.end_input()
+
+def _event() -> int:
+    try:
+        return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    except OSError as error:
+        check_descriptors(error)
+        raise
 
 
 def _let_go(handle: Handle, wake: int) -> None:
     handle.close()
-    os.close(wake)
+    _close(wake)
+
+
+def _close(wake: int) -> None:
+    if wake >= 0:
+        os.close(wake)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from orlop.client.address import Settings
 from orlop.client.client import Client
 from orlop.client.direct import CommandError, Connection, Connections, connections
+from orlop.client.failure import check_descriptors
 from orlop.errors import (
     NotFoundError,
     OrlopError,
@@ -20,12 +21,13 @@ from orlop.errors import (
     UnsupportedError,
     WrongStateError,
 )
-from orlop.model.timeline import Step
+from orlop.model.timeline import OFF, Step, steps_of
 from orlop.sandbox.containers import ContainerBox, ContainerWay, pull
 from orlop.sandbox.execs import usage_of
 from orlop.sandbox.options import IDLE, Options, variables
 from orlop.sandbox.refused import Refused
 from orlop.sandbox.result import StreamName, Usage
+from orlop.sandbox.timeline import with_exit
 from orlop.sandbox.way import Box, Command, End, Handle, Size
 
 T = TypeVar("T")
@@ -262,8 +264,8 @@ class DirectBox:
     def read_tar(self, path: str) -> Generator[bytes, None, None]:
         return self._usual.read_tar(path)
 
-    def write_tar(self, folder: str, tar: Iterable[bytes]) -> None:
-        self._usual.write_tar(folder, tar)
+    def write_tar(self, folder: str, tar: Iterable[bytes], *, user: str) -> None:
+        self._usual.write_tar(folder, tar, user=user)
 
     def usage(self) -> Usage:
         return self._usual.usage()
@@ -281,6 +283,7 @@ def command_message(command: Command) -> dict[str, Any]:
         "args": list(command.words),
         "env": variables(command.environment),
         "folder": command.workdir,
+        **({} if command.times is OFF else {"timeline": True}),
     }
 
 
@@ -299,17 +302,21 @@ class DirectHandle:
         self._free = free
         self._message = message
         self._end: End | None = None
+        self._times, self._steps = command.times, list[Step]()
         self._connection: Connection | None = free.take()
         self._outputs: dict[int, StreamName] = {}
         self.writable = -1
         theirs: list[int] = []
         try:
-            self._open_pipes(theirs)
             try:
+                begun = self._times.now()
+                self._open_pipes(theirs)
                 made = self._connection.request(message, theirs)
+                self._times.note("request", begun)
             finally:
                 _close(theirs)
             self._key: str = made.get("exec") or made["id"]
+            self._steps = steps_of(made.get("steps", ()))
         except OrlopError:
             self._let_go(is_quiet=True)
             raise
@@ -320,14 +327,19 @@ class DirectHandle:
             self.end_input()
 
     def _open_pipes(self, theirs: list[int]) -> None:
-        reader, self.writable = os.pipe()
-        theirs.append(reader)
-        os.set_blocking(self.writable, False)
-        for name in _NAMES:
-            reader, writer = os.pipe()
-            self._outputs[reader] = name
-            theirs.append(writer)
-            os.set_blocking(reader, False)
+        """Open them, *theirs* for the caller to close; ExhaustedError where there are too many."""
+        try:
+            reader, self.writable = os.pipe()
+            theirs.append(reader)
+            os.set_blocking(self.writable, False)
+            for name in _NAMES:
+                reader, writer = os.pipe()
+                self._outputs[reader] = name
+                theirs.append(writer)
+                os.set_blocking(reader, False)
+        except OSError as error:
+            check_descriptors(error)
+            raise
 
     @property
     def readable(self) -> Collection[int]:
@@ -355,7 +367,12 @@ class DirectHandle:
         if exit_ is None:
             return
         self._end = End(exit_["status"], usage_of(exit_["usage"]))
+        if self._times is not OFF:
+            self._steps = with_exit(self._steps, exit_.get("time_ns", 0))
         yield from self._drain()
+
+    def steps(self) -> Sequence[Step]:
+        return self._steps
 
     def _drain(self) -> Iterator[tuple[StreamName, bytes]]:
         """Give what is left of the output; who runs on in the background may hold it open."""
@@ -372,7 +389,7 @@ class DirectHandle:
         except BlockingIOError:
             return None
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         try:
             return os.write(self.writable, data)
         except BlockingIOError:

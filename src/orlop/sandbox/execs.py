@@ -6,9 +6,12 @@ from typing import Any
 from orlop.client.address import Settings
 from orlop.client.client import Client
 from orlop.client.stream import STDERR, Demultiplexer
+from orlop.client.timed import TimedClient
 from orlop.errors import NotFoundError, WrongStateError
+from orlop.model.timeline import OFF, Step, steps_of
 from orlop.sandbox.options import variables
 from orlop.sandbox.result import StreamName, Usage
+from orlop.sandbox.timeline import with_program
 from orlop.sandbox.way import Command, End, Size
 
 
@@ -20,8 +23,11 @@ class ExecHandle:
         self._frames = None if command.terminal is not None else Demultiplexer()
         self._end: End | None = None
         self._over = False
-        with Client(settings) as client:
+        self._times = command.times
+        with TimedClient(settings) if self._times is not OFF else Client(settings) as client:
+            begun = self._times.now()
             self._id, self._stream = client.execs.run(container, _body(command))
+            self._times.note("request", begun)
 
     @property
     def readable(self) -> Collection[int]:
@@ -45,7 +51,7 @@ class ExecHandle:
         for stream, piece in self._frames.feed(data):
             yield ("stderr" if stream == STDERR else "stdout"), piece
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         return self._stream.try_send(data)
 
     def end_input(self) -> None:
@@ -59,6 +65,12 @@ class ExecHandle:
         if self._end is None:
             self._end = self._told() or self._asked()
         return self._end
+
+    def steps(self) -> Sequence[Step]:
+        until_ns = self._times.now()
+        with Client(self._settings) as client:
+            found = client.execs.inspect(self._id)
+        return with_program(steps_of(found.get("Steps", ())), until_ns=until_ns)
 
     def _told(self) -> End | None:
         """Return what the last frame has said."""

@@ -1,14 +1,21 @@
 """What can be asked of a sandbox, and how the engine is told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from orlop.client.address import Settings, settings
 from orlop.errors import InvalidArgumentError
 from orlop.model.egress import parse_all
+from orlop.sandbox.arguments import (
+    check_list,
+    check_seconds,
+    check_text,
+    check_variables,
+    is_count,
+    user_text,
+)
 
-_LONGEST_LIFE_S = 1e9
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 #: Stays, and takes leave of orphans that end: `wait` reaps them with the shell's own. Where
 #: there can be no second process the shell gives up, and becomes the one that sleeps.
@@ -30,7 +37,7 @@ class Options:
     pids: int | None = None  # processes and threads
     environment: Mapping[str, str] = field(default_factory=dict)
     mounts: Sequence[str] = ()  # as `orlop run -v` has them: "/host/folder:/inside:ro"
-    user: str = ""  # name or id
+    user: str | int = ""  # name or id
     workdir: str = ""
     network: str = "none"  # or "bridge", "host", a network's name
     #: TCP, inside: on this machine, of which 0 is any that is free; or inside alone
@@ -46,11 +53,15 @@ class Options:
     engine: str | None = None  # unix:///… or tcp://…; else as for the command line
 
     def __post_init__(self) -> None:
+        for name in ("image", "workdir", "network"):
+            check_text(name, getattr(self, name))
+        for name in ("name", "engine"):
+            if getattr(self, name) is not None:
+                check_text(name, getattr(self, name))
+        check_list("mounts", self.mounts)
+        check_list("command", self.command)
+        check_seconds("lifetime", self.lifetime)
         self.body()  # what cannot be is refused here, not at the start
-        if self.lifetime is not None and not 0 < self.lifetime < _LONGEST_LIFE_S:
-            raise InvalidArgumentError(
-                f"invalid lifetime {self.lifetime!r}", hint="seconds, above 0"
-            )
 
     def given(self) -> dict[str, Any]:
         """Return them by name, for another object with the same."""
@@ -64,7 +75,11 @@ class Options:
     @property
     def published(self) -> Mapping[int, int]:
         """*ports*, with 0 for those that are to be published as any."""
-        return self.ports if isinstance(self.ports, Mapping) else dict.fromkeys(self.ports, 0)
+        if isinstance(self.ports, Mapping):
+            return self.ports
+        if isinstance(self.ports, (str, bytes)) or not isinstance(self.ports, Iterable):
+            raise InvalidArgumentError(f"invalid ports {self.ports!r}", hint="[80], or {80: 8080}")
+        return dict.fromkeys(self.ports, 0)
 
     @property
     def disk_bytes(self) -> int | None:
@@ -79,6 +94,7 @@ class Options:
         """Return the body of a create request; InvalidArgumentError for what cannot be."""
         if not self.image:
             raise InvalidArgumentError("a sandbox needs an image")
+        check_variables(self.environment)
         _check_ports(self.published)
         if self.ports and self.network in ("none", "host"):
             raise InvalidArgumentError(
@@ -91,7 +107,7 @@ class Options:
             "Entrypoint": list(self.command[:1]),
             "Cmd": list(self.command[1:]),
             "Env": variables(self.environment),
-            "User": self.user,
+            "User": user_text(self.user),
             "WorkingDir": self.workdir,
             "ExposedPorts": {f"{inside}/tcp": {} for inside in self.published},
             "HostConfig": self._host_config(),
@@ -118,15 +134,18 @@ class Options:
 
 def _check_ports(ports: Mapping[int, int]) -> None:
     for inside, outside in ports.items():
-        if not (0 < inside < 65536 and 0 <= outside < 65536):
+        if not (_is_port(inside) and (outside == 0 or _is_port(outside))):
             raise InvalidArgumentError(f"invalid port {inside}: {outside}", hint="1 to 65535")
+
+
+def _is_port(given: object) -> bool:
+    return is_count(given) and given < 65536
 
 
 def _check_egress(egress: Sequence[str] | None, network: str) -> None:
     if egress is None:
         return
-    if isinstance(egress, str):
-        raise InvalidArgumentError("egress is one text", hint=f"a list of them: [{egress!r}]")
+    check_list("egress", egress)
     if network in ("none", "host"):
         raise InvalidArgumentError(
             f"an egress list does not go with the network {network}", hint='network="bridge"'
@@ -135,10 +154,7 @@ def _check_egress(egress: Sequence[str] | None, network: str) -> None:
 
 
 def variables(environment: Mapping[str, str]) -> list[str]:
-    """Return KEY=VALUE of each; InvalidArgumentError for a name that is none."""
-    for name in environment:
-        if not name or "=" in name or "\0" in name:
-            raise InvalidArgumentError(f"invalid name of a variable: {name!r}")
+    """Return KEY=VALUE of each."""
     return [f"{name}={value}" for name, value in environment.items()]
 
 
@@ -155,6 +171,6 @@ def _size(what: str, given: int | str) -> int:
 
 
 def _nano(cpus: float) -> int:
-    if not 0 < cpus < 1 << 20:
+    if isinstance(cpus, (str, bytes)) or not 0 < cpus < 1 << 20:
         raise InvalidArgumentError(f"invalid number of cpus {cpus!r}", hint="such as 0.5")
     return round(cpus * 1_000_000_000)

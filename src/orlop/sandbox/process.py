@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 
+from orlop.sandbox.arguments import check_output_limit
 from orlop.sandbox.conversation import Conversation
 from orlop.sandbox.result import Result, StreamName
 
@@ -17,6 +18,7 @@ class Process(Conversation):
 
     def result(self, *, output_limit: int = OUTPUT_LIMIT) -> Result:
         """Wait for its end; keep the first *output_limit* bytes of each stream."""
+        check_output_limit(output_limit)
         kept = {"stdout": bytearray(), "stderr": bytearray()}
         cut = {"stdout": False, "stderr": False}
         for stream, piece in self:
@@ -33,4 +35,6 @@ class Process(Conversation):
             timed_out=self.timed_out,
             duration_s=time.monotonic() - self._begun_s,
             usage=end.usage,
+            oom_killed=end.oom_killed,
+            timeline=self._timeline(),
         )

@@ -1,8 +1,9 @@
 """A command that could not be run."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from orlop.errors import WrongStateError
+from orlop.model.timeline import Step
 from orlop.sandbox.result import StreamName, Usage
 from orlop.sandbox.way import End, Size
 
@@ -30,7 +31,7 @@ class Refused:
         said, self._said = self._said, b""
         yield "stderr", said
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         raise BrokenPipeError
 
     def end_input(self) -> None:
@@ -42,6 +43,9 @@ class Refused:
 
     def end(self) -> End:
         return self._end
+
+    def steps(self) -> Sequence[Step]:
+        return ()
 
     def kill(self) -> None:
         """There is nothing to kill."""

@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+from orlop.sandbox.timeline import Timeline
+
 StreamName = Literal["stdout", "stderr"]
 
 
@@ -38,3 +40,5 @@ class Result(NamedTuple):
     timed_out: bool  # it was killed at its time limit, with all that it had started
     duration_s: float
     usage: Usage = Usage()
+    oom_killed: bool = False  # the kernel killed it: its sandbox's memory was used up
+    timeline: Timeline = Timeline()  # empty unless its sandbox, or runner, is *timed*

@@ -6,7 +6,8 @@ from orlop.sandbox.direct import command_message, handle_of, start_message, with
 from orlop.sandbox.options import Options
 from orlop.sandbox.process import Process
 from orlop.sandbox.sandbox import Sandbox
-from orlop.sandbox.way import Command, Handle
+from orlop.sandbox.timeline import Timeline
+from orlop.sandbox.way import Command, Handle, timed
 
 
 class Runner(Options, Commands):
@@ -19,13 +20,13 @@ class Runner(Options, Commands):
     can be used by any number of threads.
     """
 
-    def _begin(self, command: Command, timeout: float | None) -> Process:
+    def _begin(self, command: Command) -> Process:
         if self.keep or self.name is not None:
             raise WrongStateError("a runner's sandboxes have no name and are not kept")
         try:
-            return Process(_Boxes(self), command, timeout=timeout)
+            return Process(_Boxes(self), timed(command) if self.timed else command)
         except UnsupportedError:  # the usual way: a command in a sandbox
-            return _InSandbox(Sandbox(**self.given()).start(), command, timeout=timeout)
+            return _InSandbox(Sandbox(**self.given()), command)
 
 
 class _Boxes:
@@ -50,13 +51,24 @@ class _Boxes:
 class _InSandbox(Process):
     """A command in a sandbox that is closed with it."""
 
-    def __init__(self, sandbox: Sandbox, command: Command, *, timeout: float | None) -> None:
+    def __init__(self, sandbox: Sandbox, command: Command) -> None:
         self._sandbox = sandbox
+        command = timed(command) if sandbox.timed else command
+        begun = command.times.now()
+        sandbox.start()
+        self._started_ns = command.times.note("start", begun)
         try:
-            super().__init__(sandbox.box, command, timeout=timeout)
+            super().__init__(sandbox.box, command)
         except BaseException:
             sandbox.close()
             raise
+
+    def _timeline(self) -> Timeline:
+        own = super()._timeline()
+        if not self._sandbox.timed:
+            return own
+        before = [step for step in self._sandbox.box.timeline() if step.end_ns <= self._started_ns]
+        return Timeline([*before, *own])
 
     def close(self) -> None:
         try:

@@ -1,13 +1,14 @@
 """A sandbox's life, and what it is asked, for programs that wait for the answers."""
 
 import select
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Self
 from weakref import WeakSet
 
 from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
-from orlop.model.timeline import Step
+from orlop.model.timeline import OFF, Recorder
+from orlop.sandbox.arguments import is_count, user_text
 from orlop.sandbox.choose import way_of
 from orlop.sandbox.closing import Closing
 from orlop.sandbox.commands import Commands
@@ -16,7 +17,8 @@ from orlop.sandbox.options import Options
 from orlop.sandbox.process import Process
 from orlop.sandbox.result import Usage
 from orlop.sandbox.terminal import Terminal
-from orlop.sandbox.way import Box, Command, Size
+from orlop.sandbox.timeline import Timeline, with_program
+from orlop.sandbox.way import Box, Command, Size, timed
 
 
 class Sandbox(Options, Closing, Commands):
@@ -29,6 +31,8 @@ class Sandbox(Options, Closing, Commands):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._box: Box | None = None
+        self._times: Recorder = OFF
+        self._gone: Box | None = None  # once closed, of one that is timed
         self._forks: WeakSet[Sandbox] = WeakSet()
 
     def __enter__(self) -> Self:
@@ -38,7 +42,10 @@ class Sandbox(Options, Closing, Commands):
         """Create it, pulling its image where that is missing; close() is then the caller's."""
         if self._box is not None:
             raise WrongStateError("the sandbox has been started")
+        self._times = Recorder("client") if self.timed else OFF
+        begun = self._times.now()
         self._box = way_of(self).start(self)
+        self._times.note("start", begun)
         return self
 
     def close(self) -> None:
@@ -46,12 +53,16 @@ class Sandbox(Options, Closing, Commands):
 
         Of those that are to be kept only this object is done.
         """
+        begun, box = self._times.now(), self._box
         with ExitStack() as stack:
-            if self._box is not None:
-                stack.callback(self._box.close)
+            if box is not None:
+                stack.callback(box.close)
             for fork in list(self._forks):
                 stack.callback(fork.close)
         self._box = None
+        if box is not None and self.timed:
+            self._times.note("close", begun)
+            self._gone = box
 
     @property
     def started(self) -> bool:
@@ -97,8 +108,8 @@ class Sandbox(Options, Closing, Commands):
         """Its files: read, write, copy folders in and out."""
         return Files(self.box)
 
-    def _begin(self, command: Command, timeout: float | None) -> Process:
-        return Process(self.box, command, timeout=timeout)
+    def _begin(self, command: Command) -> Process:
+        return Process(self.box, timed(command) if self.timed else command)
 
     def terminal(  # noqa: PLR0913 (see Commands.run)
         self,
@@ -108,7 +119,7 @@ class Sandbox(Options, Closing, Commands):
         columns: int = 80,
         timeout: float | None = None,
         environment: Mapping[str, str] | None = None,
-        user: str = "",
+        user: str | int = "",
         workdir: str = "",
     ) -> Terminal:
         """Start *command* at a terminal and return it, to be used in a `with` block as exec()'s."""
@@ -116,11 +127,12 @@ class Sandbox(Options, Closing, Commands):
             words=command,
             has_input=True,
             environment=environment or {},
-            user=user,
+            user=user_text(user),
             workdir=workdir,
             terminal=Size(rows, columns),
+            timeout=timeout,
         )
-        return Terminal(self.box, wanted, timeout=timeout)
+        return Terminal(self.box, wanted)
 
     def pause(self) -> None:
         """Let nothing in it run until resume()."""
@@ -141,9 +153,14 @@ class Sandbox(Options, Closing, Commands):
         """Return what all that has run in it has used so far."""
         return self.box.usage()
 
-    def timeline(self) -> Sequence[Step]:
-        """Return the steps of its start so far; NotFoundError unless it is *timed*."""
-        return self.box.timeline()
+    def timeline(self) -> Timeline:
+        """Return its steps so far, also once it is closed; NotFoundError unless it is *timed*.
+
+        What has begun with its first instruction is `program`. Commands have timelines of
+        their own: Result.timeline.
+        """
+        box = self._gone if self._box is None and self._gone is not None else self.box
+        return Timeline([*self._times.steps, *with_program(box.timeline())])
 
     def address(self, port: int) -> tuple[str, int]:
         """Return host and port through which this machine reaches its TCP *port*.
@@ -159,31 +176,49 @@ class Sandbox(Options, Closing, Commands):
         (/tmp of a read-only sandbox) is not copied, and what runs here does not run there.
         Ports are published as others. They end with this one, or when they are closed.
 
+        With *processes* the first process, which must be a *command* of the sandbox's own,
+        goes on in each, with its memory, all that it has started, and what is in memory.
+
         It returns once the files are copied: the sandboxes are being started meanwhile, and
         who asks for something of one, or for its id, waits for it, or is told why it cannot be.
 
         Raises:
-            UnsupportedError: *processes* were to be copied, too.
+            UnsupportedError: there is no CRIU, or it cannot copy what the processes have.
+            WrongStateError: beside the first process commands run, which cannot be copied.
             ExhaustedError: the copies would take more than half of the memory that is free.
         """
-        if count < 1:
-            raise InvalidArgumentError(f"invalid number of forks {count}")
+        if not is_count(count):
+            raise InvalidArgumentError(f"invalid number of forks {count!r}")
         options = self.of_fork()
-        forks = [
-            Sandbox.of(options, box) for box in self.box.fork(options, count, processes=processes)
-        ]
+        forks = Sandbox.many(
+            options, lambda: self.box.fork(options, count, processes=processes), how="fork"
+        )
         self._forks.update(forks)
         return forks
+
+    @classmethod
+    def many(
+        cls, options: Options, start: Callable[[], list[Box]], *, how: str = "start"
+    ) -> "list[Sandbox]":
+        """Return those that *start* starts, which is the first step of each if they are timed."""
+        times = Recorder("client") if options.timed else OFF
+        begun = times.now()
+        made = [cls.of(options, box) for box in start()]
+        times.note(how, begun)
+        for sandbox in made:
+            sandbox._times.add(times.steps)
+        return made
 
     @classmethod
     def of(cls, options: Options, box: Box) -> "Sandbox":
         """Return a sandbox that was started by other means; it is this object's then."""
         made = Sandbox(**options.given())
-        made._box = box
+        made._box, made._times = box, Recorder("client") if options.timed else OFF
         return made
 
     def release(self) -> Box:
         """Return what close() would close, which is the caller's then; its forks are closed."""
         box, self._box = self.box, None
+        self._gone = box if self.timed else None
         self.close()
         return box

@@ -7,12 +7,19 @@ is chosen in choose.py, and nowhere else.
 """
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from orlop.errors import InvalidArgumentError
-from orlop.model.timeline import Step
-from orlop.sandbox.options import Options, variables
+from orlop.model.timeline import OFF, Recorder, Step
+from orlop.sandbox.arguments import (
+    check_seconds,
+    check_text,
+    check_variables,
+    check_words,
+    is_count,
+)
+from orlop.sandbox.options import Options
 from orlop.sandbox.result import StreamName, Usage
 
 
@@ -33,13 +40,23 @@ class Command:
     user: str = ""
     workdir: str = ""
     terminal: Size | None = None  # without one its streams are pipes
+    timeout: float | None = None  # seconds, after which it is killed with all it has started
+    times: Recorder = OFF  # takes down the steps of one that is timed
 
     def __post_init__(self) -> None:
-        if isinstance(self.words, (str, bytes)) or not self.words:
-            raise InvalidArgumentError("a command is a list of words", hint='["sh", "-c", "…"]')
-        variables(self.environment)
-        if self.terminal is not None and not all(0 < n < 65536 for n in self.terminal):
-            raise InvalidArgumentError(f"invalid size of a terminal: {self.terminal}")
+        check_words(self.words)
+        check_variables(self.environment)
+        check_text("user", self.user)
+        check_text("workdir", self.workdir)
+        check_seconds("timeout", self.timeout)
+        size = self.terminal
+        if size is not None and not all(is_count(n) and n < 65536 for n in size):
+            raise InvalidArgumentError(f"invalid size of a terminal: {tuple(size)}")
+
+
+def timed(command: Command) -> Command:
+    """Return *command* with what takes down its steps."""
+    return replace(command, times=Recorder("client"))
 
 
 class End(NamedTuple):
@@ -47,6 +64,8 @@ class End(NamedTuple):
 
     exit_code: int
     usage: Usage
+    timed_out: bool = False  # killed by the engine, at its own limit or its sandbox's
+    oom_killed: bool = False
 
 
 class Handle(Protocol):
@@ -71,7 +90,7 @@ class Handle(Protocol):
     def receive(self, ready: Collection[int]) -> Iterator[tuple[StreamName, bytes]]:
         """Yield what has arrived at *ready*, without waiting. A terminal's is all stdout."""
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         """Send as much as fits now; return how many bytes. OSError if nobody reads it."""
 
     def end_input(self) -> None:
@@ -83,6 +102,9 @@ class Handle(Protocol):
 
     def end(self) -> End:
         """Return what became of it; WrongStateError while it runs."""
+
+    def steps(self) -> Sequence[Step]:
+        """Return what others have done for it, if it is timed; once it has ended."""
 
     def kill(self) -> None:
         """Kill it with all that it has started; one that has ended is no error."""
@@ -134,8 +156,8 @@ class Box(Runs, Protocol):
     def read_tar(self, path: str) -> Generator[bytes, None, None]:
         """Return *path* in it as a tar stream, asked for at once."""
 
-    def write_tar(self, folder: str, tar: Iterable[bytes]) -> None:
-        """Unpack a tar stream in *folder* of it."""
+    def write_tar(self, folder: str, tar: Iterable[bytes], *, user: str) -> None:
+        """Unpack a tar stream in *folder* of it, for *user*; "": for whom its commands run as."""
 
     def usage(self) -> Usage:
         """Return what it has used so far."""

@@ -3,13 +3,14 @@
 import gc
 import os
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import cast
 
 import pytest
 
 from orlop.errors import WrongStateError
+from orlop.model.timeline import Step
 from orlop.sandbox.process import Process
 from orlop.sandbox.result import StreamName, Usage
 from orlop.sandbox.way import Box, Command, End, Handle
@@ -57,7 +58,7 @@ class Local:
             else:
                 del self._outputs[descriptor]
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         try:
             return os.write(self.writable, data)
         except BlockingIOError:
@@ -75,6 +76,9 @@ class Local:
         if self._code is None:
             raise WrongStateError("it runs")
         return End(self._code, Usage())
+
+    def steps(self) -> Sequence[Step]:
+        return ()
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -100,8 +104,8 @@ class Here:
 
 
 def process(script: str, *, has_input: bool = False, timeout: float | None = None) -> Process:
-    command = Command(words=["sh", "-c", script], has_input=has_input)
-    return Process(cast("Box", Here()), command, timeout=timeout)
+    command = Command(words=["sh", "-c", script], has_input=has_input, timeout=timeout)
+    return Process(cast("Box", Here()), command)
 
 
 def test_input_and_output_larger_than_every_buffer_pass_at_once() -> None:

@@ -347,7 +347,7 @@ def test_who_stops_its_own_later_processes_stops_nobody_elses(given: Options) ->
     options = given()
     stop = Command(words=["sh", "-c", "echo go; while :; do kill -STOP -1; done"])
     with direct(options) as other, direct(options) as hostile:
-        stopping = Process(hostile, stop, timeout=None)
+        stopping = Process(hostile, stop)
         next(iter(stopping))
         threads = [threading.Thread(target=_try, args=(hostile, "true")) for _ in range(8)]
         for thread in threads:

@@ -81,7 +81,7 @@ class Once:
 
 
 def run(box: Runs, *words: str, **how: Any) -> Result:
-    with Process(box, Command(words=words, **how), timeout=60) as process:
+    with Process(box, Command(words=words, timeout=60, **how)) as process:
         return process.result()
 
 
