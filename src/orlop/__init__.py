@@ -8,6 +8,8 @@ The names below are imported when they are first used: every command imports thi
 
 __version__ = "0.1.0"
 __all__ = [
+    "AsyncBatch",
+    "AsyncFiles",
     "AsyncPool",
     "AsyncProcess",
     "AsyncRunner",
@@ -15,19 +17,24 @@ __all__ = [
     "AsyncTemplate",
     "AsyncTerminal",
     "Batch",
+    "Files",
     "Pool",
     "PoolStats",
     "Process",
     "Result",
     "Runner",
     "Sandbox",
+    "Step",
     "Template",
     "Terminal",
+    "Timeline",
     "Usage",
     "errors",
 ]
 
 _PLACES = {
+    "AsyncBatch": "orlop.sandbox.async_batch",
+    "AsyncFiles": "orlop.sandbox.async_files",
     "AsyncPool": "orlop.sandbox.async_pool",
     "AsyncProcess": "orlop.sandbox.async_process",
     "AsyncRunner": "orlop.sandbox.async_runner",
@@ -35,14 +42,17 @@ _PLACES = {
     "AsyncTemplate": "orlop.sandbox.async_template",
     "AsyncTerminal": "orlop.sandbox.async_process",
     "Batch": "orlop.sandbox.batch",
+    "Files": "orlop.sandbox.files",
     "Pool": "orlop.sandbox.pool",
     "PoolStats": "orlop.sandbox.warm",
     "Process": "orlop.sandbox.process",
     "Result": "orlop.sandbox.result",
     "Runner": "orlop.sandbox.runner",
     "Sandbox": "orlop.sandbox.sandbox",
+    "Step": "orlop.model.timeline",
     "Template": "orlop.sandbox.template",
     "Terminal": "orlop.sandbox.terminal",
+    "Timeline": "orlop.sandbox.timeline",
     "Usage": "orlop.sandbox.result",
 }
 

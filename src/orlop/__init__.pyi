@@ -1,4 +1,7 @@
 from orlop import errors as errors
+from orlop.model.timeline import Step as Step
+from orlop.sandbox.async_batch import AsyncBatch as AsyncBatch
+from orlop.sandbox.async_files import AsyncFiles as AsyncFiles
 from orlop.sandbox.async_pool import AsyncPool as AsyncPool
 from orlop.sandbox.async_process import AsyncProcess as AsyncProcess
 from orlop.sandbox.async_process import AsyncTerminal as AsyncTerminal
@@ -6,6 +9,7 @@ from orlop.sandbox.async_runner import AsyncRunner as AsyncRunner
 from orlop.sandbox.async_template import AsyncTemplate as AsyncTemplate
 from orlop.sandbox.asynchronous import AsyncSandbox as AsyncSandbox
 from orlop.sandbox.batch import Batch as Batch
+from orlop.sandbox.files import Files as Files
 from orlop.sandbox.pool import Pool as Pool
 from orlop.sandbox.process import Process as Process
 from orlop.sandbox.result import Result as Result
@@ -14,6 +18,7 @@ from orlop.sandbox.runner import Runner as Runner
 from orlop.sandbox.sandbox import Sandbox as Sandbox
 from orlop.sandbox.template import Template as Template
 from orlop.sandbox.terminal import Terminal as Terminal
+from orlop.sandbox.timeline import Timeline as Timeline
 from orlop.sandbox.warm import PoolStats as PoolStats
 
 __all__: list[str]

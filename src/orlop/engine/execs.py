@@ -16,9 +16,11 @@ from orlop.engine.context import Context
 from orlop.engine.records import in_its_name, short
 from orlop.engine.shimlink import CommandNotFoundError
 from orlop.engine.spec import exec_process
+from orlop.engine.telemetry.asked import asked
 from orlop.engine.threads import in_thread
 from orlop.errors import NotFoundError, OrlopError, WrongStateError
 from orlop.model.container import Container, Exec, ExecOptions, Status
+from orlop.model.timeline import Step, steps_of
 from orlop.runtime.cgroups import group
 from orlop.runtime.cgroups.control import alive
 
@@ -72,6 +74,10 @@ class Execs:
         exec_ = self.get(exec_id)
         begun = time.monotonic_ns()
         await self._run(exec_, client, size)
+        if asked.get().timeline and exec_id in self._execs:
+            whole = Step("exec", "engine", begun, time.monotonic_ns())
+            ran = self._execs[exec_id]
+            self._execs[exec_id] = replace(ran, steps=(whole, *ran.steps))
         self._context.telemetry.done("exec", exec_.container, (), begin_ns=begun)
         if client is not None:
             client.socket.close()
@@ -92,7 +98,7 @@ class Execs:
         process = exec_.process.copy()
         if size is not None and options.terminal:
             process["consoleSize"] = {"height": size[0], "width": size[1]}
-        message = {
+        message: dict[str, Any] = {
             "op": "exec",
             "id": container.id,
             "exec_id": exec_.id,
@@ -105,6 +111,8 @@ class Execs:
         }
         if options.grouped:
             message["group"] = _group(exec_)
+        if asked.get().timeline:
+            message["timeline"] = True
         fds: tuple[int, ...] = ()
         if client is not None:
             message["attach"] = _attach_message(exec_, client)
@@ -117,8 +125,10 @@ class Execs:
             error = in_its_name(failure, container)
             self._failed(exec_, error)
             raise error from failure
-        if self._execs[exec_.id].running:
-            self._execs[exec_.id] = replace(exec_, running=True, pid=started["pid"])
+        steps = tuple(steps_of(started.get("steps", ())))
+        ran = self._execs[exec_.id]  # and may have ended
+        pid = started["pid"] if ran.running else 0
+        self._execs[exec_.id] = replace(ran, pid=pid, steps=steps)
         if exec_.id in self._starts:
             self._starts[exec_.id].set()
         action = f"exec_start: {' '.join(options.command)}"

@@ -28,7 +28,7 @@ from orlop.engine.turns import Turns
 from orlop.errors import NotFoundError, UnavailableError, WrongStateError
 from orlop.model.container import Container, ExecOptions, Status
 from orlop.model.network import Endpoint, PortMapping
-from orlop.model.timeline import Recorder, steps_of
+from orlop.model.timeline import OFF, Recorder, steps_of
 
 _AT_ONCE = 4  # starts, for each processor
 _COMMANDS_AT_ONCE = 256  # being started: the shim holds some twenty descriptors for each
@@ -67,6 +67,7 @@ class Sandboxes:
         self._commands_at_once = asyncio.Semaphore(_COMMANDS_AT_ONCE)
         self._kills_at_once = asyncio.Semaphore(_KILLS_AT_ONCE)
         self._ended: dict[str, Ended] = {}
+        self._early: dict[str, dict[str, Any]] = {}  # exits that were told before the start was
         self._gone: dict[str, asyncio.Future[None]] = {}  # that somebody waits for
         self._commands: dict[tuple[str, str], Ended] = {}
         self._processes: dict[tuple[str, str], dict[str, Any]] = {}  # by recipe and user
@@ -117,16 +118,19 @@ class Sandboxes:
         self._ended[container_id] = ended
         try:
             if container.options.networks:
-                await self._spawn_on_networks(container, recipe, message, fds, times)
+                running = await self._spawn_on_networks(container, recipe, message, fds, times)
             else:
-                await self._spawn(container, message, fds, times)
+                running = await self._spawn(container, message, fds, times)
         except BaseException as error:
             self._ended.pop(container_id, None)
+            self._early.pop(container_id, None)
             telemetry.failed(container_id, error, times.steps)
             raise
-        if container_id in self._ended:  # else it has ended, and that was told first
+        telemetry.done("spawn", container_id, times.steps, begin_ns=times.steps[0].begin_ns)
+        if container_id in self._ended:
             self._mind_time(container_id, message["meta"]["expires_ns"])
-            telemetry.done("spawn", container_id, times.steps, begin_ns=times.steps[0].begin_ns)
+        elif (exit_ := self._early.pop(container_id, None)) is not None:
+            telemetry.ended(running, exit_)
         return container_id
 
     async def _spawn_on_networks(
@@ -136,30 +140,31 @@ class Sandboxes:
         message: dict[str, Any],
         fds: Sequence[int],
         times: Recorder,
-    ) -> None:
+    ) -> Container:
         again, since = not recipe.may_change_networks, times.now()
         async with self._networks.lent(container, recipe.sysctls, again=again) as lent:
             message["files"], message["network"] = lent.files, len(lent.descriptors)
             message["meta"]["endpoints"] = msgspec.to_builtins(lent.container.endpoints)
             message["meta"]["ports"] = msgspec.to_builtins(lent.container.ports)
             times.note("network", since)
-            await self._spawn(lent.container, message, [*fds, *lent.descriptors], times)
+            return await self._spawn(lent.container, message, [*fds, *lent.descriptors], times)
 
     async def _spawn(
         self, container: Container, message: dict[str, Any], fds: Sequence[int], times: Recorder
-    ) -> None:
-        """Have the shim start it, and record that it runs."""
+    ) -> Container:
+        """Have the shim start it, and record that it runs, unless it has ended; return that."""
         since = times.now()
         started = await self._context.shim.request(message, fds)
         times.note("shim", since)
         times.add(steps_of(started.get("steps", ())))
-        if container.id not in self._ended:
-            return
         running = _running(container, started)
+        if container.id not in self._ended:
+            return running
         if self._context.records.has(container.id):
             self._context.records.save(running)
         else:
             self._context.records.add(running, stored=False)
+        return running
 
     def _mind_time(self, container_id: str, expires_ns: int) -> None:
         if expires_ns:
@@ -210,20 +215,36 @@ class Sandboxes:
             finished = Finished(exit_code=exit_["status"], error="")
             resolve(live.exits, finished)
             resolve(live.removals, finished)
+        else:
+            self._early[container_id] = exit_
         if (gone := self._gone.pop(container_id, None)) is not None:
             gone.set_result(None)
         ended(exit_)
 
     async def exec(
-        self, container_id: str, command: Command, fds: Sequence[int], *, ended: Ended
+        self,
+        container_id: str,
+        command: Command,
+        fds: Sequence[int],
+        *,
+        ended: Ended,
+        times: Recorder = OFF,
     ) -> str:
-        """Start *command* in a sandbox, with its streams; return the process's id."""
+        """Start *command* in a sandbox, with its streams; return the process's id.
+
+        Into *times*, unless they are OFF, goes what was done for that.
+        """
         live = self._context.live(container_id)
         async with live.commands, live.gate.passed(), self._commands_at_once:
-            return await self._exec(self._running(container_id), command, fds, ended)
+            return await self._exec(self._running(container_id), command, fds, ended, times)
 
     async def _exec(
-        self, container: Container, command: Command, fds: Sequence[int], ended: Ended
+        self,
+        container: Container,
+        command: Command,
+        fds: Sequence[int],
+        ended: Ended,
+        times: Recorder,
     ) -> str:
         exec_id, begun = secrets.token_hex(8), time.monotonic_ns()
         folder = command.folder or container.options.working_dir or "/"
@@ -238,13 +259,18 @@ class Sandboxes:
             "env": list(command.environment),
             "folder": folder,
             "streams": True,
+            "timed": times is not OFF,
         }
         self._commands[container.id, exec_id] = ended
+        since = times.now()
         try:
-            await self._context.shim.request(message, fds)
+            started = await self._context.shim.request(message, fds)
         except BaseException:
             self._commands.pop((container.id, exec_id), None)
             raise
+        times.note("shim", since)
+        times.add(steps_of(started.get("steps", ())))
+        times.note("exec", begun)
         self._context.telemetry.done("exec", container.id, (), begin_ns=begun)
         return exec_id
 

@@ -14,6 +14,7 @@ import msgspec
 from orlop.errors import WrongStateError
 from orlop.model import oci
 from orlop.model.network import Bandwidth, Endpoint, EndpointOptions, PortMapping
+from orlop.model.timeline import Step as Taken
 
 
 class Status(enum.StrEnum):
@@ -318,6 +319,7 @@ class Exec(Value, frozen=True, kw_only=True):
     pid: int = 0
     exit_code: int | None = None
     usage: tuple[int, ...] = ()  # of one that is grouped, when it has ended: shim/usage.py
+    steps: tuple[Taken, ...] = ()  # of its start, where they were asked for
 
 
 class Volume(Value, frozen=True, kw_only=True):

@@ -67,6 +67,7 @@ class Target(NamedTuple):
     cgroup: "Cgroup | None"
     bundle: str = ""  # its path, for whoever is told of the container
     no_new_keyring: bool = False  # as its Manner says
+    timed: bool = False  # note when each step of the other process begins: noting.py
 
 
 class Starting(NamedTuple):

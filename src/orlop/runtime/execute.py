@@ -86,6 +86,7 @@ def _launch(
 def _child(target: Target, process: ProcessPlan, stdio: Stdio | None) -> Child:
     child = Child(process, stdio=stdio, filter_=make_filter(target.config))
     child.pidfd = target.pidfd
+    child.timed = target.timed
     child.personality = plan_personality(target.config.get("linux", {}))
     child.memory_policy = memory_policy(target.config)
     child.keyring = "" if target.no_new_keyring else keyring_name(target.id)

@@ -104,6 +104,7 @@ class Execute(TypedDict):
     timeout_s: NotRequired[float]
     attach: NotRequired["Attach"]
     group: NotRequired[str]  # name of a cgroup to make for it: runtime/cgroups/group.py
+    timeline: NotRequired[bool]  # tell the steps
 
 
 class Dump(TypedDict):
@@ -244,6 +245,7 @@ class SpawnExec(TypedDict):
     env: list[str]
     folder: str
     streams: bool
+    timed: NotRequired[bool]  # as in Spawn
 
 
 class Used(TypedDict):

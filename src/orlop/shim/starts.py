@@ -158,6 +158,7 @@ class Starts:
             container.pidfd,
             self._config(container),
             cgroup,
+            timed=bool(message.get("timeline")),
         )
         wanted = cast("OCIProcess", message["process"])
         return lambda stdio: execute(target, wanted, stdio, ahead=self.ahead)

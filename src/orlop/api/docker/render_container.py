@@ -181,6 +181,7 @@ def render_exec(process: Exec) -> Shape:
         "DetachKeys": options.detach_keys,
         "Pid": process.pid,
         **({"Usage": process.usage} if process.usage else {}),
+        **({"Steps": process.steps} if process.steps else {}),
     }
 
 

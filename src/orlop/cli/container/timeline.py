@@ -49,18 +49,14 @@ def _check(path: str) -> None:
 
 
 def _show(where: str, steps: Sequence[Step], err: TextIO) -> None:
+    from orlop.sandbox.timeline import Timeline
+
+    timeline = Timeline(steps)
     if where != HERE:
-        import json
-
-        from orlop.model.trace_events import trace
-
-        with open(where, "w", encoding="utf-8") as file:
-            json.dump(trace(steps), file)
+        timeline.save(where)
         return
     from orlop.cli import terminal
-    from orlop.cli.output.waterfall import waterfall
 
     size = terminal.size(err.fileno())
     color = size is not None and "NO_COLOR" not in os.environ
-    for line in waterfall(steps, width=size[1] if size else _WIDTH, color=color):
-        print(line, file=err)
+    print(timeline.waterfall(width=size[1] if size else _WIDTH, color=color), file=err)

@@ -1,6 +1,6 @@
 """Steps on a terminal."""
 
-from orlop.cli.output.waterfall import waterfall
+from orlop.model.waterfall import waterfall
 from orlop.model.timeline import Step
 
 _MS = 1_000_000

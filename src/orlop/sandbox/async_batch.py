@@ -1,0 +1,43 @@
+"""Many sandboxes at once for programs with an event loop."""
+
+import asyncio
+from types import TracebackType
+
+from orlop.sandbox.asynchronous import AsyncSandbox
+from orlop.sandbox.batch import Batch, BatchOptions
+from orlop.sandbox.threads import in_thread
+
+
+class AsyncBatch(BatchOptions):
+    """See Batch: `async with orlop.AsyncBatch(count=100) as boxes`.
+
+    Where its start is cancelled none is left when the cancellation is seen.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._batch = Batch(**self.given())
+
+    async def __aenter__(self) -> list[AsyncSandbox]:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> list[AsyncSandbox]:
+        """See Batch.start."""
+        try:
+            boxes = await in_thread(self._batch.start)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        return [AsyncSandbox.of(box) for box in boxes]
+
+    async def close(self) -> None:
+        """See Batch.close."""
+        await in_thread(self._batch.close)
