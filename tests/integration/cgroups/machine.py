@@ -64,6 +64,8 @@ echo o > /proc/sysrq-trigger
 def run_pytest(*arguments: str) -> tuple[int, str]:
     """Run pytest in the machine, as root; its exit code, and what it wrote."""
     kernel()
+    compiling = [sys.executable, "-m", "compileall", "-q", str(ROOT / "src"), str(ROOT / "tests")]
+    subprocess.run(compiling, check=True)  # which takes the machine minutes, each time
     with tempfile.TemporaryDirectory(dir=KERNEL.parent) as name, contextlib.ExitStack() as undo:
         folder = Path(name)  # below ROOT, which the machine sees as it is
         _write(folder, arguments)

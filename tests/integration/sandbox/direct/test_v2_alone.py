@@ -32,11 +32,12 @@ from tests.integration.sandbox.direct.ways import (
     usual,
 )
 from tests.integration.sandbox.faces import ids, wait_until
+from tests.integration.sandbox.templates.machine import cgroups, tokens
 
 _UNIFIED = detect().unified
 pytestmark = pytest.mark.skipif(_UNIFIED is None, reason="needs a cgroup v2 hierarchy")
 _LEAVE = "busybox setsid sleep 1000 & mkdir -p /tmp/x; echo left"
-_BURN = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
+_BURN = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +97,17 @@ def test_what_a_program_finds_is_the_same_by_either_way(options: Given) -> None:
 
 
 def test_one_cgroup_serves_one_after_the_other(engine: EngineProcess, options: Given) -> None:
-    groups = set()
+    groups, burnt_s = set(), 1e9
     for turn in range(12):
         with direct(options) as box:
             groups.add(group := _group(engine, box.id))
-            assert box.usage().cpu_s < 0.05  # others' is not counted
-            assert _told_cpu_ns(options, box.id) < 50_000_000
+            assert box.usage().cpu_s < burnt_s / 2  # others' is not counted
+            assert _told_cpu_s(options, box.id) < burnt_s / 2
             assert shell(box, "ls /tmp; ps | grep -c [s]leep || true") == "0\n"
             assert shell(box, _LEAVE) == "left\n"
-            if turn % 3 == 0:
+            if turn == 0:
                 shell(box, _BURN)
-                assert box.usage().cpu_s >= 0.05
+                burnt_s = box.usage().cpu_s
             if turn % 4 == 1:
                 box.exec(Command(words=["sleep", "1000"])).close()
             if turn % 4 == 3:
@@ -116,10 +117,10 @@ def test_one_cgroup_serves_one_after_the_other(engine: EngineProcess, options: G
     assert group in _groups(_shim(engine))
 
 
-def _told_cpu_ns(options: Given, container_id: str) -> int:
+def _told_cpu_s(options: Given, container_id: str) -> float:
     with Client(options.settings()) as client:
         (told,) = client.containers.stats(container_id, stream=False, one_shot=True)
-    return int(told["cpu_stats"]["cpu_usage"]["total_usage"])
+    return float(told["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
 
 
 def test_command_is_killed_with_all_it_has_started(engine: EngineProcess) -> None:
@@ -181,14 +182,9 @@ def _starts(options: Given) -> bool:
 
 
 def test_template_runs_and_leaves_nothing(engine: EngineProcess) -> None:
-    before = _members()
     with orlop.Template(engine=engine.url, pids=-1, setup="x = 6 * 7") as template:
         assert template.run("print(x)").stdout == b"42\n"
         assert template.run("import time; time.sleep(600)", timeout=0.5).timed_out
-        assert _members() > before
-    wait_until(lambda: _members() == before, "cgroups of it are left")
-
-
-def _members() -> set[str]:
-    assert _UNIFIED is not None
-    return {path.name for path in Path(_UNIFIED.mountpoint, "orlop").glob("template-*")}
+        names = tokens(engine)
+        assert cgroups(names)
+    wait_until(lambda: not cgroups(names), "cgroups of it are left")
