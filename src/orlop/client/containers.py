@@ -224,11 +224,22 @@ class Containers:
         return _pieces(answer)
 
     def archive_put(
-        self, name: str, path: str, tar: Iterable[bytes], *, copy_uid_gid: bool = False
+        self,
+        name: str,
+        path: str,
+        tar: Iterable[bytes],
+        *,
+        copy_uid_gid: bool = False,
+        user: str | None = None,
     ) -> None:
-        """Unpack a tar stream in the folder *path* of the container."""
-        query: dict[str, str | bool] = {"path": path, "noOverwriteDirNonDir": True}
+        """Unpack a tar stream in the folder *path* of the container.
+
+        All of it is *user*'s then, "" for whom its commands run as; None: as the tar says.
+        """
+        query: dict[str, str | bool | list[str]] = {"path": path, "noOverwriteDirNonDir": True}
         query["copyUIDGID"] = copy_uid_gid
+        if user is not None:
+            query["user"] = [user]  # a list, for else it is left out where it is empty
         response = self._client.open(
             "PUT",
             f"/containers/{quote(name)}/archive",

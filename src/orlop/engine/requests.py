@@ -38,6 +38,7 @@ class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     no_overwrite_dir_non_dir: bool = False
     copy_uid_gid: bool = False  # owner: the container's user, not the archive's
+    user: str | None = None  # owner: this user, by name or number; "" for the container's or root
 
 
 class UpdateRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ class FileSystem(IntEnum):
     PROC = 0x9FA0
     SYSFS = 0x62656572
     NSFS = 0x6E736673
+    OVERLAY = 0x794C7630
 
 
 _IN_ROOT = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)

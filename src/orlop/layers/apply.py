@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from orlop.errors import CorruptError
@@ -121,7 +122,7 @@ def apply(
     *flat* applies it to a tree that holds the layers below; otherwise *root* is
     empty and becomes a layer for overlay. Raises CorruptError for what is wrong
     with the archive, OSError for what the kernel refuses; a half-written tree
-    remains, to be removed by the caller.
+    remains, to be removed by the caller, though no half-written file in it.
     """
     unpacker = Unpacker(root, flat=flat, limits=limits)
     try:
@@ -216,21 +217,28 @@ class Unpacker:
     def _file(self, entry: Entry, parent: bytes, name: bytes, reader: TarReader) -> None:
         fd = self._create(entry, parent, name)
         try:
-            if entry.sparse is not None:
-                _write_sparse(fd, entry, reader)
-            else:
-                for piece in reader.pieces(entry.stored):
-                    written = os.write(fd, piece)
-                    while written < len(piece):
-                        written += os.write(fd, piece[written:])
-            os.fchown(fd, entry.uid, entry.gid)
-            if entry.xattrs:
-                _set_xattrs(fd, entry)
-            os.fchmod(fd, entry.mode)
-            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            self._fill(fd, entry, reader)
+        except BaseException:
+            with suppress(OSError):  # half a file is worse than none
+                os.unlink(name, dir_fd=self._folders.open(parent))
+            raise
         finally:
             os.close(fd)
         self._file_bytes += entry.stored
+
+    def _fill(self, fd: int, entry: Entry, reader: TarReader) -> None:
+        if entry.sparse is not None:
+            _write_sparse(fd, entry, reader)
+        else:
+            for piece in reader.pieces(entry.stored):
+                written = os.write(fd, piece)
+                while written < len(piece):
+                    written += os.write(fd, piece[written:])
+        os.fchown(fd, entry.uid, entry.gid)
+        if entry.xattrs:
+            _set_xattrs(fd, entry)
+        os.fchmod(fd, entry.mode)
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def _create(self, entry: Entry, parent: bytes, name: bytes) -> int:
         if not name:

@@ -3,9 +3,11 @@
 import os
 import stat
 from collections.abc import Iterable
+from io import RawIOBase
 from typing import Protocol
 
-from orlop.kernel.paths import open_plain
+from orlop.errors import InvalidArgumentError
+from orlop.kernel.paths import FileSystem, file_system_type, open_plain
 from orlop.layers.apply import OPAQUE_WHITEOUT, WHITEOUT
 from orlop.layers.diff import Found
 from orlop.layers.header import (
@@ -22,6 +24,10 @@ from orlop.layers.header import (
 )
 
 _CHUNK = 1 << 20
+#: Of files that the kernel makes up when they are read. proc(5), sysfs(5).
+_UNTOLD_SIZES = (0, os.sysconf("SC_PAGE_SIZE"))
+_OF_THE_KERNEL = (FileSystem.PROC, FileSystem.SYSFS, FileSystem.CGROUP, FileSystem.CGROUP2)
+_MOST_TEXT = 16 << 20
 _MOST_OCTAL = 0o7777777
 _MOST_SIZE = 0o77777777777
 _OWN_XATTRS = ("trusted.overlay.", "user.overlay.", "security.selinux")
@@ -53,10 +59,12 @@ class TarWriter:
             self._out.write(_header(header) + _padded(records))
         self._out.write(_header(entry))
         left = entry.size
-        for piece in data:
+        for piece in data if left else ():
             piece = piece[:left]
             self._out.write(piece)
             left -= len(piece)
+            if not left:
+                break
         while left:  # the file shrank meanwhile
             filling = bytes(min(left, _CHUNK))
             self._out.write(filling)
@@ -133,7 +141,23 @@ def _add_contents(entry: Entry, own: str, tree: int, writer: TarWriter) -> None:
         os.close(parent)
     with open(fd, "rb", buffering=0) as file:
         entry.size = os.fstat(fd).st_size
-        writer.add(entry, iter(lambda: file.read(_CHUNK), b""))
+        if entry.size in _UNTOLD_SIZES and file_system_type(fd) in _OF_THE_KERNEL:
+            text = _text(file, entry)
+            entry.size = len(text)
+            writer.add(entry, [text])
+        else:
+            writer.add(entry, iter(lambda: file.read(_CHUNK), b""))
+
+
+def _text(file: RawIOBase, entry: Entry) -> bytes:
+    """Return what the kernel says in a file of its own, whose size it does not."""
+    text = bytearray()
+    while piece := file.read(_CHUNK):
+        text += piece
+        if len(text) > _MOST_TEXT:
+            name = os.fsdecode(entry.name)
+            raise InvalidArgumentError(f"{name} has no size and more than {_MOST_TEXT} bytes")
+    return bytes(text)
 
 
 def _plain(name: bytes) -> Entry:

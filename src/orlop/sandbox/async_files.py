@@ -3,8 +3,8 @@
 import os
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import BinaryIO
 
+from orlop.sandbox.file_data import Data
 from orlop.sandbox.files import Files
 from orlop.sandbox.threads import in_thread
 
@@ -28,13 +28,13 @@ class AsyncFiles:
         finally:
             await in_thread(pieces.close)
 
-    async def write(self, path: str, data: bytes | BinaryIO, *, mode: int = 0o644) -> None:
+    async def write(self, path: str, data: Data, *, mode: int = 0o644, user: str = "") -> None:
         """See Files.write."""
-        await in_thread(partial(self._files.write, path, data, mode=mode))
+        await in_thread(partial(self._files.write, path, data, mode=mode, user=user))
 
-    async def put(self, source: str | os.PathLike[str], path: str) -> None:
+    async def put(self, source: str | os.PathLike[str], path: str, *, user: str = "") -> None:
         """See Files.put."""
-        await in_thread(partial(self._files.put, source, path))
+        await in_thread(partial(self._files.put, source, path, user=user))
 
     async def get(self, path: str, target: str | os.PathLike[str]) -> None:
         """See Files.get."""

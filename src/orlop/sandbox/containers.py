@@ -9,6 +9,7 @@ from orlop.client.address import Settings
 from orlop.client.client import Client
 from orlop.client.http import RawStream
 from orlop.client.images import split_tag
+from orlop.client.timed import TimedClient
 from orlop.errors import NotFoundError, UnsupportedError
 from orlop.model import jsontext
 from orlop.model.timeline import Step
@@ -27,7 +28,7 @@ class ContainerWay:
         self._settings = settings
 
     def start(self, options: Options) -> Box:
-        with Client(self._settings) as client:
+        with _client(self._settings, options) as client:
             try:
                 return self._open(client, options)
             except NotFoundError as error:
@@ -106,7 +107,7 @@ class ContainerBox:
             return client.images.commit(self.id, query={**query, "changes": changes})
 
     def fork(self, options: Options, count: int, *, processes: bool) -> list[Box]:
-        with Client(self._settings) as client:
+        with _client(self._settings, options) as client:
             made = client.sandboxes.fork(
                 self.id,
                 options.body(),
@@ -124,9 +125,9 @@ class ContainerBox:
         with Client(self._settings) as client:
             return client.containers.archive_get(self.id, path)
 
-    def write_tar(self, folder: str, tar: Iterable[bytes]) -> None:
+    def write_tar(self, folder: str, tar: Iterable[bytes], *, user: str) -> None:
         with Client(self._settings) as client:
-            client.containers.archive_put(self.id, folder, tar)
+            client.containers.archive_put(self.id, folder, tar, user=user)
 
     def usage(self) -> Usage:
         with Client(self._settings) as client:
@@ -140,6 +141,11 @@ class ContainerBox:
         with Client(self._settings) as client:
             found = client.containers.inspect(self.id)
         return _address(found, port)
+
+
+def _client(settings: Settings, options: Options) -> Client:
+    """Return one that asks for the steps of what is started, if they are wanted."""
+    return TimedClient(settings) if options.timed else Client(settings)
 
 
 def _check(options: Options) -> None:

@@ -4,12 +4,13 @@ import contextlib
 import os
 import posixpath
 import tarfile
+import time
 from collections.abc import Generator, Iterator
 from io import BufferedReader
-from typing import BinaryIO
 
 from orlop.client.packing import PieceReader, contents, pack
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from orlop.sandbox.file_data import Data, Sized, sized
 from orlop.sandbox.way import Box
 
 _PIECE_BYTES = 256 << 10
@@ -39,22 +40,35 @@ class Files:
                 path = posixpath.join(posixpath.dirname(path), member.linkname)
         raise InvalidArgumentError(f"too many links at {path}")
 
-    def write(self, path: str, data: bytes | BinaryIO, *, mode: int = 0o644) -> None:
-        """Make the file *path* of bytes, or of a seekable file from where it stands to its end."""
+    def write(self, path: str, data: Data, *, mode: int = 0o644, user: str = "") -> None:
+        """Make the file *path* of bytes, of a file from where it stands, or of pieces of bytes.
+
+        It is *user*'s, by default whom the sandbox's commands run as. What does not know its
+        length (a pipe, a generator) is read to its end first, to a temporary file if it is
+        long. What was there is replaced; a file that could not be written whole is removed.
+
+        Raises:
+            ExhaustedError: it is more than the sandbox's `disk` or `memory` leaves room for.
+        """
         folder, name = posixpath.split(_absolute(path))
         if not name:
             raise InvalidArgumentError(f"{path} is a folder's path")
         header = tarfile.TarInfo(name)
         header.mode = mode
-        header.size = len(data) if isinstance(data, bytes) else _left(data)
-        self._box.write_tar(folder, _archived(header, data))
+        header.mtime = time.time()
+        with sized(data) as known:
+            self._box.write_tar(folder, _archived(header, known), user=user)
 
-    def put(self, source: str | os.PathLike[str], path: str) -> None:
-        """Copy the file or folder *source* of this machine to *path*, whose parent must exist."""
+    def put(self, source: str | os.PathLike[str], path: str, *, user: str = "") -> None:
+        """Copy the file or folder *source* of this machine to *path*, whose parent must exist.
+
+        All of it is *user*'s, by default whom the sandbox's commands run as. ExhaustedError as
+        for write(): what was copied until then stays.
+        """
         folder, name = posixpath.split(_absolute(path).rstrip("/"))
         if not os.path.lexists(source):
             raise NotFoundError(f"no such file or folder: {source}")
-        self._box.write_tar(folder or "/", pack(os.fspath(source), name=name or "."))
+        self._box.write_tar(folder or "/", pack(os.fspath(source), name=name or "."), user=user)
 
     def get(self, path: str, target: str | os.PathLike[str]) -> None:
         """Copy the file or folder *path* to *target*, which must not exist.
@@ -94,20 +108,17 @@ def _absolute(path: str) -> str:
     return path
 
 
-def _left(file: BinaryIO) -> int:
-    here = file.tell()
-    end = file.seek(0, os.SEEK_END)
-    file.seek(here)
-    return end - here
-
-
-def _archived(header: tarfile.TarInfo, data: bytes | BinaryIO) -> Iterator[bytes]:
-    yield header.tobuf(tarfile.PAX_FORMAT)
-    if isinstance(data, bytes):
-        yield data
+def _archived(header: tarfile.TarInfo, data: Sized) -> Iterator[bytes]:
+    header.size, source = data
+    head = header.tobuf(tarfile.PAX_FORMAT)
+    if isinstance(source, memoryview):
+        yield b"".join((head, source[:_PIECE_BYTES]))
+        for at in range(_PIECE_BYTES, header.size, _PIECE_BYTES):
+            yield bytes(source[at : at + _PIECE_BYTES])
         yield bytes(-header.size % tarfile.BLOCKSIZE)
     else:
-        yield from contents(data, header.size, what="the file")
+        yield head
+        yield from contents(source, header.size, what="the file")
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 

@@ -42,11 +42,15 @@ async def get(call: Call) -> Reply:
 
 
 async def put(call: Call) -> Reply:
-    """PUT /containers/{name}/archive: unpack a tar into a folder."""
+    """PUT /containers/{name}/archive: unpack a tar into a folder.
+
+    *user*, which only Orlop knows, is who it is to belong to; empty: whom commands run as.
+    """
     path = _path(call)
     options = PutOptions(
         no_overwrite_dir_non_dir=call.query.flag("noOverwriteDirNonDir"),
         copy_uid_gid=call.query.flag("copyUIDGID"),
+        user=call.query.text("user") if call.query.texts("user") else None,
     )
     await call.engine.containers.archive_put(call.name, path, call.request.body, options)
     return Response(200)

@@ -1,5 +1,6 @@
 """Files of a container: cp, diff, export, size. All of it beneath the container's own root."""
 
+import errno
 import os
 import posixpath
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -8,21 +9,23 @@ from typing import Any, NamedTuple
 
 from orlop.engine.answers import Change, ContainerSize, PathStat
 from orlop.engine.containers.bundle import layer_keys
+from orlop.engine.containers.room import bounded
 from orlop.engine.containers.written import written
 from orlop.engine.context import Context
 from orlop.engine.requests import PutOptions
 from orlop.engine.streams import Inflow, Outflow
 from orlop.engine.threads import in_thread
 from orlop.errors import (
+    ExhaustedError,
     InvalidArgumentError,
     NotFoundError,
-    OrlopError,
     PermissionDeniedError,
     WrongStateError,
 )
 from orlop.layers import transfer
 from orlop.model.container import Container, MountPoint
 from orlop.runtime import users
+from orlop.runtime.failure import StepError
 from orlop.snapshots.view import open_root
 
 #: Made by the runtime where an image has nothing to mount on.
@@ -32,6 +35,7 @@ _MOUNT_POINTS = frozenset(
     + [f"/etc/{name}" for name in ("hostname", "hosts", "resolv.conf")]
 )
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
 class _Way(NamedTuple):
@@ -70,7 +74,8 @@ class Archive:
                 f"Could not find the file {path[:300]} in container {container.name}"
             ) from error
         except OSError as error:
-            raise InvalidArgumentError(f"{path[:300]}: {error.strerror}") from error
+            kind = ExhaustedError if error.errno in _FULL else InvalidArgumentError
+            raise kind(f"{path[:300]}: {error.strerror}") from error
         finally:
             os.close(fd)
 
@@ -103,17 +108,19 @@ class Archive:
     async def put(
         self, container: Container, path: str, source: AsyncIterator[bytes], options: PutOptions
     ) -> None:
-        mount = _mount_of(container, path)
+        mount = _mount_of(container, path, with_tmpfs=container.running)
         if mount.read_only if mount else container.options.read_only:
             what = "mounted volume" if mount else "container rootfs"
             raise PermissionDeniedError(f"{what} is marked read-only")
+        is_own = container.running and (mount is None or mount.type == "tmpfs")
         inflow = Inflow(source)
 
         def unpack() -> None:
             with self._root(container, path) as way:
-                owner = _owner(way.root, container) if options.copy_uid_gid else None
+                owner = _owner(way.root, container, options)
                 keep = options.no_overwrite_dir_non_dir
-                transfer.write(way.root, way.path, inflow, owner=owner, keep_kinds=keep)
+                source = bounded(inflow, container, way.root, way.path) if is_own else inflow
+                transfer.write(way.root, way.path, source, owner=owner, keep_kinds=keep)
 
         await in_thread(unpack)
 
@@ -158,23 +165,30 @@ def _clean(path: str) -> str:
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
-def _mount_of(container: Container, path: str) -> MountPoint | None:
+def _mount_of(container: Container, path: str, *, with_tmpfs: bool = False) -> MountPoint | None:
     """Return the volume or host folder that *path* is in, as far as its text tells."""
     clean = _clean(path)
     within = [
         mount
         for mount in container.mounts
-        if mount.type != "tmpfs" and f"{clean}/".startswith(f"{mount.target}/")
+        if (with_tmpfs or mount.type != "tmpfs") and f"{clean}/".startswith(f"{mount.target}/")
     ]
     return max(within, key=lambda mount: len(mount.target), default=None)
 
 
-def _owner(root: int, container: Container) -> tuple[int, int] | None:
-    if not container.options.user:
+def _owner(root: int, container: Container, options: PutOptions) -> tuple[int, int] | None:
+    """Return whose all is to be; None: whose the archive says."""
+    if options.user is not None:
+        try:
+            identity = users.resolve(root, options.user or container.options.user)
+        except StepError as error:
+            raise InvalidArgumentError(str(error)) from error
+        return identity.uid, identity.gid
+    if not options.copy_uid_gid or not container.options.user:
         return None
     try:
         identity = users.resolve(root, container.options.user)
-    except (OSError, OrlopError):
+    except (OSError, StepError):
         return None
     return identity.uid, identity.gid
 
