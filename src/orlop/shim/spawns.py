@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -51,6 +52,8 @@ _MOST_PAUSE_S = 0.5
 _POOL_AHEAD = 2
 _SHELVE_S = 1.0
 _MOST_OPEN = 256  # sandboxes whose cgroups are kept open: some 20 descriptors each
+_MOST_POOLED = 128  # cgroups, that are kept open as well
+_OF_LIMIT = 160  # descriptors that there may be for each of those
 _NO_IO: IO = {"terminal": False, "stdin": False, "stdin_once": False}
 
 #: Is told what to answer to a request: (ok, error).
@@ -73,7 +76,10 @@ class Spawns:
         self._watch = watch
         self._tell = tell
         self.launchers = Launchers(loop)
-        self.cgroups = Recycled()
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most_fds = (limit - max(limit // 8, 200), limit - max(limit // 16, 100))
+        self._most_open = min(_MOST_OPEN, 2 * limit // _OF_LIMIT)
+        self.cgroups = Recycled(size=min(_MOST_POOLED, limit // _OF_LIMIT))
         self.networks = Networks(ahead=_POOL_AHEAD)
         self.recipes = Recipes(self.launchers)
         self._live = 0
@@ -114,6 +120,9 @@ class Spawns:
         if not spawn.streams:
             reader, writer = os.pipe()
             spawn.streams = [reader, writer, os.dup(writer)]
+        most = self._most_fds["exec_id" in message]
+        if max(spawn.streams) > most:  # theirs are the lowest numbers that are free
+            raise ExhaustedError(f"the shim holds {most} descriptors", hint="close some sandboxes")
         owned = []
         for fd in spawn.streams:
             status = os.fstat(fd)
@@ -164,7 +173,7 @@ class Spawns:
         self._watch(process)
         spawn.recipe.live += 1
         self._live += 1
-        if self._live > _MOST_OPEN:
+        if self._live > self._most_open:
             self._loop.later(_SHELVE_S, lambda: self._shelve(process))
         answer({**spawn.started(made), "cgroup": spawn.group.cgroup.path}, None)
 

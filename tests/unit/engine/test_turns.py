@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from orlop.engine.turns import Turns
-from orlop.errors import ExhaustedError
+from orlop.errors import ExhaustedError, UnavailableError
 
 
 def in_order(owners: Sequence[str]) -> list[str]:
@@ -87,3 +87,23 @@ def test_turn_of_who_gives_up_is_another_s(is_given: bool) -> None:
         await turns.take("a")
 
     asyncio.run(gives_up())
+
+
+def test_who_has_ended_gets_no_turn() -> None:
+    async def ends() -> None:
+        turns = Turns(at_once=1)
+        await turns.take("a")
+        ended = [asyncio.create_task(turns.take("b")) for _ in range(3)]
+        patient = asyncio.create_task(turns.take("c"))
+        await asyncio.sleep(0)
+        turns.drop("b")
+        turns.drop("nobody")
+        assert turns.waiting == 1
+        for turn in ended:
+            with pytest.raises(UnavailableError):
+                await turn
+        turns.give_back()
+        async with asyncio.timeout(5):
+            await patient
+
+    asyncio.run(ends())

@@ -16,7 +16,7 @@ _PREFIX = ".pool-"
 
 
 class Recycled:
-    """Cgroups by their limits; up to *size* of each kind wait for their next use."""
+    """Cgroups by their limits; up to *size* of all kinds wait for their next use."""
 
     def __init__(
         self, parent: str = "/orlop", *, size: int = 128, layout: Layout | None = None
@@ -49,7 +49,7 @@ class Recycled:
             if not group.clear():
                 return False
             waiting = self._waiting.get(kind)
-            if waiting is not None and not group.changed and len(waiting) < self._size:
+            if waiting is not None and not group.changed and self._has_room(waiting):
                 group.reset()
                 waiting.append(group)
                 return True
@@ -57,6 +57,16 @@ class Recycled:
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 raise
         group.remove()  # or what is left of it: it was empty, and anybody may remove such
+        return True
+
+    def _has_room(self, waiting: list[Group]) -> bool:
+        """Whether one more may be *waiting*; one of the kind with most of them makes way."""
+        if self.waiting < self._size:
+            return True
+        most = max(self._waiting.values(), key=len)
+        if len(most) <= len(waiting) + 1:
+            return False
+        most.pop().remove()
         return True
 
     def forget(self, kind: str) -> None:
