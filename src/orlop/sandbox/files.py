@@ -74,11 +74,14 @@ class Files:
         """Copy the file or folder *path* to *target*, which must not exist.
 
         Links are made last and nothing is written through them; devices, sockets and
-        set-id bits are left out. AlreadyExistsError if *target* is there.
+        set-id bits are left out. AlreadyExistsError if *target* is there, NotFoundError if
+        its folder is not.
         """
         place = os.fspath(target)
         if os.path.lexists(place):
             raise AlreadyExistsError(f"{place} exists")
+        if not os.path.isdir(os.path.dirname(place) or "."):
+            raise NotFoundError(f"no folder {os.path.dirname(place)} for the copy")
         links: list[tuple[str, str]] = []
         with self._archive(path) as archive:
             for member in _members(archive):

@@ -58,15 +58,15 @@ def test_what_is_written_is_new_and_its_users(
     assert box.files("read", "/tmp/f") == b"ab\n"
 
 
-def test_files_of_whoever_commands_run_as_are_roots_where_nobody_says(
-    box: Face, tmp_path: Path
-) -> None:
+def test_where_nobody_says_whose_it_is_it_is_roots(box: Face, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"x")
     os.chown(source, 12, 34)
     box.files("put", source, "/srv/put")
     box.files("write", "/srv/written", b"")
     assert shell(box, "stat -c %u:%g /srv/put /srv/written") == b"0:0\n0:0\n"
+    with pytest.raises(NotFoundError, match=r"no folder .*/nowhere"):
+        box.files("get", "/srv", tmp_path / "nowhere" / "copy")
 
 
 def test_whatever_has_bytes_is_written(box: Face) -> None:

@@ -38,7 +38,9 @@ class Bounded:
         if self._unasked < 0:
             room = min(self._room() - len(data), self._left)
             if room < 0:
-                raise ExhaustedError(f"no room in memory, of which {self._most} bytes are allowed")
+                raise ExhaustedError(
+                    f"no memory left for what is written: {self._most >> 20} MiB in all are allowed"
+                )
             self._unasked = min(room, _STEP_BYTES)
         return data
 
