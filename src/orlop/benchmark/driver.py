@@ -40,6 +40,7 @@ class Driver:
 
     name = ""
     is_orlop = False
+    is_floor = False
     #: What stands in the command lines of its own processes; none, where it has none that stay.
     marks: Sequence[str] = ()
     #: What is different about its sandboxes, for the report.
@@ -56,6 +57,10 @@ class Driver:
     def execute(self, identifier: str) -> None:
         """Run `true` in a sandbox to its end."""
         raise UnsupportedError(f"{self.name} has no exec")
+
+    def write(self, identifier: str, name: str, data: bytes) -> None:
+        """Make the file *name* in the top folder of a sandbox; asked of those that fork."""
+        raise UnsupportedError(f"{self.name} has no files that are written from outside")
 
     def fork(self, identifier: str, count: int) -> Sequence[str]:
         """Start *count* sandboxes with copies of a sandbox's files."""

@@ -142,6 +142,9 @@ class SandboxOrlop(Orlop):
     def execute(self, identifier: str) -> None:
         self.box(identifier).run(["true"])
 
+    def write(self, identifier: str, name: str, data: bytes) -> None:
+        self.box(identifier).files.write(f"/{name}", data)
+
     def fork(self, identifier: str, count: int) -> Sequence[str]:
         return [self.kept(fork) for fork in self.box(identifier).fork(count)]
 

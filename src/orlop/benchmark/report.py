@@ -106,7 +106,10 @@ def _heading(name: str) -> str:
 
 def _cells(part: str, rows: Sequence[Row], row: Row) -> list[str]:
     cells = [row.driver, row.case]
-    cells += [_number(row.figures[name]) if name in row.figures else "" for name in _names(rows)]
+    absent = "" if row.figures else "-"
+    cells += [
+        _number(row.figures[name]) if name in row.figures else absent for name in _names(rows)
+    ]
     return [*cells, _against(part, rows, row)] if part in _COMPARED else cells
 
 

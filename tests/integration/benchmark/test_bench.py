@@ -118,17 +118,31 @@ def test_each_part_has_figures_of_orlop_and_of_its_peers(place: Place) -> None:
 
     sandboxes = {name for name in WAYS if "Sandbox" in name}
     runs = {name for name in WAYS if "run" in name}
-    assert set(rows_of(results, "exec")) == sandboxes | runs | {"runc"}
-    assert set(rows_of(results, "pool")) == set(rows_of(results, "fork")) == sandboxes
+    floor = peers - {"runc"}
+    assert set(rows_of(results, "exec")) == sandboxes | runs | peers
+    assert set(rows_of(results, "pool")) == set(rows_of(results, "fork")) == sandboxes | floor
+    for part, figure in (
+        ("exec", "p50_ms"),
+        ("fork", "p50_ms"),
+        ("fork", "commands_in_all_p50_ms"),
+    ):
+        assert all(row[figure] > 0 for (row,) in rows_of(results, part).values())
+    if floor:
+        assert rows_of(results, "pool")["floor"] == [{}]
+        assert len(rows_of(results, "density")["floor"]) == 3  # none, one, and their removal
 
     *levels, removal = rows_of(results, "density")["orlop"]
     assert ["pss_each_kb" in level for level in levels] == [False, True, True]
     assert all(level["engine_pss_mb"] > 1 for level in levels)
     assert removal["removal_s"] > 0
 
-    for (figures,) in rows_of(results, "soak").values():
+    soaked = rows_of(results, "soak")
+    assert set(soaked) == WAYS | floor
+    for name, (figures,) in soaked.items():
         assert figures["starts"] == 40
-        assert figures["left_processes"] < 10  # of 40; a reserve may have been away before
+        assert figures["per_second"] > 0
+        if name != "floor":
+            assert figures["left_processes"] < 10  # of 40; a reserve may have been away before
 
     assert "| orlop, bridge |" in (folder / "found.md").read_text()
     drawn = {path.name for path in (folder / "plots").iterdir()}
@@ -141,11 +155,13 @@ def test_each_part_has_figures_of_orlop_and_of_its_peers(place: Place) -> None:
 
 def test_a_hostile_neighbour_is_started_with_limits_and_goes(place: Place) -> None:
     folder = place.folder
-    process = bench(place, "--only=neighbours", "--starts=1", "--peers=none", "-ofound.json")
+    process = bench(place, "--only=neighbours", "--starts=1", "--peers=floor", "-ofound.json")
     assert ended(process) == 0, (folder / "err").read_text()
     results = json.loads((folder / "found.json").read_text())
-    kinds = [row["case"] for row in results["rows"]]
-    assert kinds == ["fork bomb", "memory hog", "log flood", "ignores SIGTERM", "disk filler"]
+    rows = [(row["driver"], row["case"]) for row in results["rows"]]
+    kinds = ["fork bomb", "memory hog", "log flood", "ignores SIGTERM", "disk filler"]
+    drivers = ["orlop", "floor"] if shutil.which("cc") else ["orlop"]
+    assert rows == [(driver, kind) for driver in drivers for kind in kinds]
     assert all(row["figures"]["ratio"] > 0 for row in results["rows"])
     assert results["left_out"] == [line for line in results["left_out"] if "neighbours" not in line]
 

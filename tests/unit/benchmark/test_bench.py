@@ -133,3 +133,9 @@ def test_reports_compare_with_orlop_in_the_same_case() -> None:
     assert docker.split() == ["docker", "1", "at", "once", "5", "20.00"]
     assert "| docker | 1 at once | 5 |  | 20.00 |" in as_markdown(found)
     assert json.loads(as_json(found))["rows"][2]["figures"]["cpu_ms"] == 7.5
+
+
+def test_a_driver_of_which_nothing_can_be_measured_says_so() -> None:
+    floor = Row(part="pool", driver="floor", case="nothing is asked", figures={})
+    rows = (Row(part="pool", driver="orlop", case="of 4", figures={"take_p50_ms": 0.5}), floor)
+    assert "| floor | nothing is asked | - |" in as_markdown(results(*rows))

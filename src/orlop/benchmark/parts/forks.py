@@ -1,5 +1,6 @@
 """Copies of a sandbox's file system: until all are started, and until each has run a command."""
 
+import os
 import time
 
 from orlop.benchmark.driver import Driver
@@ -8,6 +9,8 @@ from orlop.benchmark.parts.bench import Bench
 
 _COPIES = 10
 _MOST = 20
+#: What it has written: so many files of so many bytes.
+_FILES, _BYTES = 16, 64 << 10
 
 
 def measure(bench: Bench) -> None:
@@ -21,6 +24,8 @@ def _fork_all(bench: Bench, driver: Driver) -> None:
     started: list[float] = []
     ran: list[float] = []
     try:
+        for number in range(_FILES):
+            driver.write(opened, f"state-{number}", os.urandom(_BYTES))
         for number in range(min(bench.plan.starts, _MOST) + 1):
             bench.pulse()
             started_ms, ran_ms = _fork(driver, opened)
@@ -50,7 +55,7 @@ def _row(driver: Driver, started: list[float], ran: list[float]) -> Row:
     return Row(
         part="fork",
         driver=driver.name,
-        case=f"{_COPIES} copies",
+        case=f"{_COPIES} copies of {_FILES * _BYTES >> 20} MiB",
         figures={
             "forks": len(started) * _COPIES,
             **spread("", started),

@@ -23,33 +23,39 @@ NEIGHBOURS = {
 
 
 def measure(bench: Bench) -> None:
-    """Time starts alone and beside each neighbour, of each driver that has limits."""
+    """Time starts alone and beside each neighbour, of each driver that has limits.
+
+    The floor has none: its starts are beside Orlop's neighbours.
+    """
     drivers = [driver for driver in bench.drivers if driver.is_orlop][:1]
-    drivers += [driver for driver in bench.drivers if driver.marks and not driver.is_orlop]
+    ours = drivers[0]
+    drivers += [one for one in bench.drivers if not one.is_orlop and (one.marks or one.is_floor)]
     for _, driver in bench.turns(1, drivers):
-        bench.attempt(driver, lambda: _all(bench, driver))  # noqa: B023
+        host = ours if driver.is_floor else driver
+        bench.attempt(driver, lambda: _all(bench, driver, host))  # noqa: B023
 
 
-def _all(bench: Bench, driver: Driver) -> None:
+def _all(bench: Bench, driver: Driver, host: Driver) -> None:
     driver.once()
-    for position, (kind, script) in enumerate(NEIGHBOURS.items()):
+    for position, kind in enumerate(NEIGHBOURS):
         bench.progress(position / len(NEIGHBOURS), f"{driver.name}, {kind}")
-        bench.add(_beside(bench, driver, kind, script))
+        bench.add(_beside(bench, driver, host, kind))
 
 
-def _beside(bench: Bench, driver: Driver, kind: str, script: str) -> Row:
+def _beside(bench: Bench, driver: Driver, host: Driver, kind: str) -> Row:
+    """Time *driver*'s starts alone and beside what misbehaves in a sandbox of *host*'s."""
     alone: list[Start] = []
     beside: list[Start] = []
     removals_s = []
     each = max(1, min(bench.plan.starts, _MOST) // _GROUPS)
     for _ in range(_GROUPS):
         alone += _starts(bench, driver, each)
-        neighbour = driver.open(["sh", "-c", script], cpus=_CPUS)
+        neighbour = host.open(["sh", "-c", NEIGHBOURS[kind]], cpus=_CPUS)
         try:
             beside += _starts(bench, driver, each)
         finally:
             begin = time.monotonic()
-            driver.remove([neighbour])
+            host.remove([neighbour])
             removals_s.append(time.monotonic() - begin)
     without = statistics.median(one.first_ms for one in alone)
     with_it = statistics.median(one.first_ms for one in beside)
@@ -61,7 +67,7 @@ def _beside(bench: Bench, driver: Driver, kind: str, script: str) -> Row:
             "alone_p50_ms": without,
             "beside_p50_ms": with_it,
             "ratio": with_it / without,
-            "removal_s": statistics.median(removals_s),
+            **({"removal_s": statistics.median(removals_s)} if host is driver else {}),
         },
         samples={
             "alone_ms": [one.first_ms for one in alone],

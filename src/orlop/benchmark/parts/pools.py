@@ -13,6 +13,10 @@ def measure(bench: Bench) -> None:
     """Take --starts sandboxes from a pool of each driver's that has one, each when it is full."""
     for _, driver in bench.turns(1, bench.drivers):
         bench.attempt(driver, lambda: _take_all(bench, driver))  # noqa: B023
+    for driver in bench.drivers:
+        if driver.is_floor:
+            case = "nothing is asked of the kernel"
+            bench.add(Row(part="pool", driver=driver.name, case=case, figures={}))
 
 
 def _take_all(bench: Bench, driver: Driver) -> None:

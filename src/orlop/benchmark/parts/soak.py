@@ -19,9 +19,10 @@ _POLL_S = 0.5
 def measure(bench: Bench) -> None:
     """Start --soak sandboxes of each of Orlop's drivers, and count what is left.
 
-    Of `orlop run` a tenth.
+    Of `orlop run` a tenth. Of the floor as many, and nothing is counted that is left.
     """
-    for _, driver in bench.turns(1, [one for one in bench.drivers if one.is_orlop]):
+    drivers = [one for one in bench.drivers if one.is_orlop or one.is_floor]
+    for _, driver in bench.turns(1, drivers):
         bench.attempt(driver, lambda: _soak(bench, driver))  # noqa: B023
 
 
@@ -46,8 +47,8 @@ def _row(
     driver: Driver, waves: Sequence[Sequence[Start]], before: dict[str, int], took_s: float
 ) -> Row:
     count = sum(len(wave) for wave in waves)
-    after = _after(driver, before)
-    left = {f"left_{name}": after[name] - before[name] for name in before}
+    after = {} if driver.is_floor else _after(driver, before)
+    left = {f"left_{name}": number - before[name] for name, number in after.items()}
     return Row(
         part="soak",
         driver=driver.name,

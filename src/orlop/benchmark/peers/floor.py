@@ -2,40 +2,67 @@
 
 import itertools
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from orlop.benchmark.driver import Driver, Start, timed
+from orlop.benchmark.driver import IDLE, Driver, Start, timed
 from orlop.benchmark.image import Image, compile_program
 from orlop.benchmark.shelf import Shelf
-from orlop.errors import NotFoundError, UnavailableError
+from orlop.errors import NotFoundError, UnavailableError, UnsupportedError
 
 
 class Floor(Driver):
     """floor.c: all namespaces, an overlay, mounts, pivot_root, exec; no limits, no seccomp.
 
-    A start is asked for by a line, of a program that runs: one for each client.
+    A start is asked for by a line, of a program that runs: one for each client, and one that
+    has all those that stay.
     """
 
     name = "floor"
+    is_floor = True
     note = "has no image, no limits, no seccomp policy, no engine"
 
-    def __init__(self, image: Image, folder: Path) -> None:
+    def __init__(self, image: Image, folder: Path, run: Path) -> None:
         self._program = folder / "floor"
         if not image.compiled or not compile_program("floor.c", self._program):
             raise NotFoundError("there is no C compiler that links statically")
         self._image = image
-        self._folder = folder
+        self._run_folder = run  # in memory, as what Orlop's sandboxes write
         self._numbers = itertools.count()
-        self._processes = Shelf(self._start)
+        self._processes = Shelf(lambda: self._start(self._scratch()))
+        self._kept: subprocess.Popen[bytes] | None = None  # whose children stay
+        self._kept_scratch = self._scratch()
+        self._lock = threading.Lock()
 
     def once(self) -> Start:
         with self._processes.one() as process:
-            return timed(self._image, lambda: self._ask(process))
+            return timed(self._image, lambda: self._run(process))
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        scratch = self._folder / f"scratch-{next(self._numbers)}"
+    def open(self, command: Sequence[str] = IDLE, *, cpus: float | None = None) -> str:
+        if command is not IDLE or cpus is not None:
+            raise UnsupportedError("the floor has no limits")
+        return self._ask("o")
+
+    def execute(self, identifier: str) -> None:
+        self._ask(f"e {identifier}")
+
+    def write(self, identifier: str, name: str, data: bytes) -> None:
+        (self._kept_scratch / f"upper-{identifier}" / name).write_bytes(data)
+
+    def fork(self, identifier: str, count: int) -> Sequence[str]:
+        first = int(self._ask(f"f {identifier} {count}"))
+        return [str(number) for number in range(first, first + count)]
+
+    def remove(self, identifiers: Sequence[str]) -> None:
+        for identifier in identifiers:
+            self._ask(f"r {identifier}")
+
+    def _scratch(self) -> Path:
+        return self._run_folder / f"scratch-{next(self._numbers)}"
+
+    def _start(self, scratch: Path) -> subprocess.Popen[bytes]:
         scratch.mkdir()
         return subprocess.Popen(
             [str(self._program), str(self._image.rootfs), str(scratch), *self._image.probe()],
@@ -45,25 +72,45 @@ class Floor(Driver):
             start_new_session=True,
         )
 
-    def _ask(self, process: subprocess.Popen[bytes]) -> bytes:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(b"\n")
-        written = process.stdout.readline()
-        if not written.strip().isdigit() or process.stdout.readline() != b"ended\n":
+    def _run(self, process: subprocess.Popen[bytes]) -> bytes:
+        written = _asked(process, "s")
+        if not written.isdigit() or _line(process) != b"ended":
             raise UnavailableError("floor.c could not start a process")
         return written
 
+    def _ask(self, line: str) -> str:
+        """Return what is answered by the one whose children stay."""
+        with self._lock:
+            if self._kept is None:
+                self._kept = self._start(self._kept_scratch)
+            answer = _asked(self._kept, line).decode()
+        if not answer:
+            raise UnavailableError(f"floor.c could not do {line!r}")
+        return answer
+
     def close(self) -> None:
-        """End the programs: each ends with its input."""
+        """End the programs: each ends with its input, and what it has started with it."""
         self._processes.empty(subprocess.Popen.communicate)
+        if self._kept is not None:
+            self._kept.communicate()
+
+
+def _asked(process: subprocess.Popen[bytes], line: str) -> bytes:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n".encode())
+    return _line(process)
+
+
+def _line(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip(b"\n")
 
 
 @contextmanager
 def floor(image: Image, folder: Path, run: Path, *, start: bool) -> Iterator[list[Floor]]:
     """Compile it."""
-    del run, start
-    driver = Floor(image, folder)
+    del start
+    driver = Floor(image, folder, run)
     try:
         yield [driver]
     finally:
