@@ -137,10 +137,44 @@ def test_batch_is_there_together(engine: EngineProcess) -> None:
 
 
 def test_batch_is_there_whole_or_not_at_all(engine: EngineProcess) -> None:
-    with pytest.raises(InvalidArgumentError, match="cannot be started in one request"):
-        orlop.Batch(count=5000, engine=engine.url).start()
+    for count in (0, 1025):
+        with pytest.raises(InvalidArgumentError, match="number of sandboxes"):
+            orlop.Batch(count=count, engine=engine.url)
     with pytest.raises(InvalidArgumentError, match="no name"):
         orlop.Batch(count=2, engine=engine.url, name="it")
     usual = orlop.Batch(count=2, engine=engine.url, network="host")
     with usual as boxes:
         assert {box.id for box in boxes} == ids(engine)
+
+
+def test_batch_of_an_event_loop_is_the_same(engine: EngineProcess) -> None:
+    async def names() -> set[bytes]:
+        async with orlop.AsyncBatch(count=4, engine=engine.url, memory="64m") as boxes:
+            assert {box.id for box in boxes} == ids(engine)
+            results = await asyncio.gather(*(box.run(["hostname"]) for box in boxes))
+            await boxes[0].close()
+        return {result.stdout for result in results}
+
+    assert len(asyncio.run(names())) == 4
+    assert ids(engine) == set()
+    with pytest.raises(InvalidArgumentError, match="no name"):
+        orlop.AsyncBatch(engine=engine.url, name="it")
+
+
+def test_cancelled_batch_is_ended(engine: EngineProcess) -> None:
+    async def cancelled(batch: orlop.AsyncBatch, *, when_there: bool) -> None:
+        starting = asyncio.create_task(batch.start())
+        await asyncio.sleep(0)
+        while when_there and not ids(engine):
+            await asyncio.sleep(0.001)
+        starting.cancel()
+        try:
+            await starting
+        except asyncio.CancelledError:
+            return
+        await batch.close()  # it was quicker
+
+    for when_there in (False, True):
+        batch = orlop.AsyncBatch(count=50, engine=engine.url, pids=20)
+        asyncio.run(cancelled(batch, when_there=when_there))
+        assert ids(engine) == set()

@@ -9,12 +9,10 @@ import pytest
 
 import orlop
 from orlop.errors import InvalidArgumentError
-from orlop.sandbox.async_files import AsyncFiles
-from orlop.sandbox.files import Files
 from orlop.sandbox.options import Options
 from tests.imports import modules_after
 
-BETWEEN_MODULES = {"box", "of", "release"}
+BETWEEN_MODULES = {"box", "many", "of", "release"}
 
 
 def test_import_costs_nothing_until_a_name_is_used() -> None:
@@ -45,7 +43,9 @@ def test_every_name_is_there_and_typed() -> None:
         (orlop.Terminal, orlop.AsyncTerminal),
         (orlop.Pool, orlop.AsyncPool),
         (orlop.Template, orlop.AsyncTemplate),
-        (Files, AsyncFiles),
+        (orlop.Files, orlop.AsyncFiles),
+        (orlop.Batch, orlop.AsyncBatch),
+        (orlop.Runner, orlop.AsyncRunner),
     ],
 )
 def test_two_faces_have_the_same_verbs(blocking: type, asynchronous: type) -> None:
