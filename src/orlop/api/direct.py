@@ -4,18 +4,19 @@ One JSON object a datagram (SEQPACKET), requests with "op" and "seq". A sandbox 
 connection's: it ends when that does, or the process that opened it.
 
     start    options (the body of POST /containers/create), disk?, args?, env?, folder?,
-             lifetime? (seconds), timeline?; descriptors: stdin, stdout, stderr, or none
-             where there are no args
-             -> {"id": …}; with count, and no args, -> {"ids": […]}, all or none
+             lifetime?, timeout? (of the args; both in seconds), timeline?; descriptors:
+             stdin, stdout, stderr, or none where there are no args
+             -> {"id": …, "steps"?}; with count, and no args, -> {"ids": […]}, all or none
     fork     id, count, disk?  -> {"ids": […]}, each for one "start" with fork: its id, which
              begins with a copy of the files; until then they are this connection's
-    exec     id, args, env?, folder?, user?; descriptors as above  -> {"exec": …}
+    exec     id, args, env?, folder?, user?, timeout?, timeline?; descriptors as above
+             -> {"exec": …, "steps"?}
     kill     id, exec      with all that it has started, also after its own end
     close    id, or ids    -> answered when they are gone
 
 Answers are {"seq", "ok"} or {"seq", "error": {"kind", "message", "hint"}}; what ends is told
-by {"exit": id, "exec"?, "status", "signal", "oom", "usage"}. The kind "unsupported" means
-that such a sandbox, or command, has to be started over HTTP.
+by {"exit": id, "exec"?, "status", "signal", "oom", "timed_out", "usage", "time_ns"}. The
+kind "unsupported" means that such a sandbox, or command, has to be started over HTTP.
 """
 
 import array
@@ -54,6 +55,7 @@ from orlop.errors import (
     kind_of,
 )
 from orlop.model.container import ContainerOptions
+from orlop.model.timeline import OFF, Recorder
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +67,9 @@ _SPACE = socket.CMSG_SPACE(_MOST_FDS * 4)
 _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 _CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _STREAMS = 3
-_LONGEST_LIFE_S = 1e9
+_LONGEST_S = 1e9
 _MOST_AT_ONCE = 1024
 _MOST_UNDER_WAY = 32  # requests of a connection
-_MOST_SAID = 4096  # characters of an error, which may hold what a client has sent
 _PAUSE_S = 0.1  # where there is no descriptor for another connection
 _NO_LINGER = struct.pack("ii", 0, 0)
 _is_exec = re.compile("[0-9a-f]{1,64}").fullmatch
@@ -84,6 +85,7 @@ class Request(msgspec.Struct):
     options: msgspec.Raw = msgspec.Raw(b"")
     disk: int = 0
     lifetime: float = 0.0
+    timeout: float = 0.0
     args: list[str] = []
     env: list[str] = []
     folder: str = ""
@@ -247,10 +249,7 @@ class Connection:
             return await self._start(request, fds)
         if request.op == "exec":
             _check_streams(fds)
-            command = _command(request)
-            engine = self._engine.sandboxes
-            made = await engine.exec(request.id, command, fds, ended=self._command_ended)
-            return {"exec": made}
+            return await self._exec(request, fds)
         if request.op == "fork":
             return await self._fork(request)
         if request.op == "kill":
@@ -269,8 +268,7 @@ class Connection:
             if not request.args:
                 raise InvalidArgumentError("no command specified")
         _check_count(request.count, most=1 if request.args or request.fork else _MOST_AT_ONCE)
-        if not 0 <= request.lifetime < _LONGEST_LIFE_S:
-            raise InvalidArgumentError(f"invalid lifetime {request.lifetime!r}")
+        _check_seconds("lifetime", request.lifetime)
         if not 0 <= request.disk < 1 << 62:
             raise InvalidArgumentError(f"invalid disk {request.disk!r}", hint="bytes")
         if request.fork:
@@ -281,7 +279,7 @@ class Connection:
             key, lambda: _options(options), disk_bytes=request.disk
         )
         if request.count == 1:
-            return {"id": await self._start_one(recipe, request, fds)}
+            return self._told(await self._start_one(recipe, request, fds), request)
         starts = (self._start_one(recipe, request, ()) for _ in range(request.count))
         made = await asyncio.gather(*starts, return_exceptions=True)
         ids = [one for one in made if isinstance(one, str)]
@@ -304,7 +302,7 @@ class Connection:
         sources, disk_bytes = self._engine.fork_sources, request.disk
         async with sources.taken(request.fork, disk_bytes=disk_bytes) as fork:
             recipe = await self._recipe_of_fork(request, fork)
-            return {"id": await self._start_one(recipe, request, fds, fork)}
+            return self._told(await self._start_one(recipe, request, fds, fork), request)
 
     async def _recipe_of_fork(self, request: Request, fork: Fork) -> Recipe:
         """Return the recipe of the options with the image that was forked, whatever its name."""
@@ -332,6 +330,20 @@ class Connection:
         elif sandboxes.knows(made):
             self._sandboxes.add(made)
         return made
+
+    def _told(self, made: str, request: Request) -> dict[str, Any]:
+        """Return the answer to a start, with its steps if they were asked for."""
+        if not request.timeline:
+            return {"id": made}
+        return {"id": made, "steps": self._engine.timeline(made)}
+
+    async def _exec(self, request: Request, fds: list[int]) -> dict[str, Any]:
+        times = Recorder("engine") if request.timeline else OFF
+        command, sandboxes = _command(request), self._engine.sandboxes
+        made = await sandboxes.exec(
+            request.id, command, fds, ended=self._command_ended, times=times
+        )
+        return {"exec": made, "steps": times.steps} if request.timeline else {"exec": made}
 
     def _sandbox_ended(self, exit_: dict[str, Any]) -> None:
         self._sandboxes.discard(exit_["id"])
@@ -386,7 +398,13 @@ def _command(request: Request) -> Command:
         raise InvalidArgumentError("variables are of the form NAME=value")
     if request.folder and not request.folder.startswith("/"):
         raise InvalidArgumentError(f"the folder {request.folder[:200]!r} is not absolute")
-    return Command(request.args, request.env, request.folder, request.user)
+    _check_seconds("timeout", request.timeout)
+    return Command(request.args, request.env, request.folder, request.user, request.timeout)
+
+
+def _check_seconds(what: str, seconds: float) -> None:
+    if not 0 <= seconds < _LONGEST_S:
+        raise InvalidArgumentError(f"invalid {what} {seconds!r}")
 
 
 def _check_count(count: int, *, most: int = _MOST_AT_ONCE) -> None:
@@ -408,12 +426,14 @@ def _exit(exit_: dict[str, Any]) -> dict[str, Any]:
         "status": exit_["status"],
         "signal": exit_["signal"],
         "oom": exit_["oom"],
+        "timed_out": exit_.get("timed_out", False),
         "usage": exit_.get("usage", []),
+        "time_ns": exit_.get("time_ns", 0),
     }
 
 
 def _failure(error: OrlopError) -> dict[str, Any]:
-    return {"kind": kind_of(error), "message": error.args[0][:_MOST_SAID], "hint": error.hint}
+    return {"kind": kind_of(error), "message": error.args[0], "hint": error.hint}
 
 
 def _close(fds: list[int]) -> None:

@@ -13,12 +13,13 @@ from msgspec.structs import replace
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.cgroup import cgroup_of
 from orlop.engine.context import Context
+from orlop.engine.limits import TimeLimits
 from orlop.engine.records import in_its_name, short
 from orlop.engine.shimlink import CommandNotFoundError
 from orlop.engine.spec import exec_process
 from orlop.engine.telemetry.asked import asked
 from orlop.engine.threads import in_thread
-from orlop.errors import NotFoundError, OrlopError, WrongStateError
+from orlop.errors import NotFoundError, OrlopError, UnavailableError, WrongStateError
 from orlop.model.container import Container, Exec, ExecOptions, Status
 from orlop.model.timeline import Step, steps_of
 from orlop.runtime.cgroups import group
@@ -27,6 +28,7 @@ from orlop.runtime.cgroups.control import alive
 _SETTLE_S = 2.0
 _KILL_S = 10.0
 _AGAIN_S = 0.05
+_SIGKILL = 9
 _KEPT_FINISHED = 256  # of all containers together: clients ask for the exit code afterwards
 
 
@@ -47,6 +49,8 @@ class Execs:
         self._execs: dict[str, Exec] = {}
         self._ends: dict[str, asyncio.Future[int]] = {}
         self._starts: dict[str, asyncio.Event] = {}  # that somebody waits for
+        self._killed: set[str] = set()  # that are to end
+        self._limits = TimeLimits[str](lambda exec_id: context.spawn(self._kill_late(exec_id)))
 
     async def create(self, ref: str, options: ExecOptions) -> str:
         """Return the id of a process to be started in the container *ref*."""
@@ -122,21 +126,36 @@ class Execs:
         try:
             started = await self._context.shim.request(message, fds)
         except OrlopError as failure:
-            error = in_its_name(failure, container)
-            self._failed(exec_, error)
+            if exec_.id in self._killed:  # before its program was reached
+                self._failed(exec_, code=128 + _SIGKILL)
+                return
+            error = in_its_name(await self._explained(failure, container), container)
+            code = 127 if isinstance(error, CommandNotFoundError) else 126
+            self._failed(exec_, code=code)
             raise error from failure
         steps = tuple(steps_of(started.get("steps", ())))
         ran = self._execs[exec_.id]  # and may have ended
         pid = started["pid"] if ran.running else 0
         self._execs[exec_.id] = replace(ran, pid=pid, steps=steps)
+        if options.limit_s and ran.running:
+            self._limits.begin(exec_.id, options.limit_s)
         if exec_.id in self._starts:
             self._starts[exec_.id].set()
         action = f"exec_start: {' '.join(options.command)}"
         self._context.announce(container, action, execID=exec_.id)
 
-    def _failed(self, exec_: Exec, error: OrlopError) -> None:
+    async def _explained(self, failure: OrlopError, container: Container) -> OrlopError:
+        """Return what is wrong where the shim cannot say: its end kills what is started in it."""
+        records, deadline = self._context.records, time.monotonic() + _SETTLE_S
+        while type(failure) is OrlopError and time.monotonic() < deadline:
+            if not records.has(container.id) or not records.get(container.id).running:
+                return WrongStateError(f"container {container.id} has ended")
+            await asyncio.sleep(_AGAIN_S)
+        return failure
+
+    def _failed(self, exec_: Exec, *, code: int) -> None:
         """Let the client find what Docker's does: an exit code."""
-        code = 127 if isinstance(error, CommandNotFoundError) else 126
+        self._killed.discard(exec_.id)
         self._execs[exec_.id] = replace(exec_, exit_code=code)
         self._ends.pop(exec_.id).cancel()
         self._context.spawn(self._remove_group(exec_))
@@ -146,13 +165,20 @@ class Execs:
         exec_id = exit_["exec_id"]
         exec_ = self._execs.get(exec_id)
         if exec_ is not None:
-            usage = tuple(exit_.get("usage", ()))
-            over = replace(exec_, running=False, pid=0, exit_code=exit_["status"], usage=usage)
-            self._execs[exec_id] = over
+            self._execs[exec_id] = replace(
+                exec_,
+                running=False,
+                pid=0,
+                exit_code=exit_["status"],
+                usage=tuple(exit_.get("usage", ())),
+                timed_out=self._limits.ended(exec_id) and exit_["signal"] == _SIGKILL,
+                oom_killed=bool(exit_.get("oom")),
+            )
             if self._context.records.has(exec_.container):
                 container = self._context.records.get(exec_.container)
                 code = str(exit_["status"])
                 self._context.announce(container, "exec_die", execID=exec_id, exitCode=code)
+        self._killed.discard(exec_id)
         end = self._ends.pop(exec_id, None)
         if end is not None and not end.done():
             end.set_result(exit_["status"])
@@ -171,6 +197,8 @@ class Execs:
         Returns when it has ended. WrongStateError if it does not.
         """
         end = self._ends.get(self.get(exec_id).id)
+        if end is not None:
+            self._killed.add(exec_id)
         deadline = asyncio.get_running_loop().time() + _KILL_S
         while True:
             await self._kill_once(self.get(exec_id))
@@ -181,6 +209,10 @@ class Execs:
             if asyncio.get_running_loop().time() > deadline:
                 raise WrongStateError(f"process {short(exec_id)} did not end, even when killed")
             await asyncio.wait({end}, timeout=_AGAIN_S)
+
+    async def _kill_late(self, exec_id: str) -> None:
+        with contextlib.suppress(NotFoundError, WrongStateError, UnavailableError):
+            await self.kill(exec_id)
 
     async def _kill_once(self, exec_: Exec) -> None:
         container = self._context.records.get(exec_.container)
@@ -273,6 +305,7 @@ class Execs:
 
     def forget_container(self, container_id: str) -> None:
         for exec_id in [e.id for e in self._execs.values() if e.container == container_id]:
+            self._limits.ended(exec_id)
             del self._execs[exec_id]
 
     def _drop_old(self) -> None:

@@ -5,6 +5,7 @@ Whose they are, and what is done when they end, is the caller's (api/direct.py).
 """
 
 import asyncio
+import contextlib
 import os
 import secrets
 import time
@@ -20,12 +21,13 @@ from orlop.engine.containers.exits import resolve
 from orlop.engine.context import Context
 from orlop.engine.execs import Execs
 from orlop.engine.fork_sources import Fork
+from orlop.engine.limits import TimeLimits
 from orlop.engine.networks.networks import Networks
 from orlop.engine.recipes import Recipe
 from orlop.engine.records import short
 from orlop.engine.spec import exec_process
 from orlop.engine.turns import Turns
-from orlop.errors import NotFoundError, UnavailableError, WrongStateError
+from orlop.errors import NotFoundError, OrlopError, UnavailableError, WrongStateError
 from orlop.model.container import Container, ExecOptions, Status
 from orlop.model.network import Endpoint, PortMapping
 from orlop.model.timeline import OFF, Recorder, steps_of
@@ -33,6 +35,7 @@ from orlop.model.timeline import OFF, Recorder, steps_of
 _AT_ONCE = 4  # starts, for each processor
 _COMMANDS_AT_ONCE = 256  # being started: the shim holds some twenty descriptors for each
 _KILLS_AT_ONCE = 64
+_SIGKILL = 9
 
 #: Is called with an exit, as the shim tells it.
 Ended = Callable[[dict[str, Any]], None]
@@ -45,6 +48,7 @@ class Command(NamedTuple):
     environment: Sequence[str] = ()
     folder: str = ""
     user: str = ""
+    limit_s: float = 0.0  # after which it is killed with all that it has started; 0: never
 
 
 class Terms(NamedTuple):
@@ -70,6 +74,8 @@ class Sandboxes:
         self._early: dict[str, dict[str, Any]] = {}  # exits that were told before the start was
         self._gone: dict[str, asyncio.Future[None]] = {}  # that somebody waits for
         self._commands: dict[tuple[str, str], Ended] = {}
+        self._lives = TimeLimits[str](self._life_over)
+        self._limits = TimeLimits[tuple[str, str]](self._time_over)
         self._processes: dict[tuple[str, str], dict[str, Any]] = {}  # by recipe and user
 
     def knows(self, container_id: str) -> bool:
@@ -94,9 +100,31 @@ class Sandboxes:
         await self.turns.take(terms.owner)
         times.note("wait_for_turn", begun)
         try:
+            try:
+                return await self._start(recipe, command, fds, terms, ended, times)
+            except (NotFoundError, UnavailableError) as error:
+                recipe = await self._instead(recipe, command, terms, error)
             return await self._start(recipe, command, fds, terms, ended, times)
         finally:
             self.turns.give_back()
+
+    async def _instead(
+        self, recipe: Recipe, command: Command, terms: Terms, error: OrlopError
+    ) -> Recipe:
+        """Return the recipe to start by after all; raises *error* unless its shim is lost.
+
+        The next shim does not know it; or nobody knows what became of a start, but of one
+        that runs nothing it does not matter.
+        """
+        idle = not command.words and terms.fork is None
+        if self._context.shim.losses == recipe.shim or not (
+            idle or isinstance(error, NotFoundError)
+        ):
+            raise error
+        again = await recipe.again()
+        if again.container.image != recipe.container.image:
+            raise error
+        return again
 
     async def _start(
         self,
@@ -128,7 +156,8 @@ class Sandboxes:
             raise
         telemetry.done("spawn", container_id, times.steps, begin_ns=times.steps[0].begin_ns)
         if container_id in self._ended:
-            self._mind_time(container_id, message["meta"]["expires_ns"])
+            if expires_ns := message["meta"]["expires_ns"]:
+                self._lives.begin(container_id, (expires_ns - time.time_ns()) / 1e9)
         elif (exit_ := self._early.pop(container_id, None)) is not None:
             telemetry.ended(running, exit_)
         return container_id
@@ -166,10 +195,18 @@ class Sandboxes:
             self._context.records.add(running, stored=False)
         return running
 
-    def _mind_time(self, container_id: str, expires_ns: int) -> None:
-        if expires_ns:
-            left_s = (expires_ns - time.time_ns()) / 1e9
-            asyncio.get_running_loop().call_later(max(0.0, left_s), self.end, container_id)
+    def _life_over(self, container_id: str) -> None:
+        for command in self._commands:
+            if command[0] == container_id:
+                self._limits.cut(command)
+        self.end(container_id)
+
+    def _time_over(self, command: tuple[str, str]) -> None:
+        self._context.spawn(self._kill_late(*command))
+
+    async def _kill_late(self, container_id: str, exec_id: str) -> None:
+        with contextlib.suppress(WrongStateError, NotFoundError, UnavailableError):
+            await self.kill(container_id, exec_id)
 
     def adopt(self, item: dict[str, Any]) -> None:
         """Take in a sandbox that an engine before us has started, as the shim lists it.
@@ -198,11 +235,13 @@ class Sandboxes:
         """Take in an exit that the shim tells of, of one of these or of a process in one."""
         container_id = exit_["id"]
         if "exec_id" in exit_:
-            ended = self._commands.pop((container_id, exit_["exec_id"]), None)
+            command = (container_id, exit_["exec_id"])
+            ended, is_late = self._commands.pop(command, None), self._limits.ended(command)
             if ended is not None:
-                ended(exit_)
+                ended({**exit_, "timed_out": is_late and exit_["signal"] == _SIGKILL})
             return
-        ended = self._ended.pop(container_id)
+        ended, is_late = self._ended.pop(container_id), self._lives.ended(container_id)
+        exit_ = {**exit_, "timed_out": is_late and exit_["signal"] == _SIGKILL}
         records = self._context.records
         if records.has(container_id):
             live = self._context.live(container_id)
@@ -268,6 +307,8 @@ class Sandboxes:
         except BaseException:
             self._commands.pop((container.id, exec_id), None)
             raise
+        if command.limit_s and (container.id, exec_id) in self._commands:
+            self._limits.begin((container.id, exec_id), command.limit_s)
         times.note("shim", since)
         times.add(steps_of(started.get("steps", ())))
         times.note("exec", begun)
@@ -342,6 +383,7 @@ class Sandboxes:
             self.heard(exit_)
         for key, ended in list(self._commands.items()):
             del self._commands[key]
+            self._limits.ended(key)
             ended({"id": key[0], "exec_id": key[1], "status": 137, "signal": 9, "oom": False})
 
 
@@ -349,7 +391,8 @@ def _message(
     template: Container, command: Command, terms: Terms, container_id: str
 ) -> dict[str, Any]:
     """Return the shim's op "spawn"."""
-    expires_ns = time.time_ns() + round(terms.lifetime_s * 1e9) if terms.lifetime_s else 0
+    limits_s = [limit_s for limit_s in (terms.lifetime_s, command.limit_s) if limit_s]
+    expires_ns = time.time_ns() + round(min(limits_s) * 1e9) if limits_s else 0
     return {
         "op": "spawn",
         "id": container_id,

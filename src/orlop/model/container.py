@@ -306,6 +306,7 @@ class ExecOptions(Value, frozen=True, kw_only=True):
     attach_stderr: bool = True
     detach_keys: str = ""
     grouped: bool = False  # it and all that it starts can be killed together
+    limit_s: float = 0.0  # after which it is killed, likewise; 0: never
 
 
 class Exec(Value, frozen=True, kw_only=True):
@@ -319,6 +320,8 @@ class Exec(Value, frozen=True, kw_only=True):
     pid: int = 0
     exit_code: int | None = None
     usage: tuple[int, ...] = ()  # of one that is grouped, when it has ended: shim/usage.py
+    timed_out: bool = False
+    oom_killed: bool = False
     steps: tuple[Taken, ...] = ()  # of its start, where they were asked for
 
 

@@ -16,21 +16,22 @@ from orlop.sandbox.result import StreamName, Usage
 from orlop.sandbox.timeline import Timeline
 from orlop.sandbox.way import Command, End, Handle, Runs
 
+_AFTER_LIMIT_S = 1.0  # by then the engine has killed it
 _AFTER_KILL_S = 15.0  # the engine itself gives up after ten
 
 
 class Conversation(Closing):
     """What Process and Terminal have in common.
 
-    At the time limit, which the engine minds whether or not its output is read, the command is
-    killed with all that it has started, as by kill(). Who reads minds it, too: an engine that
-    was killed and has come back knows of no limits.
+    At the time limit the command is killed with all that it has started, as by kill(). The
+    engine does so, whether or not the output is read; who reads is there for an engine that
+    was killed meanwhile, and knows of no limits when it comes back.
     """
 
     def __init__(self, box: Runs, command: Command) -> None:
         self._begun_s = time.monotonic()
         self._times, self._begun_ns = command.times, command.times.now()
-        self._limit_s = None if command.timeout is None else self._begun_s + command.timeout
+        self._limit_s = command.timeout and self._begun_s + command.timeout + _AFTER_LIMIT_S
         self._timed_out = False
         self._wake = _event() if command.has_input else -1  # there is input to send
         try:
@@ -75,8 +76,8 @@ class Conversation(Closing):
 
     @property
     def timed_out(self) -> bool:
-        """Whether it was killed at its time limit."""
-        return self._timed_out or (self._handle.ended and self._end().timed_out)
+        """Whether it was killed at its time limit, or its sandbox's; known as its exit code is."""
+        return self._timed_out or (not self._handle.readable and self._end().timed_out)
 
     @property
     def oom_killed(self) -> bool:

@@ -78,15 +78,7 @@ class DirectWay:
 def started(settings: Settings, options: Options, message: dict[str, Any]) -> list[Box]:
     """Ask for sandboxes of *options* by *message*; return them."""
     free = connections(settings)
-    connection = free.take()
-    try:
-        made = connection.request(message)
-    except OrlopError:
-        free.give_back(connection)
-        raise
-    except BaseException:
-        connection.close()
-        raise
+    connection, made = free.ask(message)
     ids = made.get("ids") or [made["id"]]
     holder = Holder(free, connection, len(ids))
     return [DirectBox(settings, one, holder, options) for one in ids]
@@ -283,6 +275,7 @@ def command_message(command: Command) -> dict[str, Any]:
         "args": list(command.words),
         "env": variables(command.environment),
         "folder": command.workdir,
+        **({} if command.timeout is None else {"timeout": command.timeout}),
         **({} if command.times is OFF else {"timeline": True}),
     }
 
@@ -303,7 +296,7 @@ class DirectHandle:
         self._message = message
         self._end: End | None = None
         self._times, self._steps = command.times, list[Step]()
-        self._connection: Connection | None = free.take()
+        self._connection: Connection | None = None
         self._outputs: dict[int, StreamName] = {}
         self.writable = -1
         theirs: list[int] = []
@@ -311,7 +304,7 @@ class DirectHandle:
             try:
                 begun = self._times.now()
                 self._open_pipes(theirs)
-                made = self._connection.request(message, theirs)
+                self._connection, made = free.ask(message, theirs)
                 self._times.note("request", begun)
             finally:
                 _close(theirs)
@@ -366,7 +359,12 @@ class DirectHandle:
         exit_ = connection.take_exit(self._key)
         if exit_ is None:
             return
-        self._end = End(exit_["status"], usage_of(exit_["usage"]))
+        self._end = End(
+            exit_["status"],
+            usage_of(exit_["usage"]),
+            timed_out=exit_.get("timed_out", False),
+            oom_killed=exit_.get("oom", False),
+        )
         if self._times is not OFF:
             self._steps = with_exit(self._steps, exit_.get("time_ns", 0))
         yield from self._drain()

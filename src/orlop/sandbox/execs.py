@@ -1,6 +1,7 @@
 """A command as an exec of the engine's: its streams are frames on one connection."""
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from orlop.client.address import Settings
@@ -14,12 +15,15 @@ from orlop.sandbox.result import StreamName, Usage
 from orlop.sandbox.timeline import with_program
 from orlop.sandbox.way import Command, End, Size
 
+_KILLED = 137  # of which the engine knows why
+
 
 class ExecHandle:
     """See Handle."""
 
     def __init__(self, settings: Settings, container: str, command: Command) -> None:
         self._settings = settings
+        self._container = container
         self._frames = None if command.terminal is not None else Demultiplexer()
         self._end: End | None = None
         self._over = False
@@ -59,7 +63,9 @@ class ExecHandle:
 
     @property
     def ended(self) -> bool:
-        return self._end is not None or self._told() is not None
+        return self._end is not None or (
+            self._frames is not None and self._frames.status is not None
+        )
 
     def end(self) -> End:
         if self._end is None:
@@ -76,15 +82,31 @@ class ExecHandle:
         """Return what the last frame has said."""
         if self._frames is None or self._frames.status is None:
             return None
-        return End(self._frames.status, usage_of(self._frames.usage))
+        status, usage = self._frames.status, self._frames.usage
+        if status == _KILLED:
+            with suppress(WrongStateError):  # the engine has not heard of it yet
+                return self._asked()
+        return End(status, usage_of(usage))
 
     def _asked(self) -> End:
         """Return what the engine says: a terminal has no frames, nor has what could not be run."""
         with Client(self._settings) as client:
-            found = client.execs.inspect(self._id)
+            try:
+                found = client.execs.inspect(self._id)
+                if found["ExitCode"] is None and self._over:
+                    client.containers.inspect(self._container)
+            except NotFoundError:
+                if not self._over:
+                    raise
+                return End(_KILLED, Usage())  # it went with its sandbox
         if found["ExitCode"] is None:
             raise WrongStateError("the process has not ended", hint="read its output first")
-        return End(int(found["ExitCode"]), usage_of(found.get("Usage", ())))
+        return End(
+            int(found["ExitCode"]),
+            usage_of(found.get("Usage", ())),
+            timed_out=found.get("TimedOut", False),
+            oom_killed=found.get("OOMKilled", False),
+        )
 
     def kill(self) -> None:
         try:
@@ -123,4 +145,5 @@ def _body(command: Command) -> dict[str, Any]:
         "AttachStdout": True,
         "AttachStderr": not terminal,
         "Group": True,
+        "Timeout": command.timeout,
     }

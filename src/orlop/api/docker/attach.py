@@ -49,9 +49,10 @@ async def hand_over(client: socket.socket, work: Awaitable[None], *, terminal: b
 
 def _tell(client: socket.socket, error: OrlopError, *, terminal: bool) -> None:
     """Write *error* to a hijacked connection, as standard error of what did not come."""
-    text = f"orlop: {error}\r\n".encode()
+    text = f"orlop: {error}" + ("\r\n" if terminal else "\n")
+    data = text.encode() if terminal else frame("stderr", text.encode())
     with contextlib.suppress(OSError):  # the client has gone or does not read: nobody to tell
-        client.send(text if terminal else frame("stderr", text), socket.MSG_DONTWAIT)
+        client.send(data, socket.MSG_DONTWAIT)
 
 
 def frame(stream: str, data: bytes) -> bytes:

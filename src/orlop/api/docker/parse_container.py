@@ -14,6 +14,7 @@ from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import ContainerOptions, ExecOptions, Health, LogOptions, RestartPolicy
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_LONGEST_S = 1e9
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
 _RUNTIMES = ("", "runc", "orlop", "io.containerd.runc.v2")
 
@@ -212,6 +213,9 @@ def parse_exec(body: wire.ExecCreate) -> ExecOptions:
     command = parse_words(body.cmd)
     if not command:
         raise InvalidArgumentError("no exec command specified")
+    limit_s = body.timeout or 0.0
+    if not 0 <= limit_s < _LONGEST_S:
+        raise InvalidArgumentError(f"invalid timeout {limit_s!r}")
     return ExecOptions(
         command=command,
         user=body.user or "",
@@ -224,6 +228,7 @@ def parse_exec(body: wire.ExecCreate) -> ExecOptions:
         attach_stderr=bool(body.attach_stderr),
         detach_keys=body.detach_keys or "",
         grouped=bool(body.group),
+        limit_s=limit_s,
     )
 
 

@@ -181,6 +181,8 @@ def render_exec(process: Exec) -> Shape:
         "DetachKeys": options.detach_keys,
         "Pid": process.pid,
         **({"Usage": process.usage} if process.usage else {}),
+        **({"TimedOut": True} if process.timed_out else {}),
+        **({"OOMKilled": True} if process.oom_killed else {}),
         **({"Steps": process.steps} if process.steps else {}),
     }
 

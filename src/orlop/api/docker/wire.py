@@ -257,6 +257,7 @@ class ExecCreate(Wire, frozen=True, kw_only=True):
     detach_keys: str | None = None
     console_size: list[int] | None = None
     group: bool | None = None  # ours: it can be killed with all that it starts
+    timeout: float | None = None  # ours: seconds, after which it is
 
 
 class ExecStart(Wire, frozen=True, kw_only=True):
