@@ -6,7 +6,7 @@ costs the engine nothing.
 
 import asyncio
 import os
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from orlop.engine.owner import open_process
@@ -68,12 +68,12 @@ class Intake:
         self._under_way -= 1
         self._forget(share)
         for other in (share, *self._waiting):
-            if other in self._waiting and not self._is_full(other):
+            while other.waiting and not self._is_full(other):
                 self._waiting.move_to_end(other)
-                goes_on = other.waiting.popleft()()
+                go_on, _ = other.waiting.popitem(last=False)
                 if not other.waiting:
                     del self._waiting[other]
-                if goes_on:
+                if go_on():
                     return
 
 
@@ -84,7 +84,7 @@ class Share:
         self.owner = owner
         self.ended: dict[Callable[[], None], None] = {}  # of each connection
         self.under_way = 0  # requests
-        self.waiting: deque[Callable[[], bool]] = deque()
+        self.waiting: OrderedDict[Callable[[], bool], None] = OrderedDict()
         self._intake = intake
         self._process: int | None = None
         self._messages = self._bytes = 0  # of this round
@@ -121,7 +121,7 @@ class Share:
 
     def wait(self, go_on: Callable[[], bool]) -> None:
         """Have *go_on* called once there is room; it returns whether it takes it."""
-        self.waiting.append(go_on)
+        self.waiting[go_on] = None
         self._intake._waiting[self] = None
 
     def begin(self, size: int) -> None:
