@@ -99,24 +99,7 @@ class Execs:
         container = self._usable(exec_.container)
         options = exec_.options
         self._context.live(container.id).altered |= options.privileged
-        process = exec_.process.copy()
-        if size is not None and options.terminal:
-            process["consoleSize"] = {"height": size[0], "width": size[1]}
-        message: dict[str, Any] = {
-            "op": "exec",
-            "id": container.id,
-            "exec_id": exec_.id,
-            "process": process,
-            "io": {
-                "terminal": options.terminal,
-                "stdin": options.attach_stdin,
-                "stdin_once": True,
-            },
-        }
-        if options.grouped:
-            message["group"] = _group(exec_)
-        if asked.get().timeline:
-            message["timeline"] = True
+        message = _message(exec_, size)
         fds: tuple[int, ...] = ()
         if client is not None:
             message["attach"] = _attach_message(exec_, client)
@@ -335,6 +318,29 @@ class Execs:
 
 def _group(exec_: Exec) -> str:
     return f"exec-{short(exec_.id)}"
+
+
+def _message(exec_: Exec, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Return the shim's op "exec"."""
+    options, process = exec_.options, exec_.process.copy()
+    if size is not None and options.terminal:
+        process["consoleSize"] = {"height": size[0], "width": size[1]}
+    message: dict[str, Any] = {
+        "op": "exec",
+        "id": exec_.container,
+        "exec_id": exec_.id,
+        "process": process,
+        "io": {
+            "terminal": options.terminal,
+            "stdin": options.attach_stdin,
+            "stdin_once": True,
+        },
+    }
+    if options.grouped:
+        message["group"] = _group(exec_)
+    if asked.get().timeline:
+        message["timeline"] = True
+    return message
 
 
 def _attach_message(exec_: Exec, client: ClientStreams) -> dict[str, Any]:

@@ -116,6 +116,18 @@ def test_each_part_has_figures_of_orlop_and_of_its_peers(place: Place) -> None:
     }
     assert all(row["per_second"] > 0 for rows in many.values() for row in rows)
 
+    check_sandboxes_that_stay(results, peers)
+
+    assert "| orlop, bridge |" in (folder / "found.md").read_text()
+    drawn = {path.name for path in (folder / "plots").iterdir()}
+    plots = {"latency", "tail", "rate", "cpu", "memory", "density"}
+    assert drawn == {f"bench-{plot}.{form}" for plot in plots for form in ("svg", "png")}
+    assert "orlop, bridge" in "".join(
+        ET.parse(folder / "plots/bench-rate.svg").getroot().itertext()
+    )
+
+
+def check_sandboxes_that_stay(results: dict[str, Any], peers: set[str]) -> None:
     sandboxes = {name for name in WAYS if "Sandbox" in name}
     runs = {name for name in WAYS if "run" in name}
     floor = peers - {"runc"}
@@ -143,14 +155,6 @@ def test_each_part_has_figures_of_orlop_and_of_its_peers(place: Place) -> None:
         assert figures["per_second"] > 0
         if name != "floor":
             assert figures["left_processes"] < 10  # of 40; a reserve may have been away before
-
-    assert "| orlop, bridge |" in (folder / "found.md").read_text()
-    drawn = {path.name for path in (folder / "plots").iterdir()}
-    plots = {"latency", "tail", "rate", "cpu", "memory", "density"}
-    assert drawn == {f"bench-{plot}.{form}" for plot in plots for form in ("svg", "png")}
-    assert "orlop, bridge" in "".join(
-        ET.parse(folder / "plots/bench-rate.svg").getroot().itertext()
-    )
 
 
 def test_a_hostile_neighbour_is_started_with_limits_and_goes(place: Place) -> None:

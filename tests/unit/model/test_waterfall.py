@@ -1,7 +1,7 @@
 """Steps on a terminal."""
 
-from orlop.model.waterfall import waterfall
 from orlop.model.timeline import Step
+from orlop.model.waterfall import waterfall
 
 _MS = 1_000_000
 

@@ -37,6 +37,6 @@ async def seconds(box: orlop.AsyncSandbox) -> float:
 def test_every_type_that_a_program_holds_can_be_named(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(_PROGRAM)
-    words = [Path(sys.executable).with_name("mypy"), "--strict", program.name]
+    words = [str(Path(sys.executable).with_name("mypy")), "--strict", program.name]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
