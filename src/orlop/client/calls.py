@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from orlop.client import http
+from orlop.errors import UnavailableError
 from orlop.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar
 
     from orlop.client.address import Settings
 
+    T = TypeVar("T")
     #: A query's values; None leaves one out, a list repeats it, a mapping becomes JSON.
     Query = Mapping[str, str | int | bool | float | list[str] | Mapping[str, list[str]] | None]
 
 API_VERSION = "1.45"
+_TRIES = 3  # an engine that is dying may take connections yet
 _PREFIX = f"/v{API_VERSION}"
 _JSON = {"Content-Type": "application/json"}
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:@")
@@ -31,6 +34,8 @@ class Caller:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._kept: http.Connection | None = None
+        self._latest: http.Connection | None = None
+        self._is_shut = False
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +63,16 @@ class Caller:
             from orlop.client import launch
 
             launch.connect(made, self.settings, refusal=error)
+        self._latest = made
+        if self._is_shut:
+            made.shut()
         return made
+
+    def shut(self) -> None:
+        """End what another thread waits for here, now or later, as if the engine had gone."""
+        self._is_shut = True
+        if self._latest is not None:
+            self._latest.shut()
 
     def call(
         self,
@@ -70,12 +84,32 @@ class Caller:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Make one request on the kept connection and return its JSON answer, None if empty."""
-        if self._kept is None or not self._kept.usable:
-            self.close()
-            self._kept = self.connection()
         target, data, sent = _request(path, query, body, headers)
-        response = self._kept.request(method, target, body=data, headers=sent)
-        return http.check(response).json()
+
+        def ask() -> http.Response:
+            if self._kept is None or not self._kept.usable:
+                self.close()
+                self._kept = self.connection()
+            return self._kept.request(method, target, body=data, headers=sent)
+
+        is_whole = data is None or isinstance(data, bytes)
+        return http.check(self.heard(ask) if is_whole else ask()).json()
+
+    def heard(self, ask: Callable[[], T]) -> T:
+        """Return what *ask*, which sends one request whole, gives; again if no engine read it.
+
+        A unix socket is reset only where what was sent has not been read, so nothing is done
+        twice. Linux, net/unix/af_unix.c, unix_release_sock().
+        """
+        tries = 1 if self.settings.address.path is None else _TRIES
+        while True:
+            tries -= 1
+            try:
+                return ask()
+            except (ConnectionResetError, BrokenPipeError) as error:
+                self.close()
+                if not tries:
+                    raise UnavailableError("the engine has gone", hint="try again") from error
 
     def open(
         self,

@@ -16,7 +16,7 @@ import json
 import os
 import socket
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from orlop import errors
@@ -33,6 +33,15 @@ _MOST_BYTES = 1 << 20
 _MOST_SENT = _MOST_BYTES - (1 << 16)  # the engine passes it on with words of its own
 _MOST_IDLE = 64
 _ABSENT = (FileNotFoundError, ConnectionRefusedError)
+_TRIES = 3  # an engine that is dying may take connections yet
+_TO_ALL = 0  # the number of what is no answer to one request, but the last word
+
+
+class UnheardError(UnavailableError):
+    """The engine has gone, and had not read the request: it can be made again.
+
+    Linux, net/unix/af_unix.c, unix_release_sock(): such a connection is reset, others end.
+    """
 
 
 class Connection:
@@ -62,7 +71,7 @@ class Connection:
         """Return the answer to the request *seq*, waiting for it; others before it are lost."""
         while True:
             answer = self._receive()
-            if answer is not None and answer.get("seq") == seq:
+            if answer is not None and answer.get("seq") in (seq, _TO_ALL):
                 return _answered(answer)
 
     def post(self, message: dict[str, Any], fds: Sequence[int] = ()) -> int:
@@ -79,7 +88,8 @@ class Connection:
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 raise UnsupportedError(f"a request of {len(data)} bytes is too long") from None
-            raise UnavailableError(f"the engine has gone: {error.strerror}") from error
+            cls = UnheardError if isinstance(error, ConnectionError) else UnavailableError
+            raise cls(f"the engine has gone: {error.strerror}") from error
         return self._seq
 
     def exit_of(self, key: str) -> dict[str, Any]:
@@ -102,6 +112,10 @@ class Connection:
         """Take one message; return it if it is an answer."""
         try:
             data = self._socket.recv(_MOST_BYTES)
+        except ConnectionResetError as error:  # there was something that it has not read
+            data = self._socket.recv(_MOST_BYTES)  # its last word
+            if not data:
+                raise UnheardError("the engine has gone", hint="try again") from error
         except OSError as error:
             raise UnavailableError(f"the engine has gone: {error.strerror}") from error
         if not data:
@@ -163,6 +177,38 @@ class Connections:
         except _ABSENT:
             raise UnsupportedError("the engine has no socket for descriptors") from None
 
+    def ask(self, message: dict[str, Any], fds: Sequence[int] = ()) -> tuple[Connection, Any]:
+        """Make a request on a connection that is the caller's then; return both.
+
+        It is made again where the engine has gone before it has read it, and only then: no
+        command runs twice.
+        """
+        for _ in range(_TRIES - 1):
+            with suppress(UnheardError):
+                return self._ask(message, fds)
+            self.close_idle()  # they lead to the same engine
+        return self._ask(message, fds)
+
+    def _ask(self, message: dict[str, Any], fds: Sequence[int]) -> tuple[Connection, Any]:
+        connection = self.take()
+        try:
+            return connection, connection.request(message, fds)
+        except UnheardError:
+            connection.close()
+            raise
+        except OrlopError:
+            self.give_back(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+
+    def close_idle(self) -> None:
+        """Close those that are not in use."""
+        while self._idle:
+            with suppress(IndexError):  # another thread's
+                self._idle.pop().close()
+
     def give_back(self, connection: Connection) -> None:
         """Keep it for the next; nothing that was started on it may be there any more."""
         if len(self._idle) < _MOST_IDLE and connection.is_ours and connection.fileno() >= 0:
@@ -202,8 +248,7 @@ def connections(settings: Settings) -> Connections:
 def close_idle() -> None:
     """Close all connections that are not in use."""
     for found in _all.values():
-        while found._idle:
-            found._idle.pop().close()
+        found.close_idle()
 
 
 _all: dict[str, Connections] = {}

@@ -25,8 +25,12 @@ class Sandboxes:
         *body* is that of create. NotFoundError if the image is not here.
         """
         query = {"name": name, "lifetime": lifetime_s}
-        connection = self._client.begin_upgrade("/sandboxes", query=query, body=body)
-        response = checked(connection)
+
+        def ask() -> tuple[http.Connection, http.Response]:
+            made = self._client.begin_upgrade("/sandboxes", query=query, body=body)
+            return made, checked(made)
+
+        connection, response = self._client.heard(ask)
         return response.headers["orlop-container-id"], raw_stream(connection, response)
 
     def open_kept(

@@ -113,11 +113,13 @@ class Engine:
         self._gauges = Gauges(self._context)
         fresh = await in_thread(_is_first_since_boot, settings)
         self._context.shim = Link(
-            str(settings.shim_socket), on_event=self._heard, on_lost=self._shim_lost
+            str(settings.shim_socket),
+            greeting={"op": "subscribe"},
+            on_event=self._heard,
+            on_lost=self._shim_lost,
         )
         self._context.stdio = Link(str(settings.stdio_socket))
         await in_thread(launch, str(settings.run))
-        await self._context.shim.request({"op": "subscribe"})
         await self._context.shim.request({"op": "drop_recipe"})
         await self._reconciler.run(self._health)
         await self.templates.sweep()
@@ -188,7 +190,6 @@ class Engine:
         self._shim_since = loop.time()
         try:
             await in_thread(launch, str(self.settings.run))
-            await self._context.shim.request({"op": "subscribe"})
             await self._reconciler.run(self._health)
         except OrlopError:
             log.exception("the shim cannot be replaced")

@@ -5,8 +5,9 @@ knows it, and starts any number of sandboxes by it.
 """
 
 import asyncio
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
@@ -33,6 +34,8 @@ class Recipe(NamedTuple):
     config: Config
     undo: ExitStack
     sources: tuple[tuple[str, int, int], ...]  # host paths that are mounted: device, inode
+    shim: int  # that knows it: how many were lost before
+    again: Callable[[], Awaitable["Recipe"]]  # gives another such, when that shim is lost
 
     @property
     def id(self) -> str:
@@ -119,7 +122,8 @@ class Recipes:
                 for mount in container.mounts
                 if mount.type == "bind"
             )
-            await self._context.shim.request(message)
+            await self._context.shim.settle(message)
+            shim = self._context.shim.losses
             config = self._bundles.read(container.id)
         except UnsupportedError as error:
             undo.close()
@@ -132,7 +136,8 @@ class Recipes:
             raise
         finally:
             del self._making[key]
-        recipe = Recipe(container, config, undo, sources)
+        again = functools.partial(self.of, key, parse, disk_bytes=disk_bytes)
+        recipe = Recipe(container, config, undo, sources, shim, again)
         if not self._known and not self._leaving:
             asyncio.get_running_loop().call_later(_LOOK_S, self._look)
         self._known[key] = recipe
