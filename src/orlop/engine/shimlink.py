@@ -122,11 +122,11 @@ class Link:
         try:
             if self._greeting is not None:
                 await self._answer(client.post(self._greeting))
-            if client.fileno() < 0:
-                raise UnavailableError("the shim has gone", hint="try again")
         except BaseException:
             _drop(client)
             raise
+        if client.fileno() < 0:  # it was lost at once
+            raise UnavailableError("the shim has gone", hint="try again")
         return client
 
     def _ready(self, client: Client) -> None:
