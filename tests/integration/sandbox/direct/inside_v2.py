@@ -14,6 +14,7 @@ import pytest
 
 import orlop
 from orlop.client.direct import connections
+from orlop.errors import ExhaustedError
 from orlop.runtime.cgroups.layout import detect
 from orlop.sandbox.direct import start_message
 from tests.integration.engines import EngineProcess
@@ -130,6 +131,15 @@ def test_forks_are_limited_as_what_they_are_of(engine: EngineProcess, given: Opt
                 assert limit.read_text() == f"{64 * _MIB}\n"
                 assert fork.run(_fill(200)).exit_code == 137
         assert box.run(["cat", "/tmp/file"]).stdout == b"kept\n"
+
+
+def test_what_is_written_from_outside_is_within_the_limit(engine: EngineProcess) -> None:
+    with orlop.Sandbox(engine=engine.url, image=IMAGE, **_LIMITS) as box:
+        box.run(["dd", "if=/dev/zero", "of=/srv", "bs=1M", "count=20"])
+        box.files.write("/tmp/file", bytes(20 * _MIB))
+        with pytest.raises(ExhaustedError, match="64 MiB in all"):
+            box.files.write("/tmp/more", bytes(30 * _MIB))
+        assert box.run(["ls", "/tmp"]).stdout == b"file\n"
 
 
 def test_limits_that_were_changed_are_nobody_else_s(engine: EngineProcess, given: Options) -> None:
