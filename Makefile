@@ -1,6 +1,6 @@
 # make demo   a real container, on a machine that has only python3 and root
 # make test   every check and test; installs what they need
-# make test-machine   what needs a kernel set up in another way, in a virtual machine: ten minutes
+# make test-machine   what needs a kernel set up in another way, in a virtual machine: half an hour
 # make bench  Orlop beside docker, podman, ctr and runc
 # make figures   orlop bench, into docs/bench-figures.md and docs/bench-*.svg; a quarter of an hour
 # make conformance   what the OCI validation programs find, written into CONFORMANCE.md

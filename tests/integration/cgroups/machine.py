@@ -55,7 +55,7 @@ for path in sys.argv[1:]:
     ctypes.CDLL(None).syscall(finit_module, os.open(path, os.O_RDONLY), b"", 0)' {folder}/*.ko
 cd {root}
 echo BEGIN
-{python} -m pytest -q --color=no -p no:cacheprovider {arguments}
+{python} -m pytest -q --color=no -p no:cacheprovider -o timeout=1200 {arguments}
 echo END $?
 echo o > /proc/sysrq-trigger
 """

@@ -18,6 +18,7 @@ QUICK = ("inside_v2.py", "test_limits.py", "test_pools.py", "test_v2_alone.py")
 
 pytestmark = [
     pytest.mark.machine,
+    pytest.mark.timeout(3000),
     pytest.mark.skipif(
         os.geteuid() != 0
         or os.uname().machine != "x86_64"
