@@ -33,13 +33,21 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     return await finished(work)
 
 
-async def finished(work: asyncio.Future[T]) -> T:
+async def in_breakable_thread(function: Callable[[], T], *, break_off: Callable[[], None]) -> T:
+    """As in_thread(); cancelled, *break_off* is called, so that *function* ends soon."""
+    work = asyncio.ensure_future(in_thread(function))
+    return await finished(work, break_off=break_off)
+
+
+async def finished(work: asyncio.Future[T], *, break_off: Callable[[], None] = lambda: None) -> T:
     """Wait for the end of *work* in a thread, however often cancelled; then say so."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
             await asyncio.wait({work})
         except asyncio.CancelledError as error:
+            if cancelled is None:
+                break_off()
             cancelled = error
     if cancelled is not None:
         if not work.cancelled():

@@ -107,6 +107,10 @@ class Registry:
     def close(self) -> None:
         self._transport.close()
 
+    def break_off(self) -> None:
+        """End what other threads wait for here: UnavailableError for them."""
+        self._transport.break_off()
+
     def __enter__(self) -> Self:
         return self
 

@@ -4,13 +4,14 @@ import contextlib
 import http.client
 import os
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol, Self
 from urllib.parse import SplitResult, urlsplit
 
-from orlop.errors import CorruptError, InvalidArgumentError
+from orlop.errors import CorruptError, InvalidArgumentError, UnavailableError
 
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")  # 127.0.0.1.example is a stranger
 _BLOCK = 1 << 18
@@ -100,6 +101,8 @@ class Transport:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, str, Tls], list[http.client.HTTPConnection]] = {}
+        self._busy: set[http.client.HTTPConnection] = set()
+        self._is_broken_off = False
         self._contexts: dict[Tls, ssl.SSLContext] = {}
 
     def send(self, request: Request, tls: Tls = Tls()) -> Answer:  # noqa: B008 (a tuple)
@@ -126,6 +129,16 @@ class Transport:
             for connection in connections:
                 connection.close()
 
+    def break_off(self) -> None:
+        """End what other threads wait for, and send nothing more."""
+        with self._lock:
+            self._is_broken_off = True
+            for connection in self._busy:
+                sock: socket.socket | None = connection.sock
+                if sock is not None:
+                    with contextlib.suppress(OSError):
+                        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # SSLSocket's is no threads'
+
     def __enter__(self) -> Self:
         return self
 
@@ -143,6 +156,7 @@ class Transport:
         if _proxy_of(target) and target.scheme == "http":
             path = request.url
         headers = {"User-Agent": "orlop", "Accept-Encoding": "identity"} | dict(request.headers)
+        self._begin(connection)
         try:
             if request.body is None:
                 if request.method in ("POST", "PUT", "PATCH"):
@@ -154,9 +168,22 @@ class Transport:
                     connection.request(request.method, path, body=stream, headers=headers)
             response = connection.getresponse()
         except BaseException:
+            self.end(connection)
             connection.close()
             raise
         return Answer(response, _Lease(self, key, connection))
+
+    def _begin(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if self._is_broken_off:
+                connection.close()
+                raise UnavailableError("it was broken off")
+            self._busy.add(connection)
+
+    def end(self, connection: http.client.HTTPConnection) -> None:
+        """Take note that its exchange is over."""
+        with self._lock:
+            self._busy.discard(connection)
 
     def _connect(self, target: SplitResult, tls: Tls) -> http.client.HTTPConnection:
         proxy = urlsplit(_proxy_of(target))
@@ -213,6 +240,7 @@ class _Lease:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        self._transport.end(connection)
         if reusable:
             self._transport.keep(self._key, connection)
         else:

@@ -5,6 +5,7 @@ from types import TracebackType
 
 from orlop.sandbox.asynchronous import AsyncSandbox
 from orlop.sandbox.batch import Batch, BatchOptions
+from orlop.sandbox.interrupt import interruptible
 from orlop.sandbox.threads import in_thread
 
 
@@ -32,7 +33,7 @@ class AsyncBatch(BatchOptions):
     async def start(self) -> list[AsyncSandbox]:
         """See Batch.start."""
         try:
-            boxes = await in_thread(self._batch.start)
+            boxes = await interruptible(self._batch.start)
         except asyncio.CancelledError:
             await self.close()
             raise

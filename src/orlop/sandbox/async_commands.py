@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from orlop.sandbox.async_process import AsyncProcess
 from orlop.sandbox.commands import Commands
 from orlop.sandbox.conversation import Conversation
+from orlop.sandbox.interrupt import interruptible
 from orlop.sandbox.process import OUTPUT_LIMIT
 from orlop.sandbox.result import Result
 from orlop.sandbox.threads import in_thread
@@ -71,7 +72,7 @@ async def begun(start: Callable[[], C]) -> C:
     """Return what *start* starts; where that is cancelled, it has been killed."""
     started: list[C] = []
     try:
-        await in_thread(lambda: started.append(start()))
+        await interruptible(lambda: started.append(start()))
     except asyncio.CancelledError:
         for conversation in started:
             await in_thread(conversation.close)

@@ -13,6 +13,7 @@ from orlop.sandbox.async_commands import AsyncCommands, begun
 from orlop.sandbox.async_files import AsyncFiles
 from orlop.sandbox.async_process import AsyncTerminal
 from orlop.sandbox.closing import AsyncClosing
+from orlop.sandbox.interrupt import interruptible
 from orlop.sandbox.options import Options
 from orlop.sandbox.result import Usage
 from orlop.sandbox.sandbox import Sandbox
@@ -40,7 +41,7 @@ class AsyncSandbox(Options, AsyncClosing, AsyncCommands):
     async def start(self) -> Self:
         """See Sandbox.start."""
         try:
-            await in_thread(self._box.start)
+            await interruptible(self._box.start)
         except asyncio.CancelledError:
             await self.close()
             raise

@@ -10,10 +10,11 @@ from orlop.client.client import Client
 from orlop.client.http import RawStream
 from orlop.client.images import split_tag
 from orlop.client.timed import TimedClient
-from orlop.errors import NotFoundError, UnsupportedError
+from orlop.errors import NotFoundError, OrlopError, UnsupportedError
 from orlop.model import jsontext
 from orlop.model.timeline import Step
 from orlop.sandbox.execs import ExecHandle, usage_of
+from orlop.sandbox.interrupt import current
 from orlop.sandbox.options import IDLE, Options
 from orlop.sandbox.result import Usage
 from orlop.sandbox.way import Box, Command
@@ -169,10 +170,14 @@ def _changes(client: Client, container: Mapping[str, Any]) -> list[str]:
 
 
 def pull(client: Client, image: str) -> None:
-    """Fetch *image*; NotFoundError where it cannot be."""
-    for message in client.images.pull(image):
-        if "error" in message:
-            raise NotFoundError(f"cannot pull {image}: {message['error']}")
+    """Fetch *image*; NotFoundError where it cannot be, and other errors, with its name."""
+    with current().ending(client.shut):
+        try:
+            for message in client.images.pull(image):
+                if "error" in message:
+                    raise NotFoundError(message["error"])
+        except OrlopError as error:
+            raise type(error)(f"cannot pull {image}: {error.args[0]}", hint=error.hint) from error
 
 
 def _address(container: Mapping[str, Any], port: int) -> tuple[str, int]:

@@ -4,18 +4,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
 from orlop.engine.answers import Progress, ProgressCallback
 from orlop.engine.context import Context
 from orlop.engine.images.catalog import Catalog
 from orlop.engine.images.unpacking import LayerListener, Unpacker
 from orlop.engine.requests import Credentials
-from orlop.engine.threads import in_thread
+from orlop.engine.threads import in_breakable_thread, in_thread
 from orlop.errors import NotFoundError
 from orlop.images import auth, push
 from orlop.images.progress import Kind
 from orlop.images.pull import Resolved, resolve
-from orlop.images.registry import Registry, Source, source_of
+from orlop.images.registry import Registry, source_of
 from orlop.model.digest import Digest
 from orlop.model.image import Descriptor
 from orlop.model.platform import Platform, parse_platform
@@ -48,7 +49,11 @@ class Transfers:
         wanted = parse_platform(platform) if platform else None
         source = source_of(reference, credentials_for(credentials))
         async with leased(self._context) as lease:
-            resolved = await in_thread(self._resolve, source, reference, wanted, lease)
+            registry = Registry(source)
+            resolved = await in_breakable_thread(
+                partial(self._resolve, registry, reference, wanted, lease),
+                break_off=registry.break_off,
+            )
             status = f"Pulling from {reference.familiar_name.removeprefix(reference.domain + '/')}"
             progress(Progress(status=status, id=reference.target))
             lease.add(*(layer.descriptor.digest for layer in resolved.layers))
@@ -95,9 +100,9 @@ class Transfers:
             return await in_thread(send)
 
     def _resolve(
-        self, source: Source, reference: Reference, platform: Platform | None, lease: Lease
+        self, registry: Registry, reference: Reference, platform: Platform | None, lease: Lease
     ) -> Resolved:
-        with Registry(source) as registry:
+        with registry:
             return resolve(
                 registry, reference, self._context.content, platform=platform, keep=lease.add
             )
