@@ -5,8 +5,7 @@ from types import TracebackType
 
 from orlop.sandbox.asynchronous import AsyncSandbox
 from orlop.sandbox.batch import Batch, BatchOptions
-from orlop.sandbox.interrupt import interruptible
-from orlop.sandbox.threads import in_thread
+from orlop.sandbox.threads import in_thread, interruptible
 
 
 class AsyncBatch(BatchOptions):

@@ -8,10 +8,9 @@ from typing import Protocol, TypeVar
 from orlop.sandbox.async_process import AsyncProcess
 from orlop.sandbox.commands import Commands
 from orlop.sandbox.conversation import Conversation
-from orlop.sandbox.interrupt import interruptible
 from orlop.sandbox.process import OUTPUT_LIMIT
 from orlop.sandbox.result import Result
-from orlop.sandbox.threads import in_thread
+from orlop.sandbox.threads import in_thread, interruptible
 
 C = TypeVar("C", bound=Conversation)
 

@@ -4,11 +4,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import TypeVar
 
 from orlop.errors import WrongStateError
-from orlop.sandbox.threads import in_thread
 
 T = TypeVar("T")
 
@@ -66,15 +64,6 @@ class Interrupt:
 def current() -> Interrupt:
     """Return that of the verb which is under way in this thread; else one that nobody asks."""
     return _current.get(None) or Interrupt()
-
-
-async def interruptible(verb: Callable[[], T]) -> T:
-    """Do *verb* in a thread; cancelled, whatever is ended by current() ends, and the rest does not.
-
-    The end of *verb* is waited for, as by in_thread().
-    """
-    interrupt = Interrupt()
-    return await in_thread(partial(interrupt.during, verb), interrupt=interrupt.ask)
 
 
 _current: ContextVar[Interrupt | None] = ContextVar("interrupt", default=None)

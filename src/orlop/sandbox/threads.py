@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from orlop.errors import OrlopError
+from orlop.sandbox.interrupt import Interrupt
 
 T = TypeVar("T")
 
@@ -49,6 +51,12 @@ async def in_thread(function: Callable[[], T], *, interrupt: Callable[[], None] 
         future.exception()  # seen, so asyncio does not warn
         raise cancelled
     return future.result()
+
+
+async def interruptible(verb: Callable[[], T]) -> T:
+    """Do *verb* as in_thread() does; cancelled, what it has had current() end is ended."""
+    interrupt = Interrupt()
+    return await in_thread(partial(interrupt.during, verb), interrupt=interrupt.ask)
 
 
 def _begin(interrupt: Callable[[], None]) -> None:
