@@ -10,6 +10,7 @@ import os
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.namespaces import FILES
+from orlop.kernel.procstat import has_ended, read_stat
 from orlop.model.light import TYPE_CHECKING, Iterator, Mapping, NamedTuple
 from orlop.runtime.joining import maps_of
 
@@ -37,8 +38,13 @@ class Bounds(NamedTuple):
 
 
 def check_restored(pid: int, bounds: Bounds) -> None:
-    """Raise NotOfBundleError if *pid* or a process below it goes beyond *bounds*."""
+    """Raise NotOfBundleError if *pid* or a process below it goes beyond *bounds*.
+
+    Those that have ended, and wait to be reaped, are nowhere and may nothing.
+    """
     for task in tree(pid):
+        if has_ended(read_stat(task)):
+            continue
         if why := _where(task, pid, bounds) or _power(task, pid, bounds):
             raise NotOfBundleError(why)
 

@@ -184,6 +184,10 @@ class Conversation:
             raise failure
         return answer
 
+    def _has_ended(self) -> bool:
+        """Whether it has, though a child of it may still hold the socket."""
+        return bool(os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+
     def _send(self, request: Mapping[str, Any]) -> None:
         with suppress(BrokenPipeError):  # then there is nothing to receive
             self._socket.sendall(encode(REQUEST, request))
@@ -199,7 +203,9 @@ class Conversation:
                 silent_s += _PAUSE_S
                 if silent_s > self._patience_s:
                     os.kill(self.pid, signal.SIGKILL)  # what it has stopped goes on then
-                elif on_notify is not None:
+                if self._has_ended():
+                    return None
+                if on_notify is not None:
                     on_notify("", 0, ())
                 continue
             except ConnectionResetError:
@@ -221,7 +227,8 @@ def _errno(answer: Mapping[str, Any]) -> str:
     number = answer.get("cr_errno", 0)
     if number:
         return os.strerror(number).lower()
-    return answer.get("cr_errmsg", "") or "it ended without an answer"
+    said = answer.get("cr_errmsg", "").strip()
+    return said if said and not any(noise in said for noise in _NOISE) else "it does not say why"
 
 
 def _spawn(process: Process, theirs: int) -> int:

@@ -23,7 +23,7 @@ from orlop.runtime.container import plan_container
 from orlop.runtime.plan import plan_namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from orlop.criu.conversation import OnNotify
@@ -37,7 +37,7 @@ class Subject(NamedTuple):
     pid: int  # of its first process
     bundle: Bundle  # whose config.json names the namespaces that were joined by their paths
     root: str  # where the root is on the host, or would be
-    directories: Mapping[str, str]  # of its cgroup, by controller
+    freezer: str | None  # the cgroup by which they are to be stopped, or have been
     streams: Sequence[str]  # what the standard streams were at its start, as readlink(2) has it
 
 
@@ -57,7 +57,7 @@ def dump(
     options = {
         "pid": subject.pid,
         "root": subject.root,
-        "freeze_cgroup": _freezer(subject.directories),
+        "freeze_cgroup": subject.freezer,
         "external": _joined(subject.bundle),
         **wanted,
         "images_dir_fd": folders.images,
@@ -71,19 +71,21 @@ def dump(
         criu.run(talk, kind, options, folders.log, on_notify)
 
 
-def _freezer(directories: Mapping[str, str]) -> str | None:
-    """Return the cgroup by which all processes are stopped at once; else they are one by one.
+def freezer(directories: Mapping[str, str]) -> str | None:
+    """Return the cgroup by which all processes are stopped at once; else they are one by one."""
+    return next((path for path, _ in _freezers(directories)), None)
 
-    Of two that of v1, as CRIU waits a tenth of a second for the other; but the one by which
-    they have been stopped already, for CRIU has to let them go to look into them.
-    """
-    found = [
-        (path, file)
-        for hierarchy, file in (("freezer", "freezer.state"), ("", "cgroup.freeze"))
-        if (path := directories.get(hierarchy)) and os.path.exists(f"{path}/{file}")
-    ]
-    frozen = [path for path, file in found if _is_frozen(f"{path}/{file}")]
-    return next(iter(frozen or [path for path, _ in found]), None)
+
+def frozen(directories: Mapping[str, str]) -> str | None:
+    """Return the cgroup by which they have been stopped, and which CRIU has to let go."""
+    return next((path for path, file in _freezers(directories) if _is_frozen(file)), None)
+
+
+def _freezers(directories: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for hierarchy, name in (("", "cgroup.freeze"), ("freezer", "freezer.state")):
+        path = directories.get(hierarchy)
+        if path and os.path.exists(f"{path}/{name}"):
+            yield path, f"{path}/{name}"
 
 
 def _is_frozen(file: str) -> bool:

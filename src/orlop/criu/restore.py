@@ -38,6 +38,7 @@ from orlop.kernel.procstat import EXITING, read_stat
 from orlop.model import jsontext
 from orlop.model.light import TYPE_CHECKING, NamedTuple
 from orlop.model.light_context import ExitStack, suppress
+from orlop.model.oci import Resources
 from orlop.runtime import failure
 from orlop.runtime.bundle import Starting, Stdio
 from orlop.runtime.container import plan_container
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 
 _MOST_DESCRIPTORS = 64 << 10
 _MOST_NAME = 4096
+#: CRIU works with processes of its own in the container's cgroup.
+_ROOM: Resources = {"pids": {"limit": -1}}
 _STREAM_KINDS = ("pipe:[", "socket:[", EXTERNAL_FILE, EXTERNAL_TERMINAL)
 
 
@@ -124,6 +127,7 @@ class Restoring:
             streams = _read_descriptors(folders)
             inherited += _streams(streams, stdio)
             staged = self._staged = stage(self._plan, self._origin.place)
+            self._cgroup.update(_ROOM)  # until _check()
             process = criu.Process(stdio, [fd for _, fd in inherited], self._cgroup.enter)
             talk = self._talk = ours.enter_context(criu.Conversation(process))
         self._bounds = self._bounds._replace(cgroups=cgroups_of(talk.pid))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from orlop.criu import conversation as criu
-from orlop.criu.dump import Subject, dump
+from orlop.criu.dump import Subject, dump, freezer
 from orlop.criu.options import Options, open_folders, requested, require_root
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.lifecycle import delete
@@ -79,7 +79,7 @@ def _subject(folder: Folder, record: Record, config: Config) -> Subject:
         record["init_process_pid"],
         Bundle(folder.name, record["orlop"]["bundle"], config),
         record["config"]["rootfs"],
-        record["cgroup_paths"],
+        freezer(record["cgroup_paths"]),
         record["external_descriptors"],
     )
 

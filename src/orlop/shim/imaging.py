@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from contextlib import ExitStack
 
 from orlop.criu import conversation
@@ -19,6 +20,16 @@ from orlop.shim.helper import ask
 from orlop.shim.process import Process
 
 _OPTIONS = Options(file_locks=True)  # on copies of files, and so each copy's own
+#: What CRIU says when processes of the same user have so many descriptors on their way to
+#: others that the kernel refuses to take one more: it passes. unix(7), ETOOMANYREFS.
+_CROWDED = "Can't retrieve FD from socket"
+_AGAIN_S, _PAUSE_S = 5.0, 0.2
+#: What to do where CRIU says too little, by the begin of what it says.
+_HINTS = {
+    _CROWDED: "too many descriptors are on their way between processes: try again",
+    "Can't get rlimit": "run the command as root, or the engine with CAP_SYS_RESOURCE",
+    "sockets: ": "close TCP and UDP sockets: criu 4.1 cannot copy those of Linux 6.16 and later",
+}
 _PATIENCE_S = 60.0
 _STREAMS = ("stdin", "stdout", "stderr")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -33,30 +44,28 @@ def dump(process: Process, config: Config, images: int, sock: socket.socket) -> 
         record["pid"],
         Bundle(record["id"], record["bundle"], config),
         os.path.join(record["bundle"], "rootfs"),
-        process.cgroup.directories,
+        dumping.frozen(process.cgroup.directories),  # else one by one: a kill leaves none frozen
         [f"pipe:[{inodes[name]}]" if name in inodes else "" for name in _STREAMS],
     )
     folders = Folders(images, None, Log(images, "", "dump.log"))
     wanted = {**requested(_OPTIONS, {}), "leave_running": True, "link_remap": True}
 
-    tries = 2  # a signal at the wrong moment can make CRIU fail; it has harmed nothing then
+    over = time.monotonic() + _AGAIN_S
 
     def happened(event: str, _pid: int, _fds: object) -> None:
-        nonlocal tries
         if event == "post-dump":
-            tries = 0
             ask(sock, {"dumped": True})
 
     while True:
-        tries -= 1
         try:
             return dumping.dump(
                 conversation.DUMP, subject, wanted, folders, happened, patience_s=_PATIENCE_S
             )
         except FailedError as error:
-            if tries <= 0:
+            if error.reason != _CROWDED or time.monotonic() > over:
                 raise _uncopied(record["id"], error.reason) from None
         _empty(images)
+        time.sleep(_PAUSE_S)
 
 
 def _empty(folder: int) -> None:
@@ -101,8 +110,8 @@ def _name_host(pid: int, bundle: Bundle) -> None:
 
 
 def _uncopied(container_id: str, reason: str) -> UnsupportedError:
-    """Return what to raise where CRIU could not, for its *reason*."""
+    hints = (hint for begin, hint in _HINTS.items() if reason.startswith(begin))
     return UnsupportedError(
         f"the processes of container {container_id[:12]} cannot be copied: criu: {reason}",
-        hint="end what uses that, and try again",
+        hint=next(hints, "end what has that, and try again"),
     )

@@ -52,6 +52,7 @@ def test_names_in_memory_and_files_are_each_forks_own(
 ) -> None:
     box = session(memory="256m", pids=50, environment={"A": "b"})
     ask(box, "import os, subprocess; child = subprocess.Popen(['sleep', '600'])")
+    ask(box, "zombie = subprocess.Popen(['sh', '-c', 'exit 3'])")
     ask(box, "file = open('/srv/file', 'w+'); file.write('one'); file.flush()")
     ask(box, "os.unlink('/srv/file')")
     box.run(["sh", "-c", "echo before >/srv/state"])
@@ -65,6 +66,7 @@ def test_names_in_memory_and_files_are_each_forks_own(
     state = [each.files.read("/srv/state") for each in (box, one, two)]
     assert state == [b"before\n", b"mine\n", b"before\n"]
     assert ask(one, "child.kill() or child.wait()") == "-9"
+    assert ask(two, "zombie.wait()") == "3"
     for each in (box, two):
         assert ask(each, "os.getpid(), child.poll(), os.environ['A']") == "(1, None, 'b')"
         assert ask(each, "file.seek(0) or file.read()") == "'one'"
