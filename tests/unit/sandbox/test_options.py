@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import orlop
-from orlop.errors import InvalidArgumentError
+from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.sandbox.options import Options
 from tests.imports import modules_after
 
@@ -81,6 +81,13 @@ def test_options_become_a_create_request() -> None:
     assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (1536 << 20, 500_000_000, 7)
     assert (host["Binds"], host["NetworkMode"]) == (["/src:/src:ro"], "bridge")
     assert host["PortBindings"] == {"80/tcp": [{"HostPort": "8080"}]}
+
+
+@pytest.mark.parametrize("options", [{"keep": True}, {"disk": "1m"}, {"timed": True}], ids=str)
+def test_what_a_template_cannot_have_is_refused(options: dict[str, Any]) -> None:
+    (word,) = options
+    with pytest.raises(UnsupportedError, match=f"a template cannot have {word}="):
+        orlop.Template(**options)
 
 
 def test_what_is_not_asked_for_is_not_sent() -> None:
