@@ -316,15 +316,16 @@ def test_more_mounts_than_fit_a_message_are_the_usual_ways(given: Options, tmp_p
 def test_who_dies_of_its_memory_in_its_start_takes_nobody_along(given: Options) -> None:
     """Files are in memory; with no room left the kernel kills who comes, and his launcher."""
     full, ended = given(memory="6m", pids=54), threading.Event()
-    failures: list[Exception] = []
+    deaths: list[object] = []  # on the way to a program, or soon after
 
     def die(box: Any) -> None:
         _try(box, "sh", "-c", "head -c 400000000 /dev/zero > /tmp/much")
         while not ended.wait(0.005):
             try:
-                run(box, "true")
+                if (done := run(box, "true")).exit_code:
+                    deaths.append(done)
             except OrlopError as error:
-                failures.append(error)
+                deaths.append(error)
 
     with ExitStack() as boxes:
         dying = []
@@ -335,7 +336,7 @@ def test_who_dies_of_its_memory_in_its_start_takes_nobody_along(given: Options) 
         try:
             for turn in range(100):
                 assert run(Once(given()), "echo", f"{turn}").stdout == b"%d\n" % turn
-            wait_until(lambda: bool(failures), "memory is never used up")
+            wait_until(lambda: bool(deaths), "memory is never used up")
         finally:
             ended.set()
     for thread in dying:
