@@ -43,6 +43,7 @@ class Process:
         "key",
         "limit",
         "listed",
+        "oom_before",
         "pidfd",
         "record",
         "removals",
@@ -70,6 +71,7 @@ class Process:
         self.exit: Exit | None = None
         self.spawn: Spawn | None = None  # of one that was started by a recipe
         self.removals = 0  # times the cgroup has been found not empty
+        self.oom_before = 0  # its container's oom_kills(), before it
 
     @property
     def is_init(self) -> bool:
@@ -84,12 +86,12 @@ class Process:
         """Send a signal; ProcessLookupError once it is reaped."""
         pidfd_send_signal(self.pidfd, number)
 
-    def killed_for_memory(self) -> bool:
-        """Whether its container had too little; False where its cgroup cannot be asked."""
+    def oom_kills(self) -> int:
+        """How many its container has lost for want of memory; 0 where that cannot be asked."""
         try:
-            return self.cgroup is not None and self.cgroup.oom_kills() > 0
+            return 0 if self.cgroup is None else self.cgroup.oom_kills()
         except (OSError, OrlopError):
-            return False
+            return 0
 
     def close_fd(self, name: str) -> None:
         fd = self.fds.pop(name, None)

@@ -364,11 +364,19 @@ class Server:
             os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
 
     def _conclude(self, process: Process, status: tuple[int, int]) -> None:
-        oom = process.is_init and process.killed_for_memory()
+        oom = self._was_short_of_memory(process, status[0])
         process.exit = self._write_exit(process, status, oom=oom)
         self._pumps.ended(process.key, process.exit)
         if process.is_init:
             self._kill_rest(process)
+
+    def _was_short_of_memory(self, process: Process, status: int) -> bool:
+        if process.is_init:
+            return process.oom_kills() > 0
+        container = self._processes.get(process.record["id"])
+        if status != 128 + _SIGKILL or container is None or "group" not in process.record:
+            return False
+        return container.oom_kills() > process.oom_before
 
     def _write_exit(self, process: Process, status: tuple[int, int], *, oom: bool = False) -> Exit:
         record = process.record

@@ -109,6 +109,7 @@ class Spawn:
         self.meta: Any = None
         self.exec_group = ""  # of a later process, and what that has entered
         self.entered: Cgroup | None = None
+        self.oom_kills = 0  # in its sandbox before it
         self.streams: list[int] = []
         self.times = OFF
         self.since = 0

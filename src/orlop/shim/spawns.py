@@ -231,6 +231,7 @@ class Spawns:
             spawn.exec_group = message["group"]
             spawn.entered = groups.make(of.group.cgroup, spawn.exec_group)
             of.group.open()
+            spawn.oom_kills = of.group.oom_kills()
             doors, folder = of.group.doors, _folder(spawn.entered)
             try:
                 timed = spawn.times is not OFF
@@ -314,14 +315,14 @@ class Spawns:
         used = usage_of_group(spawn.group) if is_init else usage(process)
         _, status = os.waitpid(pid, 0)
         signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        oom = is_init and signal == _SIGKILL and spawn.group is not None
+        code = 128 + signal if signal else os.WEXITSTATUS(status)
         exit_ = Exit(
             id=process.record["id"],
             pid=pid,
-            status=128 + signal if signal else os.WEXITSTATUS(status),
+            status=code,
             signal=signal,
             time_ns=time.time_ns(),
-            oom=oom and spawn.group is not None and spawn.group.usage().oom_kills > 0,
+            oom=code == 128 + _SIGKILL and self._was_short_of_memory(process),
             usage=used,
         )
         if not is_init:
@@ -337,6 +338,16 @@ class Spawns:
             self._give_back(spawn)
             self.recipes.settle(spawn.recipe)
         process.close()
+
+    def _was_short_of_memory(self, process: Process) -> bool:
+        """Whether its sandbox's was used up while it ran, and somebody there killed for it."""
+        spawn = process.spawn
+        assert spawn is not None
+        if "exec_id" not in process.record:
+            return spawn.group is not None and spawn.group.usage().oom_kills > 0
+        container = self._processes.get(process.record["id"])
+        group = container.spawn.group if container is not None and container.spawn else None
+        return group is not None and group.oom_kills() > spawn.oom_kills
 
     # Ahead
 

@@ -61,6 +61,8 @@ class Starts:
         times.note("write_record", since)
         process = Process(key, record)
         process.times = times
+        if "group" in message:
+            process.oom_before = self._processes[message["id"]].oom_kills()
         try:
             return self._make(process, make)
         except BaseException:

@@ -57,6 +57,7 @@ class Group:
 
     doors: Sequence[int] = ()  # files that who enters writes "0" to
     folder = -1  # in which children are born, where there is v2
+    _oom = -1
 
     def __init__(self, cgroup: Cgroup) -> None:
         """Take over a cgroup that was just made."""
@@ -98,6 +99,11 @@ class Group:
         """Return what was used since it was handed out."""
         self.open()
         return Usage(*self._counters().since(self._before), self._peak_bytes())
+
+    def oom_kills(self) -> int:
+        """Return how many were killed for want of memory since it was made."""
+        self.open()
+        return table(self._oom).get(b"oom_kill", 0)
 
     def clear(self) -> bool:
         """Remove those below it; False while somebody is in it, or in one of them."""

@@ -18,7 +18,6 @@ from orlop.runtime.cgroups.reusable import (
     Group,
     number,
     remove_below,
-    table,
 )
 from orlop.runtime.cgroups.v1 import V1Cgroup
 from orlop.runtime.filesystems import bind, filesystem
@@ -70,7 +69,7 @@ class V1Group(Group):
         """
         used, user, system = map(number, (self._used, self._user, self._system))
         user_ns = used * user // (user + system) if user + system else used
-        return Counters(user_ns, used - user_ns, table(self._oom).get(b"oom_kill", 0))
+        return Counters(user_ns, used - user_ns, self.oom_kills())
 
     def clear(self) -> bool:
         """See Group.clear.

@@ -67,7 +67,7 @@ class V2Group(Group):
         return Counters(
             times[b"user_usec"] * 1000,
             times[b"system_usec"] * 1000,
-            table(self._oom).get(b"oom_kill", 0),
+            self.oom_kills(),
             _sum(transfers, b"rbytes="),
             _sum(transfers, b"wbytes="),
         )
