@@ -43,7 +43,7 @@ def spawn(cgroup: Cgroup, work: Callable[[], int]) -> int:
     return cloned.pid
 
 
-def until(done: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
+def until(done: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not done():
         assert time.monotonic() < deadline, "did not happen in time"
