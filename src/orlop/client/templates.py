@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.client.calls import checked, finish_upgrade, quote, raw_stream
+from orlop.client.calls import checked, quote, raw_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ class Templates:
         response = checked(connection)
         return response.headers["orlop-container-id"], raw_stream(connection, response)
 
-    def runs(self, identifier: str) -> http.RawStream:
-        """Return a connection for runs, once it is warm; InvalidArgumentError if it cannot be."""
-        return finish_upgrade(self._client.begin_upgrade(f"/templates/{quote(identifier)}/runs"))
+    def begin_runs(self, identifier: str) -> http.Connection:
+        """Ask for a connection for runs, which finish_upgrade() returns once it is warm.
+
+        InvalidArgumentError then if it cannot be.
+        """
+        return self._client.begin_upgrade(f"/templates/{quote(identifier)}/runs")

@@ -1,6 +1,7 @@
 """Warm sandboxes for programs with an event loop."""
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Self
@@ -19,6 +20,7 @@ class AsyncPool(PoolOptions, AsyncClosing):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._warm = self.warm()
+        weakref.finalize(self, self._warm.drop).atexit = False  # else it goes with the program
 
     async def __aenter__(self) -> Self:
         return await self.start()

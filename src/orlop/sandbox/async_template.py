@@ -7,9 +7,9 @@ from typing import Self
 from orlop.sandbox.closing import AsyncClosing
 from orlop.sandbox.process import OUTPUT_LIMIT
 from orlop.sandbox.result import Result
-from orlop.sandbox.template import Template, TemplateOptions
-from orlop.sandbox.template_run import Run
-from orlop.sandbox.threads import in_thread
+from orlop.sandbox.template import Template
+from orlop.sandbox.template_options import TemplateOptions
+from orlop.sandbox.threads import in_thread, interruptible
 
 
 class AsyncTemplate(TemplateOptions, AsyncClosing):
@@ -23,11 +23,13 @@ class AsyncTemplate(TemplateOptions, AsyncClosing):
         return await self.start()
 
     async def start(self) -> Self:
-        """See Template.start."""
+        """See Template.start. Cancelled, it has been undone."""
+        started: list[Template] = []
         try:
-            await in_thread(self._template.start, interrupt=self._template.close)
+            await interruptible(lambda: started.append(self._template.start()))
         except asyncio.CancelledError:
-            await self.close()
+            for template in started:
+                await in_thread(template.close)
             raise
         return self
 
@@ -49,13 +51,7 @@ class AsyncTemplate(TemplateOptions, AsyncClosing):
         output_limit: int = OUTPUT_LIMIT,
     ) -> Result:
         """See Template.run."""
-        running: list[Run] = []
-
-        def kill() -> None:
-            for run in running:
-                run.kill()
-
         work = partial(
-            self._template._run_in, running, code, input, timeout=timeout, output_limit=output_limit
+            self._template.run, code, input=input, timeout=timeout, output_limit=output_limit
         )
-        return await in_thread(work, interrupt=kill)
+        return await interruptible(work)

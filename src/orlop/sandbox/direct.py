@@ -50,7 +50,7 @@ class DirectWay:
             return ContainerWay(self._settings).start(options)
 
     def _start(self, options: Options) -> Box:
-        return started(self._settings, options, start_message(options))[0]
+        return started(self._settings, start_message(options))[0]
 
     def start_many(self, options: Options, count: int) -> list[Box]:
         usual = ContainerWay(self._settings)
@@ -59,7 +59,7 @@ class DirectWay:
         message = {**start_message(options), "count": count}
         try:
             return with_image(
-                self._settings, options.image, lambda: started(self._settings, options, message)
+                self._settings, options.image, lambda: started(self._settings, message)
             )
         except UnsupportedError:
             return usual.start_many(options, count)
@@ -75,13 +75,13 @@ class DirectWay:
             box.left()
 
 
-def started(settings: Settings, options: Options, message: dict[str, Any]) -> list[Box]:
-    """Ask for sandboxes of *options* by *message*; return them."""
+def started(settings: Settings, message: dict[str, Any]) -> list[Box]:
+    """Ask for sandboxes by *message*; return them."""
     free = connections(settings)
     connection, made = free.ask(message)
     ids = made.get("ids") or [made["id"]]
     holder = Holder(free, connection, len(ids))
-    return [DirectBox(settings, one, holder, options) for one in ids]
+    return [DirectBox(settings, one, holder) for one in ids]
 
 
 class Holder:
@@ -153,11 +153,8 @@ def start_message(options: Options) -> dict[str, Any]:
 class DirectBox:
     """See Box. The sandbox is its *holder*'s, and ends with that."""
 
-    def __init__(
-        self, settings: Settings, identifier: str, holder: Holder, options: Options
-    ) -> None:
+    def __init__(self, settings: Settings, identifier: str, holder: Holder) -> None:
         self._settings = settings
-        self._options = options
         self._id = identifier
         self._holder = holder
         self._closed = False
@@ -244,7 +241,7 @@ class DirectBox:
         try:
             for identifier in first.request(wanted)["ids"]:
                 holder = Holder(free, free.take() if forks else first, 1)
-                forks.append(DirectBox(self._settings, identifier, holder, options))
+                forks.append(DirectBox(self._settings, identifier, holder))
                 holder.ask({**message, "fork": identifier})
         except BaseException:
             first.close()

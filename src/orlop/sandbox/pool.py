@@ -1,5 +1,6 @@
 """Warm sandboxes: started before anybody asks for them."""
 
+import weakref
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -46,6 +47,7 @@ class Pool(PoolOptions, Closing):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._warm = self.warm()
+        weakref.finalize(self, self._warm.drop).atexit = False  # else it goes with the program
 
     def __enter__(self) -> Self:
         return self.start()

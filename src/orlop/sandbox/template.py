@@ -1,66 +1,34 @@
 """Templates: a Python that has done its imports, forked for each run."""
 
 import threading
-import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Self
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
 
-from orlop.client.client import Client
-from orlop.client.http import RawStream
-from orlop.errors import (
-    InvalidArgumentError,
-    NotFoundError,
-    UnavailableError,
-    UnsupportedError,
-    WrongStateError,
-)
+from orlop.errors import NotFoundError, UnavailableError, WrongStateError
 from orlop.sandbox.closing import Closing
-from orlop.sandbox.containers import pull
-from orlop.sandbox.options import Options
+from orlop.sandbox.interrupt import current
 from orlop.sandbox.process import OUTPUT_LIMIT
 from orlop.sandbox.result import Result
-from orlop.sandbox.template_run import NotBegunError, Run
+from orlop.sandbox.started_template import StartedTemplate
+from orlop.sandbox.template_options import TemplateOptions
+from orlop.sandbox.template_run import Code, NotBegunError
 
-_IDLE_STREAMS = 16
 _ATTEMPTS = 3  # to have a template that does not end before a run has begun
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TemplateOptions(Options):
-    """A sandbox's, and what its Python does once. Limits are those of each run."""
-
-    python: str = "python3"  # of the image, 3.8 or later
-    imports: Sequence[str] = ()  # names of modules
-    setup: str = ""  # code; runs begin with the names that it has defined
-
-    def __post_init__(self) -> None:
-        if isinstance(self.imports, str):
-            raise InvalidArgumentError("imports is a list of modules", hint='["numpy"]')
-        if self.command != Options.command:
-            raise InvalidArgumentError("a template has no command but its own")
-        if self.keep or self.disk is not None:
-            word = "keep" if self.keep else "disk"
-            raise UnsupportedError(f"a template cannot have {word}=")
-        super().__post_init__()
-
-    def body(self) -> dict[str, Any]:
-        made = super().body()
-        words = {"Python": self.python, "Imports": list(self.imports), "Setup": self.setup}
-        return {**made, "Template": words}
 
 
 class Template(TemplateOptions, Closing):
     """A warm interpreter in a sandbox; each run is a fork of it, in a sandbox of its own.
 
-    It ends as a Sandbox does, and all its runs with it. One whose process has ended,
-    for want of memory perhaps, is started again by the next run.
+    It ends as a Sandbox does, and all its runs with it. One whose process has ended
+    before its *lifetime*, for want of memory perhaps, is started again by the next run.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._warm: _Warm | None = None
+        self._warm: StartedTemplate | None = None
+        self._over_s: float | None = None  # when its lifetime is
         self._changing = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -70,14 +38,18 @@ class Template(TemplateOptions, Closing):
         """Start it, and return once imports and setup are done.
 
         InvalidArgumentError with what they said where they fail, or where what they leave
-        cannot be forked: threads, open files, shared memory.
+        cannot be forked: threads, open files, shared memory. UnavailableError where they have
+        not ended after *setup_timeout* seconds.
         """
         with self._changing:
             if self._warm is not None:
                 raise WrongStateError("the template has been started")
-            self._warm = warm = _Warm(self)
+            current().check()
+            self._warm = warm = StartedTemplate(self, lifetime_s=self.lifetime)
+            self._over_s = None if self.lifetime is None else warm.begun_s + self.lifetime
         try:
-            warm.begin()
+            with self._in_life():
+                warm.begin()
         except BaseException:
             self.close()
             raise
@@ -86,7 +58,7 @@ class Template(TemplateOptions, Closing):
     def close(self) -> None:
         """End it and all its runs; again is no error."""
         with self._changing:
-            warm, self._warm = self._warm, None
+            warm, self._warm, self._over_s = self._warm, None, None
         if warm is not None:
             warm.close()
 
@@ -96,7 +68,7 @@ class Template(TemplateOptions, Closing):
         return self._started.id
 
     @property
-    def _started(self) -> "_Warm":
+    def _started(self) -> StartedTemplate:
         warm = self._warm
         if warm is None:
             raise WrongStateError("the template is not started", hint="use `with`, or start()")
@@ -113,97 +85,46 @@ class Template(TemplateOptions, Closing):
         """Run Python *code* in a fork, after whose end nothing of it is left.
 
         After *timeout* seconds it is killed with all that it has started. What it writes
-        beyond *output_limit* bytes of a stream is not kept.
+        beyond *output_limit* bytes of a stream is not kept. WrongStateError once the
+        template's *lifetime* is over.
         """
-        running: list[Run] = []
-        return self._run_in(running, code, input, timeout=timeout, output_limit=output_limit)
+        asked = Code(text=code, input=input, timeout=timeout, output_limit=output_limit)
+        with self._in_life():
+            for _ in range(_ATTEMPTS):
+                warm = self._started
+                try:
+                    return warm.run(asked)
+                except (NotFoundError, NotBegunError) as error:
+                    gone = error
+                    self._replace(warm)
+            raise gone
 
-    def _run_in(
-        self,
-        running: list[Run],
-        code: str | bytes,
-        given: bytes,
-        *,
-        timeout: float | None,
-        output_limit: int,
-    ) -> Result:
-        """Do as run(); what runs is in *running* meanwhile, to be killed by another thread."""
-        for _ in range(_ATTEMPTS):
-            warm = self._started
-            try:
-                stream = warm.take()
-                with warm.lent(stream):
-                    run = Run(stream, timeout=timeout, output_limit=output_limit)
-                    running[:] = [run]
-                    return run.finish(code, given)
-            except (NotFoundError, NotBegunError) as error:
-                gone = error
-                self._replace(warm)
-        raise gone
-
-    def _replace(self, gone: "_Warm") -> None:
+    def _replace(self, gone: StartedTemplate) -> None:
         """Start another in place of one that has ended, unless somebody else has."""
         with self._changing:
+            current().check()
             if self._warm is not gone:
                 return
             gone.close()
-            self._warm = _Warm(self)
+            self._check_life()
+            self._warm = StartedTemplate(self, lifetime_s=self._left_s)
 
+    @property
+    def _left_s(self) -> float | None:
+        return None if self._over_s is None else self._over_s - time.monotonic()
 
-class _Warm:
-    """What the engine has started for a template."""
-
-    def __init__(self, options: TemplateOptions) -> None:
-        self._settings = options.settings()
-        if self._settings.address.tcp is not None:
-            raise UnsupportedError("templates need an engine with a unix socket")
-        self._idle: list[RawStream] = []
-        with Client(self._settings) as client:
-            try:
-                self.id, self._holder = _open(client, options)
-            except NotFoundError as error:
-                if "no such image" not in str(error).lower():
-                    raise
-                pull(client, options.image)
-                self.id, self._holder = _open(client, options)
-        weakref.finalize(self, self._holder.close)
-
-    def begin(self) -> None:
-        """Return once imports and setup are done."""
-        with Client(self._settings) as client:
-            self._idle.append(client.templates.runs(self.id))
-
-    def take(self) -> RawStream:
-        """Return a stream for a run. NotFoundError where the container is gone."""
-        with suppress(IndexError):
-            return self._idle.pop()
-        try:
-            with Client(self._settings) as client:
-                return client.templates.runs(self.id)
-        except UnavailableError as error:
-            raise NotBegunError(str(error)) from error
+    def _check_life(self, why: Exception | None = None) -> None:
+        if self._left_s is not None and self._left_s <= 0:
+            raise WrongStateError(
+                f"the template's lifetime of {self.lifetime:g} s is over"
+            ) from why
 
     @contextmanager
-    def lent(self, stream: RawStream) -> Iterator[None]:
-        """Keep it for another run after this one, unless that has failed."""
-        with ExitStack() as failed:
-            failed.callback(stream.close)
-            yield
-            if len(self._idle) < _IDLE_STREAMS:
-                failed.pop_all()
-                self._idle.append(stream)
-
-    def close(self) -> None:
+    def _in_life(self) -> Iterator[None]:
+        """Do the block unless its lifetime is over, which explains its failure too."""
+        self._check_life()
         try:
-            with Client(self._settings) as client:
-                client.containers.remove(self.id, force=True, volumes=True)
-        except (NotFoundError, WrongStateError):  # it has ended by itself, or is just ending
-            pass
-        finally:
-            self._holder.close()
-            while self._idle:
-                self._idle.pop().close()
-
-
-def _open(client: Client, options: TemplateOptions) -> tuple[str, RawStream]:
-    return client.templates.open(options.body(), name=options.name, lifetime_s=options.lifetime)
+            yield
+        except (NotFoundError, UnavailableError) as error:
+            self._check_life(error)
+            raise

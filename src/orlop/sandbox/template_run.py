@@ -5,12 +5,15 @@ import select
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from orlop.client.http import RawStream
 from orlop.errors import InvalidArgumentError, UnavailableError
 from orlop.model import jsontext
+from orlop.sandbox.arguments import check_input, check_output_limit, check_seconds
 from orlop.sandbox.execs import usage_of
+from orlop.sandbox.process import OUTPUT_LIMIT
 from orlop.sandbox.result import Result
 
 _READ_BYTES = 64 << 10
@@ -21,35 +24,53 @@ class NotBegunError(UnavailableError):
     """The template was gone before the run began, so that another can have it."""
 
 
-class Run:
-    """Sends code on a *stream* of Client.templates.runs(), which is good for one run at a time."""
+class LostStreamError(NotBegunError):
+    """The stream led nowhere, and the run has not begun; the template may be well."""
 
-    def __init__(self, stream: RawStream, *, timeout: float | None, output_limit: int) -> None:
-        if timeout is not None and not timeout > 0:
-            raise InvalidArgumentError(f"invalid timeout {timeout!r}", hint="seconds, above 0")
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """What is to run in a template; InvalidArgumentError for what cannot be."""
+
+    text: str | bytes
+    input: bytes = b""
+    timeout: float | None = None
+    output_limit: int = OUTPUT_LIMIT
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str | bytes):
+            raise InvalidArgumentError(f"code is no text: {self.text!r}")
+        check_input(self.input)
+        check_seconds("timeout", self.timeout)
+        check_output_limit(self.output_limit)
+
+
+class Run:
+    """Sends *code* on a *stream* of Client.templates.runs(), which is good for one at a time."""
+
+    def __init__(self, stream: RawStream, code: Code) -> None:
         self._stream = stream
-        self._timeout = timeout
+        self._code = code
         self._outputs: dict[int, Output] = {}
-        self._limit = output_limit
-        self._input = memoryview(b"")
+        self._input = memoryview(code.input)
         self._input_fd = -1
         self._begun_s = time.monotonic()
 
-    def finish(self, code: str | bytes, given: bytes) -> Result:
-        """Run *code* with *given* as its input, and wait for its end.
+    def finish(self) -> Result:
+        """Run it, and wait for its end.
 
         NotBegunError where the template was gone; UnavailableError where it went meanwhile.
         """
-        self._input = memoryview(given)
+        limit = self._code.output_limit
         with ExitStack() as ours:
-            stdout, stderr = Output(self._limit), Output(self._limit)
+            stdout, stderr = Output(limit), Output(limit)
             with ExitStack() as theirs:
                 fds = [self._open_input(ours, theirs)]
                 for output in (stdout, stderr):
                     inside, outside = _pipe(ours, theirs)
                     self._outputs[inside] = output
                     fds.append(outside)
-                fds.append(_file(code, theirs))
+                fds.append(_file(self._code.text, theirs))
                 self._send(fds)
             answer = self._converse()
         if "exit_code" not in answer:
@@ -80,10 +101,11 @@ class Run:
         return _closing(outside, theirs)
 
     def _send(self, fds: Sequence[int]) -> None:
+        told = {"timeout_s": self._code.timeout}
         try:
-            self._stream.send_with(jsontext.dumps({"timeout_s": self._timeout}).encode(), fds)
+            self._stream.send_with(jsontext.dumps(told).encode(), fds)
         except OSError as error:
-            raise NotBegunError("the template's engine is gone") from error
+            raise LostStreamError("the template's engine is gone") from error
 
     def _converse(self) -> dict[str, Any]:
         """Read what it writes, and write what it reads, until it has ended."""

@@ -54,6 +54,7 @@ class Warm:
         self._parallel = parallel
         self._changed = threading.Condition()  # guards all below
         self._open = False
+        self._dropped = False
         self._ready: deque[Sandbox] = deque()
         self._graves: list[Sandbox] = []  # ended by themselves, and not closed yet
         self._starting = 0
@@ -81,11 +82,16 @@ class Warm:
         with self._changed:
             if not self._open:
                 return
-            self._open = False
-            self._tell()
+            self._shut()
         for thread in self._threads:
             thread.join()
-        os.close(self._wake)
+        self._forget_wake()
+
+    def drop(self) -> None:
+        """Begin to close it. For finalizers, which may run amid anything: it takes no lock."""
+        self._dropped = True
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     def stats(self) -> PoolStats:
         with self._changed:
@@ -164,6 +170,14 @@ class Warm:
             self._died += 1
             self._tell()
 
+    def _shut(self) -> None:
+        self._open = False
+        self._tell()
+
+    def _forget_wake(self) -> None:
+        wake, self._wake = self._wake, -1
+        os.close(wake)
+
     def _tell(self) -> None:
         self._changed.notify_all()
         os.eventfd_write(self._wake, 1)
@@ -173,12 +187,11 @@ class Warm:
         pause_s = _FIRST_PAUSE_S
         while self._claimed():
             try:
-                box = self._make()
+                self._add(self._make())  # no name here: it would keep one that was taken alive
             except Exception as error:  # whatever it is, a taker is to hear of it
                 self._fail(error, pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
-                self._add(box)
                 pause_s = _FIRST_PAUSE_S
         while (left := self._left()) is not None:
             with suppress(OrlopError, OSError):  # it goes with this process
@@ -225,6 +238,14 @@ class Warm:
             poll.poll(_AGAIN_MS if self._graves else None)
             with suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
+            if self._dropped:
+                with self._changed:
+                    self._shut()
+        if self._dropped:  # and so nobody else waits for the end
+            for thread in self._threads:
+                if thread is not threading.current_thread():
+                    thread.join()
+            self._forget_wake()
 
     def _bury(self) -> bool:
         """Close those that have ended by themselves; False at the pool's end."""

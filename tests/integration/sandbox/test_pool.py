@@ -59,6 +59,40 @@ def test_pool_hands_out_what_is_ready_and_refills(engine: EngineProcess, pool: o
         pool.take()
 
 
+def test_taken_sandbox_that_is_dropped_goes(engine: EngineProcess) -> None:
+    with orlop.Pool(engine=engine.url, size=2, parallel=2) as pool:
+        pool.fill(timeout=LONG_S)
+        for count in (2, 1):
+            taken = [pool.take() for _ in range(count)]
+            dropped = {box.id for box in taken}
+            pool.fill(timeout=LONG_S)  # its threads have nothing to do any more
+            taken.clear()
+            wait_until(lambda: not dropped & ids(engine), "it is still there")  # noqa: B023
+
+
+@pytest.mark.parametrize("kind", ["blocking", "async"])
+def test_pool_that_is_dropped_goes_without_what_was_taken(engine: EngineProcess, kind: str) -> None:
+    if kind == "blocking":
+        box = orlop.Pool(engine=engine.url, size=2).start().take(timeout=LONG_S)
+        taken, close = box.id, box.close
+    else:
+        late = asyncio.run(taken_of_a_pool(engine))
+        taken, close = late.id, lambda: asyncio.run(late.close())
+    wait_until(lambda: ids(engine) == {taken}, "it is still there")
+    wait_until(lambda: "orlop-pool" not in threads(), "its threads are still there")
+    close()
+    assert ids(engine) == set()
+
+
+async def taken_of_a_pool(engine: EngineProcess) -> orlop.AsyncSandbox:
+    pool = await orlop.AsyncPool(engine=engine.url, size=2).start()
+    return await pool.take(timeout=LONG_S)
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
 def test_many_takers_get_one_each(engine: EngineProcess, pool: orlop.Pool) -> None:
     taken: list[orlop.Sandbox] = []
     threads = [

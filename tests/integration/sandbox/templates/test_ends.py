@@ -13,7 +13,7 @@ import pytest
 import orlop
 from orlop.client.address import settings
 from orlop.client.client import Client
-from orlop.errors import OrlopError, UnavailableError
+from orlop.errors import OrlopError, UnavailableError, WrongStateError
 from tests.integration.engines import EngineProcess
 from tests.integration.sandbox.faces import ids, wait_until
 from tests.integration.sandbox.templates.machine import cgroups, command, members, tokens
@@ -24,6 +24,17 @@ template = orlop.Template(engine=sys.argv[1]).start()
 threading.Thread(target=template.run, args=["import time; time.sleep(600)"]).start()
 template.run("pass")
 print("begun", flush=True)
+"""
+
+SHARER = """
+import multiprocessing, sys, orlop
+template = orlop.Template(engine=sys.argv[1]).start()
+template.run("pass")
+def right(number):
+    return template.run(f"print({number})").stdout == b"%d\\n" % number
+with multiprocessing.get_context("fork").Pool(4) as processes:
+    print(sum(processes.map(right, range(40))), "right")
+template.close()
 """
 
 
@@ -139,3 +150,51 @@ def test_setup_that_needs_more_memory_than_it_has_says_so(engine: EngineProcess)
         orlop.Template(engine=engine.url, memory="32m", setup="x = bytearray(100 << 20)").start()
     wait_until(lambda: ids(engine) == set(), "its container is left")
     wait_until(lambda: tokens(engine) == set(), "its folder is left")
+
+
+def test_setup_that_does_not_end_in_its_time_is_ended(engine: EngineProcess) -> None:
+    slow = orlop.Template(engine=engine.url, setup="while True: pass", setup_timeout=1)
+    with pytest.raises(UnavailableError, match="have not ended in 1 s"):
+        slow.start()
+    wait_until(lambda: ids(engine) == set(), "its container is left")
+    with pytest.raises(WrongStateError, match="not started"):
+        slow.run("pass")
+
+
+def test_run_that_starts_a_template_again_waits_no_longer_for_its_setup(
+    engine: EngineProcess, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)  # a template's root is not ours
+    go = tmp_path / "go"
+    go.touch()
+    with orlop.Template(
+        engine=engine.url,
+        setup="import os, time\nwhile not os.path.exists('/there/go'): time.sleep(0.01)",
+        setup_timeout=6,
+        mounts=[f"{tmp_path}:/there"],
+    ) as template:
+        go.unlink()
+        os.kill(first_process(engine, template), signal.SIGKILL)
+        with pytest.raises(UnavailableError, match="have not ended in 6 s"):
+            template.run("pass")
+        go.touch()
+        assert template.run("print('again')").stdout == b"again\n"
+
+
+def test_template_whose_lifetime_is_over_is_not_started_again(engine: EngineProcess) -> None:
+    with orlop.Template(engine=engine.url, lifetime=6) as template:
+        for _ in range(2):  # it ends during the first
+            with pytest.raises(WrongStateError, match="lifetime of 6 s is over"):
+                template.run("import time; time.sleep(600)")
+        wait_until(lambda: ids(engine) == set(), "its container is left")
+
+
+def test_processes_that_were_forked_share_a_template(engine: EngineProcess) -> None:
+    program = subprocess.run(
+        [sys.executable, "-c", SHARER, engine.url],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert program.stdout == "40 right\n", program.stderr

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -165,7 +166,8 @@ def test_cancelled_start_has_been_undone(engine: EngineProcess) -> None:
         ({"python": "nopython"}, "nopython"),
         ({"user": "nobodyknows"}, "no user 'nobodyknows'"),
         ({"command": ["true"]}, "no command but its own"),
-        ({"imports": "numpy"}, "a list of modules"),
+        ({"imports": "numpy"}, "imports is one text"),
+        ({"setup_timeout": 0}, "invalid setup_timeout"),
     ],
 )
 def test_template_that_cannot_be_forked_is_refused(
@@ -173,3 +175,23 @@ def test_template_that_cannot_be_forked_is_refused(
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=why):
         orlop.Template(engine=engine.url, **options).start()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("code", "how", "why"),
+    [
+        (None, {}, "code is no text"),
+        ("pass", {"input": "text"}, "input is bytes"),
+        ("pass", {"timeout": "1"}, "invalid timeout"),
+        ("pass", {"timeout": 0}, "invalid timeout"),
+        ("pass", {"output_limit": None}, "invalid output_limit"),
+        ("pass", {"output_limit": -1}, "invalid output_limit"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_asked_of_the_template(
+    code: str, how: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=why):
+        orlop.Template().run(code, **how)
+    with pytest.raises(InvalidArgumentError, match=why):
+        asyncio.run(orlop.AsyncTemplate().run(code, **how))

@@ -1,0 +1,99 @@
+"""What a run or a start that was cancelled costs: nobody but itself."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import orlop
+from tests.integration.engines import EngineProcess
+from tests.integration.sandbox.faces import ids, wait_until
+
+STARTER = """
+import sys, orlop
+try:
+    orlop.Template(engine=sys.argv[1], setup="while True: pass").start()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_run_that_is_cancelled_before_it_has_begun_is_not_waited_for(
+    engine: EngineProcess,
+) -> None:
+    async def cancel() -> None:
+        async with orlop.AsyncTemplate(engine=engine.url) as template:
+            for steps in [*range(6), *range(6)]:
+                run = asyncio.create_task(template.run("import time; time.sleep(600)", timeout=100))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                run.cancel()
+                begun_s = time.monotonic()
+                with pytest.raises(asyncio.CancelledError):
+                    await run
+                assert time.monotonic() - begun_s < 80
+
+    asyncio.run(cancel())
+
+
+def test_cancelled_runs_cost_others_nothing(engine: EngineProcess) -> None:
+    async def work() -> None:
+        async with orlop.AsyncTemplate(engine=engine.url) as template:
+            before = template.id
+            others = [asyncio.create_task(run_many(template)) for _ in range(3)]
+            while not all(other.done() for other in others):
+                unwanted = asyncio.create_task(
+                    template.run("import time; time.sleep(600)", timeout=60)
+                )
+                for _ in range(os.urandom(1)[0] % 5):
+                    await asyncio.sleep(0.0004)
+                unwanted.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await unwanted
+            for other in others:
+                assert await other == [b"1\n"] * 20
+            assert template.id == before
+
+    async def run_many(template: orlop.AsyncTemplate) -> list[bytes]:
+        code = "import time; time.sleep(0.05); print(1)"
+        return [(await template.run(code)).stdout for _ in range(20)]
+
+    asyncio.run(work())
+
+
+def test_start_that_is_cancelled_at_any_moment_has_been_undone(engine: EngineProcess) -> None:
+    async def cancel(steps: int, after_s: float) -> None:
+        slow = orlop.AsyncTemplate(
+            engine=engine.url, setup="import time; time.sleep(600)", setup_timeout=100
+        )
+        starting = asyncio.create_task(slow.start())
+        for _ in range(steps):
+            await asyncio.sleep(after_s)
+        starting.cancel()
+        begun_s = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert time.monotonic() - begun_s < 80
+        assert ids(engine) == set()
+
+    for steps, after_s in [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (1, 0.02), (1, 0.3)]:
+        asyncio.run(cancel(steps, after_s))
+
+
+def test_start_can_be_interrupted_from_the_keyboard(engine: EngineProcess) -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, engine.url], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(lambda: len(ids(engine)) == 1, "it does not start")
+        starter.send_signal(signal.SIGINT)
+        assert starter.communicate(timeout=60)[0] == "interrupted\n"
+        wait_until(lambda: ids(engine) == set(), "its container is left")
+    finally:
+        starter.kill()
+        starter.communicate()
