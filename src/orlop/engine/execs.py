@@ -50,7 +50,7 @@ class Execs:
         self._ends: dict[str, asyncio.Future[int]] = {}
         self._starts: dict[str, asyncio.Event] = {}  # that somebody waits for
         self._killed: set[str] = set()  # that are to end
-        self._limits = TimeLimits[str](lambda exec_id: context.spawn(self._kill_late(exec_id)))
+        self._limits = TimeLimits[str](self._time_over)
 
     async def create(self, ref: str, options: ExecOptions) -> str:
         """Return the id of a process to be started in the container *ref*."""
@@ -192,6 +192,9 @@ class Execs:
             if asyncio.get_running_loop().time() > deadline:
                 raise WrongStateError(f"process {short(exec_id)} did not end, even when killed")
             await asyncio.wait({end}, timeout=_AGAIN_S)
+
+    def _time_over(self, exec_id: str) -> None:
+        self._context.spawn(self._kill_late(exec_id))
 
     async def _kill_late(self, exec_id: str) -> None:
         with contextlib.suppress(NotFoundError, WrongStateError, UnavailableError):
