@@ -10,7 +10,7 @@ import os
 
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, OrlopError, UnsupportedError
 from orlop.model.light import Iterator, Mapping, Sequence
-from orlop.model.light_context import ExitStack, suppress
+from orlop.model.light_context import ExitStack, contextmanager, suppress
 from orlop.model.oci import DeviceRule, Resources
 from orlop.runtime.cgroups import control, v1_limits
 from orlop.runtime.cgroups.devices import list_changes
@@ -217,7 +217,24 @@ class V1Cgroup:
         control.send(self._reference(), _SIGKILL)
         with suppress(UnsupportedError, FileNotFoundError):
             self.thaw()
-        control.kill_by_rounds(self._reference())
+        with self._without_forks():
+            control.kill_by_rounds(self._reference())
+
+    @contextmanager
+    def _without_forks(self) -> Iterator[None]:
+        """Have nobody make processes meanwhile: on a busy host they could outrun us."""
+        file = f"{self._by_controller.get('pids', '')}/pids.max"
+        try:
+            limit = read(file)
+            write(file, "0")
+        except OSError:  # no such controller, or no cgroup any more
+            yield
+            return
+        try:
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                write(file, limit)
 
     def _writes(self, resources: Resources) -> list[Write]:
         """v1 files, and v2 files of the controllers that the unified hierarchy has."""
