@@ -124,6 +124,7 @@ class DirectServer:
         self.connections: set[Connection] = set()
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.intake = Intake(limit, gone=engine.sandboxes.turns.drop)
+        engine.telemetry.queues["held_back_connections"] = lambda: self.intake.held_back
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:

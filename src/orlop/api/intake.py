@@ -30,6 +30,11 @@ class Intake:
         self._connections = self._under_way = 0
         self._waiting: OrderedDict[Share, None] = OrderedDict()
 
+    @property
+    def held_back(self) -> int:
+        """How many connections are not read until something is done."""
+        return sum(len(share.waiting) for share in self._waiting)
+
     def join(self, owner: str, ended: Callable[[], None]) -> "Share":
         """Take in a connection of *owner*'s; *ended* is called when that process ends.
 

@@ -66,6 +66,7 @@ class Sandboxes:
         self._context = context
         self._networks = networks
         self.turns = Turns(at_once=_AT_ONCE * (os.cpu_count() or 1))
+        context.telemetry.queues["starts"] = lambda: self.turns.waiting
         self._bundles = bundles
         self._execs = execs
         self._commands_at_once = asyncio.Semaphore(_COMMANDS_AT_ONCE)

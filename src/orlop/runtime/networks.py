@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from orlop.kernel.loopback import raise_loopback
 from orlop.kernel.namespaces import Namespace, setns, unshare
+from orlop.model.stock import Stock, Tally
 from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import Options
 
@@ -73,6 +74,12 @@ class Networks:
         self._size = size
         self._ahead = ahead
         self._waiting: dict[Sysctls, list[Network]] = {}
+        self._tally = Tally()
+
+    @property
+    def stock(self) -> Stock:
+        """How it stands; its bound is for those with the same settings."""
+        return self._tally.stock(ready=self.waiting, most=self._size)
 
     @property
     def waiting(self) -> int:
@@ -82,6 +89,7 @@ class Networks:
     def take(self, sysctls: Sysctls) -> Network:
         """Return one that is as new; made now if none waits. OSError."""
         waiting = self._waiting.setdefault(sysctls, [])
+        self._tally.count(hit=bool(waiting))
         return waiting.pop() if waiting else Network(sysctls)
 
     def give_back(self, network: Network, *, trusted: bool) -> None:

@@ -48,6 +48,7 @@ from orlop.kernel.process import (
 from orlop.kernel.ptrace import hold_after_vfork
 from orlop.model.light import Iterable, Iterator, NamedTuple, NoReturn, Sequence
 from orlop.model.light_context import suppress
+from orlop.model.stock import Stock, Tally
 from orlop.runtime import init
 from orlop.runtime.child import Child, Step
 
@@ -99,11 +100,12 @@ class Reserves:
         self._network = False  # whether the last child was to have a network namespace
         self._last = b""  # the order of it
         self._made = shared_number()  # the pid of the child that is being made
+        self._tally = Tally()
 
     @property
-    def ready(self) -> int:
-        """How many processes there are, ready or soon."""
-        return len(self._waiting)
+    def stock(self) -> Stock:
+        """How it stands, with those that are ready soon."""
+        return self._tally.stock(ready=len(self._waiting), most=self._size)
 
     @property
     def pids(self) -> set[int]:
@@ -112,6 +114,11 @@ class Reserves:
 
     def clone(self, order: Order) -> Cloned | None:
         """Make the child as clone3 would, and OSError as there; None if no reserve is ready."""
+        made = self._clone(order)
+        self._tally.count(hit=made is not None)
+        return made
+
+    def _clone(self, order: Order) -> Cloned | None:
         if not self._waiting:
             return None
         is_container = order.child.container is not None
@@ -140,7 +147,7 @@ class Reserves:
         if pid := self._made.value:
             return Cloned(pid, _opened(pid))
         if not answer:  # it was killed
-            return self.clone(order)
+            return self._clone(order)
         (number,) = _ANSWER.unpack(answer)
         raise OSError(number, os.strerror(number))
 

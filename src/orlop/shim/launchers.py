@@ -15,6 +15,7 @@ from orlop.errors import UnsupportedError
 from orlop.kernel.memory import shared_number
 from orlop.kernel.process import clone3, pidfd_send_signal
 from orlop.kernel.procstat import read_stat
+from orlop.model.stock import Stock, Tally
 from orlop.runtime.recipe.plan import ProcessRecipe, Recipe
 from orlop.shim.channel import widen
 from orlop.shim.launcher import MOST_BYTES, Exec, Forget, Learn, Made, Start, serve
@@ -84,6 +85,7 @@ class Launchers:
         self._dead: list[_Launcher] = []
         self._killed: set[int] = set()  # children of the dead, to be reaped
         self._queue: deque[_Waiting] = deque()
+        self._tally = Tally()
 
     @property
     def pids(self) -> set[int]:
@@ -91,6 +93,12 @@ class Launchers:
         both = (*self._running, *self._dead)
         making = {launcher.made.value for launcher in both if launcher.done}
         return {launcher.pid for launcher in both} | making | self._killed
+
+    @property
+    def stock(self) -> Stock:
+        """How many have nothing to do, beside how many there are to be."""
+        idle = sum(launcher.done is None for launcher in self._running)
+        return self._tally.stock(ready=idle, most=self._most)
 
     @property
     def waiting(self) -> int:
@@ -121,7 +129,10 @@ class Launchers:
             UnsupportedError: it is too long for a message.
             OSError: no launcher can be had.
         """
-        launcher = None if self._queue else self._free()
+        launcher = None if self._queue else self._idle()
+        self._tally.count(hit=launcher is not None)
+        if launcher is None and not self._queue:
+            launcher = self._another()
         if launcher is not None:
             self._give(launcher, order, fds, done)
             return
@@ -152,9 +163,12 @@ class Launchers:
 
     def _free(self) -> _Launcher | None:
         """Return one that has nothing to do, made if there may be more of them."""
-        for launcher in self._running:
-            if launcher.done is None:
-                return launcher
+        return self._idle() or self._another()
+
+    def _idle(self) -> _Launcher | None:
+        return next((one for one in self._running if one.done is None), None)
+
+    def _another(self) -> _Launcher | None:
         slow = sum(launcher.slow_s > 0 for launcher in self._running)
         if len(self._running) < self._most + min(slow, _MOST_SLOW):
             return self._make()

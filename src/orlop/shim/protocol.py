@@ -58,6 +58,8 @@ and from the shim only: add, settled, ended, close_stdin, held, exit.
 
 from typing import Literal, NotRequired, TypedDict
 
+from orlop.model.stock import Stock
+
 
 class Log(TypedDict):
     """A json-file log. Sizes in bytes; the newest file has no suffix, older ones .1, .2, …"""
@@ -172,7 +174,7 @@ class Counts(TypedDict):
     """Answer to op "counts": numbers now, by what is counted, for the engine's gauges."""
 
     processes: dict[str, int]
-    pools: dict[str, int]  # made ahead and ready
+    pools: dict[str, Stock]
     queues: dict[str, int]  # what waits
 
 

@@ -238,10 +238,12 @@ class Server:
                 "running": sum(process.running for process in processes),
             },
             pools={
-                "spare_cgroups": ahead.cgroups.ready,
-                "reserve_processes": ahead.processes.ready,
-                "recycled_cgroups": spawns.cgroups.waiting,
-                "networks": spawns.networks.waiting,
+                "spare_cgroups": ahead.cgroups.stock,
+                "reserve_processes": ahead.processes.stock,
+                "recycled_cgroups": spawns.cgroups.stock,
+                "networks": spawns.networks.stock,
+                "writable_layers": spawns.layers,
+                "launchers": spawns.launchers.stock,
             },
             queues={"launches": spawns.launchers.waiting},
         )

@@ -25,6 +25,7 @@ from orlop.errors import (
 )
 from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.process import pidfd_open
+from orlop.model.stock import Stock, Tally
 from orlop.model.timeline import OFF, Recorder
 from orlop.runtime import failure
 from orlop.runtime.cgroups import Cgroup
@@ -82,6 +83,7 @@ class Spawns:
         self.cgroups = Recycled(size=min(_MOST_POOLED, limit // _OF_LIMIT))
         self.networks = Networks(ahead=_POOL_AHEAD)
         self.recipes = Recipes(self.launchers)
+        self._layers_taken = Tally()
         self._live = 0
         self.cgroups.sweep()
 
@@ -150,10 +152,10 @@ class Spawns:
             spawn.network = self.networks.take(kept.planned.sysctls)
         spawn.group = self.cgroups.take(kept.kind, kept.planned.resources)
         spawn.group.changed = not kept.keeps_limits
-        if spawn.writable is None and kept.ready:
-            spawn.writable = kept.ready.pop()
-        elif spawn.writable is None:
-            spawn.writable = Writable.make(layers, size_bytes=kept.disk_bytes)
+        if spawn.writable is None:
+            self._layers_taken.count(hit=bool(kept.ready))
+            made = kept.ready.pop() if kept.ready else None
+            spawn.writable = made or Writable.make(layers, size_bytes=kept.disk_bytes)
 
     def _made(self, key: str, spawn: Spawn, made: Made | None, answer: Answer) -> None:
         _close(spawn.streams)
@@ -350,6 +352,13 @@ class Spawns:
         return group is not None and group.oom_kills() > spawn.oom_kills
 
     # Ahead
+
+    @property
+    def layers(self) -> Stock:
+        """How the pools of what sandboxes write to stand, of all recipes."""
+        recipes = self.recipes.all()
+        ready = sum(len(kept.ready) for kept in recipes)
+        return self._layers_taken.stock(ready=ready, most=_POOL_AHEAD * len(recipes))
 
     def refill(self) -> bool:
         """Make one thing ahead; return whether more is to do."""

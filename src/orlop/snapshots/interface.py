@@ -14,6 +14,7 @@ from orlop.layers.tar import Stream
 from orlop.layers.write import Output
 from orlop.model.digest import DiffID, parse_digest
 from orlop.model.mount import Mount
+from orlop.model.stock import Stock
 
 #: Names an unpacked layer: its DiffID, since one that leaves attributes of
 #: folders to the layers below is mended per stack by the driver (stacks.py),
@@ -82,8 +83,8 @@ class Snapshots(Protocol):
     def snapshots(self) -> set[str]:
         """Return the names of the snapshots that are here."""
 
-    def ready(self) -> int:
-        """Return how many writable snapshots are made ahead, before they have a name."""
+    def ahead(self) -> Stock:
+        """Return how the pool of writable snapshots stands, which have no name yet."""
 
     def usage(self, snapshot: str) -> int:
         """Return the bytes the snapshot's own changes take on disk."""

@@ -5,6 +5,8 @@ import secrets
 import threading
 from contextlib import suppress
 
+from orlop.model.stock import Stock, Tally
+
 _SIZE = 24
 _FOLDERS = ("fs", "work")
 
@@ -21,6 +23,7 @@ class Pool:
         self._ready: list[str] = []
         self._adopted = False
         self._filling = threading.Lock()  # held while the thread lives
+        self._tally = Tally()
 
     def take(self, target: str) -> None:
         """Let a folder appear at *target*. FileExistsError if something is there."""
@@ -29,16 +32,18 @@ class Pool:
         while self._ready:
             with suppress(FileNotFoundError, IndexError):  # not ours any more
                 os.rename(self._ready.pop(), target)
+                self._tally.count(hit=True)
                 self._refill()
                 return
+        self._tally.count(hit=False)
         os.mkdir(target, 0o700)
         _furnish(target)
         self._refill()
 
     @property
-    def ready(self) -> int:
-        """How many are made."""
-        return len(self._ready)
+    def stock(self) -> Stock:
+        """How it stands."""
+        return self._tally.stock(ready=len(self._ready), most=_SIZE)
 
     def _refill(self) -> None:
         if len(self._ready) < _SIZE // 2 and self._filling.acquire(blocking=False):

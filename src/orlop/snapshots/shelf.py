@@ -26,6 +26,7 @@ from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from orlop.kernel.files import syncfs
 from orlop.layers.apply import Applied
 from orlop.layers.removal import remove_tree
+from orlop.model.stock import Stock
 from orlop.snapshots.interface import LayerKey, layer_key
 from orlop.snapshots.pool import Pool
 
@@ -71,9 +72,9 @@ class Shelf:
             raise AlreadyExistsError(f"snapshot {name} exists already") from None
         return path
 
-    def ready(self) -> int:
-        """Return how many snapshots are made ahead."""
-        return self._pool.ready
+    def ahead(self) -> Stock:
+        """Return how the pool of snapshots that are made ahead stands."""
+        return self._pool.stock
 
     def has_layer(self, key: LayerKey) -> bool:
         path = self.layer_path(key)

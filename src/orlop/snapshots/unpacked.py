@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from orlop.layers.apply import Applied, Limits, apply
 from orlop.layers.tar import Stream
+from orlop.model.stock import Stock
 from orlop.snapshots.base import Bases
 from orlop.snapshots.interface import LayerKey
 from orlop.snapshots.shelf import Shelf, disk_usage
@@ -59,8 +60,8 @@ class UnpackedLayers:
     def remove(self, snapshot: str) -> None:
         self._shelf.discard(self._shelf.snapshot_path(snapshot))
 
-    def ready(self) -> int:
-        return self._shelf.ready()
+    def ahead(self) -> Stock:
+        return self._shelf.ahead()
 
     def snapshots(self) -> set[str]:
         return self._shelf.snapshots()

@@ -63,8 +63,10 @@ def test_who_waits_goes_on_in_turns_past_those_that_need_not() -> None:
         one.wait(going("a"))
         two.wait(going("b"))
         three.wait(going("c"))
+        assert intake.held_back == 4
         one.done()
         assert went == ["GONE", "a"]
+        assert intake.held_back == 2
         one.begin(10)
         one.done()
         assert went == ["GONE", "a", "c"]  # two has its share

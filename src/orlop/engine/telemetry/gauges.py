@@ -10,9 +10,12 @@ from orlop.engine.context import Context
 from orlop.engine.threads import under_way
 from orlop.errors import OrlopError
 from orlop.model.container import Status
+from orlop.model.stock import Stock
+from orlop.shim.protocol import Counts
 
 _PATIENCE_S = 5.0  # with a shim that is busy: its figures are left out then
 _COUNTS = {"op": "counts"}
+_NOTHING = Counts(processes={}, pools={}, queues={})
 
 
 class Gauges:
@@ -20,7 +23,7 @@ class Gauges:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._told: dict[str, dict[str, float]] = {}  # by the shim, last
+        self._told = _NOTHING  # by the shim, last
         telemetry = context.telemetry
         registry = telemetry.registry
         registry.gauge("orlop_containers", "Containers, by status.", self._containers, "status")
@@ -30,7 +33,7 @@ class Gauges:
         registry.gauge(
             "orlop_build_info", "1, with the version.", lambda: {__version__: 1}, "version"
         )
-        telemetry.pools["snapshots"] = context.snapshots.ready
+        telemetry.pools["snapshots"] = context.snapshots.ahead
         telemetry.queues["shim_requests"] = lambda: context.shim.waiting
         telemetry.queues["blocking_calls"] = under_way
 
@@ -38,19 +41,22 @@ class Gauges:
         """Return all metrics, those of the shim's with them if it answers soon."""
         telemetry, before = self._context.telemetry, self._told
         self._told = await self._asked()
-        for kind, sources in (("pools", telemetry.pools), ("queues", telemetry.queues)):
-            for name in before.get(kind, ()):
-                sources.pop(name, None)
-            for name, number in self._told.get(kind, {}).items():
-                sources[name] = functools.partial(float, number)
+        for name in before["pools"]:
+            telemetry.pools.pop(name, None)
+        for name, stock in self._told["pools"].items():
+            telemetry.pools[name] = functools.partial(Stock, *stock)
+        for name in before["queues"]:
+            telemetry.queues.pop(name, None)
+        for name, number in self._told["queues"].items():
+            telemetry.queues[name] = functools.partial(float, number)
         return telemetry.registry.text(openmetrics=openmetrics)
 
-    async def _asked(self) -> dict[str, dict[str, float]]:
+    async def _asked(self) -> Counts:
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                told: dict[str, dict[str, float]] = await self._context.shim.request(_COUNTS)
+                told: Counts = await self._context.shim.request(_COUNTS)
         except (OrlopError, TimeoutError):
-            return {}
+            return _NOTHING
         return told
 
     def _containers(self) -> Mapping[str, float]:
@@ -58,4 +64,4 @@ class Gauges:
         return {status.value: counts[status.value] for status in Status}
 
     def _processes(self) -> Mapping[str, float]:
-        return self._told.get("processes", {})
+        return self._told["processes"]

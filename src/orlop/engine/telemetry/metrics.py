@@ -118,6 +118,12 @@ class Gauge(Family):
             yield f"{self.name}{self.labels(value)} {_number(number)}"
 
 
+class Total(Gauge):
+    """A counter that somebody else counts; its name is to end with _total."""
+
+    kind = "counter"
+
+
 class Registry:
     """All families, in the order in which they are told."""
 
@@ -137,6 +143,10 @@ class Registry:
     def gauge(self, name: str, help_: str, read: Reading, label: str = "") -> None:
         """Tell what *read* returns: a number, or numbers by the values of *label*."""
         self._families[name] = Gauge(name, help_, read, label)
+
+    def total(self, name: str, help_: str, read: Reading, label: str = "") -> None:
+        """Tell what *read* returns, as gauge(), of what only grows."""
+        self._families[name] = Total(name, help_, read, label)
 
     def text(self, *, openmetrics: bool = False) -> str:
         """Return all, in Prometheus's text format 0.0.4, or as OpenMetrics 1.0 has it."""

@@ -13,7 +13,7 @@ Single figures are told directly:
     telemetry.starts.observe("network", 0.0012)  # seconds of one step of a start
     telemetry.operations.observe("exec", 0.004)  # seconds of a whole operation
     telemetry.exits.count("ok")
-    telemetry.pools["spare_cgroups"] = lambda: len(spares)
+    telemetry.pools["spare_cgroups"] = lambda: Stock(ready=len(spares), most=4)
     telemetry.queues["starts"] = lambda: len(waiting)
 
 Used from the event loop only. What a label can be is fixed by the code: never an id, a
@@ -29,6 +29,7 @@ from orlop.engine.telemetry.asked import asked
 from orlop.engine.telemetry.metrics import Registry
 from orlop.engine.telemetry.timelines import Timelines
 from orlop.model.container import Container
+from orlop.model.stock import Stock
 from orlop.model.timeline import Recorder, Step
 
 #: One start in so many has its process's own steps noted, though nobody asked for them.
@@ -64,17 +65,37 @@ class Telemetry:
             "orlop_exits_total", "Ends of containers, by how they ended.", "outcome"
         )
         #: Callbacks by what they count; more can be put in at any time.
-        self.pools: dict[str, Callable[[], float]] = {}
+        self.pools: dict[str, Callable[[], Stock]] = {}
         self.queues: dict[str, Callable[[], float]] = {}
-        registry.gauge(
-            "orlop_pool_ready", "Things made ahead and ready.", lambda: _read(self.pools), "pool"
-        )
+        self._tell_pools()
         registry.gauge(
             "orlop_queue_length", "Things that wait.", lambda: _read(self.queues), "queue"
         )
         self.timelines = Timelines()
         self.spans: Spans | None = None
         self._begun = 0
+
+    def _tell_pools(self) -> None:
+        registry = self.registry
+
+        def each(of: Callable[[Stock], int]) -> Callable[[], Mapping[str, float]]:
+            return lambda: {name: of(stock()) for name, stock in self.pools.items()}
+
+        registry.gauge(
+            "orlop_pool_ready", "Things made ahead and ready.", each(lambda s: s.ready), "pool"
+        )
+        registry.gauge(
+            "orlop_pool_bound", "How many a pool keeps at most.", each(lambda s: s.most), "pool"
+        )
+        registry.total(
+            "orlop_pool_hits_total", "What was taken of a pool.", each(lambda s: s.hits), "pool"
+        )
+        registry.total(
+            "orlop_pool_misses_total",
+            "What was wanted of a pool that had none.",
+            each(lambda s: s.misses),
+            "pool",
+        )
 
     def recorder(self) -> Recorder:
         """Return what takes down the engine's own steps, which it always does: they are few."""

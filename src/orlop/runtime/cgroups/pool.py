@@ -12,6 +12,7 @@ from orlop.errors import AlreadyExistsError, OrlopError
 from orlop.model.light import Sequence
 from orlop.model.light_context import suppress
 from orlop.model.oci import DeviceRule, Resources
+from orlop.model.stock import Stock, Tally
 from orlop.runtime.cgroups import control
 from orlop.runtime.cgroups.files import below
 from orlop.runtime.cgroups.layout import Layout, detect
@@ -32,11 +33,12 @@ class Pool:
         self._spares: list[V1Cgroup] = []
         self._rules: Sequence[DeviceRule] | None = None
         self._numbers = itertools.count()
+        self._tally = Tally()
 
     @property
-    def ready(self) -> int:
-        """How many spares there are."""
-        return len(self._spares)
+    def stock(self) -> Stock:
+        """How it stands."""
+        return self._tally.stock(ready=len(self._spares), most=self._size)
 
     def take(self, path: str, resources: Resources) -> V1Cgroup | None:
         """Return the cgroup *path* made of a spare, its limits in force; None if there is none.
@@ -48,7 +50,9 @@ class Pool:
         if rules != self._rules:
             self.close()
             self._rules = rules
-        if not self._spares or os.path.dirname(path) != self._parent:
+        is_there = bool(self._spares) and os.path.dirname(path) == self._parent
+        self._tally.count(hit=is_there)
+        if not is_there:
             return None
         spare = self._spares.pop()
         limits: Resources = {**resources}

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from orlop.errors import OrlopError
 from orlop.model.oci import Resources
+from orlop.model.stock import Stock, Tally
 from orlop.runtime.cgroups import control
 from orlop.runtime.cgroups.files import below
 from orlop.runtime.cgroups.layout import Layout, detect
@@ -26,6 +27,12 @@ class Recycled:
         self._layout = layout or detect()
         self._waiting: dict[str, list[Group]] = {}
         self._numbers = itertools.count()
+        self._tally = Tally()
+
+    @property
+    def stock(self) -> Stock:
+        """How it stands."""
+        return self._tally.stock(ready=self.waiting, most=self._size)
 
     @property
     def waiting(self) -> int:
@@ -38,7 +45,9 @@ class Recycled:
         Raises:
             OrlopError: as cgroups.create().
         """
-        if waiting := self._waiting.setdefault(kind, []):
+        waiting = self._waiting.setdefault(kind, [])
+        self._tally.count(hit=bool(waiting))
+        if waiting:
             return waiting.pop()
         path = f"{self._parent}/{_PREFIX}{os.getpid()}-{next(self._numbers)}"
         return _make(self._layout, path, resources)

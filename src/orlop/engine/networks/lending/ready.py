@@ -27,6 +27,7 @@ from orlop.engine.owner import open_process
 from orlop.errors import NotFoundError, OrlopError
 from orlop.model.container import Container
 from orlop.model.network import Network
+from orlop.model.stock import Stock, Tally
 from orlop.network.plugged import Plugged
 
 log = logging.getLogger(__name__)
@@ -59,12 +60,17 @@ class ReadyNetworks:
         self._waiters = 0
         self._refilling: asyncio.Task[None] | None = None
         self._look: asyncio.TimerHandle | None = None
-        context.telemetry.pools["ready_networks"] = lambda: self.waiting
+        self._tally = Tally()
+        context.telemetry.pools["ready_networks"] = self._stock
 
     @property
     def waiting(self) -> int:
         """How many can be had at once, by whom they are for."""
         return sum(map(len, (*self._fresh.values(), *self._idle.values())))
+
+    def _stock(self) -> Stock:
+        most = _MOST_IDLE + _AHEAD * _MOST_NETWORKS
+        return self._tally.stock(ready=self.waiting, most=most)
 
     async def take(
         self, container: Container, network: Network, sysctls: Mapping[str, str], *, again: bool
@@ -77,10 +83,13 @@ class ReadyNetworks:
         self._samples[network.id] = (container, sysctls, _now())
         owner = self._watched(container.options.owner) if again else ""
         self._waiters += 1
+        found = self._find(owner, network)
+        self._tally.count(hit=found is not None)
         try:
-            while (found := self._find(owner, network)) is None:
+            while found is None:
                 making = self._make(network, container, sysctls)
                 await asyncio.shield(self._context.spawn(making))
+                found = self._find(owner, network)
         finally:
             self._waiters -= 1
         found.owner = owner
