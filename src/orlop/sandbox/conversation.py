@@ -54,8 +54,8 @@ class Conversation(Closing):
         """Have *data* written to its input, and with *end* its input closed then.
 
         What does not fit goes out while the output is read, by iterating or by result(). Where
-        16 MB of what was sent before wait for the command to read them, this waits, too; who
-        sends so much before he reads has to read in another thread, or task.
+        16 MB of what was sent before wait for the command to read them, this waits, too, but
+        for the last: who sends so much in pieces has to read in another thread, or task.
         """
         self._send(data, end=end, given_up=threading.Event())
 

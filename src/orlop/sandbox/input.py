@@ -41,8 +41,8 @@ class Input:
     def put(self, data: bytes, *, end: bool, given_up: threading.Event) -> None:
         """Send what fits of *data*, and keep the rest; with *end* nothing comes after it.
 
-        Where 16 MB wait already it is waited until less do, or until it is *given_up*:
-        nothing of it is sent then.
+        Where 16 MB wait already it is waited until less do, but for the last: nothing comes
+        after that. Nothing of it is sent where it is *given_up* meanwhile.
         """
         check_input(data)
         piece = memoryview(bytes(data))
@@ -56,7 +56,7 @@ class Input:
             if self._closed:
                 raise WrongStateError("the command has been let go of")
             self._flush()
-            if self._kept >= _MOST_KEPT:
+            if data and not end and self._kept >= _MOST_KEPT:
                 return False
             if data:
                 self._pieces.append(data)

@@ -37,6 +37,10 @@ class Local:
             os.set_blocking(self._process.stdin.fileno(), False)
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def readable(self) -> Collection[int]:
         return (*self._outputs, *(() if self.ended else (self._pidfd,)))
 
