@@ -14,6 +14,8 @@ connection's: it ends when that does, or the process that opened it.
     kill     id, exec      with all that it has started, also after its own end
     close    id, or ids    -> answered when they are gone
 
+Any may have "traceparent", of W3C Trace Context.
+
 Answers are {"seq", "ok"} or {"seq", "error": {"kind", "message", "hint"}}; what ends is told
 by {"exit": id, "exec"?, "status", "signal", "oom", "timed_out", "usage", "time_ns"}. The
 kind "unsupported" means that such a sandbox, or command, has to be started over HTTP.
@@ -91,6 +93,7 @@ class Request(msgspec.Struct):
     folder: str = ""
     user: str = ""
     timeline: bool = False
+    traceparent: str = ""
     count: int = 1
     fork: str = ""
     id: str = ""
@@ -227,8 +230,7 @@ class Connection:
         return request, fds.tolist()
 
     async def _serve(self, request: Request, fds: list[int]) -> None:
-        if request.timeline:
-            asked.set(Asked(timeline=True))
+        asked.set(Asked(request.timeline, request.traceparent))
         try:
             answer = await self._do(request, fds)
         except OrlopError as error:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from orlop import errors
 from orlop.client.failure import check_descriptors
+from orlop.client.tracing import traceparent
 from orlop.errors import OrlopError, UnavailableError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ class Connection:
     def post(self, message: dict[str, Any], fds: Sequence[int] = ()) -> int:
         """Send a request without waiting; return its number."""
         self._seq += 1
-        data = json.dumps({**message, "seq": self._seq}).encode()
+        request = {**message, "seq": self._seq}
+        if parent := traceparent():
+            request["traceparent"] = parent
+        data = json.dumps(request).encode()
         if len(data) > _MOST_SENT:
             raise UnsupportedError(f"a request of {len(data)} bytes is too long")
         try:

@@ -11,6 +11,7 @@ import _socket
 
 from orlop.client.address import Address
 from orlop.client.failure import check_descriptors
+from orlop.client.tracing import traceparent
 from orlop.errors import (
     AlreadyExistsError,
     CorruptError,
@@ -243,6 +244,8 @@ class Connection:
         head = f"{method} {target} HTTP/1.1\r\nHost: orlop\r\n"
         for name, value in (headers or {}).items():
             head += f"{name}: {value}\r\n"
+        if parent := traceparent():
+            head += f"traceparent: {parent}\r\n"
         if body is None or isinstance(body, bytes):
             length = (
                 f"Content-Length: {len(body or b'')}\r\n"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -38,7 +39,8 @@ async def in_thread(function: Callable[[], T], *, interrupt: Callable[[], None] 
         with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=work, name="orlop", daemon=True).start()
+    context = contextvars.copy_context()  # in which a trace may be
+    threading.Thread(target=context.run, args=(work,), name="orlop", daemon=True).start()
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:

@@ -1,5 +1,6 @@
 """OpenTelemetry: what a collector receives. The collector is a small server that reads OTLP."""
 
+import asyncio
 import contextlib
 import gzip
 import http.client
@@ -8,16 +9,19 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 
+import orlop
 from tests.integration.telemetry.conftest import IMAGE, Watched, free_port
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -170,3 +174,40 @@ def test_a_collector_that_takes_nothing_costs_one_line_of_the_log(
         await_(lambda: run_until(lambda: bool(collector.spans)), "no spans")
         engine.stop()
     assert "Traceback" not in engine.log()
+
+
+@pytest.mark.parametrize("exporting", ["60"], indirect=True)
+def test_what_a_program_asks_for_is_in_the_trace_that_it_is_in(
+    exporting: tuple[Watched, int],
+) -> None:
+    engine, port = exporting
+    options: dict[str, Any] = {"image": IMAGE, "engine": engine.url}
+
+    async def run_asynchronously() -> None:
+        async with orlop.AsyncSandbox(**options) as box:
+            await box.run(["true"])
+
+    context = trace.SpanContext(
+        int(TRACE, 16), int(PARENT, 16), is_remote=False, trace_flags=trace.TraceFlags(1)
+    )
+    with Collector(port).running() as collector:
+        with trace.use_span(trace.NonRecordingSpan(context)):
+            with orlop.Sandbox(**options) as box:  # by a socket with descriptors
+                box.run(["true"])
+            with orlop.Sandbox(**options, name="usual") as box:  # over HTTP
+                box.run(["true"])
+            asyncio.run(run_asynchronously())
+        with orlop.Sandbox(**options):
+            pass
+        others = {"orlop spawn": 3, "orlop exec": 3, "orlop create": 1, "orlop start": 1}
+
+        def count() -> Counter[str]:
+            return Counter(span.name for span in list(collector.spans) if span.name in others)
+
+        await_(lambda: count() == others, f"{count()} in place of {others}")
+        whole = [span for span in list(collector.spans) if span.name in others]
+    inside = [span for span in whole if span.trace_id.hex() == TRACE]
+    assert Counter(span.name for span in inside) == Counter(others) - Counter(["orlop spawn"])
+    assert {span.parent_span_id.hex() for span in inside} == {PARENT}
+    (alone,) = [span for span in whole if span not in inside]
+    assert not alone.parent_span_id

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _MOST_WAITING = 1000
+_LONGEST_PARENT = 512  # characters, of which version 00 has 55
 _LAST_S = 2.0  # for what is left when the engine ends
 _PROTOCOLS = ("", "http/protobuf")
 
@@ -57,8 +58,9 @@ class SpanExport:
 
     def take(self, operation: Step, steps: Sequence[Step], *, parent: str, subject: str) -> None:
         """Have it sent, some time, if there is room."""
+        known = parent if len(parent) <= _LONGEST_PARENT else ""
         with contextlib.suppress(queue.Full):
-            self._waiting.put_nowait(_Done(operation, steps, parent, subject))
+            self._waiting.put_nowait(_Done(operation, steps, known, subject))
 
     @property
     def waiting(self) -> int:
