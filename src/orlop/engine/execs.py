@@ -26,6 +26,7 @@ from orlop.runtime.cgroups import group
 from orlop.runtime.cgroups.control import alive
 
 _SETTLE_S = 2.0
+_ENDING_S = 1.0  # until a process is seen to have ended that is ending
 _KILL_S = 10.0
 _AGAIN_S = 0.05
 _SIGKILL = 9
@@ -129,12 +130,14 @@ class Execs:
 
     async def _explained(self, failure: OrlopError, container: Container) -> OrlopError:
         """Return what is wrong where the shim cannot say: its end kills what is started in it."""
-        records, deadline = self._context.records, time.monotonic() + _SETTLE_S
-        while type(failure) is OrlopError and time.monotonic() < deadline:
-            if not records.has(container.id) or not records.get(container.id).running:
-                return WrongStateError(f"container {container.id} has ended")
+        records, is_unknown = self._context.records, type(failure) is OrlopError
+        deadline = time.monotonic() + _ENDING_S
+        while is_unknown and time.monotonic() < deadline and alive(container.pid):  # noqa: ASYNC110 (nobody tells)
             await asyncio.sleep(_AGAIN_S)
-        return failure
+        is_there = records.has(container.id) and records.get(container.id).running
+        if is_there and alive(container.pid):
+            return failure
+        return WrongStateError(f"container {container.id} has ended")
 
     def _failed(self, exec_: Exec, *, code: int) -> None:
         """Let the client find what Docker's does: an exit code."""

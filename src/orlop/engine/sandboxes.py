@@ -274,6 +274,8 @@ class Sandboxes:
 
         Into *times*, unless they are OFF, goes what was done for that.
         """
+        if container_id not in self._ended:
+            raise NotFoundError(f"no sandbox {short(container_id)}: it has ended")
         live = self._context.live(container_id)
         async with live.commands, live.gate.passed(), self._commands_at_once:
             return await self._exec(self._running(container_id), command, fds, ended, times)

@@ -1,8 +1,10 @@
 """The usual way: a sandbox is a container, a command an exec, and both are asked for over HTTP."""
 
+import time
 import weakref
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from math import inf
 from typing import Any
 
 from orlop.client.address import Settings
@@ -10,7 +12,7 @@ from orlop.client.client import Client
 from orlop.client.http import RawStream
 from orlop.client.images import split_tag
 from orlop.client.timed import TimedClient
-from orlop.errors import NotFoundError, OrlopError, UnsupportedError
+from orlop.errors import NotFoundError, OrlopError, UnsupportedError, WrongStateError
 from orlop.model import jsontext
 from orlop.model.timeline import Step
 from orlop.sandbox.execs import ExecHandle, usage_of
@@ -56,20 +58,29 @@ class ContainerWay:
         _check(options)
         body = options.body()
         name, lifetime_s = options.name, options.lifetime
+        ends_s = inf if lifetime_s is None else time.monotonic() + lifetime_s
         if options.keep:
             made = client.sandboxes.open_kept(body, name=name, lifetime_s=lifetime_s)
-            return ContainerBox(self._settings, made, None)
+            return ContainerBox(self._settings, made, None, ends_s=ends_s)
         opened = client.sandboxes.open(body, name=name, lifetime_s=lifetime_s)
-        return ContainerBox(self._settings, *opened)
+        return ContainerBox(self._settings, *opened, ends_s=ends_s)
 
 
 class ContainerBox:
     """See Box. While *holder* is open the engine keeps the container; None: it stays anyway."""
 
-    def __init__(self, settings: Settings, identifier: str, holder: RawStream | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        identifier: str,
+        holder: RawStream | None,
+        *,
+        ends_s: float = inf,  # as time.monotonic() has it
+    ) -> None:
         self._settings = settings
         self.id = identifier
         self._holder = holder
+        self._ends_s = ends_s
         self._closed = holder is None
         if holder is not None:
             weakref.finalize(self, holder.close)
@@ -90,7 +101,12 @@ class ContainerBox:
                 self._holder.close()
 
     def exec(self, command: Command) -> ExecHandle:
-        return ExecHandle(self._settings, self.id, command)
+        try:
+            return ExecHandle(self._settings, self.id, command, ends_s=self._ends_s)
+        except (NotFoundError, WrongStateError) as error:
+            if isinstance(error, WrongStateError) and "is not running" not in str(error):
+                raise
+            raise NotFoundError(f"no sandbox {self.id[:12]}: it has ended") from error
 
     def pause(self) -> None:
         with Client(self._settings) as client:

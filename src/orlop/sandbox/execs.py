@@ -1,6 +1,7 @@
 """A command as an exec of the engine's: its streams are frames on one connection."""
 
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +22,11 @@ _KILLED = 137  # of which the engine knows why
 class ExecHandle:
     """See Handle."""
 
-    def __init__(self, settings: Settings, container: str, command: Command) -> None:
+    def __init__(
+        self, settings: Settings, container: str, command: Command, *, ends_s: float
+    ) -> None:
+        """The container's lifetime ends at *ends_s*, as time.monotonic() has it."""
+        self._ends_s = ends_s
         self._settings = settings
         self._container = container
         self._frames = None if command.terminal is not None else Demultiplexer()
@@ -98,13 +103,18 @@ class ExecHandle:
             except NotFoundError:
                 if not self._over:
                     raise
-                return End(_KILLED, Usage())  # it went with its sandbox
+                return self._killed({})  # it went with its sandbox
         if found["ExitCode"] is None:
             raise WrongStateError("the process has not ended", hint="read its output first")
+        if found["ExitCode"] == _KILLED:
+            return self._killed(found)
+        return End(int(found["ExitCode"]), usage_of(found.get("Usage", ())))
+
+    def _killed(self, found: Mapping[str, Any]) -> End:
         return End(
-            int(found["ExitCode"]),
+            _KILLED,
             usage_of(found.get("Usage", ())),
-            timed_out=found.get("TimedOut", False),
+            timed_out=found.get("TimedOut", time.monotonic() >= self._ends_s),
             oom_killed=found.get("OOMKilled", False),
         )
 

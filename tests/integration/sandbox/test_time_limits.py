@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import orlop
+from orlop.errors import NotFoundError
 from tests.integration.engines import EngineProcess
 from tests.integration.sandbox.faces import ids, wait_until
 
@@ -69,9 +70,18 @@ def test_limit_of_an_async_command_holds_while_nobody_waits(engine: EngineProces
     assert asyncio.run(converse()).timed_out
 
 
-def test_what_ends_with_its_sandboxs_lifetime_has_timed_out(engine: EngineProcess) -> None:
-    with orlop.Sandbox(engine=engine.url, lifetime=1.5) as box:
+@WAYS
+def test_what_ends_with_its_sandboxs_lifetime_has_timed_out(
+    engine: EngineProcess, options: dict[str, Any]
+) -> None:
+    with orlop.Sandbox(engine=engine.url, lifetime=5, **options) as box:
         result = box.run(["sleep", "7407"])
-    assert (result.exit_code, result.timed_out) == (137, True)
+        assert (result.exit_code, result.timed_out) == (137, True)
+        wait_until(lambda: ids(engine) == set(), "it is left")
+        with pytest.raises(NotFoundError, match="it has ended"):
+            box.run(["true"])
+
+
+def test_run_whose_sandboxs_lifetime_ends_has_timed_out(engine: EngineProcess) -> None:
     result = orlop.Runner(engine=engine.url, lifetime=0.5).run(["sleep", "7408"])
     assert (result.exit_code, result.timed_out) == (137, True)
