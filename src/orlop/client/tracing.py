@@ -10,10 +10,10 @@ def traceparent() -> str:
 
     Nothing is imported for it: who has a span has imported what makes spans.
     """
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
+    current = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
+    if current is None:  # or another thread is about to import it
         return ""
-    span = trace.get_current_span().get_span_context()
+    span = current().get_span_context()
     if not span.is_valid:
         return ""
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
