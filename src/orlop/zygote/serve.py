@@ -43,6 +43,8 @@ def serve(control: socket.socket, options: dict[str, Any]) -> None:
             os._exit(0)  # the engine is gone
         if message["op"] == "reap":
             _reap(message["pid"])
+        elif message["op"] == "answer":
+            control.send(b'{"here": true}')
         else:
             _fork(control, own, fds, place)
 

@@ -158,7 +158,8 @@ class Template:
             ending.cancel()
         if told is not None:
             return Ended(told.status, timed_out, told.usage)
-        if self._zygote.gone:
+        ours = timed_out or over.done()
+        if not ours and (self._over or not await self._zygote.answers()):
             raise UnavailableError(self._over or _ENDED)
         return Ended(_KILLED, timed_out)
 
@@ -195,7 +196,7 @@ class Template:
     async def close(self, why: str) -> None:
         """End all runs; those that wait are told *why*."""
         self._over = why
-        self._zygote.close()
+        await self._zygote.close()
         while self._wanted:
             self._refuse(GoneError(why))
         self._idle.clear()

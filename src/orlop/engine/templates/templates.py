@@ -112,7 +112,7 @@ class Templates:
             uids, gids = mappings(options.userns)
             place = Place(groups, limits, _outside(user["uid"], uids), _outside(user["gid"], gids))
         except BaseException:
-            zygote.close()
+            await zygote.close()
             raise
         return Template(zygote, place, spawn=self._context.spawn)
 

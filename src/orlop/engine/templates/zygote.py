@@ -86,6 +86,14 @@ class Zygote:
         with contextlib.suppress(OSError):
             self._messages.send({"op": "reap", "pid": pid})
 
+    async def answers(self) -> bool:
+        """Whether its process is there: asked, for what it has forked may have its socket, too."""
+        try:
+            (await self._ask({"op": "answer"}, [])).close()
+        except UnavailableError:
+            return False
+        return True
+
     @property
     def gone(self) -> bool:
         """Whether its process has ended."""
@@ -99,6 +107,8 @@ class Zygote:
             except OSError as error:
                 raise UnavailableError("the template's process has ended") from error
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let it end: it does once nobody is there."""
-        self._messages.close()
+        self._messages.shut()
+        async with self._turn:  # who has waited for an answer knows that there is none
+            self._messages.close()

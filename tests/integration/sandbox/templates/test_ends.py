@@ -61,7 +61,11 @@ class Waiting:
         wait_until(self._has_begun, "the run has not begun")
 
     def _has_begun(self) -> bool:
-        return any(b"600.125" in command(pid) for pid in members(tokens(self._engine)))
+        return self.process() is not None
+
+    def process(self) -> int | None:
+        inside = members(tokens(self._engine))
+        return next((pid for pid in inside if b"600.125" in command(pid)), None)
 
     def _run(self) -> None:
         code = "import os; os.execvp('sleep', ['sleep', '600.125'])"
@@ -112,6 +116,21 @@ def test_template_whose_process_has_been_killed_is_started_again(engine: EngineP
         assert second.stdout != first
         seen |= tokens(engine)
     await_nothing(engine, seen)
+
+
+def test_run_that_was_killed_from_outside_is_no_news_of_the_template(
+    engine: EngineProcess,
+) -> None:
+    with orlop.Template(engine=engine.url) as template:
+        before, waiting = template.id, Waiting(engine, template)
+        status = Path(f"/proc/{waiting.process()}/status").read_text()
+        guard = int(status.partition("PPid:")[2].split()[0])
+        os.kill(guard, signal.SIGKILL)
+        killed = waiting.result()
+        assert isinstance(killed, orlop.Result)
+        assert (killed.exit_code, killed.timed_out) == (137, False)
+        assert template.run("print('well')").stdout == b"well\n"
+        assert template.id == before
 
 
 def test_template_of_a_program_that_was_killed_goes(engine: EngineProcess) -> None:
