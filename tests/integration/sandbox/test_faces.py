@@ -38,7 +38,7 @@ def test_python_runs(box: Face) -> None:
 
 
 def test_environment_user_and_folder_are_the_commands(box: Face) -> None:
-    how = {"environment": {"COLOUR": "red"}, "user": "65534", "workdir": "/tmp"}
+    how = {"environment": {"COLOUR": "red"}, "user": 65534, "workdir": "/tmp"}
     result = box.run(["sh", "-c", "echo $COLOUR $(id -u) $PWD"], **how)
     assert result.stdout == b"red 65534 /tmp\n"
 
