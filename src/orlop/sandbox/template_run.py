@@ -85,6 +85,7 @@ class Run:
             timed_out=answer["timed_out"],
             duration_s=time.monotonic() - self._begun_s,
             usage=usage_of(answer["usage"]),
+            oom_killed=answer["oom_killed"],
         )
 
     def kill(self) -> None:

@@ -35,8 +35,8 @@ async def runs(call: Call) -> Reply:
     """POST /templates/{name}/runs: a connection for runs, once the template is warm.
 
     The client sends {"timeout_s"} with four descriptors: stdin, stdout, stderr, and a file
-    with the code; the answer is {"exit_code", "timed_out", "usage"}, or {"error"}. Anything
-    that it sends meanwhile ends the run, as the connection's end does.
+    with the code; the answer is {"exit_code", "timed_out", "usage", "oom_killed"}, or {"error"}.
+    Anything that it sends meanwhile ends the run, as the connection's end does.
     """
     template = await call.engine.templates.find(call.name)
 

@@ -88,6 +88,14 @@ class Child:
         except msgspec.ValidationError:  # no guard of ours
             return None
 
+    @property
+    def was_out_of_memory(self) -> bool:
+        """Whether the kernel has killed one of its processes for want of memory."""
+        try:
+            return self._cgroup.oom_kills() > 0
+        except (OSError, OrlopError):  # as where memory is not counted
+            return False
+
     def kill(self) -> None:
         """Begin its end, and that of all it has started."""
         if self._forked is not None:

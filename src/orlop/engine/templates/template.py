@@ -31,6 +31,7 @@ class Ended(NamedTuple):
     exit_code: int
     timed_out: bool
     usage: Sequence[int] = ()
+    oom_killed: bool = False
 
 
 class Place(NamedTuple):
@@ -157,11 +158,12 @@ class Template:
         finally:
             ending.cancel()
         if told is not None:
-            return Ended(told.status, timed_out, told.usage)
+            killed = told.status == _KILLED and child.was_out_of_memory
+            return Ended(told.status, timed_out, told.usage, killed)
         ours = timed_out or over.done()
         if not ours and (self._over or not await self._zygote.answers()):
             raise UnavailableError(self._over or _ENDED)
-        return Ended(_KILLED, timed_out)
+        return Ended(_KILLED, timed_out, oom_killed=not ours and child.was_out_of_memory)
 
     async def _take(self) -> Child:
         if self._over or self._zygote.gone:

@@ -56,6 +56,7 @@ time.sleep(600)
 """
     result = template.run(code, timeout=3)
     assert (result.timed_out, result.exit_code, result.stdout) == (True, 137, b"begun\n")
+    assert not result.oom_killed
 
 
 def test_what_a_run_leaves_behind_ends_with_it(template: orlop.Template) -> None:
@@ -76,7 +77,7 @@ def test_streams_have_limits_and_carry_much(template: orlop.Template) -> None:
 
 def test_limits_are_of_each_run(template: orlop.Template) -> None:
     greedy = template.run("x = bytearray(200 << 20)")
-    assert greedy.exit_code == 137
+    assert (greedy.exit_code, greedy.oom_killed) == (137, True)
     bomb = """
 import os, time
 made = 0
