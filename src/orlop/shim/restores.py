@@ -7,8 +7,9 @@ after that it is a container like any other.
 
 import re
 import time
+import traceback
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 
 from orlop.errors import OrlopError
@@ -129,8 +130,9 @@ class Restores:
         try:
             self._records.update(one.process.key, record)
         except OSError:
+            traceback.print_exc()
             helper.kill()
-            raise
+            return
         helper.consent()
 
     def _ended(self, one: _Restore, outcome: Message) -> None:
@@ -152,17 +154,24 @@ class Restores:
         one.cgroup.kill()
         one.process.record["pid"] = 0  # an orphan like the others
         self._sweep()
-        is_left = next(iter(one.cgroup.pids()), None) is not None
-        if is_left and time.monotonic() < since + _PATIENCE_S:
+        if not _removed(one.cgroup) and time.monotonic() < since + _PATIENCE_S:
             longer = min(2 * pause_s, _MOST_PAUSE_S)
             self._loop.later(pause_s, lambda: self._undo(one, told, since=since, pause_s=longer))
             return
-        with suppress(OrlopError):
-            one.cgroup.remove()
         one.process.close()
         del self._restores[one.process.key]
         self._records.end(one.process.key)
         one.answer(told)
+
+
+def _removed(cgroup: Cgroup) -> bool:
+    if next(iter(cgroup.pids()), None) is not None:
+        return False
+    try:
+        cgroup.remove(timeout_s=0)
+    except (OSError, OrlopError) as error:
+        return isinstance(error, FileNotFoundError)
+    return True
 
 
 def _descriptors(bundle: Bundle) -> list[int]:
