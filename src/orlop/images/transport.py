@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -156,8 +156,8 @@ class Transport:
         if _proxy_of(target) and target.scheme == "http":
             path = request.url
         headers = {"User-Agent": "orlop", "Accept-Encoding": "identity"} | dict(request.headers)
-        self._begin(connection)
         try:
+            self._begin(connection)
             if request.body is None:
                 if request.method in ("POST", "PUT", "PATCH"):
                     headers.setdefault("Content-Length", "0")
@@ -175,10 +175,16 @@ class Transport:
 
     def _begin(self, connection: http.client.HTTPConnection) -> None:
         with self._lock:
-            if self._is_broken_off:
-                connection.close()
-                raise UnavailableError("it was broken off")
             self._busy.add(connection)
+        if connection.sock is None:
+            self._check()
+            connection.connect()
+        self._check()
+
+    def _check(self) -> None:
+        """Raise UnavailableError once it is broken off, as of sockets that were not known then."""
+        if self._is_broken_off:
+            raise UnavailableError("it was broken off")
 
     def end(self, connection: http.client.HTTPConnection) -> None:
         """Take note that its exchange is over."""
@@ -191,9 +197,9 @@ class Transport:
         through = (proxy.hostname, proxy.port) if proxy.hostname else (host, port)
         if target.scheme == "http":
             return http.client.HTTPConnection(*through, timeout=self._timeout_s, blocksize=_BLOCK)
-        connection = http.client.HTTPSConnection(
-            *through, timeout=self._timeout_s, blocksize=_BLOCK, context=self._context(tls)
-        )
+        context = self._context(tls)
+        connection = _Secure(*through, timeout=self._timeout_s, blocksize=_BLOCK, context=context)
+        connection.secure(context, host, self._check)
         if proxy.hostname:
             connection.set_tunnel(host, port)
         return connection
@@ -220,6 +226,24 @@ class Transport:
                 connections.append(connection)
                 return
         connection.close()
+
+
+class _Secure(http.client.HTTPSConnection):
+    """One whose socket is known during the handshake, so that this can be broken off."""
+
+    def secure(self, context: ssl.SSLContext, name: str, check: Callable[[], None]) -> None:
+        """Have the other side show that it is *name*; *check* is called before it is waited for."""
+        self._secure = context, name, check
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        context, name, check = self._secure
+        secured = context.wrap_socket(
+            self.sock, server_hostname=name, do_handshake_on_connect=False
+        )
+        self.sock = secured
+        check()
+        secured.do_handshake()
 
 
 class _Lease:
