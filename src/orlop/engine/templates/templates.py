@@ -5,7 +5,7 @@ import contextlib
 import secrets
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 from orlop.engine.containers.bundle import Bundles
@@ -92,10 +92,15 @@ class Templates:
             door.close()
             if not ready.done():
                 ready.set_exception(UnavailableError(why))
-            if template is not None:
-                await template.close(why)
-            self._known.pop(container_id, None)
-            await in_thread(self._sweep, token)
+            await _to_its_end(self._clear(container_id, token, template, why))
+
+    async def _clear(
+        self, container_id: str, token: str, template: Template | None, why: str
+    ) -> None:
+        if template is not None:
+            await template.close(why)
+        self._known.pop(container_id, None)
+        await in_thread(self._sweep, token)
 
     async def _warm(
         self, container_id: str, token: str, door: Door, told: dict[str, Any]
@@ -168,6 +173,20 @@ async def _answer(
     finally:
         message.close()
     return ended._asdict()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for all of *work*, though we be cancelled meanwhile: nobody comes after us."""
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def _outside(inside: int, mapping: Sequence[IDMapping]) -> int:

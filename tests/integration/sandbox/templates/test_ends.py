@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,17 @@ def test_engine_that_comes_back_clears_away_what_its_templates_have_left(
         assert template.run("print('again')").stdout == b"again\n"
         seen = tokens(fresh)
     await_nothing(fresh, seen)
+
+
+def test_engine_that_ends_with_its_templates_leaves_nothing(fresh: EngineProcess) -> None:
+    with ExitStack() as templates:
+        for _ in range(4):
+            templates.enter_context(orlop.Template(engine=fresh.url))
+        seen = tokens(fresh)
+    fresh.stop()
+    assert len(seen) == 4
+    assert tokens(fresh) == set()
+    assert cgroups(seen) == []
 
 
 def test_setup_that_needs_more_memory_than_it_has_says_so(engine: EngineProcess) -> None:
