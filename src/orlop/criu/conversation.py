@@ -20,7 +20,7 @@ import signal
 import socket
 
 from orlop.criu.messages import REQUEST, RESPONSE, decode, encode
-from orlop.errors import OrlopError, UnsupportedError
+from orlop.errors import UnsupportedError
 from orlop.model.light import Any, Callable, Mapping, NamedTuple, Sequence
 from orlop.model.light_context import suppress
 
@@ -89,7 +89,7 @@ class Log(NamedTuple):
         return ""
 
 
-class FailedError(OrlopError):
+class FailedError(UnsupportedError):
     """CRIU could not; *reason* is the first error that it tells of."""
 
     def __init__(self, reason: str, *, log: str) -> None:
