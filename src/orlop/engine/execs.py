@@ -78,7 +78,13 @@ class Execs:
         self.check_start(exec_id)
         exec_ = self.get(exec_id)
         begun = time.monotonic_ns()
-        await self._run(exec_, client, size)
+        try:
+            await self._run(exec_, client, size)
+        except OrlopError:
+            if client is not None and client.tell_status and exec_id in self._execs:
+                refused = self._execs[exec_id]  # maybe before it was asked for
+                self._execs[exec_id] = replace(refused, exit_code=refused.exit_code or 126)
+            raise
         if asked.get().timeline and exec_id in self._execs:
             whole = Step("exec", "engine", begun, time.monotonic_ns())
             ran = self._execs[exec_id]
@@ -130,7 +136,7 @@ class Execs:
 
     async def _explained(self, failure: OrlopError, container: Container) -> OrlopError:
         """Return what is wrong where the shim cannot say: its end kills what is started in it."""
-        records, is_unknown = self._context.records, type(failure) is OrlopError
+        records, is_unknown = self._context.records, type(failure) in (OrlopError, WrongStateError)
         deadline = time.monotonic() + _ENDING_S
         while is_unknown and time.monotonic() < deadline and alive(container.pid):  # noqa: ASYNC110 (nobody tells)
             await asyncio.sleep(_AGAIN_S)

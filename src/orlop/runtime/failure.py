@@ -13,6 +13,7 @@ from orlop.errors import (
     OrlopError,
     PermissionDeniedError,
     UnsupportedError,
+    WrongStateError,
 )
 from orlop.model import jsontext
 from orlop.model.light import TypedDict
@@ -58,6 +59,7 @@ _ERRORS: dict[str, type[OrlopError]] = {
 
 _ERRORS_BY_NUMBER: dict[int, type[OrlopError]] = {
     errno.EPERM: PermissionDeniedError,
+    errno.ESRCH: WrongStateError,
     errno.ENOSYS: UnsupportedError,
     errno.EOPNOTSUPP: UnsupportedError,
     errno.ENODEV: UnsupportedError,

@@ -17,6 +17,7 @@ from orlop.sandbox.timeline import with_program
 from orlop.sandbox.way import Command, End, Size
 
 _KILLED = 137  # of which the engine knows why
+_SETTLE_S, _AGAIN_S = 5.0, 0.05  # the output ends before the engine hears of the end
 
 
 class ExecHandle:
@@ -95,17 +96,19 @@ class ExecHandle:
 
     def _asked(self) -> End:
         """Return what the engine says: a terminal has no frames, nor has what could not be run."""
+        until_s = time.monotonic() + (_SETTLE_S if self._over else 0.0)
         with Client(self._settings) as client:
             try:
-                found = client.execs.inspect(self._id)
-                if found["ExitCode"] is None and self._over:
+                while (found := client.execs.inspect(self._id))["ExitCode"] is None:
+                    if time.monotonic() > until_s:
+                        hint = "read its output first"
+                        raise WrongStateError("the process has not ended", hint=hint)
                     client.containers.inspect(self._container)
+                    time.sleep(_AGAIN_S)
             except NotFoundError:
                 if not self._over:
                     raise
                 return self._killed({})  # it went with its sandbox
-        if found["ExitCode"] is None:
-            raise WrongStateError("the process has not ended", hint="read its output first")
         if found["ExitCode"] == _KILLED:
             return self._killed(found)
         return End(int(found["ExitCode"]), usage_of(found.get("Usage", ())))
