@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import RawIOBase
 from typing import Protocol
 
@@ -59,12 +59,10 @@ class TarWriter:
             self._out.write(_header(header) + _padded(records))
         self._out.write(_header(entry))
         left = entry.size
-        for piece in data if left else ():
+        for piece in data:
             piece = piece[:left]
             self._out.write(piece)
             left -= len(piece)
-            if not left:
-                break
         while left:  # the file shrank meanwhile
             filling = bytes(min(left, _CHUNK))
             self._out.write(filling)
@@ -146,7 +144,15 @@ def _add_contents(entry: Entry, own: str, tree: int, writer: TarWriter) -> None:
             entry.size = len(text)
             writer.add(entry, [text])
         else:
-            writer.add(entry, iter(lambda: file.read(_CHUNK), b""))
+            writer.add(entry, _pieces(file, entry.size))
+
+
+def _pieces(file: RawIOBase, size: int) -> Iterator[bytes]:
+    """Yield *size* bytes: the file may be growing, or have no end."""
+    left = size
+    while left and (piece := file.read(min(left, _CHUNK))):
+        yield piece
+        left -= len(piece)
 
 
 def _text(file: RawIOBase, entry: Entry) -> bytes:

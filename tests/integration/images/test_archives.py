@@ -206,7 +206,7 @@ def test_a_damaged_blob_stops_a_save(content: Content) -> None:
     path = content.path(sample.manifest.layers[0].digest)
     data = path.read_bytes()
     path.unlink()
-    path.write_bytes(data[:-1] + b"\1")
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(CorruptError):
         save_tar([Saved(sample.record.manifest)], content, io.BytesIO())
 
@@ -279,7 +279,9 @@ def test_a_blob_that_is_not_what_its_name_says_is_refused(
         for entry in source:
             file = source.extractfile(entry) if entry.isfile() else None
             data = file.read() if file else b""
-            target.addfile(entry, io.BytesIO(data[:-1] + b"\1" if entry.name == victim else data))
+            if entry.name == victim:
+                data = data[:-1] + bytes([data[-1] ^ 1])
+            target.addfile(entry, io.BytesIO(data))
     with pytest.raises(CorruptError, match="not what its name says"):
         load(other, empty)
 

@@ -15,7 +15,8 @@ from tests.integration.engines import EngineProcess
 from tests.integration.sandbox.faces import ids, wait_until
 
 STARTER = """
-import sys, orlop
+import signal, sys, orlop
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may have been ignored from birth
 try:
     orlop.Template(engine=sys.argv[1], setup="while True: pass").start()
 except KeyboardInterrupt:
