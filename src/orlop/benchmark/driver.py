@@ -28,6 +28,13 @@ class Start(NamedTuple):
     total_ms: float
 
 
+class Forked(NamedTuple):
+    """Copies of a sandbox that have started, and when on time.perf_counter() the call returned."""
+
+    answered_s: float
+    ids: Sequence[str]
+
+
 class Pool(NamedTuple):
     """Sandboxes that were started before anybody asks for them."""
 
@@ -62,8 +69,8 @@ class Driver:
         """Make the file *name* in the top folder of a sandbox; asked of those that fork."""
         raise UnsupportedError(f"{self.name} has no files that are written from outside")
 
-    def fork(self, identifier: str, count: int) -> Sequence[str]:
-        """Start *count* sandboxes with copies of a sandbox's files."""
+    def fork(self, identifier: str, count: int) -> Forked:
+        """Start *count* sandboxes with copies of a sandbox's files, and wait for all of them."""
         raise UnsupportedError(f"{self.name} has no forks")
 
     def pool(self, size: int) -> AbstractContextManager[Pool]:

@@ -1,6 +1,7 @@
 """Orlop's ways to start a sandbox; ways() has them all."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 
 from orlop.benchmark.driver import (
@@ -9,6 +10,7 @@ from orlop.benchmark.driver import (
     PATIENCE_S,
     PIDS,
     Driver,
+    Forked,
     Pool,
     Start,
     timed,
@@ -145,8 +147,9 @@ class SandboxOrlop(Orlop):
     def write(self, identifier: str, name: str, data: bytes) -> None:
         self.box(identifier).files.write(f"/{name}", data)
 
-    def fork(self, identifier: str, count: int) -> Sequence[str]:
-        return [self.kept(fork) for fork in self.box(identifier).fork(count)]
+    def fork(self, identifier: str, count: int) -> Forked:
+        forks = self.box(identifier).fork(count)
+        return Forked(time.perf_counter(), [self.kept(fork) for fork in forks])
 
     @contextlib.contextmanager
     def pool(self, size: int) -> Iterator[Pool]:

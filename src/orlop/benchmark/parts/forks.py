@@ -1,7 +1,8 @@
-"""Copies of a sandbox's file system: until all are started, and until each has run a command."""
+"""Copies of a sandbox's file system: until they are made, started, and have run a command."""
 
 import os
 import time
+from typing import NamedTuple
 
 from orlop.benchmark.driver import Driver
 from orlop.benchmark.figures import Row, spread
@@ -13,6 +14,14 @@ _MOST = 20
 _FILES, _BYTES = 16, 64 << 10
 
 
+class _Taken(NamedTuple):
+    """Milliseconds from the call."""
+
+    answered: float
+    started: float
+    ran: float
+
+
 def measure(bench: Bench) -> None:
     """Fork a sandbox of each driver's that can do that, and remove the forks again."""
     for _, driver in bench.turns(1, bench.drivers):
@@ -21,45 +30,45 @@ def measure(bench: Bench) -> None:
 
 def _fork_all(bench: Bench, driver: Driver) -> None:
     opened = driver.open()
-    started: list[float] = []
-    ran: list[float] = []
+    taken: list[_Taken] = []
     try:
         for number in range(_FILES):
             driver.write(opened, f"state-{number}", os.urandom(_BYTES))
         for number in range(min(bench.plan.starts, _MOST) + 1):
             bench.pulse()
-            started_ms, ran_ms = _fork(driver, opened)
+            one = _fork(driver, opened)
             if number:  # the first is not counted
-                started.append(started_ms)
-                ran.append(ran_ms)
+                taken.append(one)
     finally:
         driver.remove([opened])
-        if started:
-            bench.add(_row(driver, started, ran))
+        if taken:
+            bench.add(_row(driver, taken))
 
 
-def _fork(driver: Driver, opened: str) -> tuple[float, float]:
+def _fork(driver: Driver, opened: str) -> _Taken:
     begin = time.perf_counter()
-    forks = driver.fork(opened, _COPIES)
+    forked = driver.fork(opened, _COPIES)
     started = time.perf_counter()
     try:
-        for fork in forks:
+        for fork in forked.ids:
             driver.execute(fork)
         ran = time.perf_counter()
     finally:
-        driver.remove(forks)
-    return 1000 * (started - begin), 1000 * (ran - begin)
+        driver.remove(forked.ids)
+    return _Taken(*(1000 * (at - begin) for at in (forked.answered_s, started, ran)))
 
 
-def _row(driver: Driver, started: list[float], ran: list[float]) -> Row:
+def _row(driver: Driver, taken: list[_Taken]) -> Row:
+    answered, started, ran = (list(column) for column in zip(*taken, strict=True))
     return Row(
         part="fork",
         driver=driver.name,
         case=f"{_COPIES} copies of {_FILES * _BYTES >> 20} MiB",
         figures={
-            "forks": len(started) * _COPIES,
-            **spread("", started),
+            "forks": len(taken) * _COPIES,
+            **spread("", answered),
+            **spread("started", started),
             **spread("commands_in_all", ran),
         },
-        samples={"ms": started, "commands_ms": ran},
+        samples={"ms": answered, "started_ms": started, "commands_ms": ran},
     )

@@ -3,11 +3,12 @@
 import itertools
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from orlop.benchmark.driver import IDLE, Driver, Start, timed
+from orlop.benchmark.driver import IDLE, Driver, Forked, Start, timed
 from orlop.benchmark.image import Image, compile_program
 from orlop.benchmark.shelf import Shelf
 from orlop.errors import NotFoundError, UnavailableError, UnsupportedError
@@ -51,9 +52,10 @@ class Floor(Driver):
     def write(self, identifier: str, name: str, data: bytes) -> None:
         (self._kept_scratch / f"upper-{identifier}" / name).write_bytes(data)
 
-    def fork(self, identifier: str, count: int) -> Sequence[str]:
+    def fork(self, identifier: str, count: int) -> Forked:
         first = int(self._ask(f"f {identifier} {count}"))
-        return [str(number) for number in range(first, first + count)]
+        ids = [str(number) for number in range(first, first + count)]
+        return Forked(time.perf_counter(), ids)
 
     def remove(self, identifiers: Sequence[str]) -> None:
         for identifier in identifiers:
