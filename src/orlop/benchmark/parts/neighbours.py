@@ -8,6 +8,7 @@ from orlop.benchmark.figures import Row
 from orlop.benchmark.parts.bench import Bench
 
 _CPUS = 0.25
+_SETTLED_S = 0.5  # after its start, whose own work is none of what it does
 _GROUPS = 5  # of starts, alone and beside it in turns
 _MOST = 50
 #: Each is bounded by the limits of its sandbox (memory, pids, cpus), and in what it writes.
@@ -52,6 +53,7 @@ def _beside(bench: Bench, driver: Driver, host: Driver, kind: str) -> Row:
         alone += _starts(bench, driver, each)
         neighbour = host.open(["sh", "-c", NEIGHBOURS[kind]], cpus=_CPUS)
         try:
+            time.sleep(_SETTLED_S)
             beside += _starts(bench, driver, each)
         finally:
             begin = time.monotonic()
