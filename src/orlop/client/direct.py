@@ -195,8 +195,14 @@ class Connections:
 
     def _ask(self, message: dict[str, Any], fds: Sequence[int]) -> tuple[Connection, Any]:
         connection = self.take()
-        try:
+        with self._left_well(connection):
             return connection, connection.request(message, fds)
+
+    @contextmanager
+    def _left_well(self, connection: Connection) -> Iterator[None]:
+        """Where the body raises, keep what a request was only refused on, and close all others."""
+        try:
+            yield
         except UnheardError:
             connection.close()
             raise
@@ -222,16 +228,10 @@ class Connections:
 
     @contextmanager
     def lent(self) -> Iterator[Connection]:
-        """Lend one while inside; it is closed where the body raises."""
+        """Lend one while inside; it is kept unless the body raises what is no refusal."""
         connection = self.take()
-        try:
+        with self._left_well(connection):
             yield connection
-        except OrlopError:
-            self.give_back(connection)
-            raise
-        except BaseException:
-            connection.close()
-            raise
         self.give_back(connection)
 
 

@@ -1,14 +1,14 @@
 """Many sandboxes at once for programs with an event loop."""
 
 import asyncio
-from types import TracebackType
 
 from orlop.sandbox.asynchronous import AsyncSandbox
 from orlop.sandbox.batch import Batch, BatchOptions
+from orlop.sandbox.closing import AsyncClosed
 from orlop.sandbox.threads import in_thread, interruptible
 
 
-class AsyncBatch(BatchOptions):
+class AsyncBatch(BatchOptions, AsyncClosed):
     """See Batch: `async with orlop.AsyncBatch(count=100) as boxes`.
 
     Where its start is cancelled none is left when the cancellation is seen.
@@ -20,14 +20,6 @@ class AsyncBatch(BatchOptions):
 
     async def __aenter__(self) -> list[AsyncSandbox]:
         return await self.start()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def start(self) -> list[AsyncSandbox]:
         """See Batch.start."""

@@ -1,11 +1,11 @@
 """Many sandboxes at once: started by one request, and closed by one."""
 
 from dataclasses import dataclass, fields
-from types import TracebackType
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.sandbox.arguments import is_count
 from orlop.sandbox.choose import way_of
+from orlop.sandbox.closing import Closed
 from orlop.sandbox.options import Options
 from orlop.sandbox.sandbox import Sandbox
 
@@ -28,7 +28,7 @@ class BatchOptions(Options):
             raise InvalidArgumentError("the sandboxes of a batch have no name")
 
 
-class Batch(BatchOptions):
+class Batch(BatchOptions, Closed):
     """*count* sandboxes with the same options, which are there together or not at all.
 
         with orlop.Batch(count=100, image="busybox", memory="64m") as boxes:
@@ -43,14 +43,6 @@ class Batch(BatchOptions):
 
     def __enter__(self) -> list[Sandbox]:
         return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def start(self) -> list[Sandbox]:
         """Start them; close() is then the caller's."""

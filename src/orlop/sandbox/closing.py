@@ -4,13 +4,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 
-class Closing(Protocol):
-    """Gives itself to the block."""
+class Closed(Protocol):
+    """What it gives to the block it says itself."""
 
     def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self,
@@ -21,13 +18,17 @@ class Closing(Protocol):
         self.close()
 
 
-class AsyncClosing(Protocol):
-    """Gives itself to the `async with` block."""
+class Closing(Closed, Protocol):
+    """Gives itself to the block."""
+
+    def __enter__(self) -> Self:
+        return self
+
+
+class AsyncClosed(Protocol):
+    """See Closed; of an `async with` block."""
 
     async def close(self) -> None: ...
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(
         self,
@@ -36,3 +37,10 @@ class AsyncClosing(Protocol):
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+class AsyncClosing(AsyncClosed, Protocol):
+    """Gives itself to the `async with` block."""
+
+    async def __aenter__(self) -> Self:
+        return self

@@ -30,7 +30,7 @@ from orlop.shim.loop import Loop
 
 _SIGKILL = 9
 
-#: What a helper does: with its end of the socket pair, which is for say() and asked().
+#: What a helper does: with its end of the socket pair, which is for ask().
 Work = Callable[[socket.socket], Any]
 
 
