@@ -18,15 +18,15 @@ the end of a connection, and CRIU, the last, lets go what it has stopped.
 from collections.abc import Mapping
 
 from orlop.errors import OrlopError, UnsupportedError, WrongStateError
+from orlop.kernel.namespaces import FILES
 from orlop.model.oci import Config
+from orlop.runtime.plan import NAMESPACES
 from orlop.shim.channel import LATER, Channel, Message
 from orlop.shim.failure import failure
 from orlop.shim.helper import Helper
 from orlop.shim.loop import Loop
 from orlop.shim.process import Process
 from orlop.shim.starts import read_config
-
-_FILES = {"network": "net"}
 
 
 class _Dump:
@@ -126,4 +126,4 @@ def _name_joined(config: Config, types: list[str], pid: int) -> None:
     """Give the namespaces of *types*, which somebody made for the container, their paths."""
     for namespace in config.get("linux", {}).get("namespaces", ()):
         if namespace["type"] in types:
-            namespace["path"] = f"/proc/{pid}/ns/{_FILES[namespace['type']]}"
+            namespace["path"] = f"/proc/{pid}/ns/{FILES[NAMESPACES[namespace['type']]]}"
