@@ -1,6 +1,7 @@
 """An engine with a small image that has users of its own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,14 @@ from tests.integration.sandbox.direct.ways import IMAGE, Given
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
-    folder = tmp_path_factory.mktemp("e")
-    process = EngineProcess(folder)
+    with serving(tmp_path_factory.mktemp("e")) as process:
+        yield process
+
+
+@contextmanager
+def serving(folder: Path, *, within: Sequence[str] = ()) -> Iterator[EngineProcess]:
+    """An engine that has the image; *within* as EngineProcess has it."""
+    process = EngineProcess(folder, within=within)
     try:
         process.start()
         load(process, folder / "small.tar", IMAGE)

@@ -20,8 +20,8 @@ from orlop.errors import ExhaustedError, InvalidArgumentError
 from orlop.sandbox.direct import DirectHandle, start_message
 from orlop.sandbox.way import Command
 from tests.integration.engines import EngineProcess
-from tests.integration.sandbox.direct.conftest import load
-from tests.integration.sandbox.direct.ways import IMAGE, Given, Once, direct, run
+from tests.integration.sandbox.direct.conftest import serving
+from tests.integration.sandbox.direct.ways import Given, Once, direct, run
 from tests.integration.sandbox.faces import ids, wait_until
 
 Options = Callable[..., Given]
@@ -48,15 +48,9 @@ streams = [reader, writer, writer]
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     """One that may have few descriptors, so that it does not take many to use them up."""
-    folder = tmp_path_factory.mktemp("e")
     within = ("sh", "-c", f'ulimit -n {_MOST_OPEN}; exec "$@"', "sh")
-    process = EngineProcess(folder, within=within)
-    try:
-        process.start()
-        load(process, folder / "small.tar", IMAGE)
+    with serving(tmp_path_factory.mktemp("e"), within=within) as process:
         yield process
-    finally:
-        process.close()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from orlop.runtime.cgroups.layout import detect
 from orlop.sandbox.way import Command
 from tests.integration.cgroups.alone import v2_alone
 from tests.integration.engines import EngineProcess
-from tests.integration.sandbox.direct.conftest import load
+from tests.integration.sandbox.direct.conftest import serving
 from tests.integration.sandbox.direct.ways import (
     HOST,
     IMAGE,
@@ -42,15 +42,9 @@ _BURN = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
-    folder = tmp_path_factory.mktemp("v2")
-    process = EngineProcess(folder, within=v2_alone())
-    try:
-        process.start()
-        load(process, folder / "small.tar", IMAGE)
+    with serving(tmp_path_factory.mktemp("v2"), within=v2_alone()) as process:
         yield process
         shim = _shim(process)
-    finally:
-        process.close()
     assert _groups(shim) == []
 
 
