@@ -112,9 +112,19 @@ def enter_root(child: Child) -> None:
     """Make the root ours and let go of the host's mounts. pivot_root(2), NOTES."""
     host = os.open("/", os.O_PATH | os.O_CLOEXEC)
     move_mount(child.root, host)
-    os.close(host)
     os.fchdir(child.root)
+    _leave(child, host)
+
+
+def _leave(child: Child, host: int) -> None:
+    """Enter the root, the working directory, and detach the mounts of *host*, the root so far.
+
+    Mounts that are shared with the host would take the host's along. mount_namespaces(7).
+    """
     pivot_root(".", ".")
+    if child.plan.propagation in _SHARED:
+        mount_setattr(host, propagation=int(MountFlag.PRIVATE), recursive=True)
+    os.close(host)
     umount(".", Unmount.DETACH)
     os.chdir("/")
 
@@ -149,8 +159,7 @@ def change_root(child: Child) -> None:
         os.close(host)
         os.chroot(".")
     else:
-        pivot_root(".", ".")
-        umount(".", Unmount.DETACH)
+        return _leave(child, os.open("/", os.O_PATH | os.O_CLOEXEC))
     os.chdir("/")
 
 

@@ -1,11 +1,15 @@
 """Where mounts and unmounts go on to, and where they must not."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orlop.kernel import mount
+from orlop.kernel.namespaces import Namespace, setns
+from tests import host_state
 from tests.integration.runtime.box import Box
 
 
@@ -61,3 +65,46 @@ def test_what_is_mounted_in_a_shared_mount_of_the_hosts_does_not_reach_it(box: B
     box.config["hooks"] = {"createContainer": [hook]}
     box.sleeping()
     assert f"{box.folder}/root" not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.fixture
+def shared_mounts(box: Box) -> Iterator[None]:
+    """Be on a host whose mounts are all shared, and see that it has the same mounts afterwards."""
+    outside = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    folder = os.getcwd()
+    try:
+        host_state.share_mounts()
+        before = host_state.mounts()
+        yield
+        box.close()
+        after = host_state.mounts()
+    finally:
+        setns(outside, Namespace.MOUNT)
+        os.close(outside)
+        os.chdir(folder)
+    assert before - after == frozenset()
+    assert after - before == frozenset()
+
+
+@pytest.mark.parametrize("order", ["usual", "hooks", "no pivot", "user namespace"])
+@pytest.mark.parametrize("wanted", ["shared", "rshared", "slave", "rslave", "private", "rprivate"])
+@pytest.mark.usefixtures("shared_mounts")
+def test_a_container_leaves_the_mounts_of_a_host_that_shares_them(
+    box: Box, wanted: str, order: str
+) -> None:
+    box.linux["rootfsPropagation"] = wanted
+    (box.folder / "source").mkdir()
+    box.mount("/source", str(box.folder / "source"), wanted)
+    (box.folder / "root").mkdir()
+    if order == "hooks":
+        box.config["root"] = {"path": "root"}
+        box.config["hooks"] = {"createContainer": [{"path": "/bin/true"}]}
+    elif order == "no pivot":
+        box.config["root"] = {"path": "root"}
+        box.manner = box.manner._replace(no_pivot=True)
+    elif order == "user namespace":
+        mapping = [{"containerID": 0, "hostID": 200_000, "size": 65536}]
+        box.linux["namespaces"].append({"type": "user"})
+        box.linux["uidMappings"] = box.linux["gidMappings"] = mapping
+    running = box.sleeping()
+    assert box.exec(running, "true").status == 0
