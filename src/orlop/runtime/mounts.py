@@ -153,14 +153,39 @@ def change_root(child: Child) -> None:
     os.fchdir(child.root)
     if Namespace.MOUNT not in child.plan.namespaces.new:
         os.chroot(".")
-    elif child.plan.no_pivot:
-        host = os.open("/", os.O_PATH | os.O_CLOEXEC)
-        move_mount(child.root, host)
-        os.close(host)
-        os.chroot(".")
-    else:
-        return _leave(child, os.open("/", os.O_PATH | os.O_CLOEXEC))
+        os.chdir("/")
+        return
+    host = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    if not child.plan.no_pivot:
+        _leave(child, host)
+        return
+    _take_kernel_mounts_away(os.path.realpath(child.plan.root_path))
+    move_mount(child.root, host)
+    os.close(host)
+    os.chroot(".")
     os.chdir("/")
+
+
+def _take_kernel_mounts_away(root: str) -> None:
+    """Unmount every proc and sysfs that is not below *root*; cover those that cannot be unmounted.
+
+    Under a root that was not pivoted to they stay in the mount namespace, and the kernel lets a
+    process in a user namespace mount a proc or sysfs if a whole one is there. user_namespaces(7).
+    """
+    with open("/proc/self/mountinfo") as file:
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        place = os.fsdecode(line.split()[4].encode().decode("unicode_escape").encode("latin-1"))
+        kind = line.partition(" - ")[2].split()[0]
+        if kind not in ("proc", "sysfs") or f"{place}/".startswith(f"{root}/"):
+            continue
+        mount("", place, flags=_RECURSIVE_PRIVATE)
+        try:
+            umount(place, Unmount.DETACH)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EINVAL):
+                raise
+            mount("tmpfs", place, fstype="tmpfs")
 
 
 def _make_private(path: str) -> None:

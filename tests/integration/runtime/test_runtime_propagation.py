@@ -1,6 +1,7 @@
 """Where mounts and unmounts go on to, and where they must not."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,24 @@ def test_a_container_leaves_the_mounts_of_a_host_that_shares_them(
         box.linux["uidMappings"] = box.linux["gidMappings"] = mapping
     running = box.sleeping()
     assert box.exec(running, "true").status == 0
+
+
+@pytest.mark.parametrize("kind", ["proc", "sysfs"])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_no_whole_proc_can_be_mounted_where_the_root_was_not_pivoted_to(
+    box: Box, kind: str, mapped: bool
+) -> None:
+    root = Path(box.undo.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
+    root.chmod(0o755)  # root of a user namespace has to reach it
+    box.config["root"] = {"path": str(root)}
+    box.manner = box.manner._replace(no_pivot=True)
+    for granted in box.process["capabilities"].values():
+        granted.append("CAP_SETFCAP")  # as Docker's containers: who maps root needs it
+    if mapped:
+        mapping = [{"containerID": 0, "hostID": 200_000, "size": 65536}]
+        box.linux["namespaces"].append({"type": "user"})
+        box.linux["uidMappings"] = box.linux["gidMappings"] = mapping
+    attempt = f"mount -t {kind} {kind} /tmp && ls /tmp"
+    result = box.run("unshare", "-m", "-r", "-n", "-p", "-f", "sh", "-c", attempt)
+    assert result.status != 0, result.output
+    assert "mount: " in result.output
