@@ -38,6 +38,7 @@ class Live:
         self.health: asyncio.Task[None] | None = None
         self.retry: asyncio.Task[None] | None = None
         self.retries = 0  # since it last ran for a while
+        self.restarts = 0  # requests that start it again after this end: no auto-remove
         self.stopping = False  # somebody waits for its end: no restart
         self.altered = False  # a privileged process was started in it
 

@@ -122,6 +122,34 @@ def test_a_command_that_cannot_run_gives_dockers_exit_code(
     with_engine(tmp_path, work)
 
 
+def test_a_killed_container_has_ended_when_kill_returns(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        for _ in range(5):
+            created = await engine.containers.create(shell("exec sleep 60"))
+            await engine.containers.start(created.id)
+            await engine.containers.kill(created.id)
+            assert engine.containers.get(created.id).status == Status.EXITED
+            await engine.containers.remove(created.id)
+
+    with_engine(tmp_path, work)
+
+
+def test_restart_keeps_a_container_that_is_removed_at_its_end(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("exec sleep 60", auto_remove=True))
+        await engine.containers.start(created.id)
+        first = engine.containers.get(created.id).pid
+        await engine.containers.restart(created.id, timeout_s=0)
+        assert engine.containers.get(created.id).pid not in (0, first)
+        over = asyncio.ensure_future(engine.containers.wait(created.id, condition="removed"))
+        await asyncio.sleep(0)
+        await engine.containers.stop(created.id, timeout_s=0)
+        await asyncio.wait_for(over, 20)
+        assert leftovers(tmp_path, created.id) == []
+
+    with_engine(tmp_path, work)
+
+
 def test_on_failure_restarts_as_often_as_asked(tmp_path: Path) -> None:
     async def work(engine: Engine) -> None:
         policy = RestartPolicy(name="on-failure", maximum_retry_count=2)

@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 
 from orlop.engine.images.catalog import Catalog
-from orlop.engine.images.filters import matcher
+from orlop.engine.images.filters import is_like, matcher
 from orlop.errors import InvalidArgumentError
 
 NONE = cast("Catalog", None)  # not looked at by these filters
@@ -26,3 +26,20 @@ def test_what_means_nothing_is_refused(filters: dict[str, list[str]]) -> None:
 )
 def test_what_docker_takes_is_taken(filters: dict[str, list[str]]) -> None:
     assert callable(matcher(filters, NONE))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matches"),
+    [
+        ("a*", False),
+        ("*", False),
+        ("a/*", True),
+        ("*/b", True),
+        ("a/b:1*", True),
+        ("a/[^x]:1.0", True),
+        ("a/[^b]:1.0", False),
+        ("[", False),
+    ],
+)
+def test_a_reference_pattern_does_not_match_across_a_slash(pattern: str, matches: bool) -> None:
+    assert is_like("docker.io/a/b:1.0", pattern) is matches

@@ -108,9 +108,15 @@ class Containers:
     async def restart(
         self, ref: str, *, timeout_s: int | None = None, signal: str | None = None
     ) -> None:
+        """Stop it and start it again. Auto-remove waits for an end that nobody starts again."""
         container = self.get(ref)
-        await self.stop(container.id, timeout_s=timeout_s, signal=signal)
-        await self._lifecycle.start(container.id)
+        live = self._context.live(container.id)
+        live.restarts += 1
+        try:
+            await self.stop(container.id, timeout_s=timeout_s, signal=signal)
+        finally:
+            live.restarts -= 1
+        await self.start(container.id)
         self._context.announce(self.get(container.id), "restart")
 
     async def pause(self, ref: str) -> None:

@@ -71,7 +71,7 @@ class Exits:
         if again:
             self._retry_later(container, live)
         resolve(live.exits, finished)
-        if not again and container.options.auto_remove:
+        if not again and not live.restarts and container.options.auto_remove:
             try:
                 await self._removal.remove_locked(container_id, volumes=True)
             except OrlopError as error:

@@ -172,7 +172,10 @@ class Lifecycle:
             await self._context.stdio.request(message)
 
     async def kill(self, container_id: str, signal: int) -> None:
-        """Send *signal*; SIGKILL reaches every process of the container."""
+        """Send *signal*. SIGKILL reaches every process, and kill returns when they have ended.
+
+        Raises WrongStateError if the container is not running, or survives SIGKILL.
+        """
         container = self._context.records.get(container_id)
         if not container.running:
             raise WrongStateError(
@@ -181,8 +184,11 @@ class Lifecycle:
             )
         if signal in (_SIGKILL, parse_signal(container.options.stop_signal or "SIGTERM")):
             self._mark_stopped(container)
+        over = self.next_exit(container_id) if signal == _SIGKILL else None
         await self._signal(container, signal)
         self._context.announce(container, "kill", signal=str(signal))
+        if over is not None:
+            await _killed(over, container)
 
     async def stop(self, container_id: str, *, timeout_s: int | None, signal: int | None) -> bool:
         """Ask it to end, and kill it after the timeout; False where it is not running."""
@@ -209,8 +215,7 @@ class Lifecycle:
             self._context.announce(container, "kill", signal=str(_SIGKILL))
             with contextlib.suppress(WrongStateError, NotFoundError):
                 await self._signal(container, _SIGKILL)
-            if not await _within(over, _KILL_WAIT_S):
-                raise WrongStateError(f"container {container.name} did not end, even when killed")
+            await _killed(over, container)
         self._context.telemetry.done("stop", container_id, (), begin_ns=begun)
         if self._context.records.has(container_id):
             self._context.announce(self._context.records.get(container_id), "stop")
@@ -304,6 +309,12 @@ async def _within(future: "asyncio.Future[Finished]", timeout_s: float) -> bool:
     """Whether it was resolved in time; a negative time is for ever."""
     done, _ = await asyncio.wait({future}, timeout=timeout_s if timeout_s >= 0 else None)
     return bool(done)
+
+
+async def _killed(over: "asyncio.Future[Finished]", container: Container) -> None:
+    """Wait for the end of a container that was sent SIGKILL."""
+    if not await _within(over, _KILL_WAIT_S):
+        raise WrongStateError(f"container {container.name} did not end, even when killed")
 
 
 def parse_signal(text: str) -> int:

@@ -53,7 +53,7 @@ def _until(values: Sequence[str], catalog: Catalog) -> Test:
 
 def _reference(values: Sequence[str], catalog: Catalog) -> Test:
     del catalog
-    return lambda image: any(_is_like(tag, value) for tag in image.tags for value in values)
+    return lambda image: any(is_like(tag, value) for tag in image.tags for value in values)
 
 
 def with_named(image: ImageRecord, filters: Filters) -> ImageRecord:
@@ -63,14 +63,21 @@ def with_named(image: ImageRecord, filters: Filters) -> ImageRecord:
         return image
     return replace(
         image,
-        tags=tuple(t for t in image.tags if any(_is_like(t, p) for p in patterns)),
-        digests=tuple(d for d in image.digests if any(_is_like(d, p) for p in patterns)),
+        tags=tuple(t for t in image.tags if any(is_like(t, p) for p in patterns)),
+        digests=tuple(d for d in image.digests if any(is_like(d, p) for p in patterns)),
     )
 
 
-def _is_like(tag: str, pattern: str) -> bool:
-    name = parse_reference(tag).familiar_name
-    return fnmatch.fnmatchcase(tag, pattern) or fnmatch.fnmatchcase(name, pattern)
+def is_like(tag: str, pattern: str) -> bool:
+    """Return whether *pattern* matches *tag* as users write it, with or without its suffix."""
+    reference = parse_reference(tag)
+    return any(_matches(name, pattern) for name in (reference.familiar, reference.familiar_name))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Match part by part, because Docker's "*" and "?" never match a slash; "[^…]" negates."""
+    names, patterns = name.split("/"), pattern.replace("[^", "[!").split("/")
+    return len(names) == len(patterns) and all(map(fnmatch.fnmatchcase, names, patterns))
 
 
 _FILTERS: dict[str, Callable[[Sequence[str], Catalog], Test]] = {
