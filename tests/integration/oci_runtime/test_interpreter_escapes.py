@@ -181,6 +181,33 @@ def test_where_nothing_can_be_mounted_a_copy_in_memory_is_what_runs(
     assert os.readlink(f"/proc/{victim.pid(name)}/exe").startswith("/memfd:")
 
 
+def test_a_name_among_the_modules_that_is_no_module_is_left_out() -> None:
+    """As typing.io, until Python 3.13."""
+    script = """
+import sys
+sys.modules["pseudo.name"] = type("Pseudo", (), {})
+index, _ = sealed_code.gathered()
+assert "pseudo.name" not in index and "orlop.runtime.init" in index
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_place_that_cannot_be_made_is_removed_and_the_log_says_why(
+    victim: Victim, bundle: OCIBundle, tmp_path: Path
+) -> None:
+    library = Path(orlop.__file__).parents[1]
+    broken = tmp_path / "library"
+    shutil.copytree(library / "orlop", broken / "orlop")
+    (broken / "orlop/runtime/broken.py").write_text("this is no Python\n")
+    victim.environment["PYTHONPATH"] = str(broken)
+    log = tmp_path / "log"
+    bundle.process["args"] = ["true"]
+    victim.ok("--log", log, "run", "--bundle", bundle.write(), victim.id())
+    assert "could not be sealed" in log.read_text()
+    assert "broken.py" in log.read_text()
+    assert not victim.place.exists()
+
+
 def test_the_sealed_interpreter_is_made_once_and_follows_the_installed_one(victim: Victim) -> None:
     victim.ok("--version")
     mounts = Path("/proc/self/mountinfo").read_text()

@@ -153,6 +153,11 @@ def _run(settings: Settings, journal: Log) -> int:
         journal.debug(f"{name} {' '.join(rest)} (root {settings.folder})")
     if name in _INSIDE:
         sealing.check()
+        if reason := os.environ.pop(sealing.UNSEALED, ""):
+            journal.warning(
+                f"the interpreter could not be sealed in {reason}; "
+                "a copy in memory runs instead, and each command takes longer"
+            )
     return command.run(arguments, settings)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from orlop.programs.oci.main import program
-from orlop.programs.oci.sealing import ANEW, is_current
+from orlop.programs.oci.sealing import ANEW, UNSEALED, is_current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,5 +34,5 @@ def _move_to(place: str) -> None:
 
     try:
         run_from(place, anew=ANEW in os.environ)
-    except Exception:  # we may not mount, or not there: sealing.check() knows another way
-        return
+    except Exception as error:  # sealing.check() knows another way, which takes longer
+        os.environ[UNSEALED] = f"{place}: {type(error).__name__}: {error}"

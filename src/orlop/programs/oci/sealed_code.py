@@ -55,7 +55,8 @@ def _loaders() -> dict[str, SourceFileLoader]:
             __import__(name)
     found = {}
     for name, module in list(sys.modules.items()):
-        loader = getattr(module.__spec__, "loader", None)
+        # Before Python 3.13 typing.io and typing.re stand there, classes without a specification.
+        loader = getattr(getattr(module, "__spec__", None), "loader", None)
         if type(loader) is SourceFileLoader and name != "__main__":
             found[name] = loader
     for name, path in files.items():

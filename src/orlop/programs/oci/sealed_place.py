@@ -61,8 +61,12 @@ def run_from(place: str, *, anew: bool) -> NoReturn:
         whole = os.access(interpreter, os.X_OK) and os.path.exists(start)
         if anew or not whole:
             _release(os.path.join(place, "bin"))
-            _fill(place, _interpreter())
-            _mount(place, os.path.dirname(_interpreter()))
+            try:
+                _fill(place, _interpreter())
+                _mount(place, os.path.dirname(_interpreter()))
+            except BaseException:
+                _remove(place)
+                raise
     os.execv(interpreter, [interpreter, "-I", "-S", start, *sys.argv[1:]])
 
 
@@ -117,6 +121,15 @@ def _release(folder: str) -> None:
 
     if os.path.ismount(folder):
         umount(folder, Unmount.DETACH | Unmount.NOFOLLOW)
+
+
+def _remove(place: str) -> None:
+    """Leave nothing of a PLACE that could not be made."""
+    import shutil
+
+    shutil.rmtree(place, ignore_errors=True)
+    with suppress(OSError):  # the folders above are others', too
+        os.removedirs(os.path.dirname(place))
 
 
 def _interpreter() -> str:

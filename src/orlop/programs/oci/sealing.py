@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: Set while the place is made anew, so that what is broken for good does not go in circles.
 ANEW = "ORLOP_SEAL_ANEW"
 
+#: Why there is no sealed place, from the process that tried to make it to the one that runs.
+UNSEALED = "ORLOP_UNSEALED"
+
 _OURSELVES = "/proc/self/exe"
 _F_GET_SEALS = 1034
 _F_SEAL_WRITE = 0x0008
