@@ -185,6 +185,7 @@ def test_a_name_among_the_modules_that_is_no_module_is_left_out() -> None:
     """As typing.io, until Python 3.13."""
     script = """
 import sys
+from orlop.programs.oci import sealed_code
 sys.modules["pseudo.name"] = type("Pseudo", (), {})
 index, _ = sealed_code.gathered()
 assert "pseudo.name" not in index and "orlop.runtime.init" in index
