@@ -1,8 +1,10 @@
 """From a user as people write it to numbers, by the image's own files.
 
-"name", "uid", "name:group", "uid:gid". The files are opened beneath the
-container's root, read up to a limit, and believed only for numbers that can be
-ids. A name that is not there is refused, never guessed to be root.
+"name", "uid", "name:group", "uid:gid". The primary group is also the first of the
+supplementary groups, so that a set-group-ID program cannot drop it (CVE-2022-36109).
+The files are opened beneath the container's root, read up to a limit, and believed
+only for numbers that can be ids. A name that is not there is refused, never guessed to
+be root.
 """
 
 import os
@@ -30,10 +32,10 @@ def resolve(root: int, text: str) -> Identity:
     if colon and (not group or ":" in group):
         raise StepError(f"invalid user {text!r}")
     name, uid, gid, home = _user(root, user or "0")
-    groups = tuple(_memberships(root, name)) if name and not group else ()
+    groups = _memberships(root, name) if name and not group else ()
     if group:
         gid = group_id(root, group)
-    return Identity(uid, gid, groups, home)
+    return Identity(uid, gid, (*dict.fromkeys((gid, *groups)),), home)
 
 
 def group_id(root: int, text: str) -> int:

@@ -68,12 +68,12 @@ def test_user_group_and_more_groups_are_set(box: Box) -> None:
 @pytest.mark.parametrize(
     ("name", "uid", "gid", "groups", "home"),
     [
-        ("alice", "1000", "1001", "50", "/home/a"),
-        ("1000", "1000", "1001", "50", "/home/a"),
-        ("alice:staff", "1000", "50", "", "/home/a"),
-        ("77", "77", "0", "", "/"),
-        ("77:88", "77", "88", "", "/"),
-        (":audio", "0", "29", "", "/root"),
+        ("alice", "1000", "1001", "50 1001", "/home/a"),
+        ("1000", "1000", "1001", "50 1001", "/home/a"),
+        ("alice:staff", "1000", "50", "50", "/home/a"),
+        ("77", "77", "0", "0", "/"),
+        ("77:88", "77", "88", "88", "/"),
+        (":audio", "0", "29", "29", "/root"),
     ],
 )
 def test_names_are_looked_up_in_the_image(

@@ -36,10 +36,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def test_names_and_numbers_are_found(root: int) -> None:
-    assert resolve(root, "alice") == (1000, 1001, (50,), "/home/alice")
-    assert resolve(root, "1000") == (1000, 1001, (50,), "/home/alice")
+    assert resolve(root, "alice") == (1000, 1001, (1001, 50), "/home/alice")
+    assert resolve(root, "1000") == (1000, 1001, (1001, 50), "/home/alice")
     assert resolve(root, "nohome").home == "/"
-    assert resolve(root, "alice:staff") == (1000, 50, (), "/home/alice")
+    assert resolve(root, "alice:staff") == (1000, 50, (50,), "/home/alice")
     assert group_id(root, "staff") == 50
 
 
@@ -66,7 +66,7 @@ def test_only_digits_in_range_are_ids(root: int, text: str) -> None:
 def test_without_files_numbers_are_still_ids(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_PATH)
     try:
-        assert resolve(fd, "12:34") == (12, 34, (), "/")
+        assert resolve(fd, "12:34") == (12, 34, (34,), "/")
         with pytest.raises(StepError, match="unable to find user alice"):
             resolve(fd, "alice")
     finally:

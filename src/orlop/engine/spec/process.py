@@ -91,7 +91,7 @@ def exec_process(config: Config, options: ExecOptions) -> Process:
         "args": list(options.command),
         "env": merged(env, options.environment),
         "cwd": working_directory(options.working_dir or base.get("cwd", "/")),
-        "user": user_of(options.user, ()) if options.user else base.get("user", {}),
+        "user": _exec_user(options.user, base.get("user", {})),
         "capabilities": base.get("capabilities", {}),
         "rlimits": base.get("rlimits", []),
         "noNewPrivileges": base.get("noNewPrivileges", False),
@@ -110,11 +110,16 @@ def capabilities(names: Iterable[str]) -> Capabilities:
     return {"bounding": held, "effective": held, "permitted": held}
 
 
+def _exec_user(text: str, base: User) -> User:
+    """Return the container's user, or another one with the groups added to the container."""
+    return user_of(text, base.get("additionalGroups", ())) if text else base
+
+
 def user_of(text: str, groups: Iterable[str]) -> User:
     """Return the user as written; the runtime looks names up in the container's own files."""
     if len(text) > 256 or any(character < " " for character in text):
         raise InvalidArgumentError(f"invalid user {text[:100]!r}")
-    user: User = {"username": text} if text else {"uid": 0, "gid": 0}
+    user: User = {"username": text or "0"}  # root, too, has the groups of /etc/group
     if extra := list(groups):
         user["additionalGroups"] = extra
     return user
