@@ -2,12 +2,12 @@
 
 import posixpath
 import re
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from orlop.errors import InvalidArgumentError
+from orlop.images import words
 from orlop.model.image import Healthcheck, Process
 
 _UNITS_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -19,7 +19,8 @@ def apply_changes(process: Process, changes: Iterable[str]) -> Process:
     """Return *process* after each instruction; InvalidArgumentError names one that is wrong.
 
     CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL,
-    USER, VOLUME and WORKDIR, as in Dockerfile reference.
+    USER, VOLUME and WORKDIR, as in Dockerfile reference. Variables are those of the
+    environment before the instruction.
     """
     for change in changes:
         word, _, rest = change.strip().partition(" ")
@@ -43,7 +44,7 @@ def _entrypoint(process: Process, rest: str) -> Process:
 
 
 def _env(process: Process, rest: str) -> Process:
-    new = _pairs(rest)
+    new = _pairs(process, rest)
     kept = tuple(entry for entry in process.env if entry.partition("=")[0] not in new)
     added = tuple(f"{name}={value}" for name, value in new.items())
     return msgspec.structs.replace(process, env=kept + added)
@@ -51,7 +52,7 @@ def _env(process: Process, rest: str) -> Process:
 
 def _expose(process: Process, rest: str) -> Process:
     ports = dict(process.exposed_ports)
-    for word in rest.split():
+    for word in _expanded(process, rest).split():
         if not _PORT.fullmatch(word):
             raise ValueError(f"no such port: {word}")
         ports[word if "/" in word else f"{word}/tcp"] = {}
@@ -87,7 +88,7 @@ def _healthcheck(process: Process, rest: str) -> Process:
 
 
 def _label(process: Process, rest: str) -> Process:
-    return msgspec.structs.replace(process, labels={**process.labels, **_pairs(rest)})
+    return msgspec.structs.replace(process, labels={**process.labels, **_pairs(process, rest)})
 
 
 def _on_build(process: Process, rest: str) -> Process:
@@ -95,29 +96,29 @@ def _on_build(process: Process, rest: str) -> Process:
 
 
 def _shell(process: Process, rest: str) -> Process:
-    words = _json_list(rest)
-    if not words:
+    listed = _json_list(rest)
+    if not listed:
         raise ValueError("expected a JSON list")
-    return msgspec.structs.replace(process, shell=words)
+    return msgspec.structs.replace(process, shell=listed)
 
 
 def _stop_signal(process: Process, rest: str) -> Process:
-    return msgspec.structs.replace(process, stop_signal=_needed(rest))
+    return msgspec.structs.replace(process, stop_signal=_needed(_expanded(process, rest)))
 
 
 def _user(process: Process, rest: str) -> Process:
-    return msgspec.structs.replace(process, user=_needed(rest))
+    return msgspec.structs.replace(process, user=_needed(_expanded(process, rest)))
 
 
 def _volume(process: Process, rest: str) -> Process:
     paths = _json_list(rest) or tuple(_needed(rest).split())
-    return msgspec.structs.replace(
-        process, volumes={**process.volumes, **{path: {} for path in paths}}
-    )
+    volumes = dict(process.volumes)
+    volumes |= {_expanded(process, path): {} for path in paths}
+    return msgspec.structs.replace(process, volumes=volumes)
 
 
 def _working_dir(process: Process, rest: str) -> Process:
-    path = posixpath.join(process.working_dir or "/", _needed(rest))
+    path = posixpath.join(process.working_dir or "/", _needed(_expanded(process, rest)))
     return msgspec.structs.replace(process, working_dir=posixpath.normpath(path))
 
 
@@ -154,15 +155,24 @@ def _json_list(text: str) -> tuple[str, ...] | None:
         return None
 
 
-def _pairs(text: str) -> dict[str, str]:
-    """Return `A=1 B="two words"`, or the old form `A the rest`."""
+def _variables(process: Process) -> dict[str, str]:
+    return {name: value for name, _, value in (entry.partition("=") for entry in process.env)}
+
+
+def _expanded(process: Process, text: str) -> str:
+    return words.expand(text, _variables(process))
+
+
+def _pairs(process: Process, text: str) -> dict[str, str]:
+    """Return `A=1 B="two words $A"`, or the old form `A the rest`."""
     first, _, rest = text.partition(" ")
     if first and "=" not in first:
-        return {first: _needed(rest.strip())}
-    words = shlex.split(text)
-    if not words or any("=" not in word or word.startswith("=") for word in words):
+        return {_expanded(process, first): _expanded(process, _needed(rest.strip()))}
+    entries = words.split(text)
+    if not entries or any("=" not in entry or entry.startswith("=") for entry in entries):
         raise ValueError("expected NAME=VALUE")
-    return {name: value for name, _, value in (word.partition("=") for word in words)}
+    pairs = (entry.partition("=") for entry in entries)
+    return {_expanded(process, name): _expanded(process, value) for name, _, value in pairs}
 
 
 def _needed(text: str) -> str:
