@@ -14,6 +14,7 @@ from orlop.errors import OrlopError
 from orlop.lifecycle import create, patience
 from orlop.lifecycle import start as starting
 from orlop.lifecycle.folder import Folder
+from orlop.runtime.cgroups import control
 from orlop.runtime.cgroups.layout import detect
 from tests.integration.oci_runtime.faulty import write_faulty
 from tests.integration.oci_runtime.program import OCIBundle, Program
@@ -161,16 +162,20 @@ def frozen_freezer(name: str) -> Iterator[None]:
     folder = Path(folders[0], name)
     folder.mkdir()
     (folder / "freezer.state").write_text("FROZEN")
-    yield
-    (folder / "freezer.state").write_text("THAWED")
-    for hierarchy in detect().hierarchies:
-        Path(hierarchy.mountpoint, name).rmdir()
+    try:
+        yield
+    finally:
+        (folder / "freezer.state").write_text("THAWED")
+        for hierarchy in detect().hierarchies:
+            with contextlib.suppress(FileNotFoundError):
+                Path(hierarchy.mountpoint, name).rmdir()
 
 
 def test_create_that_comes_to_no_end_is_undone(
     program: Program, bundle: OCIBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patience, "START_S", 0.5)
+    monkeypatch.setattr(control, "check_thawed", lambda *_, **__: None)  # frozen afterwards
     name = program.id()
     with frozen_freezer(f"{name}-parent"):
         bundle.linux["cgroupsPath"] = f"/{name}-parent/{name}"
@@ -178,6 +183,38 @@ def test_create_that_comes_to_no_end_is_undone(
         with pytest.raises(OrlopError, match="did not run in time"):
             create.create(Folder(str(program.root), name), request)
     assert program.ok("list", "--quiet") == ""
+
+
+@pytest.mark.parametrize("verb", ["create", "run"])
+@pytest.mark.parametrize("below", [False, True])
+def test_a_start_in_a_frozen_cgroup_is_refused_at_once(
+    program: Program, bundle: OCIBundle, verb: str, below: bool
+) -> None:
+    name = program.id()
+    with frozen_freezer(name):
+        bundle.linux["cgroupsPath"] = f"/{name}/{name}" if below else f"/{name}"
+        said = program.refused(verb, "--bundle", bundle.write(), name)
+    assert "is frozen" in said
+    assert program.ok("list", "--quiet") == ""
+
+
+def test_a_start_below_a_frozen_cgroup_of_v2_is_refused_at_once(
+    program: Program, bundle: OCIBundle
+) -> None:
+    unified = detect().unified
+    if unified is None:
+        pytest.skip("this host has no cgroup v2")
+    name = program.id()
+    folder = Path(unified.mountpoint, name)
+    folder.mkdir()
+    (folder / "cgroup.freeze").write_text("1")
+    try:
+        bundle.linux["cgroupsPath"] = f"/{name}/{name}"
+        said = program.refused("run", "--bundle", bundle.write(), name)
+    finally:
+        for hierarchy in detect().hierarchies:
+            Path(hierarchy.mountpoint, name).rmdir()
+    assert f"/{name} is frozen" in said
 
 
 def test_start_that_comes_to_no_end_ends_the_container(

@@ -42,6 +42,19 @@ def _wait(done: Callable[[], bool], *, timeout_s: float) -> bool:
     return True
 
 
+def check_thawed(path: str, *, freezer: str | None, unified: str | None) -> None:
+    """Raise WrongStateError if the cgroup *path* is frozen, itself or by one above it.
+
+    A process that enters it would stop there, and under v1 could not even be killed.
+    *freezer* and *unified* are its directories in those hierarchies.
+    """
+    frozen = freezer is not None and read(f"{freezer}/freezer.state") != "THAWED"
+    if unified is not None:
+        frozen |= "frozen 1" in read(f"{unified}/cgroup.events").splitlines()
+    if frozen:
+        raise WrongStateError(f"cgroup {path} is frozen", hint="thaw it, or name another one")
+
+
 def freeze_v2(directory: str, *, timeout_s: float) -> None:
     """Freeze through cgroup.freeze; the request stands after a TimeoutError.
 

@@ -61,6 +61,7 @@ class V1Cgroup:
                     continue
                 _make(directory)
                 made.append(directory)
+            cgroup._check_thawed()
             if cpuset := cgroup._by_controller.get("cpuset"):
                 _fill_cpuset(cpuset)
             cgroup._enforce(writes)
@@ -90,6 +91,7 @@ class V1Cgroup:
             for directory, hierarchy in zip(old, self._layout.v1, strict=True):
                 os.rename(directory, hierarchy.mountpoint + path)
                 made.append(hierarchy.mountpoint + path)
+            cgroup._check_thawed()
             cgroup._enforce(writes)
         except (OSError, OrlopError):
             for directory in (*made, *old):
@@ -155,6 +157,10 @@ class V1Cgroup:
         if self._unified:
             return read(f"{self._unified}/cgroup.freeze") == "1"
         return read(f"{self._freezer()}/freezer.state") != "THAWED"
+
+    def _check_thawed(self) -> None:
+        freezer = self._by_controller.get("freezer")
+        control.check_thawed(self.path, freezer=freezer, unified=self._unified)
 
     def give(self, uid: int) -> None:
         del uid

@@ -63,6 +63,7 @@ class V2Cgroup:
         cgroup._enable({limit.controller for limit in writes})
         made = owner is None and _make(cgroup._directory, take=take)
         try:
+            control.check_thawed(path, freezer=None, unified=cgroup._directory)
             apply_all(cgroup._place, writes)
             if resources.get("devices"):
                 cgroup._limit_devices(resources["devices"])
