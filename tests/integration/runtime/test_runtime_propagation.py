@@ -11,7 +11,7 @@ import pytest
 from orlop.kernel import mount
 from orlop.kernel.namespaces import Namespace, setns
 from tests import host_state
-from tests.integration.runtime.box import Box
+from tests.integration.runtime.box import CAPABILITIES, Box
 
 
 def test_propagation_is_as_asked(box: Box) -> None:
@@ -120,8 +120,8 @@ def test_no_whole_proc_can_be_mounted_where_the_root_was_not_pivoted_to(
     root.chmod(0o755)  # root of a user namespace has to reach it
     box.config["root"] = {"path": str(root)}
     box.manner = box.manner._replace(no_pivot=True)
-    for granted in box.process["capabilities"].values():
-        granted.append("CAP_SETFCAP")  # as Docker's containers: who maps root needs it
+    granted = [*CAPABILITIES, "CAP_SETFCAP"]  # as Docker's containers: who maps root needs it
+    box.process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), granted)
     if mapped:
         mapping = [{"containerID": 0, "hostID": 200_000, "size": 65536}]
         box.linux["namespaces"].append({"type": "user"})
