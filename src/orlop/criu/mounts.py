@@ -224,10 +224,10 @@ def _made(planned: MountPlan, idmap: IDMap | None) -> int:
         return filesystem(planned.fstype, planned.source, planned.options)
     mapped = planned.idmap or (idmap if planned.options.special & _IDMAPS else None)
     if mapped is None:
-        return bind_source(planned, userns_fd=None)
+        return bind_source(planned, userns_fd=None, locked=idmap is not None)
     userns = open_user_namespace(mapped.uids, mapped.gids)
     try:
-        return bind_source(planned, userns_fd=userns)
+        return bind_source(planned, userns_fd=userns, locked=idmap is not None)
     finally:
         os.close(userns)
 

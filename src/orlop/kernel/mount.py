@@ -156,6 +156,19 @@ def umount(target: str, flags: Unmount) -> None:
     _umount2(os.fsencode(target), flags, path=target)
 
 
+def mount_points() -> list[tuple[str, str]]:
+    """Return the path and the type of each mount that we have. proc_pid_mountinfo(5)."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        lines = [line.split() for line in file]
+    return [
+        (
+            os.fsdecode(words[4].decode("unicode_escape").encode("latin-1")),
+            words[words.index(b"-", 6) + 1].decode(),
+        )
+        for words in lines
+    ]
+
+
 def pivot_root(new_root: str, put_old: str) -> None:
     """Make *new_root* the root and attach the old one at *put_old*. pivot_root(2)."""
     _pivot_root(os.fsencode(new_root), os.fsencode(put_old), path=new_root)

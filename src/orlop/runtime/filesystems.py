@@ -15,10 +15,12 @@ from orlop.kernel.mount import (
     fsmount,
     fsopen,
     fspick,
+    mount_points,
     mount_setattr,
     open_tree,
 )
 from orlop.kernel.paths import open_plain
+from orlop.model.light_context import ExitStack
 from orlop.runtime.options import Options
 
 #: In a bind's source: what follows is reached over no link.
@@ -26,6 +28,10 @@ BENEATH = "/./"
 
 _READ_ONLY_DEVICE = (errno.EACCES, errno.EROFS)
 _RDONLY = int(MountAttr.RDONLY)
+_FLAGS = int(
+    MountAttr.RDONLY | MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC | MountAttr.NOSYMFOLLOW
+)
+_LOCKED = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC
 _CLONE = OpenTree.CLONE
 _CLONE_TREE = OpenTree.CLONE | OpenTree.RECURSIVE
 
@@ -99,13 +105,56 @@ def bind(source: str, *, recursive: bool) -> int:
 
 
 def set_attributes(fd: int, options: Options) -> None:
-    """Give a bind mount its attributes and propagation."""
+    """Give a mount its attributes and propagation."""
     if options.tree_set or options.tree_clear:
         mount_setattr(fd, set_=options.tree_set, clear=options.tree_clear, recursive=True)
     if options.set_ or options.clear:
         mount_setattr(fd, set_=options.set_, clear=options.clear)
     for propagation, recursive in options.propagation:
         mount_setattr(fd, propagation=propagation, recursive=recursive)
+
+
+def set_bind_attributes(fd: int, options: Options) -> None:
+    """Give a bind mount its attributes. One that names a flag has no other flag of its source's.
+
+    So mount(2) has it with MS_REMOUNT. What a user namespace keeps locked stays.
+    """
+    if options.set_ or options.clear:
+        unnamed = _FLAGS & ~(options.set_ | options.tree_set)
+        try:
+            mount_setattr(fd, set_=options.set_, clear=options.clear | unnamed)
+        except PermissionError:
+            pass
+        else:
+            options = options._replace(set_=0, clear=0)
+    set_attributes(fd, options)
+
+
+def set_locked_attributes(fd: int, source: str, options: Options) -> None:
+    """Give a bind mount of *source* its attributes as far as a user namespace may set them.
+
+    PermissionError if that takes a flag of the source away. mount_namespaces(7), "Restrictions".
+    """
+    if not options.clear and not options.tree_clear:
+        set_attributes(fd, options)
+        return
+    with ExitStack() as ours:
+        copies = [fd]
+        for path in _mounts_below(source) if options.tree_clear else ():
+            copies.append(os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=fd))
+            ours.callback(os.close, copies[-1])
+        before = [os.fstatvfs(copy).f_flag for copy in copies]
+        set_attributes(fd, options)
+        after = [os.fstatvfs(copy).f_flag for copy in copies]
+    if any(was & ~now & _LOCKED for was, now in zip(before, after, strict=True)):
+        reason = "a user namespace may not take a flag of this bind source, or of a mount below it"
+        raise PermissionError(errno.EPERM, reason, source)
+
+
+def _mounts_below(source: str) -> list[str]:
+    folder = os.path.realpath(source).rstrip("/") + "/"
+    below = (place for place, _ in mount_points() if place.startswith(folder))
+    return [place[len(folder) :] for place in below if place != folder]
 
 
 def explained(error: OSError, config: int, fstype: str) -> OSError:

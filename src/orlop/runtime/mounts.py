@@ -15,6 +15,7 @@ from orlop.kernel.mount import (
     MountFlag,
     Unmount,
     mount,
+    mount_points,
     mount_setattr,
     move_mount,
     pivot_root,
@@ -33,7 +34,14 @@ from orlop.model.light_context import suppress
 from orlop.runtime.child import Child, take
 from orlop.runtime.copyup import copy_up
 from orlop.runtime.failure import StepError
-from orlop.runtime.filesystems import bind, filesystem, reconfigure, set_attributes
+from orlop.runtime.filesystems import (
+    bind,
+    filesystem,
+    reconfigure,
+    set_attributes,
+    set_bind_attributes,
+    set_locked_attributes,
+)
 from orlop.runtime.neighbour import bind_from_neighbour, is_of_neighbour
 from orlop.runtime.options import Options, Special
 from orlop.runtime.plan import MountKind, MountPlan
@@ -82,12 +90,18 @@ def make_mounts(child: Child) -> None:
             child.proc = child.mounts[index]
 
 
-def bind_source(plan: MountPlan, *, userns_fd: int | None) -> int:
-    """Make a bind mount for a child that could not; with *userns_fd*, id-mapped by it."""
+def bind_source(plan: MountPlan, *, userns_fd: int | None, locked: bool) -> int:
+    """Make a bind mount for a child that could not; with *userns_fd*, id-mapped by it.
+
+    With *locked* it keeps the flags of its source, because a user namespace gets it.
+    """
     special = plan.options.special
     fd = bind(plan.source, recursive=Special.RBIND in special)
     mount_setattr(fd, propagation=int(MountFlag.SLAVE), recursive=True)
-    set_attributes(fd, plan.options)
+    if locked:
+        set_locked_attributes(fd, plan.source, plan.options)
+    else:
+        set_bind_attributes(fd, plan.options)
     if userns_fd is not None:
         recursive = Special.RIDMAP in special
         mount_setattr(fd, set_=int(MountAttr.IDMAP), userns_fd=userns_fd, recursive=recursive)
@@ -172,11 +186,7 @@ def _take_kernel_mounts_away(root: str) -> None:
     Under a root that was not pivoted to they stay in the mount namespace, and the kernel lets a
     process in a user namespace mount a proc or sysfs if a whole one is there. user_namespaces(7).
     """
-    with open("/proc/self/mountinfo") as file:
-        lines = file.read().splitlines()
-    for line in reversed(lines):
-        place = os.fsdecode(line.split()[4].encode().decode("unicode_escape").encode("latin-1"))
-        kind = line.partition(" - ")[2].split()[0]
+    for place, kind in reversed(mount_points()):
         if kind not in ("proc", "sysfs") or f"{place}/".startswith(f"{root}/"):
             continue
         mount("", place, flags=_RECURSIVE_PRIVATE)
@@ -243,7 +253,7 @@ def _made(child: Child, plan: MountPlan) -> int:
     if plan.kind is MountKind.BIND:
         make = bind_from_neighbour if is_of_neighbour(plan.source) else bind
         fd = make(plan.source, recursive=Special.RBIND in options.special)
-        set_attributes(fd, options)
+        set_bind_attributes(fd, options)
         return fd
     if plan.fstype == "tmpfs" or plan.destination == "/dev":  # something goes in first
         options = options._replace(set_=options.set_ & ~_RDONLY)

@@ -256,7 +256,7 @@ def _prepare(child: Child, bundle: Bundle, ours: ExitStack) -> None:
             )
         if plan.kind is MountKind.BIND and (idmap or mapped):
             userns = _user_namespace(mapped) if mapped else None
-            child.mounts[index] = bind_source(plan, userns_fd=userns)
+            child.mounts[index] = bind_source(plan, userns_fd=userns, locked=bool(idmap))
             ours.callback(os.close, child.mounts[index])
         elif plan.source.startswith("/dev/") and _is_disk(plan):
             child.mounts[index] = open_device(plan)

@@ -25,7 +25,7 @@ from orlop.runtime.allowance import higher
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.child import ContainerPlan
 from orlop.runtime.container import plan_container
-from orlop.runtime.filesystems import bind, filesystem, set_attributes
+from orlop.runtime.filesystems import bind, filesystem, set_bind_attributes
 from orlop.runtime.neighbour import is_of_neighbour
 from orlop.runtime.options import Options, Special, parse
 from orlop.runtime.plan import MountKind, MountPlan, ProcessPlan, plan_namespaces, plan_process
@@ -364,7 +364,7 @@ def _binds(bundle: Bundle, container: ContainerPlan, opened: list[int]) -> dict[
         fd = bind(plan.source, recursive=Special.RBIND in plan.options.special)
         try:
             mount_setattr(fd, propagation=int(MountFlag.SLAVE), recursive=True)
-            set_attributes(fd, plan.options)
+            set_bind_attributes(fd, plan.options)
             target = _target(below, str(index), is_folder=_is_folder(fd))
             try:
                 move_mount(fd, target)
