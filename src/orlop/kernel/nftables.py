@@ -16,10 +16,27 @@ from orlop.model.light import Any, NamedTuple
 
 _LIBRARY = "libnftables.so.1"
 _NETLINK_NETFILTER = 12
+_FD_SETSIZE = 1024  # the library waits by select(2), and aborts at a higher descriptor
 _SO_PROTOCOL = 38
 _OUTPUT_HANDLE, _OUTPUT_JSON = 1 << 3, 1 << 4  # <nftables/libnftables.h> NFT_CTX_OUTPUT_*
 _GUESS = "; did you mean "  # of the library, where a name is like another that is there
 _NUMBERS = {os.strerror(number): number for number in errno.errorcode}
+
+_kept: list[int] = []  # descriptors below FD_SETSIZE, each free for one connection
+
+
+def keep_descriptors(count: int) -> None:
+    """Keep *count* descriptors that the library can use, for connections made later.
+
+    A program with many open files calls this when it starts: the kernel gives out the
+    lowest number that is free, and later there may be none below FD_SETSIZE.
+    """
+    for _ in range(count):
+        fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        if fd >= _FD_SETSIZE:
+            os.close(fd)
+            return
+        _kept.append(fd)
 
 
 class _Library(NamedTuple):
@@ -66,29 +83,52 @@ class Nftables:
 
     Raises:
         UnsupportedError: the library is not installed.
-        OSError: EPERM without CAP_NET_ADMIN, at the first change.
+        OSError: EPERM without CAP_NET_ADMIN, at the first change; EMFILE if too many files
+            are open for the library, see keep_descriptors().
     """
 
     def __init__(self) -> None:
         self._library = _library()
-        before = _netfilter_sockets()
-        self._context = self._library.new(0)
-        if not self._context:
-            raise OSError(errno.ENOMEM, "nftables: no context")
-        self._library.keep_output(self._context)
-        self._library.keep_error(self._context)
-        self._library.run(self._context, b"list tables")  # its socket has an address from then on
-        made = [port for inode, port in _netfilter_sockets().items() if inode not in before]
-        if len(made) != 1:
+        self._context: Any = None
+        self._uses_kept = bool(_kept)
+        try:
+            self._open()
+            self._library.keep_output(self._context)
+            self._library.keep_error(self._context)
+            self._library.run(self._context, b"list tables")  # this gives its socket an address
+            self.port = _port_of(self._fd)
+        except OSError:
             self.close()
-            raise OSError(errno.EAGAIN, "nftables: cannot tell which socket is the library's")
-        self.port = made[0]
+            raise
+
+    def _open(self) -> None:
+        """Make the context. Another thread may take the descriptor that we give up for it."""
+        before = _netfilter_sockets()
+        while True:
+            is_last = not _kept
+            if not is_last:
+                os.close(_kept.pop())
+            self._context = self._library.new(0)
+            if not self._context:
+                raise OSError(errno.ENOMEM, "nftables: no context")
+            made = [fd for inode, fd in _netfilter_sockets().items() if inode not in before]
+            if len(made) != 1:
+                raise OSError(errno.EAGAIN, "nftables: cannot tell which socket is the library's")
+            self._fd = made[0]
+            if self._fd < _FD_SETSIZE:
+                return
+            self._library.free(self._context)
+            self._context = None
+            if is_last:
+                raise OSError(errno.EMFILE, f"nftables: no descriptor below {_FD_SETSIZE} is free")
 
     def close(self) -> None:
         """Give the connection back; a second time is no error."""
         context, self._context = self._context, None
         if context:
             self._library.free(context)
+            if self._uses_kept:
+                keep_descriptors(1)
 
     def run(self, commands: str) -> None:
         """Do *commands* as one transaction. OSError with nft's reason; then nothing is done."""
@@ -119,7 +159,7 @@ def _refusal(complaint: str) -> OSError:
 
 
 def _netfilter_sockets() -> dict[str, int]:
-    """Return the netfilter sockets of this process, by inode, with their netlink address.
+    """Return the descriptors of this process's netfilter sockets, by inode.
 
     The library does not tell which is its own, so who asks before and after knows.
     """
@@ -133,7 +173,14 @@ def _netfilter_sockets() -> dict[str, int]:
                         peer.family == socket.AF_NETLINK
                         and peer.getsockopt(socket.SOL_SOCKET, _SO_PROTOCOL) == _NETLINK_NETFILTER
                     ):
-                        found[inode] = peer.getsockname()[0]
+                        found[inode] = int(name)
         except OSError:  # closed meanwhile, by another thread
             continue
     return found
+
+
+def _port_of(fd: int) -> int:
+    """Return the netlink address of socket *fd*."""
+    with socket.socket(fileno=os.dup(fd)) as peer:
+        port: int = peer.getsockname()[0]
+        return port

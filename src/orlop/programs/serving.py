@@ -18,6 +18,7 @@ from orlop.api.http import Server
 from orlop.engine.engine import Engine
 from orlop.engine.settings import Settings
 from orlop.errors import UnavailableError
+from orlop.kernel.nftables import keep_descriptors
 from orlop.programs.observing import observed
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ _LOG_BYTES = 4 << 20
 _LOG_FILES = 3
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3)
 _SOCKET_MODE = 0o660
+_FILTERS = 4  # connections to packet filters: one for rules, one for tunnels, and spare ones
 _THREADS = 64  # each waits for a disk or a registry most of the time
 
 
@@ -59,6 +61,7 @@ class Format(logging.Formatter):
 
 def _allow_descriptors() -> None:
     """Lift the limit: a container that is served names costs four descriptors."""
+    keep_descriptors(_FILTERS)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -181,6 +181,18 @@ def test_idle_engine_holds_few_descriptors(fresh: EngineProcess) -> None:
     assert len(os.listdir(folder)) <= before + 1
 
 
+def test_network_is_set_up_while_1100_connections_are_idle(
+    fresh: EngineProcess, busybox_archive: Path
+) -> None:
+    fresh.start()
+    fresh.docker("load", "-i", str(busybox_archive))
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(fresh.socket))
+        said = fresh.out("run", "--rm", "-p", "127.0.0.1::80", "busybox:test", "echo", "here")
+    assert said == "here"
+
+
 def test_registry_that_hangs_holds_up_nobody(fresh: EngineProcess) -> None:
     fresh.start()
     with socket.create_server(("127.0.0.1", 0)) as registry, contextlib.ExitStack() as stack:

@@ -2,6 +2,8 @@
 
 import os
 import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -69,6 +71,39 @@ def test_each_thread_may_have_a_context_of_its_own(place: Place) -> None:
         nft.close()
         nft.close()
     assert failures == []
+
+
+_CROWDED = """
+import errno, os, resource, sys
+from orlop.kernel import nftables
+if sys.argv[1] == "kept":
+    nftables.keep_descriptors(2)
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+files = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+try:
+    for _ in range(3):
+        pair = nftables.Nftables(), nftables.Nftables()
+        pair[0].run("add table inet one")
+        pair[1].run("delete table inet one")
+        for nft in pair:
+            nft.close()
+except OSError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("kept", ""), ("none", "nftables: no descriptor below 1024 is free")]
+)
+def test_a_process_with_over_1024_open_files_does_not_abort(
+    place: Place, how: str, said: str
+) -> None:
+    with place:
+        done = subprocess.run(
+            [sys.executable, "-c", _CROWDED, how], capture_output=True, text=True, timeout=60
+        )
+    assert (done.returncode, said in done.stderr) == (bool(said), True), done.stderr
 
 
 def test_many_changes_take_no_memory_and_no_descriptors(lab: Lab, firewall: Firewall) -> None:
