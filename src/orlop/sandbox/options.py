@@ -44,6 +44,8 @@ class Options:
     ports: Mapping[int, int] | Sequence[int] = ()
     #: All that it may send to, such as "pypi.org:443"; () for nothing, None for everything
     egress: Sequence[str] | None = None
+    #: Capabilities beyond a sandbox's, such as "NET_ADMIN": Docker's default without NET_RAW
+    cap_add: Sequence[str] = ()
     read_only: bool = False  # its root file system, not /tmp
     command: Sequence[str] = IDLE  # its first process, with which it ends
     keep: bool = False  # it stays when its owner, or the `with` block, ends
@@ -59,6 +61,7 @@ class Options:
             if getattr(self, name) is not None:
                 check_text(name, getattr(self, name))
         check_list("mounts", self.mounts)
+        check_list("cap_add", self.cap_add)
         check_list("command", self.command)
         check_seconds("lifetime", self.lifetime)
         self.body()  # what cannot be is refused here, not at the start
@@ -125,11 +128,22 @@ class Options:
                 for inside, outside in self.published.items()
             },
             "Egress": None if self.egress is None else list(self.egress),
+            "CapAdd": list(self.cap_add) or None,
+            "CapDrop": _dropped(self.cap_add),
             "ReadonlyRootfs": self.read_only,
             "Tmpfs": {"/tmp": ""} if self.read_only else None,
             "LogConfig": {"Type": "none"},
         }
         return {name: value for name, value in config.items() if value is not None}
+
+
+def _dropped(added: Sequence[str]) -> list[str] | None:
+    """Return what a sandbox lacks of Docker's capabilities, unless it is asked for.
+
+    With NET_RAW a program can send packets in the name of others.
+    """
+    names = {name.upper().removeprefix("CAP_") for name in added}
+    return None if names & {"NET_RAW", "ALL"} else ["NET_RAW"]
 
 
 def _check_ports(ports: Mapping[int, int]) -> None:

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -261,3 +261,16 @@ def test_commands_side_by_side_keep_their_output_apart(engine_box: orlop.Sandbox
     for thread in threads:
         thread.join()
     assert results == {number: b"%d\n" % number for number in range(8)}
+
+
+@pytest.mark.parametrize(("asked", "sent"), [((), b"refused"), (("NET_RAW",), b"sent")])
+def test_sandbox_sends_packets_of_its_own_making_only_where_asked_for(
+    face: Callable[..., Face], asked: Sequence[str], sent: bytes
+) -> None:
+    box = face(cap_add=asked)
+    for family, protocol in (("AF_INET", 1), ("AF_PACKET", 0)):
+        code = (
+            f"import socket\ntry: socket.socket(socket.{family}, socket.SOCK_RAW, {protocol})\n"
+            "except PermissionError: print('refused', end='')\nelse: print('sent', end='')"
+        )
+        assert box.run(["python3", "-c", code]).stdout == sent
