@@ -12,31 +12,16 @@ import socket
 from ctypes import c_char_p, c_int, c_uint, c_uint32, c_void_p
 
 from orlop.errors import UnsupportedError
+from orlop.kernel import low_descriptors
+from orlop.kernel.low_descriptors import FD_SETSIZE
 from orlop.model.light import Any, NamedTuple
 
 _LIBRARY = "libnftables.so.1"
 _NETLINK_NETFILTER = 12
-_FD_SETSIZE = 1024  # the library waits by select(2), and aborts at a higher descriptor
 _SO_PROTOCOL = 38
 _OUTPUT_HANDLE, _OUTPUT_JSON = 1 << 3, 1 << 4  # <nftables/libnftables.h> NFT_CTX_OUTPUT_*
 _GUESS = "; did you mean "  # of the library, where a name is like another that is there
 _NUMBERS = {os.strerror(number): number for number in errno.errorcode}
-
-_kept: list[int] = []  # descriptors below FD_SETSIZE, each free for one connection
-
-
-def keep_descriptors(count: int) -> None:
-    """Keep *count* descriptors that the library can use, for connections made later.
-
-    A program with many open files calls this when it starts: the kernel gives out the
-    lowest number that is free, and later there may be none below FD_SETSIZE.
-    """
-    for _ in range(count):
-        fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        if fd >= _FD_SETSIZE:
-            os.close(fd)
-            return
-        _kept.append(fd)
 
 
 class _Library(NamedTuple):
@@ -84,13 +69,13 @@ class Nftables:
     Raises:
         UnsupportedError: the library is not installed.
         OSError: EPERM without CAP_NET_ADMIN, at the first change; EMFILE if too many files
-            are open for the library, see keep_descriptors().
+            are open for the library, see kernel/low_descriptors.py.
     """
 
     def __init__(self) -> None:
         self._library = _library()
         self._context: Any = None
-        self._uses_kept = bool(_kept)
+        self._uses_kept = low_descriptors.are_kept()
         try:
             self._open()
             self._library.keep_output(self._context)
@@ -105,9 +90,9 @@ class Nftables:
         """Make the context. Another thread may take the descriptor that we give up for it."""
         before = _netfilter_sockets()
         while True:
-            is_last = not _kept
+            is_last = not low_descriptors.are_kept()
             if not is_last:
-                os.close(_kept.pop())
+                low_descriptors.give_up()
             self._context = self._library.new(0)
             if not self._context:
                 raise OSError(errno.ENOMEM, "nftables: no context")
@@ -115,12 +100,12 @@ class Nftables:
             if len(made) != 1:
                 raise OSError(errno.EAGAIN, "nftables: cannot tell which socket is the library's")
             self._fd = made[0]
-            if self._fd < _FD_SETSIZE:
+            if self._fd < FD_SETSIZE:
                 return
             self._library.free(self._context)
             self._context = None
             if is_last:
-                raise OSError(errno.EMFILE, f"nftables: no descriptor below {_FD_SETSIZE} is free")
+                raise OSError(errno.EMFILE, f"nftables: no descriptor below {FD_SETSIZE} is free")
 
     def close(self) -> None:
         """Give the connection back; a second time is no error."""
@@ -128,7 +113,7 @@ class Nftables:
         if context:
             self._library.free(context)
             if self._uses_kept:
-                keep_descriptors(1)
+                low_descriptors.keep(1)
 
     def run(self, commands: str) -> None:
         """Do *commands* as one transaction. OSError with nft's reason; then nothing is done."""

@@ -18,7 +18,7 @@ from orlop.api.http import Server
 from orlop.engine.engine import Engine
 from orlop.engine.settings import Settings
 from orlop.errors import UnavailableError
-from orlop.kernel.nftables import keep_descriptors
+from orlop.kernel import low_descriptors
 from orlop.programs.observing import observed
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Format(logging.Formatter):
 
 def _allow_descriptors() -> None:
     """Lift the limit: a container that is served names costs four descriptors."""
-    keep_descriptors(_FILTERS)
+    low_descriptors.keep(_FILTERS)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

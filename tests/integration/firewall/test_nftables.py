@@ -75,9 +75,9 @@ def test_each_thread_may_have_a_context_of_its_own(place: Place) -> None:
 
 _CROWDED = """
 import errno, os, resource, sys
-from orlop.kernel import nftables
+from orlop.kernel import low_descriptors, nftables
 if sys.argv[1] == "kept":
-    nftables.keep_descriptors(2)
+    low_descriptors.keep(2)
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
 files = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
