@@ -101,9 +101,56 @@ metadata = Metadata(root / "db", content)
 names = {volume.name for volume in metadata.volumes.list()}
 print(json.dumps({"said": said, "same": names == {"before", *saved}}))
 """
-    got = on_a_disk(place, f"mount -t tmpfs -o size=1m none {place}", script)
+    got = on_a_disk(place, f"mount -t tmpfs -o size=16m none {place}", script)
     assert got["said"][0] == "ExhaustedError"
     assert got["same"]
+
+
+_CHANGING = """
+import msgspec, os
+from contextlib import suppress
+from orlop.model.network import Network
+
+content = Content.create(root / "content")
+
+def fill():
+    with suppress(OSError), open(root / "filler", "ab", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+
+def change(metadata):
+    for turn in range(1000):
+        grown = Network(id=str(turn % 50), name=str(turn), options={"pad": "x" * (3000 + turn)})
+        with metadata._database.write() as connection:
+            row = (msgspec.json.encode(grown), grown.id)
+            connection.execute("UPDATE networks SET record = ? WHERE id = ?", row)
+        fill()
+
+if os.fork() == 0:
+    metadata = Metadata(root / "db", content)
+    for number in range(50):
+        metadata.networks.put(Network(id=str(number), name=str(number)))
+    fill()
+    change(metadata)
+    END
+    os._exit(0)
+os.wait()
+fill()
+metadata = Metadata(root / "db", content)
+change(metadata)
+metadata.networks.remove("49")
+names = [network.name for network in metadata.networks.list()]
+print(json.dumps({"names": sorted(names, key=int), "has_reserve": metadata.has_reserve}))
+"""
+
+
+@pytest.mark.parametrize("end", ["metadata.close()", "os.kill(os.getpid(), 9)"])
+def test_records_change_on_a_full_disk_and_when_it_is_opened_again(place: Path, end: str) -> None:
+    got = on_a_disk(
+        place, f"mount -t tmpfs -o size=16m none {place}", _CHANGING.replace("END", end)
+    )
+    assert got["has_reserve"]
+    assert got["names"] == [str(number) for number in range(950, 999)]
 
 
 def test_a_read_only_disk_is_said(place: Path) -> None:

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _SWEEP_AFTER_S = 1.0
+_MOST_PAUSE_S = 30.0
 _COMMANDS = 8
 
 
@@ -55,7 +56,7 @@ class Context:
         self.snapshots = snapshots
         self.events = Events()
         self.telemetry = Telemetry()
-        self.records = Records(metadata)
+        self.records = Records(metadata, behind=self.sweep_soon)
         self.shim: Link
         self.stdio: Link
         self._lives: dict[str, Live] = {}
@@ -80,19 +81,34 @@ class Context:
         return task
 
     def sweep_soon(self) -> None:
-        """Have what removed snapshots left deleted in a while: a removal only sets it aside."""
+        """Have what removed snapshots left deleted in a while: a removal only sets it aside.
+
+        What a full disk kept us from writing is written after that.
+        """
         self._unswept = True
         if self._sweep is None or self._sweep.done():
             self._sweep = self.spawn(self._sweep_all())
 
     async def _sweep_all(self) -> None:
-        while self._unswept:
-            await asyncio.sleep(_SWEEP_AFTER_S)
+        pause_s = _SWEEP_AFTER_S
+        while self._unswept or self.records.is_behind or self.metadata.images.is_behind:
+            await asyncio.sleep(pause_s)
+            pause_s = _SWEEP_AFTER_S if self._unswept else min(2 * pause_s, _MOST_PAUSE_S)
             self._unswept = False
-            try:
-                await in_thread(self.snapshots.collect)
-            except (OSError, OrlopError) as error:
-                log.warning("sweeping snapshots failed", extra={"why": str(error)})
+            await self._try(in_thread(self.snapshots.collect), "sweep snapshots")
+            await self._try(self._catch_up(), "write what a full disk did not take")
+
+    async def _catch_up(self) -> None:
+        self.records.catch_up()
+        if self.metadata.images.is_behind:
+            await in_thread(self.metadata.images.publish)
+
+    @staticmethod
+    async def _try(work: Coroutine[Any, Any, object], what: str) -> None:
+        try:
+            await work
+        except (OSError, OrlopError) as error:
+            log.warning("cannot %s", what, extra={"why": str(error)})
 
     async def cancel_all(self) -> None:
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]

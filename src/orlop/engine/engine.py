@@ -234,7 +234,13 @@ def _is_first_since_boot(settings: Settings) -> bool:
 
 
 def _mark_boot(settings: Settings) -> None:
-    (settings.root / "boot").write_text(_boot_id())
+    """Let the next engine know that this one ran since the machine came up."""
+    if not _is_first_since_boot(settings):
+        return
+    try:
+        (settings.root / "boot").write_text(_boot_id())
+    except OSError as error:
+        log.warning("the boot cannot be marked", extra={"why": str(error)})
 
 
 def _boot_id() -> str:

@@ -1,19 +1,31 @@
 """The containers there are: found by name, id or the start of an id; kept in memory and stored."""
 
 import bisect
+import logging
+from collections.abc import Callable
 
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, OrlopError
 from orlop.model.container import Container
 from orlop.store.metadata import Metadata
 
+log = logging.getLogger(__name__)
+
 _SHORT = 12
 
 
 class Records:
-    """Every change is stored before it is seen. No cost grows with the number of containers."""
+    """The containers. No cost of a change grows with their number.
 
-    def __init__(self, metadata: Metadata) -> None:
+    What is decided (add, save) is stored before it is seen, and refused where it
+    cannot be stored. What has happened (note, remove) is seen in any case: no
+    disk is too full to end and remove containers. It is stored as soon as that is
+    possible; *behind* is called when it was not.
+    """
+
+    def __init__(self, metadata: Metadata, behind: Callable[[], None] = lambda: None) -> None:
         self._stored = metadata.containers
+        self._behind = behind
+        self._pending: set[str] = set()  # noted or removed, and not stored yet
         self._by_id = {container.id: container for container in self._stored.list()}
         self._by_name = {container.name: container.id for container in self._by_id.values()}
         self._ids = sorted(self._by_id)
@@ -62,6 +74,7 @@ class Records:
         """Add it; what is not *stored* is known for as long as the engine runs."""
         self.check_name(container.name)
         if stored:
+            self.catch_up()
             self._stored.add(container)
         else:
             self._unstored.add(container.id)
@@ -76,23 +89,58 @@ class Records:
             self.check_name(container.name)
         if container.id not in self._unstored:
             self._stored.save(container)
+            self._pending.discard(container.id)
         if before.name != container.name:
             del self._by_name[before.name]
             self._by_name[container.name] = container.id
         self._by_id[container.id] = container
 
+    def note(self, container: Container) -> None:
+        """Take in what has happened to it; the name stays."""
+        self.get(container.id)
+        self._by_id[container.id] = container
+        self._store_soon(container.id)
+
     def remove(self, container_id: str) -> None:
         """Forget it; one that is gone is no error."""
-        container = self._by_id.get(container_id)
+        container = self._by_id.pop(container_id, None)
         if container is None:
             return
-        if container_id in self._unstored:
-            self._unstored.discard(container_id)
-        else:
-            self._stored.remove(container_id)
-        del self._by_id[container_id]
         self._by_name.pop(container.name, None)
         del self._ids[bisect.bisect_left(self._ids, container_id)]
+        self._store_soon(container_id)
+        self._unstored.discard(container_id)
+
+    def is_stored(self, container_id: str) -> bool:
+        """Whether an engine after this one will know of it what we know."""
+        return container_id not in self._pending
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is not stored that should be."""
+        return bool(self._pending)
+
+    def catch_up(self) -> None:
+        """Store what could not be stored; raises what is in the way of it."""
+        for container_id in list(self._pending):
+            self._store(container_id)
+
+    def _store_soon(self, container_id: str) -> None:
+        try:
+            self._store(container_id)
+        except OrlopError as error:
+            why = {"container": container_id, "why": str(error)}
+            log.warning("what happened to a container cannot be stored yet", extra=why)
+            self._pending.add(container_id)
+            self._behind()
+
+    def _store(self, container_id: str) -> None:
+        if container_id not in self._unstored:
+            if container_id in self._by_id:
+                self._stored.save(self._by_id[container_id])
+            else:
+                self._stored.remove(container_id)
+        self._pending.discard(container_id)
 
 
 def _missing(ref: str) -> NotFoundError:

@@ -60,10 +60,16 @@ class System:
             cgroup_driver="cgroupfs",
             security=("name=seccomp,profile=builtin",),
             labels=self._context.settings.labels,
-            warnings=(),
+            warnings=self._warnings(),
             time_ns=time.time_ns(),
             subscribers=self._context.events.subscribers,
         )
+
+    def _warnings(self) -> tuple[str, ...]:
+        if self._context.metadata.has_reserve:
+            return ()
+        place = self._context.settings.root
+        return (f"WARNING: no space left on {place}: containers can be ended and removed only",)
 
     async def disk_usage(self) -> DiskUsage:
         images = await self._images.list(all=True)

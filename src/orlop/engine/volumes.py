@@ -21,6 +21,7 @@ from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError, 
 from orlop.layers.copy import copy_folder
 from orlop.model.container import Container, MountPoint, Volume
 from orlop.snapshots.view import open_root
+from orlop.store.faults import FULL
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _GONE = ".gone-"  # no volume's name begins so
@@ -146,7 +147,12 @@ class Volumes:
         aside = self._context.settings.volumes / f"{_GONE}{secrets.token_hex(8)}"
         self._stored.remove(name)
         with suppress(FileNotFoundError):
-            self.folder(name).rename(aside)
+            try:
+                self.folder(name).rename(aside)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                return self.folder(name)  # a full disk may lack the block for one more name
         return aside
 
     def users_of(self, name: str) -> int:

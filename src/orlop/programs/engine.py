@@ -116,8 +116,10 @@ def _take(descriptor: int, folder: Path, option: str) -> None:
         raise WrongStateError(
             f"another engine runs on {folder} (pid {pid})", hint=f"choose another {option}"
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
+    text = f"{os.getpid()}\n".encode()
+    with contextlib.suppress(OSError):  # of a full disk: the lock is held, and that counts
+        os.pwrite(descriptor, text, 0)
+        os.ftruncate(descriptor, len(text))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from orlop.layers.removal import remove_tree
 from orlop.model.stock import Stock
 from orlop.snapshots.interface import LayerKey, layer_key
 from orlop.snapshots.pool import Pool
+from orlop.store.faults import FULL
 
 _SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _DURABLE = "durable"
@@ -137,8 +138,14 @@ class Shelf:
 
     def discard(self, path: str) -> None:
         """Let the tree at *path* be gone at once, and deleted by collect()."""
-        with suppress(FileNotFoundError):
+        try:
             os.rename(path, os.path.join(self.root, "staging", secrets.token_hex(8)))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            remove_tree(path)  # a full disk may lack the block for one more name
 
     def remove_layer(self, key: LayerKey) -> None:
         for name in os.listdir(os.path.join(self.root, "patches")):

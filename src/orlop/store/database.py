@@ -1,9 +1,11 @@
 """The SQLite file below the metadata: one connection, whole transactions, a version.
 
 WAL with synchronous=NORMAL: a killed process loses nothing; a power failure may
-lose the last transactions but never tears one (sqlite.org/wal.html).
+lose the last transactions but never tears one (sqlite.org/wal.html). The file is
+this process's alone, so that SQLite needs no third file, for which there may be no space.
 """
 
+import logging
 import os
 import sqlite3
 import threading
@@ -19,7 +21,10 @@ from orlop.errors import (
     UnsupportedError,
     WrongStateError,
 )
-from orlop.store.faults import explained
+from orlop.store import reserve
+from orlop.store.faults import explained, fault
+
+log = logging.getLogger(__name__)
 
 #: Each entry takes the schema from version n to n + 1; entries are only ever added.
 MIGRATIONS: Sequence[str] = (
@@ -72,10 +77,12 @@ class Database:
         """Open or make the database; UnsupportedError if a newer Orlop made it."""
         self._path = path
         self._lock = threading.Lock()
+        self._has_reserve = False
         with explained(f"the metadata {path}"):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # SQLite says only "unable to open" of what the kernel has good words for
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            reserve.bring_back(path)
         with self._explained():
             self._connection = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -85,19 +92,34 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
+        try:
+            with self._lock, self._explained():
+                self._replenish()
+        except ExhaustedError as error:
+            log.warning("no space to keep a reserve for the metadata", extra={"why": str(error)})
 
     def close(self) -> None:
         """Close; what was committed is in the file."""
         with self._lock:
+            if self._has_reserve:
+                reserve.keep(self._path)
             self._connection.close()
 
+    @property
+    def has_reserve(self) -> bool:
+        """Whether records can still be changed and removed when the disk is full."""
+        return self._has_reserve
+
     @contextmanager
-    def write(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+    def write(self, *, durable: bool = False, adds: bool = False) -> Iterator[sqlite3.Connection]:
         """Hold one transaction: all that is done inside becomes true, or none of it.
 
-        A *durable* one survives a power failure, as do all before it.
+        A *durable* one survives a power failure, as do all before it. One that *adds*
+        records is refused where it would take the space that is kept for other changes.
         """
         with self._lock, self._explained():
+            if adds:
+                self._replenish()
             if durable:
                 self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("BEGIN IMMEDIATE")
@@ -121,9 +143,11 @@ class Database:
     def _prepare(self) -> None:
         with self._lock, self._explained():
             self._connection.execute("PRAGMA busy_timeout = 2000")
+            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.execute("PRAGMA foreign_keys = ON")
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {reserve.CHECKPOINT_PAGES}")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
             raise UnsupportedError(
@@ -135,6 +159,21 @@ class Database:
                 for statement in script.split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
+
+    def _replenish(self) -> None:
+        """See to the space that changes need later. ExhaustedError where there is none."""
+        try:
+            if not self._has_reserve:
+                reserve.lengthen_log(self._path)
+            if reserve.is_low(self._connection):
+                self._has_reserve = False
+                reserve.enlarge(self._connection)
+        except OSError as error:
+            known = fault(error, f"the metadata {self._path}")
+            if isinstance(known, ExhaustedError):
+                raise known from error
+            log.warning("no reserve can be kept for the metadata", extra={"why": str(error)})
+        self._has_reserve = True
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

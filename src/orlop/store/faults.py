@@ -12,13 +12,14 @@ from orlop.errors import (
     WrongStateError,
 )
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+#: Errors of a disk, a quota or a file that is as large as it may be.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 
 
 def fault(error: OSError, what: str) -> OrlopError | None:
     """Return what *error* means for *what*; None where it means nothing special."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return ExhaustedError(
             f"no space left to write {what}", hint="free some with `orlop system prune`"
         )

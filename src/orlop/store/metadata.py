@@ -5,6 +5,7 @@ raises it is not. Safe in threads. Writing costs some 30 microseconds; a full or
 read-only disk raises ExhaustedError or WrongStateError and changes nothing.
 """
 
+import logging
 import sqlite3
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from orlop.errors import AlreadyExistsError, NotFoundError
+from orlop.errors import AlreadyExistsError, NotFoundError, OrlopError
 from orlop.model.container import Container, Volume
 from orlop.model.digest import Digest
 from orlop.model.image import Descriptor
@@ -22,6 +23,8 @@ from orlop.store.content import Content
 from orlop.store.database import Database
 from orlop.store.leases import Leases
 from orlop.store.memberships import Memberships
+
+log = logging.getLogger(__name__)
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -68,6 +71,11 @@ class Metadata:
         self.leases = Leases()
         self.memberships = Memberships(self._database)
 
+    @property
+    def has_reserve(self) -> bool:
+        """Whether records can still be changed and removed when the disk is full."""
+        return self._database.has_reserve
+
     def close(self) -> None:
         self._database.close()
 
@@ -84,12 +92,18 @@ class Metadata:
 
 
 class Images:
-    """Images by name. The content's index.json follows each change."""
+    """Images by name. The content's index.json follows each change.
+
+    Where that file cannot be written, the change stands, and *is_behind* is true
+    until publish() is called with success. It is so at first, too: an engine
+    that was killed may have left it undone.
+    """
 
     def __init__(self, database: Database, content: Content) -> None:
         self._database = database
         self._content = content
         self._publishing = threading.Lock()
+        self.is_behind = True
         self._decode = msgspec.json.Decoder(ImageRecord).decode
 
     def put(self, record: ImageRecord) -> ImageRecord | None:
@@ -97,7 +111,7 @@ class Images:
 
         An image that so loses its last name stays, as a dangling record.
         """
-        with self._database.write() as connection:
+        with self._database.write(adds=True) as connection:
             before = self._find(connection, record.name)
             _put_image(connection, record)
             if before is not None and before.config != record.config:
@@ -106,7 +120,7 @@ class Images:
                 connection.execute(
                     "DELETE FROM images WHERE name = ?", (dangling_name(record.config),)
                 )
-        self.publish()
+        self._follow()
         return before
 
     def get(self, name: str) -> ImageRecord:
@@ -127,12 +141,20 @@ class Images:
         """Take the name away; a name that is gone is no error. The collector does the rest."""
         with self._database.write() as connection:
             connection.execute("DELETE FROM images WHERE name = ?", (name,))
-        self.publish()
+        self._follow()
 
     def publish(self) -> None:
-        """Write the content's index.json anew; done at each change, and when an engine opens."""
+        """Write the content's index.json anew."""
         with self._publishing:  # so that the last one to write has read last
+            self.is_behind = True
             self._content.publish({image.name: image.manifest for image in self.list()})
+            self.is_behind = False
+
+    def _follow(self) -> None:
+        try:
+            self.publish()
+        except OrlopError as error:
+            log.warning("index.json does not follow the images", extra={"why": str(error)})
 
     def _find(self, connection: sqlite3.Connection, name: str) -> ImageRecord | None:
         row = connection.execute("SELECT record FROM images WHERE name = ?", (name,)).fetchone()
@@ -161,7 +183,7 @@ class Containers:
         """Record a new container; AlreadyExistsError if its name or id is taken."""
         row = (container.id, container.name, msgspec.json.encode(container))
         try:
-            with self._database.write() as connection:
+            with self._database.write(adds=True) as connection:
                 connection.execute("INSERT INTO containers VALUES (?, ?, ?)", row)
         except sqlite3.IntegrityError:
             raise self._taken(container.name) from None
@@ -215,7 +237,7 @@ class Volumes:
         """Record a new volume; AlreadyExistsError if the name is taken."""
         row = (volume.name, msgspec.json.encode(volume))
         try:
-            with self._database.write() as connection:
+            with self._database.write(adds=True) as connection:
                 connection.execute("INSERT INTO volumes VALUES (?, ?)", row)
         except sqlite3.IntegrityError:
             raise AlreadyExistsError(f"the volume {volume.name} exists") from None
@@ -252,7 +274,7 @@ class Networks:
         """Record a new network or a change; AlreadyExistsError if another has its name."""
         row = (network.id, network.name, msgspec.json.encode(network))
         try:
-            with self._database.write() as connection:
+            with self._database.write(adds=True) as connection:
                 connection.execute(
                     "INSERT INTO networks VALUES (?, ?, ?) ON CONFLICT (id)"
                     " DO UPDATE SET name = excluded.name, record = excluded.record",
@@ -280,7 +302,7 @@ class Layers:
         self._database = database
 
     def put(self, layer: LayerRecord) -> None:
-        with self._database.write() as connection:
+        with self._database.write(adds=True) as connection:
             connection.execute("INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)", layer)
 
     def list(self) -> list[LayerRecord]:

@@ -98,19 +98,40 @@ def test_what_cannot_be_recorded_does_not_run(
     with_engine(tmp_path, work)
 
 
-def test_an_exit_is_recorded_once_there_is_room_again(
+def test_an_exit_that_cannot_be_stored_is_seen_and_stored_once_there_is_room_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(engine: Engine) -> None:
         created = await engine.containers.create(shell("sleep .3; exit 8"))
         await engine.containers.start(created.id)
+        stored = engine._context.metadata.containers
         with monkeypatch.context() as patch:
-            patch.setattr(engine._context.records, "save", _fail)
-            await until(lambda: os.listdir(tmp_path / "run" / "running") == [])
-            await asyncio.sleep(0.2)
-            assert engine.containers.get(created.id).running
-        await until(lambda: not engine.containers.get(created.id).running)
-        assert engine.containers.get(created.id).exit_code == 8
+            patch.setattr(stored, "save", _fail)
+            await until(lambda: not engine.containers.get(created.id).running)
+            assert engine.containers.get(created.id).exit_code == 8
+            assert stored.get(created.id).running
+            assert os.listdir(tmp_path / "run" / "exits") != []  # for the next engine
+        await until(lambda: not stored.get(created.id).running)
+        assert stored.get(created.id).exit_code == 8
+
+    with_engine(tmp_path, work)
+
+
+def test_a_removal_that_cannot_be_stored_is_seen_and_stored_once_there_is_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("true"), name="box")
+        stored = engine._context.metadata.containers
+        with monkeypatch.context() as patch:
+            patch.setattr(stored, "save", _fail)
+            patch.setattr(stored, "remove", _fail)
+            await engine.containers.remove(created.id)
+            assert engine.containers.list(all=True) == []
+            with pytest.raises(_StepFailedError):
+                await engine.containers.create(shell("true"), name="box")
+        await until(lambda: stored.list() == [])
+        await engine.containers.create(shell("true"), name="box")
 
     with_engine(tmp_path, work)
 

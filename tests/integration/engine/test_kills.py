@@ -116,7 +116,8 @@ def test_a_start_that_was_not_recorded_is_found_running(tmp_path: Path) -> None:
         async with opened(tmp_path) as engine:
             container = engine.containers.get("box")
             assert container.status == Status.RUNNING
-            assert Path(f"/proc/{container.pid}/cmdline").read_bytes() == b"sleep\x0060\x00"
+            command = Path(f"/proc/{container.pid}/cmdline")
+            await until(lambda: command.read_bytes() == b"sleep\x0060\x00")  # after the shell
 
     asyncio.run(look())
 

@@ -1,66 +1,26 @@
 """A disk that is full, or cannot be written: one sentence, and the engine goes on."""
 
-import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.engines import EngineProcess
 from tests.integration.faults.clients import PROGRAMS, run
+from tests.integration.faults.disks import engine_on
 from tests.integration.images import samples
 
 CLIENTS = sorted(PROGRAMS)
 _SIZE_MIB = 24
 
 
-class OnADisk(EngineProcess):
-    """An engine whose root is a small disk that nobody else sees."""
-
-    def __init__(self, folder: Path, mounting: str) -> None:
-        super().__init__(folder)
-        self.root.mkdir()
-        self.mounting = mounting
-
-    def start(self) -> None:
-        """Start it in a mount namespace of its own."""
-        engine = [sys.executable, "-P", "-m", "orlop.programs.engine", "--debug"]
-        script = f'{self.mounting.format(root=self.root)} && exec "$@"'
-        with (self.run.parent / "engine.out").open("ab") as log:
-            self.process = subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", script, "sh", *engine],
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self.await_answer()
-
-    def inside(self, *words: str) -> str:
-        """Run a command where the disk is."""
-        assert self.process is not None
-        command = ["nsenter", "-t", str(self.process.pid), "-m", *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-@contextlib.contextmanager
-def _engine(folder: Path, mounting: str) -> Iterator[OnADisk]:
-    engine = OnADisk(folder, mounting)
-    try:
-        engine.start()
-        yield engine
-    finally:
-        engine.close()
-
-
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_full_disk_is_said_and_what_was_there_stays(
     tmp_path: Path, client: str, busybox_archive: Path
 ) -> None:
-    with _engine(tmp_path, f"mount -t tmpfs -o size={_SIZE_MIB}m none {{root}}") as engine:
+    with engine_on(tmp_path, f"mount -t tmpfs -o size={_SIZE_MIB}m none {{root}}") as engine:
         engine.docker("load", "-i", str(busybox_archive))
         engine.docker("run", "--name", "before", "busybox:test", "true")
         big = tmp_path / "big.tar"
@@ -73,10 +33,10 @@ def test_a_full_disk_is_said_and_what_was_there_stays(
         assert engine.inside("find", str(engine.root / "content"), "-type", "f") == blobs
         assert engine.out("images", "-q", "big") == ""
         engine.inside("sh", "-c", f"cat /dev/zero > {engine.root}/filler || true")
-        failed = run(engine, client, "run", "--name", "after", "busybox:test", "true")
-        assert failed.code == 125
+        failed = run(engine, client, "commit", "before", "after:1")
+        assert failed.code == 1
         assert "space" in failed.error, failed
-        assert engine.out("ps", "-aq", "-f", "name=after") == ""
+        assert engine.out("images", "-q", "after") == ""
         engine.inside("rm", f"{engine.root}/filler")
         engine.docker("run", "--rm", "busybox:test", "true")
         engine.docker("start", "-a", "before")
@@ -85,7 +45,7 @@ def test_a_full_disk_is_said_and_what_was_there_stays(
 @pytest.mark.parametrize("folder", ["containers", "snapshots"])
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_disk_that_turns_read_only_is_said(tmp_path: Path, client: str, folder: str) -> None:
-    with _engine(tmp_path, "mount -t tmpfs none {root}") as engine:
+    with engine_on(tmp_path, "mount -t tmpfs none {root}") as engine:
         engine.docker("run", "--rm", "host", "true")
         place = str(engine.root / folder)
         engine.inside("mount", "--bind", place, place)

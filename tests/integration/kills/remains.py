@@ -8,7 +8,9 @@ import contextlib
 import ctypes
 import os
 import re
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +29,7 @@ _TABLES = ("containers", "volumes", "networks", "images")
 
 #: Names that differ from one time to the next, or come and go without meaning anything.
 _FLEETING = (
-    re.compile(r"/metadata\.db-(wal|shm|journal)$"),
+    re.compile(r"/metadata\.db-(wal|journal|reserve)$"),
     re.compile(r"/pool/.*"),  # made ahead
     re.compile(r"/engine\.lock$|\.log$|/boot$|/durable$|/engine-id$"),
 )
@@ -222,10 +224,18 @@ def _files(engine: EngineProcess) -> Iterator[str]:
 
 
 def _rows(engine: EngineProcess) -> Iterator[str]:
-    path = engine.root / "metadata.db"
-    if not path.exists():
+    """Count the records, in a copy: the engine's own database is open to nobody else."""
+    if not (engine.root / "metadata.db").exists():
         return
-    with contextlib.closing(sqlite3.connect(path, timeout=5)) as database:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("metadata.db", "metadata.db-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(engine.root / name, folder)
+        yield from _rows_of(f"{folder}/metadata.db")
+
+
+def _rows_of(path: str) -> Iterator[str]:
+    with contextlib.closing(sqlite3.connect(path)) as database:
         known = {row[0] for row in database.execute("select name from sqlite_master")}
         for table in _TABLES:
             if table in known:

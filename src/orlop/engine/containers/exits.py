@@ -65,7 +65,8 @@ class Exits:
             return
         self._health.stop(container_id)
         container = self._lifecycle.ended(container, exit_)
-        self._context.spawn(self._forget(container_id))  # for the exit is stored now
+        if self._context.records.is_stored(container_id):
+            self._context.spawn(self._forget(container_id))
         finished = Finished(exit_code=container.exit_code, error=container.error)
         again = not live.stopping and self.wants_restart(container)
         if again:
@@ -91,7 +92,7 @@ class Exits:
             status=container.moved(Step.RETRY),
             restart_count=container.restart_count + 1,
         )
-        self._context.records.save(waiting)
+        self._context.records.note(waiting)
         live.retry = self._context.spawn(self._retry(container.id, pause_s))
 
     async def _retry(self, container_id: str, pause_s: float) -> None:
@@ -124,7 +125,7 @@ class Exits:
     def resume_stopped(self, container: Container) -> None:
         """Start again, by its policy, a container that ended with the machine."""
         waiting = replace(container, status=container.moved(Step.RETRY))
-        self._context.records.save(waiting)
+        self._context.records.note(waiting)
         self.resume(waiting)
 
 

@@ -92,7 +92,7 @@ class Health:
         if before is None or not container.running:
             return
         after = judge(before, result, retries=check.retries or _RETRIES, lenient=lenient)
-        self._context.records.save(replace(container, health=after))
+        self._context.records.note(replace(container, health=after))
         if after.status != before.status:
             self._context.announce(container, f"health_status: {after.status}")
 

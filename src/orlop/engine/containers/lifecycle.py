@@ -93,11 +93,13 @@ class Lifecycle:
     async def _record_start(self, container: Container, started: dict[str, Any]) -> None:
         if self._context.records.get(container.id).running:  # it was found running
             return
+        running = _running(container, pid=started["pid"], time_ns=started["time_ns"])
         try:
-            self.started(container, pid=started["pid"], time_ns=started["time_ns"])
+            self._context.records.save(running)
         except OrlopError:  # what is not recorded must not run
             await in_thread(cgroup_of(container).kill)
             raise
+        self._seen_running(running)
 
     async def _run(
         self, container: Container, namespaces: Mapping[str, int], images: int | None
@@ -139,23 +141,13 @@ class Lifecycle:
                 return next(new, None)
 
     def started(self, container: Container, *, pid: int, time_ns: int) -> None:
-        """Record that its process runs; also what a crashed engine could not."""
-        by_policy = container.status == Status.RESTARTING
-        health = HealthState() if container.health is not None else None
-        running = replace(
-            container,
-            status=container.moved(Step.START),
-            pid=pid,
-            started_ns=time_ns,
-            exit_code=0,
-            error="",
-            restart_count=container.restart_count if by_policy else 0,
-            oom_killed=False,
-            stopped_by_user=False,
-            health=health,
-        )
-        self._context.records.save(running)
-        self._context.live(container.id).stopping = False
+        """Record what an engine that crashed could not: its process runs."""
+        running = _running(container, pid=pid, time_ns=time_ns)
+        self._context.records.note(running)
+        self._seen_running(running)
+
+    def _seen_running(self, running: Container) -> None:
+        self._context.live(running.id).stopping = False
         self._context.announce(running, "start")
         self._health.watch(running)
 
@@ -166,7 +158,7 @@ class Lifecycle:
         elif isinstance(error, CommandNotExecutableError):
             code = 126
         failed = replace(container, error=str(error), exit_code=code)
-        self._context.records.save(failed)
+        self._context.records.note(failed)
         message = {"op": "detach", "key": container.id, "message": ""}
         with contextlib.suppress(OrlopError):
             await self._context.stdio.request(message)
@@ -223,7 +215,7 @@ class Lifecycle:
 
     def _mark_stopped(self, container: Container) -> None:
         if not container.stopped_by_user:
-            self._context.records.save(replace(container, stopped_by_user=True))
+            self._context.records.note(replace(container, stopped_by_user=True))
 
     async def _signal(self, container: Container, signal: int) -> None:
         if signal == _SIGKILL and not container.recipe:  # whose cgroup may be another's by then
@@ -245,7 +237,7 @@ class Lifecycle:
             given_up = replace(
                 container, status=container.moved(Step.GIVE_UP), stopped_by_user=True
             )
-            self._context.records.save(given_up)
+            self._context.records.note(given_up)
 
     async def pause(self, container_id: str) -> None:
         live = self._context.live(container_id)
@@ -255,7 +247,7 @@ class Lifecycle:
                 raise WrongStateError(f"Container {short(container.id)} is already paused")
             status = container.moved(Step.PAUSE)
             await in_thread(cgroup_of(container).freeze)
-            self._context.records.save(replace(container, status=status))
+            self._context.records.note(replace(container, status=status))
         self._context.announce(container, "pause")
 
     async def unpause(self, container_id: str) -> None:
@@ -265,7 +257,7 @@ class Lifecycle:
                 raise WrongStateError(f"Container {short(container.id)} is not paused")
             await in_thread(cgroup_of(container).thaw)
             running = replace(container, status=container.moved(Step.UNPAUSE))
-            self._context.records.save(running)
+            self._context.records.note(running)
         self._context.announce(container, "unpause")
 
     def _running(self, container_id: str) -> Container:
@@ -293,7 +285,7 @@ class Lifecycle:
             ports=(),
             moving=False,
         )
-        self._context.records.save(over)
+        self._context.records.note(over)
         self._context.telemetry.ended(over, exit_)
         self.networks.ended(container)
         if over.oom_killed:
@@ -303,6 +295,23 @@ class Lifecycle:
             over, "die", exitCode=str(over.exit_code), execDuration=str(duration_s)
         )
         return over
+
+
+def _running(container: Container, *, pid: int, time_ns: int) -> Container:
+    """Return the record of it once its process runs."""
+    by_policy = container.status == Status.RESTARTING
+    return replace(
+        container,
+        status=container.moved(Step.START),
+        pid=pid,
+        started_ns=time_ns,
+        exit_code=0,
+        error="",
+        restart_count=container.restart_count if by_policy else 0,
+        oom_killed=False,
+        stopped_by_user=False,
+        health=HealthState() if container.health is not None else None,
+    )
 
 
 async def _within(future: "asyncio.Future[Finished]", timeout_s: float) -> bool:

@@ -35,12 +35,12 @@ class Removal:
             live.retry.cancel()
         if container.status != Status.REMOVING:  # an engine before us died in the middle
             container = replace(container, status=container.moved(Step.REMOVE))
-        self._context.records.save(container)  # from here on it can only go
+        self._context.records.note(container)  # from here on it can only go
         try:
             await in_thread(self._discard, container)
         except (OSError, OrlopError) as error:
             dead = replace(container, status=container.moved(Step.BURY), error=str(error))
-            self._context.records.save(dead)
+            self._context.records.note(dead)
             raise WrongStateError(f"cannot remove container {container.name}: {error}") from error
         self._context.records.remove(container_id)
         self._context.forget(container_id)

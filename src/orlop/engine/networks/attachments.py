@@ -356,10 +356,10 @@ class Attachments:
         return [self._attachment(container) for container in self._running()]
 
     def _save_without(self, container: Container) -> None:
-        """Record that it has no endpoints, unless it is gone or that cannot be recorded now."""
+        """Record that it has no endpoints, unless it is gone."""
         with contextlib.suppress(OrlopError):
             current = self._context.records.get(container.id)
-            self._context.records.save(replace(current, endpoints=(), ports=(), moving=False))
+            self._context.records.note(replace(current, endpoints=(), ports=(), moving=False))
 
     async def _planned(self, container: Container) -> Container:
         """Choose what it gets. Addresses come last, when nothing suspends any more."""
