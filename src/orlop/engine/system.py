@@ -19,6 +19,7 @@ from orlop.engine.images.login import login
 from orlop.engine.requests import NO_FILTERS, Credentials, Filters
 from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes, tree_size
+from orlop.lifecycle import unsealed
 from orlop.model.container import Status
 from orlop.runtime.cgroups.layout import detect
 
@@ -66,10 +67,15 @@ class System:
         )
 
     def _warnings(self) -> tuple[str, ...]:
-        if self._context.metadata.has_reserve:
-            return ()
-        place = self._context.settings.root
-        return (f"WARNING: no space left on {place}: containers can be ended and removed only",)
+        found = [
+            f"the interpreter of {program} could not be sealed ({reason}): "
+            "a copy in memory protects it, and each command takes longer"
+            for program, reason in unsealed.reasons().items()
+        ]
+        if not self._context.metadata.has_reserve:
+            place = self._context.settings.root
+            found.append(f"no space left on {place}: containers can be ended and removed only")
+        return tuple(f"WARNING: {line}" for line in found)
 
     async def disk_usage(self) -> DiskUsage:
         images = await self._images.list(all=True)

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 import orlop
+from orlop.lifecycle import unsealed
+from tests.integration.engines import EngineProcess
 from tests.integration.oci_runtime.program import SCRIPT, OCIBundle, Program, wait_for
 from tests.integration.runtime.test_runtime_escapes import swap_forever
 
@@ -56,6 +58,7 @@ class Victim(Program):
             if os.path.ismount(self.place / "bin"):
                 subprocess.run(["umount", self.place / "bin"], check=True)
             shutil.rmtree(self.place, ignore_errors=True)
+            unsealed.forget(str(self.bin))
         assert self.hash() == self.digest
 
 
@@ -193,20 +196,40 @@ assert "pseudo.name" not in index and "orlop.runtime.init" in index
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
-def test_a_place_that_cannot_be_made_is_removed_and_the_log_says_why(
-    victim: Victim, bundle: OCIBundle, tmp_path: Path
-) -> None:
-    library = Path(orlop.__file__).parents[1]
+@pytest.fixture
+def log_of_a_failure(victim: Victim, bundle: OCIBundle, tmp_path: Path) -> str:
+    """The log of a victim that could not be sealed."""
     broken = tmp_path / "library"
-    shutil.copytree(library / "orlop", broken / "orlop")
+    shutil.copytree(Path(orlop.__file__).parent, broken / "orlop")
     (broken / "orlop/runtime/broken.py").write_text("this is no Python\n")
-    victim.environment["PYTHONPATH"] = str(broken)
+    sound, victim.environment["PYTHONPATH"] = victim.environment["PYTHONPATH"], str(broken)
     log = tmp_path / "log"
     bundle.process["args"] = ["true"]
     victim.ok("--log", log, "run", "--bundle", bundle.write(), victim.id())
-    assert "could not be sealed" in log.read_text()
-    assert "broken.py" in log.read_text()
+    victim.environment["PYTHONPATH"] = sound
+    return log.read_text()
+
+
+def test_a_place_that_cannot_be_made_is_removed_and_the_log_says_why(
+    victim: Victim, log_of_a_failure: str
+) -> None:
+    assert "could not be sealed" in log_of_a_failure
+    assert "broken.py" in log_of_a_failure
     assert not victim.place.exists()
+
+
+@pytest.mark.usefixtures("log_of_a_failure")
+def test_info_tells_of_a_runtime_that_is_not_sealed_until_it_is(
+    victim: Victim, engine: EngineProcess
+) -> None:
+    def told() -> str:
+        command = [str(SCRIPT.with_name("orlop")), "-H", engine.url, "info"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+    (line,) = told().splitlines()
+    assert f"WARNING: the interpreter of {victim.script} could not be sealed (SyntaxError" in line
+    victim.ok("--version")
+    assert told() == ""
 
 
 def test_the_sealed_interpreter_is_made_once_and_follows_the_installed_one(victim: Victim) -> None:

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import orlop
+from orlop.lifecycle import unsealed
 
 _ROOT = "/run/orlop-sealed"
 _NAME = "orlop-python"
@@ -64,9 +65,11 @@ def run_from(place: str, *, anew: bool) -> NoReturn:
             try:
                 _fill(place, _interpreter())
                 _mount(place, os.path.dirname(_interpreter()))
-            except BaseException:
+            except BaseException as error:
                 _remove(place)
+                unsealed.record(place.removeprefix(_ROOT), f"{type(error).__name__}: {error}")
                 raise
+            unsealed.forget(place.removeprefix(_ROOT))
     os.execv(interpreter, [interpreter, "-I", "-S", start, *sys.argv[1:]])
 
 
