@@ -6,8 +6,8 @@ The first cell is run in one sandbox, and each of the others in a copy of it as 
 with its files, and with the interpreter in it, whose memory has what the first has made.
 """
 
+import argparse
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -59,13 +59,16 @@ def ask(box: orlop.Sandbox, cell: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    first, *others = sys.argv[1:]
+    parser = argparse.ArgumentParser(description="Run the others in copies of the first's session.")
+    parser.add_argument("first", help="a cell: Python's statements, and an expression to be shown")
+    parser.add_argument("others", nargs="+", help="cells, each for a copy")
+    arguments = parser.parse_args()
     kernel = ["python3", "-Ic", KERNEL]
     with orlop.Sandbox(command=kernel, memory="512m", pids=50) as box:
-        print(f"[0] {ask(box, first)}")
-        forks = box.fork(len(others), processes=True)
+        print(f"[0] {ask(box, arguments.first)}")
+        forks = box.fork(len(arguments.others), processes=True)
         with ThreadPoolExecutor() as threads:
-            for number, answer in enumerate(threads.map(ask, forks, others), 1):
+            for number, answer in enumerate(threads.map(ask, forks, arguments.others), 1):
                 print(f"[{number}] {answer}")
 
 

@@ -14,10 +14,15 @@ from typing import Any, Self
 
 import orlop
 
-#: Runs inside: a cell is a line of JSON in, its answer a line of JSON out.
+#: Runs inside: a cell is a line of JSON in, its answer a line of JSON out. What a cell prints,
+#: and what programs print that it starts, goes to a file instead.
 KERNEL = """
-import ast, contextlib, io, json, signal, sys, traceback
-names, answers = {}, sys.stdout
+import ast, json, os, signal, sys, tempfile, traceback
+names, requests, answers = {}, os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+printed = tempfile.TemporaryFile()
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+os.dup2(printed.fileno(), 1)
+os.dup2(printed.fileno(), 2)
 
 def run(cell, seconds):
     *body, last = ast.parse(cell).body or [ast.Pass()]
@@ -33,15 +38,17 @@ def run(cell, seconds):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 signal.signal(signal.SIGALRM, signal.default_int_handler)
-for line in sys.stdin:
-    request = json.loads(line)
-    printed, answer = io.StringIO(), {}
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        try:
-            answer["value"] = run(request["cell"], request["seconds"])
-        except BaseException as error:
-            answer["error"] = "".join(traceback.format_exception_only(error)).strip()
-    print(json.dumps({**answer, "printed": printed.getvalue()}), file=answers, flush=True)
+for line in requests:
+    request, answer = json.loads(line), {}
+    try:
+        answer["value"] = run(request["cell"], request["seconds"])
+    except BaseException as error:
+        answer["error"] = "".join(traceback.format_exception_only(error)).strip()
+    printed.seek(0)
+    answer["printed"] = printed.read().decode(errors="replace")
+    printed.seek(0)
+    printed.truncate()
+    print(json.dumps(answer), file=answers, flush=True)
 """
 
 

@@ -80,6 +80,12 @@ def test_notebook_remembers_and_is_interrupted(engine: EngineProcess) -> None:
     ]
 
 
+def test_notebook_shows_what_programs_print_that_a_cell_starts(engine: EngineProcess) -> None:
+    cells = ["import os; os.system('echo of a child; echo of its errors >&2; cat')", "6 * 7"]
+    lines = run(engine, "notebook", *cells)
+    assert lines == ["of a child", "of its errors", "[1] 0", "[2] 42"]
+
+
 def test_expressions_are_worked_out_apart(engine: EngineProcess) -> None:
     hog = "bytearray(500_000_000)"
     lines = run(engine, "warm_expressions", "sqrt(4) * x", "globals().clear()", "1 / 0", hog, "x")
@@ -97,4 +103,12 @@ def test_forked_session_goes_on_in_several_ways(engine: EngineProcess) -> None:
         "[1] {'value': '21'}",
         "[2] {'value': '10.0'}",
         "[3] {'error': \"NameError: name 'y' is not defined\"}",
+    ]
+
+
+def test_forked_session_says_what_it_needs(engine: EngineProcess) -> None:
+    lines = run(engine, "forked_session", "x = 20", exit_code=2)
+    assert lines == [
+        "usage: forked_session.py [-h] first others [others ...]",
+        "forked_session.py: error: the following arguments are required: others",
     ]
