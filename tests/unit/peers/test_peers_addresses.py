@@ -68,7 +68,7 @@ class Host:
 
 
 @given(st.integers())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_address_is_owned_twice_whatever_is_lost(seed: int) -> None:
     choose = random.Random(seed)
     first = Host(1, None)
@@ -124,7 +124,7 @@ def test_gift_that_comes_twice_counts_once_though_it_was_given_on() -> None:
 
 
 @given(st.lists(st.integers(0, 255), max_size=60), st.integers(1, 8))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_share_is_free_and_what_is_left_is_the_rest(used: list[int], rounds: int) -> None:
     taken = [f"10.0.0.{number}" for number in used]
     owned: tuple[str, ...] = (SUBNET,)
@@ -183,7 +183,7 @@ def test_token_says_all_and_damage_is_seen() -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_rubbish_is_refused_as_such(data: bytes) -> None:
     with pytest.raises(CorruptError):
         messages.decode(data)
