@@ -1,6 +1,7 @@
 """Orlop beside docker, podman, ctr and runc: one run, alternating, medians and ratios.
 
-python -m bench [--rounds 15] [--json FILE] [--only run,warm,exec,pull,memory,runtime,network]
+python -m bench [--rounds 15] [--json FILE]
+                [--only run,warm,exec,pull,memory,runtime,network,pythons]
 """
 
 import argparse
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import bench.images as images
-from bench import engines, memory, network, oci, warm
+from bench import engines, memory, network, oci, pythons, warm
 from bench.measure import Series, alternate
 
 BUSYBOX, DEBIAN = "busybox", "debian"
@@ -85,11 +86,15 @@ def table(title: str, series: dict[str, Series]) -> str:
 
 def measure(wanted: Sequence[str], rounds: int, folder: Path) -> dict[str, object]:
     """Run the *wanted* measurements; print tables as they come; return all values."""
-    results = with_engines(wanted, rounds, folder) if {*wanted} - {"runtime", "network"} else {}
+    results: dict[str, object] = {}
+    if {*wanted} - {"runtime", "network", "pythons"}:
+        results = with_engines(wanted, rounds, folder)
     if "runtime" in wanted:
         results.update(oci.report(folder, rounds * 2))
     if "network" in wanted:
         results["network"] = network.report(folder, rounds)
+    if "pythons" in wanted:
+        results.update(pythons.report(folder, rounds))
     return results
 
 
@@ -119,7 +124,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, help="write every single value there")
-    parser.add_argument("--only", default="run,warm,exec,pull,memory,runtime,network")
+    parser.add_argument(
+        "--only",
+        default="run,warm,exec,pull,memory,runtime,network",
+        help="and pythons: Orlop alone, with each Python of the machine",
+    )
     options = parser.parse_args(arguments)
     os.environ.pop("PYTHONPATH", None)  # ours, not the user's: with it `orlop` starts the slow way
     with tempfile.TemporaryDirectory(prefix="orlop-bench-") as folder:

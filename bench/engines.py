@@ -76,9 +76,9 @@ def _daemon(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[b
 
 
 @contextmanager
-def orlop(folder: Path, run: Path) -> Iterator[Engine]:
+def orlop(folder: Path, run: Path, *, programs: Path = BIN) -> Iterator[Engine]:
     env = {"ORLOP_ROOT": str(folder / "root"), "ORLOP_RUN": str(run)}
-    program = str(BIN / "orlop")
+    program = str(programs / "orlop")
     try:
         yield _docker_like("orlop", program, env)
     finally:

@@ -163,7 +163,7 @@ def report(folder: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
             found = timed(able, verb, rounds)
             if name in ("run", "exec"):
                 found.update(memory(able, verb))
-            print(table(name, found), flush=True)
+            print(table(f"runtime {name}", found), flush=True)
             results.update({f"runtime {name} {kind}": series for kind, series in found.items()})
     finally:
         for peer in peers:
@@ -281,12 +281,13 @@ def spawn(words: Sequence[str], errors: Path) -> resource.struct_rusage:
 
 
 def table(name: str, results: dict[str, dict[str, list[float]]]) -> str:
-    """Put medians beside each other, and that of the rounds' ratios."""
-    lines = [f"runtime {name}"]
+    """Put medians beside each other, and that of the rounds' ratios of the first one to each."""
+    lines = [name]
     for kind, series in results.items():
+        first = next(iter(series))
         for peer, values in series.items():
-            pairs = zip(series["orlop"], values, strict=True)
+            pairs = zip(series[first], values, strict=True)
             ratio = statistics.median(ours / theirs for ours, theirs in pairs)
             middle = statistics.median(values)
-            lines.append(f"  {kind:12} {peer:8} {middle:8.1f}   orlop/it {ratio:5.2f}")
+            lines.append(f"  {kind:12} {peer:10} {middle:8.1f}   {first}/it {ratio:5.2f}")
     return "\n".join(lines)
