@@ -39,6 +39,7 @@ class ClientStreams(NamedTuple):
     socket: socket.socket
     pending: bytes = b""  # what the client has sent early
     tell_status: bool = False  # let frames end with one that holds the exit code
+    framed: bool = True  # Docker's frames, or plain bytes
 
 
 class Execs:
@@ -366,6 +367,7 @@ def _attach_message(exec_: Exec, client: ClientStreams) -> dict[str, Any]:
         "detach_keys": options.detach_keys or ("" if options.grouped else "ctrl-p,ctrl-q"),
         "pending": base64.b64encode(client.pending).decode(),
         "tell_status": client.tell_status,
+        "multiplex": client.framed,
     }
 
 

@@ -174,6 +174,7 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     hostname: str = ""
     domainname: str = ""
     terminal: bool = False
+    console_size: tuple[int, int] | None = None  # of the terminal at its start: height, width
     open_stdin: bool = False
     stdin_once: bool = False
     attach_stdin: bool = False

@@ -71,6 +71,7 @@ class Attachment:
         tell_status: bool = False,
     ) -> None:
         self.streams = streams
+        self.framed: bool | None = None  # as the client asked; None: unless there is a terminal
         self.multiplex = True
         self.wants_input = pending is not None
         self.closed = False

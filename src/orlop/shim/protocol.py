@@ -282,8 +282,8 @@ class Attach(TypedDict):
     the process has ended and its output is sent, when the detach keys are typed
     (terminals only), or when the client has 1 MiB unread, so that the process has
     to wait for it, and accepts nothing for 10 s. A key that is not known yet waits
-    for its "add" if "wait" says so, else it is not_found. Terminals get plain bytes,
-    all others Docker's 8-byte frame headers.
+    for its "add" if "wait" says so, else it is not_found. Output is plain bytes or has
+    Docker's 8-byte frame headers, as "multiplex" says.
     """
 
     key: str
@@ -293,6 +293,7 @@ class Attach(TypedDict):
     stderr: bool
     detach_keys: str  # "ctrl-p,ctrl-q"; "" for none
     pending: str  # base64 of bytes the client sent before the hand-over
+    multiplex: NotRequired[bool]  # whether in frames; unless said, if there is no terminal
     #: Frames end with one more: stream 4, the exit code in decimal, and the usage if it is known.
     tell_status: NotRequired[bool]
 

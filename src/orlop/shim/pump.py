@@ -50,7 +50,7 @@ class Pump:
 
     def attach(self, client: Attachment) -> None:
         """Let *client* see the output from now on."""
-        client.multiplex = not self._io["terminal"]
+        client.multiplex = not self._io["terminal"] if client.framed is None else client.framed
         client.on_room = self._room
         self._attachments.append(client)
         client.begin(on_input=self._typed, on_gone=self._gone, use_keys=self._io["terminal"])

@@ -205,6 +205,7 @@ class Stdio:
             pending=pending,
             tell_status=message.get("tell_status", False),
         )
+        client.framed = message.get("multiplex")
         self._clients.add(client)
         return client
 

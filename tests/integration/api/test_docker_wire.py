@@ -175,3 +175,37 @@ def test_exec_in_one_request_ends_its_frames_with_the_exit_code(
     exec_id = headers["orlop-exec-id"]
     assert ask(engine, "GET", f"/exec/{exec_id}/json")[2]["ExitCode"] == 7
     assert ask(engine, "POST", "/containers/absent/exec?start=1", body)[0] == 404
+
+
+def test_a_terminal_has_the_size_of_create_from_its_start(
+    engine: EngineProcess, image: str, name: str
+) -> None:
+    body = {"Image": image, "Cmd": ["stty", "size"], "Tty": True}
+    body["HostConfig"] = {"ConsoleSize": [33, 77]}
+    assert ask(engine, "POST", f"/containers/create?name={name}", body)[0] == 201
+    assert ask(engine, "POST", f"/containers/{name}/start")[0] == 204
+    assert ask(engine, "POST", f"/containers/{name}/wait")[0] == 200
+    assert engine.out("logs", name) == "33 77"
+    assert engine.out("inspect", "-f", "{{.HostConfig.ConsoleSize}}", name) == "[33 77]"
+
+
+def test_an_impossible_console_size_is_refused(engine: EngineProcess, image: str) -> None:
+    body = {"Image": image, "Tty": True, "HostConfig": {"ConsoleSize": [70000, 1]}}
+    assert ask(engine, "POST", "/containers/create", body)[0] == 400
+
+
+@pytest.mark.parametrize("made_with", [False, True])
+@pytest.mark.parametrize("started_with", [False, True])
+def test_an_exec_is_framed_as_its_start_says(
+    engine: EngineProcess, image: str, name: str, *, made_with: bool, started_with: bool
+) -> None:
+    engine.docker("run", "-d", "--name", name, image, "sleep", "1000")
+    body = {"Cmd": ["echo", "hi"], "AttachStdout": True, "Tty": made_with}
+    exec_id = ask(engine, "POST", f"/containers/{name}/exec", body)[2]["Id"]
+    status, headers, output = ask(
+        engine, "POST", f"/exec/{exec_id}/start", {"Detach": False, "Tty": started_with}
+    )
+    text = b"hi\r\n" if made_with else b"hi\n"
+    kind = "raw" if started_with else "multiplexed"
+    assert (status, headers["content-type"]) == (200, f"application/vnd.docker.{kind}-stream")
+    assert output == (text if started_with else bytes([1, 0, 0, 0, 0, 0, 0, len(text)]) + text)

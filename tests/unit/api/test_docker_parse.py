@@ -57,6 +57,7 @@ def test_docker_run_with_no_options_asks_for_the_defaults() -> None:
     expected = ContainerOptions(
         image="alpine",
         command=("true",),
+        console_size=(24, 80),
         attach_stdout=True,
         attach_stderr=True,
         network="bridge",

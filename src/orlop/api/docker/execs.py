@@ -4,13 +4,12 @@ import socket
 
 from orlop.api.docker.answers import NO_CONTENT, json, stream_type
 from orlop.api.docker.attach import hand_over, size_of
-from orlop.api.docker.parse_container import parse_exec
+from orlop.api.docker.parse_container import parse_console_size, parse_exec
 from orlop.api.docker.render_container import render_exec
 from orlop.api.docker.routing import Call
 from orlop.api.docker.wire import ExecCreate, ExecStart, read_json
 from orlop.api.messages import Hijack, Reply, Response
 from orlop.engine.execs import ClientStreams
-from orlop.errors import InvalidArgumentError
 
 
 async def create(call: Call) -> Reply:
@@ -20,10 +19,10 @@ async def create(call: Call) -> Reply:
     POST /exec/{name}/start, with the header Orlop-Exec-Id, and frames end with the exit code.
     """
     body = await read_json(call.request, ExecCreate)
-    size = _console_size(body)
+    size = parse_console_size(body.console_size)
     exec_id = await call.engine.execs.create(call.name, parse_exec(body))
     if call.query.flag("start"):
-        return _converse(call, exec_id, size=size, tell_status=True)
+        return _converse(call, exec_id, size=size, plain=bool(body.tty), tell_status=True)
     return json({"Id": exec_id}, status=201)
 
 
@@ -31,37 +30,26 @@ async def start(call: Call) -> Reply:
     """POST /exec/{name}/start."""
     body = await read_json(call.request, ExecStart)
     process = call.engine.execs.get(call.name)
-    size = _console_size(body)
+    size = parse_console_size(body.console_size)
     if body.detach:
         await call.engine.execs.start(process.id, size=size)
         return Response(200)
     call.engine.execs.check_start(process.id)  # while a refusal can still have a status
-    return _converse(call, process.id, size=size, tell_status=False)
+    return _converse(call, process.id, size=size, plain=bool(body.tty), tell_status=False)
 
 
 def _converse(
-    call: Call, exec_id: str, *, size: tuple[int, int] | None, tell_status: bool
+    call: Call, exec_id: str, *, size: tuple[int, int] | None, plain: bool, tell_status: bool
 ) -> Hijack:
-    """Start the process on the connection."""
-    terminal = call.engine.execs.get(exec_id).options.terminal
+    """Start the process on the connection. Its output is *plain* bytes, or in frames."""
 
     async def take(client: socket.socket, pending: bytes) -> None:
-        streams = ClientStreams(client, pending, tell_status=tell_status)
+        streams = ClientStreams(client, pending, tell_status=tell_status, framed=not plain)
         starting = call.engine.execs.start(exec_id, streams, size=size)
-        await hand_over(client, starting, terminal=terminal)
+        await hand_over(client, starting, terminal=plain)
 
-    kind = stream_type(terminal=terminal, version=call.version)
+    kind = stream_type(terminal=plain, version=call.version)
     return Hijack(take, kind, {"Orlop-Exec-Id": exec_id})
-
-
-def _console_size(body: ExecCreate | ExecStart) -> tuple[int, int] | None:
-    """Return height and width of the client's terminal, None if it does not say."""
-    size = body.console_size
-    if size is None:
-        return None
-    if len(size) != 2 or not all(0 <= n < 65536 for n in size):
-        raise InvalidArgumentError("ConsoleSize must be a terminal's height and width")
-    return (size[0], size[1]) if all(size) else None
 
 
 async def resize(call: Call) -> Reply:

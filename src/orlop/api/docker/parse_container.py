@@ -36,6 +36,7 @@ def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
         volumes_from=tuple(host.volumes_from or ()),
         resources=parse_resources(host),
         annotations=host.annotations or {},
+        console_size=parse_console_size(host.console_size),
     )
     if options.auto_remove and options.restart.name not in ("no", "unless-stopped"):
         raise InvalidArgumentError("cannot restart a container that is removed when it stops")
@@ -206,6 +207,15 @@ def parse_size(text: str, what: str) -> int:
     if not number.isdecimal():
         raise InvalidArgumentError(f"{what}: invalid size {text!r}", hint="such as 10m")
     return int(number) * _UNITS[unit]
+
+
+def parse_console_size(size: Sequence[int] | None) -> tuple[int, int] | None:
+    """Return height and width of the client's terminal, None if it does not say."""
+    if size is None:
+        return None
+    if len(size) != 2 or not all(0 <= n < 65536 for n in size):
+        raise InvalidArgumentError("ConsoleSize must be a terminal's height and width")
+    return (size[0], size[1]) if all(size) else None
 
 
 def parse_exec(body: wire.ExecCreate) -> ExecOptions:

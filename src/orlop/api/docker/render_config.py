@@ -98,7 +98,7 @@ def _held(options: ContainerOptions) -> Shape:
         "AutoRemove": options.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": options.volumes_from or None,
-        "ConsoleSize": [0, 0],
+        "ConsoleSize": options.console_size or (0, 0),
         "Annotations": options.annotations or None,
         "Mounts": [_mount(point) for point in options.mounts if _was_mount(point)],
         "Tmpfs": {p.target: p.tmpfs_options for p in options.mounts if _was_tmpfs(p)},

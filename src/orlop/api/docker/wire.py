@@ -179,6 +179,7 @@ class HostConfig(Resources, frozen=True, kw_only=True):
     egress: list[str] | None = None  # ours: all that it may send to; [] for nothing
     restart_policy: RestartPolicy | None = None
     auto_remove: bool | None = None
+    console_size: list[int] | None = None
     volume_driver: str | None = None
     volumes_from: list[str] | None = None
     mounts: list[Mount] | None = None

@@ -71,6 +71,9 @@ def process(given: Given, security: Security) -> Process:
         "noNewPrivileges": security.no_new_privileges,
         "oomScoreAdj": options.oom_score_adj,
     }
+    if options.terminal and options.console_size is not None:
+        height, width = options.console_size
+        result["consoleSize"] = {"height": height, "width": width}
     if security.apparmor:
         result["apparmorProfile"] = security.apparmor
     return result
