@@ -49,6 +49,11 @@ def size(descriptor: int) -> tuple[int, int] | None:
     return (height, width) if height and width else None
 
 
+def console_size() -> tuple[int, int] | None:
+    """Return (height, width) of the user's terminal: that of the output, else of the input."""
+    return size(1) or size(0)
+
+
 def parse_detach_keys(text: str) -> bytes:
     """Return the bytes of "ctrl-p,ctrl-q" or "a,b"; ValueError for what names no key."""
     keys = bytearray()

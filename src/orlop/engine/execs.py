@@ -336,6 +336,7 @@ def _group(exec_: Exec) -> str:
 def _message(exec_: Exec, size: tuple[int, int] | None) -> dict[str, Any]:
     """Return the shim's op "exec"."""
     options, process = exec_.options, exec_.process.copy()
+    size = size or options.console_size
     if size is not None and options.terminal:
         process["consoleSize"] = {"height": size[0], "width": size[1]}
     message: dict[str, Any] = {

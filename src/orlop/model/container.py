@@ -302,6 +302,7 @@ class ExecOptions(Value, frozen=True, kw_only=True):
     working_dir: str = ""
     privileged: bool = False
     terminal: bool = False
+    console_size: tuple[int, int] | None = None  # of the terminal at its start: height, width
     attach_stdin: bool = False
     attach_stdout: bool = True
     attach_stderr: bool = True

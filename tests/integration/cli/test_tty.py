@@ -87,6 +87,17 @@ def test_size_follows_the_terminal(cli: CommandLine) -> None:
         tty.expect(b"resized")
 
 
+def test_a_terminal_has_its_size_when_nobody_resizes_it(cli: CommandLine) -> None:
+    with terminal(cli, "run", "-dt", "--name", "sized", IMAGE, "stty", "size") as tty:
+        assert tty.process.wait(20) == 0
+    assert cli.out("logs", "-f", "sized").strip() == "24 80"
+    wait = "until [ -s /f ]; do usleep 10000; done; cat /f"
+    cli.out("run", "-d", "--name", "base", IMAGE, "sh", "-c", wait)
+    with terminal(cli, "exec", "-dt", "base", "sh", "-c", "stty size >/f") as tty:
+        assert tty.process.wait(20) == 0
+    assert cli.out("logs", "-f", "base") == "24 80"
+
+
 def test_control_c_goes_to_the_container(cli: CommandLine) -> None:
     with terminal(cli, "run", "--rm", "-it", IMAGE, "sh") as tty:
         tty.expect(b"# ")

@@ -19,10 +19,9 @@ async def create(call: Call) -> Reply:
     POST /exec/{name}/start, with the header Orlop-Exec-Id, and frames end with the exit code.
     """
     body = await read_json(call.request, ExecCreate)
-    size = parse_console_size(body.console_size)
     exec_id = await call.engine.execs.create(call.name, parse_exec(body))
     if call.query.flag("start"):
-        return _converse(call, exec_id, size=size, plain=bool(body.tty), tell_status=True)
+        return _converse(call, exec_id, size=None, plain=bool(body.tty), tell_status=True)
     return json({"Id": exec_id}, status=201)
 
 

@@ -233,6 +233,7 @@ def parse_exec(body: wire.ExecCreate) -> ExecOptions:
         working_dir=body.working_dir or "",
         privileged=bool(body.privileged),
         terminal=bool(body.tty),
+        console_size=parse_console_size(body.console_size),
         attach_stdin=bool(body.attach_stdin),
         attach_stdout=bool(body.attach_stdout),
         attach_stderr=bool(body.attach_stderr),

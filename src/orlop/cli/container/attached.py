@@ -79,7 +79,7 @@ def _follow_size(resize: Callable[[int, int], None]) -> None:
     from orlop.cli import signals, terminal  # not for who has no terminal
 
     def tell() -> bool:
-        size = terminal.size(1) or terminal.size(STDIN)
+        size = terminal.console_size()
         try:
             if size is not None:
                 resize(*size)

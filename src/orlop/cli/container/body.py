@@ -137,6 +137,10 @@ def _host_config(args: ContainerArguments) -> dict[str, Any]:
         host["Egress"] = [] if args.egress == ["none"] else args.egress
     if args.init:
         host["Init"] = True
+    if args.tty:
+        from orlop.cli.terminal import console_size
+
+        host["ConsoleSize"] = console_size()
     return host
 
 

@@ -78,7 +78,7 @@ def exec_body(args: Args) -> dict[str, Any]:
     except OSError as error:
         reason = (error.strerror or "").lower()
         raise InvalidArgumentError(f"cannot read {error.filename}: {reason}") from None
-    return {
+    body = {
         "Cmd": args.command,
         "Env": variables,
         "User": args.user,
@@ -91,3 +91,8 @@ def exec_body(args: Args) -> dict[str, Any]:
         "DetachKeys": args.detach_keys,
         "Detach": args.detach,
     }
+    if args.tty:
+        from orlop.cli.terminal import console_size
+
+        body["ConsoleSize"] = console_size()
+    return body
