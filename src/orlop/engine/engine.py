@@ -43,6 +43,7 @@ from orlop.store.metadata import Metadata
 log = logging.getLogger(__name__)
 
 _SHIM_SOON_S = 1.0
+_SHIM_ANSWERS_S = 5.0
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -50,6 +51,7 @@ class Engine:
     """All that a client can ask for. Used from one event loop only."""
 
     _shim_since = 0.0
+    _replacing: asyncio.Task[None] | None = None
 
     def __init__(self, context: Context) -> None:
         self.settings = context.settings
@@ -179,20 +181,29 @@ class Engine:
     def _shim_lost(self) -> None:
         self.recipes.lost()
         self.sandboxes.lost()
-        self._context.spawn(self._replace_shim())
+        log.warning("the shim has gone; starting another")
+        if self._replacing is None or self._replacing.done():
+            self._replacing = self._context.spawn(self._replace_shim())
 
     async def _replace_shim(self) -> None:
-        """Start another shim, which adopts what runs, and hear what happened meanwhile."""
-        log.warning("the shim has gone; starting another")
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._shim_since < _SHIM_SOON_S:
-            await asyncio.sleep(_SHIM_SOON_S)  # it dies at once: do not spin
-        self._shim_since = loop.time()
-        try:
-            await in_thread(launch, str(self.settings.run))
-            await self._reconciler.run(self._health)
-        except OrlopError:
-            log.exception("the shim cannot be replaced")
+        """Start another shim, which adopts what runs, and hear what happened meanwhile.
+
+        The next shim may be killed as the last one was: this goes on until one has told all.
+        """
+        loop, link = asyncio.get_running_loop(), self._context.shim
+        told = False
+        while not told:
+            if loop.time() - self._shim_since < _SHIM_SOON_S:
+                await asyncio.sleep(_SHIM_SOON_S)  # it dies at once: do not spin
+            self._shim_since, losses = loop.time(), link.losses
+            try:
+                await in_thread(launch, str(self.settings.run))
+                await asyncio.wait_for(link.request({"op": "hello"}), _SHIM_ANSWERS_S)
+                await self._reconciler.run(self._health)
+                told = losses == link.losses
+            except (OrlopError, TimeoutError) as error:
+                why = str(error) or "it does not answer"
+                log.warning("the shim cannot be replaced yet", extra={"why": why})
 
     @asynccontextmanager
     async def _hold(self, container: Container) -> AsyncIterator[None]:

@@ -11,12 +11,14 @@ import fcntl
 import os
 import select
 import sys
+import time
 
 import orlop
 from orlop.errors import OrlopError, UnavailableError
 from orlop.shim.client import Client
 
 _READY_S = 15.0
+_FIRST_PAUSE_S = 0.02
 _ALREADY_RUNNING = 3
 _MFD_EXEC = 0x0010
 _F_ADD_SEALS = 1033
@@ -33,16 +35,29 @@ def launch(run: str) -> None:
     It survives us, and everything in *run*/shim.log is what it had to complain
     about. UnavailableError says that it did not come up.
     """
-    if _answers(os.path.join(run, "shim.sock")):
-        return
-    os.makedirs(run, mode=0o700, exist_ok=True)
-    log = os.path.join(run, "shim.log")
+    deadline, pause_s = time.monotonic() + _READY_S, _FIRST_PAUSE_S
+    while not _answers(os.path.join(run, "shim.sock")):
+        os.makedirs(run, mode=0o700, exist_ok=True)
+        log = os.path.join(run, "shim.log")
+        status = _wait(_spawn(run, log))
+        if status == 0:
+            return
+        if status != _ALREADY_RUNNING:
+            raise UnavailableError(f"the shim did not start: {_last_line(log)}", hint=f"see {log}")
+        if time.monotonic() > deadline:
+            raise UnavailableError("another shim holds the lock and does not answer")
+        time.sleep(pause_s)  # one that is being killed holds the lock until it is gone
+        pause_s *= 2
+
+
+def _spawn(run: str, log: str) -> int:
+    """Start the shim's first process and return its pid."""
     interpreter = os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
     arguments = [interpreter, "-I", "-S", "-c", _PROGRAM, _package_parent(), run]
     memfd = sealed_copy(interpreter)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
-        pid = os.posix_spawn(
+        return os.posix_spawn(
             f"/proc/self/fd/{memfd}",
             arguments,
             _environment(interpreter) | {"ORLOP_RUN": run},  # where filters are cached
@@ -57,9 +72,6 @@ def launch(run: str) -> None:
         )
     finally:
         os.close(memfd)
-    status = _wait(pid)
-    if status not in (0, _ALREADY_RUNNING):
-        raise UnavailableError(f"the shim did not start: {_last_line(log)}", hint=f"see {log}")
 
 
 def _answers(path: str) -> bool:

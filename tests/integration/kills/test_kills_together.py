@@ -1,10 +1,12 @@
 """Engine, shim and pump are killed together, or while containers end with nobody to see it."""
 
+import contextlib
 import os
 import signal
 
 import pytest
 
+from tests.integration.engines import processes_of
 from tests.integration.kills.remains import until
 from tests.integration.kills.scene import COUNT, Scene, answering
 
@@ -60,6 +62,24 @@ def test_an_end_that_nobody_saw_has_its_true_status(scene: Scene, names: tuple[s
     assert scene.lines(ref) == ["last words"]
     until(lambda: not scene.state(gone), "the removal of a container with --rm")
     scene.nothing_left(f"{names} killed, and containers ended")
+
+
+def test_a_shim_is_replaced_though_the_next_are_killed_as_they_start(scene: Scene) -> None:
+    ref = scene.run(COUNT)
+    pump = answering(scene, "stdio.sock")
+    said = scene.engine.log().count("the shim cannot be replaced")
+
+    def kill_the_next() -> bool:
+        for pid in set(processes_of(scene.engine.run)) - {pump}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return scene.engine.log().count("the shim cannot be replaced") > said
+
+    until(kill_the_next, "an attempt that fails", timeout_s=30)
+    scene.revive()
+    scene.assert_alive(ref)
+    scene.assert_counted(ref)
+    scene.nothing_left("a shim that is killed as it starts")
 
 
 def test_all_die_and_every_container_is_accounted_for(scene: Scene) -> None:
