@@ -80,19 +80,29 @@ def make_directories(root: int, path: str, *, mode: int = 0o755) -> int:
 
 
 def make_file(root: int, path: str, *, mode: int = 0o644) -> int:
-    """Open *path* under *root* (O_PATH), making an empty file and its folders if missing."""
-    try:
-        return open_in_root(root, path)
-    except FileNotFoundError:
-        pass
-    folder, name = os.path.split(path.rstrip("/"))
-    parent = make_directories(root, folder)
-    try:
-        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
-        os.close(os.open(name, flags, mode, dir_fd=parent))
-        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    finally:
-        os.close(parent)
+    """Open *path* under *root* (O_PATH), making an empty file and its folders if missing.
+
+    A link that leads nowhere is followed, inside the root, and its target made.
+    """
+    for _ in range(_MOST_LINKS):
+        try:
+            return open_in_root(root, path)
+        except FileNotFoundError:
+            pass
+        folder, name = os.path.split(path.rstrip("/"))
+        parent = make_directories(root, folder)
+        try:
+            flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+            os.close(os.open(name, flags, mode, dir_fd=parent))
+            return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        except FileExistsError:
+            target = _dangling(parent, name)
+            if not target:
+                raise
+            path = os.path.join(folder, target)
+        finally:
+            os.close(parent)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
 def file_system_type(fd: int) -> int:

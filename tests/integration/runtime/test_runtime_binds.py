@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orlop.errors import PermissionDeniedError
+from orlop.errors import OrlopError, PermissionDeniedError
 from orlop.kernel import mount
 from orlop.runtime.options import ATTRIBUTES
 from tests.integration.runtime.box import Box
@@ -96,3 +96,33 @@ def test_a_user_namespace_may_ask_for_what_its_source_is(mapped: Box) -> None:
     source.chmod(0o777)
     mapped.mount("/data", str(source), "rw", "rsuid")
     mapped.sh("touch /data/file")
+
+
+@pytest.mark.parametrize("target", ["../run/stub/resolv.conf", "/run/stub/resolv.conf", "other"])
+def test_a_file_is_bound_onto_what_a_dangling_link_leads_to(box: Box, target: str) -> None:
+    source = box.folder / "source"
+    source.write_text("nameserver 192.0.2.1\n")
+    (box.lower / "etc/resolv.conf").symlink_to(target)
+    box.mount("/etc/resolv.conf", str(source))
+    found = box.sh("cat /etc/resolv.conf; readlink /etc/resolv.conf")
+    assert found == f"nameserver 192.0.2.1\n{target}\n"
+
+
+def test_a_dangling_link_to_the_host_is_followed_inside_the_root(box: Box) -> None:
+    source = box.folder / "source"
+    source.write_text("x")
+    outside = box.folder / "outside"
+    (box.lower / "etc/link").symlink_to(f"../../../../../../../..{outside}")
+    box.mount("/etc/link", str(source))
+    assert box.sh(f"cat {outside}") == "x"
+    assert not outside.exists()
+
+
+def test_links_that_lead_to_each_other_are_refused_as_a_destination(box: Box) -> None:
+    source = box.folder / "source"
+    source.write_text("x")
+    (box.lower / "etc/one").symlink_to("two")
+    (box.lower / "etc/two").symlink_to("one")
+    box.mount("/etc/one", str(source))
+    with pytest.raises(OrlopError, match=r"/etc/one.*symbolic links"):
+        box.run("true")
