@@ -227,10 +227,10 @@ class Execs:
 
     async def capture(
         self, container_id: str, options: ExecOptions, *, timeout_s: float, limit: int
-    ) -> tuple[int, str]:
+    ) -> tuple[int | None, str]:
         """Run a command and return its exit code and the start of its output.
 
-        TimeoutError after *timeout_s*; the command is killed then.
+        After *timeout_s* the engine kills the command, and the exit code is None.
         """
         exec_ = self._made(container_id, options)
         self._execs[exec_.id] = exec_
@@ -239,31 +239,33 @@ class Execs:
             with ours:
                 await self.start(exec_.id, ClientStreams(theirs))
                 end = self._ends.get(exec_.id)
-                output = await self._collect(ours, exec_, timeout_s=timeout_s, limit=limit)
-                code = self._execs[exec_.id].exit_code
-                if code is None and end is not None:
-                    code = await asyncio.wait_for(end, 5)
-                return code or 0, output
+                is_over, data = await self._collect(ours, timeout_s=timeout_s, limit=2 * limit)
+                output = demultiplexed(data)[:limit].decode(errors="replace")
+                if not is_over:
+                    await self._kill_once(exec_)
+                    return None, output
+                if end is not None:
+                    await asyncio.wait({end}, timeout=_SETTLE_S)
+                return self._execs[exec_.id].exit_code, output
         finally:
             theirs.close()
             self._execs.pop(exec_.id, None)
 
+    @staticmethod
     async def _collect(
-        self, ours: socket.socket, exec_: Exec, *, timeout_s: float, limit: int
-    ) -> str:
-        ours.settimeout(0)
+        stream: socket.socket, *, timeout_s: float, limit: int
+    ) -> tuple[bool, bytes]:
+        """Return whether *stream* ended in time, and the first *limit* bytes of it."""
+        stream.settimeout(0)
         loop = asyncio.get_running_loop()
         data = bytearray()
         try:
             async with asyncio.timeout(timeout_s):
-                while block := await loop.sock_recv(ours, 65536):
-                    data += block[: max(0, 2 * limit - len(data))]
+                while block := await loop.sock_recv(stream, 65536):
+                    data += block[: max(0, limit - len(data))]
         except TimeoutError:
-            message = {"op": "signal", "id": exec_.container, "exec_id": exec_.id, "signal": 9}
-            with contextlib.suppress(OrlopError):
-                await self._context.shim.request(message)
-            raise
-        return demultiplexed(bytes(data))[:limit].decode(errors="replace")
+            return False, bytes(data)
+        return True, bytes(data)
 
     def get(self, exec_id: str) -> Exec:
         """Return what it is now; NotFoundError "No such exec instance: …"."""

@@ -195,6 +195,26 @@ def test_paused_processes_do_not_run(tmp_path: Path) -> None:
     with_engine(tmp_path, work)
 
 
+def test_a_probe_that_takes_too_long_keeps_its_output(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        check = Health(
+            test=("CMD-SHELL", "echo begun; sleep 60"),
+            interval_ns=1_000_000,
+            timeout_ns=500_000_000,
+        )
+        created = await engine.containers.create(shell("sleep 60", health=check))
+        await engine.containers.start(created.id)
+
+        def outputs() -> list[str]:
+            health = engine.containers.get(created.id).health
+            return [result.output for result in health.log] if health else []
+
+        await until(lambda: bool(outputs()))
+        assert outputs()[0] == "Health check exceeded timeout (0.5s): begun\n"
+
+    with_engine(tmp_path, work)
+
+
 def test_health_becomes_healthy_and_then_unhealthy(tmp_path: Path) -> None:
     async def work(engine: Engine) -> None:
         check = Health(

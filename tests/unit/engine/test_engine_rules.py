@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from orlop.engine.answers import Change
 from orlop.engine.containers.archive import without_mount_points
 from orlop.engine.containers.exits import should_restart
-from orlop.engine.containers.health import judge
+from orlop.engine.containers.health import judge, pause_ns
 from orlop.engine.containers.lifecycle import parse_signal
 from orlop.engine.containers.listing import fits
 from orlop.engine.containers.merge import merge, wanted_mounts
@@ -180,6 +180,14 @@ def test_failures_in_the_start_period_do_not_count() -> None:
     for _ in range(9):
         state = judge(state, _result(1), retries=2, lenient=True)
     assert (state.status, state.failing_streak, len(state.log)) == ("starting", 0, 5)
+
+
+def test_probes_keep_to_the_interval_where_no_start_interval_is_given() -> None:
+    assert pause_ns(Health(interval_ns=1), is_starting=True) == 1
+    assert pause_ns(Health(), is_starting=True) == pause_ns(Health(), is_starting=False)
+    both = Health(interval_ns=1, start_interval_ns=2)
+    assert pause_ns(both, is_starting=True) == 2
+    assert pause_ns(both, is_starting=False) == 1
 
 
 def test_filters_of_a_listing_are_all_needed_and_their_values_alternatives() -> None:

@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 
 _INTERVAL_NS = 30_000_000_000
 _TIMEOUT_NS = 30_000_000_000
-_START_INTERVAL_NS = 5_000_000_000
 _RETRIES = 3
 _KEPT = 5
 _MAX_OUTPUT = 4096
@@ -47,12 +46,9 @@ class Health:
     async def _watch(self, container_id: str, check: Check, started_ns: int) -> None:
         starts_until = started_ns + check.start_period_ns
         while True:
-            in_start = check.start_period_ns and time.time_ns() < starts_until
-            starting = in_start and self._status(container_id) == "starting"
-            pause_ns = check.interval_ns or _INTERVAL_NS
-            if starting:
-                pause_ns = check.start_interval_ns or _START_INTERVAL_NS
-            await asyncio.sleep(pause_ns / 1e9)
+            is_starting = time.time_ns() < starts_until
+            is_starting = is_starting and self._status(container_id) == "starting"
+            await asyncio.sleep(pause_ns(check, is_starting=is_starting) / 1e9)
             result = await self._probe(container_id, check)
             if result is None:
                 return
@@ -77,11 +73,12 @@ class Health:
                 timeout_s=timeout_s,
                 limit=_MAX_OUTPUT,
             )
-        except TimeoutError:
-            code = -1
-            output = f"Health check exceeded timeout ({timeout_s:g}s)"
         except OrlopError as error:
             code, output = -1, str(error)
+        if code is None:
+            code = -1
+            why = f"Health check exceeded timeout ({timeout_s:g}s)"
+            output = f"{why}: {output}" if output else why
         return HealthResult(start_ns=start_ns, end_ns=time.time_ns(), exit_code=code, output=output)
 
     def _record(
@@ -95,6 +92,13 @@ class Health:
         self._context.records.note(replace(container, health=after))
         if after.status != before.status:
             self._context.announce(container, f"health_status: {after.status}")
+
+
+def pause_ns(check: Check, *, is_starting: bool) -> int:
+    """Return the time until the next probe. A start interval counts within the start period."""
+    if is_starting and check.start_interval_ns:
+        return check.start_interval_ns
+    return check.interval_ns or _INTERVAL_NS
 
 
 def judge(before: HealthState, result: HealthResult, *, retries: int, lenient: bool) -> HealthState:
