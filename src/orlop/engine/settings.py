@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from orlop.errors import InvalidArgumentError
+from orlop.layers.budget import DEFAULT, Budget, parse_budget
 
 DEFAULT_ROOT = Path("/var/lib/orlop")
 DEFAULT_RUN = Path("/run/orlop")
@@ -20,6 +21,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     snapshotter: str | None = None  # None: the best this host can do
     labels: tuple[str, ...] = ()
     debug: bool = False
+    layer_budget: Budget = DEFAULT  # the most that one layer of an image may ask for
     metrics: str = ""  # HOST:PORT at which Prometheus finds them, too; "" for none
 
     @property
@@ -84,6 +86,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         root=_folder(environment, "ORLOP_ROOT", DEFAULT_ROOT),
         run=_folder(environment, "ORLOP_RUN", DEFAULT_RUN),
         snapshotter=environment.get("ORLOP_SNAPSHOTTER") or None,
+        layer_budget=parse_budget(environment.get("ORLOP_LAYER_BUDGET", "")),
         debug=bool(environment.get("ORLOP_DEBUG")),
         metrics=environment.get("ORLOP_METRICS", ""),
     )

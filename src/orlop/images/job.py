@@ -14,6 +14,7 @@ import msgspec
 from orlop import errors
 from orlop.errors import OrlopError
 from orlop.images.registry import Source
+from orlop.layers.budget import DEFAULT, Budget
 from orlop.model.digest import DiffID
 from orlop.model.image import Descriptor, Size
 
@@ -29,6 +30,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     content: str  # the store's folder
     snapshots: str  # the folder of all drivers
     driver: str  # one that is known to work
+    budget: Budget = DEFAULT
     source: Source | None = None  # None: the blob is in the store
 
 

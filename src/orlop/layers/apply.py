@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from orlop.errors import CorruptError
+from orlop.layers.budget import DEFAULT, Account, Budget
 from orlop.layers.folders import OPAQUE, Folders, is_whiteout
 from orlop.layers.header import (
     BLOCK_DEVICE,
@@ -33,18 +34,6 @@ _IMPOSSIBLE = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, er
 _SPECIAL = {CHAR: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Limits(NamedTuple):
-    """What one layer may ask for. More is a CorruptError."""
-
-    entries: int = 8_000_000
-    file_bytes: int = 1 << 43  # of one file, holes included: what ext4 could hold is 1 << 44
-
-    def check(self, entry: Entry, *, count: int) -> None:
-        """Raise CorruptError if the *count*th entry is too many, or too large."""
-        if count > self.entries or entry.size > self.file_bytes:
-            raise CorruptError(f"layer is larger than the limits {self}")
 
 
 class Applied(NamedTuple):
@@ -114,19 +103,19 @@ class FlatMarks:
         folders.forget()
 
 
-def apply(
-    stream: Stream, root: int, *, flat: bool = False, limits: Limits | None = None
-) -> Applied:
+def apply(stream: Stream, root: int, *, flat: bool = False, budget: Budget = DEFAULT) -> Applied:
     """Write the layer in *stream* into the folder *root*, a descriptor.
 
     *flat* applies it to a tree that holds the layers below; otherwise *root* is
     empty and becomes a layer for overlay. Raises CorruptError for what is wrong
-    with the archive, OSError for what the kernel refuses; a half-written tree
-    remains, to be removed by the caller, though no half-written file in it.
+    with the archive, ExhaustedError beyond the *budget*, OSError for what the kernel
+    refuses; a half-written tree remains, to be removed by the caller, though no
+    half-written file in it.
     """
-    unpacker = Unpacker(root, flat=flat, limits=limits)
+    account = Account(budget)
+    unpacker = Unpacker(root, account, flat=flat)
     try:
-        reader = TarReader(stream)
+        reader = TarReader(account.metered(stream))
         for entry in reader:
             unpacker.take(entry, reader)
         return unpacker.finish()
@@ -144,22 +133,21 @@ class Unpacker:
     def __init__(
         self,
         root: int,
+        account: Account,
         *,
         flat: bool = False,
         whiteouts: bool = True,
-        limits: Limits | None = None,
     ) -> None:
-        self._folders = Folders(root, mounts=not whiteouts)
+        self._folders = Folders(root, mounts=not whiteouts, making=account.folder)
+        self._account = account
         self._marked: set[bytes] = set()
         self._root_given = False
-        self._entries = 0
         self._file_bytes = 0
         self._root = root
         marks = FlatMarks() if flat else OverlayMarks()
         self._marks: Marks = marks
         self._whiteouts = whiteouts
         self._own = marks.own if isinstance(marks, FlatMarks) else None
-        self._limits = limits or Limits()
         self._times: dict[bytes, int] = {}  # of folders, set when nothing more is put in them
         self._make: dict[bytes, Callable[[Entry, bytes, bytes, int], None]] = {
             SYMLINK: self._symlink,
@@ -171,8 +159,6 @@ class Unpacker:
 
     def take(self, entry: Entry, reader: TarReader) -> None:
         """Write the entry, its data from *reader*. CorruptError for what no file can be."""
-        self._entries += 1
-        self._limits.check(entry, count=self._entries)
         try:
             self._take(entry, reader)
         except OSError as error:
@@ -185,13 +171,15 @@ class Unpacker:
         self._set_times()
         implicit = frozenset(self._folders.implicit)
         marked = frozenset(self._marked)
-        return Applied(implicit, marked, self._root_given, self._entries, self._file_bytes)
+        entries = self._account.entries
+        return Applied(implicit, marked, self._root_given, entries, self._file_bytes)
 
     def close(self) -> None:
         self._folders.close()
 
     def _take(self, entry: Entry, reader: TarReader) -> None:
         path = clean(entry.name)
+        self._account.entry(entry, path)
         parent, _, name = path.rpartition(b"/")
         if self._whiteouts and name.startswith(WHITEOUT):
             self._removal(parent, name)
@@ -276,10 +264,11 @@ class Unpacker:
                 os.mkdir(name, 0o700, dir_fd=folder)
         fd = os.open(name, _OPEN_FOLDER, dir_fd=folder)
         self._folders.remember(path, fd)
+        true_path = self._folders.true_path(fd)
+        self._account.place(true_path)
         if replaced and self._own is None:
             os.setxattr(fd, OPAQUE, b"y")  # what was there hid any folder below
-        if self._folders.implicit:
-            self._folders.implicit.discard(self._folders.true_path(fd))
+        self._folders.implicit.discard(true_path)
         return fd
 
     def _other(self, entry: Entry, parent: bytes, name: bytes) -> None:

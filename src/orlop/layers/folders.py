@@ -8,6 +8,7 @@ an archive says is outside of the root.
 import errno
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 
 from orlop.errors import CorruptError
@@ -27,10 +28,19 @@ class Folders:
     """Open folders below *root* by path. close() closes them, not the root.
 
     With *mounts* those too that are on other mounts: the volumes of a container.
+    *making* is called with the true path of each folder that open() has to make, and
+    may raise.
     """
 
-    def __init__(self, root: int, *, mounts: bool = False) -> None:
+    def __init__(
+        self,
+        root: int,
+        *,
+        mounts: bool = False,
+        making: Callable[[bytes], None] = lambda path: None,
+    ) -> None:
         self._root = root
+        self._making = making
         self._resolve = _RESOLVE if mounts else _RESOLVE | _ONE_MOUNT
         self._open: dict[bytes, int] = {b"": root}
         self.implicit: set[bytes] = set()  # made because something in them was named
@@ -141,6 +151,9 @@ class Folders:
         return path
 
     def _make_one(self, name: bytes, parent: int) -> int:
+        above = self.true_path(parent)
+        path = above + b"/" + name if above else name
+        self._making(path)
         try:
             os.mkdir(name, 0o755, dir_fd=parent)
         except OSError as error:
@@ -150,7 +163,7 @@ class Folders:
         fd = os.open(name, _OPEN_FOLDER, dir_fd=parent)
         inherited = os.fstat(fd).st_mode & stat.S_ISGID  # inode(7); other engines leave it too
         os.fchmod(fd, 0o755 | inherited)
-        self.implicit.add(self.true_path(fd))
+        self.implicit.add(path)
         return fd
 
     def _lift_whiteout(self, path: bytes) -> bool:

@@ -15,9 +15,9 @@ from orlop.layers.apply import (
     REFUSED_XATTRS,
     WHITEOUT,
     Applied,
-    Limits,
     Unpacker,
 )
+from orlop.layers.budget import Account, Budget
 from orlop.layers.header import FILE, FOLDER, LINK, SYMLINK, Entry, clean
 from orlop.layers.tar import Stream, TarReader
 from orlop.layers.write import TarWriter
@@ -34,15 +34,15 @@ class Normal:
     stopped: the first entry that was not plain is not lost.
     """
 
-    def __init__(self, stream: Stream, out: BinaryIO, limits: Limits) -> None:
-        self._reader = TarReader(stream)
+    def __init__(self, stream: Stream, out: BinaryIO, budget: Budget) -> None:
+        self._account = Account(budget)
+        self._budget = budget
+        self._reader = TarReader(self._account.metered(stream))
         self._entries = iter(self._reader)
         self._out = out
         self._writer = TarWriter(out)
-        self._limits = limits
         self._odd: Entry | None = None
         self._root_given = False
-        self._count = 0
         self._bytes = 0
         self._files: set[bytes] = set()  # and links, devices, …
         self._folders: dict[bytes, int] = {}  # modes
@@ -52,8 +52,7 @@ class Normal:
 
     def run(self) -> bool:
         for entry in self._entries:
-            self._count += 1
-            self._limits.check(entry, count=self._count)
+            self._account.entry(entry, clean(entry.name))
             if not self._accepts(entry):
                 self._odd = entry
                 self._out.flush()
@@ -66,11 +65,11 @@ class Normal:
     def applied(self) -> Applied:
         """Return what was found out about a plain layer."""
         implicit, marked = frozenset(self._implicit), frozenset(self._marked)
-        return Applied(implicit, marked, self._root_given, self._count, self._bytes)
+        return Applied(implicit, marked, self._root_given, self._account.entries, self._bytes)
 
     def unpack(self, written: Stream, root: int) -> Applied:
         """Unpack what run() has *written*, without what it added, and then the rest."""
-        unpacker = Unpacker(root, limits=self._limits)
+        unpacker = Unpacker(root, Account(self._budget))
         try:
             before = TarReader(written)
             for entry in before:
@@ -145,6 +144,7 @@ class Normal:
                 break
             path = path.rpartition(b"/")[0]
         for folder in reversed(missing):
+            self._account.folder(folder)
             self._folders[folder] = 0o755
             if folder:
                 self._implicit.add(folder)

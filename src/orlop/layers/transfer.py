@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 from orlop.errors import InvalidArgumentError, NotFoundError
 from orlop.kernel.paths import open_in_root
 from orlop.layers.apply import Unpacker
+from orlop.layers.budget import DEFAULT, Account
 from orlop.layers.diff import ChangeKind, Found, walk
 from orlop.layers.header import LINK, Entry
 from orlop.layers.tar import Stream, TarReader
@@ -82,8 +83,9 @@ def write(
     a file, nor a file that of a folder. NotFoundError, InvalidArgumentError.
     """
     prefix = os.fsencode(_folder_within(root, path))
-    reader = TarReader(source)
-    unpacker = Unpacker(root, flat=True, whiteouts=False)
+    account = Account(DEFAULT, "archive")
+    reader = TarReader(account.metered(source))
+    unpacker = Unpacker(root, account, flat=True, whiteouts=False)
     try:
         for entry in reader:
             entry.name = prefix + b"/" + entry.name.lstrip(b"/")

@@ -21,6 +21,7 @@ from orlop.images.progress import Kind, Progress
 from orlop.images.registry import Registry
 from orlop.kernel.process import set_parent_death_signal
 from orlop.layers.feed import through
+from orlop.layers.tar import Stream
 from orlop.model.digest import Digest
 from orlop.snapshots.choose import open_driver
 from orlop.snapshots.interface import layer_key
@@ -75,7 +76,11 @@ def work(job: Job, progress: Progress) -> Report:
             fetch_blob(registry, job.layer, content, progress=progress, consumer=consumer)
 
     key = layer_key(job.diff_id)
-    size = through(produce, lambda tar: driver.add_layer(key, tar), diff_id=job.diff_id)
+
+    def consume(tar: Stream) -> int:
+        return driver.add_layer(key, tar, budget=job.budget)
+
+    size = through(produce, consume, diff_id=job.diff_id)
     return Report(event="done", size=size)
 
 

@@ -17,7 +17,8 @@ import subprocess
 from contextlib import ExitStack, suppress
 
 from orlop.errors import UnsupportedError
-from orlop.layers.apply import Applied, Limits
+from orlop.layers.apply import Applied
+from orlop.layers.budget import Budget
 from orlop.layers.header import FILE, FOLDER, Entry
 from orlop.layers.normal import Normal
 from orlop.layers.tar import Stream
@@ -62,9 +63,9 @@ class Erofs(Overlay):
             finally:
                 os.close(view)
 
-    def _fill(self, staged: str, tar: Stream) -> tuple[Applied, int]:
+    def _fill(self, staged: str, tar: Stream, budget: Budget) -> tuple[Applied, int]:
         with open(f"{staged}/{_TAR}", "wb", buffering=_BUFFER) as file:
-            normal = Normal(tar, file, self._limits or Limits())
+            normal = Normal(tar, file, budget)
             plain = normal.run()
         if plain and _indexed(staged):
             return normal.applied(), _size(staged)

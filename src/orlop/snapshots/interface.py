@@ -9,6 +9,7 @@ registers in the entry-point group `orlop.snapshots`, as the built-in ones do.
 from collections.abc import Iterator, Sequence
 from typing import NewType, Protocol
 
+from orlop.layers.budget import DEFAULT, Budget
 from orlop.layers.diff import Change
 from orlop.layers.tar import Stream
 from orlop.layers.write import Output
@@ -40,11 +41,12 @@ class Snapshots(Protocol):
     def has_layer(self, key: LayerKey) -> bool:
         """Whether the layer is here, whole, and was so before any power cut since."""
 
-    def add_layer(self, key: LayerKey, tar: Stream) -> int:
+    def add_layer(self, key: LayerKey, tar: Stream, *, budget: Budget = DEFAULT) -> int:
         """Make a layer of an uncompressed tar; returns the bytes it takes on disk.
 
         It appears whole or not at all; one that is there already is left as it
-        is, the stream read to its end. CorruptError if the archive is bad.
+        is, the stream read to its end. CorruptError if the archive is bad, ExhaustedError
+        if it asks for more than its *budget*.
         Call sync() some time after, or a power cut takes the layer away again.
         """
 

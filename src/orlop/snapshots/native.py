@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from orlop.layers.apply import Limits
 from orlop.layers.copy import lay_over
 from orlop.layers.diff import Change, changes, in_copy
 from orlop.layers.removal import remove_tree
@@ -28,8 +27,8 @@ class Native(UnpackedLayers):
 
     name = "native"
 
-    def __init__(self, root: str, *, volatile: bool = False, limits: Limits | None = None) -> None:
-        super().__init__(root, limits=limits)
+    def __init__(self, root: str, *, volatile: bool = False) -> None:
+        super().__init__(root)
 
     @classmethod
     def probe(cls, root: str) -> None:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 
 from orlop.errors import InvalidArgumentError
-from orlop.layers.apply import Limits
 from orlop.layers.copy import copy_upper
 from orlop.layers.diff import Change, changes, in_upper
 from orlop.layers.removal import remove_tree
@@ -35,8 +34,8 @@ class Overlay(UnpackedLayers):
 
     name = "overlay"
 
-    def __init__(self, root: str, *, volatile: bool = False, limits: Limits | None = None) -> None:
-        super().__init__(root, limits=limits)
+    def __init__(self, root: str, *, volatile: bool = False) -> None:
+        super().__init__(root)
         #: For where overlay wants more folders below than there are layers.
         self._empty = [os.path.join(self._shelf.root, name) for name in ("empty-0", "empty-1")]
         for folder in self._empty:

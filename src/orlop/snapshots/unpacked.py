@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
-from orlop.layers.apply import Applied, Limits, apply
+from orlop.layers.apply import Applied, apply
+from orlop.layers.budget import DEFAULT, Budget
 from orlop.layers.tar import Stream
 from orlop.model.stock import Stock
 from orlop.snapshots.base import Bases
@@ -28,21 +29,20 @@ class Stack(NamedTuple):
 class UnpackedLayers:
     """The half of a driver that keeps layers, and names of snapshots."""
 
-    def __init__(self, root: str, *, limits: Limits | None) -> None:
+    def __init__(self, root: str) -> None:
         self._shelf = Shelf(root)
-        self._limits = limits
         self._stacks: dict[tuple[LayerKey, ...], Stack] = {}
         self._lock = threading.Lock()
 
     def has_layer(self, key: LayerKey) -> bool:
         return self._shelf.has_layer(key)
 
-    def add_layer(self, key: LayerKey, tar: Stream) -> int:
+    def add_layer(self, key: LayerKey, tar: Stream, *, budget: Budget = DEFAULT) -> int:
         if self.has_layer(key):
             drain(tar)
             return self.layer_usage(key)
         with explained(f"layer {key}"), self._shelf.staging() as staged:
-            applied, size = self._fill(staged, tar)
+            applied, size = self._fill(staged, tar, budget)
             self._shelf.publish_layer(staged, key, applied, size=size)
         return size
 
@@ -76,9 +76,9 @@ class UnpackedLayers:
     def collect(self) -> int:
         return self._shelf.collect()
 
-    def _fill(self, staged: str, tar: Stream) -> tuple[Applied, int]:
+    def _fill(self, staged: str, tar: Stream, budget: Budget) -> tuple[Applied, int]:
         """Make a layer in the empty folder *staged*; returns its size on disk in bytes too."""
-        return unpack(staged, tar, self._limits)
+        return unpack(staged, tar, budget)
 
     def _open_layer(self, key: LayerKey) -> int:
         """Return the layer's root, open; the caller closes it."""
@@ -128,12 +128,12 @@ def closing(fd: int) -> Iterator[int]:
         os.close(fd)
 
 
-def unpack(staged: str, tar: Stream, limits: Limits | None) -> tuple[Applied, int]:
+def unpack(staged: str, tar: Stream, budget: Budget) -> tuple[Applied, int]:
     """Make the layer as a folder `fs` in *staged*."""
     os.mkdir(f"{staged}/fs", 0o755)
     with opened(f"{staged}/fs") as fd:
         os.fchmod(fd, 0o755)  # whatever the umask
-        applied = apply(tar, fd, limits=limits)
+        applied = apply(tar, fd, budget=budget)
     return applied, applied.file_bytes
 
 

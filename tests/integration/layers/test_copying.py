@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from orlop.layers.apply import Unpacker
+from orlop.layers.budget import Account, Budget
 from orlop.layers.copy import copy_folder
 from orlop.layers.tar import TarReader
 from tests.crafting import add, layer
@@ -15,7 +16,7 @@ from tests.trees import differences, tree
 def test_names_like_whiteouts_are_names_in_a_tar_that_is_no_layer(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    unpacker = Unpacker(fd, flat=True, whiteouts=False)
+    unpacker = Unpacker(fd, Account(Budget()), flat=True, whiteouts=False)
     reader = TarReader(io.BytesIO(layer(lambda tar: add(tar, ".wh.file", data=b"x"))))
     for entry in reader:
         unpacker.take(entry, reader)

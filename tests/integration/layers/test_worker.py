@@ -16,6 +16,7 @@ import isal.igzip
 import pytest
 
 from orlop.images.job import Report, error_of
+from orlop.layers.budget import Budget
 from orlop.snapshots.choose import open_driver
 from orlop.snapshots.interface import layer_key
 from orlop.store.content import Content
@@ -179,3 +180,16 @@ def test_killed_in_the_middle_leaves_what_collect_removes(worker: Worker, tmp_pa
     assert driver.layers() == set()
     assert driver.collect() == 1
     assert files_in(tmp_path / "snapshots") == 0
+
+
+def test_worker_refuses_a_layer_beyond_the_budget_of_its_job(worker: Worker) -> None:
+    def fill(tar: tarfile.TarFile) -> None:
+        for number in range(12):
+            add(tar, f"{number}")
+
+    tar = layer(fill)
+    report = worker.run(worker.job(tar, tar, budget=Budget(entries=10)))
+    assert report["kind"] == "ExhaustedError"
+    assert "more than 10 files" in report["message"]
+    assert "ORLOP_LAYER_BUDGET" in report["hint"]
+    assert os.listdir(worker.folder / "snapshots/overlay/layers") == []

@@ -78,6 +78,7 @@ class Unpacker:
             content=str(settings.content),
             snapshots=str(settings.snapshots),
             driver=driver,
+            budget=settings.layer_budget,
             source=source,
         )
 
