@@ -62,6 +62,12 @@ def check_output_limit(given: object) -> None:
         raise InvalidArgumentError(f"invalid output_limit {given!r}", hint="bytes, 0 for none")
 
 
+def check_limit(given: object) -> None:
+    """So many bytes are taken from a sandbox; None for any number."""
+    if given is not None and not is_count(given, least=0):
+        raise InvalidArgumentError(f"invalid limit {given!r}", hint="bytes, or None for no limit")
+
+
 def check_input(given: object) -> None:
     if not isinstance(given, (bytes, bytearray, memoryview)):
         hint = "encode it" if isinstance(given, str) else None

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from orlop.sandbox.file_data import Data
-from orlop.sandbox.files import Files
+from orlop.sandbox.files import GET_LIMIT, READ_LIMIT, Files
 from orlop.sandbox.threads import in_thread
 
 
@@ -15,9 +15,9 @@ class AsyncFiles:
     def __init__(self, files: Files) -> None:
         self._files = files
 
-    async def read(self, path: str) -> bytes:
+    async def read(self, path: str, *, limit: int | None = READ_LIMIT) -> bytes:
         """See Files.read."""
-        return await in_thread(partial(self._files.read, path))
+        return await in_thread(partial(self._files.read, path, limit=limit))
 
     async def stream(self, path: str) -> AsyncIterator[bytes]:
         """See Files.stream."""
@@ -36,6 +36,8 @@ class AsyncFiles:
         """See Files.put."""
         await in_thread(partial(self._files.put, source, path, user=user))
 
-    async def get(self, path: str, target: str | os.PathLike[str]) -> None:
+    async def get(
+        self, path: str, target: str | os.PathLike[str], *, limit: int | None = GET_LIMIT
+    ) -> None:
         """See Files.get."""
-        await in_thread(partial(self._files.get, path, target))
+        await in_thread(partial(self._files.get, path, target, limit=limit))

@@ -139,6 +139,59 @@ def test_memory_that_is_allowed_is_all_that_is_written(
         assert shell(box, "ls /srv") == b"most\n"
 
 
+@pytest.mark.parametrize("way", _WAYS.values(), ids=_WAYS)
+def test_read_refuses_what_is_larger_than_its_limit(
+    face: Callable[..., Face], way: dict[str, Any]
+) -> None:
+    box = face(memory="32m", **way)
+    shell(box, "truncate -s 2G /srv/sparse; printf 12345 >/srv/five; ln -s five /srv/link")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ExhaustedError) as refused:
+            box.files("read", "/srv/sparse")
+        assert tracemalloc.get_traced_memory()[1] < 8 * _MIB
+    finally:
+        tracemalloc.stop()
+    assert str(refused.value).startswith("/srv/sparse has 2147483648 bytes, more than the limit of")
+    assert "limit=" in str(refused.value)
+    assert "files.stream()" in str(refused.value)
+    assert box.files("read", "/srv/link", limit=5) == b"12345"
+    assert box.files("read", "/srv/link", limit=None) == b"12345"
+    with pytest.raises(ExhaustedError, match="/srv/link has 5 bytes, more than the limit of 4"):
+        box.files("read", "/srv/link", limit=4)
+    with pytest.raises(InvalidArgumentError, match="invalid limit -1"):
+        box.files("read", "/srv/five", limit=-1)
+
+
+def test_stream_has_no_limit_and_needs_little_memory(engine_box: orlop.Sandbox) -> None:
+    shell(engine_box, "truncate -s 256M /srv/sparse")
+    tracemalloc.start()
+    try:
+        size = sum(len(piece) for piece in engine_box.files.stream("/srv/sparse"))
+        assert tracemalloc.get_traced_memory()[1] < 8 * _MIB
+    finally:
+        tracemalloc.stop()
+    assert size == 256 * _MIB
+
+
+def test_get_refuses_more_than_its_limit_and_leaves_holes_as_holes(
+    box: Face, tmp_path: Path
+) -> None:
+    shell(box, "mkdir /srv/d; truncate -s 64M /srv/d/a; printf x >>/srv/d/a; cp /srv/d/a /srv/d/b")
+    with pytest.raises(ExhaustedError, match=r"/srv/d has more than the limit of .* \(.*limit="):
+        box.files("get", "/srv/d", tmp_path / "refused", limit=100 * _MIB)
+    assert not (tmp_path / "refused").exists()
+    box.files("get", "/srv/d", tmp_path / "copy", limit=130 * _MIB)
+    for name in ("a", "b"):
+        copy = tmp_path / "copy" / name
+        assert copy.stat().st_size == 64 * _MIB + 1
+        assert copy.stat().st_blocks * 512 < _MIB
+        assert copy.read_bytes() == bytes(64 * _MIB) + b"x"
+    shell(box, "truncate -s 2G /srv/d/c")
+    with pytest.raises(ExhaustedError, match=r"/srv/d has more than the limit of"):
+        box.files("get", "/srv/d", tmp_path / "again")
+
+
 def test_full_disk_is_told_and_keeps_no_half_of_a_file(engine: EngineProcess) -> None:
     with orlop.Sandbox(engine=engine.url, disk="4m") as box:
         with pytest.raises(ExhaustedError, match="No space left"):
