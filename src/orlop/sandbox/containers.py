@@ -2,8 +2,8 @@
 
 import time
 import weakref
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from math import inf
 from typing import Any
 
@@ -106,25 +106,44 @@ class ContainerBox:
         except (NotFoundError, WrongStateError) as error:
             if isinstance(error, WrongStateError) and "is not running" not in str(error):
                 raise
-            raise NotFoundError(f"no sandbox {self.id[:12]}: it has ended") from error
+            raise self._ended() from error
+
+    def _ended(self) -> NotFoundError:
+        return NotFoundError(f"no sandbox {self.id[:12]}: it has ended")
+
+    @contextmanager
+    def _asking(self, path: str = "", *, client: Client | None = None) -> Iterator[Client]:
+        """Yield a client whose errors speak of the sandbox, not of a container.
+
+        *path* is what the request is about.
+        """
+        try:
+            with client or Client(self._settings) as asked:
+                yield asked
+        except NotFoundError as error:
+            if str(error).startswith("No such container"):
+                raise self._ended() from error
+            if path and str(error).startswith("Could not find the file"):
+                raise NotFoundError(f"no file or folder {path} in the sandbox") from error
+            raise
 
     def pause(self) -> None:
-        with Client(self._settings) as client:
+        with self._asking() as client:
             client.containers.pause(self.id)
 
     def resume(self) -> None:
-        with Client(self._settings) as client:
+        with self._asking() as client:
             client.containers.unpause(self.id)
 
     def snapshot(self, name: str) -> str:
         repository, tag = split_tag(name)
-        with Client(self._settings) as client:
+        with self._asking() as client:
             query = {"repo": repository, "tag": tag or "latest"}
             changes = _changes(client, client.containers.inspect(self.id))
             return client.images.commit(self.id, query={**query, "changes": changes})
 
     def fork(self, options: Options, count: int, *, processes: bool) -> list[Box]:
-        with _client(self._settings, options) as client:
+        with self._asking(client=_client(self._settings, options)) as client:
             made = client.sandboxes.fork(
                 self.id,
                 options.body(),
@@ -139,23 +158,23 @@ class ContainerBox:
         return [ContainerBox(self._settings, fork, holder) for fork, holder in held]
 
     def read_tar(self, path: str) -> Generator[bytes, None, None]:
-        with Client(self._settings) as client:
+        with self._asking(path) as client:
             return client.containers.archive_get(self.id, path)
 
     def write_tar(self, folder: str, tar: Iterable[bytes], *, user: str) -> None:
-        with Client(self._settings) as client:
+        with self._asking(folder) as client:
             client.containers.archive_put(self.id, folder, tar, user=user)
 
     def usage(self) -> Usage:
-        with Client(self._settings) as client:
+        with self._asking() as client:
             return usage_of(client.sandboxes.usage(self.id))
 
     def timeline(self) -> Sequence[Step]:
-        with Client(self._settings) as client:
+        with self._asking() as client:
             return client.containers.timeline(self.id)
 
     def address(self, port: int) -> tuple[str, int]:
-        with Client(self._settings) as client:
+        with self._asking() as client:
             found = client.containers.inspect(self.id)
         return _address(found, port)
 

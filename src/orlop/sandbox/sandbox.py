@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from typing import Self
 from weakref import WeakSet
 
-from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
+from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError, WrongStateError
 from orlop.model.timeline import OFF, Recorder
 from orlop.sandbox.arguments import is_count, user_text
 from orlop.sandbox.choose import way_of
-from orlop.sandbox.closing import Closing
+from orlop.sandbox.closing import Closing, not_open
 from orlop.sandbox.commands import Commands
 from orlop.sandbox.files import Files
 from orlop.sandbox.options import Options
@@ -31,6 +31,7 @@ class Sandbox(Options, Closing, Commands):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._box: Box | None = None
+        self._was_started = False
         self._times: Recorder = OFF
         self._gone: Box | None = None  # once closed, of one that is timed
         self._forks: WeakSet[Sandbox] = WeakSet()
@@ -44,7 +45,7 @@ class Sandbox(Options, Closing, Commands):
             raise WrongStateError("the sandbox has been started")
         self._times = Recorder("client") if self.timed else OFF
         begun = self._times.now()
-        self._box = way_of(self).start(self)
+        self._box, self._was_started = way_of(self).start(self), True
         self._times.note("start", begun)
         return self
 
@@ -100,7 +101,7 @@ class Sandbox(Options, Closing, Commands):
     def box(self) -> Box:
         """How it is asked; WrongStateError where it is not started."""
         if self._box is None:
-            raise WrongStateError("the sandbox is not started", hint="use `with`, or start()")
+            raise not_open("sandbox", was_started=self._was_started)
         return self._box
 
     @property
@@ -159,6 +160,8 @@ class Sandbox(Options, Closing, Commands):
         What has begun with its first instruction is `program`. Commands have timelines of
         their own: Result.timeline.
         """
+        if not self.timed:
+            raise NotFoundError("there is no timeline of the sandbox", hint="timed=True")
         box = self._gone if self._box is None and self._gone is not None else self.box
         return Timeline([*self._times.steps, *with_program(box.timeline())])
 
@@ -213,7 +216,8 @@ class Sandbox(Options, Closing, Commands):
     def of(cls, options: Options, box: Box) -> "Sandbox":
         """Return a sandbox that was started by other means; it is this object's then."""
         made = Sandbox(**options.given())
-        made._box, made._times = box, Recorder("client") if options.timed else OFF
+        made._box, made._was_started = box, True
+        made._times = Recorder("client") if options.timed else OFF
         return made
 
     def release(self) -> Box:

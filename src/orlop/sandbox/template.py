@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Self
 
 from orlop.errors import NotFoundError, UnavailableError, WrongStateError
-from orlop.sandbox.closing import Closing
+from orlop.sandbox.closing import Closing, not_open
 from orlop.sandbox.interrupt import current
 from orlop.sandbox.process import OUTPUT_LIMIT
 from orlop.sandbox.result import Result
@@ -28,6 +28,7 @@ class Template(TemplateOptions, Closing):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._warm: StartedTemplate | None = None
+        self._was_started = False
         self._over_s: float | None = None  # when its lifetime is
         self._changing = threading.Lock()
 
@@ -53,6 +54,7 @@ class Template(TemplateOptions, Closing):
         except BaseException:
             self.close()
             raise
+        self._was_started = True
         return self
 
     def close(self) -> None:
@@ -71,7 +73,7 @@ class Template(TemplateOptions, Closing):
     def _started(self) -> StartedTemplate:
         warm = self._warm
         if warm is None:
-            raise WrongStateError("the template is not started", hint="use `with`, or start()")
+            raise not_open("template", was_started=self._was_started)
         return warm
 
     def run(

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from orlop.errors import OrlopError, UnavailableError, WrongStateError
+from orlop.sandbox.closing import not_open
 from orlop.sandbox.sandbox import Sandbox
 
 _FIRST_PAUSE_S = 0.1  # after a start that failed; twice as long after the next, and so on
@@ -146,7 +147,7 @@ class Warm:
             taking.left_s,
         )
         if not self._open:
-            raise WrongStateError("the pool is not open", hint="use `with`, or start()")
+            raise not_open("pool", was_started=bool(self._threads))
         if enough():
             return
         if self._failed > known:
@@ -155,7 +156,7 @@ class Warm:
 
     def _pop(self) -> Sandbox | None:
         if not self._open:
-            raise WrongStateError("the pool is not open", hint="use `with`, or start()")
+            raise not_open("pool", was_started=bool(self._threads))
         self._set_aside()
         if not self._ready:
             return None

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,8 +80,41 @@ def test_sandbox_is_gone_after_its_block(engine: EngineProcess) -> None:
     with orlop.Sandbox(engine=engine.url) as box:
         assert box.id in ids(engine)
     assert ids(engine) == set()
-    with pytest.raises(WrongStateError, match="not started"):
+
+
+def test_sandbox_is_told_apart_before_its_start_and_after_its_end(engine: EngineProcess) -> None:
+    box = orlop.Sandbox(engine=engine.url)
+    with pytest.raises(WrongStateError, match="the sandbox is not started"):
         box.run(["true"])
+    with box:
+        pass
+    with pytest.raises(WrongStateError, match="the sandbox has been closed"):
+        box.run(["true"])
+    with orlop.Batch(count=1, engine=engine.url) as boxes:
+        pass
+    with pytest.raises(WrongStateError, match="the sandbox has been closed"):
+        boxes[0].run(["true"])
+    with box:  # again
+        assert box.run(["true"]).exit_code == 0
+
+
+def test_every_verb_says_that_the_sandbox_has_ended(engine: EngineProcess) -> None:
+    with orlop.Sandbox(engine=engine.url, command=["sleep", "0"]) as box:
+        gone(engine, box.id)
+        verbs: list[Callable[[], object]] = [
+            lambda: box.run(["true"]),
+            lambda: box.files.read("/etc/hostname"),
+            lambda: box.files.write("/tmp/x", b""),
+            box.pause,
+            box.resume,
+            box.usage,
+            box.fork,
+            lambda: box.snapshot("any"),
+            lambda: box.address(80),
+        ]
+        for verb in verbs:
+            with pytest.raises(NotFoundError, match=f"^no sandbox {box.id[:12]}: it has ended$"):
+                verb()
 
 
 def test_exception_inside_the_block_removes_it(engine: EngineProcess) -> None:

@@ -55,7 +55,7 @@ def test_pool_hands_out_what_is_ready_and_refills(engine: EngineProcess, pool: o
     assert ids(engine) == {kept.id}
     kept.close()
     pool.close()
-    with pytest.raises(WrongStateError, match="not open"):
+    with pytest.raises(WrongStateError, match="the pool has been closed"):
         pool.take()
 
 

@@ -69,7 +69,7 @@ def test_a_command_that_is_not_timed_has_no_steps(engine: EngineProcess) -> None
     assert str(result.timeline) == ""
     with orlop.Sandbox(engine=engine.url) as box:
         assert list(box.run(["true"]).timeline) == []
-        with pytest.raises(NotFoundError, match="no timeline"):
+        with pytest.raises(NotFoundError, match=r"no timeline of the sandbox \(timed=True\)"):
             box.timeline()
 
 

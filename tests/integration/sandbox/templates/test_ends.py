@@ -183,6 +183,13 @@ def test_setup_that_needs_more_memory_than_it_has_says_so(engine: EngineProcess)
     wait_until(lambda: tokens(engine) == set(), "its folder is left")
 
 
+def test_template_that_was_closed_says_so(engine: EngineProcess) -> None:
+    with orlop.Template(engine=engine.url) as template:
+        pass
+    with pytest.raises(WrongStateError, match="the template has been closed"):
+        template.run("pass")
+
+
 def test_setup_that_does_not_end_in_its_time_is_ended(engine: EngineProcess) -> None:
     slow = orlop.Template(engine=engine.url, setup="while True: pass", setup_timeout=1)
     with pytest.raises(UnavailableError, match="have not ended in 1 s"):
