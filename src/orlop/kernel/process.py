@@ -54,6 +54,9 @@ _PIDFD_GET_INFO = 0xC040FF0B
 _PIDFD_INFO_EXIT = 1 << 3
 _PIDFD_INFO = struct.Struct("=QQ11Ii")
 
+#: A mask for sched_setaffinity(2); the kernel leaves out what there is not.
+EVERY_PROCESSOR = b"\xff" * 1024
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
@@ -72,6 +75,9 @@ _prctl = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _prctl_name = bind("prctl", c_int, ctypes.c_char_p, c_ulong, c_ulong, c_ulong)
 _personality = bind("personality", c_ulong)
 _ioprio_set = bind_number("ioprio_set", by_machine(x86_64=251, aarch64=30), c_int, c_int, c_int)
+_sched_setaffinity = bind_number(
+    "sched_setaffinity", by_machine(x86_64=203, aarch64=122), c_int, c_size_t, ctypes.c_char_p
+)
 _sched_setattr = bind_number(
     "sched_setattr", by_machine(x86_64=314, aarch64=274), c_int, ctypes.c_char_p, c_uint
 )
@@ -217,6 +223,11 @@ def personality(persona: int) -> None:
 def set_io_priority(priority_class: int, level: int) -> None:
     """Set our I/O class (1 real-time, 2 best effort, 3 idle) and level. ioprio_set(2)."""
     _ioprio_set(1, 0, priority_class << 13 | level)
+
+
+def reset_affinity() -> None:
+    """Run on every processor that our cgroup allows. sched_setaffinity(2)."""
+    _sched_setaffinity(0, len(EVERY_PROCESSOR), EVERY_PROCESSOR)
 
 
 def set_scheduler(

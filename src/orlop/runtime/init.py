@@ -22,8 +22,9 @@ import sys
 
 from orlop.kernel import loopback, seccomp
 from orlop.kernel.namespaces import Namespace, setns, unshare
-from orlop.kernel.process import set_dumpable, set_parent_death_signal
+from orlop.kernel.process import reset_affinity, set_dumpable, set_parent_death_signal
 from orlop.model.light import Iterable, NoReturn, Sequence
+from orlop.model.light_context import suppress
 from orlop.runtime import failure
 from orlop.runtime.child import Child, Step
 from orlop.runtime.console import attach_stdio, make_terminal, mount_console
@@ -94,12 +95,17 @@ def die_with_parent(child: Child) -> None:
 
 
 def enter_cgroup(child: Child) -> None:
-    """Move into our cgroup; alone, for the kernel takes long to move another process."""
+    """Move into our cgroup, and onto all its processors, whichever our caller may use.
+
+    By ourselves: the kernel takes long to move another process.
+    """
     if child.held >= 0 and not os.read(child.held, 1):
         raise OSError(errno.ECANCELED, "the parent gave up")
     for door in child.doors:
         os.write(door, b"0")
         os.close(door)
+    with suppress(OSError):
+        reset_affinity()
 
 
 def join_namespaces(child: Child) -> None:

@@ -1,6 +1,7 @@
 """Processors, priorities and memory nodes, as the kernel tells of them."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,41 @@ def test_only_later_processes_have_the_affinity_for_them(box: Box) -> None:
     assert os.sched_getaffinity(running.pid) == os.sched_getaffinity(0)
     found = box.exec(running, "grep", "Cpus_allowed_list", "/proc/self/status").output.split()
     assert found[1] == str(last)
-    del box.process["execCPUAffinity"]["final"]
-    found = box.exec(running, "grep", "Cpus_allowed_list", "/proc/self/status").output.split()
-    assert set(found[1].split(",")) == {"0"}
+
+
+@pytest.fixture
+def processors() -> Iterator[list[int]]:
+    """Return this process's processors, and leave it the first of them for a while."""
+    before = sorted(os.sched_getaffinity(0))
+    if len(before) < 2:
+        pytest.skip("there is one processor")
+    os.sched_setaffinity(0, before[:1])
+    try:
+        yield before
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_a_container_may_use_processors_that_its_caller_may_not(
+    box: Box, processors: list[int]
+) -> None:
+    running = box.sleeping()
+    assert {*processors} <= os.sched_getaffinity(running.pid)
+    assert int(box.exec(running, "nproc").output) >= len(processors)
+    box.process["execCPUAffinity"] = {"initial": str(processors[0])}
+    assert int(box.exec(running, "nproc").output) >= len(processors)
+
+
+def test_a_container_is_on_the_processors_of_its_cpuset_and_not_of_its_caller(
+    box: Box, processors: list[int]
+) -> None:
+    first, *_, last = processors
+    box.linux["resources"] = {"cpu": {"cpus": str(last)}}
+    running = box.sleeping()
+    assert os.sched_getaffinity(running.pid) == {last}
+    assert running.cgroup is not None
+    running.cgroup.update({"cpu": {"cpus": f"{first},{last}"}})
+    assert os.sched_getaffinity(running.pid) == {first, last}
 
 
 @pytest.mark.parametrize("text", ["x", "1-", "3-1", "-1", "1,,2", "99999", "0x1"])

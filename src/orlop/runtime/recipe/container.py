@@ -23,7 +23,7 @@ from orlop.runtime.devices import LINKS
 from orlop.runtime.options import Options
 from orlop.runtime.plan import MountKind, MountPlan
 from orlop.runtime.recipe.plan import Layer, Recipe
-from orlop.runtime.recipe.process import die_with_shim, set_oom_score, write_process
+from orlop.runtime.recipe.process import enter_cgroup, set_oom_score, write_process
 from orlop.runtime.recipe.writer import Writer
 
 _SYS_ADMIN = 1 << BIT["CAP_SYS_ADMIN"]
@@ -40,10 +40,7 @@ def write_start(
     With *idle* the first process does nothing, and has no command.
     """
     writer = Writer(timed=timed)
-    writer.step("enter_cgroup")
-    die_with_shim(writer)
-    for number in range(doors):
-        writer.call(numbers.WRITE, Slot(f"door-{number}"), b"0", 1)
+    enter_cgroup(writer, doors)
     writer.step("join_namespaces")
     writer.call(numbers.UNSHARE, int(Namespace.CGROUP))
     writer.call(numbers.SETNS, Slot("network"), int(Namespace.NET))

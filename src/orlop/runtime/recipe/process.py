@@ -14,6 +14,7 @@ from orlop.kernel import numbers
 from orlop.kernel.capabilities import NAMES
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.procedure import Failure, Procedure, Slot
+from orlop.kernel.process import EVERY_PROCESSOR
 from orlop.model import jsontext
 from orlop.runtime.failure import Kind, StepError
 from orlop.runtime.plan import ProcessPlan
@@ -49,13 +50,20 @@ def die_with_shim(writer: Writer) -> None:
     writer.call(numbers.PRCTL, _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
-def write_exec(recipe: ProcessRecipe, *, doors: int, timed: bool = False) -> Writer:
-    """Return the procedure of a later process; the slot "target" is a pidfd of the first."""
-    writer = Writer(timed=timed)
+def enter_cgroup(writer: Writer, doors: int) -> None:
+    """Move into the cgroup, and onto all its processors, whichever the shim may use."""
     writer.step("enter_cgroup")
     die_with_shim(writer)
     for number in range(doors):
         writer.call(numbers.WRITE, Slot(f"door-{number}"), b"0", 1)
+    mask = EVERY_PROCESSOR
+    writer.call(numbers.SCHED_SETAFFINITY, 0, len(mask), mask, may_fail=True)
+
+
+def write_exec(recipe: ProcessRecipe, *, doors: int, timed: bool = False) -> Writer:
+    """Return the procedure of a later process; the slot "target" is a pidfd of the first."""
+    writer = Writer(timed=timed)
+    enter_cgroup(writer, doors)
     writer.step("join_container")
     writer.call(numbers.SETNS, Slot("target"), int(_OF_CONTAINER))
     writer.call(numbers.UMASK, 0)

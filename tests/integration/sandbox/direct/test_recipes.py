@@ -1,5 +1,6 @@
 """Recipes: made anew when what they stand for changes, and kept for who was started by them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from orlop.errors import UnsupportedError
 from orlop.sandbox.direct import start_message
 from orlop.sandbox.options import Options
 from tests.integration.engines import EngineProcess
+from tests.integration.sandbox.direct.conftest import serving
+from tests.integration.sandbox.direct.ways import IMAGE
 
 
 def test_folder_in_the_place_of_another_is_seen(engine: EngineProcess, tmp_path: Path) -> None:
@@ -36,3 +39,14 @@ def test_who_may_trace_others_has_no_launcher_s_memory(engine: EngineProcess) ->
     free = connections(where)
     with free.lent() as connection, pytest.raises(UnsupportedError, match="may trace others"):
         connection.request(message)
+
+
+def test_an_engine_bound_to_a_processor_does_not_bind_its_containers(tmp_path: Path) -> None:
+    first, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        pytest.skip("there is one processor")
+    with serving(tmp_path, within=("taskset", "-c", str(first))) as bound:
+        with orlop.Sandbox(image=IMAGE, engine=bound.url) as box:
+            for _ in range(2):
+                assert int(box.run(["busybox", "nproc"]).stdout) >= 1 + len(others)
+        assert int(bound.out("run", "--rm", IMAGE, "busybox", "nproc")) >= 1 + len(others)
