@@ -65,3 +65,7 @@ def __getattr__(name: str) -> object:
     if name == "errors":
         return import_module("orlop.errors")
     return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

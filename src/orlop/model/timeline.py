@@ -39,6 +39,7 @@ class Step(NamedTuple):
 
     @property
     def seconds(self) -> float:
+        """How long it took."""
         return (self.end_ns - self.begin_ns) / 1e9
 
     def contains(self, other: Step) -> bool:

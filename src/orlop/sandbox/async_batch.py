@@ -5,9 +5,11 @@ import asyncio
 from orlop.sandbox.asynchronous import AsyncSandbox
 from orlop.sandbox.batch import Batch, BatchOptions
 from orlop.sandbox.closing import AsyncClosed
+from orlop.sandbox.options import named
 from orlop.sandbox.threads import in_thread, interruptible
 
 
+@named
 class AsyncBatch(BatchOptions, AsyncClosed):
     """See Batch: `async with orlop.AsyncBatch(count=100) as boxes`.
 

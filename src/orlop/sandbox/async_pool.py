@@ -8,12 +8,14 @@ from typing import Self
 
 from orlop.sandbox.asynchronous import AsyncSandbox
 from orlop.sandbox.closing import AsyncClosing
+from orlop.sandbox.options import named
 from orlop.sandbox.pool import PoolOptions
 from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.threads import in_thread
 from orlop.sandbox.warm import PoolStats, Taking
 
 
+@named
 class AsyncPool(PoolOptions, AsyncClosing):
     """See Pool: the same options and verbs, with await: `async with await pool.take() as box`."""
 

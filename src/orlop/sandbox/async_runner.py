@@ -1,10 +1,11 @@
 """The same runner for programs with an event loop."""
 
 from orlop.sandbox.async_commands import AsyncCommands
-from orlop.sandbox.options import Options
+from orlop.sandbox.options import Options, named
 from orlop.sandbox.runner import Runner
 
 
+@named
 class AsyncRunner(Options, AsyncCommands):
     """See Runner: the same options and verbs, with await.
 

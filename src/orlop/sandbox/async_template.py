@@ -5,6 +5,7 @@ from functools import partial
 from typing import Self
 
 from orlop.sandbox.closing import AsyncClosing
+from orlop.sandbox.options import named
 from orlop.sandbox.process import OUTPUT_LIMIT
 from orlop.sandbox.result import Result
 from orlop.sandbox.template import Template
@@ -12,6 +13,7 @@ from orlop.sandbox.template_options import TemplateOptions
 from orlop.sandbox.threads import in_thread, interruptible
 
 
+@named
 class AsyncTemplate(TemplateOptions, AsyncClosing):
     """See Template: the same options and verbs, with await. A cancelled run has been killed."""
 

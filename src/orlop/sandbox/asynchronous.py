@@ -13,13 +13,14 @@ from orlop.sandbox.async_commands import AsyncCommands, begun
 from orlop.sandbox.async_files import AsyncFiles
 from orlop.sandbox.async_process import AsyncTerminal
 from orlop.sandbox.closing import AsyncClosing
-from orlop.sandbox.options import Options
+from orlop.sandbox.options import Options, named
 from orlop.sandbox.result import Usage
 from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.threads import in_thread, interruptible
 from orlop.sandbox.timeline import Timeline
 
 
+@named
 class AsyncSandbox(Options, AsyncClosing, AsyncCommands):
     """See Sandbox: the same options and verbs, with await."""
 

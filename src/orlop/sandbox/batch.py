@@ -6,7 +6,7 @@ from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.sandbox.arguments import is_count
 from orlop.sandbox.choose import way_of
 from orlop.sandbox.closing import Closed
-from orlop.sandbox.options import Options
+from orlop.sandbox.options import Options, named
 from orlop.sandbox.sandbox import Sandbox
 
 MOST = 1024  # that the engine starts by one request
@@ -28,6 +28,7 @@ class BatchOptions(Options):
             raise InvalidArgumentError("the sandboxes of a batch have no name")
 
 
+@named
 class Batch(BatchOptions, Closed):
     """*count* sandboxes with the same options, which are there together or not at all.
 
@@ -35,6 +36,9 @@ class Batch(BatchOptions, Closed):
             print(boxes[0].run(["hostname"]).stdout)
 
     They end with the block, and may be closed one by one before.
+
+    Options beyond those of Sandbox, of which *name* cannot be had:
+        count: how many, 1 to 1024.
     """
 
     def __post_init__(self) -> None:

@@ -28,7 +28,9 @@ class Commands(Protocol):
         """Run *command* to its end.
 
         After *timeout* seconds it is killed with all that it has started. What it writes
-        beyond *output_limit* bytes of a stream is not kept.
+        beyond *output_limit* bytes of a stream is not kept. *input* is what it reads.
+        *environment* is added to the sandbox's variables; *user* and *workdir* stand in place
+        of the sandbox's.
         """
         check_output_limit(output_limit)
         process = self.exec(
@@ -54,7 +56,8 @@ class Commands(Protocol):
     ) -> Process:
         """Start *command* and return it, to be used in a `with` block, which kills what is left.
 
-        With None for *input* its input stays open, for Process.send().
+        With None for *input* its input stays open, for Process.send(). The other options are
+        run()'s.
         """
         if input is not None:
             check_input(input)

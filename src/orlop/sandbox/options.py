@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from types import FunctionType
+from typing import Any, TypeVar
 
 from orlop.client.address import Settings, settings
 from orlop.errors import InvalidArgumentError
@@ -25,34 +26,46 @@ IDLE = (
     "trap 'exec sleep 2147483647' EXIT; while :; do sleep 2147483647 & wait; done",
 )
 
+Face = TypeVar("Face", bound="Options")
+
+
+def named(face: type[Face]) -> type[Face]:
+    """Give *face* an __init__ of its own, a copy of its base's, so that errors name *face*.
+
+    Without it a misspelt option is an error of `Options.__init__()`, which no program calls.
+    """
+    base = face.__init__
+    own = FunctionType(base.__code__, base.__globals__, "__init__", None, base.__closure__)
+    own.__kwdefaults__, own.__annotations__ = base.__kwdefaults__, base.__annotations__
+    own.__qualname__ = f"{face.__qualname__}.__init__"
+    face.__init__ = own  # type: ignore[method-assign]
+    return face
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Options:
-    """Keyword arguments of Sandbox and AsyncSandbox."""
+    """Keyword arguments of Sandbox and AsyncSandbox; Sandbox's docstring explains each."""
 
-    image: str = "host"  # or a reference, which is pulled where it is missing
+    image: str = "host"
     name: str | None = None
-    memory: int | str | None = None  # bytes, or such as "256m"
-    cpus: float | None = None  # processors' worth of time
-    pids: int | None = None  # processes and threads
+    memory: int | str | None = None
+    cpus: float | None = None
+    pids: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    mounts: Sequence[str] = ()  # as `orlop run -v` has them: "/host/folder:/inside:ro"
-    user: str | int = ""  # name or id
+    mounts: Sequence[str] = ()
+    user: str | int = ""
     workdir: str = ""
-    network: str = "none"  # or "bridge", "host", a network's name
-    #: TCP, inside: on this machine, of which 0 is any that is free; or inside alone
+    network: str = "none"
     ports: Mapping[int, int] | Sequence[int] = ()
-    #: All that it may send to, such as "pypi.org:443"; () for nothing, None for everything
     egress: Sequence[str] | None = None
-    #: Capabilities beyond a sandbox's, such as "NET_ADMIN": Docker's default without NET_RAW
     cap_add: Sequence[str] = ()
-    read_only: bool = False  # its root file system, not /tmp
-    command: Sequence[str] = IDLE  # its first process, with which it ends
-    keep: bool = False  # it stays when its owner, or the `with` block, ends
-    lifetime: float | None = None  # seconds, after which the engine ends it, whoever has it
-    disk: int | str | None = None  # bytes that its files may grow by
-    timed: bool = False  # the steps of its start are kept: Sandbox.timeline()
-    engine: str | None = None  # unix:///… or tcp://…; else as for the command line
+    read_only: bool = False
+    command: Sequence[str] = IDLE
+    keep: bool = False
+    lifetime: float | None = None
+    disk: int | str | None = None
+    timed: bool = False
+    engine: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("image", "workdir", "network"):

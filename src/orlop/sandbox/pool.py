@@ -6,7 +6,7 @@ from typing import Self
 
 from orlop.errors import InvalidArgumentError
 from orlop.sandbox.closing import Closing
-from orlop.sandbox.options import Options
+from orlop.sandbox.options import Options, named
 from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.warm import PoolStats, Taking, Warm
 
@@ -16,7 +16,7 @@ class PoolOptions(Options):
     """Keyword arguments of Pool and AsyncPool: those of each sandbox, and their number."""
 
     size: int = 4
-    parallel: int = 2  # starts at a time
+    parallel: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,12 +36,17 @@ class PoolOptions(Options):
         return Warm(make, size=self.size, parallel=self.parallel)
 
 
+@named
 class Pool(PoolOptions, Closing):
     """Keeps *size* sandboxes ready, and starts others in the background for those taken.
 
     One that ends by itself is replaced; one that is taken belongs to the taker, as if
     started by him: `with pool.take() as box`. At the end of the pool's block those that
     nobody has taken are gone.
+
+    Options beyond those of Sandbox, of which *name* and *keep* cannot be had:
+        size: how many are to be ready.
+        parallel: how many are started at a time.
     """
 
     def __post_init__(self) -> None:

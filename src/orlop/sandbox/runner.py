@@ -3,13 +3,14 @@
 from orlop.errors import UnsupportedError, WrongStateError
 from orlop.sandbox.commands import Commands
 from orlop.sandbox.direct import command_message, handle_of, start_message, with_image
-from orlop.sandbox.options import Options
+from orlop.sandbox.options import Options, named
 from orlop.sandbox.process import Process
 from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.timeline import Timeline
 from orlop.sandbox.way import Command, Handle, timed
 
 
+@named
 class Runner(Options, Commands):
     """Runs commands, each in a sandbox of its own with these options: one request a command.
 
@@ -17,7 +18,8 @@ class Runner(Options, Commands):
         assert runner.run(["echo", "hi"]).stdout == b"hi\n"
 
     The command is the sandbox's first process, so all that it has started ends with it. It
-    can be used by any number of threads.
+    can be used by any number of threads. Its options are those of Sandbox, but for *name* and
+    *keep*.
     """
 
     def _begin(self, command: Command) -> Process:

@@ -13,7 +13,7 @@ from orlop.sandbox.choose import way_of
 from orlop.sandbox.closing import Closing, not_open
 from orlop.sandbox.commands import Commands
 from orlop.sandbox.files import Files
-from orlop.sandbox.options import Options
+from orlop.sandbox.options import Options, named
 from orlop.sandbox.process import Process
 from orlop.sandbox.result import Usage
 from orlop.sandbox.terminal import Terminal
@@ -21,11 +21,35 @@ from orlop.sandbox.timeline import Timeline, with_program
 from orlop.sandbox.way import Box, Command, Size, timed
 
 
+@named
 class Sandbox(Options, Closing, Commands):
     """An isolated place to run commands, gone at the end of its `with` block.
 
     It also goes when this object is dropped, and when the program is killed: the
     engine ends what has no owner any more, unless *keep* is set.
+
+    Options:
+        image: what its files are at first: a reference, which is pulled where it is missing;
+            a snapshot; or "host", this machine's own programs.
+        name: the container's name, for `orlop` and `docker`.
+        memory: limit in bytes, or such as "256m"; files in memory count, too.
+        cpus: limit in processors' worth of time, such as 0.5.
+        pids: limit of processes and threads; 4096 unless given.
+        environment: variables of every command.
+        mounts: folders and volumes, as `orlop run -v` has them: "/host/folder:/inside:ro".
+        user: name or id that commands run as, also with a group: "65534:100".
+        workdir: folder in which commands begin.
+        network: "none", "bridge", "host", or a network's name.
+        ports: TCP ports to publish on this machine: {80: 8080} as 8080, [80] as any free one.
+        egress: all that it may send to, such as ["pypi.org:443"]; [] is nothing, None everything.
+        cap_add: capabilities beyond Docker's default without NET_RAW, such as ["NET_ADMIN"].
+        read_only: only /tmp can be written.
+        command: its first process, with which it ends; unless given, one that waits.
+        keep: it stays when its block, or its owner, ends.
+        lifetime: seconds, after which the engine ends it, whoever owns it.
+        disk: limit in bytes, or such as "100m", of what its files may grow by.
+        timed: the steps of its start and its commands are kept, for timeline().
+        engine: address of the engine, unix:///… or tcp://…; else as for the command line.
     """
 
     def __post_init__(self) -> None:

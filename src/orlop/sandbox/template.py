@@ -9,6 +9,7 @@ from typing import Self
 from orlop.errors import NotFoundError, UnavailableError, WrongStateError
 from orlop.sandbox.closing import Closing, not_open
 from orlop.sandbox.interrupt import current
+from orlop.sandbox.options import named
 from orlop.sandbox.process import OUTPUT_LIMIT
 from orlop.sandbox.result import Result
 from orlop.sandbox.started_template import StartedTemplate
@@ -18,11 +19,19 @@ from orlop.sandbox.template_run import Code, NotBegunError
 _ATTEMPTS = 3  # to have a template that does not end before a run has begun
 
 
+@named
 class Template(TemplateOptions, Closing):
     """A warm interpreter in a sandbox; each run is a fork of it, in a sandbox of its own.
 
     It ends as a Sandbox does, and all its runs with it. One whose process has ended
     before its *lifetime*, for want of memory perhaps, is started again by the next run.
+
+    Options beyond those of Sandbox, of which *command*, *keep*, *disk* and *timed* cannot be
+    had; limits are those of each run:
+        python: the image's Python, 3.8 or later: a path, or a name to be found in PATH.
+        imports: names of modules to import once.
+        setup: code to run once; runs begin with the names that it defines.
+        setup_timeout: seconds for imports and setup; None for no limit.
     """
 
     def __post_init__(self) -> None:

@@ -11,12 +11,12 @@ from orlop.sandbox.options import Options
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TemplateOptions(Options):
-    """A sandbox's, and what its Python does once. Limits are those of each run."""
+    """Keyword arguments of Template and AsyncTemplate; Template's docstring explains them."""
 
-    python: str = "python3"  # of the image, 3.8 or later
-    imports: Sequence[str] = ()  # names of modules
-    setup: str = ""  # code; runs begin with the names that it has defined
-    setup_timeout: float | None = 120.0  # seconds for imports and setup; None for no limit
+    python: str = "python3"
+    imports: Sequence[str] = ()
+    setup: str = ""
+    setup_timeout: float | None = 120.0
 
     def __post_init__(self) -> None:
         check_list("imports", self.imports)

@@ -2,6 +2,9 @@
 
 import ast
 import inspect
+import pydoc
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,14 @@ from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.sandbox.options import Options
 from tests.imports import modules_after
 
+FACES = [orlop.Sandbox, orlop.Runner, orlop.Pool, orlop.Batch, orlop.Template]
+ASYNCHRONOUS = [
+    orlop.AsyncSandbox,
+    orlop.AsyncRunner,
+    orlop.AsyncPool,
+    orlop.AsyncBatch,
+    orlop.AsyncTemplate,
+]
 BETWEEN_MODULES = {"box", "many", "of", "release"}
 
 
@@ -33,6 +44,38 @@ def test_every_name_is_there_and_typed() -> None:
         assert getattr(orlop, name).__name__.endswith(name)
     with pytest.raises(AttributeError, match="nonsense"):
         orlop.nonsense  # type: ignore[attr-defined]  # noqa: B018 (that is the test)
+
+
+def test_names_are_listed_before_they_are_used() -> None:
+    listing = "import orlop; assert set(orlop.__all__) <= set(dir(orlop))"
+    assert {name for name in modules_after(listing) if name.startswith("orlop")} == {"orlop"}
+    shown = pydoc.plain(pydoc.render_doc(orlop))
+    assert [name for name in orlop.__all__ if f"class {name}(" not in shown] == ["errors"]
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_docstring_explains_every_option(face: type[Options]) -> None:
+    names = {option.name for option in fields(face)}
+    shown = inspect.getdoc(face) or ""
+    if face is not orlop.Sandbox:
+        assert "Sandbox" in shown
+        names -= {option.name for option in fields(Options)}
+    assert names <= set(re.findall(r"^    (\w+): \S", shown, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", [name for name in orlop.__all__ if name != "errors"])
+def test_every_public_verb_has_a_docstring(name: str) -> None:
+    face = getattr(orlop, name)
+    for verb, value in vars(face).items():
+        if not verb.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
+            assert inspect.getdoc(getattr(face, verb)), verb
+
+
+@pytest.mark.parametrize("face", [*FACES, *ASYNCHRONOUS])
+def test_unknown_option_is_an_error_of_the_class_that_was_called(face: type[Options]) -> None:
+    with pytest.raises(TypeError, match=rf"^{face.__name__}.__init__\(\) got .* 'memori'"):
+        face(memori="1g")  # type: ignore[call-arg]
+    assert inspect.signature(face).parameters["memory"].default is None
 
 
 @pytest.mark.parametrize(
