@@ -75,6 +75,22 @@ def test_exec_socket_takes_stdin(sleeper: Any, client: Any) -> None:
     stream.close()
 
 
+def test_a_container_has_ended_when_its_attached_client_sees_the_end(client: Any) -> None:
+    network = client.networks.create("seen" + uuid.uuid4().hex[:6])
+    try:
+        for _ in range(10):
+            container = client.containers.create(IMAGE, "true", network=network.name)
+            stream = client.api.attach(container.id, stream=True)
+            container.start()
+            assert list(stream) == []
+            client.networks.get(network.id).disconnect(container)
+            container.reload()
+            assert container.status == "exited"
+            container.remove()
+    finally:
+        network.remove()
+
+
 def test_logs_are_streamed(client: Any) -> None:
     container = client.containers.run(IMAGE, ["sh", "-c", "echo a; sleep 0.3; echo b"], detach=True)
     try:

@@ -56,7 +56,7 @@ async def create(call: Call) -> Reply:
 
 async def inspect(call: Call) -> Reply:
     """GET /containers/{name}/json."""
-    container = call.engine.containers.get(call.name)
+    container = await call.engine.containers.settled(call.name)
     size = None
     if call.query.flag("size"):
         size = await call.engine.containers.size(container.id)

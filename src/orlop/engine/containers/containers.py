@@ -36,6 +36,7 @@ from orlop.engine.requests import (
     PutOptions,
     UpdateRequest,
 )
+from orlop.engine.settled import settled
 from orlop.engine.volumes import Volumes
 from orlop.engine.when import parse_until
 from orlop.errors import NotFoundError, OrlopError, WrongStateError
@@ -87,7 +88,7 @@ class Containers:
 
         With *images*, an open folder of another's, it goes on where that was.
         """
-        container = self.get(ref)
+        container = await self.settled(ref)
         del detach_keys  # those of an attached client count
         try:
             return await self._lifecycle.start(container.id, images=images)
@@ -134,7 +135,7 @@ class Containers:
 
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it; *force* kills it first, *volumes* takes its anonymous volumes along."""
-        container = self.get(ref)
+        container = await self.settled(ref)
         if force and (container.running or container.status == Status.RESTARTING):
             live = self._context.live(container.id)
             live.stopping = True
@@ -181,6 +182,10 @@ class Containers:
 
     def get(self, ref: str) -> Container:
         return self._context.records.find(ref)
+
+    async def settled(self, ref: str) -> Container:
+        """As get(), but of a container whose process has just ended, wait for its exit."""
+        return await settled(self._context, self.get(ref))
 
     def list(
         self,

@@ -20,6 +20,7 @@ from orlop.engine.networks.planning import standing_in
 from orlop.engine.networks.repair import Repair
 from orlop.engine.networks.thread import NetworkThread
 from orlop.engine.requests import Filters, NetworkRequest
+from orlop.engine.settled import settled
 from orlop.errors import (
     InvalidArgumentError,
     NotFoundError,
@@ -178,7 +179,7 @@ class Desk:
             raise PermissionDeniedError(
                 f"{network.name} is a pre-defined network and cannot be removed"
             )
-        self._check_unused(network)
+        await self._check_unused(network)
         self.directory.hide(network)  # nobody gets on it while its devices go
         self.attachments.ready.forget([network.id])
         try:
@@ -191,7 +192,9 @@ class Desk:
         self.attachments.leases.forget(network.id)
         self._announce(network, "destroy")
 
-    def _check_unused(self, network: Network) -> None:
+    async def _check_unused(self, network: Network) -> None:
+        for container, _ in self.attached(network):
+            await settled(self._context, container)
         users = [
             f'name:"{container.name}" id:"{endpoint.id[:12]}"'
             for container in self._context.records.all()
@@ -238,6 +241,7 @@ class Desk:
     async def disconnect(self, network: Network, container_ref: str, *, force: bool) -> None:
         container = self._context.records.find(container_ref)
         _check_connectable(network, container)
+        container = await settled(self._context, container)
         async with self._context.live(container.id).lock:
             container = self._context.records.get(container.id)
             if network.name not in container.options.networks:
