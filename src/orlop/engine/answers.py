@@ -117,6 +117,7 @@ class Change(Answer, frozen=True, kw_only=True):
 
 class DiskUsage(Answer, frozen=True, kw_only=True):
     layers: int  # all layers on this machine
+    unused_layers: int  # those of them that no container uses
     images: tuple[ImageSummary, ...] = ()
     containers: tuple[tuple[Container, ContainerSize], ...] = ()
     volumes: tuple[tuple[Volume, int, int], ...] = ()  # with its size and number of users

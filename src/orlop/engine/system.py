@@ -79,15 +79,18 @@ class System:
 
     async def disk_usage(self) -> DiskUsage:
         images = await self._images.list(all=True)
-        containers = await self._containers.sizes(self._context.records.all())
+        records = self._context.records.all()
+        containers = await self._containers.sizes(records)
         volumes = []
         for answer in self._volumes.list():
             size = await in_thread(tree_size, Path(answer.mountpoint))
             users = self._volumes.users_of(answer.volume.name)
             volumes.append((answer.volume, size, users))
         layers = {layer.key: layer.size for layer in self._context.metadata.layers.list()}
+        in_use = {key for record in records for key in record.layers}
         return DiskUsage(
             layers=sum(layers.values()),
+            unused_layers=sum(size for key, size in layers.items() if key not in in_use),
             images=_with_shared_sizes(images, layers),
             containers=tuple(containers),
             volumes=tuple(volumes),

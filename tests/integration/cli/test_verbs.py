@@ -219,6 +219,20 @@ def test_system_commands_answer(cli: CommandLine, web: str) -> None:
     assert cli.containers() == []
 
 
+def test_layers_in_use_are_not_reclaimable_because_another_image_shares_them(
+    cli: CommandLine, web: str
+) -> None:
+    if "ORLOP_HOST" in cli.environment:
+        pytest.skip("dockerd does not tell how much is reclaimable")
+    shown = ("system", "df", "--format", "{{.Type}}: {{.Reclaimable}}")
+    assert cli.out(*shown).splitlines()[0] == "Images: 0B (0%)"
+    cli.out("commit", web, "child:test")  # whose own layer is of some kB
+    assert cli.out(*shown).splitlines()[0].endswith("(0%)")
+    cli.out("rm", "-f", web)
+    assert cli.out(*shown).splitlines()[0].endswith("(100%)")
+    cli.out("rmi", "child:test")
+
+
 def test_events_tell_what_happened(cli: CommandLine) -> None:
     cli.out("run", "--rm", "--name", "seen", IMAGE, "true")
     words = ("events", "--since", "1m", "--until", "0s", "--filter", "container=seen")

@@ -143,9 +143,19 @@ def _abilities() -> Shape:
 
 
 def render_disk_usage(usage: DiskUsage, *, volumes: Path, networks: Networks) -> Shape:
-    """Return GET /system/df. *volumes* is the folder that volumes are under."""
+    """Return GET /system/df. *volumes* is the folder that volumes are under.
+
+    ImageUsage is of API 1.52: the figures from which clients of older versions compute what is
+    reclaimable count layers that two images share as such.
+    """
     return {
         "LayersSize": usage.layers,
+        "ImageUsage": {
+            "ActiveCount": sum(image.containers > 0 for image in usage.images),
+            "TotalCount": len(usage.images),
+            "TotalSize": usage.layers,
+            "Reclaimable": usage.unused_layers,
+        },
         "Images": [render_image_summary(image) for image in usage.images],
         "Containers": [
             render_container_summary(container, volumes=volumes, networks=networks, size=size)

@@ -57,8 +57,11 @@ def _images(usage: dict[str, Any]) -> dict[str, str]:
     images = usage.get("Images") or []
     total = int(usage.get("LayersSize") or 0)
     used = [image for image in images if (image.get("Containers") or 0) > 0]
-    kept = sum(max(0, image["Size"] - max(0, image.get("SharedSize") or 0)) for image in used)
-    free = total if not used else max(0, total - kept)
+    if (told := usage.get("ImageUsage")) is not None:
+        free = int(told["Reclaimable"])
+    else:  # an engine before API 1.52: what images share counts as free
+        kept = sum(image["Size"] - max(0, image.get("SharedSize") or 0) for image in used)
+        free = max(0, total - kept)
     return _row("Images", images, active=len(used), total=total, free=free)
 
 
