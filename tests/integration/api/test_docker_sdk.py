@@ -80,9 +80,11 @@ def test_a_container_has_ended_when_its_attached_client_sees_the_end(client: Any
     try:
         for _ in range(10):
             container = client.containers.create(IMAGE, "true", network=network.name)
-            stream = client.api.attach(container.id, stream=True)
+            stream = client.api.attach_socket(container.id, {"stream": 1, "stdout": 1})
             container.start()
-            assert list(stream) == []
+            assert stream.read() == b""
+            stream._response.close()
+            stream.close()
             client.networks.get(network.id).disconnect(container)
             container.reload()
             assert container.status == "exited"
