@@ -22,7 +22,7 @@ def find_user(child: Child) -> None:
         child.groups = (*dict.fromkeys((*groups, *child.groups)),)
     else:
         child.uid, child.gid = user.get("uid", 0), user.get("gid", 0)
-        if not any(text.startswith("HOME=") and text != "HOME=" for text in child.process.env):
+        if not child.process.variable("HOME"):
             child.home = users.home_of(child.root, child.uid)
     extra = [users.group_id(child.root, g) for g in user.get("additionalGroups", ())]
     child.groups = (*child.groups, *extra)

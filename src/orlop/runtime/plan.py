@@ -14,6 +14,7 @@ from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
 from orlop.model.light import Iterable, Mapping, NamedTuple
 from orlop.model.light_enum import StrEnum
+from orlop.runtime.cgroups.devices import ACCESS
 from orlop.runtime.options import SUPERBLOCK, Options, Special, for_new, parse
 from orlop.runtime.scheduling import (
     Affinity,
@@ -38,6 +39,8 @@ NAMESPACES: Mapping[str, Namespace] = {
 _BINDS = frozenset((Special.BIND, Special.RBIND))
 _RDONLY = int(MountAttr.RDONLY)
 _UNLABELLED = frozenset(("proc", "sysfs", "mqueue"))
+#: A capability can be in the first set only if it is in the others. capabilities(7)
+_NEEDED_SETS = {"effective": ("permitted",), "ambient": ("permitted", "inheritable")}
 _CLOCKS = ("monotonic", "boottime")
 _MOST_ID = (1 << 31) - 1  # larger ones wrap around in programs that keep them signed
 
@@ -104,6 +107,11 @@ class ProcessPlan(NamedTuple):
     scheduler: Scheduler | None
     io_priority: tuple[int, int] | None
     affinity: Affinity | None
+
+    def variable(self, name: str) -> str:
+        """Return the value of environment variable *name*, "" if it has none; the last counts."""
+        start = f"{name}="
+        return next((t[len(start) :] for t in reversed(self.env) if t.startswith(start)), "")
 
 
 class Namespaces(NamedTuple):
@@ -231,6 +239,13 @@ def warnings(config: oci.Config) -> list[str]:
         for index, mount in enumerate(config.get("mounts", ()))
         if (words := _ignored_options(mount))
     ]
+    told += [
+        f"linux.resources.devices[{index}].access {rule['access']!r}: only r, w and m are known"
+        for index, rule in enumerate(
+            config.get("linux", {}).get("resources", {}).get("devices", ())
+        )
+        if set(rule.get("access", "")) - set(ACCESS)
+    ]
     return told + capability_warnings(config.get("process", {}), config)
 
 
@@ -247,6 +262,12 @@ def capability_warnings(process: oci.Process, config: oci.Config) -> list[str]:
         known = [name for name in named if name in capabilities.BIT]
         if lacking := [name for name in known if not ours >> capabilities.BIT[name] & 1]:
             told.append(f"process.capabilities: not ours to give: {', '.join(lacking)}")
+    for kind, needed in _NEEDED_SETS.items():
+        if lost := [n for n in sets.get(kind, ()) if any(n not in sets.get(k, ()) for k in needed)]:
+            told.append(
+                f"process.capabilities.{kind}: ignored, for they are not"
+                f" {' and '.join(needed)} too: {', '.join(lost)}"
+            )
     return told
 
 

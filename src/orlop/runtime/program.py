@@ -103,7 +103,7 @@ def _interpreter(path: str) -> str:
 
 
 def _search(child: Child, name: str) -> str:
-    for folder in _variable(child, "PATH").split(":"):
+    for folder in child.process.variable("PATH").split(":"):
         path = os.path.join(folder or ".", name)
         if os.access(path, os.X_OK) and stat.S_ISREG(os.stat(path).st_mode):
             return path
@@ -198,13 +198,6 @@ def _exec_error(path: str, number: int, kind: Kind) -> StepError:
     text = os.strerror(number)
     text = text[:1].lower() + text[1:]
     return StepError(f"exec: {jsontext.dumps(path)}: {text}", kind=kind, number=number)
-
-
-def _variable(child: Child, name: str) -> str:
-    for text in reversed(child.process.env):
-        if text.startswith(name + "="):
-            return text[len(name) + 1 :]
-    return ""
 
 
 def _write_attribute(child: Child, value: str, *paths: str) -> None:

@@ -80,7 +80,7 @@ class Affinity(NamedTuple):
 def plan_scheduler(process: oci.Process) -> Scheduler | None:
     """Check process.scheduler; None where there is none."""
     wanted = process.get("scheduler")
-    if not wanted:
+    if wanted is None:
         return None
     where = "process.scheduler"
     name = wanted.get("policy", "")
@@ -106,7 +106,7 @@ def plan_scheduler(process: oci.Process) -> Scheduler | None:
 def plan_io_priority(process: oci.Process) -> tuple[int, int] | None:
     """Check process.ioPriority, and return class and level."""
     wanted = process.get("ioPriority")
-    if not wanted:
+    if wanted is None:
         return None
     number = _named(IO_CLASSES, wanted.get("class", ""), "process.ioPriority.class")
     level = wanted.get("priority", 0)
@@ -118,7 +118,7 @@ def plan_io_priority(process: oci.Process) -> tuple[int, int] | None:
 def plan_affinity(process: oci.Process) -> Affinity | None:
     """Check process.execCPUAffinity."""
     wanted = process.get("execCPUAffinity")
-    if not wanted:
+    if wanted is None:
         return None
     where = "process.execCPUAffinity"
     return Affinity(
@@ -130,7 +130,7 @@ def plan_affinity(process: oci.Process) -> Affinity | None:
 def plan_personality(linux: oci.Linux) -> int | None:
     """Return the number of the execution domain, or None where none is asked for."""
     wanted = linux.get("personality")
-    if not wanted:
+    if wanted is None:
         return None
     if wanted.get("flags"):
         raise InvalidArgumentError("linux.personality.flags: there are no flags yet")
@@ -140,7 +140,7 @@ def plan_personality(linux: oci.Linux) -> int | None:
 def plan_memory_policy(linux: oci.Linux) -> MemoryPolicy | None:
     """Check linux.memoryPolicy; which modes want nodes is the kernel's to say."""
     wanted = linux.get("memoryPolicy")
-    if not wanted:
+    if wanted is None:
         return None
     where = "linux.memoryPolicy"
     mode = _named(MEMORY_MODES, wanted.get("mode", ""), f"{where}.mode")

@@ -362,7 +362,7 @@ def keyring_name(container: str) -> str:
 def memory_policy(config: Config) -> MemoryPolicy | None:
     """Return the checked linux.memoryPolicy, with what the child needs for it loaded."""
     linux = config.get("linux", {})
-    if not linux.get("memoryPolicy"):
+    if linux.get("memoryPolicy") is None:
         return None
     from orlop.kernel import numa
     from orlop.runtime.scheduling import plan_memory_policy

@@ -350,3 +350,19 @@ def test_what_a_bundle_had_better_not_say_is_warned_of(program: Program, bundle:
     assert all(" level=warning msg=" in line for line in lines)
     assert "options size are for a file system" in lines[0]
     assert "CAP_NO_SUCH" in lines[1]
+
+
+def test_what_of_a_bundle_is_left_out_is_warned_of(program: Program, bundle: OCIBundle) -> None:
+    bundle.process["capabilities"]["ambient"] = ["CAP_CHOWN", "CAP_KILL"]
+    bundle.process["capabilities"]["inheritable"] = ["CAP_KILL"]
+    permitted = bundle.process["capabilities"]["permitted"]
+    bundle.process["capabilities"]["effective"] = [*permitted, "CAP_SYSLOG"]
+    rule = {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwa"}
+    bundle.linux["resources"] = {"devices": [rule]}
+    log = program.folder / "log"
+    bundle.process["args"] = ["true"]
+    program.ok("--log", log, "run", "--bundle", bundle.write(), program.id())
+    told = log.read_text()
+    assert "devices[0].access 'rwa': only r, w and m are known" in told
+    assert "capabilities.effective: ignored, for they are not permitted too: CAP_SYSLOG" in told
+    assert 'not permitted and inheritable too: CAP_CHOWN"' in told

@@ -65,29 +65,6 @@ def test_user_group_and_more_groups_are_set(box: Box) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "uid", "gid", "groups", "home"),
-    [
-        ("alice", "1000", "1001", "50 1001", "/home/a"),
-        ("1000", "1000", "1001", "50 1001", "/home/a"),
-        ("alice:staff", "1000", "50", "50", "/home/a"),
-        ("77", "77", "0", "0", "/"),
-        ("77:88", "77", "88", "88", "/"),
-        (":audio", "0", "29", "29", "/root"),
-    ],
-)
-def test_names_are_looked_up_in_the_image(
-    box: Box, name: str, uid: str, gid: str, groups: str, home: str
-) -> None:
-    box.process["user"] = {"username": name}
-    output = box.sh("cat /proc/self/status; echo HOME:$HOME")
-    lines = dict(line.split(":", 1) for line in output.splitlines())
-    assert lines["Uid"].split()[0] == uid
-    assert lines["Gid"].split()[0] == gid
-    assert lines["Groups"].strip() == groups
-    assert lines["HOME"] == home
-
-
 def test_more_groups_may_be_names(box: Box) -> None:
     box.process["user"] = {"uid": 1, "gid": 1, "additionalGroups": ["audio", "123"]}
     assert status(box, "Groups") == ["29 123"]

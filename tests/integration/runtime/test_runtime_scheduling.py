@@ -30,7 +30,7 @@ def test_the_scheduling_policy_is_set(box: Box, policy: str, number: str) -> Non
     ("scheduler", "field"),
     [
         ({"policy": "SCHED_NONE"}, "policy"),
-        ({}, "policy"),
+        ({"policy": ""}, "policy"),
         ({"policy": "SCHED_OTHER", "nice": 20}, "nice"),
         ({"policy": "SCHED_OTHER", "priority": 1}, "priority"),
         ({"policy": "SCHED_FIFO", "priority": 100}, "priority"),
@@ -43,6 +43,23 @@ def test_a_scheduler_that_cannot_be_is_refused_by_its_field(
 ) -> None:
     box.process["scheduler"] = {**scheduler, "flags": scheduler.get("flags", [])}
     with pytest.raises(InvalidArgumentError, match=rf"process\.scheduler.*{field}"):
+        box.run("true")
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "field"),
+    [
+        ("process", "scheduler", "policy"),
+        ("process", "ioPriority", "class"),
+        ("linux", "memoryPolicy", "mode"),
+        ("linux", "personality", "domain"),
+    ],
+)
+def test_an_empty_object_is_refused_by_the_field_that_it_lacks(
+    box: Box, section: str, name: str, field: str
+) -> None:
+    box.config[section][name] = {}  # type: ignore[literal-required]  # one of the two
+    with pytest.raises(InvalidArgumentError, match=rf"{section}\.{name}\.{field} ''"):
         box.run("true")
 
 

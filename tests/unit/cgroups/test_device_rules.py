@@ -79,7 +79,12 @@ def test_a_hole_in_a_wildcard_is_refused() -> None:
         policy([DENY_ALL, wide, hole])
 
 
-@pytest.mark.parametrize("rule", [{"type": "x"}, {"access": "rwx"}])
+def test_an_unknown_letter_of_access_allows_nothing() -> None:
+    known = list_writes([DENY_ALL, NULL | {"access": "rw"}])
+    assert list(list_writes([DENY_ALL, NULL | {"access": "rwa"}])) == list(known)
+
+
+@pytest.mark.parametrize("rule", [{"type": "x"}, {"access": "rwx"}, {"allow": True, "access": "a"}])
 def test_malformed_rules_are_refused(rule: Any) -> None:
     with pytest.raises(InvalidArgumentError):
         policy([rule])

@@ -9,7 +9,7 @@ from orlop.model.light import Iterable, Iterator, NamedTuple
 from orlop.model.oci import DeviceRule
 
 ANY = -1
-_ACCESS = "rwm"
+ACCESS = "rwm"
 
 
 #: What a container needs whatever its rules: to make any node, and to use the harmless
@@ -79,7 +79,7 @@ def policy(rules: Iterable[DeviceRule]) -> Policy:
         device_type = rule.get("type") or "a"
         major, minor = rule.get("major"), rule.get("minor")
         numbers = (ANY if major is None else major, ANY if minor is None else minor)
-        if device_type == "a" and numbers == (ANY, ANY) and access == _ACCESS:
+        if device_type == "a" and numbers == (ANY, ANY) and access == ACCESS:
             result = Policy(allow, {})
             continue
         for letter in _types(device_type):
@@ -107,19 +107,21 @@ def _types(device_type: str) -> str:
 
 
 def _access(rule: DeviceRule) -> str:
-    access = rule.get("access") or _ACCESS
-    if set(access) - set(_ACCESS):
+    """Return the letters that are known. An unknown one allows nothing, but could deny anything."""
+    access = rule.get("access") or ACCESS
+    known = "".join(letter for letter in ACCESS if letter in access)
+    if set(access) - set(known) and not (known and rule.get("allow")):
         raise InvalidArgumentError(
             f"device rule has unknown access {access!r}", hint="from r, w, m"
         )
-    return "".join(letter for letter in _ACCESS if letter in access)
+    return known
 
 
 def _apply(result: Policy, device: Device, access: str, *, allow: bool) -> None:
     exceptions = result.exceptions
     if allow != result.allow:
         merged = set(exceptions.get(device, "")) | set(access)
-        exceptions[device] = "".join(letter for letter in _ACCESS if letter in merged)
+        exceptions[device] = "".join(letter for letter in ACCESS if letter in merged)
         return
     for other, held in list(exceptions.items()):
         left = "".join(letter for letter in held if letter not in access)

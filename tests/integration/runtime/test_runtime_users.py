@@ -1,0 +1,52 @@
+"""Users and their homes, by the files of the image."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.runtime.box import Box
+
+
+@pytest.mark.parametrize(
+    ("name", "uid", "gid", "groups", "home"),
+    [
+        ("alice", "1000", "1001", "50 1001", "/home/a"),
+        ("1000", "1000", "1001", "50 1001", "/home/a"),
+        ("alice:staff", "1000", "50", "50", "/home/a"),
+        ("77", "77", "0", "0", "/"),
+        ("77:88", "77", "88", "88", "/"),
+        (":audio", "0", "29", "29", "/root"),
+    ],
+)
+def test_names_are_looked_up_in_the_image(
+    box: Box, name: str, uid: str, gid: str, groups: str, home: str
+) -> None:
+    box.process["user"] = {"username": name}
+    output = box.sh("cat /proc/self/status; echo HOME:$HOME")
+    lines = dict(line.split(":", 1) for line in output.splitlines())
+    assert lines["Uid"].split()[0] == uid
+    assert lines["Gid"].split()[0] == gid
+    assert lines["Groups"].strip() == groups
+    assert lines["HOME"] == home
+
+
+@pytest.mark.parametrize(
+    ("env", "home"),
+    [
+        (["HOME=/first", "HOME=/last"], "/last"),
+        (["HOME=/first", "HOME="], "/home/a"),
+        (["HOME=", "HOME=/last"], "/last"),
+        ([], "/home/a"),
+    ],
+)
+@pytest.mark.parametrize("user", [{"username": "alice"}, {"uid": 1000}], ids=["name", "number"])
+def test_the_last_home_counts_and_an_empty_one_is_that_of_passwd(
+    box: Box, env: list[str], home: str, user: dict[str, Any]
+) -> None:
+    box.process["user"] = user
+    box.process["env"] += env
+    running = box.sleeping()
+    told = f"HOME={home}"
+    assert told in Path(f"/proc/{running.pid}/environ").read_text().split("\0")
+    assert told in box.exec(running, "env").output.splitlines()
