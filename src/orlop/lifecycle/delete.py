@@ -9,6 +9,7 @@ from orlop.errors import NotFoundError, WrongStateError
 from orlop.lifecycle import kill
 from orlop.lifecycle.folder import Folder, Lock, end_holder
 from orlop.lifecycle.record import CREATED, STOPPED, is_alive, is_frozen, status
+from orlop.model.light_context import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,10 +76,8 @@ def status_under_lock(folder: Folder, record: Record) -> str:
 def end(record: Record) -> None:
     """Kill what is left of the container, and see it dead."""
     if is_alive(record):
-        try:
+        with suppress(WrongStateError):  # it has ended just now
             kill.send(record, kill.SIGKILL)
-        except WrongStateError:  # just now
-            return
         _thaw(record)
         _await_death(record)
     if record["init_process_pid"] and not record["orlop"]["own_pids"]:

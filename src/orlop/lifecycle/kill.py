@@ -46,11 +46,23 @@ def send(record: Record, number: int) -> None:
 
 
 def kill(record: Record, number: int) -> None:
-    """Signal the first process, as runc does; SIGKILL is for all that would outlive it."""
-    send(record, number)
+    """Signal the first process, as runc does; SIGKILL is for all that would outlive it.
+
+    WrongStateError if it is gone, and nothing has outlived it.
+    """
     own = record["orlop"]
-    if number == SIGKILL and own["cgroup"] and not own["own_pids"]:
-        send_all(record, number)
+    others_live_on = bool(own["cgroup"]) and not own["own_pids"]
+    if number != SIGKILL or not others_live_on:
+        send(record, number)
+        return
+    try:
+        send(record, number)
+    except WrongStateError:
+        from orlop.lifecycle.processes import pids
+
+        if not record["init_process_pid"] or not pids(record):
+            raise
+    send_all(record, number)
 
 
 def send_all(record: Record, number: int) -> None:

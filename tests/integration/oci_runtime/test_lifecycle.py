@@ -352,6 +352,21 @@ def test_what_a_bundle_had_better_not_say_is_warned_of(program: Program, bundle:
     assert "CAP_NO_SUCH" in lines[1]
 
 
+def test_kill_ends_what_has_outlived_the_first_process_in_a_shared_pid_namespace(
+    program: Program, bundle: OCIBundle
+) -> None:
+    bundle.linux["namespaces"] = [e for e in bundle.linux["namespaces"] if e["type"] != "pid"]
+    name = program.running(bundle, "sh", "-c", "sleep 600 & exec sleep 600")
+    wait_for(lambda: len(program.ok("ps", "-f", "json", name).split(",")) == 2)
+    os.kill(program.pid(name), signal.SIGKILL)
+    program.ended(name)
+    assert len(json.loads(program.ok("ps", "-f", "json", name))) == 1
+    assert "container not running" in program.refused("kill", name, "TERM")
+    program.ok("kill", name, "KILL")
+    wait_for(lambda: not json.loads(program.ok("ps", "-f", "json", name)))
+    assert "container not running" in program.refused("kill", name, "KILL")
+
+
 def test_what_of_a_bundle_is_left_out_is_warned_of(program: Program, bundle: OCIBundle) -> None:
     bundle.process["capabilities"]["ambient"] = ["CAP_CHOWN", "CAP_KILL"]
     bundle.process["capabilities"]["inheritable"] = ["CAP_KILL"]
