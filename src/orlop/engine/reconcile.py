@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from typing import Any
 
 from orlop.engine.containers.exits import Exits
@@ -141,12 +142,12 @@ def _is_recorded(container: Container, exit_: dict[str, Any]) -> bool:
 
 
 def _lost(container: Container) -> dict[str, Any]:
-    """Return the exit of a container whose end nobody saw."""
+    """Return the exit of a container whose end nobody saw: it is of now, as dockerd's is."""
     return {
         "id": container.id,
         "pid": container.pid,
         "status": _UNKNOWN_EXIT,
         "signal": 0,
-        "time_ns": max(container.started_ns, container.finished_ns),
+        "time_ns": max(container.started_ns, time.time_ns()),
         "oom": False,
     }

@@ -1,7 +1,9 @@
 """The engine and the shim are killed at any moment; what was true stays true."""
 
 import asyncio
+import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from tests.integration.engine.harness import (
     shell,
     until,
 )
+from tests.integration.engines import processes_of
 
 
 def _as_killed_engine(folder: Path, work: str) -> int:
@@ -81,7 +84,34 @@ async def _leave_restarting(folder: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def _leave_asleep(folder: Path) -> None:
+    async with Engine.open(settings(folder)) as engine:
+        created = await engine.containers.create(shell("exec sleep 60"), name="box")
+        await engine.containers.start(created.id)
+        (folder / "pid").write_text(str(engine.containers.get("box").pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _cut_power(folder: Path) -> None:
+    """End all processes; take the run folder and the container's cgroups, as a reboot does."""
+    pid = int((folder / "pid").read_text())
+    inside = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    for process in [*processes_of(folder / "run"), pid]:
+        os.kill(process, signal.SIGSTOP)  # else one of the shim's starts another
+    for process in [*processes_of(folder / "run"), pid]:
+        os.kill(process, signal.SIGKILL)
+    while list(processes_of(folder / "run")) or os.path.exists(f"/proc/{pid}/root/tmp"):
+        time.sleep(0.01)
+    shutil.rmtree(folder / "run")
+    for path in {line.split(":")[2] for line in inside} - {"/"}:
+        for cgroup in [*Path("/sys/fs/cgroup").glob(f"*{path}"), Path(f"/sys/fs/cgroup{path}")]:
+            while cgroup.is_dir():
+                with contextlib.suppress(OSError):  # busy, as long as the process ends
+                    cgroup.rmdir()
+
+
 _CHILDREN = {
+    "asleep": _leave_asleep,
     "running": _leave_running,
     "unrecorded": _leave_unrecorded,
     "unseen exit": _leave_unseen_exit,
@@ -131,6 +161,20 @@ def test_an_exit_that_was_not_recorded_is_taken_in(tmp_path: Path) -> None:
             assert container.status == Status.EXITED
             assert container.exit_code == 7
             await until(lambda: os.listdir(tmp_path / "run" / "exits") == [])
+
+    asyncio.run(look())
+
+
+def test_after_a_power_cut_a_container_has_not_ended_before_it_was_cut(tmp_path: Path) -> None:
+    _as_killed_engine(tmp_path, "asleep")
+    before_ns = time.time_ns()
+    _cut_power(tmp_path)
+
+    async def look() -> None:
+        async with opened(tmp_path) as engine:
+            container = engine.containers.get("box")
+            assert (container.status, container.exit_code) == (Status.EXITED, 255)
+            assert container.started_ns < before_ns < container.finished_ns <= time.time_ns()
 
     asyncio.run(look())
 
