@@ -66,6 +66,15 @@ def test_memory_and_swap_can_go_up_and_down_together(
     assert value(cgroup, "memory.max", "memory.limit_in_bytes") == str(then * MIB)
 
 
+def test_swap_can_be_limited_otherwise_under_the_same_memory_limit(host_make: Make) -> None:
+    needs("memory")
+    cgroup = host_make({"memory": {"limit": 64 * MIB, "swap": 128 * MIB}})
+    cgroup.update({"memory": {"swap": 96 * MIB}})
+    both = value(cgroup, "memory.swap.max", "memory.memsw.limit_in_bytes")
+    assert int(both) in (32 * MIB, 96 * MIB)
+    assert value(cgroup, "memory.max", "memory.limit_in_bytes") == str(64 * MIB)
+
+
 def test_a_memory_limit_can_be_lifted_again(host_make: Make) -> None:
     needs("memory")
     cgroup = host_make({"memory": {"limit": 64 * MIB, "swap": 64 * MIB}})

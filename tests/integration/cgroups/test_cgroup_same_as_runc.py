@@ -99,6 +99,7 @@ def test_the_limits_are_the_same(both: tuple[Program, Program], bundle: OCIBundl
 UPDATES = [
     ["--memory", "128m", "--memory-swap", "256m"],
     ["--memory", "32m", "--memory-swap", "64m"],
+    ["--memory-swap", "96m"],
     ["--memory-reservation", "16m"],
     ["--memory", "512m", "--memory-swap", "-1"],
     ["--memory", "-1"],

@@ -251,6 +251,10 @@ class V1Cgroup:
 
             lasting: Resources = {**resources}
             lasting.pop("network", None)
+            if "memory" not in unified:  # where a limit on swap needs one on memory
+                lasting.pop("memory", None)
+            if "io" not in unified:  # where weights have other bounds
+                lasting.pop("blockIO", None)
             if "cpu" not in unified:
                 lasting["cpu"] = v1_limits.without_realtime(resources.get("cpu", {}))
             named = [limit for limit in v2_limits.files(lasting) if limit.controller in unified]
