@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from orlop.engine.answers import Finished
 from orlop.engine.events import Events
 from orlop.engine.gate import Gate
+from orlop.engine.images.stacking import Stacks
+from orlop.engine.images.workers import Workers
 from orlop.engine.records import Records
 from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
@@ -56,6 +58,8 @@ class Context:
         self.snapshots = snapshots
         self.events = Events()
         self.telemetry = Telemetry()
+        self.workers = Workers()
+        self.stacks = Stacks(settings, snapshots, self.workers)
         self.records = Records(metadata, behind=self.sweep_soon)
         self.shim: Link
         self.stdio: Link

@@ -1,6 +1,6 @@
 """What the engine says to a worker and hears from it: one JSON value per line.
 
-    engine -> worker   Job
+    engine -> worker   Job or StackJob
     worker -> engine   Report: ready, once; then for each job progress…, and done or failed
 
 A worker takes any number of jobs, one after another, and ends when its input
@@ -22,7 +22,7 @@ from orlop.model.image import Descriptor, Size
 MAX_LINE_BYTES = 1 << 20
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="layer"):
     """Fetch a layer's blob into the content store, and unpack it, in one pass."""
 
     layer: Descriptor
@@ -32,6 +32,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     driver: str  # one that is known to work
     budget: Budget = DEFAULT
     source: Source | None = None  # None: the blob is in the store
+
+
+class StackJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="stack"):
+    """Make ready what an image's layers, which are all unpacked, need to be mounted together."""
+
+    layers: tuple[DiffID, ...]  # bottom first
+    snapshots: str
+    driver: str
+    budget: Budget = DEFAULT
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

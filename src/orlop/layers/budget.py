@@ -6,6 +6,7 @@ of 60 MB, 40 folders deep). docs/decisions/hostile-layers.md.
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from orlop.errors import ExhaustedError, InvalidArgumentError
@@ -15,8 +16,10 @@ from orlop.layers.tar import Stream
 _BLOCK = 4096  # what most file systems give out
 _INODE = 512
 _SHORT_LINK = 59  # held in the inode, as ext4 does
-_HINTS = {
+What = Literal["layer", "archive", "image"]
+_HINTS: Mapping[What, str] = {
     "layer": "if you trust the image, raise {} in ORLOP_LAYER_BUDGET of the engine",
+    "image": "if you trust it, raise {} in ORLOP_LAYER_BUDGET of the engine",
     "archive": "copy it in parts",
 }
 
@@ -54,12 +57,12 @@ def parse_budget(text: str) -> Budget:
 
 
 class Account:
-    """What a layer, or an archive, has asked for so far.
+    """What a layer, an archive or a stack of layers has asked for so far.
 
     Each method raises ExhaustedError beyond the budget. Used in one thread, whose time counts.
     """
 
-    def __init__(self, budget: Budget, what: Literal["layer", "archive"] = "layer") -> None:
+    def __init__(self, budget: Budget, what: What = "layer") -> None:
         self._budget = budget
         self._what = what
         self._entries = 0
@@ -80,8 +83,12 @@ class Account:
         """Count bytes of the tar, and look at the clock."""
         self._tar_bytes += count
         self._check("bytes", self._tar_bytes, "more than {:,} bytes")
+        self.tick()
+
+    def tick(self) -> None:
+        """Check the time; to be called often while nothing is read."""
         if time.thread_time() > self._end_s:
-            self._refuse("processor_s", "more than {:,} s of processor time to unpack")
+            self._refuse("processor_s", "more than {:,} s of processor time")
 
     def entry(self, entry: Entry, path: bytes) -> None:
         """Count a member of the tar that is to be at *path*."""

@@ -16,7 +16,7 @@ import msgspec
 
 from orlop.errors import OrlopError, UnavailableError
 from orlop.images.fetch import Consumer, fetch_blob, replay
-from orlop.images.job import Job, Report, failure
+from orlop.images.job import Job, Report, StackJob, failure
 from orlop.images.progress import Kind, Progress
 from orlop.images.registry import Registry
 from orlop.kernel.process import set_parent_death_signal
@@ -47,7 +47,7 @@ def main() -> int:
 
 def serve(lines: BinaryIO, out: BinaryIO) -> None:
     """Do the job of each of *lines* and report to *out*."""
-    decoder = msgspec.json.Decoder(Job)
+    decoder = msgspec.json.Decoder(Job | StackJob)
     _say(out, Report(event="ready"))
     for line in lines:
         try:
@@ -63,8 +63,16 @@ def serve(lines: BinaryIO, out: BinaryIO) -> None:
         _say(out, report)
 
 
-def work(job: Job, progress: Progress) -> Report:
+def work(job: Job | StackJob, progress: Progress) -> Report:
     """Do the job; what it cannot do it raises, and leaves only what a next try can use."""
+    if isinstance(job, StackJob):
+        keys = [layer_key(diff_id) for diff_id in job.layers]
+        open_driver(job.snapshots, job.driver).stack(keys, budget=job.budget)
+        return Report(event="done")
+    return _unpack(job, progress)
+
+
+def _unpack(job: Job, progress: Progress) -> Report:
     content = Content(Path(job.content))
     driver = open_driver(job.snapshots, job.driver)
 

@@ -33,10 +33,11 @@ class Snapshots(Protocol):
 
     Methods raise NotFoundError for what is not there, ExhaustedError for a full
     disk, InvalidArgumentError for a name that is none. Any number of processes
-    may add layers at once; one (the engine) uses the rest, from any thread.
+    may add layers and stack them at once; one (the engine) uses the rest, from any thread.
     """
 
     name: str
+    copies: bool  # prepare() copies files, and takes long
 
     def has_layer(self, key: LayerKey) -> bool:
         """Whether the layer is here, whole, and was so before any power cut since."""
@@ -58,6 +59,18 @@ class Snapshots(Protocol):
 
     def layer_usage(self, key: LayerKey) -> int:
         """Return the bytes the layer takes on disk."""
+
+    def is_stacked(self, layers: Sequence[LayerKey]) -> bool:
+        """Whether the layers are here, and prepare() and mounts() of them quick. No I/O."""
+
+    def find_stack(self, layers: Sequence[LayerKey]) -> bool:
+        """As is_stacked(), but look at the disk too, for what stack() of another process made."""
+
+    def stack(self, layers: Sequence[LayerKey], *, budget: Budget = DEFAULT) -> None:
+        """Make ready what *layers* need together; prepare() and mounts() else do so first.
+
+        It may take long. Its time and size count against the *budget*: ExhaustedError.
+        """
 
     def prepare(
         self, snapshot: str, layers: Sequence[LayerKey], *, base: Sequence[Mount] = ()

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from orlop.layers.budget import Account
 from orlop.layers.copy import lay_over
 from orlop.layers.diff import Change, changes, in_copy
 from orlop.layers.removal import remove_tree
@@ -16,9 +17,9 @@ from orlop.layers.write import Output, TarWriter, export
 from orlop.model.mount import Mount
 from orlop.snapshots.base import Bases, read_only_bind
 from orlop.snapshots.interface import LayerKey
-from orlop.snapshots.shelf import Shelf, stack_name
-from orlop.snapshots.stacks import root_attributes, set_attributes
-from orlop.snapshots.unpacked import Stack, UnpackedLayers, opened
+from orlop.snapshots.shelf import Shelf
+from orlop.snapshots.stacks import Layer, Stack, root_attributes, set_attributes
+from orlop.snapshots.unpacked import UnpackedLayers, opened
 from orlop.store.faults import explained
 
 
@@ -26,6 +27,7 @@ class Native(UnpackedLayers):
     """The driver `native`. *volatile* changes nothing: nothing is flushed here anyway."""
 
     name = "native"
+    copies = True
 
     def __init__(self, root: str, *, volatile: bool = False) -> None:
         super().__init__(root)
@@ -84,18 +86,13 @@ class Native(UnpackedLayers):
         assert patch is not None
         return f"{self._shelf.patch_path(patch)}/fs"
 
-    def _make_stack(self, keys: tuple[LayerKey, ...]) -> Stack:
-        name = stack_name(keys)
-        with self._layers(keys) as layers:
-            root = root_attributes(layers)
-            if self._shelf.has_patch(name):
-                return Stack(name, root)
-            with explained("the image's files"), self._shelf.staging() as staged:
-                os.mkdir(f"{staged}/fs", 0o755)
-                with opened(f"{staged}/fs") as tree:
-                    set_attributes(tree, root)
-                    for layer in layers:
-                        lay_over(layer.root, tree, keep=layer.implicit | {""})
-                    set_attributes(tree, root)
-                self._shelf.publish_patch(staged, name, keys)
+    def _lay(self, layers: Sequence[Layer], staged: str, name: str, account: Account) -> Stack:
+        root = root_attributes(layers)
+        os.mkdir(f"{staged}/fs", 0o755)
+        with opened(f"{staged}/fs") as tree:
+            set_attributes(tree, root)
+            for layer in layers:
+                lay_over(layer.root, tree, keep=layer.implicit | {""})
+                account.tick()
+            set_attributes(tree, root)
         return Stack(name, root)

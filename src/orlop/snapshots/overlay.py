@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from orlop.errors import InvalidArgumentError
+from orlop.layers.budget import Account
 from orlop.layers.copy import copy_upper
 from orlop.layers.diff import Change, changes, in_upper
 from orlop.layers.removal import remove_tree
@@ -11,15 +12,16 @@ from orlop.layers.write import Output, TarWriter, export
 from orlop.model.mount import Mount
 from orlop.snapshots.base import Bases
 from orlop.snapshots.interface import LayerKey
-from orlop.snapshots.shelf import Shelf, stack_name
+from orlop.snapshots.shelf import Shelf
 from orlop.snapshots.stacks import (
-    Attributes,
+    Layer,
+    Stack,
     patch_of,
     root_attributes,
     set_attributes,
     write_patch,
 )
-from orlop.snapshots.unpacked import Stack, UnpackedLayers, closing, opened
+from orlop.snapshots.unpacked import UnpackedLayers, closing, opened
 from orlop.snapshots.view import open_root
 from orlop.store.faults import explained
 
@@ -33,6 +35,7 @@ class Overlay(UnpackedLayers):
     """The driver `overlay`. With *volatile*, what containers write is not flushed for them."""
 
     name = "overlay"
+    copies = False
 
     def __init__(self, root: str, *, volatile: bool = False) -> None:
         super().__init__(root)
@@ -114,22 +117,13 @@ class Overlay(UnpackedLayers):
         """Return what names one layer; a mount that it needs goes to *before*."""
         return f"{self._shelf.layer_path(key)}/fs"
 
-    def _make_stack(self, keys: tuple[LayerKey, ...]) -> Stack:
-        with self._layers(keys) as layers:
-            patch = patch_of(layers)
-            root = patch.get("") or root_attributes(layers)
-        return Stack(self._make_patch(keys, patch) if patch else None, root)
-
-    def _make_patch(self, keys: tuple[LayerKey, ...], patch: dict[str, Attributes]) -> str:
-        name = stack_name(keys)
-        if self._shelf.has_patch(name):
-            return name
-        with self._shelf.staging() as staged:
+    def _lay(self, layers: Sequence[Layer], staged: str, name: str, account: Account) -> Stack:
+        patch = patch_of(layers, account)
+        if patch:
             os.mkdir(f"{staged}/fs", 0o700)
             with opened(f"{staged}/fs") as fd:
                 write_patch(fd, patch)
-            self._shelf.publish_patch(staged, name, keys)
-        return name
+        return Stack(name if patch else None, patch.get("") or root_attributes(layers))
 
     def changes(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[Change]:
         for prefix, upper, lower in self._opened(snapshot, layers):

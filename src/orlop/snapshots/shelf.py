@@ -1,7 +1,7 @@
 """The folders of one driver: what is in them is whole, and gone in one rename.
 
     layers/sha256-…/    a layer, with layer.json; `durable` once it would outlive a power cut
-    patches/…/          what mends a stack of layers (stacks.py)
+    patches/…/          a stack of layers made ready, and what mends it (stacks.py)
     snapshots/NAME/     a writable snapshot
     pool/               snapshots without a name yet (pool.py)
     staging/…/          being made (locked by its maker), or to be deleted (not locked)
@@ -124,17 +124,21 @@ class Shelf:
             self.discard(target)  # from before a power cut
         publish(staged, target)
 
-    def has_patch(self, name: str) -> bool:
-        """Whether the patch is here, and made since the machine started."""
-        return self._record(self.patch_path(name)).get("boot") == boot()
+    def stack(self, layers: Sequence[LayerKey]) -> dict[str, Any]:
+        """Return what was written down of the stack since the machine started, or {}."""
+        record = self._record(self.patch_path(stack_name(layers)))
+        return record if record.get("boot") == boot() else {}
 
-    def publish_patch(self, staged: str, name: str, layers: Sequence[LayerKey]) -> None:
-        """Let the patch appear, unless has_patch(): containers may be running on it."""
+    def publish_stack(
+        self, staged: str, layers: Sequence[LayerKey], record: dict[str, Any]
+    ) -> None:
+        """Let the stack made in *staged* appear, unless there is one: containers may run on it."""
         with open(os.path.join(staged, _RECORD), "w", encoding="utf-8") as file:
-            json.dump({"boot": boot(), "layers": layers}, file)
-        if not self.has_patch(name):
-            self.discard(self.patch_path(name))
-        publish(staged, self.patch_path(name))
+            json.dump({**record, "boot": boot(), "layers": layers}, file)
+        target = self.patch_path(stack_name(layers))
+        if not self.stack(layers):
+            self.discard(target)
+        publish(staged, target)
 
     def discard(self, path: str) -> None:
         """Let the tree at *path* be gone at once, and deleted by collect()."""

@@ -15,11 +15,12 @@ import enum
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from orlop.kernel.paths import open_plain
+from orlop.layers.budget import Account
 from orlop.layers.folders import OPAQUE
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -54,6 +55,29 @@ class _Seen(enum.Enum):
     HIDDEN = enum.auto()  # something else is there
     IMPLICIT = enum.auto()
     GIVEN = enum.auto()
+
+    @property
+    def is_folder(self) -> bool:
+        return self in (_Seen.IMPLICIT, _Seen.GIVEN)
+
+
+class Stack(NamedTuple):
+    """Layers made ready to be mounted."""
+
+    patch: str | None  # a folder to go on top
+    root: Attributes
+
+
+def stack_as_json(stack: Stack) -> dict[str, Any]:
+    """Return what json.dump() can write, to be read by stack_from_json()."""
+    xattrs = [[name, value.hex()] for name, value in stack.root.xattrs]
+    return {"patch": stack.patch, "root": [*stack.root[:-1], xattrs]}
+
+
+def stack_from_json(value: dict[str, Any]) -> Stack:
+    mode, uid, gid, mtime_ns, xattrs = value["root"]
+    pairs = tuple((name, bytes.fromhex(text)) for name, text in xattrs)
+    return Stack(value["patch"], Attributes(mode, uid, gid, mtime_ns, pairs))
 
 
 def attributes_of(fd: int) -> Attributes:
@@ -92,12 +116,16 @@ def root_attributes(layers: Sequence[Layer]) -> Attributes:
     return Attributes()
 
 
-def patch_of(layers: Sequence[Layer]) -> dict[str, Attributes]:
-    """Return the folders to mend, parents first, "" being the root; empty if none need it."""
-    implicit = {path for layer in layers for path in layer.implicit}
-    marked = {path for layer in layers for path in layer.marked if path}
-    mended = [path for path in implicit if _is_wrong(layers, path)]
-    mended += [path for path in marked if _is_alone(layers, path)]
+def patch_of(layers: Sequence[Layer], account: Account) -> dict[str, Attributes]:
+    """Return the folders to mend, parents first, "" being the root; empty if none need it.
+
+    *account* counts them, and the time it takes: ExhaustedError.
+    """
+    views = [_View(layer, account) for layer in layers]
+    implicit = sorted({path for layer in layers for path in layer.implicit})
+    marked = sorted({path for layer in layers for path in layer.marked if path})
+    mended = [path for path in implicit if _is_wrong(views, path)]
+    mended += [path for path in marked if _is_alone(views, path)]
     root = root_attributes(layers)
     if not mended and (root.is_plain or not layers or layers[-1].root_given):
         return {}
@@ -107,7 +135,8 @@ def patch_of(layers: Sequence[Layer]) -> dict[str, Attributes]:
         for depth in range(1, len(parts) + 1):
             prefix = "/".join(parts[:depth])
             if prefix not in patch:
-                patch[prefix] = _merged(layers, prefix) or Attributes()
+                account.folder(os.fsencode(prefix))
+                patch[prefix] = _merged(views, prefix) or Attributes()
     return patch
 
 
@@ -124,54 +153,93 @@ def write_patch(root: int, patch: dict[str, Attributes]) -> None:
             os.close(fd)
 
 
-def _is_wrong(layers: Sequence[Layer], path: str) -> bool:
+class _View:
+    """Finds folders of one layer; quickly if asked in order of path."""
+
+    def __init__(self, layer: Layer, account: Account) -> None:
+        self._layer = layer
+        self._account = account
+        self._parts: list[str] = []  # of the path asked for last, as far as there are folders
+        self._found = [_Found(_Seen.GIVEN, hides=_is_opaque(layer.root))]  # the root, and each
+
+    def look(self, path: str) -> "_Found":
+        """Tell what is at *path*, and whether the layer hides what layers below have there."""
+        self._account.tick()
+        parts = path.split("/")
+        known = _in_common(self._parts, parts)
+        del self._parts[known:], self._found[known + 1 :]
+        while len(self._parts) < len(parts) and self._found[-1].seen.is_folder:
+            self._parts.append(parts[len(self._parts)])
+            self._found.append(self._one("/".join(self._parts), self._found[-1]))
+        return self._found[-1]
+
+    def attributes(self, path: str) -> Attributes:
+        """Return what the folder at *path*, which look() has found, is like."""
+        fd = self._open(path)
+        try:
+            return attributes_of(fd)
+        finally:
+            os.close(fd)
+
+    def _one(self, path: str, above: "_Found") -> "_Found":
+        try:
+            fd = self._open(path)
+        except FileNotFoundError:
+            return _Found(_Seen.ABSENT, hides=above.hides)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                return _Found(_Seen.HIDDEN, hides=True)
+            raise
+        try:
+            seen = _Seen.IMPLICIT if path in self._layer.implicit else _Seen.GIVEN
+            return _Found(seen, hides=above.hides or _is_opaque(fd))
+        finally:
+            os.close(fd)
+
+    def _open(self, path: str) -> int:
+        return open_plain(self._layer.root, path, _FOLDER)
+
+
+def _in_common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return with how many equal items both begin."""
+    for number, (mine, theirs) in enumerate(zip(one, other, strict=False)):
+        if mine != theirs:
+            return number
+    return min(len(one), len(other))
+
+
+class _Found(NamedTuple):
+    seen: _Seen
+    hides: bool
+
+
+def _is_wrong(views: Sequence[_View], path: str) -> bool:
     """Whether the merged folder would show made-up attributes while a layer has true ones."""
-    first = next(_merge(layers, path), None)
-    return first is _Seen.IMPLICIT and _merged(layers, path) is not None
+    first = next(_merge(views, path), None)
+    return first is not None and first[1] is _Seen.IMPLICIT and _merged(views, path) is not None
 
 
-def _is_alone(layers: Sequence[Layer], path: str) -> bool:
+def _is_alone(views: Sequence[_View], path: str) -> bool:
     """Whether the merged folder is that of a single layer."""
-    return len(list(_merge(layers, path))) == 1
+    return len(list(_merge(views, path))) == 1
 
 
-def _merged(layers: Sequence[Layer], path: str) -> Attributes | None:
+def _merged(views: Sequence[_View], path: str) -> Attributes | None:
     """Return what the topmost layer that speaks of the folder says; None if none does."""
-    found: list[Attributes] = []
-    for seen in _merge(layers, path, lambda fd: found.append(attributes_of(fd))):
+    for view, seen in _merge(views, path):
         if seen is _Seen.GIVEN:
-            return found[-1]
+            return view.attributes(path)
     return None
 
 
-def _merge(
-    layers: Sequence[Layer], path: str, use: Callable[[int], None] = lambda fd: None
-) -> Iterator[_Seen]:
+def _merge(views: Sequence[_View], path: str) -> Iterator[tuple[_View, _Seen]]:
     """Look at the folder in each layer that overlay would merge, topmost first."""
-    for layer in reversed(layers):
-        seen, opaque = _look(layer, path, use)
-        if seen in (_Seen.IMPLICIT, _Seen.GIVEN):
-            yield seen
-        if opaque or seen is _Seen.HIDDEN:
+    for view in reversed(views):
+        found = view.look(path)
+        if found.seen.is_folder:
+            yield view, found.seen
+        if found.hides:
             return
-
-
-def _look(layer: Layer, path: str, use: Callable[[int], None]) -> tuple[_Seen, bool]:
-    """Find the folder in one layer, and *use* it there; tell whether it hides what is below."""
-    with ExitStack() as stack:
-        at, opaque = layer.root, _is_opaque(layer.root)
-        for part in path.split("/"):
-            try:
-                status = os.stat(part, dir_fd=at, follow_symlinks=False)
-            except FileNotFoundError:
-                return _Seen.ABSENT, opaque
-            if not stat.S_ISDIR(status.st_mode):
-                return _Seen.HIDDEN, True
-            at = os.open(part, _FOLDER, dir_fd=at)
-            stack.callback(os.close, at)
-            opaque = opaque or _is_opaque(at)
-        use(at)
-        return (_Seen.IMPLICIT if path in layer.implicit else _Seen.GIVEN), opaque
 
 
 def _is_opaque(fd: int) -> bool:

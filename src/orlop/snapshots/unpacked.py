@@ -4,26 +4,18 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
 
 from orlop.layers.apply import Applied, apply
-from orlop.layers.budget import DEFAULT, Budget
+from orlop.layers.budget import DEFAULT, Account, Budget
 from orlop.layers.tar import Stream
 from orlop.model.stock import Stock
 from orlop.snapshots.base import Bases
 from orlop.snapshots.interface import LayerKey
-from orlop.snapshots.shelf import Shelf, disk_usage
-from orlop.snapshots.stacks import Attributes, Layer
+from orlop.snapshots.shelf import Shelf, disk_usage, stack_name
+from orlop.snapshots.stacks import Layer, Stack, stack_as_json, stack_from_json
 from orlop.store.faults import explained
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Stack(NamedTuple):
-    """Layers made ready to be mounted."""
-
-    patch: str | None  # a folder to go on top
-    root: Attributes
 
 
 class UnpackedLayers:
@@ -33,6 +25,7 @@ class UnpackedLayers:
         self._shelf = Shelf(root)
         self._stacks: dict[tuple[LayerKey, ...], Stack] = {}
         self._lock = threading.Lock()
+        self._making: dict[tuple[LayerKey, ...], threading.Lock] = {}
 
     def has_layer(self, key: LayerKey) -> bool:
         return self._shelf.has_layer(key)
@@ -84,16 +77,44 @@ class UnpackedLayers:
         """Return the layer's root, open; the caller closes it."""
         return os.open(f"{self._shelf.layer_path(key)}/fs", FOLDER)
 
+    def is_stacked(self, layers: Sequence[LayerKey]) -> bool:
+        return tuple(layers) in self._stacks
+
+    def stack(self, layers: Sequence[LayerKey], *, budget: Budget = DEFAULT) -> None:
+        keys = tuple(layers)
+        with self._lock:
+            turn = self._making.setdefault(keys, threading.Lock())
+        with turn, explained("the image's files"):
+            if keys not in self._stacks:
+                known = self._shelf.stack(keys)
+                stack = stack_from_json(known) if known else self._make_stack(keys, budget)
+                with self._lock:
+                    self._stacks[keys] = stack
+                    self._making.pop(keys, None)
+
+    def find_stack(self, layers: Sequence[LayerKey]) -> bool:
+        known = self._shelf.stack(layers)
+        if known:
+            self._stacks[tuple(layers)] = stack_from_json(known)
+        return bool(known)
+
     def _stack(self, layers: Sequence[LayerKey]) -> Stack:
         keys = tuple(layers)
-        stack = self._stacks.get(keys)
-        if stack is None:
-            with self._lock:
-                stack = self._stacks[keys] = self._make_stack(keys)
+        if keys not in self._stacks:
+            self.stack(layers)
+        return self._stacks[keys]
+
+    def _make_stack(self, keys: tuple[LayerKey, ...], budget: Budget) -> Stack:
+        with self._layers(keys) as layers, self._shelf.staging() as staged:
+            stack = self._lay(layers, staged, stack_name(keys), Account(budget, "image"))
+            self._shelf.publish_stack(staged, keys, stack_as_json(stack))
         return stack
 
-    def _make_stack(self, keys: tuple[LayerKey, ...]) -> Stack:
-        """Make ready what the stack needs beyond its layers."""
+    def _lay(self, layers: Sequence[Layer], staged: str, name: str, account: Account) -> Stack:
+        """Make ready what the stack needs beyond its layers, as a folder `fs` in *staged*.
+
+        *name* is the patch's, if there is one.
+        """
         raise NotImplementedError
 
     @contextmanager

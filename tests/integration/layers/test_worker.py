@@ -52,6 +52,7 @@ class Worker:
             "content": str(self.folder / "content"),
             "snapshots": str(self.folder / "snapshots"),
             "driver": "overlay",
+            "type": "layer",
         }
         return json.dumps(job | fields).encode()
 

@@ -4,7 +4,7 @@ import msgspec
 from msgspec.structs import replace
 
 from orlop.engine.containers import names
-from orlop.engine.containers.bundle import Bundles
+from orlop.engine.containers.bundle import Bundles, layer_keys
 from orlop.engine.containers.cgroup import cgroup_of
 from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.context import Context
@@ -47,6 +47,7 @@ class Changes:
                     await self._context.shim.request({"op": "change", "id": container_id})
                 await in_thread(cgroup_of(container).update, limits)
             elif (self._bundles.path(container_id) / "config.json").exists():
+                await self._context.stacks.make_ready(layer_keys(changed))
                 self._bundles.write(changed)
             self._context.records.save(changed)
         self._context.announce(changed, "update")

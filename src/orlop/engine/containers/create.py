@@ -17,7 +17,7 @@ from orlop.engine.containers.bundle import Bundles, joins_others, layer_keys
 from orlop.engine.containers.lifecycle import parse_signal
 from orlop.engine.containers.merge import merge, wanted_mounts
 from orlop.engine.context import Context
-from orlop.engine.images.host import HOST, add_host_layer, host_base, host_layer
+from orlop.engine.images.host import HOST, host_base
 from orlop.engine.images.images import Images
 from orlop.engine.networks.networks import Networks
 from orlop.engine.spec.process import rlimit
@@ -161,10 +161,12 @@ class Creation:
         if container.log_path:  # there before who follows it, who may outlive it
             os.close(os.open(container.log_path, _NEW_FILE, 0o640))
         undo.callback(_undone, self._context.snapshots.remove, container.id)
-        if container.image == HOST and not self._context.snapshots.has_layer(host_layer()):
-            await in_thread(add_host_layer, self._context.snapshots)
         base = host_base() if container.image == HOST else ()
-        self._context.snapshots.prepare(container.id, layer_keys(container), base=base)
+        snapshots, keys = self._context.snapshots, layer_keys(container)
+        if snapshots.copies:
+            await in_thread(snapshots.prepare, container.id, keys, base=base)
+        else:
+            snapshots.prepare(container.id, keys, base=base)
         if not joins_others(container.options):  # else known only at start
             self._bundles.write(container)
         fresh = [m for m in container.mounts if m.type == "volume" and not m.no_copy]

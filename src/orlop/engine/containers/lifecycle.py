@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from orlop.engine.answers import Finished
-from orlop.engine.containers.bundle import Bundles
+from orlop.engine.containers.bundle import Bundles, layer_keys
 from orlop.engine.containers.cgroup import cgroup_of
 from orlop.engine.containers.health import Health
 from orlop.engine.context import Context
@@ -73,6 +73,7 @@ class Lifecycle:
         times = telemetry.recorder()
         begun = since = times.now()
         try:
+            await self._context.stacks.make_ready(layer_keys(container))  # gone with a reboot
             self._bundles.prepare(container)
             since = times.note("prepare_bundle", since)
             with open_namespaces(self._bundles.joined(container)) as others:

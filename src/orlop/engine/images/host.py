@@ -34,9 +34,10 @@ def host_layer() -> LayerKey:
 
 
 def add_host_layer(snapshots: Snapshots) -> None:
-    """Make the image's layer be there. Blocking."""
+    """Make the image's layer be there, and ready to be mounted. Blocking."""
     if not snapshots.has_layer(host_layer()):
         snapshots.add_layer(host_layer(), io.BytesIO(_made().tar))
+    snapshots.stack([host_layer()])  # small, and of this machine: no worker's work
 
 
 def host_base() -> tuple[Mount, ...]:

@@ -19,16 +19,18 @@ from orlop.engine.context import Context
 from orlop.engine.images.catalog import Catalog, parse_time
 from orlop.engine.images.distribution import distribution, tags
 from orlop.engine.images.filters import matcher, with_named
-from orlop.engine.images.host import HOST
+from orlop.engine.images.host import HOST, add_host_layer
 from orlop.engine.images.making import Maker, layers_of
 from orlop.engine.images.removal import Remover
 from orlop.engine.images.transfer import Transfers, leased
 from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import NO_FILTERS, CommitRequest, Credentials, Filters
+from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.model.container import Container
 from orlop.model.image import Descriptor
 from orlop.model.reference import parse_reference
+from orlop.snapshots.interface import LayerKey
 
 #: Holds a container still while inside.
 Hold = Callable[[Container], AbstractAsyncContextManager[None]]
@@ -48,7 +50,7 @@ class Images:
 
     async def close(self) -> None:
         """End the workers."""
-        await self._unpacker.close()
+        await self._context.workers.close()
 
     def resolve(self, ref: str) -> ImageRecord:
         """Return the image that a name, a digest or an id (or its start) means.
@@ -58,16 +60,21 @@ class Images:
         return self._catalog.resolve(ref)
 
     async def make_ready(self, image: ImageRecord) -> None:
-        """Have its layers unpacked by the driver in use.
+        """Have its layers unpacked by the driver in use, and ready to be mounted.
 
         They are, once it was pulled or loaded, unless the driver was another then.
         """
-        driver = self._context.snapshots
-        if image.manifest is not None and not all(driver.has_layer(key) for key in image.layers):  # type: ignore[arg-type] # keys
+        driver, keys = self._context.snapshots, [LayerKey(key) for key in image.layers]
+        if driver.is_stacked(keys):
+            return
+        if image.manifest is None:
+            await in_thread(add_host_layer, driver)
+        elif not await in_thread(lambda: all(map(driver.has_layer, keys))):
             layers = layers_of(self._context, image.manifest)
             async with leased(self._context) as lease:
                 lease.add(*(layer.descriptor.digest for layer in layers))
                 await self._unpacker.unpack(layers, source=None, listener=lambda *_: None)
+        await self._context.stacks.make_ready(keys)
 
     async def pull(
         self,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 from orlop.engine.context import Context
 from orlop.engine.images.catalog import Catalog
-from orlop.engine.images.workers import Workers
 from orlop.engine.threads import in_thread
 from orlop.images.job import Job, Report
 from orlop.images.progress import Kind
@@ -27,18 +26,18 @@ class Unpacker:
     def __init__(self, context: Context, catalog: Catalog) -> None:
         self._context = context
         self._catalog = catalog
-        self._workers = Workers()
         self._flights: dict[Digest, _Flight] = {}
         self._syncing: asyncio.Task[None] | None = None
 
     async def unpack(
         self, layers: Iterable[Layer], *, source: Source | None, listener: LayerListener
     ) -> None:
-        """Make all *layers* ready, from *source* or, if that is None, from stored blobs.
+        """Make an image's *layers* ready, from *source* or, if that is None, from stored blobs.
 
-        The caller holds a lease. The first failure stops the others, unless
-        somebody else waits for them too, and is raised.
+        They are in the image's order, bottom first. The caller holds a lease. The first
+        failure stops the others, unless somebody else waits for them too, and is raised.
         """
+        layers = list(layers)
         unique = {layer.descriptor.digest: layer for layer in layers}
         tasks = [
             asyncio.ensure_future(self._ready(layer, source, listener)) for layer in unique.values()
@@ -49,17 +48,15 @@ class Unpacker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        await self._context.stacks.make_ready([layer_key(layer.diff_id) for layer in layers])
         if self._syncing is None or self._syncing.done():
             self._syncing = self._context.spawn(in_thread(self._context.snapshots.sync))
-
-    async def close(self) -> None:
-        await self._workers.close()
 
     async def _ready(self, layer: Layer, source: Source | None, listener: LayerListener) -> None:
         descriptor, key = layer.descriptor, layer_key(layer.diff_id)
         context = self._context
         has_blob = context.content.has(descriptor.digest, descriptor.size)
-        if has_blob and context.snapshots.has_layer(key):
+        if has_blob and await in_thread(context.snapshots.has_layer, key):
             listener(descriptor.digest, Kind.EXISTS, descriptor.size, descriptor.size)
             return
         flight = self._flights.get(descriptor.digest)
@@ -86,7 +83,7 @@ class Unpacker:
             flight.tell(descriptor.digest, Kind(report.kind), report.done, report.total)
 
         try:
-            size = await self._workers.run(job, told)
+            size = await self._context.workers.run(job, told)
         finally:
             self._flights.pop(descriptor.digest, None)
         self._context.metadata.layers.put(LayerRecord(driver, key, size, time.time_ns()))

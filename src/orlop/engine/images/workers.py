@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from orlop.errors import UnavailableError
-from orlop.images.job import MAX_LINE_BYTES, Job, Report, error_of
+from orlop.images.job import MAX_LINE_BYTES, Job, Report, StackJob, error_of
 
 _COMMAND = (sys.executable, "-I", "-m", "orlop.programs.worker")
 _IDLE_S = 5.0
@@ -30,8 +30,8 @@ class Workers:
         self._idle: list[_Worker] = []
         self._timers: set[asyncio.TimerHandle] = set()
 
-    async def run(self, job: Job, listener: Listener) -> int:
-        """Do *job*; return the bytes that the layer takes on disk.
+    async def run(self, job: Job | StackJob, listener: Listener = lambda _: None) -> int:
+        """Do *job*; return the bytes that the layer, if it is one, takes on disk.
 
         Raises what the worker says was wrong. A worker that dies is replaced
         once. When cancelled the worker is killed.
@@ -52,7 +52,7 @@ class Workers:
         for worker in idle:
             await worker.end()
 
-    async def _once(self, job: Job, listener: Listener) -> int:
+    async def _once(self, job: Job | StackJob, listener: Listener) -> int:
         worker = self._idle.pop() if self._idle else await _Worker.spawn()
         try:
             report = await worker.work(job, listener)
@@ -100,7 +100,7 @@ class _Worker:
             raise
         return worker
 
-    async def work(self, job: Job, listener: Listener) -> Report:
+    async def work(self, job: Job | StackJob, listener: Listener) -> Report:
         """Return the last report on *job*; WorkerDiedError when there will be none."""
         if self.timer is not None:
             self.timer.cancel()
