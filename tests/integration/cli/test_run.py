@@ -88,6 +88,23 @@ def test_last_byte_of_a_long_output_arrives(cli: CommandLine) -> None:
     assert len(out.splitlines()) == 200000
 
 
+def test_third_interrupt_that_is_ignored_says_how_to_end_the_container(cli: CommandLine) -> None:
+    script = "trap 'echo got' INT; echo ready; while :; do sleep 0.02; done"
+    with cli.start("run", "--rm", IMAGE, "sh", "-c", script) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"ready\n"
+        (identifier,) = cli.containers()
+        for _ in range(4):
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == b"got\n"
+        cli.out("rm", "-f", identifier)
+        said = process.stderr.read().decode().splitlines()
+        hint = f"end it with `orlop kill {identifier[:12]}`"
+        assert said[0] == f"orlop: the container runs on after 3 interrupts ({hint})"
+        assert said[1:] == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_signal_is_handed_on(cli: CommandLine, number: signal.Signals) -> None:
     script = f"trap 'echo got; exit 3' {int(number)}; echo ready; while :; do sleep 0.1; done"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orlop.client.http import RawStream
 
 STDIN = 0
+_SIGINT, _PATIENCE = 2, 3  # after which somebody at a terminal is told what else there is
 NOT_FOUND, NOT_EXECUTABLE, ENGINE_FAILED = 127, 126, 125
 _RESIZE_TRIES, _RESIZE_PAUSE_S = 20, 0.005
 DETACHED_NOTE = "read escape sequence\n"
@@ -118,16 +119,29 @@ def _status_in_events(client: Client, identifier: str) -> int:
 
 
 def forwarder(client: Client, identifier: str) -> Callable[[int], None]:
-    """Return what sends a signal to a container, on a connection of its own, and never fails."""
+    """Return what sends a signal to a container, on a connection of its own, and never fails.
+
+    A container that runs on after some interrupts ignores them: it says how to end one.
+    """
+    interrupts = 0
 
     def deliver(number: int) -> None:
         from orlop.client.client import Client
 
+        nonlocal interrupts
         try:
             with Client(client.settings) as another:  # ours may be in the middle of a request
                 another.containers.kill(identifier, signal=str(number))
         except OrlopError:  # it has ended meanwhile
-            pass
+            return
+        interrupts += number == _SIGINT
+        if number == _SIGINT and interrupts == _PATIENCE:
+            hint = f"end it with `orlop kill {identifier[:12]}`"
+            text = f"orlop: the container runs on after {interrupts} interrupts ({hint})\n"
+            try:
+                posix.write(2, text.encode())  # a signal's handler is no place for buffers
+            except OSError:  # nobody reads it
+                return
 
     return deliver
 
