@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.engines import EngineProcess
 from tests.integration.faults.disks import OnADisk, engine_on
 
 _DISKS = {
@@ -36,6 +37,10 @@ def full(
         engine.docker("run", "-d", "--name", "greedy", "busybox:test", "sh", "-c", _GREEDY)
         engine.await_full()
         yield engine
+
+
+#: Writes 8 MiB to each file of /etc that the engine makes.
+_SCRIBBLE = "for f in hostname hosts resolv.conf; do yes | head -c 8388608 >> /etc/$f; done"
 
 
 def _state(engine: OnADisk, name: str) -> str:
@@ -143,3 +148,23 @@ def test_an_engine_starts_on_a_disk_that_is_too_full_for_a_reserve_and_says_so(
     full.start()
     assert _state(full, "one") == "exited 137"
     assert full.out("ps", "-aq", "-f", "name=two", "-f", "name=greedy") == ""
+
+
+@pytest.mark.parametrize("network", ["bridge", "none"])
+def test_no_container_can_write_to_the_run_folder(
+    engine: EngineProcess, busybox_archive: Path, network: str
+) -> None:
+    engine.docker("load", "-i", str(busybox_archive))
+    before = _taken(engine.run)
+    engine.docker(
+        "run", "--name", "wide", "--network", network, "busybox:test", "sh", "-c", _SCRIBBLE
+    )
+    assert _taken(engine.run) - before < 1 << 20
+    engine.docker("start", "-a", "wide")  # what it wrote is still there, and no harm
+    assert _taken(engine.run) - before < 1 << 20
+    engine.docker("rm", "wide")
+
+
+def _taken(folder: Path) -> int:
+    """Return the bytes that the files in *folder* take."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))

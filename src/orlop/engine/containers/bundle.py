@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from orlop.engine.containers.files import (
     Addressing,
     container_files,
+    forget_files,
     network_files,
     refresh_files,
     write_files,
@@ -33,7 +34,10 @@ _INITS = ("/usr/bin/docker-init", "/sbin/docker-init", "/usr/bin/tini-static", "
 
 
 class Bundles:
-    """Bundles are on the run folder's tmpfs: made at create, made again after a reboot."""
+    """Bundles are on the run folder's tmpfs: made at create, made again after a reboot.
+
+    A container can write to none of it, because whoever fills that tmpfs stops every start.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -42,16 +46,8 @@ class Bundles:
         return self._context.settings.bundles / container_id
 
     def folder(self, container_id: str) -> Path:
-        """Return where the container's logs are."""
+        """Return where the container's logs are, and its hostname, hosts and resolv.conf."""
         return self._context.settings.containers / container_id
-
-    def files_folder(self, container: Container) -> Path:
-        """Return where its hostname, hosts and resolv.conf are: with the bundle, in memory.
-
-        But on disk where their ids are to be mapped, which a tmpfs can from Linux 6.3 only.
-        """
-        mapped = container.options.userns not in ("", "host")
-        return self.folder(container.id) if mapped else self.path(container.id)
 
     def prepare(self, container: Container) -> None:
         """Have the bundle ready to start; made anew where it names what may have changed."""
@@ -70,9 +66,9 @@ class Bundles:
         """Write config.json; InvalidArgumentError for options that cannot be."""
         bundle = str(self.path(container.id))
         with explained(f"the bundle of container {container.name}"):
-            for folder in (bundle, f"{bundle}/rootfs"):
-                with suppress(FileExistsError):
-                    os.mkdir(folder, 0o700)
+            if _make_folder(bundle):  # never made, or lost with a reboot
+                forget_files(self.folder(container.id))
+            _make_folder(f"{bundle}/rootfs")
         given = self._given(container)
         made = config(given)
         mounts = made.get("mounts", [])
@@ -91,7 +87,7 @@ class Bundles:
         """
         if container.recipe:  # its files are its own, since its start
             return self.network_files(container, addressing)[0]
-        folder, hostname = self.files_folder(container), self._hostname(container)
+        folder, hostname = self.folder(container.id), self._hostname(container)
         return refresh_files(folder, container.options, hostname, addressing)
 
     def network_files(
@@ -182,8 +178,8 @@ class Bundles:
         """Return them; who is in another's network has the files of the other, as its name."""
         other = self.network_owner(container)
         if other is not None:
-            return container_files(self.files_folder(other))
-        return write_files(self.files_folder(container), container.options, hostname)
+            return container_files(self.folder(other.id))
+        return write_files(self.folder(container.id), container.options, hostname)
 
     def network_owner(self, container: Container) -> Container | None:
         """Return whose network it is in, where it joins another; that may join one, too.
@@ -238,6 +234,15 @@ class Bundles:
                 )
             joined[option] = other
         return joined
+
+
+def _make_folder(path: str) -> bool:
+    """Make the folder; return whether it was missing."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return False
+    return True
 
 
 def joins_others(options: ContainerOptions) -> bool:

@@ -52,6 +52,14 @@ def container_files(folder: Path) -> dict[str, str]:
     return {f"/etc/{name}": f"{folder}/{name}" for name in _NAMES}
 
 
+def forget_files(folder: Path) -> None:
+    """Remove the files from *folder*, so that write_files() makes them anew."""
+    for name in _NAMES:
+        for path in (folder / name, _made_path(folder / name)):
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+
 def write_files(folder: Path, options: ContainerOptions, hostname: str) -> dict[str, str]:
     """Write the files into *folder* where they are missing; return container path -> host path.
 
