@@ -16,11 +16,12 @@ from orlop.criu.options import (
     EXTERNAL_TERMINAL,
     external_namespace,
 )
+from orlop.errors import UnsupportedError
 from orlop.model import jsontext
 from orlop.model.light import TYPE_CHECKING, NamedTuple
 from orlop.model.light_context import suppress
 from orlop.runtime.container import plan_container
-from orlop.runtime.plan import plan_namespaces
+from orlop.runtime.plan import MountKind, plan_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -107,6 +108,8 @@ def _resources(subject: Subject, external: dict[int, str]) -> dict[str, Any]:
     """Name all that processes use and that is not the container's."""
     bundle = subject.bundle
     plan = plan_container(bundle, plan_namespaces(bundle.config.get("linux", {})), None)
+    if any(planned.kind is MountKind.INSIDE for planned in plan.mounts):
+        raise UnsupportedError("cannot checkpoint a bind mount of what an earlier mount made")
     mounts = external_mounts(subject.pid, plan, subject.root)
     return {
         "ext_mnt": [{"key": place, "val": name} for place, name in mounts],

@@ -14,12 +14,14 @@ from orlop.runtime.cgroups.layout import own_directories
 from orlop.runtime.child import ContainerPlan
 from orlop.runtime.devices import all_devices
 from orlop.runtime.filesystems import BENEATH
+from orlop.runtime.options import Special
 from orlop.runtime.plan import MountKind, MountPlan, Namespaces, plan_mount
 from orlop.runtime.sysctl import plan_sysctls
 
 if TYPE_CHECKING:
     from orlop.runtime.cgroups.interface import Cgroup
 
+_BINDS = (MountKind.BIND, MountKind.INSIDE)
 _LONGEST_HOST_NAME = 64
 _PROPAGATIONS = ("", "shared", "slave", "private", "unbindable")
 
@@ -43,7 +45,7 @@ def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None
     if max(len(os.fsencode(hostname)), len(os.fsencode(domainname))) > _LONGEST_HOST_NAME:
         raise InvalidArgumentError("hostname and domainname are at most 64 bytes long")
     dev_is_given = any(
-        plan.kind is MountKind.BIND and plan.destination.rstrip("/") == "/dev" for plan in mounts
+        plan.kind in _BINDS and plan.destination.rstrip("/") == "/dev" for plan in mounts
     )
     return ContainerPlan(
         id=bundle.id,
@@ -87,7 +89,31 @@ def _mounts(bundle: Bundle) -> tuple[MountPlan, ...]:
     ]
     if not bundle.rootfs:  # an engine's way to say where links end is none of a bundle's
         plans = [plan._replace(source=plan.source.replace(BENEATH, "/")) for plan in plans]
+        plans = _of_the_root(plans, os.path.normpath(_root_path(bundle)) + "/")
     return tuple(plans)
+
+
+def _of_the_root(plans: Sequence[MountPlan], root: str) -> list[MountPlan]:
+    """Have a bind mount's source looked for inside the *root* where earlier mounts put it there."""
+    found = []
+    for index, plan in enumerate(plans):
+        source = os.path.normpath(plan.source)
+        if plan.kind is MountKind.BIND and source.startswith(root):
+            inside = source[len(root) - 1 :]
+            if any(_is_related(inside, earlier.destination) for earlier in plans[:index]):
+                if plan.idmap or plan.options.special & {Special.IDMAP, Special.RIDMAP}:
+                    raise UnsupportedError(
+                        f"mounts[{index}]: what an earlier mount has made cannot be id-mapped"
+                    )
+                plan = plan._replace(kind=MountKind.INSIDE, source=inside)
+        found.append(plan)
+    return found
+
+
+def _is_related(one: str, other: str) -> bool:
+    """Whether one of the two paths is the other, or above it."""
+    one, other = (f"{os.path.normpath(path)}/" for path in (one, other))
+    return one.startswith(other) or other.startswith(one)
 
 
 def _root(bundle: Bundle) -> tuple[Mount, ...]:

@@ -14,6 +14,7 @@ from orlop.kernel.mount import (
     MountAttr,
     MountFlag,
     Unmount,
+    clone_mount,
     mount,
     mount_points,
     mount_setattr,
@@ -214,6 +215,8 @@ def attach_mounts(child: Child) -> None:
     for index, plan in enumerate(child.plan.mounts):
         fd = child.mounts.get(index, -1)
         try:
+            if plan.kind is MountKind.INSIDE:
+                fd = _copy_of_inside(child, plan)
             if fd < 0:
                 _remount(child, plan)
                 continue
@@ -267,6 +270,17 @@ def _made(child: Child, plan: MountPlan) -> int:
         mount_setattr(fd, set_=options.set_, recursive=True)
     if options.propagation:
         set_attributes(fd, Options(propagation=options.propagation))
+    return fd
+
+
+def _copy_of_inside(child: Child, plan: MountPlan) -> int:
+    """Return a bind mount of what is in the root, and on it, so far."""
+    source = open_in_root(child.root, plan.source)
+    try:
+        fd = clone_mount(source, recursive=Special.RBIND in plan.options.special)
+    finally:
+        os.close(source)
+    set_bind_attributes(fd, plan.options)
     return fd
 
 
@@ -406,5 +420,6 @@ def open_hierarchies(child: Child) -> None:
 
 def _about(error: OSError, plan: MountPlan) -> OSError:
     reason = error.strerror or os.strerror(error.errno or 0)
-    source = f"{plan.fstype} " if plan.kind is not MountKind.BIND else f"{plan.source!r} "
+    is_bind = plan.kind in (MountKind.BIND, MountKind.INSIDE)
+    source = f"{plan.source!r} " if is_bind else f"{plan.fstype} "
     return OSError(error.errno, f"{source}on {plan.destination!r}: {reason}")

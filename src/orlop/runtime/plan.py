@@ -48,6 +48,7 @@ _MOST_ID = (1 << 31) - 1  # larger ones wrap around in programs that keep them s
 class MountKind(StrEnum):
     FILESYSTEM = "filesystem"
     BIND = "bind"
+    INSIDE = "inside"  # a bind mount of what is in the root by then
     CGROUP = "cgroup"
     REMOUNT = "remount"  # no mount of its own: another one's options change
 
