@@ -112,7 +112,7 @@ class Engine:
 
     async def _begin(self) -> None:
         settings = self.settings
-        self._gauges = Gauges(self._context)
+        self._gauges = Gauges(self._context, self.networks)
         fresh = await in_thread(_is_first_since_boot, settings)
         self._context.shim = Link(
             str(settings.shim_socket),

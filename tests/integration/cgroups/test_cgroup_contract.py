@@ -223,5 +223,17 @@ def test_a_fresh_cgroup_has_used_next_to_nothing(make: Make) -> None:
     assert statistics.cpu.throttled_periods == 0
 
 
+def test_load_is_what_the_statistics_say(make: Make) -> None:
+    cgroup = make()
+    with sleeping(cgroup):
+        load, statistics = cgroup.load(), cgroup.statistics()
+        assert load.processes == (statistics.pids.current or -1)  # half of a hybrid counts none
+        assert load.memory_limit_bytes == (statistics.memory.limit_bytes or -1)
+        assert -1 <= load.memory_bytes <= statistics.memory.usage_bytes
+        assert 0 < load.cpu_ns <= statistics.cpu.usage_ns
+    cgroup.remove()
+    assert cgroup.load() == (-1, -1, -1, -1)
+
+
 def test_nobody_was_killed_for_memory_yet(make: Make) -> None:
     assert make().oom_kills() == 0

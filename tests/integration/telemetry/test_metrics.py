@@ -14,6 +14,10 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
+import orlop
+from orlop.engine.engine import Engine
+from orlop.engine.telemetry import loads
+from tests.integration.engine.harness import shell, with_engine
 from tests.integration.telemetry.conftest import IMAGE, Watched
 
 Samples = dict[tuple[str, ...], float]
@@ -74,6 +78,62 @@ def test_what_happens_is_counted_and_timed(watched: Watched, metrics_port: int) 
     assert after["orlop_containers", "running"] == 0
     assert more("orlop_exits_total", "signalled") == 1
     assert more("orlop_operation_seconds_count", "stop") == 1
+
+
+def of_container(samples: Samples, name: str) -> dict[str, float]:
+    """Return the figures of the container *name*."""
+    return {
+        key[0].removeprefix("orlop_container_"): value
+        for key, value in samples.items()
+        if key[0].startswith("orlop_container_") and key[1] == name
+    }
+
+
+def test_each_container_tells_what_it_uses_while_it_runs(
+    watched: Watched, metrics_port: int
+) -> None:
+    burn = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done; exec sleep 600"
+    words = ("--name", "burner", "-m", "64m", IMAGE, "sh", "-c", burn)
+    watched.cli.out("run", "-d", *words)
+    watched.cli.out("run", "-d", "--name", "unlimited", "--network", "none", IMAGE, "sleep", "600")
+    gateway = watched.cli.out("exec", "burner", "sh", "-c", "ip route | awk '/default/ {print $3}'")
+    watched.cli.out("exec", "burner", "ping", "-c", "3", "-s", "1000", gateway)
+    found = await_samples(metrics_port, lambda now: used(now) > 0.05)
+    burner, unlimited = of_container(found, "burner"), of_container(found, "unlimited")
+    assert burner["memory_limit_bytes"] == 64 << 20
+    assert 0 < burner["memory_bytes"] < 64 << 20
+    assert burner["processes"] == unlimited["processes"] == 1
+    assert burner["network_transmit_bytes_total"] > 3000
+    assert burner["network_receive_bytes_total"] > 3000
+    assert unlimited.keys() == {"cpu_seconds_total", "memory_bytes", "processes"}
+    with orlop.Sandbox(engine=watched.url, image=IMAGE) as box:
+        names = {
+            key[1] for key in samples_of(metrics_port) if key[0] == "orlop_container_processes"
+        }
+        assert names == {"burner", "unlimited"}, box
+    watched.cli.out("rm", "-f", "burner", "unlimited")
+    assert of_container(samples_of(metrics_port), "burner") == {}
+
+
+def used(samples: Samples) -> float:
+    return samples.get(("orlop_container_cpu_seconds_total", "burner"), 0)
+
+
+def test_containers_beyond_the_bound_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loads, "MOST", 1)
+
+    async def work(engine: Engine) -> None:
+        for name in ("first", "second"):
+            made = await engine.containers.create(shell("exec sleep 60"), name=name)
+            await engine.containers.start(made.id)
+        text = await engine.metrics()
+        assert 'orlop_container_processes{container="first"} 1\n' in text
+        assert 'container="second"' not in text
+        assert "\norlop_containers_left_out 1\n" in text
+
+    with_engine(tmp_path, work)
 
 
 def test_steps_of_the_child_are_sampled(watched: Watched, metrics_port: int) -> None:

@@ -11,7 +11,7 @@ from orlop.errors import (
     WrongStateError,
 )
 from orlop.runtime import cgroups
-from orlop.runtime.cgroups import v1_limits, v2_limits
+from orlop.runtime.cgroups import v1_limits, v2_limits, v2_statistics
 from orlop.runtime.cgroups.files import apply, read_number, read_table, refusal
 from orlop.runtime.cgroups.interface import Write
 from orlop.runtime.cgroups.layout import Hierarchy, Layout
@@ -83,3 +83,18 @@ def test_an_update_of_v2_reads_what_is_first(tmp_path: Path) -> None:
         cgroup.update({"memory": {"limit": 500, "checkBeforeUpdate": True}})
     cgroup.update({"memory": {"limit": 700, "checkBeforeUpdate": True}})
     assert (folder / "memory.max").read_text().startswith("700")
+
+
+def test_load_of_the_unified_hierarchy_is_of_few_files(tmp_path: Path) -> None:
+    assert v2_statistics.load(str(tmp_path)) == (-1, -1, -1, -1)
+    for name, text in (
+        ("cpu.stat", "usage_usec 1500\nuser_usec 1000\n"),
+        ("memory.current", "9000"),
+        ("memory.stat", "anon 1000\ninactive_file 4000\n"),
+        ("memory.max", "max"),
+        ("pids.current", "3"),
+    ):
+        (tmp_path / name).write_text(f"{text}\n")
+    assert v2_statistics.load(str(tmp_path)) == (1_500_000, 5000, -1, 3)
+    (tmp_path / "memory.max").write_text("65536\n")
+    assert v2_statistics.load(str(tmp_path)).memory_limit_bytes == 65536

@@ -109,6 +109,15 @@ class Host:
         """Return what went through the interfaces, by their names inside."""
         return counters.of_endpoints(self._home, [place.endpoint for place in places])
 
+    def traffic(self, containers: Mapping[str, Sequence[Place]]) -> dict[str, tuple[int, int]]:
+        """Return how many bytes went in and out of each that has an interface to be counted at."""
+        counted = {name: self.counters(places).values() for name, places in containers.items()}
+        return {
+            name: (sum(one.rx_bytes for one in each), sum(one.tx_bytes for one in each))
+            for name, each in counted.items()
+            if each
+        }
+
     def reserve(self, container: str, requests: Sequence[PortRequest]) -> tuple[PortMapping, ...]:
         """Keep ports of the host for a container, until it is disconnected as one that ended."""
         reservation = self._ports.reserve(requests)

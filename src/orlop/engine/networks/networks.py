@@ -142,6 +142,13 @@ class Networks:
             return {}
         return await self._desk.attachments.counters(container)
 
+    async def traffic(self, containers: "Sequence[Container]") -> "Mapping[str, tuple[int, int]]":
+        """Return how many bytes each has received and sent, by its id, of those on networks."""
+        attached = [container for container in containers if container.endpoints]
+        if not attached:
+            return {}
+        return await self._desk.attachments.traffic(attached)
+
     def ended(self, container: Container) -> None:
         """Give back what a container had that has ended; *container* as it was."""
         if container.endpoints:

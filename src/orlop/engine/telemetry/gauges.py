@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from orlop import __version__
 from orlop.engine.context import Context
+from orlop.engine.telemetry.loads import Loads, Traffic
 from orlop.engine.threads import under_way
 from orlop.errors import OrlopError
 from orlop.model.container import Status
@@ -21,8 +22,9 @@ _NOTHING = Counts(processes={}, pools={}, queues={})
 class Gauges:
     """Reads what is the case now, when somebody asks for the metrics."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, traffic: Traffic) -> None:
         self._context = context
+        self._loads = Loads(context, traffic)
         self._told = _NOTHING  # by the shim, last
         telemetry = context.telemetry
         registry = telemetry.registry
@@ -41,6 +43,7 @@ class Gauges:
         """Return all metrics, those of the shim's with them if it answers soon."""
         telemetry, before = self._context.telemetry, self._told
         self._told = await self._asked()
+        await self._loads.read()
         for name in before["pools"]:
             telemetry.pools.pop(name, None)
         for name, stock in self._told["pools"].items():

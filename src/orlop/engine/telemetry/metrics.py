@@ -2,7 +2,8 @@
 
 Of our own, for `prometheus-client` takes 30 ms to import: docs/metrics.md. Used from the
 event loop alone, so nothing is locked. A family has at most _MOST_SERIES values of its
-label; what comes after is counted as "other".
+label; what comes after is counted as "other", and of gauges left out. Who reads a gauge may
+set another bound.
 """
 
 import math
@@ -107,14 +108,17 @@ class Gauge(Family):
 
     kind = "gauge"
 
-    def __init__(self, name: str, help_: str, read: Reading, label: str = "") -> None:
+    def __init__(
+        self, name: str, help_: str, read: Reading, label: str = "", *, most: int = _MOST_SERIES
+    ) -> None:
         super().__init__(name, help_, label)
         self._read = read
+        self._most = most
 
     def lines(self) -> Iterator[str]:
         found = self._read()
         values = found if isinstance(found, Mapping) else {"": found}
-        for value, number in list(values.items())[:_MOST_SERIES]:
+        for value, number in list(values.items())[: self._most]:
             yield f"{self.name}{self.labels(value)} {_number(number)}"
 
 
@@ -140,13 +144,17 @@ class Registry:
         self._families[name] = made
         return made
 
-    def gauge(self, name: str, help_: str, read: Reading, label: str = "") -> None:
-        """Tell what *read* returns: a number, or numbers by the values of *label*."""
-        self._families[name] = Gauge(name, help_, read, label)
+    def gauge(
+        self, name: str, help_: str, read: Reading, label: str = "", *, most: int = _MOST_SERIES
+    ) -> None:
+        """Tell what *read* returns: a number, or up to *most* numbers by the values of *label*."""
+        self._families[name] = Gauge(name, help_, read, label, most=most)
 
-    def total(self, name: str, help_: str, read: Reading, label: str = "") -> None:
+    def total(
+        self, name: str, help_: str, read: Reading, label: str = "", *, most: int = _MOST_SERIES
+    ) -> None:
         """Tell what *read* returns, as gauge(), of what only grows."""
-        self._families[name] = Total(name, help_, read, label)
+        self._families[name] = Total(name, help_, read, label, most=most)
 
     def text(self, *, openmetrics: bool = False) -> str:
         """Return all, in Prometheus's text format 0.0.4, or as OpenMetrics 1.0 has it."""

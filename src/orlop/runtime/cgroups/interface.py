@@ -91,6 +91,18 @@ class Statistics(NamedTuple):
     pressure: Mapping[str, Mapping[str, Stall]] = {}
 
 
+class Load(NamedTuple):
+    """What monitors ask for again and again; -1 is what nobody counts, or of a cgroup that is gone.
+
+    Memory is without what the page cache could give up at once, as `stats` shows it.
+    """
+
+    cpu_ns: int = -1
+    memory_bytes: int = -1
+    memory_limit_bytes: int = -1  # or that there is no limit
+    processes: int = -1
+
+
 class Owner(Protocol):
     """Who made a cgroup's folders and keeps them, where that is somebody else: systemd."""
 
@@ -168,6 +180,9 @@ class Cgroup(Protocol):
         """Give the processes of this cgroup and of those below."""
 
     def statistics(self) -> Statistics: ...
+
+    def load(self) -> Load:
+        """Read the most asked for of the counters, by few files."""
 
     def oom_kills(self) -> int:
         """Count the processes the kernel killed for want of memory."""

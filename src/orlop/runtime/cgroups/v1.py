@@ -15,7 +15,7 @@ from orlop.model.oci import DeviceRule, Resources
 from orlop.runtime.cgroups import control, v1_limits
 from orlop.runtime.cgroups.devices import list_changes
 from orlop.runtime.cgroups.files import apply, apply_all, read, read_table, write
-from orlop.runtime.cgroups.interface import Owner, Statistics, Write
+from orlop.runtime.cgroups.interface import Load, Owner, Statistics, Write
 from orlop.runtime.cgroups.layout import Layout
 
 _SIGKILL = 9
@@ -192,6 +192,11 @@ class V1Cgroup:
         from orlop.runtime.cgroups import v1_statistics  # not at a start
 
         return v1_statistics.read(self._by_controller)
+
+    def load(self) -> Load:
+        from orlop.runtime.cgroups import v1_statistics  # not at a start
+
+        return v1_statistics.load(self._by_controller)
 
     def oom_kills(self) -> int:
         memory = self._by_controller.get("memory", "")

@@ -8,6 +8,7 @@ from orlop.runtime.cgroups.interface import (
     BlockStatistics,
     CpuStatistics,
     HugetlbStatistics,
+    Load,
     MemoryStatistics,
     PidsStatistics,
     Statistics,
@@ -28,6 +29,26 @@ def read(directories: Mapping[str, str]) -> Statistics:
         hugetlb=_hugetlb(directories.get("hugetlb")),
         version=1,
     )
+
+
+def load(directories: Mapping[str, str]) -> Load:
+    """Read the counters of which monitors ask, given its directory for each controller."""
+    account, memory = directories.get("cpuacct", ""), directories.get("memory", "")
+    limit = read_number(f"{memory}/memory.limit_in_bytes", -1)
+    return Load(
+        cpu_ns=read_number(f"{account}/cpuacct.usage", -1),
+        memory_bytes=in_use(memory, "memory.usage_in_bytes", "total_inactive_file"),
+        memory_limit_bytes=-1 if limit >= _NO_LIMIT else limit,
+        processes=read_number(f"{directories.get('pids', '')}/pids.current", -1),
+    )
+
+
+def in_use(directory: str, file: str, idle: str) -> int:
+    """Return the memory by *file* without what is *idle* by memory.stat; -1 where it is gone."""
+    usage = read_number(f"{directory}/{file}", -1)
+    if usage < 0:
+        return -1
+    return max(0, usage - read_table(f"{directory}/memory.stat").get(idle, 0))
 
 
 def _cpu(account: str | None, schedule: str | None) -> CpuStatistics:

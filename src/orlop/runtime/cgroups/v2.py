@@ -16,7 +16,7 @@ from orlop.model.light_context import suppress
 from orlop.model.oci import DeviceRule, Memory, Resources
 from orlop.runtime.cgroups import control, device_program, v2_limits
 from orlop.runtime.cgroups.files import apply_all, read, read_number, read_or, read_table, write
-from orlop.runtime.cgroups.interface import Owner, Statistics, Write
+from orlop.runtime.cgroups.interface import Load, Owner, Statistics, Write
 from orlop.runtime.cgroups.layout import Layout
 
 #: Handed down to every container, so that statistics count even without a limit.
@@ -127,6 +127,11 @@ class V2Cgroup:
         from orlop.runtime.cgroups import v2_statistics  # not at a start
 
         return v2_statistics.read(self._directory)
+
+    def load(self) -> Load:
+        from orlop.runtime.cgroups import v2_statistics  # not at a start
+
+        return v2_statistics.load(self._directory)
 
     def oom_kills(self) -> int:
         return read_table(f"{self._directory}/memory.events").get("oom_kill", 0)

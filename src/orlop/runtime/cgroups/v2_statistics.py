@@ -7,11 +7,12 @@ from orlop.runtime.cgroups.interface import (
     BlockStatistics,
     CpuStatistics,
     HugetlbStatistics,
+    Load,
     MemoryStatistics,
     Stall,
     Statistics,
 )
-from orlop.runtime.cgroups.v1_statistics import pids
+from orlop.runtime.cgroups.v1_statistics import in_use, pids
 
 _PRESSED = ("cpu", "memory", "io")
 _OPERATIONS = ("read", "write", "discard")
@@ -29,6 +30,17 @@ def read(directory: str) -> Statistics:
         hugetlb=_hugetlb(directory),
         version=2,
         pressure={name: _pressure(f"{directory}/{name}.pressure") for name in _PRESSED},
+    )
+
+
+def load(directory: str) -> Load:
+    """Read the counters of which monitors ask."""
+    used_us = read_table(f"{directory}/cpu.stat").get("usage_usec", -1)
+    return Load(
+        cpu_ns=used_us * 1000 if used_us >= 0 else -1,
+        memory_bytes=in_use(directory, "memory.current", "inactive_file"),
+        memory_limit_bytes=read_number(f"{directory}/memory.max", -1),
+        processes=read_number(f"{directory}/pids.current", -1),
     )
 
 
