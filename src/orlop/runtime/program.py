@@ -5,6 +5,7 @@ import errno
 import os
 import stat
 
+from orlop.kernel.capabilities import capget, capset
 from orlop.kernel.paths import (
     FileSystem,
     file_system_type,
@@ -61,7 +62,12 @@ def check_working_directory(child: Child) -> None:
 
 
 def find_program(child: Child) -> None:
-    """Find the program, as the user and with the process's PATH, before seccomp may forbid to."""
+    """Find the program, as the user and with the process's PATH, before seccomp may forbid to.
+
+    It has to be one that the process may run with the capabilities that it will have.
+    """
+    _, permitted, inheritable = capget()
+    capset(child.process.capabilities.effective & permitted, permitted, inheritable)
     name = child.process.args[0]
     if "/" in name:
         _check_program(name)
@@ -105,7 +111,7 @@ def _interpreter(path: str) -> str:
 def _search(child: Child, name: str) -> str:
     for folder in child.process.variable("PATH").split(":"):
         path = os.path.join(folder or ".", name)
-        if os.access(path, os.X_OK) and stat.S_ISREG(os.stat(path).st_mode):
+        if _may_run(path) and stat.S_ISREG(os.stat(path).st_mode):
             return path
     raise StepError(
         f'exec: "{name}": executable file not found in $PATH',
@@ -190,8 +196,12 @@ def _check_program(path: str) -> None:
         raise _exec_error(path, error.errno or 0, Kind.NOT_EXECUTABLE) from None
     if stat.S_ISDIR(status.st_mode):
         raise _exec_error(path, errno.EISDIR, Kind.NOT_EXECUTABLE)
-    if not os.access(path, os.X_OK):
+    if not _may_run(path):
         raise _exec_error(path, errno.EACCES, Kind.NOT_EXECUTABLE)
+
+
+def _may_run(path: str) -> bool:
+    return os.access(path, os.X_OK, effective_ids=True)
 
 
 def _exec_error(path: str, number: int, kind: Kind) -> StepError:

@@ -238,3 +238,15 @@ def test_start_waits_for_its_hooks(
     name = program.create(bundle)
     starting.start(Folder(str(program.root), name))
     assert program.state(name)["status"] == "running"
+
+
+def test_a_program_that_root_may_not_run_without_its_capabilities_is_refused_by_create(
+    program: Program, bundle: OCIBundle
+) -> None:
+    file = bundle.program("/bin/own", "#!/bin/sh\n")
+    os.chown(file, 7, 7)
+    file.chmod(0o700)
+    bundle.process["capabilities"] = {"permitted": ["CAP_DAC_OVERRIDE"]}
+    bundle.process["args"] = ["/bin/own"]
+    message = program.refused("create", "--bundle", bundle.write(), program.id())
+    assert 'exec: "/bin/own": permission denied' in message

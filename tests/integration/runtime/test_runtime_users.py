@@ -1,5 +1,7 @@
-"""Users and their homes, by the files of the image."""
+"""Users: their homes by the files of the image, and which programs they may run."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +52,26 @@ def test_the_last_home_counts_and_an_empty_one_is_that_of_passwd(
     told = f"HOME={home}"
     assert told in Path(f"/proc/{running.pid}/environ").read_text().split("\0")
     assert told in box.exec(running, "env").output.splitlines()
+
+
+@pytest.fixture
+def owned(box: Box) -> Box:
+    """Return a box with the program /own/id of user 7, which nobody else may run or reach."""
+    (box.lower / "own").mkdir()
+    shutil.copy(box.lower / "bin/busybox", box.lower / "own/id")
+    for path in ("own/id", "own"):
+        os.chown(box.lower / path, 7, 7)
+        (box.lower / path).chmod(0o700)
+    box.process["env"] = ["PATH=/bin:/own"]
+    (box.lower / "bin/id").unlink()
+    return box
+
+
+@pytest.mark.parametrize("name", ["/own/id", "id"])
+def test_a_user_who_may_override_modes_runs_any_program(owned: Box, name: str) -> None:
+    kinds = ("bounding", "permitted", "effective", "inheritable", "ambient")
+    owned.process["capabilities"] = {key: ["CAP_DAC_OVERRIDE"] for key in kinds}
+    owned.process["user"] = {"uid": 1000, "gid": 1000}
+    assert owned.run(name, "-u").output == "1000\n"
+    running = owned.sleeping()
+    assert owned.exec(running, name, "-u").output == "1000\n"
