@@ -9,8 +9,10 @@
     poststop         the caller  the runtime       the container is deleted
 
 A hook gets the container's state on stdin and its own arguments and environment,
-nothing of ours; it works in the bundle, or for startContainer in the process's own
-directory. What it writes is kept for the error. runtime-spec config.md, "POSIX-platform Hooks".
+nothing of ours; it works in the bundle. As runc has it, a createContainer hook works in
+the root, where that is on the host, and a startContainer hook in the process's directory,
+with the process's environment if it has none of its own. What a hook writes is kept for the
+error. runtime-spec config.md, "POSIX-platform Hooks".
 """
 
 import os
@@ -46,7 +48,7 @@ class Hooks:
 
     def __init__(self, bundle: Bundle, wanted: Mapping[str, Sequence[Hook]]) -> None:
         self._bundle = bundle
-        self._wanted = wanted
+        self._wanted = {**wanted}
         self._near: socket.socket | None = None
         self._far: socket.socket | None = None
         if any(kind in self._wanted for kind in _BY_PARENT):
@@ -84,12 +86,23 @@ class Hooks:
             if not far.recv(1):
                 raise StepError("a hook of the runtime's failed")
 
-    def run_before_root(self) -> None:
-        """Run what belongs into the container's namespaces and still sees the host's files."""
-        self._run("createContainer", "creating", os.getpid(), self._bundle.path)
+    def run_before_root(self, root: str) -> None:
+        """Run what belongs into the container's namespaces and still sees the host's files.
 
-    def run_before_program(self) -> None:
-        """Run what the container has itself, as the one who will be its program."""
+        *root* is the path of the container's root on the host.
+        """
+        self._run("createContainer", "creating", os.getpid(), root)
+
+    def run_before_program(self, environment: Mapping[str, str]) -> None:
+        """Run what the container has itself, as the one who will be its program.
+
+        A hook without an environment gets the program's.
+        """
+        env = [f"{name}={value}" for name, value in environment.items()]
+        hooks: list[Hook] = [
+            {"env": env, **hook} for hook in self._wanted.get("startContainer", ())
+        ]
+        self._wanted["startContainer"] = hooks
         self._run("startContainer", "created", os.getpid(), "")
 
     def close(self) -> None:

@@ -63,6 +63,7 @@ from orlop.runtime.mounts import (
 from orlop.runtime.program import (
     check_working_directory,
     enter_working_directory,
+    environment,
     find_program,
     label_process,
     release_signals,
@@ -171,13 +172,13 @@ def await_runtime_hooks(child: Child) -> None:
 def run_create_hooks(child: Child) -> None:
     """Run the hooks that belong into our namespaces and still see the host's files."""
     if child.hooks:
-        child.hooks.run_before_root()
+        child.hooks.run_before_root(child.plan.root_path)
 
 
 def run_start_hooks(child: Child) -> None:
     """Run the hooks that the container has itself."""
     if child.hooks:
-        child.hooks.run_before_program()
+        child.hooks.run_before_program(environment(child))
 
 
 _ENTER: Sequence[Step] = (

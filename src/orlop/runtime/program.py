@@ -171,12 +171,17 @@ def release_signals(child: Child) -> None:
     set_parent_death_signal(0)
 
 
-def run_program(child: Child) -> NoReturn:
-    """Become the program. execve(2)."""
+def environment(child: Child) -> dict[str, str]:
+    """Return the variables of the program."""
     env = dict(text.partition("=")[::2] for text in child.process.env if "=" in text)
     env["HOME"] = env.get("HOME") or child.home  # Podman writes an empty one
+    return env
+
+
+def run_program(child: Child) -> NoReturn:
+    """Become the program. execve(2)."""
     try:
-        os.execve(child.program, child.process.args, env)
+        os.execve(child.program, child.process.args, environment(child))
     except OSError as error:
         kind = Kind.NOT_FOUND if error.errno == errno.ENOENT else Kind.NOT_EXECUTABLE
         raise _exec_error(child.program, error.errno or 0, kind) from None
