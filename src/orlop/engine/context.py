@@ -62,6 +62,7 @@ class Context:
         self.stacks = Stacks(settings, snapshots, self.workers)
         self.records = Records(metadata, behind=self.sweep_soon)
         self.shim: Link
+        self.shim_build = ""  # as it says itself
         self.stdio: Link
         self._lives: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -122,6 +122,7 @@ class Engine:
         )
         self._context.stdio = Link(str(settings.stdio_socket))
         await in_thread(launch, str(settings.run))
+        await self._greet_shim()
         await self._context.shim.request({"op": "drop_recipe"})
         await self._reconciler.run(self._health)
         await self.templates.sweep()
@@ -185,6 +186,11 @@ class Engine:
         if self._replacing is None or self._replacing.done():
             self._replacing = self._context.spawn(self._replace_shim())
 
+    async def _greet_shim(self) -> None:
+        """Learn which shim it is."""
+        told = await self._context.shim.request({"op": "hello"})
+        self._context.shim_build = told.get("build", "an older Orlop")
+
     async def _replace_shim(self) -> None:
         """Start another shim, which adopts what runs, and hear what happened meanwhile.
 
@@ -198,7 +204,7 @@ class Engine:
             self._shim_since, losses = loop.time(), link.losses
             try:
                 await in_thread(launch, str(self.settings.run))
-                await asyncio.wait_for(link.request({"op": "hello"}), _SHIM_ANSWERS_S)
+                await asyncio.wait_for(self._greet_shim(), _SHIM_ANSWERS_S)
                 await self._reconciler.run(self._health)
                 told = losses == link.losses
             except (OrlopError, TimeoutError) as error:

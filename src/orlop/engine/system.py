@@ -22,6 +22,7 @@ from orlop.engine.volumes import Volumes, tree_size
 from orlop.lifecycle import unsealed
 from orlop.model.container import Status
 from orlop.runtime.cgroups.layout import detect
+from orlop.shim.build import BUILD
 
 
 class System:
@@ -72,6 +73,11 @@ class System:
             "a copy in memory protects it, and each command takes longer"
             for program, reason in unsealed.reasons().items()
         ]
+        if self._context.shim_build != BUILD:
+            found.append(
+                f"the shim, which holds the containers, is of {self._context.shim_build}, not of "
+                f"{BUILD}: an engine that starts while none runs replaces it"
+            )
         if not self._context.metadata.has_reserve:
             place = self._context.settings.root
             found.append(f"no space left on {place}: containers can be ended and removed only")

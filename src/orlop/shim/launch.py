@@ -15,6 +15,7 @@ import time
 
 import orlop
 from orlop.errors import OrlopError, UnavailableError
+from orlop.shim.build import BUILD
 from orlop.shim.client import Client
 
 _READY_S = 15.0
@@ -77,19 +78,20 @@ def _spawn(run: str, log: str) -> int:
 def _answers(path: str) -> bool:
     """Whether a shim is there and answers; it saves the start of an interpreter to ask.
 
-    To have connected proves nothing: a shim that is being killed still has its socket.
+    To have connected proves nothing: a shim that is being killed still has its socket. One of
+    another build, which an upgrade has left, ends if it holds nothing, and does not count.
     """
     try:
         client = Client(path)
     except OrlopError:
         return False
     try:
-        client.call({"op": "subscribe"})
+        told = client.call({"op": "hello"})
+        return told["ok"].get("build") == BUILD or "error" in client.call({"op": "shutdown"})
     except (OrlopError, TimeoutError):
         return False
     finally:
         client.close()
-    return True
 
 
 def sealed_copy(path: str) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 from orlop.errors import AlreadyExistsError, NotFoundError, OrlopError, WrongStateError
 from orlop.kernel.terminal import set_size
 from orlop.runtime.parent import LATE
-from orlop.shim import adopt, orphans
+from orlop.shim import adopt, build, orphans
 from orlop.shim.channel import LATER, Channel, Message, accept, close_all
 from orlop.shim.dumps import Dumps
 from orlop.shim.failure import failure
@@ -71,7 +71,7 @@ class Server:
 
     def _table(self) -> dict[str, Callable[[Channel, Message], Any]]:
         return {
-            "hello": lambda _channel, _message: {"pid": os.getpid()},
+            "hello": lambda _channel, _message: {"pid": os.getpid(), "build": build.BUILD},
             "start": self._start,
             "exec": self._start,
             "dump": self._dumps.begin,
