@@ -51,11 +51,14 @@ def _run(settings: Settings) -> None:
     try:
         import asyncio
 
+        from orlop.engine.telemetry.watchdog import Watchdog
         from orlop.programs import serving  # takes as long as the shim needs to start
     finally:
         early.join()
     serving.log_to(settings)
-    asyncio.run(serving.serve(settings))
+    watchdog = Watchdog()
+    with asyncio.Runner(loop_factory=watchdog.new_loop) as runner, watchdog.watching():
+        runner.run(serving.serve(settings, watchdog))
 
 
 def _launch_shim(settings: Settings) -> None:

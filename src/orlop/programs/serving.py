@@ -17,6 +17,7 @@ from orlop.api.docker.app import HEADERS, DockerAPI
 from orlop.api.http import Server
 from orlop.engine.engine import Engine
 from orlop.engine.settings import Settings
+from orlop.engine.telemetry.watchdog import Watchdog
 from orlop.errors import UnavailableError
 from orlop.kernel import low_descriptors
 from orlop.programs.observing import observed
@@ -66,7 +67,7 @@ def _allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, watchdog: Watchdog) -> None:
     """Open the engine and answer its socket until SIGTERM or SIGINT."""
     _allow_descriptors()
     stop = asyncio.Event()
@@ -75,6 +76,7 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="engine"))
     async with Engine.open(settings) as engine, observed(engine, settings):
+        engine.telemetry.watched(watchdog)
         api = DockerAPI(engine)
         server = Server(api, headers=HEADERS)
         with (

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 from orlop.engine.telemetry.asked import asked
 from orlop.engine.telemetry.metrics import Registry
 from orlop.engine.telemetry.timelines import Timelines
+from orlop.engine.telemetry.watchdog import Watchdog
 from orlop.model.container import Container
 from orlop.model.stock import Stock
 from orlop.model.timeline import Recorder, Step
@@ -74,6 +75,15 @@ class Telemetry:
         self.timelines = Timelines()
         self.spans: Spans | None = None
         self._begun = 0
+
+    def watched(self, watchdog: Watchdog) -> None:
+        """Tell what *watchdog* has seen, too."""
+        self.registry.total(
+            "orlop_loop_stalls_total",
+            "Callbacks that held up the event loop for over 100 ms, by who was at work.",
+            lambda: dict(watchdog.stalls),
+            "place",
+        )
 
     def _tell_pools(self) -> None:
         registry = self.registry
