@@ -14,10 +14,14 @@ _CONTROLS = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
 
 
 class Raw:
-    """A terminal in raw mode for as long as a with statement lasts; nothing for what is none."""
+    """A terminal in raw mode for as long as a with statement lasts; nothing for what is none.
 
-    def __init__(self, descriptor: int) -> None:
+    With *newlines* it goes on to add a carriage return to each newline, if it does so.
+    """
+
+    def __init__(self, descriptor: int, *, newlines: bool = False) -> None:
         self._descriptor = descriptor
+        self._newlines = newlines
         self._saved: list[Any] | None = None
 
     def __enter__(self) -> None:
@@ -27,6 +31,10 @@ class Raw:
 
             self._saved = termios.tcgetattr(self._descriptor)
             tty.setraw(self._descriptor, termios.TCSADRAIN)
+            if self._newlines:
+                settings = termios.tcgetattr(self._descriptor)
+                settings[1] = self._saved[1]
+                termios.tcsetattr(self._descriptor, termios.TCSADRAIN, settings)
 
     def __exit__(
         self,

@@ -36,3 +36,12 @@ def set_size(fd: int, *, height: int, width: int) -> None:
 def make_controlling(fd: int) -> None:
     """Make the terminal ours; we lead a session that has none. TIOCSCTTY."""
     fcntl.ioctl(fd, _TIOCSCTTY, 0)
+
+
+def keep_newlines(fd: int) -> None:
+    """Have no carriage returns added to what is written to a terminal. ONLCR, termios(3)."""
+    import termios  # for those who serve a terminal themselves
+
+    settings = termios.tcgetattr(fd)
+    settings[1] &= ~termios.ONLCR
+    termios.tcsetattr(fd, termios.TCSANOW, settings)

@@ -46,11 +46,18 @@ def check_terminal(process: Process, wishes: Wishes) -> bool:
 
 
 def hand_over(wishes: Wishes, starting: Starting) -> Starting:
-    """Give the terminal, the pidfd and the pid to who asked for them."""
+    """Give the terminal, the pidfd and the pid to who asked for them.
+
+    A terminal that we serve ourselves adds no carriage returns: the caller's does, if there is one.
+    """
     if wishes.console_socket and starting.console is not None:
         _send(wishes.console_socket, starting.console, _TERMINAL)
         os.close(starting.console)
         starting = starting._replace(console=None)
+    elif starting.console is not None:
+        from orlop.kernel.terminal import keep_newlines
+
+        keep_newlines(starting.console)
     if wishes.pidfd_socket:
         _send(wishes.pidfd_socket, starting.pidfd, _PROCESS)
     if wishes.pid_file:

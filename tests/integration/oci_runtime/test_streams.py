@@ -149,6 +149,39 @@ def test_a_process_without_a_terminal_is_not_given_the_callers(
         assert terminal.wait() == 0
 
 
+def test_a_terminal_of_a_program_in_the_foreground_adds_no_carriage_returns(
+    program: Program, bundle: OCIBundle
+) -> None:
+    bundle.process["terminal"] = True
+    look = ["sh", "-c", "stty -a 2>/dev/null | tr ' ;' '\\n\\n' | grep onlcr"]
+    bundle.process["args"] = look
+    assert program.ok("run", "--bundle", bundle.write(), program.id()) == "-onlcr\n"
+    bundle.process["terminal"] = False
+    name = program.running(bundle)
+    assert program.ok("exec", "--tty", name, *look) == "-onlcr\n"
+
+
+def test_on_a_terminal_of_the_callers_each_newline_has_its_carriage_return(
+    program: Program, bundle: OCIBundle
+) -> None:
+    bundle.process["terminal"] = True
+    bundle.process["args"] = ["printf", "one\\ntwo\\n"]
+    with on_terminal(program, "run", "--bundle", bundle.write(), program.id()) as terminal:
+        terminal.expect("one\r\ntwo\r\n")
+        assert terminal.wait() == 0
+
+
+def test_a_terminal_at_a_console_socket_is_left_as_the_kernel_makes_it(
+    program: Program, bundle: OCIBundle, console: socket.socket, tmp_path: Path
+) -> None:
+    bundle.process["terminal"] = True
+    bundle.process["args"] = ["echo", "one"]
+    name = program.create(bundle, "--console-socket", tmp_path / "console.sock")
+    _, master = receive(console)
+    program.ok("start", name)
+    assert read_all(master) == "one\r\n"
+
+
 def test_more_output_than_a_pipe_holds_arrives_whole(program: Program, bundle: OCIBundle) -> None:
     bundle.process["args"] = ["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; exit 3"]
     done = program.call("run", "--bundle", bundle.write(), program.id())

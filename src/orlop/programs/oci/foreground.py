@@ -147,7 +147,7 @@ class Foreground:
         os.set_blocking(master, False)
         _resize(master)
         signals.on_resize(lambda: _resize(master))
-        with terminal.Raw(0):
+        with terminal.Raw(0, newlines=True):
             _copy([Copy(0, keyboard), Copy(master, 1), *notices], starting.pidfd)
             return wait_exit(starting.pidfd)
 
