@@ -106,6 +106,7 @@ class Connection(asyncio.BufferedProtocol):
         self.lost = True
         self.server.connections.discard(self)
         self._body.end(lost=True)
+        del self._parser  # which knows us: a cycle that only a collection would end
         if self.task is not None:
             self.task.cancel()  # nobody waits for the answer
         self.resume_writing()
@@ -263,6 +264,8 @@ class Connection(asyncio.BufferedProtocol):
         """Close the connection or go on to the next request on it."""
         if not self._body.ended and "expect" not in request.headers:
             await self._discard()
+        if self.lost:
+            return
         if not self._body.ended or not request.keep_alive or self._closing or self._eof:
             self._transport.close()
             return
@@ -315,7 +318,7 @@ class Connection(asyncio.BufferedProtocol):
             self.server.handovers.add(self.task)
             self.task.add_done_callback(self.server.handovers.discard)
             self.task = None
-        self._transport.abort()
+        self._transport.close()  # nothing waits to be sent; abort() would leave a cycle
         pending, self._backlog = bytes(self._backlog), bytearray()
         return peer, pending
 

@@ -30,7 +30,7 @@ class Body:
         self._waiting_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._on_first_read: Callable[[], None] | None = on_first_read
-        self._on_room = on_room
+        self._on_room: Callable[[], None] | None = on_room
         self.ended = False
         self.lost = False
 
@@ -46,9 +46,13 @@ class Body:
         self._wake()
 
     def end(self, *, lost: bool = False) -> None:
-        """Say that no more comes; *lost* if the client went away in the middle."""
+        """Say that no more comes; *lost* if the client went away in the middle.
+
+        It lets go of the connection, or the two would be a cycle until the next collection.
+        """
         self.lost = lost and not self.ended
         self.ended = True
+        self._on_first_read = self._on_room = None
         self._wake()
 
     def _wake(self) -> None:
@@ -71,7 +75,7 @@ class Body:
             await self._waiter
         piece = self._pieces.popleft()
         self._waiting_bytes -= len(piece)
-        if not self.full:
+        if self._on_room is not None and not self.full:
             self._on_room()
         return piece
 

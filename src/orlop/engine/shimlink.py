@@ -92,6 +92,7 @@ class Link:
             if self._waiting.get(seq) is answer:  # and not that of another connection
                 del self._waiting[seq]
                 self._parts.pop(seq, None)
+            del answer  # its error names this frame: a cycle that would hold the whole request
 
     @property
     def waiting(self) -> int:

@@ -27,16 +27,19 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     the pool changed. Those run in a child process.
     """
     call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+    return await finished(_begun(call))
+
+
+def _begun(call: Callable[[], T]) -> asyncio.Future[T]:
     work = asyncio.get_running_loop().run_in_executor(None, call)
     _under_way.add(work)
     work.add_done_callback(_under_way.discard)
-    return await finished(work)
+    return work
 
 
 async def in_breakable_thread(function: Callable[[], T], *, break_off: Callable[[], None]) -> T:
     """As in_thread(); cancelled, *break_off* is called, so that *function* ends soon."""
-    work = asyncio.ensure_future(in_thread(function))
-    return await finished(work, break_off=break_off)
+    return await finished(asyncio.ensure_future(in_thread(function)), break_off=break_off)
 
 
 async def finished(work: asyncio.Future[T], *, break_off: Callable[[], None] = lambda: None) -> T:
@@ -49,8 +52,11 @@ async def finished(work: asyncio.Future[T], *, break_off: Callable[[], None] = l
             if cancelled is None:
                 break_off()
             cancelled = error
-    if cancelled is not None:
+    try:
+        if cancelled is None:
+            return work.result()
         if not work.cancelled():
             work.exception()  # seen, so asyncio does not warn
         raise cancelled
-    return work.result()
+    finally:
+        del work, cancelled  # an error names this frame: a cycle that would hold what failed

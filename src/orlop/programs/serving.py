@@ -19,7 +19,7 @@ from orlop.engine.engine import Engine
 from orlop.engine.settings import Settings
 from orlop.engine.telemetry.watchdog import Watchdog
 from orlop.errors import UnavailableError
-from orlop.kernel import low_descriptors
+from orlop.kernel import allocator, low_descriptors
 from orlop.programs.observing import observed
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ def _allow_descriptors() -> None:
 async def serve(settings: Settings, watchdog: Watchdog) -> None:
     """Open the engine and answer its socket until SIGTERM or SIGINT."""
     _allow_descriptors()
+    allocator.keep_little()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from random import Random
@@ -437,3 +439,32 @@ def test_no_bytes_make_the_server_fail(tmp_path: Path) -> None:
         writer.close()
 
     talk(tmp_path, scene)
+
+
+def test_a_connection_that_has_ended_needs_no_collection(tmp_path: Path) -> None:
+    request = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n%s\r\nhello"
+    upgrade = b"Connection: Upgrade\r\nUpgrade: tcp\r\n"
+
+    async def scene(site: Site, server: Server, path: str) -> None:
+        for target, more in ((b"/echo", b""), (b"/hijack", upgrade)):
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(request % (target, more))
+            await site.entered.wait()
+            site.entered.clear()
+            known = [weakref.ref(connection) for connection in server.connections]
+            assert len(known) == 1
+            writer.write_eof()
+            await reader.read(-1)
+            writer.close()
+            while server.connections or server.handovers:
+                await asyncio.sleep(0)
+            for _ in range(20):  # the loop lets go of what it has called
+                await asyncio.sleep(0)
+            assert [ref() for ref in known] == [None], target
+
+    gc.collect()
+    gc.disable()
+    try:
+        talk(tmp_path, scene)
+    finally:
+        gc.enable()

@@ -68,7 +68,10 @@ class DockerAPI:
         change = asyncio.ensure_future(route.endpoint(call))
         self.changes.add(change)
         change.add_done_callback(self._ended)
-        return await asyncio.shield(change)
+        try:
+            return await asyncio.shield(change)
+        finally:
+            del change  # its error names this frame: a cycle that would hold the whole request
 
     def _ended(self, change: asyncio.Future[Reply]) -> None:
         self.changes.discard(change)

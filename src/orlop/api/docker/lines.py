@@ -73,9 +73,12 @@ class Lines:
         except asyncio.CancelledError:
             await cancel(task)
             raise
-        if first is None:
-            task.result()
-        return Stream(self._pieces(first, task))
+        try:
+            if first is None:
+                task.result()
+            return Stream(self._pieces(first, task))
+        finally:
+            del task  # its error names this frame: a cycle that would hold the whole request
 
     async def _pieces(
         self, first: bytes | None, task: asyncio.Future[None]
@@ -94,6 +97,7 @@ class Lines:
             yield error_line(translate_os_error(error))
         finally:
             await cancel(task)
+            del task
 
 
 async def cancel(task: asyncio.Future[Any]) -> None:

@@ -119,8 +119,11 @@ class Netlink:
                 code = _ERROR.unpack_from(data, start)[0]
                 if code and refused is None:
                     refused = _refusal(code, flags, data[start:end], requests[place].what)
-        if refused is not None:
-            raise refused
+        try:
+            if refused is not None:
+                raise refused
+        finally:
+            del refused  # it names this frame: a cycle that only a collection would end
         return answers
 
     def _send(self, requests: Sequence[Request]) -> int:
