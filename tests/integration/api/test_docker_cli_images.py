@@ -196,3 +196,18 @@ def test_a_new_volume_holds_what_the_image_has_there_links_and_all(
     finally:
         engine.docker("rmi", "with/data:v1")
     assert shown.splitlines() == ["/data 3 2711", "/data/in/a 2 644", "/data/b 2 644"]
+
+
+def test_filters_tell_images_of_the_same_second_apart(engine: EngineProcess) -> None:
+    container = engine.out("create", IMAGE, "true")
+    names = ["second-a:1", "second-b:1"]
+    try:
+        for name in names:
+            engine.out("commit", container, name)
+        listed = ["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter"]
+        assert "second-b:1" in engine.out(*listed, "since=second-a:1").split()
+        assert "second-a:1" in engine.out(*listed, "before=second-b:1").split()
+        assert engine.out(*listed, "reference=second-*").split() == names[::-1]
+    finally:
+        engine.docker("rm", container)
+        engine.docker("rmi", *names, check=False)

@@ -9,10 +9,12 @@ from orlop.api.docker.archive import go_mode
 from orlop.api.docker.attach import frame
 from orlop.api.docker.lines import render_progress
 from orlop.api.docker.render_container import render_container, render_summary, status_words
+from orlop.api.docker.render_image import render_image
 from orlop.api.docker.times import parse_time, rfc3339, rfc3339_padded, span
-from orlop.engine.answers import Progress
+from orlop.engine.answers import ImageRecord, Progress
 from orlop.errors import InvalidArgumentError
 from orlop.model.container import Container, ContainerOptions, HealthState, Status
+from orlop.model.image import ImageConfig, RootFS
 
 SECOND = 1_000_000_000
 
@@ -118,6 +120,24 @@ def test_times_are_read_in_all_their_spellings(text: str, expected: int) -> None
 def test_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="parameter since"):
         parse_time(text, "since")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("2025-01-02T03:04:05.123456789Z", "2025-01-02T03:04:05.123456789Z"),
+        ("2025-01-02T03:04:05.1200+02:00", "2025-01-02T03:04:05.12+02:00"),
+        ("2025-01-02T03:04:05.000Z", "2025-01-02T03:04:05Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
+        ("", ""),
+        ("soon", ""),
+    ],
+)
+def test_an_image_shows_its_time_to_the_nanosecond(written: str, shown: str) -> None:
+    config = ImageConfig(created=written, rootfs=RootFS("layers", ()))
+    record = ImageRecord(id="sha256:" + "0" * 64, manifest=None, config=config)
+    assert render_image(record)["Created"] == shown
 
 
 def test_file_modes_are_translated_to_gos() -> None:

@@ -1,5 +1,6 @@
 """From the engine's images and volumes to the shapes of Docker's API."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -14,10 +15,12 @@ from orlop.engine.answers import (
     Pruned,
     VolumeAnswer,
 )
+from orlop.engine.when import rfc3339_ns
 from orlop.model.image import Process
 from orlop.model.reference import parse_reference
 
 Shape = dict[str, Any]
+_FRACTION = re.compile(r"\.(\d*?)0*(?!\d)")
 
 
 def render_summary(summary: ImageSummary) -> Shape:
@@ -46,7 +49,7 @@ def render_image(image: ImageRecord, *, driver: str = "") -> Shape:
         "RepoDigests": image.digests,
         "Parent": image.parent,
         "Comment": image.comment,
-        "Created": rfc3339(image.created_ns),
+        "Created": _created(config.created),
         "DockerVersion": "",
         "Author": config.author,
         "Config": render_process(config.config),
@@ -60,6 +63,13 @@ def render_image(image: ImageRecord, *, driver: str = "") -> Shape:
         "RootFS": {"Type": config.rootfs.type or "layers", "Layers": config.rootfs.diff_ids},
         "Metadata": {"LastTagTime": rfc3339(image.tagged_ns)},
     }
+
+
+def _created(text: str) -> str:
+    """Return the time that an image's configuration tells, in Go's form; "" for none."""
+    if rfc3339_ns(text) is None:
+        return ""
+    return _FRACTION.sub(lambda match: match[1] and f".{match[1]}", text)
 
 
 def render_process(process: Process) -> Shape:

@@ -1,17 +1,14 @@
 """Times in the spellings of Docker's API: from and to nanoseconds since the epoch."""
 
-import datetime as dt
 import re
 import time
 
+from orlop.engine.when import rfc3339_ns
 from orlop.errors import InvalidArgumentError
 
 ZERO = "0001-01-01T00:00:00Z"  # Go's zero time: never
 
 _UNIX = re.compile(r"(-?\d+)(?:\.(\d{1,9})\d*)?")
-_RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9})\d*)?)?([Zz]|[+-]\d\d:\d\d)?"
-)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 _SPANS = (
@@ -46,9 +43,9 @@ def parse_time(text: str, name: str, *, now_ns: int | None = None) -> int:
     match = _UNIX.fullmatch(text)
     if match is not None:
         return int(match[1]) * 1_000_000_000 + int((match[2] or "").ljust(9, "0") or 0)
-    match = _RFC3339.fullmatch(text)
-    if match is not None:
-        return _from_rfc3339(match, text, name)
+    moment_ns = rfc3339_ns(text)
+    if moment_ns is not None:
+        return moment_ns
     if _DURATION.sub("", text) == "":
         seconds = sum(float(n) * _UNITS_S[unit] for n, unit in _DURATION.findall(text))
         return (time.time_ns() if now_ns is None else now_ns) - int(seconds * 1e9)
@@ -56,16 +53,6 @@ def parse_time(text: str, name: str, *, now_ns: int | None = None) -> int:
         f"parameter {name}: invalid time {text[:100]!r}",
         hint="a unix time, a date such as 2025-01-02T03:04:05Z, or a duration such as 10m",
     )
-
-
-def _from_rfc3339(match: re.Match[str], text: str, name: str) -> int:
-    date, clock, fraction, zone = match.groups()
-    zone = "+00:00" if zone is None or zone in "zZ" else zone
-    try:
-        moment = dt.datetime.fromisoformat(f"{date}T{clock or '00:00:00'}{zone}")
-    except ValueError:
-        raise InvalidArgumentError(f"parameter {name}: invalid time {text!r}") from None
-    return int(moment.timestamp()) * 1_000_000_000 + int((fraction or "").ljust(9, "0") or 0)
 
 
 def span(duration_ns: int) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime
 
 from orlop.engine.answers import ImageRecord
 from orlop.engine.images.host import HOST, host_image
+from orlop.engine.when import rfc3339_ns
 from orlop.errors import CorruptError, InvalidArgumentError, NotFoundError
 from orlop.model.digest import Digest
 from orlop.model.image import ImageConfig, decode_config, decode_manifest
@@ -129,7 +129,7 @@ class Catalog:
             layers=tuple(LayerKey(diff_id) for diff_id in config.rootfs.diff_ids),
             tags=tuple(ref.familiar for ref, _ in references if ref.tag),
             digests=_unique(f"{ref.familiar_name}@{one.target.digest}" for ref, one in references),
-            created_ns=parse_time(config.created),
+            created_ns=rfc3339_ns(config.created) or 0,
             tagged_ns=max((stored.created_ns for stored in group), default=0),
             size=sum(self._sizes.get(diff_id, 0) for diff_id in config.rootfs.diff_ids),
             parent=next((s.labels["parent"] for s in group if "parent" in s.labels), ""),
@@ -159,10 +159,3 @@ def _familiar(ref: str) -> str:
 
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
-
-
-def parse_time(text: str) -> int:
-    """Return nanoseconds since the epoch of an RFC 3339 time; 0 for what is none."""
-    with suppress(ValueError, OverflowError):
-        return int(datetime.fromisoformat(text[:19] + "+00:00").timestamp()) * 1_000_000_000
-    return 0

@@ -16,7 +16,7 @@ from orlop.engine.answers import (
     Pruned,
 )
 from orlop.engine.context import Context
-from orlop.engine.images.catalog import Catalog, parse_time
+from orlop.engine.images.catalog import Catalog
 from orlop.engine.images.distribution import distribution, tags
 from orlop.engine.images.filters import matcher, with_named
 from orlop.engine.images.host import HOST, add_host_layer
@@ -26,6 +26,7 @@ from orlop.engine.images.transfer import Transfers, leased
 from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import NO_FILTERS, CommitRequest, Credentials, Filters
 from orlop.engine.threads import in_thread
+from orlop.engine.when import rfc3339_ns
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.model.container import Container
 from orlop.model.image import Descriptor
@@ -163,7 +164,7 @@ class Images:
         steps = [
             HistoryStep(
                 id="<missing>",
-                created_ns=parse_time(step.created),
+                created_ns=rfc3339_ns(step.created) or 0,
                 created_by=step.created_by,
                 size=0 if step.empty_layer else next(sizes, 0),
                 comment=step.comment,
