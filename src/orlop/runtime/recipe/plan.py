@@ -356,7 +356,7 @@ def _binds(bundle: Bundle, container: ContainerPlan, opened: list[int]) -> dict[
     found: dict[int, int] = {}
     below = -1
     for index, plan in enumerate(container.mounts):
-        if plan.kind is not MountKind.BIND or is_own_file(bundle.path, plan):
+        if plan.kind is not MountKind.BIND or is_own_file(bundle.id, plan):
             continue
         if below < 0:
             below = filesystem("tmpfs", "orlop", Options(filesystem=(("mode", "700"),)))
@@ -389,15 +389,19 @@ def _is_folder(fd: int) -> bool:
     return stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
-def is_own_file(bundle: str, plan: MountPlan) -> bool:
-    """Whether the mount is of a file that the engine has made for the container."""
-    return plan.kind is MountKind.BIND and os.path.dirname(plan.source) == bundle.rstrip("/")
+def is_own_file(container: str, plan: MountPlan) -> bool:
+    """Whether the mount is of a file that the engine has made for *container*, by its id.
+
+    These are in a folder with that name; what users name was there before the id was.
+    """
+    folder = os.path.dirname(plan.source)
+    return plan.kind is MountKind.BIND and os.path.basename(folder) == container
 
 
 def _files(bundle: Bundle, container: ContainerPlan) -> dict[str, str]:
     files = {}
     for plan in container.mounts:
-        if is_own_file(bundle.path, plan):
+        if is_own_file(bundle.id, plan):
             with open(plan.source, errors="surrogateescape", newline="") as file:
                 files[plan.destination] = file.read()
     return files
