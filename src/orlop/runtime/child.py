@@ -6,7 +6,7 @@ import os
 
 from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
-from orlop.model.light import TYPE_CHECKING, Callable, NamedTuple, Sequence
+from orlop.model.light import TYPE_CHECKING, Callable, Iterator, NamedTuple, Sequence
 from orlop.model.mount import Mount
 from orlop.runtime.bundle import Gate, Stdio
 from orlop.runtime.plan import MountPlan, Namespaces, ProcessPlan
@@ -43,10 +43,13 @@ class Child:
     """The state of one child. Descriptors in it are close-on-exec."""
 
     __slots__ = (
+        "born_last",
+        "cgroup",
         "console",
         "container",
         "devices",
         "doors",
+        "exposed",
         "filter",
         "gate",
         "gid",
@@ -100,7 +103,10 @@ class Child:
         self.hooks: Hooks | None = None
         self.console = -1  # socket on which the terminal's master goes to the parent
         self.held = -1  # the parent writes one byte when it has moved us into our cgroup
+        self.cgroup = -1  # folder in which a helper that is elsewhere makes the process
         self.doors: Sequence[int] = ()  # files of the cgroup to write "0" to
+        self.born_last = False  # a process that makes it takes the first steps
+        self.exposed = False  # to processes of its pid namespace that may trace it
         self.report = -1
         self.timed = False  # tell on the report when each step began: noting.py
         self.go = -1  # the parent writes one byte when its part is done
@@ -109,6 +115,24 @@ class Child:
         self.groups: Sequence[int] = ()
         self.home = "/"
         self.program = ""
+
+    def last_descriptors(self) -> Iterator[int]:
+        """Find those that the steps of a process use that is born last."""
+        yield from self.stdio or ()
+        yield from self.gate or ()
+        yield from self.listener.descriptors() if self.listener else ()
+        single = (self.root, self.proc, self.report, self.console)
+        yield from (fd for fd in single if fd >= 0)
+
+    def descriptors(self) -> Iterator[int]:
+        """Find every descriptor that the steps use."""
+        yield from (fd for _, fd in self.join if fd >= 0)
+        yield from self.doors
+        yield from self.mounts.values()
+        yield from self.devices.values()
+        single = (self.pidfd, self.held, self.go)
+        yield from (fd for fd in single if fd >= 0)
+        yield from self.last_descriptors()
 
     @property
     def plan(self) -> ContainerPlan:

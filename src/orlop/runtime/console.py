@@ -35,6 +35,13 @@ def make_terminal(child: Child) -> None:
     child.stdio = Stdio(peer, peer, peer)
 
 
+def hide_stdio(child: Child) -> None:
+    """Let 0, 1 and 2 be no files of ours, until the process has its own: others may see them."""
+    own = (child.console,) * 3 if child.console >= 0 else ()
+    for number, fd in enumerate(child.stdio or own):
+        os.dup2(fd, number)
+
+
 def mount_console(child: Child) -> None:
     """Mount the terminal on /dev/console, by descriptor: a name in /dev/pts can be swapped."""
     if not child.process.terminal or child.stdio is None:

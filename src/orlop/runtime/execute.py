@@ -15,7 +15,7 @@ from orlop.runtime import failure, init
 from orlop.runtime.bundle import Gate, Starting, Stdio, Target
 from orlop.runtime.child import Child
 from orlop.runtime.parent import Launch, give_stdio, launch
-from orlop.runtime.plan import IDMap, ProcessPlan, plan_namespaces, plan_process
+from orlop.runtime.plan import IDMap, Namespaces, ProcessPlan, plan_namespaces, plan_process
 from orlop.runtime.scheduling import plan_personality
 from orlop.runtime.start import keyring_name, make_filter, memory_policy
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from orlop.runtime.ahead import Ahead
     from orlop.runtime.listener import Listener
     from orlop.runtime.seccomp import Filter
-
-
-_BY_PARENT = (Namespace.PID, Namespace.TIME)
 
 
 def execute(
@@ -51,7 +48,6 @@ def execute(
     kinds += [kind for kind, _ in namespaces.join]
     child = _child(target, planned, stdio)
     child.gate, child.preserve_fds = gate, preserve_fds
-    child.join = [(kind, -1) for kind in kinds if kind not in (Namespace.PID, Namespace.TIME)]
     with ExitStack() as ours:
         _check_running(target)
         if child.filter and child.filter.listener:
@@ -62,9 +58,10 @@ def execute(
                 give_stdio(stdio, namespaces.idmap or _maps(target))
             if Namespace.MOUNT not in namespaces.new and target.config.get("root"):
                 child.root = _open_root(target, ours)
+            child.exposed = _is_exposed(target, namespaces)
             how = _launch(what, target, kinds, child, ours)
             rare = child.gate or child.listener or child.memory_policy or child.root >= 0
-            usual = not (rare or Namespace.USER in kinds)
+            usual = not (rare or child.exposed or Namespace.USER in kinds)
             reserves = ahead.processes if ahead and usual else None
             return launch(how, child, _run, reserves=reserves, wait_terminal=not ahead)
         except OSError as error:
@@ -79,8 +76,10 @@ def _launch(
     if Namespace.USER in kinds and is_ordinary():
         child.join = ()
         return how._replace(inside=_open_for_parent(target, kinds, ours))
-    by_parent = [kind for kind in kinds if kind in _BY_PARENT]
-    return how._replace(joined=_open_for_parent(target, by_parent, ours))
+    late = _open_for_parent(target, [k for k in kinds if k is Namespace.CGROUP], ours)
+    child.join = [*((kind, -1) for kind in kinds if kind is not Namespace.CGROUP), *late]
+    child.born_last = True
+    return how._replace(first=init.first_steps(child))
 
 
 def _child(target: Target, process: ProcessPlan, stdio: Stdio | None) -> Child:
@@ -91,6 +90,12 @@ def _child(target: Target, process: ProcessPlan, stdio: Stdio | None) -> Child:
     child.memory_policy = memory_policy(target.config)
     child.keyring = "" if target.no_new_keyring else keyring_name(target.id)
     return child
+
+
+def _is_exposed(target: Target, namespaces: Namespaces) -> bool:
+    """Whether others may trace a process that is new in the container."""
+    bounding = target.config.get("process", {}).get("capabilities", {}).get("bounding", ())
+    return "CAP_SYS_PTRACE" in bounding or any(k is Namespace.PID for k, _ in namespaces.join)
 
 
 def _open_root(target: Target, ours: ExitStack) -> int:
@@ -107,7 +112,7 @@ def _maps(target: Target) -> IDMap:
 
 
 def _run(child: Child) -> NoReturn:
-    init.run(child, init.exec_steps(child))
+    init.run(child, init.last_steps(child, init.first_steps(child)))
 
 
 def _listener(target: Target, filter_: Filter) -> Listener:

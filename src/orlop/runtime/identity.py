@@ -4,6 +4,7 @@ import os
 import stat
 
 from orlop.kernel import capabilities
+from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import set_keep_capabilities, set_no_new_privileges
 from orlop.model.light import Sequence
 from orlop.runtime import users
@@ -11,6 +12,13 @@ from orlop.runtime.child import Child
 
 _NULL = os.makedev(1, 3)
 _SETGID = 1 << capabilities.BIT["CAP_SETGID"]
+_SYS_ADMIN = 1 << capabilities.BIT["CAP_SYS_ADMIN"]
+_SYS_NICE = 1 << capabilities.BIT["CAP_SYS_NICE"]
+_SYS_RESOURCE = 1 << capabilities.BIT["CAP_SYS_RESOURCE"]
+_FOR_STEPS = sum(
+    1 << capabilities.BIT[name]
+    for name in ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
+)
 
 
 def find_user(child: Child) -> None:
@@ -67,6 +75,22 @@ def become_user(child: Child) -> None:
     os.setresuid(child.uid, child.uid, child.uid)
     set_keep_capabilities(keep=False)
     os.umask(child.process.umask)
+
+
+def limit_capabilities(child: Child) -> None:
+    """Keep no more capabilities than the process gets, and those that its steps still need."""
+    wanted = child.process.capabilities
+    keep = wanted.bounding | wanted.permitted | _FOR_STEPS
+    filters = child.filter and not child.exposed and not child.process.no_new_privileges
+    if filters or any(kind is Namespace.CGROUP for kind, _ in child.join):
+        keep |= _SYS_ADMIN  # to load a filter or join that namespace. seccomp(2), setns(2)
+    if child.process.rlimits:
+        keep |= _SYS_RESOURCE
+    if child.process.scheduler or child.process.io_priority:
+        keep |= _SYS_NICE
+    capabilities.drop_bounding(capabilities.supported() & ~wanted.bounding)
+    effective, permitted, inheritable = capabilities.capget()
+    capabilities.capset(effective & keep, permitted & keep, inheritable & keep)
 
 
 def raise_capabilities(child: Child) -> None:

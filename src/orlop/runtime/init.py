@@ -27,7 +27,7 @@ from orlop.model.light import Iterable, NoReturn, Sequence
 from orlop.model.light_context import suppress
 from orlop.runtime import failure
 from orlop.runtime.child import Child, Step
-from orlop.runtime.console import attach_stdio, make_terminal, mount_console
+from orlop.runtime.console import attach_stdio, hide_stdio, make_terminal, mount_console
 from orlop.runtime.devices import make_devices, open_host_nodes
 from orlop.runtime.hiding import mask_paths, protect_paths
 from orlop.runtime.identity import (
@@ -35,6 +35,7 @@ from orlop.runtime.identity import (
     become_user,
     find_user,
     forgo_privileges,
+    limit_capabilities,
     own_stdio,
     raise_capabilities,
     set_capabilities,
@@ -90,7 +91,7 @@ def shield(child: Child) -> None:
 
 
 def die_with_parent(child: Child) -> None:
-    """Be no more than our parent's life long; the rest of shield() has to wait for it."""
+    """Tie this process's life to the parent's. A child does not inherit that part of shield()."""
     del child
     set_parent_death_signal(_SIGKILL)
 
@@ -119,12 +120,15 @@ def join_namespaces(child: Child) -> None:
 
 
 def join_container(child: Child) -> None:
-    """Join a running container: all namespaces but the user's at once, then that."""
+    """Join a running container: its namespaces at once, and the user's last.
+
+    Our children alone are born in its pid namespace, and join its cgroup namespace themselves.
+    """
     others, user = Namespace(0), Namespace(0)
-    for kind, _ in child.join:
+    for kind, fd in child.join:
         if kind is Namespace.USER:
             user = kind
-        else:
+        elif fd < 0:
             others |= kind
     if others:
         setns(child.pidfd, others)
@@ -135,6 +139,14 @@ def join_container(child: Child) -> None:
         child.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if user:
         setns(child.pidfd, user)
+
+
+def join_cgroup_namespace(child: Child) -> None:
+    """Join the cgroup namespace of a running container, from a cgroup that it shows."""
+    for kind, fd in child.join:
+        if kind is Namespace.CGROUP:
+            setns(fd, kind)
+    child.join = [one for one in child.join if one[0] is not Namespace.CGROUP]
 
 
 def await_parent(child: Child) -> None:
@@ -296,7 +308,7 @@ _MAKE_IN_SHARED_MOUNTS: Sequence[Step] = (*(step for step in _MAKE if step is no
 _CONTAINER: Sequence[Step] = (*_MAKE, *_ENTER, *_INSIDE, *_PROCESS)
 
 #: With the root of another mount namespace nothing is to be mounted.
-_CONTAINER_IN_GIVEN_ROOT: Sequence[Step] = (
+_SET_UP_IN_GIVEN_ROOT: Sequence[Step] = (
     shield,
     enter_cgroup,
     set_oom_score,
@@ -305,7 +317,6 @@ _CONTAINER_IN_GIVEN_ROOT: Sequence[Step] = (
     set_names,
     raise_loopback,
     join_keyring,
-    *_PROCESS,
 )
 
 #: Another process in a running container.
@@ -313,33 +324,65 @@ _EXEC: Sequence[Step] = (
     shield,
     set_initial_affinity,  # before the cgroup may set another
     enter_cgroup,
-    set_oom_score,
+    join_cgroup_namespace,  # from inside: the kernel may let nobody move into it. nsdelegate
+    set_oom_score,  # by the host's /proc
     join_container,
     join_keyring,
     make_terminal,
     *_PROCESS,
 )
 
+#: At the end of what comes before a process is born: who may trace it has its descriptors, its
+#: memory and its capabilities.
+_BEFORE_BIRTH: Sequence[Step] = (hide_stdio, limit_capabilities)
+
 
 def container_steps(child: Child) -> Sequence[Step]:
     """Return the steps of a container's first process."""
+    return (*_set_up(child), *_PROCESS, *_last(child))
+
+
+def _set_up(child: Child) -> Sequence[Step]:
     plan = child.plan
     usual = Namespace.MOUNT in plan.namespaces.new and not child.hooks and not plan.no_pivot
-    if usual and not plan.namespaces.idmap:
-        return (*_CONTAINER, *_last(child))
     if Namespace.MOUNT not in plan.namespaces.new and not plan.root_path:
-        return (*_CONTAINER_IN_GIVEN_ROOT, *_last(child))
+        return _SET_UP_IN_GIVEN_ROOT
     if plan.namespaces.idmap:
         make = _MAKE_ROOTLESS if child.root < 0 else _MAKE_IN_USER_NAMESPACE
     else:
         make = _MAKE if Namespace.MOUNT in plan.namespaces.new else _MAKE_IN_SHARED_MOUNTS
     enter = _ENTER if usual else _ENTER_FROM_THE_HOST
-    return (*make, *enter, *_INSIDE, *_PROCESS, *_last(child))
+    return (*make, *enter, *_INSIDE)
 
 
 def exec_steps(child: Child) -> Sequence[Step]:
     """Return the steps of a later process."""
     return (*_EXEC, *_last(child))
+
+
+def first_steps(child: Child) -> Sequence[Step]:
+    """Return the steps that whoever makes the process takes before it is born; mostly none.
+
+    For an exposed process that is done in its cgroup, so that it needs no more rights than it
+    has in the end. Else it is done outside, where the maker is never frozen.
+    """
+    if not child.born_last:
+        return ()
+    steps = _set_up(child) if child.container else _EXEC[: _EXEC.index(join_keyring)]
+    if not child.exposed:
+        steps = [step for step in steps if step not in (enter_cgroup, join_cgroup_namespace)]
+    elif not child.process.no_new_privileges:
+        early = (load_filter,) if join_keyring in steps else (join_keyring, load_filter)
+        steps = (*steps, *early)
+    return (*steps, *_BEFORE_BIRTH)
+
+
+def last_steps(child: Child, first: Sequence[Step]) -> Sequence[Step]:
+    """Return the steps of the process itself, after *first*."""
+    steps = container_steps(child) if child.container else exec_steps(child)
+    if not first:
+        return steps
+    return (die_with_parent, *(step for step in steps if step not in first))
 
 
 def _before_the_gate(steps: Sequence[Step]) -> Sequence[Step]:
@@ -373,7 +416,8 @@ def _blamed(child: Child, name: str, steps: Sequence[Step]) -> str:
     """Return the name of the step that failed, with that of the filter that may be why."""
     names = [step.__name__ for step in steps]
     before = names[: names.index(name)] if name in names else []
-    filtered = child.filter is not None and "load_filter" in before
+    loaded = "load_filter" in before or (child.born_last and "load_filter" not in names)
+    filtered = child.filter is not None and loaded
     return f"{name}, which linux.seccomp may forbid" if filtered else name
 
 

@@ -1,39 +1,51 @@
-"""A first process in a user namespace that exists already.
+"""A process in a user namespace or a pid namespace that exists already.
 
-Who goes into a user namespace does not come back, so a helper goes, and the
-process is its child but by CLONE_PARENT ours:
+A process that joins a user namespace cannot return, and whoever is in a pid namespace
+may trace a process in it. So a helper joins first, and the process is its child, but by
+CLONE_PARENT ours:
 
     parent                     helper                         child
       | clone3 ------------------>|
-      |                           | setns: user and the rest
-      |                           | clone3, CLONE_PARENT ------->| the usual steps
-      |<--- pidfd (SCM_RIGHTS) ---|
+      |                           | joins: clone_inside();
+      |                           | or takes the first steps: Helper
+      |                           | clone, CLONE_PARENT -------->| the usual steps; the others
+      |<--- its pid --------------|
       |                           | _exit
 """
 
+import errno
 import os
 import signal
 import socket
 
 from orlop.errors import OrlopError
 from orlop.kernel.idmap import Mapping
+from orlop.kernel.memory import shared_number
 from orlop.kernel.namespaces import Namespace, setns
+from orlop.kernel.patience import is_readable
 from orlop.kernel.process import (
     Clone,
     Cloned,
+    clone,
     clone3,
+    pidfd_open,
     pidfd_send_signal,
     set_dumpable,
     set_parent_death_signal,
 )
-from orlop.model.light import Sequence
+from orlop.model.light import Callable, Iterable, NoReturn, Sequence
 from orlop.model.light_context import suppress
-from orlop.runtime import failure
+from orlop.runtime import failure, init
+from orlop.runtime.cgroups.control import leave_freezer
+from orlop.runtime.child import Child, Step
 from orlop.runtime.plan import IDMap
 
 _PARENT = int(Clone.PARENT)
 _SIGKILL = int(signal.SIGKILL)
 _MOST_REPORT = 64 << 10
+_MOST_DESCRIPTORS = (1 << 31) - 1
+_BIRTH_S = 10.0
+_REFUSALS = (errno.EACCES, errno.EBUSY)  # of the cgroup: another may take it. parent.py
 
 
 def clone_inside(
@@ -56,6 +68,69 @@ def clone_inside(
         raise failure.decode(what, data)
     os.set_inheritable(fds[0], False)  # noqa: FBT003 - a positional-only parameter
     return Cloned(_pid(fds[0]), fds[0])
+
+
+class Helper:
+    """A process that takes the *steps* that come before a process is born, makes it, and ends.
+
+    The process is our child, and goes on in *run*. What leads to the host is closed before.
+    A helper that is in the process's cgroup can be frozen with it, and is not waited for longer
+    than *_BIRTH_S*.
+    """
+
+    def __init__(
+        self, what: str, steps: Sequence[Step], run: Callable[[Child], NoReturn], report: int
+    ) -> None:
+        self._what = what
+        self._steps = steps
+        self._run = run
+        self._report = report
+        self._made = shared_number()
+
+    def run(self, child: Child) -> NoReturn:
+        """Be the helper."""
+        init.run(child, (*self._steps, self.make_process))
+
+    def child(self, helper: Cloned) -> Cloned:
+        """Return our child that *helper* has made; it is reaped.
+
+        OrlopError with its reason; OSError if the cgroup takes no process of ours.
+        """
+        try:
+            if not is_readable(helper.pidfd, timeout_s=_BIRTH_S):
+                leave_freezer(helper.pid)
+                pidfd_send_signal(helper.pidfd, _SIGKILL)
+            ended = os.waitid(os.P_PIDFD, helper.pidfd, os.WEXITED)
+        finally:
+            os.close(helper.pidfd)
+        if self._made.value:
+            return Cloned(self._made.value, pidfd_open(self._made.value))
+        if ended and ended.si_code == os.CLD_EXITED and ended.si_status in _REFUSALS:
+            raise OSError(ended.si_status, os.strerror(ended.si_status))
+        told = is_readable(self._report, timeout_s=0)
+        raise failure.decode(self._what, os.read(self._report, _MOST_REPORT) if told else b"")
+
+    def make_process(self, child: Child) -> None:
+        needed = child.last_descriptors() if child.exposed else child.descriptors()
+        _keep_alone({*needed, child.cgroup}, preserve=child.preserve_fds)
+        try:
+            in_parent = clone(_PARENT, self._made, cgroup_fd=child.cgroup)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            os._exit(error.errno)
+        if not in_parent:
+            self._run(child)
+        os._exit(0)
+
+
+def _keep_alone(wanted: Iterable[int], *, preserve: int) -> None:
+    """Close every descriptor but the *wanted* ones, 0 to 2, and as many more to *preserve*."""
+    first = 3 + preserve
+    for fd in sorted(fd for fd in wanted if fd >= first):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, _MOST_DESCRIPTORS)
 
 
 def read_maps(path: str) -> IDMap:

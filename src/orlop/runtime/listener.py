@@ -43,6 +43,10 @@ class Listener:
         self._state = state
         self._near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
+    def descriptors(self) -> tuple[int, int]:
+        """Return both ends of the channel on which the listener is handed over."""
+        return self._near.fileno(), self._far.fileno()
+
     def load(self) -> None:
         """In the child: load the filter, and return when its agent has the listener."""
         self._near.close()

@@ -10,6 +10,7 @@ from orlop.errors import OrlopError, WrongStateError
 from orlop.kernel import rights
 from orlop.kernel.capabilities import is_ordinary, supported
 from orlop.kernel.idmap import is_of_host, write_maps
+from orlop.kernel.mount import MountAttr, clone_mount, mount_setattr
 from orlop.kernel.namespaces import FILES, Namespace, setns, unshare
 from orlop.kernel.patience import is_readable, read_in_time
 from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
@@ -19,7 +20,7 @@ from orlop.model.light_context import ExitStack, contextmanager, suppress
 from orlop.runtime import allowance, failure
 from orlop.runtime.bundle import AT_GATE, Starting, Stdio
 from orlop.runtime.cgroups.control import leave_freezer
-from orlop.runtime.child import Child
+from orlop.runtime.child import Child, Step
 from orlop.runtime.plan import IDMap
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from orlop.runtime.cgroups.interface import Cgroup
     from orlop.runtime.hooks import Hooks
+    from orlop.runtime.joining import Helper
     from orlop.runtime.listener import Listener
     from orlop.runtime.reserve import Reserves
 
@@ -55,6 +57,7 @@ class Launch(NamedTuple):
     net_devices: Sequence[tuple[str, str]] = ()  # to be moved to the child's network namespace
     net_path: str = ""  # that namespace, if it is joined by path
     inside: Sequence[tuple[Namespace, int]] = ()  # joined by a helper, a user namespace among them
+    first: Sequence[Step] = ()  # taken by who makes the child, before it is born
     beside: int = -1  # a process in whose cgroup the child may be, if it cannot be in *cgroup*
 
 
@@ -80,29 +83,28 @@ def launch(
         console = _console(child, ours)
         if console is not None:
             undo.callback(console.close)
-        go = -1
-        if how.idmap or how.net_devices:
-            child.go, go = os.pipe()
-            ours.callback(os.close, child.go)
-            ours.callback(os.close, go)
+        go = _go(how, child, ours)
         cgroup_fd = _cgroup(how, child, ours)
         supported()  # looked up here once, and not in every child
         cloned = None
-        if reserves is not None and not _changes_time(how):
+        helper = _helper(how, run, report)
+        if reserves is not None and not _changes_time(how, child):
             cloned = _clone_by_reserve(reserves, how, child, cgroup_fd)
         if cloned is None:
             # The child is born with it, perhaps in sight of others. But what cannot be dumped
             # is no ordinary user's to give ids to.
             set_dumpable(dumpable=bool(how.idmap) and is_ordinary())
             with joined(how.joined, time_offsets=how.time_offsets):
-                cloned = _clone(how, child, cgroup_fd)
+                cloned = _clone(how, child, cgroup_fd, helper)
                 if not cloned.pid:
                     os.close(report)
-                    run(child)
+                    run(child) if helper is None else helper.run(child)
         starting = Starting(
             how.what, cloned.pid, cloned.pidfd, report, None, how.cgroup, how.owns_cgroup
         )
         _accompany(starting, how, child, go)
+        if helper is not None and child.exposed:
+            starting = starting._replace(**helper.child(cloned)._asdict())
         undo.pop_all()
     if how.owns_cgroup and how.cgroup is not None:
         how.cgroup.entered()
@@ -110,24 +112,47 @@ def launch(
     return _wait_terminal(starting) if console is not None and wait_terminal else starting
 
 
-def _clone(how: Launch, child: Child, cgroup_fd: int) -> Cloned:
+def _go(how: Launch, child: Child, ours: ExitStack) -> int:
+    """Return where we tell the child that our part is done, if there is one."""
+    if not how.idmap and not how.net_devices:
+        return -1
+    child.go, go = os.pipe()
+    ours.callback(os.close, child.go)
+    ours.callback(os.close, go)
+    return go
+
+
+def _helper(how: Launch, run: Callable[[Child], NoReturn], report: int) -> Helper | None:
+    if not how.first:
+        return None
+    from orlop.runtime.joining import Helper  # not for a container that joins nothing
+
+    return Helper(how.what, how.first, run, report)
+
+
+def _clone(how: Launch, child: Child, cgroup_fd: int, helper: Helper | None) -> Cloned:
     try:
-        return _make(how, cgroup_fd)
+        return _make(how, child, cgroup_fd, helper)
     except OSError as error:
         if error.errno == errno.EACCES and cgroup_fd >= 0 and how.cgroup is not None:
-            return _make_and_move(how, how.cgroup, child)
+            return _make_and_move(how, how.cgroup, child, helper)
         if error.errno != errno.EBUSY or how.beside < 0:
             raise
     # The container has moved its processes below and shares out controllers, as a systemd or
     # a Docker in it does; then only a leaf takes processes. cgroup-v2.rst, "No Internal Process".
     fd = _cgroup_beside(how)
     try:
-        return _make(how, fd)
+        return _make(how, child, fd, helper)
     finally:
         os.close(fd)
 
 
-def _make(how: Launch, cgroup_fd: int) -> Cloned:
+def _make(how: Launch, child: Child, cgroup_fd: int, helper: Helper | None) -> Cloned:
+    """Make the child, or the helper that will make it later, from its own cgroup."""
+    if helper is not None and not child.exposed:
+        with _confined(cgroup_fd) as child.cgroup:
+            cloned = clone3(_CLEAR_SIGHAND)
+            return helper.child(cloned) if cloned.pid else helper.run(child)
     flags = int(how.namespaces) | _CLEAR_SIGHAND
     if how.inside:
         from orlop.runtime.joining import clone_inside  # rare
@@ -136,14 +161,14 @@ def _make(how: Launch, cgroup_fd: int) -> Cloned:
     return clone3(flags, cgroup_fd=cgroup_fd)
 
 
-def _make_and_move(how: Launch, cgroup: Cgroup, child: Child) -> Cloned:
+def _make_and_move(how: Launch, cgroup: Cgroup, child: Child, helper: Helper | None) -> Cloned:
     """Make the child where we are, and have it moved before it does anything.
 
     An ordinary user may not walk from his login session into his own systemd's slice.
     """
     child.held, hold = os.pipe()
     child.doors = ()
-    cloned = _make(how, -1)
+    cloned = _make(how, child, -1, helper)
     if not cloned.pid:
         os.close(hold)
         return cloned
@@ -161,9 +186,24 @@ def _make_and_move(how: Launch, cgroup: Cgroup, child: Child) -> Cloned:
     return cloned
 
 
-def _changes_time(how: Launch) -> bool:
+@contextmanager
+def _confined(folder: int) -> Iterator[int]:
+    """Lend the folder of a cgroup as a read-only mount of its own: nothing above it is reached."""
+    if folder < 0:
+        yield folder
+        return
+    alone = clone_mount(folder)
+    try:
+        mount_setattr(alone, set_=int(MountAttr.RDONLY))
+        yield alone
+    finally:
+        os.close(alone)
+
+
+def _changes_time(how: Launch, child: Child) -> bool:
     """Whether the child cannot share our memory, where the kernel keeps the clock's offsets."""
-    return bool(how.time_offsets) or any(kind is Namespace.TIME for kind, _ in how.joined)
+    kinds = [kind for kind, _ in (*how.joined, *child.join)]
+    return bool(how.time_offsets) or Namespace.TIME in kinds
 
 
 def _clone_by_reserve(
@@ -173,7 +213,9 @@ def _clone_by_reserve(
 
     flags = int(how.namespaces) | _CLEAR_SIGHAND
     try:
-        return reserves.clone(Order(flags, cgroup_fd, how.joined, child))
+        with _confined(cgroup_fd if how.first else -1) as folder:
+            seen = folder if how.first else cgroup_fd
+            return reserves.clone(Order(flags, seen, how.joined, child))
     except OSError:
         return None  # _clone() knows what to do, or is refused as well
 

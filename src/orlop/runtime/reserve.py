@@ -361,14 +361,23 @@ def _place(fds: Sequence[int], numbers: Sequence[int]) -> list[int]:
 
 def _obey(order: Order, made: ctypes.c_int, answer: int, host: int = -1) -> None:
     """Make the child; *host* is the network of which we are not."""
-    flags = order.flags
+    flags, child = order.flags, order.child
+    first = init.first_steps(child)
+    steps = init.last_steps(child, first)
+    if order.study:
+        with suppress(OSError):
+            steps = _with_account(steps, answer)
     try:
         if host >= 0 and flags & Namespace.NET:
             flags &= ~int(Namespace.NET)  # ours is for it
         elif host >= 0:
             setns(host, Namespace.NET)
+        if host >= 0:
+            os.close(host)
         for kind, fd in order.joined:
             setns(fd, kind)
+        for step in first:
+            step(child)
         clone_over(flags, made, cgroup_fd=order.cgroup_fd)
     except OSError as error:
         os.write(answer, _ANSWER.pack(error.errno or 0))
@@ -376,14 +385,7 @@ def _obey(order: Order, made: ctypes.c_int, answer: int, host: int = -1) -> None
     # Only the child comes here. The reserve will never run again.
     with suppress(OSError):  # the parent has waited long enough
         os.write(answer, _ANSWER.pack(0))
-    if host >= 0:
-        os.close(host)
-    child = order.child
-    steps = init.container_steps(child) if child.container else init.exec_steps(child)
-    if order.study:
-        with suppress(OSError):
-            steps = _with_account(steps, answer)
-    else:
+    if not order.study:
         os.close(answer)
     init.run(child, steps)
 
@@ -404,13 +406,10 @@ def _with_account(steps: Sequence[Step], answer: int) -> Sequence[Step]:
 def _descriptors(order: Order) -> Iterator[int]:
     """All that the order names; those of shared layers are in the options of the root."""
     child = order.child
-    yield from (fd for _, fd in (*order.joined, *child.join) if fd >= 0)
-    yield from child.doors
-    yield from child.stdio or ()
-    yield from child.mounts.values()
-    yield from child.devices.values()
-    single = (order.cgroup_fd, child.pidfd, child.report, child.console)
-    yield from (fd for fd in single if fd >= 0)
+    yield from (fd for _, fd in order.joined)
+    if order.cgroup_fd >= 0:
+        yield order.cgroup_fd
+    yield from child.descriptors()
     for mount in child.container.root if child.container else ():
         for option in mount.options:
             _, found, number = option.partition("=/proc/self/fd/")

@@ -169,7 +169,7 @@ def _launch(child: Child, cgroup: Cgroup | None, ours: ExitStack) -> Launch:
 
 
 def _run(child: Child) -> NoReturn:
-    init.run(child, init.container_steps(child))
+    init.run(child, init.last_steps(child, init.first_steps(child)))
 
 
 def _mapped(bundle: Bundle, namespaces: Namespaces) -> Namespaces:

@@ -77,20 +77,25 @@ def test_a_child_that_dies_at_a_step_leaves_nothing(
     assert children() <= others
 
 
-@pytest.mark.parametrize("name", EXEC)
+@pytest.mark.parametrize("name", [*EXEC, *names(init._BEFORE_BIRTH)])
+@pytest.mark.parametrize(
+    ("how", "why"), [(refuse, "the test refuses"), (die, "ended before it could say why")]
+)
 def test_a_failed_step_of_exec_leaves_the_container_alone(
-    box: Box, name: str, monkeypatch: pytest.MonkeyPatch
+    box: Box, name: str, how: Callable[[], None], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = box.sleeping()
-    plain = init.exec_steps
 
-    def steps(child: Child) -> list[Callable[[Child], None]]:
-        return [breaking(name, refuse) if s.__name__ == name else s for s in plain(child)]
+    def broken(plain: Callable[[Child], Sequence[Step]]) -> Callable[[Child], list[Step]]:
+        return lambda child: [
+            breaking(name, how) if step.__name__ == name else step for step in plain(child)
+        ]
 
     before, others = len(os.listdir("/proc/self/fd")), children()
     with monkeypatch.context() as patch:
-        patch.setattr(init, "exec_steps", steps)
-        with pytest.raises(OrlopError, match="the test refuses"):
+        for order in ("first_steps", "exec_steps"):
+            patch.setattr(init, order, broken(getattr(init, order)))
+        with pytest.raises(OrlopError, match=why):
             box.exec(running, "true")
     assert len(os.listdir("/proc/self/fd")) == before
     assert children() <= others
