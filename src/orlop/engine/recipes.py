@@ -85,7 +85,7 @@ class Recipes:
     ) -> Recipe:
         """Return the recipe of *key*, made where there is none, with the options of *parse*.
 
-        Its sandboxes may write *disk_bytes*; 0: as much as there is room for.
+        Its sandboxes may write *disk_bytes*; 0: 1 GiB.
 
         Raises:
             UnsupportedError: such containers start in the usual way only.

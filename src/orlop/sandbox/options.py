@@ -17,6 +17,7 @@ from orlop.sandbox.arguments import (
     user_text,
 )
 
+_DISK_BYTES = 1 << 30  # that a sandbox may write unless it asks for another number
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 #: Stays, and takes leave of orphans that end: `wait` reaps them with the shell's own. Where
 #: there can be no second process the shell gives up, and becomes the one that sleeps.
@@ -144,10 +145,13 @@ class Options:
             "CapAdd": list(self.cap_add) or None,
             "CapDrop": _dropped(self.cap_add),
             "ReadonlyRootfs": self.read_only,
-            "Tmpfs": {"/tmp": ""} if self.read_only else None,
+            "Tmpfs": self._tmpfs() if self.read_only else None,
             "LogConfig": {"Type": "none"},
         }
         return {name: value for name, value in config.items() if value is not None}
+
+    def _tmpfs(self) -> dict[str, str]:
+        return {"/tmp": f"size={self.disk_bytes or _DISK_BYTES}"}
 
 
 def _dropped(added: Sequence[str]) -> list[str] | None:

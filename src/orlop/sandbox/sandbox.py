@@ -47,7 +47,7 @@ class Sandbox(Options, Closing, Commands):
         command: its first process, with which it ends; unless given, one that waits.
         keep: it stays when its block, or its owner, ends.
         lifetime: seconds, after which the engine ends it, whoever owns it.
-        disk: limit in bytes, or such as "100m", of what its files may grow by.
+        disk: limit in bytes, or such as "100m", of what its files may grow by; 1 GiB unless given.
         timed: the steps of its start and its commands are kept, for timeline().
         engine: address of the engine, unix:///… or tcp://…; else as for the command line.
     """

@@ -200,7 +200,7 @@ class Recipe(TypedDict):
     id: str
     bundle: str
     rootfs: list[tuple[str, str, str, list[str]]]
-    disk_bytes: NotRequired[int]  # that a container may write; else half of the memory
+    disk_bytes: NotRequired[int]  # that a container may write; else 1 GiB
 
 
 class DropRecipe(TypedDict):

@@ -192,6 +192,24 @@ def test_get_refuses_more_than_its_limit_and_leaves_holes_as_holes(
         box.files("get", "/srv/d", tmp_path / "again")
 
 
+@pytest.mark.parametrize(
+    ("options", "path", "room"),
+    [
+        ({}, "/", 1 << 30),
+        ({"disk": "3m"}, "/", 3 * _MIB),
+        ({"read_only": True}, "/tmp", 1 << 30),
+        ({"read_only": True, "disk": "3m"}, "/tmp", 3 * _MIB),
+    ],
+)
+def test_a_sandbox_has_a_small_disk_unless_it_asks_for_more(
+    engine: EngineProcess, options: dict[str, Any], path: str, room: int
+) -> None:
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    with orlop.Sandbox(engine=engine.url, **options) as box:
+        blocks, size = map(int, shell(box, f"stat -f -c '%b %S' {path}").split())
+        assert blocks * size == min(room, half)
+
+
 def test_full_disk_is_told_and_keeps_no_half_of_a_file(engine: EngineProcess) -> None:
     with orlop.Sandbox(engine=engine.url, disk="4m") as box:
         with pytest.raises(ExhaustedError, match="No space left"):

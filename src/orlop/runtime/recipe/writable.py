@@ -13,6 +13,7 @@ from orlop.runtime.options import Options
 if TYPE_CHECKING:
     from orlop.runtime.recipe.plan import Layer
 
+_DEFAULT_BYTES = 1 << 30
 _ATTRIBUTES = int(MountAttr.NODEV)
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,9 +45,9 @@ class Writable:
 
     @classmethod
     def make(cls, layers: Iterable[Layer | Looks], *, size_bytes: int = 0) -> Writable:
-        """Make one, of at most *size_bytes*; 0: as much as half of the memory."""
-        words = [("mode", "700"), *([("size", str(size_bytes))] if size_bytes else [])]
-        options = Options(set_=_ATTRIBUTES, filesystem=tuple(words))
+        """Make one, of at most *size_bytes*; 0: 1 GiB, or half of the memory if that is less."""
+        words = (("mode", "700"), ("size", str(size_bytes or _default_bytes())))
+        options = Options(set_=_ATTRIBUTES, filesystem=words)
         fd, number = filesystem("tmpfs", "orlop", options), 0
         try:
             for layer in layers:
@@ -69,6 +70,11 @@ class Writable:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _default_bytes() -> int:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(_DEFAULT_BYTES, memory // 2)
 
 
 def _make_folders(fd: int, number: int, looks: Layer | Looks) -> None:
