@@ -76,7 +76,7 @@ class System:
         if self._context.shim_build != BUILD:
             found.append(
                 f"the shim, which holds the containers, is of {self._context.shim_build}, not of "
-                f"{BUILD}: an engine that starts while none runs replaces it"
+                f"{BUILD}: an engine that starts while no sandbox runs renews it"
             )
         if not self._context.metadata.has_reserve:
             place = self._context.settings.root

@@ -26,7 +26,8 @@ _F_ADD_SEALS = 1033
 _F_SEALS = 0x0001 | 0x0002 | 0x0004 | 0x0008  # SEAL, SHRINK, GROW, WRITE
 _DEFAULT_SIGNALS = (1, 2, 3, 13, 15, 17)  # HUP INT QUIT PIPE TERM CHLD
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from orlop.shim.main import main; main(sys.argv[2])"
+    "import sys; sys.path.append(sys.argv[1]);"
+    " from orlop.shim.main import main; main(*sys.argv[2:])"
 )
 
 
@@ -36,8 +37,9 @@ def launch(run: str) -> None:
     It survives us, and everything in *run*/shim.log is what it had to complain
     about. UnavailableError says that it did not come up.
     """
-    deadline, pause_s = time.monotonic() + _READY_S, _FIRST_PAUSE_S
-    while not _answers(os.path.join(run, "shim.sock")):
+    deadline, pause_s, renew = time.monotonic() + _READY_S, _FIRST_PAUSE_S, True
+    while not _answers(run, renew=renew):
+        renew = False
         os.makedirs(run, mode=0o700, exist_ok=True)
         log = os.path.join(run, "shim.log")
         status = _wait(_spawn(run, log))
@@ -53,15 +55,14 @@ def launch(run: str) -> None:
 
 def _spawn(run: str, log: str) -> int:
     """Start the shim's first process and return its pid."""
-    interpreter = os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
-    arguments = [interpreter, "-I", "-S", "-c", _PROGRAM, _package_parent(), run]
-    memfd = sealed_copy(interpreter)
+    words, environment = _program(run)
+    memfd = sealed_copy(words[0])
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
         return os.posix_spawn(
             f"/proc/self/fd/{memfd}",
-            arguments,
-            _environment(interpreter) | {"ORLOP_RUN": run},  # where filters are cached
+            words,
+            environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
@@ -75,23 +76,43 @@ def _spawn(run: str, log: str) -> int:
         os.close(memfd)
 
 
-def _answers(path: str) -> bool:
+def _program(run: str) -> tuple[list[str], dict[str, str]]:
+    """Return the shim's command line, the interpreter first, and its environment."""
+    interpreter = os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
+    words = [interpreter, "-I", "-S", "-c", _PROGRAM, _package_parent(), run]
+    return words, _environment(interpreter) | {"ORLOP_RUN": run}  # where filters are cached
+
+
+def _answers(run: str, *, renew: bool) -> bool:
     """Whether a shim is there and answers; it saves the start of an interpreter to ask.
 
-    To have connected proves nothing: a shim that is being killed still has its socket. One of
-    another build, which an upgrade has left, ends if it holds nothing, and does not count.
+    To have connected proves nothing: a shim that is being killed still has its socket. With
+    *renew* one of another build, which an upgrade has left, does not count if it gives way.
     """
     try:
-        client = Client(path)
+        client = Client(os.path.join(run, "shim.sock"))
     except OrlopError:
         return False
     try:
-        told = client.call({"op": "hello"})
-        return told["ok"].get("build") == BUILD or "error" in client.call({"op": "shutdown"})
+        build = client.call({"op": "hello"})["ok"].get("build")
+        return build == BUILD or not (renew and _gives_way(client, run))
     except (OrlopError, TimeoutError):
         return False
     finally:
         client.close()
+
+
+def _gives_way(client: Client, run: str) -> bool:
+    """Whether a shim ends, as it holds nothing, or goes on as one of our build."""
+    if "ok" in client.call({"op": "shutdown"}):
+        return True
+    words, environment = _program(run)
+    interpreter = sealed_copy(words[0])
+    try:
+        message = {"op": "renew", "words": words, "environment": environment}
+        return "ok" in client.call(message, [interpreter])
+    finally:
+        os.close(interpreter)
 
 
 def sealed_copy(path: str) -> int:

@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 import traceback
+from collections.abc import Callable
 
 from orlop.kernel.process import set_child_subreaper, set_dumpable, set_name
 from orlop.shim.channel import listen
@@ -17,41 +18,64 @@ from orlop.shim.server import Server
 ALREADY_RUNNING = 3  # exit status
 
 
-def main(run: str) -> None:
-    """Serve *run*/shim.sock. The first process exits once the socket listens: 0 if it does."""
-    os.closerange(3, 1 << 20)
-    ready, tell = os.pipe()
-    if os.fork():
-        os.close(tell)
-        answer = os.read(ready, 1)
-        os._exit(answer[0] if answer else 1)
-    os.close(ready)
+def main(run: str, lock: str = "") -> None:
+    """Serve *run*/shim.sock. The first process exits once the socket listens: 0 if it does.
+
+    With *lock*, the number of its descriptor, this process is a shim already: ending.py.
+    """
     try:
-        _serve(run, tell)
+        if lock:
+            held = int(lock)
+            os.closerange(3, held)
+            os.closerange(held + 1, 1 << 20)
+            _serve(run, held, lambda _status: None)
+        else:
+            os.closerange(3, 1 << 20)
+            _begin(run)
     except Exception:
         traceback.print_exc()
     sys.stderr.flush()
     os._exit(1)
 
 
-def _serve(run: str, tell: int) -> None:
-    if not _lock(run):
-        os.write(tell, bytes([ALREADY_RUNNING]))
-        return
+def _begin(run: str) -> None:
+    """Serve in a child, and exit with what it tells."""
+    ready, tell = os.pipe()
+    if os.fork():
+        os.close(tell)
+        answer = os.read(ready, 1)
+        os._exit(answer[0] if answer else 1)
+    os.close(ready)
+
+    def say(status: int) -> None:
+        os.write(tell, bytes([status]))
+        os.close(tell)
+
+    lock = _lock(run)
+    if lock < 0:
+        say(ALREADY_RUNNING)
+    else:
+        _serve(run, lock, say)
+
+
+def _serve(run: str, lock: int, say: Callable[[int], None]) -> None:
+    """Serve to the end, and *say* 0 once the socket listens; never returns."""
+    os.set_inheritable(lock, False)  # noqa: FBT003 (it takes no keyword)
     _settle_down()
     loop = Loop()
     listener = listen(os.path.join(run, "shim.sock"))
-    Server(loop, run=run, listener=listener, pumps=Pumps(loop, run=run))
+    server = Server(loop, run=run, listener=listener, pumps=Pumps(loop, run=run))
     gc.collect()
     gc.freeze()  # what is there now stays, and children need not look at it
-    os.write(tell, b"\0")
-    os.close(tell)
+    say(0)
     loop.run()
+    if server.ending.successor is not None:
+        server.ending.successor.begin(lock)
     os._exit(0)
 
 
-def _lock(run: str) -> bool:
-    """Be the only shim of this folder, until we die.
+def _lock(run: str) -> int:
+    """Be the only shim of this folder, until we die; return the lock's descriptor, -1 for none.
 
     A lock of the process, not of the open file (flock), which a container's init
     would hold on to between its clone and its execve after we were killed.
@@ -60,8 +84,8 @@ def _lock(run: str) -> bool:
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        return False
-    return True
+        return -1
+    return fd
 
 
 def _settle_down() -> None:

@@ -51,9 +51,9 @@ What a kill -9 costs:
   wrote in between got EPIPE; a terminal is hung up.
 
 Requests to the shim: hello, start, dump, dump_end, restore, exec, signal, resize, close_stdin,
-forget, list, counts, subscribe, shutdown {force}; for sandboxes by recipes recipe, drop_recipe,
-spawn, spawn_exec, lend, kill_exec. To the stdio process: hello, attach, detach, subscribe;
-and from the shim only: add, settled, ended, close_stdin, held, exit.
+forget, list, counts, subscribe, shutdown {force}, renew (ending.py); for sandboxes by recipes
+recipe, drop_recipe, spawn, spawn_exec, lend, kill_exec. To the stdio process: hello, attach,
+detach, subscribe; and from the shim only: add, settled, ended, close_stdin, held, exit.
 """
 
 from typing import Literal, NotRequired, TypedDict

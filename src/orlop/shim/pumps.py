@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from orlop.errors import UnavailableError
 from orlop.kernel.process import pidfd_open, pidfd_send_signal
 from orlop.shim import stdio
 from orlop.shim.adopt import Held
+from orlop.shim.build import BUILD
 from orlop.shim.channel import (
     Channel,
     Message,
@@ -47,17 +49,22 @@ class Pumps:
     def open(self, processes: Mapping[str, Process]) -> Held:
         """Find the stdio process of a shim before us, or start one; return what it holds.
 
-        *processes* is looked at whenever a new one has to be told of everything.
+        *processes* is looked at whenever a new one has to be told of everything. One of another
+        build is replaced, unless clients are attached, who would be cut off.
         """
         self._processes = processes
         try:
             sock = connect(self._path)
-            pid, held = _ask_for_all(sock)
+            told, held = _ask_for_all(sock)
         except (FileNotFoundError, ConnectionError):
             self._spawn()
             return {}
         try:
-            self._talk(sock, pid)
+            if told.get("build") != BUILD and told.get("clients") == 0:
+                _end(sock, told["pid"])
+                self._spawn()
+                return held
+            self._talk(sock, told["pid"])
         except ProcessLookupError:  # it died just now; what it held is here all the same
             sock.close()
             self._spawn()
@@ -155,15 +162,30 @@ class Pumps:
             os._exit(1)
 
 
-def _ask_for_all(sock: socket.socket) -> tuple[int, Held]:
-    """Ask a stdio process that outlived its shim for its pid and all its descriptors.
+def _end(sock: socket.socket, pid: int) -> None:
+    """End a stdio process, between two blocks that it pumps. ProcessLookupError: it is gone."""
+    pidfd = pidfd_open(pid)
+    try:
+        with sock:
+            sock.send(encode({"op": "exit"}))
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(_ANSWER_S * 1000):
+            pidfd_send_signal(pidfd, _SIGKILL)
+            poll.poll()
+    finally:
+        os.close(pidfd)
+
+
+def _ask_for_all(sock: socket.socket) -> tuple[Message, Held]:
+    """Ask a stdio process that outlived its shim who it is, and for all its descriptors.
 
     ConnectionError where there is none: its socket may be held open for a moment
     by a container's init that has not come to its execve. UnavailableError where
     it hangs.
     """
     sock.settimeout(_ANSWER_S)
-    pid = 0
+    told: Message = {}
     held: Held = {}
     with ExitStack() as undo:
         undo.callback(sock.close)
@@ -173,13 +195,13 @@ def _ask_for_all(sock: socket.socket) -> tuple[int, Held]:
             while received := receive_datagram(sock):
                 message, fds = received
                 if message["seq"] == 0:
-                    pid = message["ok"]["pid"]
+                    told = message["ok"]
                 elif message.get("more"):
                     part = message["ok"]
                     held[part["key"]] = dict(zip(part["names"], fds, strict=True))
                 else:
                     undo.pop_all()
-                    return pid, held
+                    return told, held
         except TimeoutError:
             hint = "kill it and try again"
             raise UnavailableError("the stdio process does not answer", hint=hint) from None

@@ -19,6 +19,7 @@ from orlop.runtime.parent import LATE
 from orlop.shim import adopt, build, orphans
 from orlop.shim.channel import LATER, Channel, Message, accept, close_all
 from orlop.shim.dumps import Dumps
+from orlop.shim.ending import Ending
 from orlop.shim.failure import failure
 from orlop.shim.loop import Loop, Timer
 from orlop.shim.process import Process, Waiter, foreign_status, own_child_status
@@ -58,6 +59,14 @@ class Server:
         self._restores = Restores(
             loop, self._records, self._starts, begun=self._restored, sweep=self._sweep_now
         )
+        self.ending = Ending(
+            loop,
+            self._processes,
+            pumps=pumps,
+            starts=self._starts,
+            spawns=self._spawns,
+            is_busy=lambda: bool(self._dumps.pids | self._restores.pids),
+        )
         self._refilling = Timer(lambda: None)
         self._operations = self._table()
         pumps.on_drained = self._drained
@@ -92,7 +101,8 @@ class Server:
             "change": lambda _channel, message: self._spawns.change(message),
             "usage": lambda _channel, message: self._spawns.usage(message),
             "kill_exec": lambda _channel, message: self._spawns.kill(message),
-            "shutdown": self._shutdown,
+            "shutdown": self.ending.shut_down,
+            "renew": self.ending.renew,
         }
 
     def _accept(self, _: int) -> None:
@@ -250,19 +260,6 @@ class Server:
 
     def _subscribe(self, channel: Channel, _message: Message) -> None:
         channel.subscribed = True
-
-    def _shutdown(self, channel: Channel, message: Message) -> Any:
-        """End shim and stdio process; with force, the containers are left to a next shim."""
-        if self._processes and not message.get("force"):
-            raise WrongStateError(
-                f"{len(self._processes)} processes are running", hint="stop them first"
-            )
-        channel.send({"seq": message.get("seq"), "ok": None})
-        self._pumps.shut_down(end=not self._processes)
-        self._starts.ahead.close()
-        self._spawns.close()
-        self._loop.stop()
-        return LATER
 
     def _running(self, message: Message) -> Process:
         key = key_of(message)

@@ -15,6 +15,7 @@ import traceback
 
 from orlop.errors import ExhaustedError, NotFoundError
 from orlop.shim.attachment import Attachment, parse_keys
+from orlop.shim.build import BUILD
 from orlop.shim.channel import Channel, Message, accept, close_all
 from orlop.shim.failure import failure
 from orlop.shim.loop import Loop
@@ -47,7 +48,7 @@ class Stdio:
         self._settled = False
         self._ticking = False
         self._operations = {
-            "hello": lambda _channel, _message, _fds: {"pid": os.getpid()},
+            "hello": self._hello,
             "add": self._add,
             "ended": self._ended,
             "close_stdin": self._close_stdin,
@@ -88,8 +89,12 @@ class Stdio:
         close_all(fds)
         channel.subscribed = True
 
+    def _hello(self, _channel: Channel, _message: Message, _fds: list[int]) -> Message:
+        clients = sum(not client.closed for client in self._clients)
+        return {"pid": os.getpid(), "build": BUILD, "clients": clients}
+
     def _exit(self, _channel: Channel, _message: Message, _fds: list[int]) -> None:
-        """End, for a shim that ends too: only when it has nothing running."""
+        """End: for a shim that ends too, or one that starts another in our place."""
         self._loop.stop()
 
     def _tell(self, event: Message) -> None:
