@@ -85,7 +85,7 @@ def make_root(child: Child) -> None:
 def make_mounts(child: Child) -> None:
     """Make every mount but the root, attached nowhere."""
     for index, plan in enumerate(child.plan.mounts):
-        if index not in child.mounts and plan.kind in _MADE_HERE:
+        if index not in child.mounts and plan.kind in _MADE_HERE and not _is_like_its_target(plan):
             child.mounts[index] = _made(child, plan)
         if plan.fstype == "proc" and plan.kind is MountKind.FILESYSTEM:
             child.proc = child.mounts[index]
@@ -217,6 +217,8 @@ def attach_mounts(child: Child) -> None:
         try:
             if plan.kind is MountKind.INSIDE:
                 fd = _copy_of_inside(child, plan)
+            elif _is_like_its_target(plan):
+                fd = _made_like_its_target(child, plan)
             if fd < 0:
                 _remount(child, plan)
                 continue
@@ -322,8 +324,8 @@ def _attach(child: Child, plan: MountPlan, fd: int) -> None:
     try:
         if existed:
             _refuse_inside_proc(plan, fd, target)
-        if plan.fstype == "tmpfs" and existed:
-            _like_the_target(plan, fd, target)
+        if Special.COPY_UP in plan.options.special and plan.fstype == "tmpfs" and existed:
+            _fill_from(target, fd)
         if plan.options.set_ & _RDONLY and plan.fstype == "tmpfs" and plan.destination != "/dev":
             mount_setattr(fd, set_=_RDONLY)
         if existed:
@@ -376,19 +378,29 @@ def _check_kinds(plan: MountPlan, fd: int, target: int) -> None:
         )
 
 
-def _like_the_target(plan: MountPlan, fd: int, target: int) -> None:
-    """A tmpfs without a mode gets that of the folder it covers, and its contents if asked."""
-    copied = Special.COPY_UP in plan.options.special
-    keys = {key for key, _ in plan.options.filesystem}
-    if copied or "mode" not in keys:
-        opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
-        try:
-            if copied:
-                copy_up(target, opened)
-            if "mode" not in keys:
-                os.fchmod(opened, stat.S_IMODE(os.fstat(target).st_mode))
-        finally:
-            os.close(opened)
+def _is_like_its_target(plan: MountPlan) -> bool:
+    """Whether it is a tmpfs without a mode, which has that of the folder that it covers."""
+    if plan.fstype != "tmpfs" or plan.kind is not MountKind.FILESYSTEM:
+        return False
+    return all(key != "mode" for key, _ in plan.options.filesystem)
+
+
+def _made_like_its_target(child: Child, plan: MountPlan) -> int:
+    options = plan.options
+    with suppress(FileNotFoundError):
+        target = open_in_root(child.root, plan.destination)
+        mode = f"{stat.S_IMODE(os.fstat(target).st_mode):04o}"
+        os.close(target)
+        options = options._replace(filesystem=(("mode", mode), *options.filesystem))
+    return _made(child, plan._replace(options=options))
+
+
+def _fill_from(target: int, fd: int) -> None:
+    opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+    try:
+        copy_up(target, opened)
+    finally:
+        os.close(opened)
 
 
 def _attach_hierarchies(child: Child, plan: MountPlan, fd: int) -> None:

@@ -166,6 +166,7 @@ def test_a_tmpfs_takes_the_mode_of_what_it_covers_and_its_size(box: Box) -> None
         {"destination": "/t", "type": "tmpfs", "source": "t", "options": ["size=128k"]}
     )
     assert box.sh("stat -c %a /t; df -k /t | tail -1 | awk '{print $2}'").split() == ["711", "128"]
+    assert {"mode=711", "size=128k"} <= {*box.sh("grep ' /t ' /proc/mounts").split()[3].split(",")}
 
 
 @pytest.mark.parametrize("destination", ["/tmp", "/new"])

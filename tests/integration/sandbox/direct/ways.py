@@ -32,8 +32,8 @@ LOOK = (
     'exec /usr/bin/python3 -c "$0" "$(cat /proc/self/status)"',
     _PROBE,
 )
-#: Where an overlay is, and a mode that a tmpfs was given at once or later.
-_TOLD_OTHERWISE = ("lowerdir", "upperdir", "workdir", "datadir", "mode=")
+#: Where an overlay is.
+_TOLD_OTHERWISE = ("lowerdir", "upperdir", "workdir", "datadir")
 _OWN_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 
 
