@@ -3,8 +3,9 @@
     engine -> worker   Job or StackJob
     worker -> engine   Report: ready, once; then for each job progress…, and done or failed
 
-A worker takes any number of jobs, one after another, and ends when its input
-does, or its parent. See programs/worker.py.
+A worker takes any number of jobs, one after another, each in a fork of its own that is
+confined (programs/confinement.py). It ends when its input does, or its parent.
+See programs/worker.py.
 """
 
 from typing import Literal
@@ -52,6 +53,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total: Size = 0
     size: Size = 0  # of the unpacked layer, in bytes on disk
     message: str = ""
+    missing: tuple[str, ...] = ()  # of ready: what cannot confine jobs on this host
     hint: str | None = None
 
 

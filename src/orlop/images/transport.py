@@ -25,6 +25,11 @@ class Tls(NamedTuple):
     authorities: tuple[str, ...] = ()  # besides the system's
     client: tuple[tuple[str, str], ...] = ()  # certificate and key; "" where one file holds both
 
+    @property
+    def files(self) -> list[str]:
+        """All that is read to connect."""
+        return [*self.authorities, *(path for pair in self.client for path in pair if path)]
+
 
 class Stream(Protocol):
     """What a body is read from."""

@@ -35,6 +35,7 @@ class Budget(NamedTuple):
     bytes: int = 128 << 30  # of the uncompressed tar, and on the disk
     file_bytes: int = 1 << 43  # of one file, holes included: ext4 could hold 1 << 44
     processor_s: int = 3600
+    memory_bytes: int = 2 << 30  # of the process that unpacks
 
 
 DEFAULT = Budget()
@@ -119,9 +120,13 @@ class Account:
             self._refuse(name, what)
 
     def _refuse(self, name: str, what: str) -> None:
-        most = getattr(self._budget, name)
-        hint = _HINTS[self._what].format(name)
-        raise ExhaustedError(f"{self._what} needs {what.format(most)}", hint=hint)
+        raise exceeded(self._budget, name, what, of=self._what)
+
+
+def exceeded(budget: Budget, name: str, what: str, *, of: What = "layer") -> ExhaustedError:
+    """Return the error that says that more than the *name* of the *budget* is needed."""
+    most = getattr(budget, name)
+    return ExhaustedError(f"{of} needs {what.format(most)}", hint=_HINTS[of].format(name))
 
 
 class Metered:

@@ -20,11 +20,14 @@ from orlop.images.job import Job, Report, StackJob, failure
 from orlop.images.progress import Kind, Progress
 from orlop.images.registry import Registry
 from orlop.kernel.process import set_parent_death_signal
+from orlop.layers.budget import What, exceeded
 from orlop.layers.feed import through
 from orlop.layers.tar import Stream
 from orlop.model.digest import Digest
-from orlop.snapshots.choose import open_driver
+from orlop.programs.confinement import Plan, Reach, limit
+from orlop.snapshots.choose import DRIVERS, open_driver
 from orlop.snapshots.interface import layer_key
+from orlop.snapshots.shelf import boot
 from orlop.store.content import Content
 from orlop.store.faults import fault
 
@@ -38,38 +41,102 @@ def main() -> int:
     if os.getppid() != parent:
         return 1  # it died before it could be told
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, meant for the engine
+    boot()  # read while we may, for the jobs
     try:
-        serve(sys.stdin.buffer, sys.stdout.buffer)
+        serve(sys.stdin.buffer, sys.stdout.buffer, Plan.make(*sys.argv[1:2]))
     except BrokenPipeError:
         return 1
     return 0
 
 
-def serve(lines: BinaryIO, out: BinaryIO) -> None:
-    """Do the job of each of *lines* and report to *out*."""
+def serve(lines: BinaryIO, out: BinaryIO, plan: Plan) -> None:
+    """Do the job of each of *lines*, in a child, and report to *out*."""
     decoder = msgspec.json.Decoder(Job | StackJob)
-    _say(out, Report(event="ready"))
+    _say(out, Report(event="ready", missing=plan.missing))
     for line in lines:
         try:
-            report = work(decoder.decode(line), _reporter(out))
-        except OrlopError as error:
-            report = failure(error)
-        except OSError as error:
-            report = failure(fault(error, "the layer") or _unexpected(error))
+            job = decoder.decode(line)
         except msgspec.DecodeError as error:
-            report = failure(OrlopError(f"malformed job: {error}"))
-        except Exception as error:
-            report = failure(OrlopError(f"worker failed: {type(error).__name__}: {error}"))
-        _say(out, report)
+            _say(out, failure(OrlopError(f"malformed job: {error}")))
+            continue
+        parent = os.getpid()
+        child = os.fork()
+        if child == 0:
+            os._exit(_in_child(job, out, plan, parent))
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status != 0:  # it could not report
+            _say(out, failure(_end_of(status, job)))
 
 
-def work(job: Job | StackJob, progress: Progress) -> Report:
-    """Do the job; what it cannot do it raises, and leaves only what a next try can use."""
-    if isinstance(job, StackJob):
-        keys = [layer_key(diff_id) for diff_id in job.layers]
-        open_driver(job.snapshots, job.driver).stack(keys, budget=job.budget)
-        return Report(event="done")
-    return _unpack(job, progress)
+def _in_child(job: Job | StackJob, out: BinaryIO, plan: Plan, parent: int) -> int:
+    """Do the job, confined, and report; return the exit code: 0 if that was possible."""
+    try:
+        os.dup2(
+            os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0
+        )  # more jobs are not its business
+        _confine(job, plan)
+        if os.getppid() == parent:  # else nobody waits for it
+            _say(out, _report_on(job, out))
+    except BaseException:
+        return 1
+    return 0
+
+
+def _confine(job: Job | StackJob, plan: Plan) -> None:
+    """Take from this process what the job does not need, and tie its life to the parent's."""
+    if isinstance(job, Job) and job.driver in DRIVERS:
+        plan.enter(_reach(job), job.budget)
+    else:  # layers are mounted to be stacked; what drivers of others need is not known
+        set_parent_death_signal(signal.SIGKILL)
+        limit(job.budget)
+
+
+def _report_on(job: Job | StackJob, out: BinaryIO) -> Report:
+    try:
+        if isinstance(job, StackJob):
+            return _stack(job)
+        return _unpack(job, _reporter(out))
+    except OrlopError as error:
+        return failure(error)
+    except OSError as error:
+        return failure(fault(error, "the layer") or _unexpected(error))
+    except MemoryError:
+        return failure(_memory(job))
+    except Exception as error:
+        return failure(OrlopError(f"worker failed: {type(error).__name__}: {error}"))
+
+
+def _reach(job: Job) -> Reach:
+    """Return what the job's process may touch."""
+    for folder in (job.content, job.snapshots):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    endpoints = job.source.endpoints if job.source is not None else ()
+    readable = [path for endpoint in endpoints for path in endpoint.tls.files]
+    return Reach((job.content, job.snapshots), readable, network=job.source is not None)
+
+
+def _memory(job: Job | StackJob) -> OrlopError:
+    return exceeded(job.budget, "memory_bytes", "more than {:,} bytes of memory", of=_kind(job))
+
+
+def _kind(job: Job | StackJob) -> What:
+    return "image" if isinstance(job, StackJob) else "layer"
+
+
+def _end_of(status: int, job: Job | StackJob) -> OrlopError:
+    """Return what the end of a child that did not report means."""
+    if -status == signal.SIGXCPU:
+        what = "more than {:,} s of processor time"
+        return exceeded(job.budget, "processor_s", what, of=_kind(job))
+    if -status == signal.SIGKILL:
+        return UnavailableError(f"unpacking the {_kind(job)} was killed", hint="is memory short?")
+    return OrlopError(f"unpacking the {_kind(job)} ended without a word (status {status})")
+
+
+def _stack(job: StackJob) -> Report:
+    keys = [layer_key(diff_id) for diff_id in job.layers]
+    open_driver(job.snapshots, job.driver).stack(keys, budget=job.budget)
+    return Report(event="done")
 
 
 def _unpack(job: Job, progress: Progress) -> Report:

@@ -32,7 +32,9 @@ class Worker:
         self.folder = folder
         self.content = Content.create(folder / "content")
         self.process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self.read() == {"event": "ready"}
+        ready = self.read()
+        assert ready["event"] == "ready"
+        self.missing: list[str] = ready.get("missing", [])
 
     def send(self, line: bytes) -> None:
         assert self.process.stdin is not None
@@ -177,6 +179,8 @@ def test_killed_in_the_middle_leaves_what_collect_removes(worker: Worker, tmp_pa
         assert time.monotonic() < deadline
     worker.process.send_signal(signal.SIGKILL)
     worker.process.wait()
+    assert worker.process.stdout is not None
+    worker.process.stdout.read()  # to its end: the process of the job has gone, too
     driver = open_driver(str(tmp_path / "snapshots"), "overlay")
     assert driver.layers() == set()
     assert driver.collect() == 1

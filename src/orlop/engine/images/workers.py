@@ -1,9 +1,11 @@
 """Processes that fetch and unpack layers: few, warm for a moment, gone when idle."""
 
 import asyncio
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -11,6 +13,8 @@ from orlop.errors import UnavailableError
 from orlop.images.job import MAX_LINE_BYTES, Job, Report, StackJob, error_of
 
 _COMMAND = (sys.executable, "-I", "-m", "orlop.programs.worker")
+log = logging.getLogger(__name__)
+_FILTERS = "seccomp"  # compiled ones, in the run folder
 _IDLE_S = 5.0
 _ATTEMPTS = 2
 
@@ -25,7 +29,9 @@ class WorkerDiedError(UnavailableError):
 class Workers:
     """At most one worker for each core. Made and used in one event loop; close() it."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Path) -> None:
+        self._command = (*_COMMAND, str(run / _FILTERS))
+        self._missing: tuple[str, ...] = ()
         self._slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
         self._idle: list[_Worker] = []
         self._timers: set[asyncio.TimerHandle] = set()
@@ -53,7 +59,7 @@ class Workers:
             await worker.end()
 
     async def _once(self, job: Job | StackJob, listener: Listener) -> int:
-        worker = self._idle.pop() if self._idle else await _Worker.spawn()
+        worker = self._idle.pop() if self._idle else await self._spawn()
         try:
             report = await worker.work(job, listener)
         except BaseException:
@@ -63,6 +69,13 @@ class Workers:
         if report.event == "failed":
             raise error_of(report)
         return report.size
+
+    async def _spawn(self) -> "_Worker":
+        worker, missing = await _Worker.spawn(self._command)
+        if missing != self._missing:
+            self._missing = missing
+            log.warning("images are unpacked with less protection", extra={"missing": missing})
+        return worker
 
     def _keep(self, worker: "_Worker") -> None:
         self._idle.append(worker)
@@ -85,20 +98,21 @@ class _Worker:
         self.timer: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def spawn(cls) -> "_Worker":
+    async def spawn(cls, command: Sequence[str]) -> tuple["_Worker", tuple[str, ...]]:
+        """Return a worker that is ready, and what this host lacks to confine its jobs."""
         process = await asyncio.create_subprocess_exec(
-            *_COMMAND,
+            *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=MAX_LINE_BYTES,
         )
         worker = cls(process)
         try:
-            await worker._report()  # ready
+            ready = await worker._report()
         except BaseException:
             await worker.end()
             raise
-        return worker
+        return worker, ready.missing
 
     async def work(self, job: Job | StackJob, listener: Listener) -> Report:
         """Return the last report on *job*; WorkerDiedError when there will be none."""
@@ -121,11 +135,14 @@ class _Worker:
             self._process.stdin.close()
 
     async def end(self) -> None:
-        """Kill it, and wait until it is gone."""
+        """Kill it, and wait until it and the process of its job are gone."""
+        assert self._process.stdout is not None
         if self._process.returncode is None:
             self._process.kill()
         self.close_input()
         await self._process.wait()
+        while await self._process.stdout.read(MAX_LINE_BYTES):  # which both hold open
+            pass
 
     async def _report(self) -> Report:
         assert self._process.stdout is not None
