@@ -136,6 +136,7 @@ class MountPoint(Value, frozen=True, kw_only=True):
     tmpfs_size_bytes: int | None = None
     tmpfs_mode: int | None = None
     tmpfs_options: str = ""  # --tmpfs PATH:OPTIONS, as given
+    from_mounts: bool = False  # tmpfs: asked for with --mount
     mode: str = ""  # the text after the last colon of -v, for inspect
 
 
@@ -159,6 +160,7 @@ class LogOptions(Value, frozen=True, kw_only=True):
     driver: Literal["json-file", "none"] = "json-file"
     max_size_bytes: int = 20 << 20
     max_files: int = 5
+    given: dict[str, str] = {}  # as the user wrote them
 
 
 class ContainerOptions(Value, frozen=True, kw_only=True):

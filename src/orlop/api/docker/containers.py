@@ -65,6 +65,7 @@ async def inspect(call: Call) -> Reply:
             container,
             volumes=call.engine.settings.volumes,
             networks=_networks(call),
+            files=call.engine.containers.files(container),
             execs=call.engine.execs.of(container.id),
             size=size,
         )

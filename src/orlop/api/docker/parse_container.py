@@ -180,7 +180,8 @@ def parse_restart(body: wire.RestartPolicy | None) -> RestartPolicy:
 def parse_log(body: wire.LogConfig | None) -> LogOptions:
     """Return where the output goes; json-file with rotation when nothing is said."""
     driver = (body.type if body else "") or "json-file"
-    config = dict((body.config if body else None) or {})
+    given = (body.config if body else None) or {}
+    config = dict(given)
     if driver == "none":
         return LogOptions(driver="none")
     if driver != "json-file":
@@ -195,7 +196,7 @@ def parse_log(body: wire.LogConfig | None) -> LogOptions:
         )
     if not files.isdecimal() or not int(files):
         raise InvalidArgumentError(f"log option max-file must be at least 1, not {files!r}")
-    return LogOptions(max_size_bytes=size, max_files=int(files))
+    return LogOptions(max_size_bytes=size, max_files=int(files), given=given)
 
 
 def parse_size(text: str, what: str) -> int:

@@ -94,6 +94,7 @@ def parse_mount(mount: wire.Mount) -> MountPoint:
                 read_only=read_only,
                 tmpfs_size_bytes=options.size_bytes or None,
                 tmpfs_mode=options.mode or None,
+                from_mounts=True,
             )
     raise InvalidArgumentError(
         f"invalid mount type {mount.type or ''!r} for {target}",

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from orlop.api.docker.render_network import render_links
+from orlop.engine.spec.security import closed_paths
 from orlop.model.container import Container, ContainerOptions, Health, MountPoint, Resources
 from orlop.model.network import Bandwidth
 
 Shape = dict[str, Any]
+_OF_WINDOWS = ("CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth")
 
 
 def render_config(container: Container) -> Shape:
@@ -29,7 +31,7 @@ def render_config(container: Container) -> Shape:
         "Image": container.image_name,
         "Volumes": {target: {} for target in options.volumes} or None,
         "WorkingDir": options.working_dir,
-        "Entrypoint": options.entrypoint,
+        "Entrypoint": options.entrypoint or None,
         "OnBuild": None,
         "Labels": options.labels,
     }
@@ -99,15 +101,15 @@ def _held(options: ContainerOptions) -> Shape:
         "VolumeDriver": "",
         "VolumesFrom": options.volumes_from or None,
         "ConsoleSize": options.console_size or (0, 0),
-        "Annotations": options.annotations or None,
         "Mounts": [_mount(point) for point in options.mounts if _was_mount(point)],
         "Tmpfs": {p.target: p.tmpfs_options for p in options.mounts if _was_tmpfs(p)},
-        "StorageOpt": None,
-        "Init": options.init,
+        **({"Annotations": options.annotations} if options.annotations else {}),
+        **({"Init": True} if options.init else {}),
     }
 
 
 def _isolation(options: ContainerOptions) -> Shape:
+    masked, readonly = closed_paths(options)
     return {
         "CapAdd": options.cap_add or None,
         "CapDrop": options.cap_drop or None,
@@ -129,11 +131,11 @@ def _isolation(options: ContainerOptions) -> Shape:
         "UTSMode": options.uts,
         "UsernsMode": options.userns,
         "ShmSize": options.shm_size_bytes,
-        "Sysctls": options.sysctls,
+        **({"Sysctls": options.sysctls} if options.sysctls else {}),
         "Runtime": "orlop",
         "Isolation": "",
-        "MaskedPaths": options.masked_paths,
-        "ReadonlyPaths": options.readonly_paths,
+        "MaskedPaths": None if options.privileged else masked,
+        "ReadonlyPaths": None if options.privileged else readonly,
     }
 
 
@@ -172,19 +174,18 @@ def render_resources(resources: Resources) -> Shape:
         ],
         "DeviceCgroupRules": resources.device_cgroup_rules or None,
         "DeviceRequests": None,
+        **dict.fromkeys(_OF_WINDOWS, 0),
         "Ulimits": [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in resources.ulimits],
     }
 
 
 def _log(options: ContainerOptions) -> Shape:
-    if options.log.driver == "none":
-        return {"Type": "none", "Config": {}}
-    config = {"max-size": str(options.log.max_size_bytes), "max-file": str(options.log.max_files)}
-    return {"Type": options.log.driver, "Config": config}
+    return {"Type": options.log.driver, "Config": options.log.given}
 
 
 def _was_tmpfs(point: MountPoint) -> bool:
-    return point.type == "tmpfs" and point.tmpfs_size_bytes is None and point.tmpfs_mode is None
+    as_mount = (point.from_mounts, point.tmpfs_size_bytes, point.tmpfs_mode)
+    return point.type == "tmpfs" and not any(as_mount)
 
 
 def _was_bind(point: MountPoint) -> bool:
@@ -205,7 +206,9 @@ def _bind(point: MountPoint) -> str:
 
 
 def _mount(point: MountPoint) -> Shape:
-    shape: Shape = {"Type": point.type, "Source": point.source, "Target": point.target}
+    shape: Shape = {"Type": point.type, "Target": point.target}
+    if point.source:
+        shape["Source"] = point.source
     if point.read_only:
         shape["ReadOnly"] = True
     if point.type == "bind" and point.propagation:
@@ -213,16 +216,15 @@ def _mount(point: MountPoint) -> Shape:
     if point.type == "volume":
         shape["VolumeOptions"] = {"NoCopy": point.no_copy, "Labels": point.labels}
     if point.type == "tmpfs":
-        shape["TmpfsOptions"] = {
-            "SizeBytes": point.tmpfs_size_bytes or 0,
-            "Mode": point.tmpfs_mode or 0,
-        }
+        given = {"SizeBytes": point.tmpfs_size_bytes, "Mode": point.tmpfs_mode}
+        options = {name: value for name, value in given.items() if value}
+        shape |= {"TmpfsOptions": options} if options else {}
     return shape
 
 
 def render_mounts(points: Iterable[MountPoint], *, volumes: Path) -> list[Shape]:
-    """Return Mounts: what is there now, sources resolved."""
-    return [_mounted(point, volumes) for point in points]
+    """Return Mounts: what is there now, sources resolved. --tmpfs is shown in HostConfig only."""
+    return [_mounted(point, volumes) for point in points if not _was_tmpfs(point)]
 
 
 def _mounted(point: MountPoint, volumes: Path) -> Shape:

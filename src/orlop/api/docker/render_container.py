@@ -1,8 +1,9 @@
 """From the engine's containers to the shapes of Docker's API."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from orlop.api.docker.render_config import render_config, render_host_config, render_mounts
@@ -81,10 +82,14 @@ def render_container(
     *,
     volumes: Path,
     networks: Networks,
+    files: Mapping[str, str] = MappingProxyType({}),
     execs: Sequence[str] = (),
     size: ContainerSize | None = None,
 ) -> Shape:
-    """Return GET /containers/{id}/json. *volumes* is the folder that volumes are under."""
+    """Return GET /containers/{id}/json. *volumes* is the folder that volumes are under.
+
+    *files* are the host's paths of files like /etc/hosts, by their paths in the container.
+    """
     shape: Shape = {
         "Id": container.id,
         "Created": rfc3339(container.created_ns),
@@ -92,9 +97,9 @@ def render_container(
         "Args": container.args,
         "State": _state(container),
         "Image": container.image,
-        "ResolvConfPath": "",
-        "HostnamePath": "",
-        "HostsPath": "",
+        "ResolvConfPath": files.get("/etc/resolv.conf", ""),
+        "HostnamePath": files.get("/etc/hostname", ""),
+        "HostsPath": files.get("/etc/hosts", ""),
         "LogPath": container.log_path,
         "Name": "/" + container.name,
         "RestartCount": container.restart_count,

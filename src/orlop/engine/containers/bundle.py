@@ -22,7 +22,12 @@ from orlop.engine.joining import NAMES
 from orlop.engine.records import short
 from orlop.engine.spec import Given, config
 from orlop.engine.spec.idranges import mappings
-from orlop.errors import InvalidArgumentError, UnsupportedError, WrongStateError
+from orlop.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    UnsupportedError,
+    WrongStateError,
+)
 from orlop.model.container import Container, ContainerOptions, MountPoint
 from orlop.model.image import Process
 from orlop.model.oci import Config, OCIMount
@@ -180,6 +185,13 @@ class Bundles:
         if other is not None:
             return container_files(self.folder(other.id))
         return write_files(self.folder(container.id), container.options, hostname)
+
+    def files(self, container: Container) -> dict[str, str]:
+        """Return host paths of its hostname, hosts and resolv.conf, by their paths in it."""
+        owner = container
+        with suppress(NotFoundError):  # the other has gone
+            owner = self.network_owner(container) or container
+        return container_files(self.folder(owner.id))
 
     def network_owner(self, container: Container) -> Container | None:
         """Return whose network it is in, where it joins another; that may join one, too.

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 
 from orlop.engine.answers import (
@@ -63,6 +63,7 @@ class Containers:
         lifecycle: Lifecycle,
     ) -> None:
         self._context = context
+        self._bundles = bundles
         self._execs = execs
         self._lifecycle = lifecycle
         self._creation = Creation(
@@ -186,6 +187,13 @@ class Containers:
     async def settled(self, ref: str) -> Container:
         """As get(), but of a container whose process has just ended, wait for its exit."""
         return await settled(self._context, self.get(ref))
+
+    def files(self, container: Container) -> Mapping[str, str]:
+        """Return the host's paths of the files that the engine makes for it, by their paths in it.
+
+        Empty for a container started by a recipe.
+        """
+        return {} if container.recipe else self._bundles.files(container)
 
     def list(
         self,

@@ -52,18 +52,28 @@ class Security(NamedTuple):
             if privileged
             else capability_sets.adjusted(options.cap_add, options.cap_drop)
         )
-        open_paths = privileged or chosen.get("systempaths") == "unconfined"
-        masked, readonly = options.masked_paths, options.readonly_paths
+        masked, readonly = closed_paths(options)
         return cls(
             capabilities=names,
             seccomp=_seccomp(chosen.get("seccomp"), names, privileged=privileged),
             no_new_privileges=chosen.get("no-new-privileges") == "true",
             apparmor=_apparmor(chosen.get("apparmor", "unconfined")),
-            masked_paths=masked if masked is not None else () if open_paths else MASKED,
-            readonly_paths=readonly if readonly is not None else () if open_paths else READONLY,
+            masked_paths=masked,
+            readonly_paths=readonly,
             writable_system=privileged,
             writable_cgroups=privileged or chosen.get("writable-cgroups") == "true",
         )
+
+
+def closed_paths(options: ContainerOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the paths that the container cannot read, and those that it cannot write."""
+    choices = dict(_choices(options.security_opt))
+    open_paths = options.privileged or choices.get("systempaths") == "unconfined"
+    masked, readonly = options.masked_paths, options.readonly_paths
+    return (
+        masked if masked is not None else () if open_paths else MASKED,
+        readonly if readonly is not None else () if open_paths else READONLY,
+    )
 
 
 def _choices(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
