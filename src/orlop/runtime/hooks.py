@@ -9,9 +9,8 @@
     poststop         the caller  the runtime       the container is deleted
 
 A hook gets the container's state on stdin and its own arguments and environment,
-nothing of ours; it works in the bundle. As runc has it, a createContainer hook works in
-the root, where that is on the host, and a startContainer hook in the process's directory,
-with the process's environment if it has none of its own. What a hook writes is kept for the
+nothing of ours; it works in the bundle. A startContainer hook works in the process's directory,
+and has the process's environment if it has none of its own. What a hook writes is kept for the
 error. runtime-spec config.md, "POSIX-platform Hooks".
 """
 
@@ -86,12 +85,13 @@ class Hooks:
             if not far.recv(1):
                 raise StepError("a hook of the runtime's failed")
 
-    def run_before_root(self, root: str) -> None:
+    def run_before_root(self) -> None:
         """Run what belongs into the container's namespaces and still sees the host's files.
 
-        *root* is the path of the container's root on the host.
+        Not in the root, as runc: a program of the host's could load what is the image's there.
+        CVE-2025-23266.
         """
-        self._run("createContainer", "creating", os.getpid(), root)
+        self._run("createContainer", "creating", os.getpid(), self._bundle.path)
 
     def run_before_program(self, environment: Mapping[str, str]) -> None:
         """Run what the container has itself, as the one who will be its program.

@@ -184,7 +184,7 @@ def await_runtime_hooks(child: Child) -> None:
 def run_create_hooks(child: Child) -> None:
     """Run the hooks that belong into our namespaces and still see the host's files."""
     if child.hooks:
-        child.hooks.run_before_root(child.plan.root_path)
+        child.hooks.run_before_root()
 
 
 def run_start_hooks(child: Child) -> None:
