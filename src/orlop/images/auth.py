@@ -144,7 +144,8 @@ class Authorizer:
                 "scope": " ".join(scopes),
             }
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            return Request("POST", realm, headers, Bytes(urlencode(form).encode()))
+            body = Bytes(urlencode(form).encode())
+            return Request("POST", realm, headers, body, confidential=True)
         query = [("service", service)] * bool(service) + [("scope", scope) for scope in scopes]
         headers = {}
         if self._credentials.username:

@@ -52,7 +52,7 @@ class Exchange:
         self._authorizer = Authorizer(
             endpoint,
             credentials if endpoint.primary else None,
-            send=lambda request: self._patiently(request, self._follow),
+            send=lambda request: self._patiently(request, self._follow),  # with our certificate
         )
 
     def send(self, request: Request, *, scope: str) -> Answer:
@@ -95,15 +95,15 @@ class Exchange:
 
     def _authorized(self, request: Request, scope: str) -> Answer:
         if not self._is_ours(request.url):  # an upload's location, elsewhere
-            return self._follow(request)
+            return self._follow(request, known=False)
         for _ in range(3):  # no token, a token that ran out, a new one
             value = self._authorizer.value(scope)
             headers = {**self.endpoint.headers, **request.headers}
             if value:
                 headers["Authorization"] = value
             answer = self._follow(request._replace(headers=headers))
-            if answer.status != 401:
-                return answer
+            if answer.status != 401 or answer.origin != urlsplit(self.endpoint.url)[:2]:
+                return answer  # where we were sent nobody may ask for our credentials
             challenges = answer.headers.get_all("WWW-Authenticate") or []
             answer.drain()
             if not self._authorizer.answer(challenges, scope=scope, refused=value):
@@ -114,10 +114,18 @@ class Exchange:
     def _is_ours(self, url: str) -> bool:
         return urlsplit(url)[:2] == urlsplit(self.endpoint.url)[:2]
 
-    def _follow(self, request: Request) -> Answer:
-        """Send, and follow redirects; headers that are for this registry go to no other host."""
+    def _follow(self, request: Request, *, known: bool = True) -> Answer:
+        """Send, and follow redirects.
+
+        Headers that are for this registry go to no other host. Our certificate goes to the
+        one that is asked first, if that is *known* to be ours or the token server.
+        """
+        first = urlsplit(request.url)[:2]
         for _ in range(_MAX_REDIRECTS):
-            answer = self._transport.send(request, self.endpoint.tls)
+            tls = self.endpoint.tls
+            if not known or urlsplit(request.url)[:2] != first:
+                tls = tls._replace(client=())
+            answer = self._transport.send(request, tls)
             location = answer.headers.get("Location")
             if answer.status not in _REDIRECTS or not location:
                 return answer
@@ -136,6 +144,10 @@ class Exchange:
             )
         if (here.scheme, here.netloc) == (there.scheme, there.netloc):
             return request._replace(url=url)
+        if request.confidential:
+            raise UnavailableError(
+                f"the token server of {self.endpoint.host} redirects elsewhere: {location[:100]!r}"
+            )
         private = {"authorization", *(name.lower() for name in self.endpoint.headers)}
         headers = {
             name: value for name, value in request.headers.items() if name.lower() not in private

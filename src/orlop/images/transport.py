@@ -53,6 +53,7 @@ class Request(NamedTuple):
     url: str
     headers: Mapping[str, str] = {}
     body: Body | None = None
+    confidential: bool = False  # the body is for nobody but the host of the URL
 
 
 class Answer:
@@ -61,6 +62,7 @@ class Answer:
     def __init__(self, response: http.client.HTTPResponse, origin: "_Lease") -> None:
         self._response = response
         self._origin = origin
+        self.origin = origin.origin  # who answers, which may be another than was asked first
         self.status = response.status
         self.headers = response.headers
 
@@ -264,6 +266,7 @@ class _Lease:
         self._key = key
         self._connection: http.client.HTTPConnection | None = connection
         self.host = key[1]
+        self.origin = key[:2]
 
     def end(self, *, reusable: bool) -> None:
         connection, self._connection = self._connection, None

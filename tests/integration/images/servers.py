@@ -43,6 +43,12 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    @property
+    def shows_certificate(self) -> bool:
+        """Whether the client has shown a certificate of its own."""
+        assert isinstance(self.connection, ssl.SSLSocket)
+        return bool(self.connection.getpeercert())
+
     def cut(self) -> None:
         """Close the connection with no further word."""
         self.wfile.flush()
@@ -64,8 +70,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(handler: Handler, *, tls: tuple[Path, Path] | None = None) -> Iterator[Server]:
-    """Serve with *handler* on a free port; *tls* is a certificate and its key."""
+def serving(
+    handler: Handler, *, tls: tuple[Path, Path] | None = None, ask_certificate: bool = False
+) -> Iterator[Server]:
+    """Serve with *handler* on a free port; *tls* is a certificate and its key.
+
+    With *ask_certificate* clients may show one that is the same as ours.
+    """
     seen: list[Exchange] = []
     cls = type("Bound", (Exchange,), {"handle_request": staticmethod(handler), "seen": seen})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), cls) as server:
@@ -73,6 +84,9 @@ def serving(handler: Handler, *, tls: tuple[Path, Path] | None = None) -> Iterat
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)
+            if ask_certificate:
+                context.verify_mode = ssl.CERT_OPTIONAL
+                context.load_verify_locations(tls[0])
             server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()

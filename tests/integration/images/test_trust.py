@@ -12,6 +12,7 @@ from orlop.errors import (
     PermissionDeniedError,
     UnavailableError,
 )
+from orlop.images.auth import Credentials
 from orlop.images.fetch import fetch_blob
 from orlop.images.hosts import Endpoint
 from orlop.images.pull import resolve
@@ -64,6 +65,96 @@ def test_an_upload_elsewhere_does_not_carry_our_login(content: Content, clock: C
         assert put.path.startswith("/upload?id=1&digest=sha256%3A")
         assert "Authorization" not in put.headers
         assert "X-Secret" not in put.headers
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+def test_a_place_that_we_were_sent_to_cannot_ask_for_our_credentials(
+    content: Content, clock: Clock, scheme: str
+) -> None:
+    with servers.serving(lambda exchange: exchange.reply(200, b'{"token":"t"}')) as thief:
+        challenge = f'{scheme} realm="{thief.url}/token",service="x"'
+
+        def storage(exchange: servers.Exchange) -> None:
+            exchange.reply(401, WWW_Authenticate=challenge)
+
+        with servers.serving(storage) as elsewhere:
+
+            def front(exchange: servers.Exchange) -> None:
+                exchange.reply(307, Location=f"{elsewhere.url}/blob")
+
+            with (
+                servers.serving(front) as server,
+                connect(server, clock, LOGIN) as registry,
+                pytest.raises(PermissionDeniedError),
+            ):
+                fetch_blob(registry, BLOB, content)
+            seen = [*server.seen, *elsewhere.seen, *thief.seen]
+    assert thief.seen == []
+    assert not any("Authorization" in exchange.headers for exchange in seen)
+
+
+def test_a_refresh_token_follows_no_redirect_to_another_host(
+    content: Content, clock: Clock
+) -> None:
+    login = Credentials(identity_token="refresh me")
+    with servers.serving(lambda exchange: exchange.reply(200, b'{"token":"t"}')) as thief:
+
+        def tokens(exchange: servers.Exchange) -> None:
+            exchange.reply(307, Location=f"{thief.url}/token")
+
+        with servers.serving(tokens) as token_server:
+            challenge = f'Bearer realm="{token_server.url}/token",service="x"'
+            with (
+                servers.serving(lambda e: e.reply(401, WWW_Authenticate=challenge)) as server,
+                connect(server, clock, login) as registry,
+                pytest.raises(UnavailableError, match="redirects elsewhere"),
+            ):
+                fetch_blob(registry, BLOB, content)
+            assert b"refresh+me" in token_server.seen[0].body
+    assert thief.seen == []
+
+
+def test_a_password_follows_no_redirect_of_the_token_server(content: Content, clock: Clock) -> None:
+    with servers.serving(lambda exchange: exchange.reply(200, b'{"token":"t"}')) as thief:
+
+        def tokens(exchange: servers.Exchange) -> None:
+            exchange.reply(307, Location=f"{thief.url}/token")
+
+        with servers.serving(tokens) as token_server:
+            challenge = f'Bearer realm="{token_server.url}/token",service="x"'
+            with (
+                servers.serving(lambda e: e.reply(401, WWW_Authenticate=challenge)) as server,
+                connect(server, clock, LOGIN) as registry,
+                pytest.raises(PermissionDeniedError),
+            ):
+                fetch_blob(registry, BLOB, content)
+            assert "Authorization" in token_server.seen[0].headers
+        assert "Authorization" not in thief.seen[0].headers
+
+
+def test_our_certificate_is_not_shown_where_a_redirect_leads(
+    content: Content, clock: Clock, tmp_path: Path
+) -> None:
+    pair = self_signed(tmp_path)
+    shown: list[bool] = []
+
+    def storage(exchange: servers.Exchange) -> None:
+        shown.append(exchange.shows_certificate)
+        exchange.reply(200, DATA)
+
+    with servers.serving(storage, tls=pair, ask_certificate=True) as elsewhere:
+
+        def front(exchange: servers.Exchange) -> None:
+            shown.append(exchange.shows_certificate)
+            exchange.reply(307, Location=f"{elsewhere.url.replace('http', 'https', 1)}/blob")
+
+        with servers.serving(front, tls=pair, ask_certificate=True) as server:
+            tls = Tls(authorities=(str(pair[0]),), client=((str(pair[0]), str(pair[1])),))
+            endpoint = Endpoint(url=f"https://{server.host}/v2", primary=True, tls=tls)
+            source = Source(repository="x", endpoints=(endpoint,))
+            with Registry(source, patience=clock.patience()) as registry:
+                fetch_blob(registry, BLOB, content)
+    assert shown == [True, False]
 
 
 @pytest.mark.parametrize(
