@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from orlop.errors import WrongStateError
+from orlop.errors import OrlopError, WrongStateError
 from orlop.kernel.patience import read_in_time
 from orlop.lifecycle.folder import Folder, Lock
 from orlop.lifecycle.patience import START_S, patience_s
@@ -24,7 +24,7 @@ _MOST_REPORT = 64 << 10
 def start(folder: Folder) -> Record:
     """Let the container's program run; return once it does, or raise what kept it from it.
 
-    A container whose program could not be run is stopped.
+    A container whose program could not be run is stopped; one whose hooks fail then is deleted.
     """
     with Lock(folder):
         record = folder.load()
@@ -43,13 +43,23 @@ def start(folder: Folder) -> Record:
 
         raise decode(f"cannot start container {folder.name}", report)
     if record["orlop"]["poststart"]:
-        from orlop.lifecycle import hooks
-        from orlop.lifecycle.execute import load_config
-
-        hooks.started(record, load_config(folder))
+        _run_poststart(folder, record)
     if notifier is not None:
         notifier.wait(record["init_process_pid"])
     return record
+
+
+def _run_poststart(folder: Folder, record: Record) -> None:
+    """Run the hooks; one that fails is the end of the container. runtime.md, "Lifecycle"."""
+    from orlop.lifecycle import hooks
+    from orlop.lifecycle.delete import delete
+    from orlop.lifecycle.execute import load_config
+
+    try:
+        hooks.started(record, load_config(folder))
+    except OrlopError as error:
+        error.hint = "; ".join(delete(folder, force=True)) or None  # what other hooks complain of
+        raise
 
 
 def _open_gate(folder: Folder, record: Record) -> bytes:

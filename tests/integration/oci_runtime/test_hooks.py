@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.oci_runtime.program import OCIBundle, Program
+from tests.integration.oci_runtime.program import OCIBundle, Program, cgroups
 
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
@@ -90,19 +90,36 @@ def test_a_start_hook_that_fails_is_told_by_start(program: Program, bundle: OCIB
 
 
 @pytest.mark.parametrize("command", ["start", "run"])
-def test_a_hook_that_fails_after_the_start_ends_the_container(
+def test_a_hook_that_fails_after_the_start_is_the_end_of_the_container(
     program: Program, bundle: OCIBundle, hooks: Hooks, command: str
 ) -> None:
     hooks.note("poststart", code=6)
+    hooks.note("poststop")
     bundle.process["args"] = ["sleep", "600"]
     if command == "start":
         name = program.create(bundle)
         message = program.refused("start", name)
-        program.ended(name)
     else:
-        message = program.refused("run", "--detach", "--bundle", bundle.write(), program.id())
-        assert list(program.root.iterdir()) == []
+        name = program.id()
+        message = program.refused("run", "--detach", "--bundle", bundle.write(), name)
     assert "poststart hook 0 (/bin/sh): exit status 6: said by poststart" in message
+    assert "container does not exist" in program.refused("state", name)
+    assert list(program.root.iterdir()) == []
+    assert cgroups([name]) == []
+    pid = hooks.told("poststart")["pid"]
+    assert not Path(f"/proc/{pid}/root/bin/busybox").exists()
+    assert hooks.told("poststop")["status"] == "stopped"
+
+
+def test_a_start_whose_hooks_fail_tells_of_the_hooks_of_its_end_too(
+    program: Program, bundle: OCIBundle, hooks: Hooks
+) -> None:
+    hooks.note("poststart", code=6)
+    hooks.note("poststop", code=7)
+    bundle.process["args"] = ["sleep", "600"]
+    message = program.refused("start", program.create(bundle))
+    assert "poststart hook 0 (/bin/sh): exit status 6" in message
+    assert "poststop hook 0 (/bin/sh): exit status 7" in message
 
 
 def test_a_hook_that_fails_in_the_end_is_but_a_warning(
