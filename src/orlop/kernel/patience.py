@@ -11,6 +11,14 @@ def is_readable(fd: int, *, timeout_s: float) -> bool:
     return bool(poller.poll(timeout_s * 1000))
 
 
+def await_any(*fds: int) -> list[int]:
+    """Wait until a read of one would not block, and return all of which that is true."""
+    poller = select.poll()
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    return [fd for fd, _ in poller.poll()]
+
+
 def read_in_time(fd: int, timeout_s: float | None) -> bytes:
     """Read what there is, or comes within *timeout_s*: else TimeoutError. None waits for ever."""
     if timeout_s is not None and not is_readable(fd, timeout_s=timeout_s):

@@ -19,6 +19,7 @@ class Manner(NamedTuple):
     systemd_cgroup: bool = False  # systemd makes the cgroup; cgroupsPath is "slice:prefix:name"
     no_cgroup: bool = False  # stay in the caller's, without limits
     timed: bool = False  # note when each step begins: noting.py
+    witnessed: bool = False  # the program waits for what Starting.witness says
 
 
 class Bundle(NamedTuple):
@@ -57,6 +58,11 @@ class Gate(NamedTuple):
 AT_GATE = b"at gate"
 
 
+#: What the eventfd of a start counts to: somebody knows the process, who can tell of it though its
+#: parent dies; and then: the process outlives its parent, and runs its program next.
+WITNESSED, OUTLIVES = 1, 2
+
+
 class Target(NamedTuple):
     """A running container, to run another process in."""
 
@@ -86,3 +92,4 @@ class Starting(NamedTuple):
     owns_cgroup: bool  # made for this process: it goes if the start fails
     console_socket: "_socket.socket | None" = None  # gives that master, once the program runs
     steps: "Sequence[Step]" = ()  # what led to it, of a start that is timed
+    witness: int = -1  # an eventfd; the program runs after the caller's WITNESSED

@@ -63,6 +63,7 @@ class Child:
         "listener",
         "memory_policy",
         "mounts",
+        "parent",
         "personality",
         "pidfd",
         "preserve_fds",
@@ -74,6 +75,7 @@ class Child:
         "stdio",
         "timed",
         "uid",
+        "witness",
     )
 
     def __init__(
@@ -110,8 +112,9 @@ class Child:
         self.report = -1
         self.timed = False  # tell on the report when each step began: noting.py
         self.go = -1  # the parent writes one byte when its part is done
-        self.uid = 0
-        self.gid = 0
+        self.witness = -1  # an eventfd: WITNESSED, and then our OUTLIVES
+        self.parent = -1  # a pipe that ends with who is to write to that
+        self.uid, self.gid = 0, 0
         self.groups: Sequence[int] = ()
         self.home = "/"
         self.program = ""
@@ -121,7 +124,7 @@ class Child:
         yield from self.stdio or ()
         yield from self.gate or ()
         yield from self.listener.descriptors() if self.listener else ()
-        single = (self.root, self.proc, self.report, self.console)
+        single = (self.root, self.proc, self.report, self.console, self.witness, self.parent)
         yield from (fd for fd in single if fd >= 0)
 
     def descriptors(self) -> Iterator[int]:

@@ -12,6 +12,7 @@ name. All thinking was done by the parent, before there was a child.
       |<---- "at gate"                        | wait_at_gate, if there is one
       | consent, one byte ------------------->|
       | gate, one byte (whose start it is) -->| from here on failures go to *outcome*
+      | WITNESSED, where it has an eventfd -->| release_signals
       |<---- report: JSON, or end of file     | a step failed, or execve
 """
 

@@ -16,7 +16,7 @@ from orlop.kernel.patience import is_readable, read_in_time
 from orlop.kernel.process import Clone, Cloned, clone3, pidfd_send_signal, set_dumpable
 from orlop.kernel.procstat import FORKED, read_stat
 from orlop.model.light import TYPE_CHECKING, Callable, Iterator, NamedTuple, NoReturn, Sequence
-from orlop.model.light_context import ExitStack, contextmanager, suppress
+from orlop.model.light_context import ExitStack, cache, contextmanager, suppress
 from orlop.runtime import allowance, failure
 from orlop.runtime.bundle import AT_GATE, Starting, Stdio
 from orlop.runtime.cgroups.control import leave_freezer
@@ -58,6 +58,7 @@ class Launch(NamedTuple):
     net_path: str = ""  # that namespace, if it is joined by path
     inside: Sequence[tuple[Namespace, int]] = ()  # joined by a helper, a user namespace among them
     first: Sequence[Step] = ()  # taken by who makes the child, before it is born
+    witness: bool = False  # the program waits for what Starting.witness says
     beside: int = -1  # a process in whose cgroup the child may be, if it cannot be in *cgroup*
 
 
@@ -80,6 +81,7 @@ def launch(
     with ExitStack() as undo, ExitStack() as ours:
         report, child.report = _pipe(ours)
         undo.callback(os.close, report)
+        child.witness, child.parent = _witness(how, undo)
         console = _console(child, ours)
         if console is not None:
             undo.callback(console.close)
@@ -97,18 +99,16 @@ def launch(
             with joined(how.joined, time_offsets=how.time_offsets):
                 cloned = _clone(how, child, cgroup_fd, helper)
                 if not cloned.pid:
-                    os.close(report)
+                    _part(report, child)
                     run(child) if helper is None else helper.run(child)
-        starting = Starting(
-            how.what, cloned.pid, cloned.pidfd, report, None, how.cgroup, how.owns_cgroup
-        )
+        starting = Starting(how.what, *cloned, report, None, how.cgroup, how.owns_cgroup)
         _accompany(starting, how, child, go)
         if helper is not None and child.exposed:
             starting = starting._replace(**helper.child(cloned)._asdict())
         undo.pop_all()
     if how.owns_cgroup and how.cgroup is not None:
         how.cgroup.entered()
-    starting = starting._replace(console_socket=console)
+    starting = starting._replace(console_socket=console, witness=child.witness)
     return _wait_terminal(starting) if console is not None and wait_terminal else starting
 
 
@@ -334,6 +334,8 @@ def settle(starting: Starting, data: bytes) -> None:
     """
     if not data and _executed(starting):
         os.close(starting.report)
+        if starting.witness >= 0:
+            os.close(starting.witness)
         return
     _end(starting)
     raise failure.decode(starting.what, data)
@@ -382,6 +384,30 @@ def _pipe(ours: ExitStack) -> tuple[int, int]:
     reader, writer = os.pipe()
     ours.callback(os.close, writer)
     return reader, writer
+
+
+def _witness(how: Launch, undo: ExitStack) -> tuple[int, int]:
+    if not how.witness:
+        return -1, -1
+    fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    undo.callback(os.close, fd)
+    return fd, _life()[0]
+
+
+@cache
+def _life() -> tuple[int, int]:
+    """Return a pipe whose end children see when we have gone.
+
+    No pidfd, for who may trace in the container could take our descriptors by that.
+    """
+    return os.pipe()
+
+
+def _part(report: int, child: Child) -> None:
+    """In the child: close what only its parent is to have."""
+    os.close(report)
+    if child.witness >= 0:
+        os.close(_life()[1])
 
 
 def _console(child: Child, ours: ExitStack) -> _socket.socket | None:
@@ -442,8 +468,9 @@ def _end(starting: Starting, *, report: bool = True) -> None:
     finally:
         if starting.console_socket is not None:
             starting.console_socket.close()
-        for fd in (starting.report if report else None, starting.pidfd, starting.console):
-            if fd is not None:
+        report_fd = starting.report if report else -1
+        for fd in (report_fd, starting.pidfd, starting.console, starting.witness):
+            if fd is not None and fd >= 0:
                 os.close(fd)
 
 

@@ -14,10 +14,11 @@ from orlop.kernel.paths import (
     open_on_mount,
     open_plain,
 )
+from orlop.kernel.patience import await_any
 from orlop.kernel.process import close_on_exec_from, set_parent_death_signal
 from orlop.model import jsontext
 from orlop.model.light import NoReturn
-from orlop.runtime.bundle import AT_GATE
+from orlop.runtime.bundle import AT_GATE, OUTLIVES
 from orlop.runtime.child import Child
 from orlop.runtime.failure import Kind, StepError
 
@@ -163,12 +164,31 @@ def _end(number: int, _: object) -> NoReturn:
 
 
 def release_signals(child: Child) -> None:
-    """Give the program signals as a fresh process has them, and let it outlive the parent."""
-    del child
+    """Give the program signals as a fresh process has them, and let it outlive the parent.
+
+    Not before somebody knows of it who can tell of its end.
+    """
     for number in _IGNORED:
         _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    if child.witness < 0:
+        set_parent_death_signal(0)
+        return
+    _await_witness(child)
     set_parent_death_signal(0)
+    os.eventfd_write(child.witness, OUTLIVES)
+
+
+def _await_witness(child: Child) -> None:
+    """Wait for the parent to say that we are known, or end where it is dead."""
+    while True:
+        try:
+            os.eventfd_read(child.witness)
+        except BlockingIOError:
+            if child.witness not in await_any(child.witness, child.parent):
+                raise StepError("the parent has gone", number=errno.ECANCELED) from None
+        else:
+            return
 
 
 def environment(child: Child) -> dict[str, str]:

@@ -86,7 +86,7 @@ def start(
                 ours.callback(told.close)
         note("plan_container")
         try:
-            how = _launch(child, cgroup, ours)
+            how = _launch(child, cgroup, ours, witness=bundle.manner.witnessed)
             if namespaces.idmap:
                 _check_mapped(process.user, namespaces.idmap)
                 give_stdio(stdio, namespaces.idmap)
@@ -149,7 +149,7 @@ def _is_usual(child: Child) -> bool:
     return not (rare or child.memory_policy or child.plan.net_devices)
 
 
-def _launch(child: Child, cgroup: Cgroup | None, ours: ExitStack) -> Launch:
+def _launch(child: Child, cgroup: Cgroup | None, ours: ExitStack, *, witness: bool) -> Launch:
     namespaces = child.plan.namespaces
     near, child.join = _open_namespaces(namespaces, ours)
     how = Launch(
@@ -162,6 +162,7 @@ def _launch(child: Child, cgroup: Cgroup | None, ours: ExitStack) -> Launch:
         idmap=namespaces.idmap if Namespace.USER in namespaces.new else None,
         net_devices=child.plan.net_devices,
         net_path=next((path for kind, path in namespaces.join if kind is Namespace.NET), ""),
+        witness=witness,
     )
     if namespaces.idmap and Namespace.USER not in namespaces.new:
         how, child.join = how._replace(inside=child.join), ()

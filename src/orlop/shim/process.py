@@ -98,10 +98,13 @@ class Process:
         if fd is not None:
             os.close(fd)
 
-    def close(self) -> None:
-        """Close all that we hold."""
+    def close_fds(self) -> None:
         for name in list(self.fds):
             self.close_fd(name)
+
+    def close(self) -> None:
+        """Close all that we hold."""
+        self.close_fds()
         if self.client is not None:
             os.close(self.client.fd)
             self.client = None

@@ -13,7 +13,10 @@ leaves thousands of messages unread is disconnected; "list" tells it all again.
       |-------------------------->| pipes, or a terminal        |
       | attach {key, …} + the client's own socket               |
       |-------------------------------------------------------->|  waits for the key
-      |                           | clone3 … execve             |
+      |                           | clone3                      |
+      |                           | keep {key} + fds            |
+      |                           |---------------------------->|  holds them, should we die
+      |                           | execve, not before that     |
       |                           | add {key, io} + fds         |
       |                           |---------------------------->|  pumps to log and clients
       |       ok {pid, time_ns}   |                             |
@@ -31,8 +34,8 @@ leaves thousands of messages unread is disconnected; "list" tells it all again.
       |-------------------------->|                             |
 
 A process is named by its key: the container's id, or "id/exec_id". A start that
-fails never comes to "add": the caller then sends the stdio process "detach", for
-clients that wait. On "exit" the log is complete and nothing of the process is left
+fails never comes to "add", but to "drop": the caller then sends the stdio process "detach",
+for clients that wait. On "exit" the log is complete and nothing of the process is left
 but its exit file; attached clients may still be getting the last of their output.
 
 An exit is also a file, `exits/<id>` or `exits/<id>.<exec_id>`, written before the
@@ -46,14 +49,14 @@ What a kill -9 costs:
   read and not yet logged; the log's unfinished line is kept in a file beside it.
 - shim: containers and pumps run on. The next shim (launch.launch) adopts them;
   exits meanwhile are told by the kernel (Linux 6.15), else the status is 255.
-  Of a process just started, and not yet pumped for, the first output may be lost.
+  Of a command just started, and not yet pumped for, the first output may be lost.
 - both at once: the pipes are opened again through /proc/PID/fd. A container that
   wrote in between got EPIPE; a terminal is hung up.
 
 Requests to the shim: hello, start, dump, dump_end, restore, exec, signal, resize, close_stdin,
 forget, list, counts, subscribe, shutdown {force}, renew (ending.py); for sandboxes by recipes
 recipe, drop_recipe, spawn, spawn_exec, lend, kill_exec. To the stdio process: hello, attach,
-detach, subscribe; and from the shim only: add, settled, ended, close_stdin, held, exit.
+detach, subscribe; and from the shim only: keep, drop, add, settled, ended, close_stdin, held, exit.
 """
 
 from typing import Literal, NotRequired, TypedDict

@@ -90,6 +90,24 @@ class Pumps:
         os.close(process.client.fd)
         process.client = None
 
+    def keep(self, process: Process) -> None:
+        """Give it what tells of a container that is being started, until add() or drop().
+
+        Only then may its program run: whatever becomes of us, its end is known.
+        """
+        starting = process.starting
+        if starting is None or starting.witness < 0:
+            return
+        kept = {"witness": starting.witness, "report": starting.report, "pidfd": process.pidfd}
+        if starting.console_socket is not None:
+            kept["console"] = starting.console_socket.fileno()
+        kept |= process.fds
+        self.send({"op": "keep", "key": process.key, "names": [*kept]}, [*kept.values()])
+
+    def drop(self, key: str) -> None:
+        """Let it forget what was kept of a start that has failed."""
+        self.send({"op": "drop", "key": key})
+
     def ended(self, key: str, exit_: Exit | None) -> None:
         """Let it finish with a process that has ended; None where nobody knows how."""
         words = exit_ and (exit_["status"], *exit_.get("usage", ()))
@@ -135,6 +153,7 @@ class Pumps:
         self._spawn()
         for process in list(self._processes.values()):
             if process.starting is not None:
+                self.keep(process)
                 continue
             if process.fds:
                 self.add(process, resume=True)

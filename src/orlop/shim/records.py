@@ -31,6 +31,7 @@ class Record(TypedDict):
     cgroup: str
     io: IO
     inodes: dict[str, int]  # of the pipes, by stream
+    witnessed: NotRequired[bool]  # its program runs once the stdio process knows of it
 
 
 def key_of(message: Any) -> str:

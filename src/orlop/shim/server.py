@@ -53,7 +53,7 @@ class Server:
         self._exits = self._records.exits()
         self._forgotten: set[str] = set()  # exits that are stored already, and still needed here
         self._pumps = pumps
-        self._starts = Starts(self._records, self._processes)
+        self._starts = Starts(self._records, self._processes, pumps)
         self._spawns = Spawns(loop, self._processes, watch=self._watch_end, tell=self._tell_exit)
         self._dumps = Dumps(loop, self._processes)
         self._restores = Restores(
@@ -417,8 +417,7 @@ class Server:
         process = self._processes.get(key)
         if process is None or process.exit is None:
             return
-        for name in list(process.fds):
-            process.close_fd(name)
+        process.close_fds()
         self._finish(process)
 
     def _finish(self, process: Process) -> None:
@@ -480,6 +479,7 @@ class Server:
             unmade = outlived and key not in held and key not in self._exits
             process = adopt.adopt(key, record, held.pop(key, {}), may_be_unmade=unmade)
             if process is None:
+                self._pumps.drop(key)
                 self._records.end(key)
                 continue
             self._processes[key] = process

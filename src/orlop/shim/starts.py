@@ -14,12 +14,13 @@ from orlop.model.oci import Process as OCIProcess
 from orlop.model.timeline import OFF, Recorder
 from orlop.runtime import start as runtime
 from orlop.runtime.ahead import Ahead
-from orlop.runtime.bundle import Bundle, Manner, Starting, Stdio, Target
+from orlop.runtime.bundle import WITNESSED, Bundle, Manner, Starting, Stdio, Target
 from orlop.runtime.execute import execute
 from orlop.runtime.noting import take_notes
 from orlop.shim.channel import Message
 from orlop.shim.layers import Layers
 from orlop.shim.process import Pipes, Process
+from orlop.shim.pumps import Pumps
 from orlop.shim.records import Record, Records, start_ticks
 
 _MOST_CONFIGS = 16
@@ -28,8 +29,9 @@ _MOST_CONFIGS = 16
 class Starts:
     """Starts containers and processes in them, noting each before it exists."""
 
-    def __init__(self, records: Records, processes: dict[str, Process]) -> None:
+    def __init__(self, records: Records, processes: dict[str, Process], pumps: Pumps) -> None:
         self._records = records
+        self._pumps = pumps
         self._processes = processes
         self.layers = Layers()
         self.ahead = Ahead()
@@ -64,10 +66,18 @@ class Starts:
         if "group" in message:
             process.oom_before = self._processes[message["id"]].oom_kills()
         try:
-            return self._make(process, make)
+            self._make(process, make)
         except BaseException:
             self._records.end(key)
             raise
+        self._witness(process)
+        return process
+
+    def _witness(self, process: Process) -> None:
+        """Let its program run, now that somebody else can tell of its end."""
+        if process.starting is not None and process.starting.witness >= 0:
+            self._pumps.keep(process)
+            os.eventfd_write(process.starting.witness, WITNESSED)
 
     def settle(self, process: Process) -> None:
         """Raise what the report says, with nothing left of the process, or let it run."""
@@ -78,14 +88,18 @@ class Starts:
         if process.times is not OFF:
             steps, process.report = take_notes(process.report, until_ns=process.times.now())
             process.times.add(steps)
-        runtime.settle(starting, process.report)
+        try:
+            runtime.settle(starting, process.report)
+        except BaseException:
+            self._pumps.drop(process.key)
+            raise
         process.report = b""
         # Not waited for before: a container can stop the child of an exec on its way.
         terminal = runtime.take_terminal(starting)
         if terminal is not None:
             process.fds = {"terminal": terminal}
 
-    def _make(self, process: Process, make: Callable[[Stdio | None], Starting]) -> Process:
+    def _make(self, process: Process, make: Callable[[Stdio | None], Starting]) -> None:
         record = process.record
         with ExitStack() as undo:
             stdio = None
@@ -106,6 +120,8 @@ class Starts:
         since = process.times.now()
         record["pid"] = starting.pid
         record["start_ticks"] = start_ticks(starting.pid)
+        if starting.witness >= 0:
+            record["witnessed"] = True
         try:
             self._records.update(process.key, record)
         except OSError:
@@ -115,7 +131,6 @@ class Starts:
                 runtime.settle(process.starting, b"?")  # kills, reaps, removes the cgroup
             raise
         process.times.note("write_pid", since)
-        return process
 
     def _starter(self, message: Message, record: Record) -> Callable[[Stdio | None], Starting]:
         bundle = self.bundle(message, record, message["fds"])
@@ -136,7 +151,7 @@ class Starts:
         )
         if not config.get("linux", {}).get("uidMappings"):  # else each is to be id-mapped
             rootfs = self._share(rootfs)
-        manner = Manner(timed=bool(message.get("timeline")))
+        manner = Manner(timed=bool(message.get("timeline")), witnessed=True)
         return Bundle(record["id"], record["bundle"], config, rootfs, manner)
 
     def _share(self, rootfs: tuple[Mount, ...]) -> tuple[Mount, ...]:

@@ -42,6 +42,7 @@ class Stdio:
         self._listener = listener
         self._channels: set[Channel] = set()
         self._held: dict[str, Held] = {}
+        self._kept: dict[str, dict[str, int]] = {}  # of starts that are under way
         self._waiting: dict[str, list[Attachment]] = {}
         self._clients: set[Attachment] = set()
         self._impatient: list[tuple[str, Attachment]] = []  # came before we knew who runs
@@ -50,6 +51,8 @@ class Stdio:
         self._operations = {
             "hello": self._hello,
             "add": self._add,
+            "keep": self._keep,
+            "drop": lambda _channel, message, _fds: self._drop_kept(message["key"]),
             "ended": self._ended,
             "close_stdin": self._close_stdin,
             "held": self._list_held,
@@ -106,6 +109,7 @@ class Stdio:
         key, names = message["key"], message["names"]
         attach = message.pop("attach", None)
         client = self._client(attach, [fds.pop()]) if attach else None
+        self._drop_kept(key)
         known = self._held.get(key)
         if known is not None:
             if not known.pump.drained:
@@ -125,6 +129,15 @@ class Stdio:
         for waiting in (*self._waiting.pop(key, ()), *filter(None, (client,))):
             if not waiting.closed:
                 self._begin(pump, waiting)
+
+    def _keep(self, _channel: Channel, message: Message, fds: list[int]) -> None:
+        """Keep what a shim that comes after this one finds out by how a start went."""
+        self._drop_kept(message["key"])
+        self._kept[message["key"]] = dict(zip(message["names"], fds, strict=True))
+        fds.clear()
+
+    def _drop_kept(self, key: str) -> None:
+        close_all(list(self._kept.pop(key, {}).values()))
 
     def _begin(self, pump: Pump, client: Attachment) -> None:
         pump.attach(client)
@@ -168,9 +181,12 @@ class Stdio:
 
     def _list_held(self, channel: Channel, message: Message, _fds: list[int]) -> None:
         """Hand everything back, a message each: to a shim that takes over from a dead one."""
+        for key, fds in self._kept.items():
+            part = {"key": key, "names": list(fds)}
+            channel.send({"seq": message["seq"], "more": True, "ok": part}, list(fds.values()))
         for key, held in self._held.items():
             if not held.pump.drained:
-                part = {"key": key, "io": held.message["io"], "names": list(held.fds)}
+                part = {"key": key, "names": list(held.fds)}
                 answer = {"seq": message["seq"], "more": True, "ok": part}
                 channel.send(answer, list(held.fds.values()))
 

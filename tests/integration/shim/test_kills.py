@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import time
@@ -21,6 +22,9 @@ from .harness import (
 )
 
 COUNT = 'i=0; while [ $i -lt 200 ]; do echo "line $i"; i=$((i+1)); sleep 0.01; done'
+
+_MOST_TRIES = 40
+_RUN_S = 1.0  # in which a process that may run has come to its end
 
 
 def lines_of(shim: Shim, name: str) -> list[str]:
@@ -177,6 +181,53 @@ def test_shim_killed_during_a_start_leaves_a_known_container_or_nothing(
         assert shim.wait_exit("race")["status"] == 137
     eventually(lambda: shim.cgroups() == [])
     assert list((shim.run / "running").iterdir()) == []
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_program_that_ran_before_its_shim_knew_has_its_status(shim: Shim, terminal: bool) -> None:
+    """Its shim stops while it is made, and is killed then."""
+    ran = answered = False
+    for number in range(_MOST_TRIES):
+        name = f"early{number}"
+        answered = _kill_a_shim_that_starts(
+            shim, name, after_s=number % 10 * 0.0003, terminal=terminal
+        )
+        shim.again()
+        ran = (shim.root / f"tmp/{name}").exists()
+        eventually(lambda known={name: 7} if ran else {}: _statuses(shim) == known)  # type: ignore[misc]
+        eventually(lambda name=name, lines=["out"] * ran: lines_of(shim, name) == lines)  # type: ignore[misc]
+        if ran and not answered:
+            break
+        with contextlib.suppress(FailedError):
+            shim.request(op="forget", id=name)
+    assert ran, "a program"
+    assert not answered, "a shim that did not know of it"
+    eventually(lambda: shim.cgroups() == [])
+    assert list((shim.run / "running").iterdir()) == []
+
+
+def _kill_a_shim_that_starts(shim: Shim, name: str, *, after_s: float, terminal: bool) -> bool:
+    """Stop it so long after the process is there, kill it later; return whether it has answered."""
+    pid, record = shim.pid, shim.run / "running" / name
+    script = f"echo out; echo > /tmp/{name}; exit 7"
+    shim.client.post(shim.start_message(name, "sh", "-c", script, terminal=terminal))
+    made = 0
+    while not made and not _has_word_for(shim):
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            made = json.loads(record.read_text())["pid"]
+    time.sleep(after_s)
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + _RUN_S
+    while made and state_of(made) not in ("", "Z") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    answered = _has_word_for(shim)
+    kill_and_wait(pid)
+    eventually(lambda: not made or state_of(made) in ("", "Z"))
+    return answered
+
+
+def _has_word_for(shim: Shim) -> bool:
+    return bool(select.select([shim.client], [], [], 0)[0])
 
 
 def test_shim_killed_as_containers_end_loses_no_exit(shim: Shim) -> None:
