@@ -9,15 +9,30 @@ import errno
 import functools
 import os
 import socket
+import struct
+from collections.abc import Iterable
 from ctypes import c_char_p, c_int, c_uint, c_uint32, c_void_p
 
 from orlop.errors import UnsupportedError
 from orlop.kernel import low_descriptors
 from orlop.kernel.low_descriptors import FD_SETSIZE
+from orlop.kernel.netlink.wire import attribute, nested, string
 from orlop.model.light import Any, NamedTuple
 
 _LIBRARY = "libnftables.so.1"
 _NETLINK_NETFILTER = 12
+_FAMILIES = {"inet": 1, "bridge": 7}  # NFPROTO_*
+_SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+_NFNL_MSG_BATCH_BEGIN, _NFNL_MSG_BATCH_END = 16, 17
+_NFT_MSG_NEWSETELEM, _NFT_MSG_DELSETELEM = 12, 14
+_TABLE, _SET, _ELEMENTS = 1, 2, 3  # NFTA_SET_ELEM_LIST_*
+_NFTA_LIST_ELEM, _NFTA_SET_ELEM_KEY, _NFTA_DATA_VALUE = 1, 1, 1
+_REQUEST, _ACK, _CREATE = 0x1, 0x4, 0x400  # NLM_F_*
+_NLMSG_ERROR = 2
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+_GENERIC = struct.Struct(">BBH")  # nfgenmsg: family, version, resource
+_ERROR = struct.Struct("=i")
+_ANSWER_BYTES = 1 << 13
 _SO_PROTOCOL = 38
 _OUTPUT_HANDLE, _OUTPUT_JSON = 1 << 3, 1 << 4  # <nftables/libnftables.h> NFT_CTX_OUTPUT_*
 _GUESS = "; did you mean "  # of the library, where a name is like another that is there
@@ -75,6 +90,7 @@ class Nftables:
     def __init__(self) -> None:
         self._library = _library()
         self._context: Any = None
+        self._socket: socket.socket | None = None  # the library's, once it is ours too
         self._uses_kept = low_descriptors.are_kept()
         try:
             self._open()
@@ -110,6 +126,8 @@ class Nftables:
     def close(self) -> None:
         """Give the connection back; a second time is no error."""
         context, self._context = self._context, None
+        if self._socket is not None:
+            self._socket.close()
         if context:
             self._library.free(context)
             if self._uses_kept:
@@ -118,6 +136,43 @@ class Nftables:
     def run(self, commands: str) -> None:
         """Do *commands* as one transaction. OSError with nft's reason; then nothing is done."""
         self._run(commands, 0)
+
+    def add_elements(self, family: str, table: str, elements: Iterable[tuple[str, bytes]]) -> None:
+        """Add elements, each a set's name and a key, to sets that are there, as one transaction.
+
+        This takes a fifth of run()'s time, which asks the kernel for all tables first. A key
+        is as the kernel has it, each of its fields filled up to a multiple of four bytes.
+
+        Raises:
+            OSError: nothing is done; ENOENT where there is no such table or set.
+        """
+        self._change(_NFT_MSG_NEWSETELEM, family, table, elements)
+
+    def delete_elements(
+        self, family: str, table: str, elements: Iterable[tuple[str, bytes]]
+    ) -> None:
+        """Delete elements as one transaction; OSError ENOENT, and none is, where one is missing."""
+        self._change(_NFT_MSG_DELSETELEM, family, table, elements)
+
+    def _change(
+        self, what: int, family: str, table: str, elements: Iterable[tuple[str, bytes]]
+    ) -> None:
+        """Speak for ourselves on the library's socket, which is silent between its commands."""
+        kind, head = _SUBSYSTEM << 8 | what, _GENERIC.pack(_FAMILIES[family], 0, 0)
+        bodies = [head + _element(table, name, key) for name, key in elements]
+        if not bodies:
+            return
+        batch = _GENERIC.pack(0, 0, _SUBSYSTEM)
+        messages = [_message(_NFNL_MSG_BATCH_BEGIN, _REQUEST, 0, batch)]
+        for number, body in enumerate(bodies, 1):
+            flags = _REQUEST | _CREATE | (_ACK if number == len(bodies) else 0)
+            messages.append(_message(kind, flags, number, body))
+        messages.append(_message(_NFNL_MSG_BATCH_END, _REQUEST, len(bodies) + 1, batch))
+        if self._socket is None:
+            self._socket = socket.socket(fileno=os.dup(self._fd))
+        self._socket.send(b"".join(messages))
+        if refused := _refused(self._socket, len(bodies)):
+            raise OSError(refused, f"nftables: {os.strerror(refused)}")
 
     def listing(self, command: str) -> str:
         """Return what *command* ("list chains") lists, as libnftables-json(5), with handles."""
@@ -132,6 +187,31 @@ class Nftables:
         if failed:
             raise _refusal(complaint)
         return str(output.decode(errors="replace"))
+
+
+def _refused(peer: socket.socket, last: int) -> int:
+    """Read the answers up to number *last*, all of which are there; return the first errno."""
+    refused = 0
+    while True:
+        try:
+            answer = peer.recv(_ANSWER_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return refused or errno.EPROTO
+        _, kind, _, number, _ = _HEADER.unpack_from(answer)
+        if kind == _NLMSG_ERROR:
+            refused = refused or -_ERROR.unpack_from(answer, _HEADER.size)[0]
+            if number == last:
+                return refused
+
+
+def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, number, 0) + body
+
+
+def _element(table: str, name: str, key: bytes) -> bytes:
+    value = nested(_NFTA_SET_ELEM_KEY, attribute(_NFTA_DATA_VALUE, key))
+    elements = nested(_ELEMENTS, nested(_NFTA_LIST_ELEM, value))
+    return string(_TABLE, table) + string(_SET, name) + elements
 
 
 def _refusal(complaint: str) -> OSError:

@@ -255,3 +255,10 @@ def mac_for(address: str) -> str:
     ipv4 = address and ip_address(address.partition("/")[0])
     tail = ipv4.packed if isinstance(ipv4, IPv4Address) else secrets.token_bytes(4)
     return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *tail))
+
+
+def link_local(mac: str) -> str:
+    """Return the address that the kernel makes of a MAC address. RFC 4291, appendix A."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]]).hex(":", 2)
+    return f"fe80::{identifier}"

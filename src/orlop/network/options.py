@@ -13,6 +13,7 @@ GATEWAY_MODES = (
     "com.docker.network.bridge.gateway_mode_ipv4",
     "com.docker.network.bridge.gateway_mode_ipv6",
 )
+SPOOFING = "spoofing"  # containers may send in the name of others
 PARENT = "parent"
 MACVLAN_MODE = "macvlan_mode"
 

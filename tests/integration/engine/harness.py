@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -42,6 +44,24 @@ def end_shim(folder: Path) -> None:
     with suppress(UnavailableError):  # it is on its way out
         client.call({"op": "shutdown"})
     client.close()
+
+
+def run_and_die(folder: Path, work: Callable[[Engine], Awaitable[None]]) -> None:
+    """Run an engine in a child that is killed when *work* is done."""
+
+    async def run() -> None:
+        async with Engine.open(settings(folder)) as engine:
+            await work(engine)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            asyncio.run(run())
+        finally:
+            os._exit(1)
+    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
 def with_engine(folder: Path, work: Work, *, timeout_s: float = 60) -> None:

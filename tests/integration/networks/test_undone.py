@@ -20,6 +20,7 @@ from orlop.model.network import EndpointOptions
 from orlop.network.bridged import Bridged
 from orlop.network.firewall.firewall import Firewall
 from orlop.network.firewall.reserve import Ports
+from orlop.network.firewall.senders import Senders
 from orlop.network.namespace import Home, Pool
 from tests.integration.engine.harness import shell, until, with_engine
 from tests.integration.networks.scenes import can_bind, default_routes, interfaces, machine, made
@@ -36,6 +37,7 @@ _STEPS = [
     (Bridged, "attach", 2),
     (Firewall, "add_network", 2),
     (Firewall, "publish", 1),
+    (Senders, "admit", 1),
     (Home, "inside", 2),
     (Bundles, "refresh", 1),
     (Names, "open", 1),

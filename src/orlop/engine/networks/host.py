@@ -85,6 +85,7 @@ class Host:
         for network, endpoint in some:
             with _logged("detaching", endpoint=endpoint.id):
                 self._driver(network).detach(network, endpoint, self._home.fileno())
+        self._expel(some)
 
     def there(self, some: Sequence[Place]) -> list[Place]:
         """Return those of which the host's end is there."""
@@ -195,6 +196,7 @@ class Host:
         for network, endpoint in gone.places:
             with _logged("detaching", endpoint=endpoint.id):
                 self._driver(network).detach(network, endpoint, namespace)
+        self._expel(gone.places)
         with _logged("withdrawing an egress list", container=gone.container):
             self._guards.withdraw(gone)
 
@@ -301,6 +303,8 @@ class Host:
         if wanted.egress is not None:
             undo.callback(self._unguard, wanted)
             self._guard(wanted)
+        undo.callback(self._expel, wanted.places)
+        self._wall.admit(wanted.places)
         for network, endpoint in wanted.places:
             driver = self._driver(network)
             undo.callback(self._undo, driver, network, endpoint, namespace)
@@ -315,6 +319,10 @@ class Host:
             if self._has_bridge(network):
                 self._wall.add(network)
             self._made[network.id] = network
+
+    def _expel(self, places: Sequence[Place]) -> None:
+        with _logged("forgetting who sends"):
+            self._wall.expel(places)
 
     def _has_bridge(self, network: Network) -> bool:
         return isinstance(self._driver(network), Bridged)

@@ -14,6 +14,7 @@ from orlop.errors import InvalidArgumentError
 from orlop.model.container import Container
 from orlop.model.network import Endpoint, EndpointOptions, Network, Route
 from orlop.network.ipam import mac_for
+from orlop.network.options import SPOOFING, flag
 
 _ENDPOINT = "com.docker.network.endpoint."
 _PREFIX = "com.docker.network.container_iface_prefix"
@@ -54,6 +55,7 @@ class Planner:
         mac = _checked_mac(asked)
         interface = _interface(network, wanted, others)
         sysctls = _sysctls(wanted)
+        flag(wanted.driver_options, SPOOFING, default=False)
         limits = [_checked_link_local(text) for text in wanted.link_local]
         addresses = self._leases.take(network, wanted)
         return Endpoint(
@@ -68,7 +70,7 @@ class Planner:
             aliases=wanted.aliases,
             bandwidth=options.bandwidth,
             sysctls=sysctls,
-            driver_options=wanted.driver_options,
+            driver_options=_driver_options(container, wanted),
         )
 
     def routed(self, container: Container, endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
@@ -102,6 +104,12 @@ def standing_in(container: Container, network: Network) -> Endpoint:
         container=container.id,
         interface="",
     )
+
+
+def _driver_options(container: Container, wanted: EndpointOptions) -> dict[str, str]:
+    """Return the options of an endpoint: a check of what the host's root sends protects nobody."""
+    may_spoof = {SPOOFING: "true"} if container.options.privileged else {}
+    return {**may_spoof, **wanted.driver_options}
 
 
 def _priority(container: Container, network: Network) -> int:

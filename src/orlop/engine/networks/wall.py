@@ -1,17 +1,22 @@
 """The firewall's part of attaching: which rules a network and a container's ports mean."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from orlop.engine.networks.attachment import Attachment
+from orlop.engine.networks.attachment import Attachment, Place
 from orlop.engine.networks.egress import Guards
-from orlop.errors import InvalidArgumentError
+from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import ContainerOptions
-from orlop.model.network import Network, Protocol
+from orlop.model.network import Endpoint, Network, Protocol
+from orlop.network import options as network_options
+from orlop.network import ownership
 from orlop.network.bridge_device import name_of
 from orlop.network.firewall.firewall import Firewall
 from orlop.network.firewall.reserve import PortRequest
+from orlop.network.firewall.senders import Sender, Senders
 from orlop.network.firewall.state import (
     FirewallState,
     NetworkRules,
@@ -22,12 +27,18 @@ from orlop.network.firewall.state import (
 from orlop.network.firewall.watch import Watch
 from orlop.network.namespace import Home
 
+log = logging.getLogger(__name__)
+
+_BRIDGED = ("bridge", "tap", "vxlan")  # whose containers have a port of a bridge of this host
+
 
 class Wall:
     """For the network thread. *folder* is lost with a reboot, as the rules are."""
 
     def __init__(self, engine: str, folder: Path) -> None:
         self._firewall = Firewall(engine, folder)
+        self._senders = Senders(self._firewall.nft, self._firewall.table)
+        self._is_warned = False
 
     def close(self) -> None:
         self._firewall.close()
@@ -46,9 +57,15 @@ class Wall:
     def restore(self) -> None:
         """Make the rules again what they were, after somebody changed them."""
         self._firewall.restore()
+        with self._checking():
+            self._senders.restore()
 
-    def apply(self, networks: Iterable[Network], attachments: Iterable[Attachment]) -> None:
+    def apply(self, networks: Iterable[Network], attachments: Sequence[Attachment]) -> None:
         """Make the rules what these mean, and nothing else."""
+        with self._checking():
+            self._senders.reconcile(
+                sender for one in attachments for sender in _senders(one.places)
+            )
         ports = tuple(port for one in attachments for port in _ports(one))
         self._firewall.apply(FirewallState(tuple(map(_rules, networks)), ports))
 
@@ -58,6 +75,27 @@ class Wall:
 
     def remove(self, network: Network) -> None:
         self._firewall.remove_network(network.id)
+        if not self._firewall.bridges:  # so there are no ports, though some are not released yet
+            self._senders.clear()
+
+    def admit(self, places: Sequence[Place]) -> None:
+        """Let ports of bridges, which are not there yet, send in the name of *places* alone."""
+        with self._checking():
+            self._senders.admit(_senders(places))
+
+    def expel(self, places: Sequence[Place]) -> None:
+        """Let ports send nothing any more."""
+        self._senders.release([ownership.veth_name(one) for _, one in places])
+
+    @contextmanager
+    def _checking(self) -> Iterator[None]:
+        """Go on where the kernel cannot check what ports send, and say so once."""
+        try:
+            yield
+        except UnsupportedError as error:
+            if not self._is_warned:
+                self._is_warned = True
+                log.warning("containers can send as others", extra={"why": str(error)})
 
     def publish(self, attachment: Attachment) -> None:
         if ports := _ports(attachment):
@@ -107,6 +145,22 @@ def _range(text: str) -> tuple[int, int]:
 
 def _rules(network: Network) -> NetworkRules:
     return network_rules(network, name_of(network))
+
+
+def _senders(places: Iterable[Place]) -> Iterator[Sender]:
+    """Give who may send from where, unless everybody may, or nobody knows the addresses."""
+    for network, endpoint in places:
+        is_known = network.driver in _BRIDGED and endpoint.mac and endpoint.addresses
+        if is_known and not _may_spoof(network, endpoint):
+            addresses = tuple(one.partition("/")[0] for one in endpoint.addresses)
+            yield Sender(ownership.veth_name(endpoint), endpoint.mac, addresses)
+
+
+def _may_spoof(network: Network, endpoint: Endpoint) -> bool:
+    of_network = network_options.flag(network.options, network_options.SPOOFING, default=False)
+    return network_options.flag(
+        endpoint.driver_options, network_options.SPOOFING, default=of_network
+    )
 
 
 def _ports(attachment: Attachment) -> list[PublishedPort]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from orlop.model.egress import Destination
+from orlop.network.ipam import link_local
 
 
 class Outlet(NamedTuple):
@@ -23,12 +24,5 @@ class Outlet(NamedTuple):
     def sources(self) -> tuple[str, ...]:
         """The addresses that it may send from: its own, and that of its link where it has IPv6."""
         if any(":" in address for address in self.addresses):
-            return tuple(dict.fromkeys((*self.addresses, _link_local(self.mac))))
+            return tuple(dict.fromkeys((*self.addresses, link_local(self.mac))))
         return self.addresses
-
-
-def _link_local(mac: str) -> str:
-    """Return the address that the kernel makes of a MAC address. RFC 4291, appendix A."""
-    octets = bytes.fromhex(mac.replace(":", ""))
-    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]]).hex(":", 2)
-    return f"fe80::{identifier}"

@@ -103,7 +103,7 @@ def table(
     elements = of_networks(state.networks)
     _join(elements, of_ports(state.ports))
     for version, interfaces in guarded.items():
-        elements[f"guarded{version}"] = [(_interface(one), "") for one in interfaces]
+        elements[f"guarded{version}"] = [(quoted(one), "") for one in interfaces]
     return (
         f"add table inet {name}\n{without(name)}"
         f"table inet {name} {{\n{chr(10).join(_SETS.values())}{_CHAINS}}}\n"
@@ -140,7 +140,7 @@ def of_networks(networks: Iterable[NetworkRules]) -> Elements:
     """Return the elements that stand for *networks*; InvalidArgumentError for a bad name."""
     elements: Elements = {name: [] for name in _SETS}
     for network in networks:
-        bridge = _interface(network.bridge)
+        bridge = quoted(network.bridge)
         elements["bridges"].append((bridge, ""))
         if network.internal:
             elements["internal"].append((bridge, ""))
@@ -177,7 +177,8 @@ def _join(elements: Elements, more: Elements) -> None:
         elements.setdefault(name, []).extend(pairs)
 
 
-def _interface(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return an interface's *name* as nft writes it; InvalidArgumentError for what is none."""
     if not _INTERFACE.fullmatch(name):
         raise InvalidArgumentError(f"{name!r} is no name of a network interface")
     return f'"{name}"'

@@ -95,6 +95,39 @@ def _to_neighbor6(own: Host, peer: Host) -> dict[str, bytes]:
     return found
 
 
+def forged(own: Host, peer: Host, gateway: Host) -> dict[str, bytes]:
+    """Return more that *peer* would get by which a neighbour passes for somebody else."""
+    stranger = Host(_STRANGER, own.ip, own.ip6)
+    told = _arp(stranger, own.ip, peer.ip, target=mark("ARP of a stranger's MAC"), operation=2)
+    offer = mark("an answer of DHCP") + _PAYLOAD
+    offer = struct.pack("!HHHH", 67, 68, 8 + len(offer), 0) + offer
+    offer6 = mark("an answer of DHCPv6") + _PAYLOAD
+    offer6 = struct.pack("!HHHH", 547, 546, 8 + len(offer6), 0) + offer6
+
+    def icmp6(name: str, kind: int, body: bytes) -> bytes:
+        text = _icmp6(own.link_local, peer.link_local, kind, body + mark(name) + b"..")
+        return _ip6(own.link_local, peer.link_local, _ICMP6, text)
+
+    router = bytes([64, 0]) + struct.pack("!HII", 1800, 0, 0)
+    redirect = ip_address(own.link_local).packed + ip_address(gateway.ip6).packed
+    asked = _icmp6("::", peer.link_local, 135, ip_address(peer.ip6).packed + mark("a twin") + b"..")
+    kinds = {
+        "ARP of a stranger's MAC": (_ARP, told),
+        "an answer of DHCP": (_IP, _ip(own.ip, peer.ip, _UDP, offer)),
+        "an answer of DHCPv6": (_IP6, _ip6(own.ip6, peer.ip6, _UDP, offer6)),
+        "a router": (_IP6, icmp6("a router", 134, router)),
+        "a redirect": (_IP6, icmp6("a redirect", 137, redirect)),
+        "a twin": (_IP6, _ip6("::", peer.link_local, _ICMP6, asked)),
+    }
+    return {name: _ethernet(own.mac, peer.mac, *kind) for name, kind in kinds.items()}
+
+
+def claim(own: Host, claimed: str, gateway: Host) -> bytes:
+    """Return a frame that tells the host that the address *claimed* is here."""
+    told = _arp(own, claimed, gateway.ip, target=hardware(gateway.mac), operation=2)
+    return _ethernet(own.mac, gateway.mac, _ARP, told)
+
+
 def to_host(own: Host, gateway: Host) -> dict[str, bytes]:
     """Return what the host would take for itself: of the bridge, and of the port alone."""
     found = {}

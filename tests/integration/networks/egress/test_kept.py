@@ -1,11 +1,8 @@
 """Lists hold from the first moment to the last: without the engine, and after others' changes."""
 
 import asyncio
-import os
-import signal
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from orlop.engine.identity import label
 from orlop.errors import OrlopError
 from orlop.model.network import EndpointOptions
 from tests.integration.engine.harness import opened as opened_engine
-from tests.integration.engine.harness import settings, until, with_engine
+from tests.integration.engine.harness import run_and_die, settings, until, with_engine
 from tests.integration.networks.egress.world import (
     ADDRESS,
     NAMESERVER,
@@ -36,24 +33,6 @@ _WANTED = {
     f"tcp/{OTHER}/7001": "open",
     f"tcp/{NAMESERVER}/7000": "refused",
 }
-
-
-def _run_and_die(folder: Path, work: Callable[[Engine], Awaitable[None]]) -> None:
-    """Run an engine in a child that is killed when *work* is done."""
-
-    async def run() -> None:
-        async with Engine.open(settings(folder)) as engine:
-            await work(engine)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            asyncio.run(run())
-        finally:
-            os._exit(1)
-    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
 async def _holds(where: list[str]) -> None:
@@ -78,7 +57,7 @@ def test_a_list_holds_while_no_engine_runs_and_the_next_one_knows_it(tmp_path: P
             assert await tries(inside(ended), f"tcp/{ADDRESS}/7000") == ["refused"]
 
     pids = tmp_path / "pid"
-    _run_and_die(tmp_path, first)
+    run_and_die(tmp_path, first)
     asyncio.run(second())
 
 
@@ -134,7 +113,7 @@ def test_an_engine_that_cannot_take_lists_over_leaves_them_and_adds_none(tmp_pat
             assert await tries(some, *wanted) == ["open", "refused"]
             assert await tries(other, *wanted) == ["refused", "refused"]
 
-    _run_and_die(tmp_path, first)
+    run_and_die(tmp_path, first)
     asyncio.run(second())
 
 

@@ -69,6 +69,7 @@ class Lending:
             wanted != EndpointOptions(),
             options.egress is not None,
             options.mac_address,
+            options.privileged,
             options.bandwidth != Bandwidth(),
             options.sysctls,
             options.userns not in ("", "host"),

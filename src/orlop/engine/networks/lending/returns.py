@@ -138,8 +138,8 @@ class Returns:
             return
         there = await self._thread.call(Host.there, [one.place for one in going])
         late = [one for one in going if one.place in there and one.since_s < _now() - _GOING_S]
-        await self._thread.call(Host.unplug, [one.place for one in late])
         gone = [one for one in going if one.place not in there or one in late]
+        await self._thread.call(Host.unplug, [one.place for one in gone])
         await self._flush(gone)
         for one in gone:
             if one in self._going:  # else it was surrendered meanwhile
