@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 from orlop.errors import OrlopError, UnavailableError
 from orlop.images.auth import Authorizer, Credentials, refused
 from orlop.images.hosts import Endpoint
+from orlop.images.pace import TooSlowError
 from orlop.images.transport import Answer, Request, Transport
 
 _MAX_REDIRECTS = 5
@@ -164,8 +165,8 @@ def is_plain(location: str) -> bool:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether it may go better the next time; not where nobody listens or nobody is trusted."""
-    lasting = (socket.gaierror, ConnectionRefusedError, ssl.SSLError)
+    """Whether it may go better the next time; not where nobody listens, hurries, or is trusted."""
+    lasting = (socket.gaierror, ConnectionRefusedError, ssl.SSLError, TooSlowError)
     return isinstance(error, ssl.SSLEOFError) or not isinstance(error, lasting)
 
 
@@ -183,6 +184,8 @@ def explain(host: str, error: Exception) -> OrlopError:
             f"{host} does not speak TLS: {error.reason or error}",
             hint=f'for plain HTTP: server = "http://{host}" in certs.d/{host}/hosts.toml',
         )
+    if isinstance(error, TooSlowError):
+        return UnavailableError(f"registry {host} sends too slowly: {error}")
     if isinstance(error, TimeoutError):
         return UnavailableError(f"registry {host} did not answer in time")
     text = str(getattr(error, "strerror", None) or error or type(error).__name__)

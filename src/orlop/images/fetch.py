@@ -13,6 +13,7 @@ from orlop.store.content import Checker, Content
 from orlop.store.ingest import Writer
 
 _BLOCK = 1 << 20
+_RENEWING = 1 << 16
 
 #: Takes the blob's bytes in order. The view is valid only during the call.
 Consumer = Callable[[memoryview], object]
@@ -86,15 +87,16 @@ class _Fetch:
                 self._consumer(view)
 
     def run(self) -> None:
-        """Download all that is missing; each connection that brings something renews patience."""
+        """Download all that is missing; patience is renewed whenever _RENEWING bytes have come."""
         waits = self._registry.patience.waits()
+        renewed_at = self._writer.offset
         while self._missing:
-            before = self._writer.offset
             broken = self._attempt()
             if broken is None:
                 break
-            if self._writer.offset > before:
+            if self._writer.offset - renewed_at >= _RENEWING:
                 waits = self._registry.patience.waits()
+                renewed_at = self._writer.offset
             wait_s = next(waits, None)
             if wait_s is None:
                 raise explain(self._registry.host, broken) from broken

@@ -11,6 +11,7 @@ from orlop.errors import CorruptError, NotFoundError, OrlopError, UnavailableErr
 from orlop.images.auth import Credentials, refused
 from orlop.images.exchange import BROKEN, Exchange, Patience, explain, is_passing
 from orlop.images.hosts import CONFIG_FOLDERS, Endpoint, endpoints
+from orlop.images.pace import Pace
 from orlop.images.transport import Answer, Request, Transport
 from orlop.model.digest import Digest, parse_digest
 from orlop.model.image import (
@@ -79,9 +80,10 @@ class Registry:
         *,
         patience: Patience = Patience(),  # noqa: B008 (a tuple)
         timeout_s: float = 30.0,
+        pace: Pace = Pace(),  # noqa: B008 (a tuple)
     ) -> None:
         self.source = source
-        self._transport = Transport(timeout_s=timeout_s)
+        self._transport = Transport(timeout_s=timeout_s, pace=pace)
         self._exchanges = [
             Exchange(endpoint, source.credentials, self._transport, patience)
             for endpoint in source.endpoints

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, Self
 from urllib.parse import SplitResult, urlsplit
 
 from orlop.errors import CorruptError, InvalidArgumentError, UnavailableError
+from orlop.images.pace import Pace, PacedResponse
 
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")  # 127.0.0.1.example is a stranger
 _BLOCK = 1 << 18
@@ -59,7 +60,7 @@ class Request(NamedTuple):
 class Answer:
     """A response, to be read and closed; closing it when all is read keeps the connection."""
 
-    def __init__(self, response: http.client.HTTPResponse, origin: "_Lease") -> None:
+    def __init__(self, response: PacedResponse, origin: "_Lease") -> None:
         self._response = response
         self._origin = origin
         self.origin = origin.origin  # who answers, which may be another than was asked first
@@ -74,7 +75,8 @@ class Answer:
         return count
 
     def read(self, limit: int) -> bytes:
-        """Return the whole body; CorruptError if it is longer than *limit* bytes."""
+        """Return the whole body, soon; CorruptError if it is longer than *limit* bytes."""
+        self._response.hasten()
         data = self._response.read(limit + 1)
         if len(data) > limit:
             raise CorruptError(f"the answer of {self._origin.host} is longer than {limit} bytes")
@@ -89,6 +91,7 @@ class Answer:
 
     def drain(self) -> None:
         """Read what little is left, so that the connection can be kept, and close."""
+        self._response.hasten()
         try:
             self._response.read(_BLOCK)
         finally:
@@ -104,8 +107,9 @@ class Answer:
 class Transport:
     """Keeps connections by origin. Safe in threads; close() it."""
 
-    def __init__(self, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, *, timeout_s: float = 30.0, pace: Pace = Pace()) -> None:  # noqa: B008 (a tuple)
         self._timeout_s = timeout_s
+        self._response = type("_Response", (PacedResponse,), {"pace": pace})
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, str, Tls], list[http.client.HTTPConnection]] = {}
         self._busy: set[http.client.HTTPConnection] = set()
@@ -174,6 +178,7 @@ class Transport:
                 with contextlib.closing(request.body.open()) as stream:
                     connection.request(request.method, path, body=stream, headers=headers)
             response = connection.getresponse()
+            assert isinstance(response, PacedResponse)
         except BaseException:
             self.end(connection)
             connection.close()
@@ -203,9 +208,12 @@ class Transport:
         host, port = target.hostname or "", target.port
         through = (proxy.hostname, proxy.port) if proxy.hostname else (host, port)
         if target.scheme == "http":
-            return http.client.HTTPConnection(*through, timeout=self._timeout_s, blocksize=_BLOCK)
+            plain = http.client.HTTPConnection(*through, timeout=self._timeout_s, blocksize=_BLOCK)
+            plain.response_class = self._response
+            return plain
         context = self._context(tls)
         connection = _Secure(*through, timeout=self._timeout_s, blocksize=_BLOCK, context=context)
+        connection.response_class = self._response
         connection.secure(context, host, self._check)
         if proxy.hostname:
             connection.set_tunnel(host, port)

@@ -1,8 +1,10 @@
 """Downloads and uploads that are cut, late or wrong; real sockets throughout."""
 
+import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from orlop.errors import (
 from orlop.images.exchange import Patience
 from orlop.images.fetch import fetch_blob
 from orlop.images.hosts import Endpoint
+from orlop.images.pace import Pace
 from orlop.images.pull import fetch_layers, resolve
 from orlop.images.registry import Registry, Source, source_of
 from orlop.images.upload import upload_blob
@@ -241,6 +244,78 @@ def test_a_silent_server_is_given_up_on(content: Content, clock: Clock) -> None:
         ):
             fetch_blob(registry, BLOB, content)
         ended.set()
+
+
+def dripping(exchange: servers.Exchange, data: bytes) -> None:
+    """Send *data* byte by byte, until the client goes."""
+    with contextlib.suppress(OSError):
+        for byte in data:
+            exchange.wfile.write(bytes([byte]))
+            time.sleep(0.01)
+
+
+def drip_body(exchange: servers.Exchange) -> None:
+    exchange.reply(200, Content_Length=str(len(DATA)))
+    dripping(exchange, DATA)
+
+
+def drip_head(exchange: servers.Exchange) -> None:
+    dripping(exchange, b"HTTP/1.1 200 OK\r\nX-Long: " + bytes(65) * 30_000)
+
+
+def drip_login(exchange: servers.Exchange) -> None:
+    """Let the client wait for the rest of an answer that says that it must log in."""
+    exchange.reply(401, Content_Length=str(len(DATA)), WWW_Authenticate='Basic realm="x"')
+    dripping(exchange, DATA)
+
+
+@pytest.mark.parametrize("drip", [drip_body, drip_head, drip_login])
+def test_a_server_that_drips_is_given_up_on(
+    content: Content, clock: Clock, drip: Callable[[servers.Exchange], None]
+) -> None:
+    with servers.serving(drip) as server:
+        endpoint = Endpoint(url=f"{server.url}/v2", primary=True)
+        source = Source(repository="some/image", endpoints=(endpoint,))
+        pace = Pace(every_s=0.3, least_bytes=1 << 16)
+        with (
+            Registry(source, patience=clock.patience(2), pace=pace) as registry,
+            pytest.raises(UnavailableError, match="too slowly"),
+        ):
+            fetch_blob(registry, BLOB, content)
+
+
+def test_a_document_that_drips_is_given_up_on_however_much_came(
+    content: Content, clock: Clock
+) -> None:
+    with servers.serving(drip_body) as server:
+        endpoint = Endpoint(url=f"{server.url}/v2", primary=True)
+        source = Source(repository="some/image", endpoints=(endpoint,))
+        pace = Pace(every_s=0.3, least_bytes=1)
+        with (
+            Registry(source, patience=clock.patience(2), pace=pace) as registry,
+            pytest.raises(UnavailableError, match="too slowly"),
+        ):
+            registry.manifest("latest")
+
+
+def test_a_server_that_sends_a_byte_for_each_connection_is_given_up_on(
+    content: Content, clock: Clock
+) -> None:
+    def cutting(exchange: servers.Exchange) -> None:
+        start = from_range(exchange)
+        headers = {"Content_Length": str(len(DATA) - start)}
+        if start:
+            headers["Content_Range"] = f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"
+        exchange.reply(206 if start else 200, DATA[start : start + 1], **headers)
+        exchange.cut()
+
+    with (
+        servers.serving(cutting) as server,
+        connect(server, clock) as registry,
+        pytest.raises(UnavailableError),
+    ):
+        fetch_blob(registry, BLOB, content)
+    assert len(server.seen) <= 2 * clock.patience().attempts
 
 
 def serve_image(content: Content, sample: samples.Sample) -> Callable[[servers.Exchange], None]:
