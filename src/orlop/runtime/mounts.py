@@ -289,7 +289,7 @@ def _copy_of_inside(child: Child, plan: MountPlan) -> int:
 def _cgroup(child: Child, plan: MountPlan) -> int:
     folders = child.plan.cgroup_folders
     if len(folders) == 1 and not folders[0][0]:
-        fd = bind(folders[0][1], recursive=False)
+        fd = _cgroup_folder(child, folders[0][1])
         set_attributes(fd, plan.options)
         return fd
     words = (("mode", "755"), ("size", "64k"))
@@ -427,7 +427,14 @@ def open_hierarchies(child: Child) -> None:
         return
     if any(plan.kind is MountKind.CGROUP for plan in child.plan.mounts):
         for name, path in child.plan.cgroup_folders:
-            child.devices["cgroup:" + name] = bind(path, recursive=False)
+            child.devices["cgroup:" + name] = _cgroup_folder(child, path)
+
+
+def _cgroup_folder(child: Child, path: str) -> int:
+    fd = bind(path, recursive=False)
+    if Namespace.CGROUP in child.plan.namespaces.new:
+        mount_setattr(fd, propagation=int(MountFlag.PRIVATE))  # as a mount of its own would be
+    return fd
 
 
 def _about(error: OSError, plan: MountPlan) -> OSError:

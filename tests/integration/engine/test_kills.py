@@ -99,7 +99,8 @@ def _cut_power(folder: Path) -> None:
     for process in [*processes_of(folder / "run"), pid]:
         os.kill(process, signal.SIGSTOP)  # else one of the shim's starts another
     for process in [*processes_of(folder / "run"), pid]:
-        os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it goes with the shim
+            os.kill(process, signal.SIGKILL)
     while list(processes_of(folder / "run")) or os.path.exists(f"/proc/{pid}/root/tmp"):
         time.sleep(0.01)
     shutil.rmtree(folder / "run")

@@ -42,6 +42,8 @@ _DIFFERS = (
     # Orlop shows the second hierarchy of a hybrid host, and keeps what is above them read-only.
     (re.compile(r"^.* unified( .*)?$\n|^.*/sys/fs/cgroup/unified .*\n", re.MULTILINE), ""),
     (re.compile(r"(/sys/fs/cgroup) r[ow](.* tmpfs tmpfs rw)(,size=64k)?"), r"\1 ro\2"),
+    # runc makes the mount private that its bundle is on, so that nothing on that can follow.
+    (re.compile(r"^(MOUNT \S+ / \S+) master:\d+ ", re.MULTILINE), r"\1 "),
     # What hides a path is as read-only, and more so.
     (
         re.compile(

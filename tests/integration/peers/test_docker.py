@@ -71,7 +71,7 @@ def state(docker: Peer, name: str) -> dict[str, Any]:
         "--pid host --ipc host --uts host --network host --cgroupns host",
         "--network none --cgroupns private --hostname box --domainname example --shm-size 3m",
         "--device /dev/null:/dev/other:r --sysctl net.ipv4.ip_unprivileged_port_start=80",
-        "--volume /usr/share:/in:ro --volume /usr/lib:/follows:rslave --mount type=tmpfs,dst=/more",
+        "--volume /usr/share:/in:ro --volume /dev/shm:/follows:rslave --mount type=tmpfs,dst=/more",
         "--mount type=bind,src=/sys,dst=/s,ro,bind-recursive=readonly,bind-propagation=rprivate",
         "--oom-score-adj 300 --env A=b --stop-signal INT --security-opt systempaths=unconfined",
     ],
