@@ -4,10 +4,15 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+#: For who waits for other machines: however many those are, the engine's own work has threads.
+_MOST_ABROAD = 32
+_abroad = ThreadPoolExecutor(_MOST_ABROAD, thread_name_prefix="registry")
 
 _under_way: set[asyncio.Future[Any]] = set()
 
@@ -30,16 +35,20 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     return await finished(_begun(call))
 
 
-def _begun(call: Callable[[], T]) -> asyncio.Future[T]:
-    work = asyncio.get_running_loop().run_in_executor(None, call)
+async def abroad(function: Callable[[], T], *, break_off: Callable[[], None] = lambda: None) -> T:
+    """As in_thread(), for a *function* that asks another machine, which may take its time.
+
+    Cancelled, *break_off* is called, so that *function* ends soon.
+    """
+    call = functools.partial(contextvars.copy_context().run, function)
+    return await finished(_begun(call, _abroad), break_off=break_off)
+
+
+def _begun(call: Callable[[], T], threads: ThreadPoolExecutor | None = None) -> asyncio.Future[T]:
+    work = asyncio.get_running_loop().run_in_executor(threads, call)
     _under_way.add(work)
     work.add_done_callback(_under_way.discard)
     return work
-
-
-async def in_breakable_thread(function: Callable[[], T], *, break_off: Callable[[], None]) -> T:
-    """As in_thread(); cancelled, *break_off* is called, so that *function* ends soon."""
-    return await finished(asyncio.ensure_future(in_thread(function)), break_off=break_off)
 
 
 async def finished(work: asyncio.Future[T], *, break_off: Callable[[], None] = lambda: None) -> T:

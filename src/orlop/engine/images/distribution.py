@@ -3,7 +3,7 @@
 from orlop.engine.answers import Distribution
 from orlop.engine.images.transfer import credentials_for
 from orlop.engine.requests import Credentials
-from orlop.engine.threads import in_thread
+from orlop.engine.threads import abroad
 from orlop.errors import CorruptError
 from orlop.images.registry import Registry, source_of
 from orlop.model.image import (
@@ -31,7 +31,7 @@ async def distribution(text: str, credentials: Credentials | None) -> Distributi
                 descriptor=descriptor, platforms=_platforms(registry, descriptor, data)
             )
 
-    return await in_thread(ask)
+    return await abroad(ask)
 
 
 async def tags(text: str, credentials: Credentials | None) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ async def tags(text: str, credentials: Credentials | None) -> tuple[str, ...]:
         with Registry(source) as registry:
             return tuple(registry.tags())
 
-    return await in_thread(ask)
+    return await abroad(ask)
 
 
 def _platforms(registry: Registry, descriptor: Descriptor, data: bytes) -> tuple[Platform, ...]:

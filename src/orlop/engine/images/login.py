@@ -2,7 +2,7 @@
 
 from orlop.engine.images.transfer import credentials_for
 from orlop.engine.requests import Credentials
-from orlop.engine.threads import in_thread
+from orlop.engine.threads import abroad
 from orlop.images.registry import Registry, source_of
 from orlop.model.reference import DEFAULT_DOMAIN, Reference
 
@@ -20,5 +20,5 @@ async def login(credentials: Credentials) -> str:
         with Registry(source) as registry:
             registry.ping()
 
-    await in_thread(ask)
+    await abroad(ask)
     return ""

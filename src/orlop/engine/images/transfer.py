@@ -11,7 +11,7 @@ from orlop.engine.context import Context
 from orlop.engine.images.catalog import Catalog
 from orlop.engine.images.unpacking import LayerListener, Unpacker
 from orlop.engine.requests import Credentials
-from orlop.engine.threads import in_breakable_thread, in_thread
+from orlop.engine.threads import abroad, in_thread
 from orlop.errors import NotFoundError
 from orlop.images import auth, push
 from orlop.images.progress import Kind
@@ -50,7 +50,7 @@ class Transfers:
         source = source_of(reference, credentials_for(credentials))
         async with leased(self._context) as lease:
             registry = Registry(source)
-            resolved = await in_breakable_thread(
+            resolved = await abroad(
                 partial(self._resolve, registry, reference, wanted, lease),
                 break_off=registry.break_off,
             )
@@ -97,7 +97,7 @@ class Transfers:
 
         async with leased(self._context) as lease:
             lease.add(record.target.digest, record.manifest.digest)
-            return await in_thread(send)
+            return await abroad(send)
 
     def _resolve(
         self, registry: Registry, reference: Reference, platform: Platform | None, lease: Lease

@@ -1,10 +1,11 @@
 """Processes that fetch and unpack layers: few, warm for a moment, gone when idle."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 _FILTERS = "seccomp"  # compiled ones, in the run folder
 _IDLE_S = 5.0
 _ATTEMPTS = 2
+_MOST_OF_ONE = max(2, os.cpu_count() or 1)
+_MOST = 4 * _MOST_OF_ONE
 
 #: Called in the event loop for each report of progress.
 Listener = Callable[[Report], None]
@@ -26,13 +29,22 @@ class WorkerDiedError(UnavailableError):
     """Somebody killed the worker; what it had fetched is there for the next."""
 
 
+class _Share:
+    """The workers of one registry, or of images that are here already."""
+
+    def __init__(self) -> None:
+        self.places = asyncio.Semaphore(_MOST_OF_ONE)
+        self.users = 0
+
+
 class Workers:
-    """At most one worker for each core. Made and used in one event loop; close() it."""
+    """At most a worker a core for one registry. Made and used in one event loop; close() it."""
 
     def __init__(self, run: Path) -> None:
         self._command = (*_COMMAND, str(run / _FILTERS))
         self._missing: tuple[str, ...] = ()
-        self._slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        self._slots = asyncio.Semaphore(_MOST)
+        self._shares: dict[str, _Share] = {}
         self._idle: list[_Worker] = []
         self._timers: set[asyncio.TimerHandle] = set()
 
@@ -42,13 +54,26 @@ class Workers:
         Raises what the worker says was wrong. A worker that dies is replaced
         once. When cancelled the worker is killed.
         """
-        async with self._slots:
+        async with self._share(_host_of(job)), self._slots:
             for _ in range(_ATTEMPTS - 1):
                 try:
                     return await self._once(job, listener)
                 except WorkerDiedError:
                     continue
             return await self._once(job, listener)
+
+    @contextlib.asynccontextmanager
+    async def _share(self, host: str) -> AsyncIterator[None]:
+        """Wait for one of the places of *host*: one that is slow holds up its own images alone."""
+        share = self._shares.setdefault(host, _Share())
+        share.users += 1
+        try:
+            async with share.places:
+                yield
+        finally:
+            share.users -= 1
+            if not share.users:
+                del self._shares[host]
 
     async def close(self) -> None:
         """End the workers that wait for work."""
@@ -89,6 +114,12 @@ class Workers:
         if worker in self._idle:
             self._idle.remove(worker)
             worker.close_input()
+
+
+def _host_of(job: Job | StackJob) -> str:
+    """Return whom the job waits for; "" for nobody."""
+    source = job.source if isinstance(job, Job) else None
+    return source.endpoints[-1].host if source is not None else ""
 
 
 class _Worker:

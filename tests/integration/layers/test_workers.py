@@ -1,0 +1,50 @@
+"""The engine's workers, as the engine has them: who waits for whom."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+from orlop.engine.images.workers import Workers
+from orlop.images.hosts import Endpoint
+from orlop.images.job import Job
+from orlop.images.registry import Source
+from orlop.model.digest import DiffID
+from orlop.model.image import OCI_LAYER, Descriptor
+from orlop.store.content import Content
+from tests.crafting import busybox, digest, layer
+
+
+def test_registry_that_never_answers_holds_up_no_other_work(tmp_path: Path) -> None:
+    data = layer(busybox)
+    content = Content.create(tmp_path / "content")
+
+    def job(source: Source | None, blob: bytes) -> Job:
+        return Job(
+            layer=Descriptor(media_type=OCI_LAYER, digest=content.add(blob), size=len(blob)),
+            diff_id=DiffID(digest(data)),
+            content=str(tmp_path / "content"),
+            snapshots=str(tmp_path / "snapshots"),
+            driver="overlay",
+            source=source,
+        )
+
+    async def main() -> None:
+        workers = Workers(tmp_path)
+        mute = Source(repository="x", endpoints=(Endpoint(url=url),))
+        jobs = [job(mute, b"%d" % number) for number in range(40)]
+        for each in jobs:
+            content.delete(each.layer.digest)
+        waiting = [asyncio.ensure_future(workers.run(each)) for each in jobs]
+        await asyncio.sleep(0)
+        try:
+            assert await asyncio.wait_for(workers.run(job(None, data)), 60) > 0
+            assert not any(each.done() for each in waiting)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            await workers.close()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v2"
+        asyncio.run(main())
