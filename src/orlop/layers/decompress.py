@@ -16,7 +16,7 @@ _SKIPPABLE_REST = b"\x2a\x4d\x18"
 _UNSUPPORTED = {b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
 _MOST_MAGIC = 6
 _CHUNK = 1 << 20
-_ZSTD_SLICE = 4096  # a block of 128 KiB may come of 4 bytes: this bounds what comes at once
+_LEAST_SLICE, _MOST_SLICE = 64, 4096  # bytes given to zstd at once: 4 may make a block of 128 KiB
 
 
 class Decompressor(Protocol):
@@ -112,18 +112,20 @@ class _Zstd:
         self._new = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj
         self._frame = self._new()
         self._fresh = True
+        self._slice = _MOST_SLICE
 
     def feed(self, data: memoryview) -> Iterator[bytes]:
-        for start in range(0, len(data), _ZSTD_SLICE):
-            left = bytes(data[start : start + _ZSTD_SLICE])
+        start = 0
+        while start < len(data):
+            left = bytes(data[start : start + self._slice])
+            start += len(left)
             while left:
                 self._fresh = False
                 try:
                     piece = self._frame.decompress(left)
                 except self._error as error:
                     raise CorruptError(f"layer is not valid zstd: {error}") from error
-                if piece:
-                    yield piece
+                yield from self._pieces(piece)
                 left = b""
                 if self._frame.eof:
                     left = self._frame.unused_data
@@ -133,6 +135,15 @@ class _Zstd:
     def end(self) -> None:
         if not self._fresh:
             raise CorruptError("layer is truncated: its zstd ends too early")
+
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield *data* in pieces of bounded size, and see to it that less comes at once."""
+        if len(data) > _CHUNK:
+            self._slice = max(_LEAST_SLICE, self._slice // 8)
+        elif len(data) < _CHUNK // 8:
+            self._slice = min(_MOST_SLICE, self._slice * 2)
+        for start in range(0, len(data), _CHUNK):
+            yield data[start : start + _CHUNK]
 
 
 def _choose(start: bytes) -> Decompressor:

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import isal.igzip
 import pytest
+import zstandard
 
 from orlop.images.job import Report, error_of
 from orlop.layers.budget import Budget
@@ -198,3 +199,26 @@ def test_worker_refuses_a_layer_beyond_the_budget_of_its_job(worker: Worker) -> 
     assert "more than 10 files" in report["message"]
     assert "ORLOP_LAYER_BUDGET" in report["hint"]
     assert os.listdir(worker.folder / "snapshots/overlay/layers") == []
+
+
+def zstd_bomb(tar: bytes) -> bytes:
+    frame = zstandard.compress(bytes(64 << 20))
+    return zstandard.compress(tar) + frame * 16
+
+
+def gzip_bomb(tar: bytes) -> bytes:
+    member = isal.igzip.compress(bytes(64 << 20), compresslevel=1)
+    return isal.igzip.compress(tar) + member * 16
+
+
+@pytest.mark.parametrize("bomb", [gzip_bomb, zstd_bomb])
+def test_bomb_ends_at_its_budget_and_takes_little_memory_until_then(
+    worker: Worker, bomb: Callable[[bytes], bytes]
+) -> None:
+    tar = layer(lambda tar: add(tar, "x"))
+    budget = Budget(bytes=768 << 20, memory_bytes=320 << 20)
+    report = worker.run(worker.job(bomb(tar), tar, budget=budget))
+    assert report["kind"] == "ExhaustedError"
+    assert "more than 805,306,368 bytes" in report["message"]
+    assert "memory" not in report["message"]
+    assert os.listdir(worker.folder / "snapshots/overlay/staging") == []
