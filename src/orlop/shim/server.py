@@ -65,7 +65,9 @@ class Server:
             pumps=pumps,
             starts=self._starts,
             spawns=self._spawns,
-            is_busy=lambda: bool(self._dumps.pids | self._restores.pids),
+            is_busy=lambda: bool(
+                self._dumps.pids | self._restores.pids or self._spawns.launchers.waiting
+            ),
         )
         self._refilling = Timer(lambda: None)
         self._operations = self._table()
