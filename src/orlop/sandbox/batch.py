@@ -12,7 +12,7 @@ from orlop.sandbox.sandbox import Sandbox
 MOST = 1024  # that the engine starts by one request
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class BatchOptions(Options):
     """Keyword arguments of Batch and AsyncBatch: those of each sandbox, and their number."""
 

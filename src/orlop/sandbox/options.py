@@ -1,7 +1,7 @@
 """What can be asked of a sandbox, and how the engine is told."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ def named(face: type[Face]) -> type[Face]:
     return face
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Options:
     """Keyword arguments of Sandbox and AsyncSandbox; Sandbox's docstring explains each."""
 
@@ -79,6 +79,14 @@ class Options:
         check_list("command", self.command)
         check_seconds("lifetime", self.lifetime)
         self.body()  # what cannot be is refused here, not at the start
+
+    def __repr__(self) -> str:
+        told = []
+        for option in fields(self):
+            factory, value = option.default_factory, getattr(self, option.name)
+            if value != (option.default if factory is MISSING else factory()):
+                told.append(f"{option.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(told)})"
 
     def given(self) -> dict[str, Any]:
         """Return them by name, for another object with the same."""

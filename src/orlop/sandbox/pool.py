@@ -11,7 +11,7 @@ from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.warm import PoolStats, Taking, Warm
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PoolOptions(Options):
     """Keyword arguments of Pool and AsyncPool: those of each sandbox, and their number."""
 

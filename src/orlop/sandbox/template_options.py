@@ -9,7 +9,7 @@ from orlop.sandbox.arguments import check_list, check_seconds, check_text
 from orlop.sandbox.options import Options
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TemplateOptions(Options):
     """Keyword arguments of Template and AsyncTemplate; Template's docstring explains them."""
 

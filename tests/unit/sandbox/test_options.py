@@ -63,6 +63,13 @@ def test_docstring_explains_every_option(face: type[Options]) -> None:
     assert names <= set(re.findall(r"^    (\w+): \S", shown, re.MULTILINE))
 
 
+@pytest.mark.parametrize("face", [*FACES, *ASYNCHRONOUS])
+def test_an_object_shows_the_options_that_were_given(face: type[Options]) -> None:
+    assert repr(face()) == f"{face.__name__}()"
+    given = face(memory="64m", environment={"A": "b"})
+    assert repr(given) == f"{face.__name__}(memory='64m', environment={{'A': 'b'}})"
+
+
 @pytest.mark.parametrize("name", [name for name in orlop.__all__ if name != "errors"])
 def test_every_public_verb_has_a_docstring(name: str) -> None:
     face = getattr(orlop, name)
