@@ -47,6 +47,7 @@ class Child:
         "cgroup",
         "console",
         "container",
+        "contexts",
         "devices",
         "doors",
         "exposed",
@@ -96,6 +97,7 @@ class Child:
         self.join: Sequence[tuple[Namespace, int]] = ()  # namespaces to join, by descriptor
         self.pidfd = -1  # of the process whose namespaces are joined
         self.root = -1  # the container's root
+        self.contexts: list[int] = []  # for proc, of a pid namespace that is joined
         self.proc = -1  # a proc of the container's pid namespace
         self.mounts: dict[int, int] = {}  # detached, by their place in the plan
         self.devices: dict[str, int] = {}  # nodes of the host's, detached, by path
@@ -116,8 +118,7 @@ class Child:
         self.parent = -1  # a pipe that ends with who is to write to that
         self.uid, self.gid = 0, 0
         self.groups: Sequence[int] = ()
-        self.home = "/"
-        self.program = ""
+        self.home, self.program = "/", ""
 
     def last_descriptors(self) -> Iterator[int]:
         """Find those that the steps of a process use that is born last."""

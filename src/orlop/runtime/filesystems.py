@@ -36,16 +36,20 @@ _CLONE = OpenTree.CLONE
 _CLONE_TREE = OpenTree.CLONE | OpenTree.RECURSIVE
 
 
-def filesystem(fstype: str, source: str, options: Options) -> int:
-    """Return a detached mount of a new file system; OSError carries the kernel's own words."""
+def filesystem(fstype: str, source: str, options: Options, *, context: int = -1) -> int:
+    """Return a detached mount of a new file system; OSError carries the kernel's own words.
+
+    A *context* of fsopen(2) that another has made is closed.
+    """
+    if context >= 0:
+        return _configured(context, fstype, source, options)
     try:
-        return _filesystem(fstype, source, options)
+        return _configured(fsopen(fstype), fstype, source, options)
     except OSError as error:
         if error.errno not in _READ_ONLY_DEVICE or not options.set_ & _RDONLY:
             raise
-    return _filesystem(
-        fstype, source, options._replace(filesystem=(*options.filesystem, ("ro", None)))
-    )
+    options = options._replace(filesystem=(*options.filesystem, ("ro", None)))
+    return _configured(fsopen(fstype), fstype, source, options)
 
 
 def reconfigure(mount: int, options: Options) -> None:
@@ -62,8 +66,7 @@ def reconfigure(mount: int, options: Options) -> None:
     set_attributes(mount, options)
 
 
-def _filesystem(fstype: str, source: str, options: Options) -> int:
-    config = fsopen(fstype)
+def _configured(config: int, fstype: str, source: str, options: Options) -> int:
     try:
         if source:
             fsconfig_string(config, "source", source)

@@ -112,7 +112,7 @@ class Helper:
 
     def make_process(self, child: Child) -> None:
         needed = child.last_descriptors() if child.exposed else child.descriptors()
-        _keep_alone({*needed, child.cgroup}, preserve=child.preserve_fds)
+        keep_alone({*needed, child.cgroup}, preserve=child.preserve_fds)
         try:
             in_parent = clone(_PARENT, self._made, cgroup_fd=child.cgroup)
         except OSError as error:
@@ -124,7 +124,7 @@ class Helper:
         os._exit(0)
 
 
-def _keep_alone(wanted: Iterable[int], *, preserve: int) -> None:
+def keep_alone(wanted: Iterable[int], *, preserve: int) -> None:
     """Close every descriptor but the *wanted* ones, 0 to 2, and as many more to *preserve*."""
     first = 3 + preserve
     for fd in sorted(fd for fd in wanted if fd >= first):

@@ -263,7 +263,8 @@ def _made(child: Child, plan: MountPlan) -> int:
     if plan.fstype == "tmpfs" or plan.destination == "/dev":  # something goes in first
         options = options._replace(set_=options.set_ & ~_RDONLY)
     try:
-        fd = filesystem(plan.fstype, plan.source, options)
+        context = child.contexts.pop() if plan.fstype == "proc" and child.contexts else -1
+        fd = filesystem(plan.fstype, plan.source, options, context=context)
     except PermissionError:
         source = _shown_by_the_host(child, plan)
         if not source:

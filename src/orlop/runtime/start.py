@@ -146,7 +146,7 @@ def _check_mapped(user: User, idmap: IDMap) -> None:
 def _is_usual(child: Child) -> bool:
     """Whether all that concerns it can be told to a process that exists already."""
     rare = child.hooks or child.listener or child.gate or child.plan.namespaces.idmap
-    return not (rare or child.memory_policy or child.plan.net_devices)
+    return not (rare or child.born_last or child.memory_policy or child.plan.net_devices)
 
 
 def _launch(child: Child, cgroup: Cgroup | None, ours: ExitStack, *, witness: bool) -> Launch:
@@ -166,6 +166,9 @@ def _launch(child: Child, cgroup: Cgroup | None, ours: ExitStack, *, witness: bo
     )
     if namespaces.idmap and Namespace.USER not in namespaces.new:
         how, child.join = how._replace(inside=child.join), ()
+    elif any(kind is Namespace.PID for kind, _ in child.join):
+        child.born_last = child.exposed = True
+        how = how._replace(first=init.first_steps(child))
     return how
 
 
@@ -228,7 +231,8 @@ def _open_namespaces(
         if kind_of(fd) is not kind:
             raise InvalidArgumentError(f"linux.namespaces: {path!r} is no {FILES[kind]} namespace")
         in_new_user = Namespace.USER in namespaces.new and not is_ordinary()
-        by_parent = in_new_user or kind in (Namespace.PID, Namespace.TIME)
+        in_user = namespaces.idmap and kind is Namespace.PID
+        by_parent = in_new_user or in_user or kind is Namespace.TIME
         (near if by_parent else far).append((kind, fd))
     return near, far
 
@@ -246,6 +250,8 @@ def _prepare(child: Child, bundle: Bundle, ours: ExitStack) -> None:
     if idmap and is_ordinary():
         _refuse_mapped_mounts(child)
         return
+    if child.born_last:
+        _open_proc(child, ours)
     if idmap:
         child.root = _mapped_root(child, idmap, is_of_mounts=bool(bundle.rootfs))
         ours.callback(os.close, child.root)
@@ -266,6 +272,19 @@ def _prepare(child: Child, bundle: Bundle, ours: ExitStack) -> None:
         open_host_nodes(child)
         for fd in child.devices.values():
             ours.callback(os.close, fd)
+
+
+def _open_proc(child: Child, ours: ExitStack) -> None:
+    """Get what the mounts of proc are made of, by one who is in the pid namespace."""
+    from orlop.runtime.proc_contexts import open_contexts  # rare
+
+    namespace = next(fd for kind, fd in child.join if kind is Namespace.PID)
+    wanted = sum(plan.fstype == "proc" for plan in child.plan.mounts)
+    if child.plan.sysctls and not wanted:
+        wanted = 1
+    child.contexts = open_contexts(namespace, wanted) if wanted else []
+    for context in child.contexts:
+        ours.callback(os.close, context)
 
 
 def _refuse_mapped_mounts(child: Child) -> None:

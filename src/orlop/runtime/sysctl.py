@@ -52,7 +52,8 @@ def _is_ours(kind: Namespace, path: str) -> bool:
 def write_sysctls(child: Child) -> None:
     """Write the parameters through a proc of our own, which no image can put a file into."""
     if child.plan.sysctls and child.proc < 0:
-        child.proc = filesystem("proc", "proc", Options())
+        context = child.contexts.pop() if child.contexts else -1
+        child.proc = filesystem("proc", "proc", Options(), context=context)
     for path, value in child.plan.sysctls:
         fd = _open(child.proc, path)
         try:
