@@ -3,7 +3,7 @@
 import pytest
 
 from orlop.errors import InvalidArgumentError
-from orlop.model.reference import parse_reference
+from orlop.model.reference import new_name, parse_reference
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
@@ -51,6 +51,12 @@ def test_a_reference_has_a_canonical_and_a_familiar_form(
 def test_what_cannot_name_an_image_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError):
         parse_reference(text)
+
+
+@pytest.mark.parametrize("text", ["sha256", "sha256:abc", f"a@{DIGEST}", "docker.io/sha256:x"])
+def test_no_image_is_named_like_a_digest(text: str) -> None:
+    with pytest.raises(InvalidArgumentError):
+        new_name(text)
 
 
 def test_the_longest_tag_and_name_pass() -> None:

@@ -60,8 +60,7 @@ class Execs:
         exec_ = self._made(container.id, options)
         self._execs[exec_.id] = exec_
         self._drop_old()
-        action = f"exec_create: {' '.join(options.command)}"
-        self._context.announce(container, action, execID=exec_.id)
+        self._announce(container, "exec_create", exec_)
         return exec_.id
 
     async def start(
@@ -121,8 +120,9 @@ class Execs:
                 self._failed(exec_, code=128 + _SIGKILL)
                 return
             error = in_its_name(await self._explained(failure, container), container)
-            code = 127 if isinstance(error, CommandNotFoundError) else 126
-            self._failed(exec_, code=code)
+            is_told = client is not None and client.tell_status  # Docker 26 has 126 for all
+            is_missing = isinstance(error, CommandNotFoundError)
+            self._failed(exec_, code=127 if is_told and is_missing else 126)
             raise error from failure
         steps = tuple(steps_of(started.get("steps", ())))
         ran = self._execs[exec_.id]  # and may have ended
@@ -132,8 +132,12 @@ class Execs:
             self._limits.begin(exec_.id, options.limit_s)
         if exec_.id in self._starts:
             self._starts[exec_.id].set()
-        action = f"exec_start: {' '.join(options.command)}"
-        self._context.announce(container, action, execID=exec_.id)
+        self._announce(container, "exec_start", exec_)
+
+    def _announce(self, container: Container, action: str, exec_: Exec) -> None:
+        program, *arguments = exec_.options.command
+        words = f"{action}: {program} {' '.join(arguments)}"  # Docker's, the last space too
+        self._context.announce(container, words, execID=exec_.id)
 
     async def _explained(self, failure: OrlopError, container: Container) -> OrlopError:
         """Return what is wrong where the shim cannot say: its end kills what is started in it."""
@@ -234,6 +238,7 @@ class Execs:
         """
         exec_ = self._made(container_id, options)
         self._execs[exec_.id] = exec_
+        self._announce(self._context.records.get(container_id), "exec_create", exec_)
         ours, theirs = socket.socketpair()
         try:
             with ours:
@@ -291,8 +296,13 @@ class Execs:
         return [e.id for e in self._execs.values() if e.container == container_id and e.running]
 
     async def resize(self, exec_id: str, *, height: int, width: int) -> None:
-        """Change its terminal's size; of one that is being started, when it runs."""
+        """Change its terminal's size; of one that is being started, when it runs.
+
+        A process without a terminal is left alone, as Docker does.
+        """
         exec_ = self.get(exec_id)
+        if exec_.running and not exec_.options.terminal:
+            return
         if not exec_.pid and exec_.exit_code is None:
             started = self._starts.setdefault(exec_id, asyncio.Event())
             with contextlib.suppress(TimeoutError):

@@ -83,6 +83,22 @@ def parse_reference(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Refe
     return Reference(domain, path, tag, digest)
 
 
+def new_name(text: str) -> Reference:
+    """Return the name that *text* gives to an image here; InvalidArgumentError for one with a
+    digest, or named like a digest's algorithm: "sha256:abc" is an image's id.
+    """
+    reference = parse_reference(text)
+    if reference.digest is not None:
+        raise InvalidArgumentError(
+            f"{text} has a digest", hint="a name that is given to an image has a tag only"
+        )
+    if reference.familiar_name == "sha256":
+        raise InvalidArgumentError(
+            "refusing to create an ambiguous tag using digest algorithm as name"
+        )
+    return reference
+
+
 def _parse_digest(text: str, digest: str) -> Digest:
     try:
         return parse_digest(digest)

@@ -134,7 +134,7 @@ def test_exec_runs_in_the_container_and_returns_its_exit_code(
     done = engine.docker("exec", name, "sh", "-c", "echo e >&2; exit 7", check=False)
     assert (done.returncode, done.stderr) == (7, "e\n")
     assert engine.docker("exec", "-i", name, "cat", input="through").stdout == "through"
-    assert engine.docker("exec", name, "no-such-command", check=False).returncode == 127
+    assert engine.docker("exec", name, "no-such-command", check=False).returncode == 126
     engine.docker("exec", "-d", name, "touch", "/tmp/made")
     deadline = time.monotonic() + 20
     while engine.docker("exec", name, "test", "-e", "/tmp/made", check=False).returncode:

@@ -48,6 +48,32 @@ def test_events_tell_of_a_containers_life(
     ]
 
 
+def test_events_of_commands_name_them_and_removal_by_force_is_a_kill(
+    engine: EngineProcess, name: str
+) -> None:
+    since = str(time.time())
+    check = ["--health-cmd", "true", "--health-interval", "1s"]
+    engine.docker("run", "-d", "--name", name, *check, IMAGE, "sleep", "60")
+    engine.docker("exec", name, "sh", "-c", "exit 3", check=False)
+    deadline = time.monotonic() + 20
+    while engine.out("inspect", "-f", "{{.State.Health.Status}}", name) != "healthy":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    engine.docker("rm", "-f", name)
+    lines = engine.out(
+        "events", "--since", since, "--until", str(time.time()), "-f", f"container={name}",
+        "--format", "json",
+    ).splitlines()  # fmt: skip
+    events = [(event["Action"], event["Actor"]["Attributes"]) for event in map(json.loads, lines)]
+    commands = [told for action, told in events if action.startswith("exec_")]
+    assert len(commands) >= 6
+    assert all(len(told["execID"]) == 64 for told in commands)
+    ours = [action for action, told in events if told.get("execID") == commands[0]["execID"]]
+    assert ours == ["exec_create: sh -c exit 3", "exec_start: sh -c exit 3", "exec_die"]
+    assert [action for action, _ in events[-3:]] == ["kill", "die", "destroy"]
+    assert events[-3][1]["signal"] == "9"
+
+
 def test_volume_keeps_what_a_container_wrote(engine: EngineProcess) -> None:
     volume = "v" + uuid.uuid4().hex[:10]
     assert engine.out("volume", "create", "--label", "a=b", volume) == volume

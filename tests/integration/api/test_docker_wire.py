@@ -15,6 +15,7 @@ def ask(
 ) -> tuple[int, dict[str, str], Any]:
     """Return status, headers and decoded body of one request."""
     data = b"" if body is None else json.dumps(body).encode()
+    headers = {"Content_Type": "application/json", **headers} if data else headers
     lines = [f"{method} {target} HTTP/1.1", "Host: x", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     lines += [f"Content-Length: {len(data)}", "", ""]
@@ -103,6 +104,51 @@ def test_wrong_parameters_are_named(
     status, _, answer = ask(engine, method, target)
     assert status == 400, answer
     assert field in answer["message"]
+
+
+@pytest.mark.parametrize("given", ["", "text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_must_say_that_it_is_json(engine: EngineProcess, image: str, given: str) -> None:
+    for target, body in (
+        ("/containers/create", {"Image": image}),
+        ("/volumes/create", {"Name": "never"}),
+        ("/networks/create", {"Name": "never"}),
+    ):
+        status, _, answer = ask(engine, "POST", target, body, Content_Type=given)
+        assert status == 400, answer
+        assert "must be 'application/json'" in answer["message"]
+
+
+def test_networks_are_listed_with_a_slash_at_the_end_too(engine: EngineProcess) -> None:
+    status, _, listed = ask(engine, "GET", "/v1.45/networks/")
+    assert status == 200
+    assert {"bridge", "host", "none"} <= {network["Name"] for network in listed}
+
+
+def test_resize_of_a_process_without_a_terminal_does_nothing(
+    engine: EngineProcess, image: str, name: str
+) -> None:
+    engine.docker("run", "-d", "--name", name, image, "sleep", "60")
+    assert ask(engine, "POST", f"/containers/{name}/resize?h=9&w=9")[0] == 200
+    made = ask(engine, "POST", f"/containers/{name}/exec", {"Cmd": ["sleep", "60"]})[2]["Id"]
+    assert ask(engine, "POST", f"/exec/{made}/start", {"Detach": True})[0] == 200
+    assert ask(engine, "POST", f"/exec/{made}/resize?h=9&w=9")[0] == 200
+
+
+@pytest.mark.parametrize("mode", ["PidMode", "IpcMode"])
+def test_a_container_to_be_joined_must_exist_and_is_kept_by_its_id(
+    engine: EngineProcess, image: str, name: str, mode: str
+) -> None:
+    body = {"Image": image, "HostConfig": {mode: "container:nobody"}}
+    status, _, answer = ask(engine, "POST", "/containers/create", body)
+    assert (status, answer["message"]) == (400, "No such container: nobody")
+    owner = engine.out("create", "--name", name, image)
+    body["HostConfig"] = {mode: f"container:{name}"}
+    made = ask(engine, "POST", "/containers/create", body)[2]["Id"]
+    try:
+        shape = ask(engine, "GET", f"/containers/{made}/json")[2]
+        assert shape["HostConfig"][mode] == f"container:{owner}"
+    finally:
+        engine.docker("rm", made)
 
 
 def test_path_parameters_are_decoded_and_never_paths(engine: EngineProcess) -> None:

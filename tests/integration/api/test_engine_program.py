@@ -163,7 +163,8 @@ def test_broken_json_is_refused_and_the_connection_lives_on(fresh: EngineProcess
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(fresh.socket))
         for body in (b"{", b"[]", b'{"Image":5}', b'{"HostConfig":{"Binds":["x:y"]}}'):
-            head = b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+            head = b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
+            head += b"Content-Type: application/json\r\n\r\n"
             client.sendall(head % len(body) + body)
             answer = client.recv(65536)
             assert answer.startswith(b"HTTP/1.1 400 "), answer

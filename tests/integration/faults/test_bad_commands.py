@@ -63,7 +63,7 @@ def test_a_name_in_use_is_refused_and_says_by_whom(scene: Scene, client: str) ->
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        ("exec WITNESS no-such-command", 127, "no-such-command"),
+        ("exec WITNESS no-such-command", 127, "no-such-command"),  # 126 for docker, of its version
         ("exec WITNESS /etc/passwd", 126, "/etc/passwd"),
         ("exec -u nobody-knows WITNESS true", 126, "nobody-knows"),
         ("exec -w /no/such WITNESS true", 126, "/no/such"),
@@ -92,4 +92,5 @@ def test_a_verb_that_cannot_be_says_why(
     for word, value in there.items():
         words = words.replace(word, value)
     failed = run(scene.engine, client, *words.split())
+    code = 126 if (client, code) == ("docker", 127) else code
     assert (failed.code, sentence.lower() in failed.error.lower()) == (code, True), failed

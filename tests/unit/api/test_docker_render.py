@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from orlop.api.docker.archive import go_mode
 from orlop.api.docker.attach import frame
@@ -87,6 +88,12 @@ def test_summary_has_the_fields_that_clients_print() -> None:
     assert shape["Command"] == "sleep 9"
     assert shape["Created"] == 1_700_000_000
     assert shape["State"] == "exited"
+
+
+def test_words_with_spaces_are_quoted_in_a_listing() -> None:
+    shown = replace(container(Status.RUNNING), path="sh", args=("-c", "exit 3", "x"))
+    summary = render_summary(shown, volumes=Path("/v"), networks={})
+    assert summary["Command"] == "sh -c 'exit 3' x"
 
 
 def test_state_of_a_paused_container_is_running_and_paused() -> None:

@@ -36,7 +36,7 @@ def render_summary(
         "Names": ["/" + container.name],
         "Image": container.image_name,
         "ImageID": container.image,
-        "Command": " ".join((container.path, *container.args)),
+        "Command": " ".join((container.path, *map(_quoted, container.args))),
         "Created": container.created_ns // 1_000_000_000,
         "Ports": render_ports(container),
         "Labels": options.labels,
@@ -49,6 +49,10 @@ def render_summary(
     if size is not None:
         shape |= {"SizeRw": size.writable, "SizeRootFs": size.total}
     return shape
+
+
+def _quoted(word: str) -> str:
+    return f"'{word}'" if " " in word else word
 
 
 def status_words(container: Container, now_ns: int) -> str:

@@ -99,6 +99,7 @@ VOLUMES: Sequence[Route] = (
 
 NETWORKS: Sequence[Route] = (
     Route("GET", "/networks", networks.list_networks),
+    Route("GET", "/networks/", networks.list_networks),
     Route("POST", "/networks/create", networks.create, completes=True),
     Route("POST", "/networks/prune", networks.prune, completes=True),
     Route("POST", "/networks/join", shared_networks.join, completes=True),

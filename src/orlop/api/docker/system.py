@@ -8,7 +8,7 @@ from orlop.api.docker.render_container import render_event
 from orlop.api.docker.render_system import render_disk_usage, render_info, render_version
 from orlop.api.docker.routing import Call
 from orlop.api.docker.times import parse_time
-from orlop.api.docker.wire import AuthConfig, read_json
+from orlop.api.docker.wire import MAX_JSON_BYTES, AuthConfig, decode
 from orlop.api.messages import Reply, Response, Stream
 from orlop.api.metrics import metrics as answer_metrics
 from orlop.errors import InvalidArgumentError, PermissionDeniedError, UnsupportedError
@@ -72,7 +72,8 @@ async def _lines(happened: AsyncIterator[Event]) -> AsyncIterator[bytes]:
 
 async def auth(call: Call) -> Reply:
     """POST /auth: whether a registry takes these credentials."""
-    body = await read_json(call.request, AuthConfig)
+    data = await call.request.body.read(MAX_JSON_BYTES)  # of any Content-Type, as Docker takes it
+    body = decode(data or b"{}", AuthConfig)
     credentials = to_credentials(body)
     if credentials is None:
         raise InvalidArgumentError("no credentials given")

@@ -342,8 +342,17 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True, rename="lower"):
 
 
 async def read_json(request: Request, kind: type[T]) -> T:
-    """Decode the request's body as a *kind*; an empty body is an empty object."""
-    return decode(await request.body.read(MAX_JSON_BYTES) or b"{}", kind)
+    """Decode the request's body as a *kind*; an empty body is an empty object.
+
+    A body must say that it is JSON. Browsers ask before they send such a body to another site.
+    """
+    data = await request.body.read(MAX_JSON_BYTES)
+    given = request.headers.get("content-type", "")
+    if data and given.partition(";")[0].strip().lower() != "application/json":
+        raise InvalidArgumentError(
+            f"unsupported Content-Type header ({given[:100]}): must be 'application/json'"
+        )
+    return decode(data or b"{}", kind)
 
 
 def decode(data: bytes, kind: type[T], *, what: str = "request body") -> T:

@@ -44,6 +44,7 @@ from orlop.model.container import Container, ContainerOptions, Status
 from orlop.runtime.cgroups.interface import Statistics
 
 _SIGKILL = 9
+_KILL_WAIT_S = 10
 
 
 class Containers:
@@ -102,7 +103,11 @@ class Containers:
     ) -> bool:
         """Ask it to end, kill it after *timeout_s* (-1: never); False where it is stopped."""
         number = parse_signal(signal) if signal else None
-        return await self._lifecycle.stop(self.get(ref).id, timeout_s=timeout_s, signal=number)
+        container_id = self.get(ref).id
+        stopped = await self._lifecycle.stop(container_id, timeout_s=timeout_s, signal=number)
+        if stopped and self._context.records.has(container_id):
+            self._context.announce(self.get(container_id), "stop")
+        return stopped
 
     async def kill(self, ref: str, *, signal: str = "SIGKILL") -> None:
         await self._lifecycle.kill(self.get(ref).id, parse_signal(signal))
@@ -140,7 +145,7 @@ class Containers:
         if force and (container.running or container.status == Status.RESTARTING):
             live = self._context.live(container.id)
             live.stopping = True
-            await self._lifecycle.stop(container.id, timeout_s=0, signal=_SIGKILL)
+            await self._lifecycle.stop(container.id, timeout_s=_KILL_WAIT_S, signal=_SIGKILL)
         with suppress(NotFoundError) if container.options.auto_remove else nullcontext():
             await self._removal.remove(container.id, volumes=volumes)
         self._execs.forget_container(container.id)
@@ -224,7 +229,9 @@ class Containers:
         The socket belongs to the engine once this returns, and stays the caller's
         when it raises.
         """
-        await self._streams.attach(self.get(ref), client, request)
+        container = self.get(ref)
+        await self._streams.attach(container, client, request)
+        self._context.announce(container, "attach")
 
     async def resize(self, ref: str, *, height: int, width: int) -> None:
         await self._streams.resize(self.get(ref), height=height, width=width)
@@ -234,7 +241,10 @@ class Containers:
         return self._streams.logs(self.get(ref), request)
 
     async def top(self, ref: str, *, ps_args: str = "-ef") -> Processes:
-        return await self._inside.top(self.get(ref), ps_args)
+        container = self.get(ref)
+        processes = await self._inside.top(container, ps_args)
+        self._context.announce(container, "top")
+        return processes
 
     async def stats(self, ref: str) -> Statistics:
         """Return its counters now; WrongStateError unless it runs."""
@@ -245,7 +255,10 @@ class Containers:
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
         """Return a tar of the whole root file system."""
-        return await self._archive.export(self.get(ref))
+        container = self.get(ref)
+        exported = await self._archive.export(container)
+        self._context.announce(container, "export")
+        return exported
 
     async def archive_stat(self, ref: str, path: str) -> PathStat:
         return await self._archive.stat(self.get(ref), path)

@@ -63,7 +63,7 @@ class Creation:
         begun = since = times.now()
         image = self._images.resolve(options.image)
         _check_platform(options, image)
-        options = self._networks.resolve(options)
+        options = self._by_id(self._networks.resolve(options))
         if name is None:
             name = names.generate(records.is_taken)
         names.check_name(name)
@@ -86,6 +86,19 @@ class Creation:
         self._context.telemetry.done("create", container.id, times.steps, begin_ns=begun)
         self._context.announce(container, "create")
         return Created(id=container.id, warnings=warnings)
+
+    def _by_id(self, options: ContainerOptions) -> ContainerOptions:
+        """Return *options* with the ids of containers to be joined: names can change."""
+        return replace(options, ipc=self._owner(options.ipc), pid=self._owner(options.pid))
+
+    def _owner(self, mode: str) -> str:
+        kind, separator, ref = mode.partition(":")
+        if kind != "container" or not separator:
+            return mode
+        try:
+            return f"container:{self._context.records.find(ref).id}"
+        except NotFoundError as error:  # which a client would take for the image, and pull it
+            raise InvalidArgumentError(str(error)) from None
 
     async def prepare(self, options: ContainerOptions, undo: ExitStack) -> Container:
         """Make all that a container needs, and none: what others are started by has it.

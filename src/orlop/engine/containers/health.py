@@ -64,7 +64,6 @@ class Health:
         if not container.running:
             return None
         start_ns = time.time_ns()
-        self._context.announce(container, f"exec_create: {' '.join(_command(check))}")
         timeout_s = (check.timeout_ns or _TIMEOUT_NS) / 1e9
         try:
             code, output = await self._execs.capture(

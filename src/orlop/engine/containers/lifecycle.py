@@ -210,8 +210,6 @@ class Lifecycle:
                 await self._signal(container, _SIGKILL)
             await _killed(over, container)
         self._context.telemetry.done("stop", container_id, (), begin_ns=begun)
-        if self._context.records.has(container_id):
-            self._context.announce(self._context.records.get(container_id), "stop")
         return True
 
     def _mark_stopped(self, container: Container) -> None:

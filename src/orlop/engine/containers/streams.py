@@ -124,6 +124,8 @@ class Streams:
     async def resize(self, container: Container, *, height: int, width: int) -> None:
         if not container.running:
             raise WrongStateError(f"Container {container.id} is not running")
+        if not container.options.terminal:  # nothing to do, says Docker
+            return
         message = {"op": "resize", "id": container.id, "height": height, "width": width}
         await self._context.shim.request(message)
 

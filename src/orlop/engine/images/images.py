@@ -27,10 +27,10 @@ from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import NO_FILTERS, CommitRequest, Credentials, Filters
 from orlop.engine.threads import in_thread
 from orlop.engine.when import rfc3339_ns
-from orlop.errors import InvalidArgumentError, WrongStateError
+from orlop.errors import WrongStateError
 from orlop.model.container import Container
 from orlop.model.image import Descriptor
-from orlop.model.reference import parse_reference
+from orlop.model.reference import new_name, parse_reference
 from orlop.snapshots.interface import LayerKey
 
 #: Holds a container still while inside.
@@ -122,11 +122,7 @@ class Images:
 
     async def tag(self, source: str, target: str) -> None:
         """Give the image *source* one more name."""
-        reference = parse_reference(target)
-        if reference.digest is not None:
-            raise InvalidArgumentError(
-                f"{target} has a digest", hint="a name that is given to an image has a tag only"
-            )
+        reference = new_name(target)
         record = self._catalog.meant(source)[0]
         self._context.metadata.images.put(
             msgspec.structs.replace(record, name=str(reference), created_ns=time.time_ns())
@@ -211,7 +207,8 @@ class Images:
             )
         async with self._hold(found) if request.pause and found.running else nullcontext():
             record = await self._maker.commit(found, reference, request)
-        self._context.announce(found, "commit", imageID=record.config, imageRef=reference)
+        told = {"imageID": record.config, "imageRef": reference, "comment": request.message}
+        self._context.announce(found, "commit", **told)
         return record.config
 
     async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:

@@ -25,7 +25,7 @@ from orlop.model.container import Container
 from orlop.model.digest import Digest
 from orlop.model.image import Descriptor, History, Process, decode_config, decode_manifest
 from orlop.model.platform import parse_platform
-from orlop.model.reference import parse_reference
+from orlop.model.reference import new_name, parse_reference
 from orlop.store.leases import Lease
 from orlop.store.metadata import ImageRecord as Stored
 from orlop.store.metadata import dangling_name
@@ -66,7 +66,7 @@ class Maker:
         """See Images.import_()."""
         base = parse_platform(platform) if platform else None
         process = apply_changes(Process(), changes)
-        names = (str(parse_reference(reference)),) if reference else ()
+        names = (str(new_name(reference)),) if reference else ()
         step = History(created=_now(), comment=message or "Imported from -")
         inflow, content = Inflow(source), self._context.content
         async with leased(self._context) as lease:
@@ -82,7 +82,7 @@ class Maker:
 
     async def commit(self, container: Container, reference: str, request: CommitRequest) -> Stored:
         """Make an image of what *container*, which the caller holds still, has changed."""
-        names = (str(parse_reference(reference)),) if reference else ()
+        names = (str(new_name(reference)),) if reference else ()
         base = self._base(container)
         process = apply_changes(_process_of(container, base), request.changes)
         step = History(
