@@ -79,26 +79,30 @@ def become_user(child: Child) -> None:
 
 def limit_capabilities(child: Child) -> None:
     """Keep no more capabilities than the process gets, and those that its steps still need."""
-    wanted = child.process.capabilities
-    keep = wanted.bounding | wanted.permitted | _FOR_STEPS
-    filters = child.filter and not child.exposed and not child.process.no_new_privileges
-    if filters or any(kind is Namespace.CGROUP for kind, _ in child.join):
-        keep |= _SYS_ADMIN  # to load a filter or join that namespace. seccomp(2), setns(2)
-    if child.process.rlimits:
-        keep |= _SYS_RESOURCE
-    if child.process.scheduler or child.process.io_priority:
-        keep |= _SYS_NICE
-    capabilities.drop_bounding(capabilities.supported() & ~wanted.bounding)
+    capabilities.drop_bounding(capabilities.supported() & ~child.process.capabilities.bounding)
     effective, permitted, inheritable = capabilities.capget()
+    keep = _needed(child)
     capabilities.capset(effective & keep, permitted & keep, inheritable & keep)
 
 
 def raise_capabilities(child: Child) -> None:
-    """Make what is permitted effective again, for the steps that remain."""
-    del child
-    effective, permitted, inheritable = capabilities.capget()
-    if effective != permitted:
-        capabilities.capset(permitted, permitted, inheritable)
+    """Make effective again what the steps that remain need, and keep no more than that."""
+    _, permitted, inheritable = capabilities.capget()
+    keep = permitted & _needed(child)
+    capabilities.capset(keep, keep, inheritable)
+
+
+def _needed(child: Child) -> int:
+    wanted = child.process.capabilities
+    needed = wanted.bounding | wanted.permitted | _FOR_STEPS
+    filters = child.filter and not child.exposed and not child.process.no_new_privileges
+    if filters or any(kind is Namespace.CGROUP for kind, _ in child.join):
+        needed |= _SYS_ADMIN  # to load a filter or join that namespace. seccomp(2), setns(2)
+    if child.process.rlimits:
+        needed |= _SYS_RESOURCE
+    if child.process.scheduler or child.process.io_priority:
+        needed |= _SYS_NICE
+    return needed
 
 
 def set_capabilities(child: Child) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import socket
@@ -14,13 +15,14 @@ import pytest
 
 from orlop.errors import InvalidArgumentError, OrlopError, UnsupportedError, WrongStateError
 from orlop.kernel import terminal
+from orlop.kernel.capabilities import mask
 from orlop.kernel.process import pidfd_send_signal, wait_exit
 from orlop.runtime.bundle import Gate, Starting, Stdio
 from orlop.runtime.execute import execute
 from orlop.runtime.failure import CommandNotExecutableError, CommandNotFoundError
 from orlop.runtime.parent import wait_created
 from orlop.runtime.start import wait_ready
-from tests.integration.runtime.box import Box
+from tests.integration.runtime.box import CAPABILITIES, Box
 
 
 def status(box: Box, *fields: str) -> list[str]:
@@ -252,6 +254,18 @@ def test_the_gate_holds_the_program_until_it_opens(box: Box, gate: Gate) -> None
     os.write(gate.consenting, b"g")
     wait_ready(starting)
     assert Path(f"/proc/{starting.pid}/comm").read_text() == "sleep\n"
+
+
+@pytest.mark.parametrize("user", [0, 7])
+def test_a_process_at_its_gate_has_no_rights_that_it_does_not_need(
+    box: Box, gate: Gate, user: int
+) -> None:
+    box.process["user"]["uid"] = user
+    starting = start_at(gate, box)
+    wait_created(starting)
+    status = Path(f"/proc/{starting.pid}/status").read_text()
+    (permitted,) = re.findall(r"CapPrm:\s+(\w+)", status)
+    assert not int(permitted, 16) & ~mask([*CAPABILITIES, "CAP_SETPCAP"])
 
 
 def test_a_gate_that_closes_ends_the_process(box: Box, gate: Gate) -> None:
