@@ -75,6 +75,66 @@ print(json.dumps({"said": said, "left": left, "blobs": [b.digest == kept for b i
     assert got["blobs"] == [True]
 
 
+@pytest.mark.parametrize("writer", ["content.writer(digest, size=1 << 30)", "content.receiver()"])
+def test_a_blob_that_would_fill_the_disk_is_refused_while_there_is_space(
+    place: Path, writer: str
+) -> None:
+    script = """
+import os
+content = Content.create(root / "content")
+digest = digest_of(b"")
+free = []
+
+def write():
+    with WRITER as writer:
+        while True:
+            writer.write(bytes(65536))
+            status = os.statvfs(root)
+            free.append(status.f_bavail * status.f_frsize)
+
+said = attempt(write)
+print(json.dumps({"said": said, "free": min(free)}))
+"""
+    script = script.replace("WRITER", writer)
+    got = on_a_disk(place, f"mount -t tmpfs -o size=64m none {place}", script)
+    assert got["said"][0] == "ExhaustedError"
+    assert "would be free" in got["said"][1]
+    assert got["free"] > 64 * 1024 * 1024 // 200
+
+
+@pytest.mark.parametrize("driver", ["erofs", "overlay"])
+@pytest.mark.parametrize(
+    ("options", "count", "size"), [("size=256m", 300, 1 << 20), ("nr_inodes=2000", 3000, 0)]
+)
+def test_a_layer_that_would_fill_the_disk_is_refused_while_there_is_space(
+    place: Path, driver: str, options: str, count: int, size: int
+) -> None:
+    script = """
+import io, os, tarfile
+from orlop.snapshots.choose import open_driver
+from orlop.snapshots.interface import layer_key
+driver = open_driver(str(root / "snapshots"), "DRIVER")
+data = io.BytesIO()
+with tarfile.open(fileobj=data, mode="w") as tar:
+    for number in range(COUNT):
+        info = tarfile.TarInfo(f"{number}/x")
+        info.size = SIZE
+        tar.addfile(info, io.BytesIO(bytes(SIZE)))
+data.seek(0)
+said = attempt(lambda: driver.add_layer(layer_key(digest_of(data.getvalue())), data))
+print(json.dumps({"said": said, "left": sum(len(files) for _, _, files in os.walk(root))}))
+"""
+    for name, value in {"DRIVER": driver, "COUNT": str(count), "SIZE": str(size)}.items():
+        script = script.replace(name, value)
+    got = on_a_disk(place, f"mount -t tmpfs -o {options} none {place}", script)
+    if driver == "erofs" and not size:  # one file, however many are in it
+        assert got["said"] == ["", ""]
+        return
+    assert got["said"][0] == "ExhaustedError"
+    assert "would be free" in got["said"][1]
+    assert got["left"] == 0
+
+
 def test_a_full_disk_stops_a_record_and_keeps_the_others(place: Path) -> None:
     script = """
 content = Content.create(root / "content")

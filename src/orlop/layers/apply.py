@@ -112,7 +112,7 @@ def apply(stream: Stream, root: int, *, flat: bool = False, budget: Budget = DEF
     refuses; a half-written tree remains, to be removed by the caller, though no
     half-written file in it.
     """
-    account = Account(budget)
+    account = Account(budget, fd=root)
     unpacker = Unpacker(root, account, flat=flat)
     try:
         reader = TarReader(account.metered(stream))

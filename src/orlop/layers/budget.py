@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from orlop.errors import ExhaustedError, InvalidArgumentError
 from orlop.layers.header import FILE, FOLDER, SYMLINK, Entry
 from orlop.layers.tar import Stream
+from orlop.store.space import Space
 
 _BLOCK = 4096  # what most file systems give out
 _INODE = 512
@@ -60,16 +61,18 @@ def parse_budget(text: str) -> Budget:
 class Account:
     """What a layer, an archive or a stack of layers has asked for so far.
 
-    Each method raises ExhaustedError beyond the budget. Used in one thread, whose time counts.
+    Each method raises ExhaustedError beyond the budget, or when the disk that *fd* is on is
+    almost full. Used in one thread, whose time counts.
     """
 
-    def __init__(self, budget: Budget, what: What = "layer") -> None:
+    def __init__(self, budget: Budget, what: What = "layer", *, fd: int | None = None) -> None:
         self._budget = budget
         self._what = what
         self._entries = 0
         self._path_bytes = 0
         self._disk_bytes = 0
         self._tar_bytes = 0
+        self._space = Space(fd, f"the {what}") if fd is not None else None
         self._end_s = time.thread_time() + budget.processor_s
 
     @property
@@ -95,18 +98,22 @@ class Account:
         """Count a member of the tar that is to be at *path*."""
         self._check("file_bytes", entry.size, "a file of more than {:,} bytes")
         self._count(path)
-        self._disk_bytes += _INODE + _disk_bytes(entry)
-        self._check("bytes", self._disk_bytes, "more than {:,} bytes")
+        self._takes(_INODE + _disk_bytes(entry))
 
     def folder(self, path: bytes) -> None:
         """Count a folder at *path* that the tar only implies."""
         self._count(path)
-        self._disk_bytes += _INODE + _BLOCK
-        self._check("bytes", self._disk_bytes, "more than {:,} bytes")
+        self._takes(_INODE + _BLOCK)
 
     def place(self, path: bytes) -> None:
         """Check how deep *path* is. Links may have led to it, so that its name did not tell."""
         self._check("depth", path.count(b"/"), "files deeper than {:,} folders")
+
+    def _takes(self, count: int) -> None:
+        self._disk_bytes += count
+        self._check("bytes", self._disk_bytes, "more than {:,} bytes")
+        if self._space is not None:
+            self._space.take(count, files=1)
 
     def _count(self, path: bytes) -> None:
         self.place(path)

@@ -35,7 +35,7 @@ class Normal:
     """
 
     def __init__(self, stream: Stream, out: BinaryIO, budget: Budget) -> None:
-        self._account = Account(budget)
+        self._account = Account(budget, fd=out.fileno())
         self._budget = budget
         self._reader = TarReader(self._account.metered(stream))
         self._entries = iter(self._reader)
@@ -69,7 +69,7 @@ class Normal:
 
     def unpack(self, written: Stream, root: int) -> Applied:
         """Unpack what run() has *written*, without what it added, and then the rest."""
-        unpacker = Unpacker(root, Account(self._budget))
+        unpacker = Unpacker(root, Account(self._budget, fd=root))
         try:
             before = TarReader(written)
             for entry in before:

@@ -13,6 +13,7 @@ from typing import Self
 from orlop.errors import CorruptError
 from orlop.model.digest import Digest
 from orlop.store.faults import explained
+from orlop.store.space import Space
 
 _BLOCK = 1 << 20
 
@@ -31,6 +32,7 @@ class Writer:
         self._durable = durable
         self._fd = _locked(partial)
         self._hash = hashlib.sha256()
+        self._space = Space(self._fd, self._name)
         self.offset = 0  # bytes written and hashed so far
         try:
             self._adopt()
@@ -54,6 +56,7 @@ class Writer:
             self.restart()
             raise CorruptError(f"{self._name} is longer than {self._size} bytes")
         self._hash.update(view)
+        self._space.take(len(view))
         with explained(self._name):
             while view:
                 written = os.write(self._fd, view)
@@ -148,6 +151,7 @@ class Receiver:
         self._durable = durable
         self._hash = hashlib.sha256()
         self._fd = _locked(self._partial)
+        self._space = Space(self._fd, "a new blob")
         self.size = 0  # bytes so far
 
     @property
@@ -159,6 +163,7 @@ class Receiver:
         """Append all of *data*; returns its length, as a file would."""
         view = memoryview(data)
         self._hash.update(view)
+        self._space.take(len(view))
         with explained("a new blob"):
             while view:
                 written = os.write(self._fd, view)
