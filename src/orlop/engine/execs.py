@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from orlop.engine.containers.bundle import Bundles
-from orlop.engine.containers.cgroup import cgroup_of
+from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.context import Context
 from orlop.engine.limits import TimeLimits
 from orlop.engine.records import in_its_name, short
@@ -217,7 +217,8 @@ class Execs:
     async def _kill_once(self, exec_: Exec) -> None:
         container = self._context.records.get(exec_.container)
         if exec_.options.grouped:
-            await in_thread(group.kill, cgroup_of(container), _group(exec_))
+            with running_cgroup(container) as cgroup:
+                await in_thread(group.kill, cgroup, _group(exec_))
             return
         message = {"op": "signal", "id": exec_.container, "exec_id": exec_.id, "signal": 9}
         with contextlib.suppress(NotFoundError, WrongStateError):

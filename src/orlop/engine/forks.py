@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, nullcontext, suppress
 from msgspec.structs import replace
 
 from orlop.engine import fork_images
-from orlop.engine.containers.cgroup import cgroup_of
+from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
 from orlop.engine.owners import Owners, Terms, owned
@@ -93,7 +93,8 @@ class Forks:
                 return
             cgroup = cgroup_of(source)
             try:
-                await in_thread(cgroup.freeze)
+                with running_cgroup(source):
+                    await in_thread(cgroup.freeze)
                 yield
             finally:
                 if self._context.records.has(source.id):  # else the cgroup may be another's

@@ -66,6 +66,8 @@ def execute(
             return launch(how, child, _run, reserves=reserves, wait_terminal=not ahead)
         except OSError as error:
             _check_running(target)
+            if f"/proc/{target.pid}/" in str(error.filename):  # it ends: its namespaces go first
+                raise _not_running(target) from error
             raise failure.translate(what, "make_process", error) from error
 
 
@@ -137,4 +139,8 @@ def _open_for_parent(
 def _check_running(target: Target) -> None:
     """Raise WrongStateError if the first process has ended, reaped or not."""
     if is_readable(target.pidfd, timeout_s=0):
-        raise WrongStateError(f"container {target.id} is not running")
+        raise _not_running(target)
+
+
+def _not_running(target: Target) -> WrongStateError:
+    return WrongStateError(f"container {target.id} is not running")

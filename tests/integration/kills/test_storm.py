@@ -38,5 +38,6 @@ def test_a_storm_of_kills_loses_no_exit_status(scene: Scene, tmp_path: Path) -> 
 
 
 @pytest.mark.machine
+@pytest.mark.timeout(2400)
 def test_half_an_hour_of_kills_loses_no_exit_status(scene: Scene, tmp_path: Path) -> None:
     _rage(scene, tmp_path, seconds=1800)

@@ -41,8 +41,11 @@ def render_error(error: OrlopError) -> Response:
 
 
 def translate_os_error(error: OSError) -> OrlopError:
-    """Say in our words what the kernel refused and no room below has translated."""
-    message = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    """Say in our words what the kernel refused and no room below has translated.
+
+    What it was about is a path of the host's, and in the log.
+    """
+    message = f"{error.strerror or type(error).__name__} (see the engine's log)"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         return ExhaustedError(message.lower())
     return OrlopError(message[:1].lower() + message[1:])

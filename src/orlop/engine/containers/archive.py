@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from orlop.engine.answers import Change, ContainerSize, PathStat
 from orlop.engine.containers.bundle import layer_keys
 from orlop.engine.containers.room import bounded
-from orlop.engine.containers.written import written
+from orlop.engine.containers.written import unless_removed, written
 from orlop.engine.context import Context
 from orlop.engine.requests import PutOptions
 from orlop.engine.streams import Inflow, Outflow
@@ -49,7 +49,7 @@ class Archive:
         self._context = context
 
     @contextmanager
-    def _root(self, container: Container, path: str) -> Iterator[_Way]:
+    def _root(self, container: Container, path: str, *, write: bool = False) -> Iterator[_Way]:
         """Open the root that *path* is in: the running container's, with all that is mounted.
 
         A stopped one has no mounts, so a path in a volume is looked for there.
@@ -65,8 +65,10 @@ class Archive:
             inside = _clean(path)[len(mount.target) :] + ("/." if path.endswith("/.") else "")
             shown = "" if inside else posixpath.basename(mount.target)
         else:
-            mounts = self._context.snapshots.mounts(container.id, layer_keys(container))
-            fd = open_root([mount for mount in mounts if mount.target in ("", "/")])
+            with unless_removed(self._context, container):
+                keys, only_read = layer_keys(container), not write
+                mounts = self._context.snapshots.mounts(container.id, keys, readonly=only_read)
+                fd = open_root([mount for mount in mounts if mount.target in ("", "/")])
         try:
             yield _Way(fd, inside or "/", shown)
         except NotFoundError as error:
@@ -116,7 +118,7 @@ class Archive:
         inflow = Inflow(source)
 
         def unpack() -> None:
-            with self._root(container, path) as way:
+            with self._root(container, path, write=True) as way:
                 owner = _owner(way.root, container, options)
                 keep = options.no_overwrite_dir_non_dir
                 source = bounded(inflow, container, way.root, way.path) if is_own else inflow

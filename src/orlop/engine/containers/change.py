@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from orlop.engine.containers import names
 from orlop.engine.containers.bundle import Bundles, layer_keys
-from orlop.engine.containers.cgroup import cgroup_of
+from orlop.engine.containers.cgroup import running_cgroup
 from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.context import Context
 from orlop.engine.requests import UpdateRequest
@@ -45,7 +45,8 @@ class Changes:
                 limits = resources(changed.options.resources)
                 if container.recipe:  # its cgroup is others' afterwards
                     await self._context.shim.request({"op": "change", "id": container_id})
-                await in_thread(cgroup_of(container).update, limits)
+                with running_cgroup(container) as cgroup:
+                    await in_thread(cgroup.update, limits)
             elif (self._bundles.path(container_id) / "config.json").exists():
                 await self._context.stacks.make_ready(layer_keys(changed))
                 self._bundles.write(changed)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from orlop.engine.answers import Finished
 from orlop.engine.containers.bundle import Bundles, layer_keys
-from orlop.engine.containers.cgroup import cgroup_of
+from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.containers.health import Health
 from orlop.engine.context import Context
 from orlop.engine.joining import open_namespaces
@@ -245,7 +245,8 @@ class Lifecycle:
             if container.status == Status.PAUSED:
                 raise WrongStateError(f"Container {short(container.id)} is already paused")
             status = container.moved(Step.PAUSE)
-            await in_thread(cgroup_of(container).freeze)
+            with running_cgroup(container) as cgroup:
+                await in_thread(cgroup.freeze)
             self._context.records.note(replace(container, status=status))
         self._context.announce(container, "pause")
 
@@ -254,7 +255,8 @@ class Lifecycle:
             container = self._running(container_id)
             if container.status != Status.PAUSED:
                 raise WrongStateError(f"Container {short(container.id)} is not paused")
-            await in_thread(cgroup_of(container).thaw)
+            with running_cgroup(container) as cgroup:
+                await in_thread(cgroup.thaw)
             running = replace(container, status=container.moved(Step.UNPAUSE))
             self._context.records.note(running)
         self._context.announce(container, "unpause")

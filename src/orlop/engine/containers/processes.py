@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from orlop.engine.answers import Processes
-from orlop.engine.containers.cgroup import cgroup_of
+from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.context import Context
 from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
@@ -37,7 +37,8 @@ class Inside:
 
     async def stats(self, container: Container) -> Statistics:
         _check_running(container)
-        counted = await in_thread(cgroup_of(container).statistics)
+        with running_cgroup(container) as cgroup:
+            counted = await in_thread(cgroup.statistics)
         if not container.recipe:
             return counted
         return _own(counted, await self._context.shim.request({"op": "usage", "id": container.id}))

@@ -3,15 +3,16 @@
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 from orlop.engine.containers.bundle import layer_keys
 from orlop.engine.context import Context
 from orlop.engine.images.host import HOST, host_base
+from orlop.errors import OrlopError, WrongStateError
 from orlop.layers.diff import Change
 from orlop.layers.write import Output
-from orlop.model.container import Container
+from orlop.model.container import Container, Status
 from orlop.model.mount import Mount
 from orlop.snapshots.lent import Lent, Upper
 from orlop.snapshots.view import open_root
@@ -56,9 +57,13 @@ class _Snapshot:
 
 @asynccontextmanager
 async def written(context: Context, container: Container) -> AsyncIterator[Written]:
-    """Give what *container* has written, while inside. WrongStateError for one just ended."""
+    """Give what *container* has written, while inside. WrongStateError for one just ended.
+
+    NotFoundError where the container is removed meanwhile.
+    """
     if not container.recipe:
-        yield _Snapshot(context, container)
+        with unless_removed(context, container):
+            yield _Snapshot(context, container)
         return
     uppers = await lent(context, container.id)
     name = f"look-{secrets.token_hex(8)}"
@@ -68,6 +73,17 @@ async def written(context: Context, container: Container) -> AsyncIterator[Writt
         give_back(uppers)
         context.snapshots.remove(name)
         context.sweep_soon()
+
+
+@contextmanager
+def unless_removed(context: Context, container: Container) -> Iterator[None]:
+    """Say of what fails within because the container is removed meanwhile that it is."""
+    try:
+        yield
+    except (OSError, OrlopError):
+        if context.records.get(container.id).status in (Status.REMOVING, Status.DEAD):
+            raise WrongStateError(f"container {container.name} is marked for removal") from None
+        raise
 
 
 def _below(context: Context, container: Container, name: str) -> Sequence[Mount]:

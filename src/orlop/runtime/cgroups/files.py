@@ -111,15 +111,20 @@ def apply(directory: str, limit: Write) -> None:
     Raises:
         InvalidArgumentError, WrongStateError, UnsupportedError, PermissionDeniedError,
         ExhaustedError: as `refusal` says.
+        FileNotFoundError: the cgroup has gone.
     """
     try:
         write(f"{directory}/{limit.file}", limit.value)
     except FileNotFoundError as error:
+        if not os.path.isdir(directory):
+            raise
         if limit.instead is not None:
             apply(directory, limit.instead)
         elif not limit.optional:
             raise refusal(limit, error) from error
     except OSError as error:
+        if error.errno == errno.ENODEV and not os.path.isdir(directory):
+            raise FileNotFoundError(errno.ENOENT, "the cgroup has gone", directory) from error
         raise refusal(limit, error) from error
 
 
