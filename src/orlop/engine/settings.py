@@ -11,6 +11,7 @@ from orlop.layers.budget import DEFAULT, Budget, parse_budget
 
 DEFAULT_ROOT = Path("/var/lib/orlop")
 DEFAULT_RUN = Path("/run/orlop")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +23,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     debug: bool = False
     layer_budget: Budget = DEFAULT  # the most that one layer of an image may ask for
+    container_disk_bytes: int = 0  # that a container may write unless it says; 0: no limit
     metrics: str = ""  # HOST:PORT at which Prometheus finds them, too; "" for none
 
     @property
@@ -87,9 +89,19 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         run=_folder(environment, "ORLOP_RUN", DEFAULT_RUN),
         snapshotter=environment.get("ORLOP_SNAPSHOTTER") or None,
         layer_budget=parse_budget(environment.get("ORLOP_LAYER_BUDGET", "")),
+        container_disk_bytes=_size(environment, "ORLOP_CONTAINER_DISK"),
         debug=bool(environment.get("ORLOP_DEBUG")),
         metrics=environment.get("ORLOP_METRICS", ""),
     )
+
+
+def _size(environment: Mapping[str, str], name: str) -> int:
+    text = environment.get(name, "").lower()
+    unit = text[-1:] if text[-1:] in _UNITS else ""
+    number = text.removesuffix(unit)
+    if text and not (number.isascii() and number.isdecimal()):
+        raise InvalidArgumentError(f"{name} is {text!r}", hint="it must be a size, such as 10g")
+    return int(number) * _UNITS[unit] if text else 0
 
 
 def _folder(environment: Mapping[str, str], name: str, default: Path) -> Path:

@@ -207,6 +207,7 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     mounts: tuple[MountPoint, ...] = ()
     volumes_from: tuple[str, ...] = ()
     shm_size_bytes: int = 64 << 20
+    disk_bytes: int | None = None  # that its writable layer may take; 0: no limit
     sysctls: dict[str, str] = {}
     #: "none", "default" or "bridge", "host", "container:ID", "ns:PATH", or a network's name.
     #: That it is "none" where nothing is said is of records made before there were networks.

@@ -17,7 +17,9 @@ class Mount(NamedTuple):
                                           "upperdir=/…/fs", "workdir=/…/work")),
 
     Lower layers are named top-most first. A `lowerdir+=` that is a path is a
-    plain directory. A bind mount is type "bind" with option "rbind" or "bind".
+    plain directory. `mount:N/NAME` is the folder NAME in the N-th mount. The
+    source of a detached "ext4" is a file. A bind mount is type "bind" with
+    option "rbind" or "bind".
     """
 
     type: str

@@ -414,4 +414,4 @@ def _descriptors(order: Order) -> Iterator[int]:
         for option in mount.options:
             _, found, number = option.partition("=/proc/self/fd/")
             if found:
-                yield int(number)
+                yield int(number.partition("/")[0])

@@ -43,7 +43,7 @@ def assemble(mounts: Sequence[Mount], *, owner: Owner | None = None) -> int:
 
 
 def _make(mount: Mount, made: Sequence[int], owner: Owner | None) -> int:
-    options = parse(mount.options)
+    options = parse([_found(option, made) for option in mount.options])
     if mount.type == "overlay":
         if owner is None:
             return overlay(mount.source, options, made)
@@ -53,8 +53,25 @@ def _make(mount: Mount, made: Sequence[int], owner: Owner | None) -> int:
     if mount.type == "bind":
         fd = bind(mount.source, recursive=Special.RBIND in options.special)
         set_attributes(fd, options)
+    elif mount.type == "ext4":
+        return of_file(mount)  # the overlay maps the folders that it takes of it
     else:
         fd = filesystem(mount.type, mount.source, options)
     if owner is not None:
         mount_setattr(fd, set_=_IDMAP, userns_fd=owner.userns_fd)
     return fd
+
+
+def of_file(mount: Mount) -> int:
+    """Make the detached mount of a file system in a file."""
+    from orlop.kernel.loop import attached  # rare
+
+    with attached(mount.source) as device:
+        return filesystem(mount.type, device, parse(mount.options))
+
+
+def _found(option: str, made: Sequence[int]) -> str:
+    """Return the option with the path of what is in a mount that was made: `mount:N/NAME`."""
+    key, found, rest = option.partition("=mount:")
+    number, inside, name = rest.partition("/")
+    return f"{key}=/proc/self/fd/{made[int(number)]}/{name}" if found and inside else option

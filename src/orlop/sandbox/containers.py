@@ -12,7 +12,7 @@ from orlop.client.client import Client
 from orlop.client.http import RawStream
 from orlop.client.images import split_tag
 from orlop.client.timed import TimedClient
-from orlop.errors import NotFoundError, OrlopError, UnsupportedError, WrongStateError
+from orlop.errors import NotFoundError, OrlopError, WrongStateError
 from orlop.model import jsontext
 from orlop.model.timeline import Step
 from orlop.sandbox.execs import ExecHandle, usage_of
@@ -55,8 +55,7 @@ class ContainerWay:
                 stack.callback(box.close)
 
     def _open(self, client: Client, options: Options) -> Box:
-        _check(options)
-        body = options.body()
+        body = _body(options)
         name, lifetime_s = options.name, options.lifetime
         ends_s = inf if lifetime_s is None else time.monotonic() + lifetime_s
         if options.keep:
@@ -146,7 +145,7 @@ class ContainerBox:
         with self._asking(client=_client(self._settings, options)) as client:
             made = client.sandboxes.fork(
                 self.id,
-                options.body(),
+                _body(options),
                 count=count,
                 keep=options.keep,
                 processes=processes,
@@ -184,11 +183,12 @@ def _client(settings: Settings, options: Options) -> Client:
     return TimedClient(settings) if options.timed else Client(settings)
 
 
-def _check(options: Options) -> None:
+def _body(options: Options) -> dict[str, Any]:
+    """Return the body of the create request; a container's files are on a disk of its own size."""
+    body = options.body()
     if options.disk_bytes is not None:
-        raise UnsupportedError(
-            "a container's files have no limit of their own", hint="leave out disk="
-        )
+        body["HostConfig"]["StorageOpt"] = {"size": str(options.disk_bytes)}
+    return body
 
 
 def _changes(client: Client, container: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from orlop.model.mount import Mount
 from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import parse
+from orlop.runtime.rootfs import of_file
 
 _LIMIT = 512  # descriptors; what is dropped is mounted again when needed
 _KINDS = frozenset(("erofs", "squashfs"))
@@ -23,6 +24,7 @@ class Layers:
     def __init__(self) -> None:
         self._mounts: dict[tuple[Mount, int, int], int] = {}  # oldest use first
         self._supported = _kernel() >= _SINCE
+        self._lent: list[int] = []  # mounts that one start alone is to have
 
     def share(self, rootfs: Sequence[Mount]) -> tuple[Mount, ...]:
         """Return *rootfs* with its read-only layers named by descriptors of ours.
@@ -30,16 +32,25 @@ class Layers:
         They are paths under /proc/self/fd, good until the next call: for a child
         that is made before. What cannot be shared stays as it is.
         """
+        self.release()
         shared: dict[str, str] = {}
         kept: list[Mount] = []
         for place, mount in enumerate(rootfs):
-            if self._supported and not mount.target and mount.type in _KINDS:
+            if mount.type == "ext4" and not mount.target:  # the child's cgroup has no such device
+                self._lent.append(of_file(mount))
+                shared[f"mount:{place}"] = f"/proc/self/fd/{self._lent[-1]}"
+            elif self._supported and not mount.target and mount.type in _KINDS:
                 shared[f"mount:{place}"] = f"/proc/self/fd/{self._descriptor(mount)}"
             else:
                 shared[f"mount:{place}"] = f"mount:{len(kept)}"
                 kept.append(mount)
         self._evict(keep=len(shared))
         return tuple(mount._replace(options=_renamed(mount.options, shared)) for mount in kept)
+
+    def release(self) -> None:
+        """Close what only the last start needed, once its child has it."""
+        while self._lent:
+            os.close(self._lent.pop())
 
     def sweep(self) -> None:
         """Let go of layers that were removed, so that their space comes back."""
@@ -62,11 +73,12 @@ class Layers:
 
 
 def _renamed(options: Sequence[str], names: dict[str, str]) -> tuple[str, ...]:
-    """Return an overlay's options with its `lowerdir+=mount:N` as *names* has them."""
+    """Return an overlay's options with each `mount:N` in them as *names* has it."""
     renamed = []
     for option in options:
         key, _, value = option.partition("=")
-        renamed.append(f"{key}={names[value]}" if value in names else option)
+        mount, inside, name = value.partition("/")
+        renamed.append(f"{key}={names[mount]}{inside}{name}" if mount in names else option)
     return tuple(renamed)
 
 

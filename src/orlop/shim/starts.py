@@ -70,6 +70,8 @@ class Starts:
         except BaseException:
             self._records.end(key)
             raise
+        finally:
+            self.layers.release()
         self._witness(process)
         return process
 

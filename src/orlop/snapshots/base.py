@@ -17,10 +17,14 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Bases:
-    """The base mounts of the snapshot whose folder is *path*."""
+    """The base mounts of the snapshot whose folder is *path*.
 
-    def __init__(self, path: str) -> None:
+    *place*: the folder of what is written, where that is another (sized.py).
+    """
+
+    def __init__(self, path: str, place: str = "") -> None:
         self._path = path
+        self._place = place or path
 
     def make(self, base: Sequence[Mount]) -> None:
         """Write *base* down, and make an upper layer for each overlay that has none."""
@@ -55,7 +59,7 @@ class Bases:
     def uppers(self) -> list[str]:
         """Return the folders that hold the snapshot's changes, that of the root first."""
         overlays = (number for number, mount in enumerate(self.read()) if mount.type == "overlay")
-        return [f"{self._path}/fs", *(f"{self._upper(number)}/fs" for number in overlays)]
+        return [f"{self._place}/fs", *(f"{self._upper(number)}/fs" for number in overlays)]
 
     def halves(self) -> list[tuple[str, str, str]]:
         """Return for each overlay where it is in the root, its lower and its upper folder."""
@@ -80,7 +84,7 @@ class Bases:
         return mount._replace(options=(*mount.options, *upper(self._upper(number))))
 
     def _upper(self, number: int) -> str:
-        return f"{self._path}/base-{number}"
+        return f"{self._place}/base-{number}"
 
 
 def read_only_bind(mount: Mount) -> Mount:

@@ -73,12 +73,18 @@ class Snapshots(Protocol):
         """
 
     def prepare(
-        self, snapshot: str, layers: Sequence[LayerKey], *, base: Sequence[Mount] = ()
+        self,
+        snapshot: str,
+        layers: Sequence[LayerKey],
+        *,
+        base: Sequence[Mount] = (),
+        size_bytes: int = 0,
     ) -> None:
         """Make a writable snapshot on *layers*. AlreadyExistsError if the name is taken.
 
         *base*: more mounts inside the root, after it. An overlay there with only
         `lowerdir+=` gets a writable upper layer of this snapshot (images/host.py).
+        With *size_bytes* it takes no more; UnsupportedError where that cannot be.
         """
 
     def copy(self, snapshot: str, source: str) -> None:

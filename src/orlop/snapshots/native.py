@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from orlop.errors import UnsupportedError
 from orlop.layers.budget import Account
 from orlop.layers.copy import lay_over
 from orlop.layers.diff import Change, changes, in_copy
@@ -38,8 +39,18 @@ class Native(UnpackedLayers):
         Shelf(root)
 
     def prepare(
-        self, snapshot: str, layers: Sequence[LayerKey], *, base: Sequence[Mount] = ()
+        self,
+        snapshot: str,
+        layers: Sequence[LayerKey],
+        *,
+        base: Sequence[Mount] = (),
+        size_bytes: int = 0,
     ) -> None:
+        if size_bytes:
+            raise UnsupportedError(
+                "the snapshotter native cannot limit what a container writes",
+                hint="start the engine with --snapshotter overlay",
+            )
         flat = self._flat(layers)
         with explained(f"snapshot {snapshot}"):
             path = self._shelf.make_snapshot(snapshot)

@@ -10,6 +10,7 @@ from orlop.layers.diff import Change, changes, in_upper
 from orlop.layers.removal import remove_tree
 from orlop.layers.write import Output, TarWriter, export
 from orlop.model.mount import Mount
+from orlop.snapshots import sized
 from orlop.snapshots.base import Bases
 from orlop.snapshots.interface import LayerKey
 from orlop.snapshots.shelf import Shelf
@@ -56,39 +57,56 @@ class Overlay(UnpackedLayers):
             os.close(open_root([Mount("overlay", "overlay", "/", options)]))
 
     def prepare(
-        self, snapshot: str, layers: Sequence[LayerKey], *, base: Sequence[Mount] = ()
+        self,
+        snapshot: str,
+        layers: Sequence[LayerKey],
+        *,
+        base: Sequence[Mount] = (),
+        size_bytes: int = 0,
     ) -> None:
         root = self._stack(layers).root
         with explained(f"snapshot {snapshot}"):
             path = self._shelf.make_snapshot(snapshot)
-            with opened(f"{path}/fs") as fd:
-                set_attributes(fd, root)
-            if base:
-                Bases(path).make(base)
+            if size_bytes:
+                sized.make(path, size_bytes)
+            with sized.place(path) as place:
+                with opened(f"{place}/fs") as fd:
+                    set_attributes(fd, root)
+                if base:
+                    Bases(path, place).make(base)
+            if size_bytes:  # what this kernel cannot mount is refused here, not at a start
+                os.close(open_root(self.mounts(snapshot, layers)))
 
     def copy(self, snapshot: str, source: str) -> None:
         with explained(f"snapshot {snapshot}"):
-            theirs = Bases(self._shelf.existing_snapshot(source)).uppers()
-            ours = Bases(self._shelf.existing_snapshot(snapshot)).uppers()
-            for here, there in zip(ours, theirs, strict=True):
-                with opened(there) as upper, opened(here) as target:
-                    copy_upper(upper, target)
+            there = self._shelf.existing_snapshot(source)
+            here = self._shelf.existing_snapshot(snapshot)
+            with sized.place(there) as from_, sized.place(here) as to:
+                pairs = zip(Bases(there, from_).uppers(), Bases(here, to).uppers(), strict=True)
+                for theirs, ours in pairs:
+                    with opened(theirs) as upper, opened(ours) as target:
+                        copy_upper(upper, target)
 
     def mounts(
         self, snapshot: str, layers: Sequence[LayerKey], *, readonly: bool = False
     ) -> tuple[Mount, ...]:
         path = self._shelf.existing_snapshot(snapshot)
-        root = self._readonly(path, layers) if readonly else self._writable(path, layers)
-        return (*root, *Bases(path).mounts(self.upper, readonly=readonly))
+        before, lowers = self._lowers(layers)
+        place = path
+        if sized.is_sized(path):
+            place = f"mount:{len(before)}"
+            before = (*before, sized.mount(path))
+        if readonly:
+            root = self._stacked(before, (f"lowerdir+={place}/fs", *lowers))
+        else:
+            self._unmark(path)
+            lowers = lowers or (f"lowerdir+={self._empty[0]}",)
+            root = (*before, Mount("overlay", "overlay", "/", (*lowers, *self.upper(place))))
+        return (*root, *Bases(path, place).mounts(self.upper, readonly=readonly))
 
     def lower_mounts(self, layers: Sequence[LayerKey]) -> tuple[Mount, ...]:
         """Return the mounts of the layers alone."""
         return self._stacked(*self._lowers(layers))
-
-    def _readonly(self, path: str, layers: Sequence[LayerKey]) -> tuple[Mount, ...]:
-        """Return mounts in which the writable part is one more layer: it may be in use."""
-        before, lowers = self._lowers(layers)
-        return self._stacked(before, (f"lowerdir+={path}/fs", *lowers))
 
     def _stacked(self, before: tuple[Mount, ...], lowers: tuple[str, ...]) -> tuple[Mount, ...]:
         """Return the overlay of *lowers*; it wants two where it has no upper one."""
@@ -96,11 +114,12 @@ class Overlay(UnpackedLayers):
         options = (*lowers, *(f"lowerdir+={folder}" for folder in fill), *_OPTIONS)
         return (*before, Mount("overlay", "overlay", "/", options))
 
-    def _writable(self, path: str, layers: Sequence[LayerKey]) -> tuple[Mount, ...]:
-        before, lowers = self._lowers(layers)
-        lowers = lowers or (f"lowerdir+={self._empty[0]}",)
-        options = (*lowers, *self.upper(path))
-        return (*before, Mount("overlay", "overlay", "/", options))
+    def _unmark(self, path: str) -> None:
+        """Remove the mark that overlay leaves, and refuses a second mount for."""
+        if self._volatile:
+            with sized.place(path) as place:
+                for upper in Bases(path, place).uppers():
+                    remove_tree(f"{os.path.dirname(upper)}/work/work/incompat")
 
     def _lowers(self, layers: Sequence[LayerKey]) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
         """Return mounts to make first, and the options that name the layers, topmost first."""
@@ -139,16 +158,14 @@ class Overlay(UnpackedLayers):
         """Yield each writable part: where in the root it is, its upper and lower folder, open."""
         path = self._shelf.existing_snapshot(snapshot)
         lower = open_root(self.lower_mounts(layers))
-        with closing(lower), opened(f"{path}/fs") as upper:
-            yield "", upper, lower
-        for target, below, above in Bases(path).halves():
-            with opened(below) as lower, opened(above) as upper:
-                yield target, upper, lower
+        with sized.place(path) as place:
+            with closing(lower), opened(f"{place}/fs") as upper:
+                yield "", upper, lower
+            for target, below, above in Bases(path, place).halves():
+                with opened(below) as lower, opened(above) as upper:
+                    yield target, upper, lower
 
     def upper(self, path: str) -> tuple[str, ...]:
         """Return the options that make *path* the writable part of an overlay."""
-        if self._volatile:
-            # overlay leaves this mark, and refuses a second mount while it stands
-            remove_tree(f"{path}/work/work/incompat")
         options = (f"upperdir={path}/fs", f"workdir={path}/work", *_OPTIONS)
         return (*options, "volatile") if self._volatile else options

@@ -9,6 +9,7 @@ from orlop.layers.apply import Applied, apply
 from orlop.layers.budget import DEFAULT, Account, Budget
 from orlop.layers.tar import Stream
 from orlop.model.stock import Stock
+from orlop.snapshots import sized
 from orlop.snapshots.base import Bases
 from orlop.snapshots.interface import LayerKey
 from orlop.snapshots.shelf import Shelf, disk_usage, stack_name
@@ -61,7 +62,8 @@ class UnpackedLayers:
 
     def usage(self, snapshot: str) -> int:
         path = self._shelf.existing_snapshot(snapshot)
-        return disk_usage(Bases(path).uppers())
+        with sized.place(path) as place:
+            return disk_usage(Bases(path, place).uppers())
 
     def sync(self) -> None:
         self._shelf.sync()

@@ -2,11 +2,12 @@
 
 import errno
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from orlop.errors import UnsupportedError
 from orlop.kernel import mount as kernel
+from orlop.kernel.loop import attached
 from orlop.model.mount import Mount
 
 _BY_PLACE = "mount:"
@@ -33,6 +34,23 @@ def open_root(mounts: Sequence[Mount]) -> int:
 def _make(mount: Mount, made: Sequence[int]) -> int:
     if mount.type == "bind":
         return kernel.open_tree(mount.source, kernel.OpenTree.CLONE)
+    if mount.type == "ext4":
+        with _attached(mount.source) as device:
+            return _file_system(mount._replace(source=device), made)
+    return _file_system(mount, made)
+
+
+@contextmanager
+def _attached(path: str) -> Iterator[str]:
+    try:
+        with attached(path) as device:
+            yield device
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise UnsupportedError(f"cannot use a loop device: {said}") from error
+
+
+def _file_system(mount: Mount, made: Sequence[int]) -> int:
     try:
         fd = kernel.fsopen(mount.type)
     except OSError as error:
@@ -55,13 +73,21 @@ def _configure(fd: int, mount: Mount, made: Sequence[int]) -> None:
     for option in mount.options:
         key, equals, value = option.partition("=")
         if value.startswith(_BY_PLACE):
-            kernel.fsconfig_fd(fd, key, made[int(value[len(_BY_PLACE) :])])
+            number, _, name = value[len(_BY_PLACE) :].partition("/")
+            _set_by_place(fd, key, made[int(number)], name)
         elif key == "lowerdir+":
             _set_folder(fd, key, value)
         elif equals:
             kernel.fsconfig_string(fd, key, value)
         else:
             kernel.fsconfig_flag(fd, key)
+
+
+def _set_by_place(fd: int, key: str, place: int, name: str) -> None:
+    if name:
+        kernel.fsconfig_string(fd, key, f"/proc/self/fd/{place}/{name}")
+    else:
+        kernel.fsconfig_fd(fd, key, place)
 
 
 def _set_folder(fd: int, key: str, path: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.mount import Mount
 from orlop.snapshots import choose
 from orlop.snapshots.erofs import Erofs
-from orlop.snapshots.interface import Snapshots
+from orlop.snapshots.interface import LayerKey, Snapshots
 from orlop.snapshots.native import Native
 from orlop.snapshots.overlay import Overlay
 from orlop.snapshots.view import open_root
@@ -39,6 +40,30 @@ class TestErofs(SnapshotsContract):
         except UnsupportedError as error:
             pytest.skip(f"EROFS layers: {error}")
         return Erofs(str(tmp_path / "erofs"))
+
+
+class Sized(Erofs):
+    """Snapshots that all have a size; they keep the same contract."""
+
+    def prepare(
+        self,
+        snapshot: str,
+        layers: Sequence[LayerKey],
+        *,
+        base: Sequence[Mount] = (),
+        size_bytes: int = 32 << 20,
+    ) -> None:
+        super().prepare(snapshot, layers, base=base, size_bytes=size_bytes)
+
+
+class TestSized(SnapshotsContract):
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> Snapshots:
+        try:
+            Erofs.probe(str(tmp_path / "erofs"))
+        except UnsupportedError as error:
+            pytest.skip(f"EROFS layers: {error}")
+        return Sized(str(tmp_path / "erofs"), volatile=True)
 
 
 class TestNative(SnapshotsContract):
@@ -128,3 +153,40 @@ def test_empty_snapshots_of_an_engine_that_was_killed_are_used(tmp_path: Path) -
     second.prepare("two", [])
     with root_of(second, "two", []) as root:
         (root / "file").touch()
+
+
+def test_snapshot_with_a_size_takes_no_more_and_leaves_no_device(tmp_path: Path) -> None:
+    driver = Overlay(str(tmp_path))
+    driver.prepare("sized", put(driver, layer(lower)), size_bytes=8 << 20)
+    before = _loops(tmp_path)
+    for _ in range(2):  # also when it is mounted again
+        root = open_root(driver.mounts("sized", sorted(driver.layers())))
+        try:
+            full = os.open("full", os.O_WRONLY | os.O_CREAT, dir_fd=root)
+            with pytest.raises(OSError, match="No space left"), open(full, "wb") as file:
+                file.write(bytes(9 << 20))
+            assert driver.usage("sized") <= 8 << 20  # the same file system, looked at meanwhile
+            assert len(_loops(tmp_path)) == 1
+            os.unlink("full", dir_fd=root)
+        finally:
+            os.close(root)
+    driver.remove("sized")
+    driver.collect()
+    assert before == []
+    assert _loops(tmp_path) == []
+
+
+@pytest.mark.parametrize("driver", [Overlay, Native])
+def test_size_that_cannot_be_had_is_refused(
+    tmp_path: Path, driver: type[Overlay] | type[Native]
+) -> None:
+    snapshots = driver(str(tmp_path))
+    keys = put(snapshots, layer(lower))
+    with pytest.raises((InvalidArgumentError, UnsupportedError), match=r"size|limit"):
+        snapshots.prepare("sized", keys, size_bytes=1 << 20)
+
+
+def _loops(folder: Path) -> list[str]:
+    """Return the files in *folder* that are loop devices."""
+    found = Path("/sys/block").glob("loop*/loop/backing_file")
+    return [text for path in found if (text := path.read_text()).startswith(str(folder))]

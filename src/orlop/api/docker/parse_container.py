@@ -36,6 +36,7 @@ def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
         volumes_from=tuple(host.volumes_from or ()),
         resources=parse_resources(host),
         annotations=host.annotations or {},
+        disk_bytes=_disk_bytes(host.storage_opt or {}),
         console_size=parse_console_size(host.console_size),
     )
     if options.auto_remove and options.restart.name not in ("no", "unless-stopped"):
@@ -47,10 +48,17 @@ def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
 def _refuse_what_is_not_there(host: wire.HostConfig) -> None:
     if host.device_requests:
         raise UnsupportedError("device requests (--gpus) are not supported")
-    if host.storage_opt:
-        raise UnsupportedError("storage options (--storage-opt) are not supported")
     if (host.runtime or "") not in _RUNTIMES:
         raise InvalidArgumentError(f"unknown runtime {host.runtime!r}")
+
+
+def _disk_bytes(options: dict[str, str]) -> int | None:
+    """Return the size of --storage-opt size=10g; 0 for -1, which is no limit."""
+    for key in options.keys() - {"size"}:
+        raise InvalidArgumentError(
+            f"unknown storage option {key[:200]!r}", hint="there is size=10g"
+        )
+    return parse_size(options["size"], "storage option size") if "size" in options else None
 
 
 def _working_dir(path: str) -> str:

@@ -103,6 +103,7 @@ def _held(options: ContainerOptions) -> Shape:
         "ConsoleSize": options.console_size or (0, 0),
         "Mounts": [_mount(point) for point in options.mounts if _was_mount(point)],
         "Tmpfs": {p.target: p.tmpfs_options for p in options.mounts if _was_tmpfs(p)},
+        **({"StorageOpt": {"size": str(options.disk_bytes)}} if options.disk_bytes else {}),
         **({"Annotations": options.annotations} if options.annotations else {}),
         **({"Init": True} if options.init else {}),
     }

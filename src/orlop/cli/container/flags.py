@@ -104,7 +104,12 @@ class ContainerArguments(Arguments):
         "--volume-driver", metavar="NAME", help="driver for new volumes", group=_FILES
     )
     read_only = flag("--read-only", help="make its root read-only", group=_FILES)
-    storage_opt = texts("--storage-opt", metavar="KEY=VALUE", help="not supported", group=_FILES)
+    storage_opt = texts(
+        "--storage-opt",
+        metavar="size=SIZE",
+        help="the most that its writable layer may take, such as 10g",
+        group=_FILES,
+    )
     shm_size = number(
         "--shm-size",
         metavar="SIZE",

@@ -64,6 +64,8 @@ class Creation:
         image = self._images.resolve(options.image)
         _check_platform(options, image)
         options = self._by_id(self._networks.resolve(options))
+        if options.disk_bytes is None:
+            options = replace(options, disk_bytes=self._context.settings.container_disk_bytes)
         if name is None:
             name = names.generate(records.is_taken)
         names.check_name(name)
@@ -78,7 +80,7 @@ class Creation:
             with explained(f"what container {name} needs"):
                 container = await self._resolve_mounts(container, undo)
                 since = times.note("resolve_mounts", since)
-                await self._make(container, undo)
+                await self._make(container, undo, size_bytes=container.options.disk_bytes or 0)
                 since = times.note("make_folders", since)
             records.add(container)  # from here on it exists
             undo.pop_all()
@@ -167,7 +169,7 @@ class Creation:
                 mounts.append(replace(mount, read_only=mount.read_only or mode == "ro"))
         return mounts
 
-    async def _make(self, container: Container, undo: ExitStack) -> None:
+    async def _make(self, container: Container, undo: ExitStack, *, size_bytes: int = 0) -> None:
         """Make what is on disk: folder, bundle, snapshot; fill new volumes from the image."""
         undo.callback(_undone, self._bundles.remove, container.id)
         self._bundles.folder(container.id).mkdir(mode=0o700, parents=True)
@@ -176,8 +178,8 @@ class Creation:
         undo.callback(_undone, self._context.snapshots.remove, container.id)
         base = host_base() if container.image == HOST else ()
         snapshots, keys = self._context.snapshots, layer_keys(container)
-        if snapshots.copies:
-            await in_thread(snapshots.prepare, container.id, keys, base=base)
+        if snapshots.copies or size_bytes:
+            await in_thread(snapshots.prepare, container.id, keys, base=base, size_bytes=size_bytes)
         else:
             snapshots.prepare(container.id, keys, base=base)
         if not joins_others(container.options):  # else known only at start
@@ -194,6 +196,8 @@ def _check_shared(container: Container) -> None:
     options = container.options
     if container.health is not None or options.terminal or joins_others(options):
         raise UnsupportedError("health checks, terminals and others' namespaces are no recipe's")
+    if options.disk_bytes:
+        raise UnsupportedError("a disk of its own is no recipe's")
     if options.init:
         raise UnsupportedError("a recipe's first process has no init before it")
 

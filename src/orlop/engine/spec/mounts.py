@@ -111,7 +111,7 @@ def _files(given: Given) -> list[OCIMount]:
             "destination": target,
             "type": "bind",
             "source": source,
-            "options": ["rbind", "rprivate", *(["ro"] if given.options.read_only else [])],
+            "options": ["rbind", "rprivate", *(["ro"] if _has_fixed_files(given) else [])],
         }
         for target, source in given.files.items()
     ]
@@ -123,6 +123,11 @@ def _files(given: Given) -> list[OCIMount]:
             {"destination": INIT_TARGET, "type": "bind", "source": given.init, "options": options}
         )
     return files
+
+
+def _has_fixed_files(given: Given) -> bool:
+    """Whether it may not write to the engine's files: they do not count for its disk."""
+    return given.options.read_only or bool(given.options.disk_bytes)
 
 
 def _user(point: MountPoint) -> OCIMount:

@@ -1,0 +1,75 @@
+"""Writable snapshots of limited size: `disk.ext4` in their folder, a file system of their own.
+
+The file is sparse, so it takes what is written to it. The kernel counts, whoever writes. It is
+mounted like an image's layers: attached nowhere, and gone with the last container or look at it.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.model.mount import Mount
+from orlop.snapshots.view import open_root
+
+LEAST_BYTES = 4 << 20
+_FILE = "disk.ext4"
+
+
+def make(path: str, size_bytes: int) -> None:
+    """Make the file system of the snapshot in the folder *path*.
+
+    Raises:
+        InvalidArgumentError: it would be too small.
+        UnsupportedError: mkfs.ext4 is missing, or it fails.
+    """
+    if size_bytes < LEAST_BYTES:
+        raise InvalidArgumentError(
+            f"invalid size {size_bytes} of a container's disk",
+            hint=f"at least {LEAST_BYTES >> 20} MiB",
+        )
+    program = shutil.which("mkfs.ext4", path=f"{os.defpath}:/usr/sbin:/sbin")
+    if program is None:
+        raise UnsupportedError("mkfs.ext4 is not installed", hint="install e2fsprogs")
+    image = f"{path}/{_FILE}"
+    with open(os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.truncate(size_bytes)
+    done = subprocess.run(
+        [program, "-q", "-F", "-m", "0", image],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={},
+        check=False,
+    )
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise UnsupportedError(f"mkfs.ext4 failed: {said[-1] if said else done.returncode}")
+    with place(path) as folder:
+        for name in ("fs", "work"):
+            os.mkdir(f"{folder}/{name}", 0o700)
+
+
+def is_sized(path: str) -> bool:
+    """Return whether the snapshot in the folder *path* has a size."""
+    return os.path.exists(f"{path}/{_FILE}")
+
+
+def mount(path: str) -> Mount:
+    """Return the detached mount of its file system, for a list of mounts."""
+    return Mount("ext4", f"{path}/{_FILE}", "", ("discard",))
+
+
+@contextmanager
+def place(path: str) -> Iterator[str]:
+    """Give the folder where what is written to the snapshot is, mounted if it has a size."""
+    if not is_sized(path):
+        yield path
+        return
+    folder = open_root([mount(path)._replace(target="/")])
+    try:
+        yield f"/proc/self/fd/{folder}"
+    finally:
+        os.close(folder)
