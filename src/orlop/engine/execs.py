@@ -29,6 +29,7 @@ _SETTLE_S = 2.0
 _ENDING_S = 1.0  # until a process is seen to have ended that is ending
 _KILL_S = 10.0
 _AGAIN_S = 0.05
+_LONGEST_START_S = 60.0
 _SIGKILL = 9
 _KEPT_FINISHED = 256  # of all containers together: clients ask for the exit code afterwards
 
@@ -69,17 +70,19 @@ class Execs:
         client: ClientStreams | None = None,
         *,
         size: tuple[int, int] | None = None,
+        within_s: float | None = None,
     ) -> None:
         """Start it; its streams are the *client*'s from then on, without one nobody's.
 
-        *size* is height and width. The socket belongs to the engine once this returns,
-        and stays the caller's when it raises. Returns when the process runs.
+        *size* is height and width. What does not come to its program *within_s* is undone.
+        The socket belongs to the engine once this returns, and stays the caller's when it
+        raises. Returns when the process runs.
         """
         self.check_start(exec_id)
         exec_ = self.get(exec_id)
         begun = time.monotonic_ns()
         try:
-            await self._run(exec_, client, size)
+            await self._run(exec_, client, _message(exec_, size, within_s=within_s))
         except OrlopError:
             if client is not None and client.tell_status and exec_id in self._execs:
                 refused = self._execs[exec_id]  # maybe before it was asked for
@@ -101,12 +104,11 @@ class Execs:
         self._usable(exec_.container)
 
     async def _run(
-        self, exec_: Exec, client: ClientStreams | None, size: tuple[int, int] | None
+        self, exec_: Exec, client: ClientStreams | None, message: dict[str, Any]
     ) -> None:
         container = self._usable(exec_.container)
         options = exec_.options
         self._context.live(container.id).altered |= options.privileged
-        message = _message(exec_, size)
         fds: tuple[int, ...] = ()
         if client is not None:
             message["attach"] = _attach_message(exec_, client)
@@ -241,11 +243,19 @@ class Execs:
         self._execs[exec_.id] = exec_
         self._announce(self._context.records.get(container_id), "exec_create", exec_)
         ours, theirs = socket.socketpair()
+        begun = time.monotonic()
         try:
             with ours:
-                await self.start(exec_.id, ClientStreams(theirs))
+                try:
+                    within_s = min(timeout_s, _LONGEST_START_S)
+                    await self.start(exec_.id, ClientStreams(theirs), within_s=within_s)
+                except OrlopError as error:
+                    if time.monotonic() - begun < timeout_s:
+                        raise
+                    return None, str(error)
                 end = self._ends.get(exec_.id)
-                is_over, data = await self._collect(ours, timeout_s=timeout_s, limit=2 * limit)
+                left_s = max(0.0, timeout_s - (time.monotonic() - begun))
+                is_over, data = await self._collect(ours, timeout_s=left_s, limit=2 * limit)
                 output = demultiplexed(data)[:limit].decode(errors="replace")
                 if not is_over:
                     await self._kill_once(exec_)
@@ -346,7 +356,9 @@ def _group(exec_: Exec) -> str:
     return f"exec-{short(exec_.id)}"
 
 
-def _message(exec_: Exec, size: tuple[int, int] | None) -> dict[str, Any]:
+def _message(
+    exec_: Exec, size: tuple[int, int] | None, *, within_s: float | None
+) -> dict[str, Any]:
     """Return the shim's op "exec"."""
     options, process = exec_.options, exec_.process.copy()
     size = size or options.console_size
@@ -365,6 +377,8 @@ def _message(exec_: Exec, size: tuple[int, int] | None) -> dict[str, Any]:
     }
     if options.grouped:
         message["group"] = _group(exec_)
+    if within_s is not None:
+        message["timeout_s"] = within_s
     if asked.get().timeline:
         message["timeline"] = True
     return message

@@ -8,7 +8,7 @@ import msgspec
 
 from orlop.errors import InvalidArgumentError
 from orlop.images import words
-from orlop.model.image import Healthcheck, Process
+from orlop.model.image import SHORTEST_CHECK_NS, Healthcheck, Process
 
 _UNITS_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
@@ -73,7 +73,7 @@ def _healthcheck(process: Process, rest: str) -> Process:
     listed = _json_list(command)
     test = ("CMD", *listed) if listed is not None else ("CMD-SHELL", command.strip())
     retries = int(options.pop("retries", "0"))
-    times = {f"{name.replace('-', '_')}": _duration_ns(text) for name, text in options.items()}
+    times = {name.replace("-", "_"): _check_ns(text) for name, text in options.items()}
     check = Healthcheck(
         test=test,
         retries=retries,
@@ -84,6 +84,8 @@ def _healthcheck(process: Process, rest: str) -> Process:
     )
     if times:
         raise ValueError(f"unknown option --{next(iter(times)).replace('_', '-')}")
+    if retries < 0:
+        raise ValueError("--retries cannot be negative")
     return msgspec.structs.replace(process, healthcheck=check)
 
 
@@ -179,6 +181,13 @@ def _needed(text: str) -> str:
     if not text:
         raise ValueError("a value is missing")
     return text
+
+
+def _check_ns(text: str) -> int:
+    time_ns = _duration_ns(text)
+    if 0 < time_ns < SHORTEST_CHECK_NS:
+        raise ValueError(f"{text} is less than 1ms")
+    return time_ns
 
 
 def _duration_ns(text: str) -> int:

@@ -103,6 +103,9 @@ class Manifest(Camel, frozen=True, kw_only=True):
         return self.config.media_type in CONFIG_TYPES
 
 
+SHORTEST_CHECK_NS = 1_000_000  # Docker's, for each time of a check
+
+
 class Healthcheck(Pascal, frozen=True, kw_only=True):
     """HEALTHCHECK of an image; times in nanoseconds, 0 for the default."""
 

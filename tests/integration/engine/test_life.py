@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from orlop.engine.containers.cgroup import cgroup_of
 from orlop.engine.engine import Engine
 from orlop.engine.requests import LogRequest
 from orlop.errors import (
@@ -18,6 +19,7 @@ from orlop.model.container import (
     ContainerOptions,
     ExecOptions,
     Health,
+    HealthState,
     MountPoint,
     RestartPolicy,
     Status,
@@ -211,6 +213,34 @@ def test_a_probe_that_takes_too_long_keeps_its_output(tmp_path: Path) -> None:
 
         await until(lambda: bool(outputs()))
         assert outputs()[0] == "Health check exceeded timeout (0.5s): begun\n"
+
+    with_engine(tmp_path, work)
+
+
+def test_a_check_that_never_comes_to_its_program_makes_unhealthy_in_time(tmp_path: Path) -> None:
+    """Its cgroup stands still, as where the container stops whatever joins it."""
+
+    async def work(engine: Engine) -> None:
+        check = Health(
+            test=("CMD", "true"), interval_ns=50_000_000, timeout_ns=500_000_000, retries=1
+        )
+        created = await engine.containers.create(shell("sleep 60", health=check))
+        await engine.containers.start(created.id)
+
+        def health() -> HealthState:
+            found = engine.containers.get(created.id).health
+            assert found is not None
+            return found
+
+        await until(lambda: health().status == "healthy")
+        cgroup = cgroup_of(engine.containers.get(created.id))
+        cgroup.freeze()
+        try:
+            await until(lambda: health().status == "unhealthy")
+        finally:
+            cgroup.thaw()
+        assert "Health check exceeded timeout (0.5s)" in health().log[-1].output
+        await until(lambda: health().status == "healthy")
 
     with_engine(tmp_path, work)
 

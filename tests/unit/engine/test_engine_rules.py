@@ -85,6 +85,20 @@ def test_what_the_request_says_wins_over_the_image() -> None:
     assert merged.health == Health(test=("CMD", "x"), retries=7, interval_ns=5)
 
 
+@pytest.mark.parametrize("number", [1, 999_999, -1, -(10**18), 2**63, 10**400])
+def test_times_of_an_image_that_no_request_may_have_are_the_usual_ones(number: int) -> None:
+    check = Healthcheck(
+        test=("CMD", "x"),
+        interval=number,
+        timeout=number,
+        start_period=number,
+        start_interval=number,
+        retries=-1,
+    )
+    merged = merge(ContainerOptions(), _image(cmd=("c",), healthcheck=check))
+    assert merged.health == Health(test=("CMD", "x"))
+
+
 def test_an_image_without_a_command_needs_one() -> None:
     with pytest.raises(InvalidArgumentError, match="no command specified"):
         merge(ContainerOptions(), _image())

@@ -73,6 +73,9 @@ def test_a_change_is_applied(changes: list[str], expected: Process) -> None:
         "HEALTHCHECK x",
         "HEALTHCHECK --interval=often CMD x",
         "HEALTHCHECK --retries=x CMD x",
+        "HEALTHCHECK --retries=-1 CMD x",
+        "HEALTHCHECK --interval=1ns CMD x",
+        "HEALTHCHECK --timeout=999us CMD x",
         "HEALTHCHECK --colour=1s CMD x",
     ],
 )

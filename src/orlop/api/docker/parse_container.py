@@ -12,6 +12,7 @@ from orlop.api.docker.parse_network import with_network
 from orlop.api.docker.parse_resources import parse_resources
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import ContainerOptions, ExecOptions, Health, LogOptions, RestartPolicy
+from orlop.model.image import SHORTEST_CHECK_NS
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LONGEST_S = 1e9
@@ -164,8 +165,10 @@ def parse_health(body: wire.Healthcheck | None) -> Health | None:
         ("start period", health.start_period_ns),
         ("start interval", health.start_interval_ns),
     ):
-        if value and value < 1_000_000:
+        if value and value < SHORTEST_CHECK_NS:
             raise InvalidArgumentError(f"health check {name} cannot be less than 1 ms")
+        if value >= 1 << 63:
+            raise InvalidArgumentError(f"health check {name} is too long")
     if health.retries < 0:
         raise InvalidArgumentError("health check retries cannot be negative")
     return health

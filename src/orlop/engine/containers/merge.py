@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from orlop.engine.spec import command
 from orlop.errors import InvalidArgumentError
 from orlop.model.container import ContainerOptions, Health, MountPoint
-from orlop.model.image import ImageConfig, Process
+from orlop.model.image import SHORTEST_CHECK_NS, ImageConfig, Process
 
 
 def merge(options: ContainerOptions, image: ImageConfig) -> ContainerOptions:
@@ -51,11 +51,11 @@ def _health(asked: Health | None, image: Process) -> Health | None:
         return asked
     base = Health(
         test=check.test,
-        interval_ns=check.interval,
-        timeout_ns=check.timeout,
-        start_period_ns=check.start_period,
-        start_interval_ns=check.start_interval,
-        retries=check.retries,
+        interval_ns=_time_of_image(check.interval),
+        timeout_ns=_time_of_image(check.timeout),
+        start_period_ns=_time_of_image(check.start_period),
+        start_interval_ns=_time_of_image(check.start_interval),
+        retries=max(0, check.retries),
     )
     if asked is None:
         return base
@@ -67,6 +67,11 @@ def _health(asked: Health | None, image: Process) -> Health | None:
         start_interval_ns=asked.start_interval_ns or base.start_interval_ns,
         retries=asked.retries or base.retries,
     )
+
+
+def _time_of_image(time_ns: int) -> int:
+    """Return it, or 0 for the default in place of what a request may not have."""
+    return time_ns if SHORTEST_CHECK_NS <= time_ns < 1 << 63 else 0
 
 
 def wanted_mounts(options: ContainerOptions, inherited: list[MountPoint]) -> list[MountPoint]:
