@@ -23,7 +23,8 @@ class Space:
         self._least_files = status.f_files // _SHARE  # 0 where there is no limit
         self._every_bytes = min(_EVERY_BYTES, self._least_bytes // 2)
         self._every_files = min(_EVERY_FILES, self._least_files // 2) or _EVERY_FILES
-        self._bytes = self._files = 0  # since it was looked
+        self._bytes = self._every_bytes  # since the last look; the first take() looks
+        self._files = 0
 
     def take(self, count: int, *, files: int = 0) -> None:
         """Take note that *count* bytes, and *files*, are to be written now."""

@@ -31,6 +31,7 @@ _TABLES = ("containers", "volumes", "networks", "images")
 _FLEETING = (
     re.compile(r"/metadata\.db-(wal|journal|reserve)$"),
     re.compile(r"/pool/.*"),  # made ahead
+    re.compile(r"/seccomp/[0-9a-f]{64}\.bpf$"),  # compiled once, and kept
     re.compile(r"/engine\.lock$|\.log$|/boot$|/durable$|/engine-id$"),
 )
 
