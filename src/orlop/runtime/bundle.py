@@ -74,6 +74,7 @@ class Target(NamedTuple):
     bundle: str = ""  # its path, for whoever is told of the container
     no_new_keyring: bool = False  # as its Manner says
     timed: bool = False  # note when each step of the other process begins: noting.py
+    shares_pids: bool = False  # another container has joined its pid namespace
 
 
 class Starting(NamedTuple):

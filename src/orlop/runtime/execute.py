@@ -97,7 +97,8 @@ def _child(target: Target, process: ProcessPlan, stdio: Stdio | None) -> Child:
 def _is_exposed(target: Target, namespaces: Namespaces) -> bool:
     """Whether others may trace a process that is new in the container."""
     bounding = target.config.get("process", {}).get("capabilities", {}).get("bounding", ())
-    return "CAP_SYS_PTRACE" in bounding or any(k is Namespace.PID for k, _ in namespaces.join)
+    joined = any(kind is Namespace.PID for kind, _ in namespaces.join)
+    return joined or target.shares_pids or "CAP_SYS_PTRACE" in bounding
 
 
 def _open_root(target: Target, ours: ExitStack) -> int:

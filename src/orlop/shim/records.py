@@ -31,6 +31,7 @@ class Record(TypedDict):
     cgroup: str
     io: IO
     inodes: dict[str, int]  # of the pipes, by stream
+    joined_pids: NotRequired[int]  # inode of the pid namespace that it shares with others
     witnessed: NotRequired[bool]  # its program runs once the stdio process knows of it
 
 

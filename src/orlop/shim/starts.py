@@ -37,6 +37,7 @@ class Starts:
         self.ahead = Ahead()
         self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._configs: dict[tuple[str, int], Config] = {}  # of running containers, for execs
+        self._shared: set[int] | None = None  # pid namespaces, by inode, that were joined
 
     def begin(self, key: str, message: Message) -> Process:
         """Make the process; settle() tells what became of it. Leaves nothing where it raises."""
@@ -146,6 +147,9 @@ class Starts:
         config = read_config(record["bundle"])
         if "namespaces" in message:
             _join(config, message["namespaces"], fds)
+        if path := _joined_pids(config):
+            record["joined_pids"] = os.stat(path).st_ino
+            self._shared = None
         record["cgroup"] = config.get("linux", {}).get("cgroupsPath") or f"/orlop/{record['id']}"
         rootfs = tuple(
             Mount(type_, source, target, tuple(options))
@@ -178,9 +182,19 @@ class Starts:
             self._config(container),
             cgroup,
             timed=bool(message.get("timeline")),
+            shares_pids=self._shares_pids(container),
         )
         wanted = cast("OCIProcess", message["process"])
         return lambda stdio: execute(target, wanted, stdio, ahead=self.ahead)
+
+    def _shares_pids(self, container: Process) -> bool:
+        if self._shared is None:
+            found = (process.record.get("joined_pids", 0) for process in self._processes.values())
+            self._shared = {inode for inode in found if inode}
+        path = f"/proc/{container.record['pid']}/ns/pid"
+        with suppress(FileNotFoundError):  # it has just ended
+            return bool(self._shared) and os.stat(path).st_ino in self._shared
+        return False
 
     def _config(self, container: Process) -> Config:
         """Return the running container's config.json; the last few are kept, decoded."""
@@ -208,6 +222,11 @@ def _join(config: Config, types: list[str], fds: list[int]) -> None:
     if paths:
         raise InvalidArgumentError(f"config.json asks for no namespace of type {min(paths)}")
     linux["namespaces"] = joined
+
+
+def _joined_pids(config: Config) -> str:
+    namespaces = config.get("linux", {}).get("namespaces", ())
+    return next((entry.get("path", "") for entry in namespaces if entry["type"] == "pid"), "")
 
 
 def read_config(bundle: str) -> Config:

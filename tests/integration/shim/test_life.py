@@ -164,3 +164,28 @@ def test_shim_whose_folder_was_removed_ends_by_itself(shim: Shim) -> None:
     shim.client.close()
     shutil.rmtree(shim.run)
     eventually(lambda: all(state_of(pid) in ("", "Z") for pid in pids))
+
+
+def test_exec_takes_no_reserve_where_another_container_may_trace_it(shim: Shim) -> None:
+    def exec_by_reserve(number: int) -> bool:
+        eventually(lambda: shim.request(op="counts")["pools"]["reserve_processes"][0] > 0)
+        before = shim.request(op="counts")["pools"]["reserve_processes"]
+        shim.execute("host", f"e{number}", "true")
+        shim.wait_exit("host", f"e{number}")
+        after = shim.request(op="counts")["pools"]["reserve_processes"]
+        return bool(after[2] > before[2])
+
+    pid = shim.start("host", "sleep", "100")["pid"]
+    assert exec_by_reserve(1)
+    shim.linux = {
+        "namespaces": [
+            {"type": "pid", "path": f"/proc/{pid}/ns/pid"},
+            *({"type": kind} for kind in ("mount", "ipc", "uts", "network")),
+        ]
+    }
+    shim.start("joins", "sleep", "100")
+    assert not exec_by_reserve(2)
+    shim.kill_shim()
+    shim.again()
+    shim.run_to_end("first", "true")  # a reserve is made once there is a start
+    assert not exec_by_reserve(3)
