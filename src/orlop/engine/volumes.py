@@ -21,7 +21,7 @@ from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError, 
 from orlop.layers.copy import copy_folder
 from orlop.model.container import Container, MountPoint, Volume
 from orlop.snapshots.view import open_root
-from orlop.store.faults import FULL
+from orlop.store.faults import FULL, explained
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _GONE = ".gone-"  # no volume's name begins so
@@ -179,7 +179,7 @@ class Volumes:
             anonymous=not name,
         )
         data = self.folder(volume.name) / "_data"
-        with ExitStack() as undo:
+        with explained(f"volume {volume.name}"), ExitStack() as undo:
             undo.callback(shutil.rmtree, self.folder(volume.name), ignore_errors=True)
             data.mkdir(mode=0o755, parents=True)
             data.chmod(0o755)

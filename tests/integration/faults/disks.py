@@ -38,9 +38,13 @@ class OnADisk(EngineProcess):
         """Return the KiB that are free."""
         return int(self.inside("df", "--output=avail", str(self.root)).split()[-1])
 
-    def await_full(self) -> None:
-        """Return once there is no space left."""
-        self._await(lambda: self.space() == 0, "the disk does not become full")
+    def await_full(self, what: str = "avail") -> None:
+        """Return once there is no space left, or none of another column of df(1)."""
+
+        def is_full() -> bool:
+            return self.inside("df", f"--output={what}", str(self.root)).split()[-1] == "0"
+
+        self._await(is_full, "the disk does not become full")
 
     def await_space(self) -> None:
         """Return once what has filled the disk is gone."""

@@ -16,6 +16,8 @@ _DISKS = {
 }
 #: Takes the whole disk, and then every block that somebody else sets free.
 _GREEDY = "cat /dev/zero > /a; while :; do cat /dev/zero >> /b; usleep 20000; done"
+#: Takes every inode.
+_PROLIFIC = "i=0; while :; do if : >/$i; then i=$((i+1)); else usleep 20000; fi; done 2>/dev/null"
 _OBEDIENT = "trap 'exit 3' USR1; while :; do usleep 10000; done"
 
 
@@ -148,6 +150,33 @@ def test_an_engine_starts_on_a_disk_that_is_too_full_for_a_reserve_and_says_so(
     full.start()
     assert _state(full, "one") == "exited 137"
     assert full.out("ps", "-aq", "-f", "name=two", "-f", "name=greedy") == ""
+
+
+def test_a_disk_without_inodes_is_a_full_disk(tmp_path: Path, busybox_archive: Path) -> None:
+    with engine_on(tmp_path, "mount -t tmpfs -o size=256m,nr_inodes=900 none {root}") as engine:
+        engine.docker("load", "-i", str(busybox_archive))
+        for name in ("one", "two"):
+            engine.docker("run", "-d", "--name", name, "busybox:test", "sh", "-c", _OBEDIENT)
+        engine.docker("run", "-d", "--name", "greedy", "busybox:test", "sh", "-c", _PROLIFIC)
+        engine.await_full("iavail")
+        engine.docker("kill", "one")
+        for words in (
+            ("create", "busybox:test"),
+            ("commit", "one", "big:1"),
+            ("volume", "create", "more"),
+            ("load", "-i", str(busybox_archive)),
+            ("cp", str(busybox_archive), "two:/"),
+        ):
+            failed = engine.docker(*words, check=False)
+            assert (failed.returncode, "no space left" in failed.stderr.lower()) == (1, True), words
+        engine.stop(signal.SIGKILL)
+        engine.start()
+        assert [_state(engine, name) for name in ("one", "two")] == ["exited 137", "running 0"]
+        engine.docker("rm", "-f", "greedy", "two")
+        engine.await_out("", "ps", "-q")
+        engine.docker("system", "prune", "-f")
+        engine.docker("run", "--rm", "busybox:test", "true")
+        assert "Traceback" not in engine.log()
 
 
 @pytest.mark.parametrize("network", ["bridge", "none"])
