@@ -84,6 +84,9 @@ class Unpacker:
 
         try:
             size = await self._context.workers.run(job, told)
+        except BaseException:
+            self._context.sweep_soon()  # what a worker that was killed has left
+            raise
         finally:
             self._flights.pop(descriptor.digest, None)
         self._context.metadata.layers.put(LayerRecord(driver, key, size, time.time_ns()))
