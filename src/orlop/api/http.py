@@ -12,12 +12,14 @@ import logging
 import socket
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import httptools
 
+from orlop.api.connections import Admission, Limits
 from orlop.api.messages import Body, Handler, Peer, Request, Response, Stream
 from orlop.api.replies import send
+from orlop.errors import ExhaustedError
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,15 @@ _HEAD_END = b"\r\n\r\n"
 class Server:
     """What the connections of one listening socket share."""
 
-    def __init__(self, handler: Handler, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        headers: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self.handler = handler
+        self.admission = Admission(limits or Limits())
         self.common_headers = "".join(f"{k}: {v}\r\n" for k, v in (headers or {}).items())
         self.connections: set[Connection] = set()
         self.handovers: set[asyncio.Task[None]] = set()  # of sockets that are no connections now
@@ -67,6 +76,7 @@ class Server:
         """
         if self._listener is not None:
             self._listener.close()
+        self.admission.close()
         for connection in list(self.connections):
             connection.close_when_idle()
         for limit_s in (grace_s, min(grace_s, 1.0)):
@@ -84,6 +94,8 @@ class Connection(asyncio.BufferedProtocol):
         self.server = server
         self.task: asyncio.Task[None] | None = None
         self.lost = False
+        self.client: Hashable = None
+        self._has_place = False
         self._transport: asyncio.Transport
         self._peer: Peer | None = None
         self._backlog = bytearray()
@@ -101,8 +113,19 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport
         self._peer = _peer(transport.get_extra_info("socket"))
         self.server.connections.add(self)
+        name = transport.get_extra_info("peername")
+        self.client = self._peer.pid if self._peer is not None else name[:1]
+        try:
+            self.server.admission.take(self.client)
+        except ExhaustedError as error:
+            self._refuse(503, str(error))
+            return
+        self._has_place = True
+        self.server.admission.wait_for_request(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self.lost:  # else the place goes with what it was handed over to
+            self._leave()
         self.lost = True
         self.server.connections.discard(self)
         self._body.end(lost=True)
@@ -110,6 +133,17 @@ class Connection(asyncio.BufferedProtocol):
         if self.task is not None:
             self.task.cancel()  # nobody waits for the answer
         self.resume_writing()
+
+    def _leave(self) -> None:
+        """Give the place back, which another client may have at once."""
+        self.server.admission.stop_waiting(self)
+        if self._has_place:
+            self._has_place = False
+            self.server.admission.give_back(self.client)
+
+    def _end_handover(self, task: asyncio.Task[None]) -> None:
+        self.server.handovers.discard(task)
+        self._leave()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.server.buffer
@@ -168,6 +202,8 @@ class Connection(asyncio.BufferedProtocol):
         at = (self._tail + data).find(_HEAD_END)
         end = len(data) if at < 0 else at + len(_HEAD_END) - len(self._tail)
         self._tail = (self._tail + data)[-3:]
+        if at < 0 and not self._head_bytes:
+            self.server.admission.wait_for_headers(self)
         self._head_bytes += end
         if self._head_bytes > HEAD_LIMIT:
             self._refuse(431, f"request headers are larger than {HEAD_LIMIT} bytes")
@@ -232,6 +268,7 @@ class Connection(asyncio.BufferedProtocol):
         if "transfer-encoding" not in self._headers or request.upgrade:
             self._remaining = int(self._headers.get("content-length") or 0)
         self._request = request
+        self.server.admission.stop_waiting(self)
         self.task = asyncio.get_running_loop().create_task(self._serve(request))
 
     def on_body(self, piece: bytes) -> None:
@@ -270,6 +307,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
             return
         self._begin()
+        self.server.admission.wait_for_request(self)
         early, self._backlog = bytes(self._backlog), bytearray()
         self._transport.resume_reading()
         if early:
@@ -316,7 +354,7 @@ class Connection(asyncio.BufferedProtocol):
         self.lost = True
         if self.task is not None:  # the end of the transport shall not cancel it
             self.server.handovers.add(self.task)
-            self.task.add_done_callback(self.server.handovers.discard)
+            self.task.add_done_callback(self._end_handover)
             self.task = None
         self._transport.close()  # nothing waits to be sent; abort() would leave a cycle
         pending, self._backlog = bytes(self._backlog), bytearray()
@@ -333,11 +371,13 @@ class Connection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Close now, whatever is under way."""
         if not self.lost:
+            self._leave()
             self._transport.abort()
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer what is no request, and close."""
         self._refused = self._closing = True
+        self.server.admission.stop_waiting(self)
         if self._request is not None:  # its handler reads a body that turned out malformed
             self._body.end(lost=True)
             return

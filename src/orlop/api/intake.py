@@ -9,8 +9,8 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 
+from orlop.api.connections import Places
 from orlop.engine.owner import open_process
-from orlop.errors import ExhaustedError
 
 _AT_ONCE = 16  # messages of a program's in one round of the loop
 _BYTES_AT_ONCE = 1 << 16  # then it has had its turn
@@ -23,11 +23,12 @@ class Intake:
 
     def __init__(self, most_open: int, *, gone: Callable[[str], None]) -> None:
         """*gone* is called with each owner that has ended."""
-        self._most_connections = most_open // _CONNECTIONS
+        most = most_open // _CONNECTIONS
+        self._places = Places(most, -(-3 * most // 4))
         self._most_requests = max(2, most_open // _REQUESTS)
         self._gone = gone
         self._shares: dict[str, Share] = {}
-        self._connections = self._under_way = 0
+        self._under_way = 0
         self._waiting: OrderedDict[Share, None] = OrderedDict()
 
     @property
@@ -41,22 +42,16 @@ class Intake:
         Raises:
             ExhaustedError: there are too many, of all or of this program.
         """
+        self._places.take(owner)
         share = self._shares.get(owner) or Share(self, owner)
-        own = len(share.ended)
-        if self._connections >= self._most_connections or 4 * own >= 3 * self._most_connections:
-            raise ExhaustedError(
-                f"the engine is busy: {self._connections} connections, {own} of this program",
-                hint="close some",
-            )
         self._shares[owner] = share
         share.ended[ended] = None
-        self._connections += 1
         if len(share.ended) == 1:
             share.open()
         return share
 
     def _leave(self, share: "Share") -> None:
-        self._connections -= 1
+        self._places.give_back(share.owner)
         self._forget(share)
 
     def _forget(self, share: "Share") -> None:

@@ -6,11 +6,14 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 
+from orlop.api.connections import Limits
 from orlop.api.http import Server
 from orlop.api.metrics import MetricsAPI
 from orlop.engine.engine import Engine
 from orlop.engine.settings import Settings
 from orlop.errors import InvalidArgumentError, UnavailableError
+
+_LIMITS = Limits(most=64, most_of_one=64)  # whoever asks is on this machine, at one address
 
 
 @contextlib.asynccontextmanager
@@ -46,7 +49,7 @@ async def _metrics_served(engine: Engine, address: str) -> AsyncIterator[None]:
     if not address:
         yield
         return
-    server = Server(MetricsAPI(engine))
+    server = Server(MetricsAPI(engine), limits=_LIMITS)
     with _listener(address) as listener:
         await server.listen(listener)
         try:

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from orlop.api.connections import Limits
 from orlop.api.direct import DirectServer
 from orlop.api.docker.app import HEADERS, DockerAPI
 from orlop.api.http import Server
@@ -30,6 +31,7 @@ _LOG_FILES = 3
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3)
 _SOCKET_MODE = 0o660
 _FILTERS = 4  # connections to packet filters: one for rules, one for tunnels, and spare ones
+_DESCRIPTORS = 4  # there may be one client for so many
 _THREADS = 64  # each waits for a disk or a registry most of the time
 
 
@@ -79,7 +81,7 @@ async def serve(settings: Settings, watchdog: Watchdog) -> None:
     async with Engine.open(settings) as engine, observed(engine, settings):
         engine.telemetry.watched(watchdog)
         api = DockerAPI(engine)
-        server = Server(api, headers=HEADERS)
+        server = Server(api, headers=HEADERS, limits=_limits())
         with (
             _listener(settings) as listener,
             contextlib.closing(DirectServer(engine, settings.direct_socket)),
@@ -92,6 +94,12 @@ async def serve(settings: Settings, watchdog: Watchdog) -> None:
             await server.close()
         _leave_if_busy(api)
     log.info("engine stopped")
+
+
+def _limits() -> Limits:
+    """Return what clients may have, which is a part of the descriptors that we may have."""
+    most = min(Limits().most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _DESCRIPTORS)
+    return Limits(most=most, most_of_one=most // 2)
 
 
 def _leave_if_busy(api: DockerAPI) -> None:

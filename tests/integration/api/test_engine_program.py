@@ -194,6 +194,16 @@ def test_network_is_set_up_while_1100_connections_are_idle(
     assert said == "here"
 
 
+def test_program_with_idle_connections_leaves_descriptors_to_others(tmp_path: Path) -> None:
+    engine = EngineProcess(tmp_path, within=["prlimit", "--nofile=512:512"])
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.close)
+        engine.start()
+        for _ in range(600):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(engine.socket))
+        assert engine.out("volume", "create", "made-meanwhile") == "made-meanwhile"
+
+
 def test_registry_that_hangs_holds_up_nobody(fresh: EngineProcess) -> None:
     fresh.start()
     with socket.create_server(("127.0.0.1", 0)) as registry, contextlib.ExitStack() as stack:
