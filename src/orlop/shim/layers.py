@@ -6,9 +6,10 @@ page cache, where a mount each would read the same files into memory again.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from orlop.model.mount import Mount
+from orlop.model.oci import OCIMount
 from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import parse
 from orlop.runtime.rootfs import of_file
@@ -25,6 +26,7 @@ class Layers:
         self._mounts: dict[tuple[Mount, int, int], int] = {}  # oldest use first
         self._supported = _kernel() >= _SINCE
         self._lent: list[int] = []  # mounts that one start alone is to have
+        self._names: dict[str, str] = {}  # what the last share() has named
 
     def share(self, rootfs: Sequence[Mount]) -> tuple[Mount, ...]:
         """Return *rootfs* with its read-only layers named by descriptors of ours.
@@ -33,7 +35,7 @@ class Layers:
         that is made before. What cannot be shared stays as it is.
         """
         self.release()
-        shared: dict[str, str] = {}
+        shared = self._names = {}
         kept: list[Mount] = []
         for place, mount in enumerate(rootfs):
             if mount.type == "ext4" and not mount.target:  # the child's cgroup has no such device
@@ -46,6 +48,12 @@ class Layers:
                 kept.append(mount)
         self._evict(keep=len(shared))
         return tuple(mount._replace(options=_renamed(mount.options, shared)) for mount in kept)
+
+    def name(self, mounts: Iterable[OCIMount]) -> None:
+        """Change the mounts of a config.json that are in one of the last share(): `mount:N/…`."""
+        for mount in mounts if self._lent else ():
+            if mount.get("type") == "overlay":
+                mount["options"] = list(_renamed(mount.get("options", ()), self._names))
 
     def release(self) -> None:
         """Close what only the last start needed, once its child has it."""

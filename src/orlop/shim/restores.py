@@ -98,7 +98,8 @@ class Restores:
         )
         bundle = self._starts.bundle(message, record, namespaces)
         process = Process(key, record)
-        with ExitStack() as undo:
+        with ExitStack() as ours, ExitStack() as undo:
+            ours.callback(self._starts.layers.release)
             self._records.begin(key, record)
             undo.callback(self._records.end, key)
             pipes = Pipes(process.io, null=self._starts.null)

@@ -157,6 +157,7 @@ class Starts:
         )
         if not config.get("linux", {}).get("uidMappings"):  # else each is to be id-mapped
             rootfs = self._share(rootfs)
+            self.layers.name(config.get("mounts", ()))
         manner = Manner(timed=bool(message.get("timeline")), witnessed=True)
         return Bundle(record["id"], record["bundle"], config, rootfs, manner)
 

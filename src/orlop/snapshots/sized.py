@@ -15,6 +15,7 @@ from orlop.model.mount import Mount
 from orlop.snapshots.view import open_root
 
 LEAST_BYTES = 4 << 20
+_LARGE_BYTES = 512 << 20
 _FILE = "disk.ext4"
 
 
@@ -37,7 +38,7 @@ def make(path: str, size_bytes: int) -> None:
     with open(os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.truncate(size_bytes)
     done = subprocess.run(
-        [program, "-q", "-F", "-m", "0", image],
+        [program, "-q", "-F", "-m", "0", *_journal(size_bytes), image],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -50,6 +51,11 @@ def make(path: str, size_bytes: int) -> None:
     with place(path) as folder:
         for name in ("fs", "work"):
             os.mkdir(f"{folder}/{name}", 0o700)
+
+
+def _journal(size_bytes: int) -> list[str]:
+    """Return options that keep the journal of a large one small: it takes its space at once."""
+    return ["-J", "size=8"] if size_bytes >= _LARGE_BYTES else []
 
 
 def is_sized(path: str) -> bool:

@@ -116,6 +116,40 @@ def test_disk_that_cannot_be_is_refused(engine: EngineProcess, option: str) -> N
     assert engine.out("ps", "-aq") == before
 
 
+def test_all_that_the_image_host_lets_write_is_on_one_disk(engine: EngineProcess) -> None:
+    fill = "for d in / /usr/local/; do head -c 10M /dev/zero >$d/full; done 2>&1; stat -c %s"
+    with orlop.Sandbox(engine=engine.url, name="hosted", disk="16m") as box:
+        done = box.run(["sh", "-c", f"{fill} /full /usr/local/full"])
+        root, usr = map(int, done.stdout.split()[-2:])
+        assert b"No space left" in done.stdout
+        assert root == 10 * _MIB
+        assert usr < 16 * _MIB - root
+    assert devices(engine) == []
+
+
+def test_a_large_disk_takes_little_at_first(engine: EngineProcess) -> None:
+    engine.docker("create", "--name", "large", "--storage-opt", "size=10g", "busybox:test", "true")
+    taken = sum(path.stat().st_blocks * 512 for path in engine.root.rglob("disk.ext4"))
+    engine.docker("rm", "large")
+    assert taken < 48 * _MIB  # with those of containers that were removed just now
+
+
+def test_forks_of_a_sandbox_have_disks_of_its_size(engine: EngineProcess) -> None:
+    command = ["sh", "-c", "echo up >/up; while :; do sleep 0.05; done"]
+    with orlop.Sandbox(engine=engine.url, image="busybox:test", disk="12m", command=command) as box:
+        box.files.write("/mine", b"x")
+        forks = box.fork(2)
+        try:
+            assert [fork.files.read("/mine") for fork in forks] == [b"x", b"x"]
+            size = int(forks[0].run(["sh", "-c", _FILL]).stdout)
+            assert 12 * _MIB - _FEW < size < 12 * _MIB
+            assert int(forks[1].run(["sh", "-c", _FILL]).stdout) == size
+        finally:
+            for fork in forks:
+                fork.close()
+    assert devices(engine) == []
+
+
 def test_sandbox_with_a_name_has_the_disk_that_it_asks_for(engine: EngineProcess) -> None:
     with orlop.Sandbox(engine=engine.url, image="busybox:test", name="small", disk="12m") as box:
         size = int(box.run(["sh", "-c", _FILL]).stdout)
