@@ -159,7 +159,8 @@ class Options:
         return {name: value for name, value in config.items() if value is not None}
 
     def _tmpfs(self) -> dict[str, str]:
-        return {"/tmp": f"size={self.disk_bytes or _DISK_BYTES}"}
+        size = self.disk_bytes or _DISK_BYTES
+        return {"/tmp": f"size={size},nr_inodes={max(size // 4096, 1024)}"}
 
 
 def _dropped(added: Sequence[str]) -> list[str] | None:

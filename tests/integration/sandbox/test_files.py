@@ -206,8 +206,9 @@ def test_a_sandbox_has_a_small_disk_unless_it_asks_for_more(
 ) -> None:
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     with orlop.Sandbox(engine=engine.url, **options) as box:
-        blocks, size = map(int, shell(box, f"stat -f -c '%b %S' {path}").split())
+        blocks, size, inodes = map(int, shell(box, f"stat -f -c '%b %S %c' {path}").split())
         assert blocks * size == min(room, half)
+        assert inodes == max(blocks, 1024)  # each takes memory that does not count as its size
 
 
 def test_full_disk_is_told_and_keeps_no_half_of_a_file(engine: EngineProcess) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from orlop.runtime.recipe.plan import Layer
 
 _DEFAULT_BYTES = 1 << 30
+#: An inode takes a kilobyte of memory that does not count as the file system's size.
+_BYTES_PER_INODE, _LEAST_INODES = 4096, 1024
 _ATTRIBUTES = int(MountAttr.NODEV)
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,7 +48,9 @@ class Writable:
     @classmethod
     def make(cls, layers: Iterable[Layer | Looks], *, size_bytes: int = 0) -> Writable:
         """Make one, of at most *size_bytes*; 0: 1 GiB, or half of the memory if that is less."""
-        words = (("mode", "700"), ("size", str(size_bytes or _default_bytes())))
+        size = size_bytes or _default_bytes()
+        inodes = max(size // _BYTES_PER_INODE, _LEAST_INODES)
+        words = (("mode", "700"), ("size", str(size)), ("nr_inodes", str(inodes)))
         options = Options(set_=_ATTRIBUTES, filesystem=words)
         fd, number = filesystem("tmpfs", "orlop", options), 0
         try:
