@@ -31,7 +31,8 @@ class Bridged:
 
         for flag in (options.ICC, options.INHIBIT_IPV4):
             options.flag(network.options, flag, default=True)
-        options.flag(network.options, options.SPOOFING, default=False)
+        for flag in (options.METADATA, options.SPOOFING):
+            options.flag(network.options, flag, default=False)
         ipv6 = bridge_device.has_ipv6(network)
         mtu = options.mtu(network.options, network.mtu, ipv6=ipv6) or path_mtu(self.home)
         name = options.interface_name(bridge_device.name_of(network))

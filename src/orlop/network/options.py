@@ -14,6 +14,7 @@ GATEWAY_MODES = (
     "com.docker.network.bridge.gateway_mode_ipv6",
 )
 SPOOFING = "spoofing"  # containers may send in the name of others
+METADATA = "metadata"  # containers may reach what a cloud tells its machines
 PARENT = "parent"
 MACVLAN_MODE = "macvlan_mode"
 

@@ -1,16 +1,25 @@
 """What may pass between networks, the host and its neighbours where no port is published."""
 
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from orlop.model.network import Protocol
 from orlop.network.firewall.firewall import Firewall
-from orlop.network.firewall.state import FirewallState
+from orlop.network.firewall.state import FirewallState, Reader
 from tests.integration.firewall import lab as labs
 from tests.integration.firewall.conftest import ENGINE, NETWORKS, TABLE, port
-from tests.integration.firewall.lab import HOST, HOST_OTHER, NEIGHBOUR, Lab, blocked, source_seen
+from tests.integration.firewall.lab import (
+    HOST,
+    HOST_OTHER,
+    NEIGHBOUR,
+    Lab,
+    Place,
+    blocked,
+    source_seen,
+)
 
 every_kind = pytest.mark.parametrize(
     ("version", "protocol"), [(4, "tcp"), (4, "udp"), (6, "tcp"), (6, "udp")]
@@ -218,3 +227,61 @@ def _forward(lab: Lab, value: str) -> None:
 
 def _forwards(lab: Lab) -> tuple[str, str]:
     return lab.host.sysctl("ipv4/ip_forward"), lab.host.sysctl("ipv6/conf/all/forwarding")
+
+
+_METADATA = {4: "169.254.169.254", 6: "fd00:ec2::254"}
+
+
+@contextmanager
+def _metadata(lab: Lab, where: str, version: int) -> Iterator[tuple[Place, str]]:
+    """Give where a server of metadata is to listen: a place, and an address of it.
+
+    A cloud has it behind a router; an agent on the host has the address, or translates it.
+    """
+    target, family = _METADATA[version], "ip" if version == 4 else "ip6"
+    if where == "translated":
+        lab.host.run(
+            "nft add table inet agent",
+            "nft add chain inet agent pre { type nat hook prerouting priority -101 ; }",
+            f"nft add rule inet agent pre {family} daddr {target} dnat {family} to {HOST[version]}",
+        )
+        yield lab.host, HOST[version]
+        lab.host.run("nft delete table inet agent")
+        return
+    lab.place(where).run(f"ip addr add {target} dev lo")
+    if where == "neighbour":
+        lab.host.run(f"ip -{version} route add {target} via {NEIGHBOUR[version]}")
+    yield lab.place(where), target
+    lab.place(where).run(f"ip addr del {target} dev lo")
+    if where == "neighbour":
+        lab.host.run(f"ip -{version} route del {target}")
+
+
+@every_kind
+@pytest.mark.parametrize("where", ["neighbour", "host", "translated"])
+def test_a_clouds_metadata_is_reached_where_that_was_asked_for(
+    lab: Lab, firewall: Firewall, version: int, protocol: Protocol, where: str
+) -> None:
+    a, b, c = (lab.containers[name] for name in "abc")
+    reader = Reader("one", labs.address("a", version))
+    one, two, deep = NETWORKS
+    target = (_METADATA[version], 80)
+    with _metadata(lab, where, version) as (place, address):
+        with labs.listening(place, protocol, version, 80, address) as server:
+            assert blocked(server, a, protocol, target)
+            with lab.host:
+                firewall.let_read([reader])
+            assert source_seen(server, a, protocol, target)
+            assert blocked(server, b, protocol, target)
+            with lab.host:
+                firewall.restore()
+            assert source_seen(server, a, protocol, target)
+            with lab.host:
+                firewall.stop_reading([reader, reader])
+            assert blocked(server, a, protocol, target)
+            with lab.host:
+                firewall.apply(FirewallState((one._replace(metadata=True), two, deep)))
+            assert source_seen(server, b, protocol, target)
+            assert blocked(server, c, protocol, target)
+        with labs.listening(place, protocol, version, 53, address) as server:  # a name server
+            assert source_seen(server, c, protocol, (target[0], 53))

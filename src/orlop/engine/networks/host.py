@@ -304,7 +304,7 @@ class Host:
             undo.callback(self._unguard, wanted)
             self._guard(wanted)
         undo.callback(self._expel, wanted.places)
-        self._wall.admit(wanted.places)
+        self._wall.admit(wanted)
         for network, endpoint in wanted.places:
             driver = self._driver(network)
             undo.callback(self._undo, driver, network, endpoint, namespace)

@@ -14,7 +14,7 @@ from orlop.errors import InvalidArgumentError
 from orlop.model.container import Container
 from orlop.model.network import Endpoint, EndpointOptions, Network, Route
 from orlop.network.ipam import mac_for
-from orlop.network.options import SPOOFING, flag
+from orlop.network.options import METADATA, SPOOFING, flag
 
 _ENDPOINT = "com.docker.network.endpoint."
 _PREFIX = "com.docker.network.container_iface_prefix"
@@ -55,7 +55,8 @@ class Planner:
         mac = _checked_mac(asked)
         interface = _interface(network, wanted, others)
         sysctls = _sysctls(wanted)
-        flag(wanted.driver_options, SPOOFING, default=False)
+        for option in (METADATA, SPOOFING):
+            flag(wanted.driver_options, option, default=False)
         limits = [_checked_link_local(text) for text in wanted.link_local]
         addresses = self._leases.take(network, wanted)
         return Endpoint(

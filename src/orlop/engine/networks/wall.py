@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import cast
 
@@ -10,17 +11,20 @@ from orlop.engine.networks.attachment import Attachment, Place
 from orlop.engine.networks.egress import Guards
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import ContainerOptions
+from orlop.model.egress import parse
 from orlop.model.network import Endpoint, Network, Protocol
 from orlop.network import options as network_options
 from orlop.network import ownership
 from orlop.network.bridge_device import name_of
 from orlop.network.firewall.firewall import Firewall
 from orlop.network.firewall.reserve import PortRequest
+from orlop.network.firewall.rules import METADATA
 from orlop.network.firewall.senders import Sender, Senders
 from orlop.network.firewall.state import (
     FirewallState,
     NetworkRules,
     PublishedPort,
+    Reader,
     network_rules,
     published,
 )
@@ -29,6 +33,8 @@ from orlop.network.namespace import Home
 
 log = logging.getLogger(__name__)
 
+_Network = IPv4Network | IPv6Network
+_METADATA = tuple(map(ip_network, METADATA))
 _BRIDGED = ("bridge", "tap", "vxlan")  # whose containers have a port of a bridge of this host
 
 
@@ -67,7 +73,8 @@ class Wall:
                 sender for one in attachments for sender in _senders(one.places)
             )
         ports = tuple(port for one in attachments for port in _ports(one))
-        self._firewall.apply(FirewallState(tuple(map(_rules, networks)), ports))
+        readers = tuple(reader for one in attachments for reader in _readers(one))
+        self._firewall.apply(FirewallState(tuple(map(_rules, networks)), ports, readers))
 
     def add(self, network: Network) -> None:
         """Add a network, whose bridge is there."""
@@ -78,14 +85,16 @@ class Wall:
         if not self._firewall.bridges:  # so there are no ports, though some are not released yet
             self._senders.clear()
 
-    def admit(self, places: Sequence[Place]) -> None:
-        """Let ports of bridges, which are not there yet, send in the name of *places* alone."""
+    def admit(self, wanted: Attachment) -> None:
+        """Let ports of bridges, which are not there yet, send what a container may send."""
         with self._checking():
-            self._senders.admit(_senders(places))
+            self._senders.admit(_senders(wanted.places))
+        self._firewall.let_read(_readers(wanted))
 
     def expel(self, places: Sequence[Place]) -> None:
         """Let ports send nothing any more."""
         self._senders.release([ownership.veth_name(one) for _, one in places])
+        self._firewall.stop_reading(reader for place in places for reader in _addresses(place))
 
     @contextmanager
     def _checking(self) -> Iterator[None]:
@@ -154,6 +163,33 @@ def _senders(places: Iterable[Place]) -> Iterator[Sender]:
         if is_known and not _may_spoof(network, endpoint):
             addresses = tuple(one.partition("/")[0] for one in endpoint.addresses)
             yield Sender(ownership.veth_name(endpoint), endpoint.mac, addresses)
+
+
+def _readers(one: Attachment) -> Iterator[Reader]:
+    """Give the addresses that may reach a cloud's metadata, as asked for, or listed by address."""
+    listed = any(map(_is_metadata, one.egress or ()))
+    for place in one.places:
+        asked = network_options.flag(
+            place.endpoint.driver_options, network_options.METADATA, default=listed
+        )
+        if asked and place.network.driver in _BRIDGED:
+            yield from _addresses(place)
+
+
+def _is_metadata(text: str) -> bool:
+    listed = parse(text).network
+    return any(listed and _is_within(ip_network(listed), one) for one in _METADATA)
+
+
+def _is_within(inner: _Network, outer: _Network) -> bool:
+    if isinstance(inner, IPv4Network):
+        return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
+    return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
+
+
+def _addresses(place: Place) -> Iterator[Reader]:
+    for address in place.endpoint.addresses:
+        yield Reader(name_of(place.network), address.partition("/")[0])
 
 
 def _may_spoof(network: Network, endpoint: Endpoint) -> bool:

@@ -16,7 +16,7 @@ from orlop.network.firewall.forwarding import (
     allow_loopback,
     bridges_filter_ipv6,
 )
-from orlop.network.firewall.state import FirewallState, NetworkRules, PublishedPort
+from orlop.network.firewall.state import FirewallState, NetworkRules, PublishedPort, Reader
 
 _Key = tuple[str, str, int]  # protocol, the host's address and port
 
@@ -42,6 +42,7 @@ class Firewall:
         self._forwarding = Forwarding(folder / "forwarding")
         self._networks: dict[str, NetworkRules] = {}
         self._ports: dict[_Key, PublishedPort] = {}
+        self._readers: frozenset[Reader] = frozenset()
         self._loopback: set[str] = set()  # networks whose bridges take answers to loopback
 
     @property
@@ -62,7 +63,7 @@ class Firewall:
     @property
     def state(self) -> FirewallState:
         """What was told last."""
-        return FirewallState(tuple(self._networks.values()), tuple(self._ports.values()))
+        return self._with(self._ports)
 
     def close(self) -> None:
         """Let go of the connection; the rules stay."""
@@ -85,6 +86,7 @@ class Firewall:
         published = [port for port in state.ports if self._ports.get(_key(port)) != port]
         self._networks = {network.id: network for network in state.networks}
         self._ports = {_key(port): port for port in state.ports}
+        self._readers = frozenset(state.readers)
         self._loopback.clear()
         self._allow_loopback(state.ports)
         flows.forget_unpublished(published)
@@ -100,7 +102,7 @@ class Firewall:
     def add_network(self, network: NetworkRules) -> None:
         """Add a network, whose bridge is there; one that is known is replaced."""
         others = [one for one in self._networks.values() if one.id != network.id]
-        whole = FirewallState((*others, network), tuple(self._ports.values()))
+        whole = self.state._replace(networks=(*others, network))
         known = network.id in self._networks
         if known or not others or self._forwarding.lacking(_forwarded([network])):
             self.apply(whole)
@@ -118,7 +120,9 @@ class Firewall:
         if network_id in self._networks:
             networks = [one for one in self._networks.values() if one.id != network_id]
             ports = [port for port in self._ports.values() if port.network != network_id]
-            self.apply(FirewallState(tuple(networks), tuple(ports)))
+            bridge = self._networks[network_id].bridge
+            readers = [one for one in self._readers if one.bridge != bridge]
+            self.apply(FirewallState(tuple(networks), tuple(ports), tuple(readers)))
 
     def publish(self, ports: Sequence[PublishedPort]) -> None:
         """Let *ports* of the host lead to a container, all or none."""
@@ -148,6 +152,22 @@ class Firewall:
             self._ports.pop(key, None)
         flows.forget_published(gone.values())
 
+    def let_read(self, readers: Iterable[Reader]) -> None:
+        """Let *readers* reach what a cloud tells its machines."""
+        if new := frozenset(readers) - self._readers:
+            whole = self._readers | new
+            commands = rules.added(self.table, rules.of_readers(new))
+            self._change(commands, lambda: self.state._replace(readers=tuple(whole)))
+            self._readers = whole
+
+    def stop_reading(self, readers: Iterable[Reader]) -> None:
+        """Take that from *readers* again; those that may not are no error."""
+        if gone := self._readers & frozenset(readers):
+            whole = self._readers - gone
+            commands = rules.removed(self.table, rules.of_readers(gone))
+            self._change(commands, lambda: self.state._replace(readers=tuple(whole)))
+            self._readers = whole
+
     def _make(self, state: FirewallState, guarded: Guarded) -> None:
         if not state.networks and not any(guarded.values()):
             with suppress(FileNotFoundError):
@@ -165,7 +185,8 @@ class Firewall:
             ) from error
 
     def _with(self, ports: Mapping[_Key, PublishedPort]) -> FirewallState:
-        return FirewallState(tuple(self._networks.values()), tuple(ports.values()))
+        networks = tuple(self._networks.values())
+        return FirewallState(networks, tuple(ports.values()), tuple(self._readers))
 
     def _change(self, commands: str, whole: Callable[[], FirewallState]) -> None:
         """Run *commands*; where the table is not as we left it, make the *whole* instead."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from orlop.errors import InvalidArgumentError
-from orlop.network.firewall.state import FirewallState, NetworkRules, PublishedPort
+from orlop.network.firewall.state import FirewallState, NetworkRules, PublishedPort, Reader
 
 #: Elements by the name of their set or map; a map's are (key, value), a set's have no value.
 Elements = dict[str, list[tuple[str, str]]]
@@ -26,6 +26,9 @@ _SETS = {
     "own6": "set own6 { type ifname . ipv6_addr; flags interval; }",
     "masquerade4": "set masquerade4 { type ipv4_addr; flags interval; }",
     "masquerade6": "set masquerade6 { type ipv6_addr; flags interval; }",
+    "metadata": "set metadata { type ifname; }",
+    "readers4": "set readers4 { type ifname . ipv4_addr; }",
+    "readers6": "set readers6 { type ifname . ipv6_addr; }",
     "guarded4": "set guarded4 { type ifname; }",
     "guarded6": "set guarded6 { type ifname; }",
     "ports4": f"map ports4 {{ type {_PORT} : ipv4_addr . inet_service; }}",
@@ -33,6 +36,10 @@ _SETS = {
     "bound4": f"map bound4 {{ type ipv4_addr . {_PORT} : ipv4_addr . inet_service; }}",
     "bound6": f"map bound6 {{ type ipv6_addr . {_PORT} : ipv6_addr . inet_service; }}",
 }
+
+#: Where clouds tell their machines who they are, and what their keys are.
+METADATA = ("169.254.0.0/16", "fd00:ec2::254/128", "fd20:ce::254/128")
+_METADATA = {"metadata4": METADATA[0], "metadata6": f"{{ {', '.join(METADATA[1:])} }}"}
 
 _CHAINS = """
 chain raw {
@@ -74,6 +81,7 @@ chain forward {
     iifname . oifname @together accept
     iifname @internal drop
     oifname @internal drop
+    iifname @bridges jump bridged
     ct status dnat accept
     oifname @bridges drop
     meta nfproto ipv4 iifname @guarded4 oifname @guarded4 drop
@@ -83,6 +91,24 @@ chain input {
     comment "from an internal network only the host's addresses in that network are reached"
     type filter hook input priority 0; policy accept;
     iifname @internal fib daddr type local fib daddr . iif type != local drop
+    iifname @bridges jump bridged
+}
+chain bridged {
+    comment "what counts is where a program sent it to, also if the host translates the address"
+    ip daddr %(metadata4)s goto metadata
+    ct original ip daddr %(metadata4)s goto metadata
+    ip6 daddr %(metadata6)s goto metadata
+    ct original ip6 daddr %(metadata6)s goto metadata
+}
+chain metadata {
+    comment "keys of the machine may be there, and so may its name server"
+    iifname @metadata return
+    iifname . ip daddr @own4 return
+    iifname . ip saddr @readers4 return
+    iifname . ip6 saddr @readers6 return
+    meta l4proto { tcp, udp } th dport 53 return
+    meta l4proto tcp reject with tcp reset
+    reject with icmpx admin-prohibited
 }
 """
 
@@ -102,11 +128,12 @@ def table(
     """
     elements = of_networks(state.networks)
     _join(elements, of_ports(state.ports))
+    _join(elements, of_readers(state.readers))
     for version, interfaces in guarded.items():
         elements[f"guarded{version}"] = [(quoted(one), "") for one in interfaces]
     return (
         f"add table inet {name}\n{without(name)}"
-        f"table inet {name} {{\n{chr(10).join(_SETS.values())}{_CHAINS}}}\n"
+        f"table inet {name} {{\n{chr(10).join(_SETS.values())}{_CHAINS % _METADATA}}}\n"
         + added(name, elements)
         + ("" if loopback6 else _NO_LOOPBACK6.format(name=name))
     )
@@ -144,6 +171,8 @@ def of_networks(networks: Iterable[NetworkRules]) -> Elements:
         elements["bridges"].append((bridge, ""))
         if network.internal:
             elements["internal"].append((bridge, ""))
+        if network.metadata:
+            elements["metadata"].append((bridge, ""))
         if network.icc:
             elements["together"].append((f"{bridge} . {bridge}", ""))
         for text in network.subnets:
@@ -169,6 +198,15 @@ def of_ports(ports: Iterable[PublishedPort]) -> Elements:
             elements[f"ports{host.version}"].append((key, value))
         else:
             elements[f"bound{host.version}"].append((f"{host} . {key}", value))
+    return elements
+
+
+def of_readers(readers: Iterable[Reader]) -> Elements:
+    """Return the elements that stand for *readers*; InvalidArgumentError for a bad address."""
+    elements: Elements = {"readers4": [], "readers6": []}
+    for bridge, text in readers:
+        address = _address(text)
+        elements[f"readers{address.version}"].append((f"{quoted(bridge)} . {address}", ""))
     return elements
 
 

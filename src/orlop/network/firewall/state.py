@@ -17,6 +17,7 @@ class NetworkRules(NamedTuple):
     internal: bool = False
     icc: bool = True  # containers of it may talk with each other
     masquerade: bool = True
+    metadata: bool = False  # containers of it may reach what a cloud tells its machines
 
     def has(self, version: int) -> bool:
         """Return whether the network has addresses of this IP *version*."""
@@ -37,11 +38,19 @@ class PublishedPort(NamedTuple):
     container_port: int
 
 
+class Reader(NamedTuple):
+    """An *address* behind *bridge* that may reach what a cloud tells its machines."""
+
+    bridge: str
+    address: str
+
+
 class FirewallState(NamedTuple):
     """All that the table says."""
 
     networks: tuple[NetworkRules, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
+    readers: tuple[Reader, ...] = ()
 
 
 def network_rules(network: Network, bridge: str) -> NetworkRules:
@@ -56,6 +65,7 @@ def network_rules(network: Network, bridge: str) -> NetworkRules:
         internal=network.internal,
         icc=options.flag(network.options, options.ICC, default=True),
         masquerade=options.flag(network.options, options.MASQUERADE, default=True),
+        metadata=options.flag(network.options, options.METADATA, default=False),
     )
 
 
