@@ -58,7 +58,7 @@ class Context:
         self.snapshots = snapshots
         self.events = Events()
         self.telemetry = Telemetry()
-        self.workers = Workers(settings.run)
+        self.workers = Workers(settings.run, settings.layer_budget)
         self.stacks = Stacks(settings, snapshots, self.workers)
         self.records = Records(metadata, behind=self.sweep_soon)
         self.shim: Link

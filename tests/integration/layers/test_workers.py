@@ -10,6 +10,7 @@ from orlop.images.job import Job
 from orlop.images.registry import Source
 from orlop.model.digest import DiffID
 from orlop.model.image import OCI_LAYER, Descriptor
+from orlop.runtime import cgroups
 from orlop.store.content import Content
 from tests.crafting import busybox, digest, layer
 
@@ -48,3 +49,40 @@ def test_registry_that_never_answers_holds_up_no_other_work(tmp_path: Path) -> N
     with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v2"
         asyncio.run(main())
+
+
+def test_workers_are_in_a_cgroup_with_limits_that_goes_with_them(tmp_path: Path) -> None:
+    data = layer(busybox)
+    content = Content.create(tmp_path / "content")
+    job = Job(
+        layer=Descriptor(media_type=OCI_LAYER, digest=content.add(data), size=len(data)),
+        diff_id=DiffID(digest(data)),
+        content=str(tmp_path / "content"),
+        snapshots=str(tmp_path / "snapshots"),
+        driver="overlay",
+    )
+
+    async def main() -> None:
+        workers = Workers(tmp_path)
+        await workers.run(job)
+        (worker,) = workers._idle
+        assert _limits(worker._process.pid) == (True, "512")
+        await workers.close()
+
+    before = cgroups.names("/orlop")
+    asyncio.run(main())
+    assert cgroups.names("/orlop") <= before
+
+
+def _limits(pid: int) -> tuple[bool, str]:
+    """Return whether the process has a limit of memory, and its limit of processes."""
+    (name,) = {
+        line.rpartition("/")[2]
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        if "/workers-" in line
+    }
+    cgroup = cgroups.open(f"/orlop/{name}")
+    assert pid in set(cgroup.pids())
+    statistics = cgroup.statistics()
+    assert statistics.memory.limit_bytes is not None
+    return statistics.memory.limit_bytes > 0, str(statistics.pids.limit)

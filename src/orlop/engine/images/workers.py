@@ -10,8 +10,11 @@ from pathlib import Path
 
 import msgspec
 
+from orlop.engine.images.bounds import Bounds
+from orlop.engine.threads import in_thread
 from orlop.errors import UnavailableError
 from orlop.images.job import MAX_LINE_BYTES, Job, Report, StackJob, error_of
+from orlop.layers.budget import DEFAULT, Budget
 
 _COMMAND = (sys.executable, "-I", "-m", "orlop.programs.worker")
 log = logging.getLogger(__name__)
@@ -40,7 +43,8 @@ class _Share:
 class Workers:
     """At most a worker a core for one registry. Made and used in one event loop; close() it."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, budget: Budget = DEFAULT) -> None:
+        self._bounds = Bounds(run, budget)
         self._command = (*_COMMAND, str(run / _FILTERS))
         self._missing: tuple[str, ...] = ()
         self._slots = asyncio.Semaphore(_MOST)
@@ -82,6 +86,7 @@ class Workers:
         idle, self._idle = self._idle, []
         for worker in idle:
             await worker.end()
+        await in_thread(self._bounds.remove)
 
     async def _once(self, job: Job | StackJob, listener: Listener) -> int:
         worker = self._idle.pop() if self._idle else await self._spawn()
@@ -96,7 +101,9 @@ class Workers:
         return report.size
 
     async def _spawn(self) -> "_Worker":
-        worker, missing = await _Worker.spawn(self._command)
+        worker, missing = await _Worker.spawn(self._command, self._bounds)
+        if self._bounds.failed:
+            missing = (*missing, "cgroup")
         if missing != self._missing:
             self._missing = missing
             log.warning("images are unpacked with less protection", extra={"missing": missing})
@@ -129,7 +136,9 @@ class _Worker:
         self.timer: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def spawn(cls, command: Sequence[str]) -> tuple["_Worker", tuple[str, ...]]:
+    async def spawn(
+        cls, command: Sequence[str], bounds: Bounds
+    ) -> tuple["_Worker", tuple[str, ...]]:
         """Return a worker that is ready, and what this host lacks to confine its jobs."""
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -139,6 +148,7 @@ class _Worker:
         )
         worker = cls(process)
         try:
+            await in_thread(bounds.enter, process.pid)  # while it starts
             ready = await worker._report()
         except BaseException:
             await worker.end()

@@ -1,0 +1,61 @@
+"""The cgroup of an engine's workers: what all images that are unpacked may take together."""
+
+import contextlib
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+from orlop.engine.spec import cgroups_path
+from orlop.errors import OrlopError
+from orlop.layers.budget import Budget
+from orlop.model.oci import Resources
+from orlop.runtime import cgroups
+
+_SHARE = 2  # of the machine's memory: half
+_SLACK_BYTES = 512 << 20  # what the kernel keeps for a process, beside its memory
+_MOST_PROCESSES = 512
+
+
+class Bounds:
+    """Made when the first worker is. One that a killed engine left is used again."""
+
+    def __init__(self, run: Path, budget: Budget) -> None:
+        name = hashlib.blake2b(os.fsencode(run), digest_size=6).hexdigest()
+        self._path = cgroups_path("", f"workers-{name}")
+        self._budget = budget
+        self._lock = threading.Lock()
+        self._cgroup: cgroups.Cgroup | None = None
+        self.failed = False  # and so there are no such bounds
+
+    def enter(self, pid: int) -> None:
+        """Move the worker *pid* in, if the host allows that. Blocking."""
+        if self.failed:
+            return
+        try:
+            with self._lock:
+                if self._cgroup is None:
+                    self._cgroup = self._made()
+            self._cgroup.enter(pid)
+        except ProcessLookupError:
+            pass  # it ended at once, and will be missed
+        except (OSError, OrlopError):
+            self.failed = True
+
+    def remove(self) -> None:
+        """End what is still in it, and remove it. Blocking."""
+        cgroup, self._cgroup = self._cgroup, None
+        if cgroup is not None:
+            with contextlib.suppress(OSError, OrlopError):
+                cgroup.kill()
+            with contextlib.suppress(OSError, OrlopError):
+                cgroup.remove()
+
+    def _made(self) -> cgroups.Cgroup:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limit = max(self._budget.memory_bytes + _SLACK_BYTES, machine // _SHARE)
+        resources: Resources = {
+            "memory": {"limit": limit},
+            "pids": {"limit": _MOST_PROCESSES},
+        }
+        return cgroups.create_or_take(self._path, resources)
