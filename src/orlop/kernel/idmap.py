@@ -40,6 +40,12 @@ def write_map(pid: int, name: str, mappings: Sequence[Mapping]) -> None:
         os.close(fd)
 
 
+def read_map(pid: int, name: str) -> list[Mapping]:
+    """Return one of the two of process *pid*'s user namespace, as our own sees the ids outside."""
+    with open(f"/proc/{pid}/{name}") as file:
+        return [Mapping(*map(int, line.split())) for line in file]
+
+
 @contextmanager
 def acting_as(uid: int, gid: int) -> Iterator[None]:
     """Touch files as user *uid* of the host for a while, keeping every capability.

@@ -7,11 +7,12 @@ container changes its links meanwhile (CVE-2018-15664).
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, NamedTuple
 
 from orlop.errors import InvalidArgumentError, NotFoundError
+from orlop.kernel.idmap import Mapping, acting_as
 from orlop.kernel.paths import open_in_root
 from orlop.layers.apply import Unpacker
 from orlop.layers.budget import DEFAULT, Account
@@ -29,6 +30,24 @@ class Place(NamedTuple):
     name: str
     status: os.stat_result
     link: str = ""  # absolute, in the root
+
+
+class Ids(NamedTuple):
+    """The ids of a user namespace, whose files are written from outside."""
+
+    uids: Sequence[Mapping]
+    gids: Sequence[Mapping]
+
+    def outside(self, uid: int, gid: int) -> tuple[int, int]:
+        """Return this machine's ids for two of the namespace's. InvalidArgumentError."""
+        return _outside("user", uid, self.uids), _outside("group", gid, self.gids)
+
+
+def _outside(what: str, number: int, mappings: Sequence[Mapping]) -> int:
+    for mapping in mappings:
+        if mapping.inside <= number < mapping.inside + mapping.size:
+            return mapping.outside + number - mapping.inside
+    raise InvalidArgumentError(f"{what} {number} is not in the container's user namespace")
 
 
 def look(root: int, path: str, *, shown: str = "") -> Place:
@@ -75,31 +94,36 @@ def write(
     source: Stream,
     *,
     owner: tuple[int, int] | None = None,
+    ids: Ids | None = None,
     keep_kinds: bool = False,
 ) -> None:
     """Unpack the tar *source* into the folder *path*.
 
-    *owner* is then everything's. With *keep_kinds* no folder takes the place of
-    a file, nor a file that of a folder. NotFoundError, InvalidArgumentError.
+    *owner* is then everything's. Owners are users of *ids*, if there are any. With
+    *keep_kinds* no folder takes the place of a file, nor a file that of a folder.
+    NotFoundError, InvalidArgumentError.
     """
     prefix = os.fsencode(_folder_within(root, path))
     account = Account(DEFAULT, "archive")
     reader = TarReader(account.metered(source))
     unpacker = Unpacker(root, account, flat=True, whiteouts=False)
-    try:
+    with ExitStack() as stack:
+        stack.callback(unpacker.close)
+        if ids is not None:
+            stack.enter_context(acting_as(*ids.outside(0, 0)))
         for entry in reader:
             entry.name = prefix + b"/" + entry.name.lstrip(b"/")
             if entry.kind == LINK:
                 entry.link = prefix + b"/" + entry.link.lstrip(b"/")
             if owner is not None:
                 entry.uid, entry.gid = owner
+            if ids is not None:
+                entry.uid, entry.gid = ids.outside(entry.uid, entry.gid)
             if keep_kinds:
                 _check_kind(root, entry)
             if entry.name.rstrip(b"/.") != prefix.rstrip(b"/."):
                 unpacker.take(entry, reader)
         unpacker.finish()
-    finally:
-        unpacker.close()
 
 
 def _found(tree: int, shown: str) -> Iterator[Found]:

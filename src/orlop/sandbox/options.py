@@ -60,6 +60,7 @@ class Options:
     ports: Mapping[int, int] | Sequence[int] = ()
     egress: Sequence[str] | None = None
     cap_add: Sequence[str] = ()
+    userns: str = ""
     read_only: bool = False
     command: Sequence[str] = IDLE
     keep: bool = False
@@ -69,7 +70,7 @@ class Options:
     engine: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("image", "workdir", "network"):
+        for name in ("image", "workdir", "network", "userns"):
             check_text(name, getattr(self, name))
         for name in ("name", "engine"):
             if getattr(self, name) is not None:
@@ -152,6 +153,7 @@ class Options:
             "Egress": None if self.egress is None else list(self.egress),
             "CapAdd": list(self.cap_add) or None,
             "CapDrop": _dropped(self.cap_add),
+            "UsernsMode": self.userns or None,
             "ReadonlyRootfs": self.read_only,
             "Tmpfs": self._tmpfs() if self.read_only else None,
             "LogConfig": {"Type": "none"},

@@ -43,6 +43,8 @@ class Sandbox(Options, Closing, Commands):
         ports: TCP ports to publish on this machine: {80: 8080} as 8080, [80] as any free one.
         egress: all that it may send to, such as ["pypi.org:443"]; [] is nothing, None everything.
         cap_add: capabilities beyond Docker's default without NET_RAW, such as ["NET_ADMIN"].
+        userns: "auto" for a user namespace, in which root is an unprivileged user of this machine;
+            a user of /etc/subuid, or "FIRST:SIZE", for other ids. Its start is slower.
         read_only: only /tmp can be written.
         command: its first process, with which it ends; unless given, one that waits.
         keep: it stays when its block, or its owner, ends.

@@ -22,6 +22,7 @@ from orlop.errors import (
     PermissionDeniedError,
     WrongStateError,
 )
+from orlop.kernel.idmap import read_map
 from orlop.layers import transfer
 from orlop.model.container import Container, MountPoint
 from orlop.runtime import users
@@ -122,7 +123,8 @@ class Archive:
                 owner = _owner(way.root, container, options)
                 keep = options.no_overwrite_dir_non_dir
                 source = bounded(inflow, container, way.root, way.path) if is_own else inflow
-                transfer.write(way.root, way.path, source, owner=owner, keep_kinds=keep)
+                ids = _ids(container)
+                transfer.write(way.root, way.path, source, owner=owner, ids=ids, keep_kinds=keep)
 
         await in_thread(unpack)
 
@@ -176,6 +178,17 @@ def _mount_of(container: Container, path: str, *, with_tmpfs: bool = False) -> M
         if (with_tmpfs or mount.type != "tmpfs") and f"{clean}/".startswith(f"{mount.target}/")
     ]
     return max(within, key=lambda mount: len(mount.target), default=None)
+
+
+def _ids(container: Container) -> transfer.Ids | None:
+    """Return the ids of its user namespace; a stopped one's files are seen without any."""
+    if not container.running or container.options.userns in ("", "host"):
+        return None
+    try:
+        maps = [read_map(container.pid, name) for name in ("uid_map", "gid_map")]
+    except OSError as error:
+        raise WrongStateError(f"container {container.name} has just ended") from error
+    return transfer.Ids(*maps)
 
 
 def _owner(root: int, container: Container, options: PutOptions) -> tuple[int, int] | None:
