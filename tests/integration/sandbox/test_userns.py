@@ -8,12 +8,21 @@ import pytest
 import orlop
 from orlop.client.address import settings
 from orlop.client.client import Client
+from orlop.engine.spec.idranges import mappings
 from orlop.errors import InvalidArgumentError
 from tests.integration.engines import EngineProcess
 from tests.integration.sandbox.faces import Face
 
 FIRST = 2017460224
 RANGE = f"{FIRST}:65536"
+
+
+def is_given() -> bool:
+    try:
+        mappings("auto")
+    except InvalidArgumentError:
+        return False
+    return True
 
 
 def _pid(engine: EngineProcess, box: Face) -> int:
@@ -32,6 +41,23 @@ def test_root_is_an_unprivileged_user_of_the_host(
         assert (process / "uid_map").read_text().split() == ["0", str(first), "65536"]
         assert (process / "gid_map").read_text().split() == ["0", str(first), "65536"]
         assert process.stat().st_uid == first
+
+
+@pytest.mark.skipif(is_given(), reason="this machine's administrator has given a range")
+def test_automatic_ranges_differ_and_are_given_back(engine: EngineProcess) -> None:
+    def first(box: orlop.Sandbox) -> int:
+        inside, outside, size = map(int, box.run(["cat", "/proc/self/uid_map"]).stdout.split())
+        assert (inside, size) == (0, 65536)
+        return outside
+
+    options = orlop.Sandbox(engine=engine.url, userns="auto").given()
+    with orlop.Batch(**options, count=4) as boxes:
+        (fork,) = boxes[0].fork()
+        firsts = [first(box) for box in (*boxes, fork)]
+        assert len({*firsts}) == 5
+        assert min(firsts) == FIRST
+    with orlop.Sandbox(**options) as box:
+        assert first(box) == FIRST
 
 
 def test_what_is_written_belongs_to_the_namespaces_users(

@@ -14,6 +14,7 @@ from orlop.engine import spec
 from orlop.engine.answers import Created, ImageRecord
 from orlop.engine.containers import names
 from orlop.engine.containers.bundle import Bundles, joins_others, layer_keys
+from orlop.engine.containers.id_ranges import IDRanges
 from orlop.engine.containers.lifecycle import parse_signal
 from orlop.engine.containers.merge import merge, wanted_mounts
 from orlop.engine.context import Context
@@ -56,6 +57,7 @@ class Creation:
         self._bundles = bundles
         self._images = images
         self._volumes = volumes
+        self._id_ranges = IDRanges(context.records)
 
     async def create(self, options: ContainerOptions, name: str | None) -> Created:
         """Make the container; see Containers.create."""
@@ -73,7 +75,12 @@ class Creation:
         container = self._describe(options, image, name)
         warnings = _warnings(options, image)
         since = times.note("resolve", since)
-        with self._context.metadata.leases.hold() as lease, ExitStack() as undo:
+        with (
+            self._id_ranges.chosen(container.options.userns) as userns,
+            self._context.metadata.leases.hold() as lease,
+            ExitStack() as undo,
+        ):
+            container = replace(container, options=replace(container.options, userns=userns))
             lease.add(*(Digest(key) for key in container.layers))
             await self._images.make_ready(image)  # after the lease: now they stay
             since = times.note("image_ready", since)
@@ -196,6 +203,8 @@ def _check_shared(container: Container) -> None:
     options = container.options
     if container.health is not None or options.terminal or joins_others(options):
         raise UnsupportedError("health checks, terminals and others' namespaces are no recipe's")
+    if options.userns not in ("", "host"):
+        raise UnsupportedError("a user namespace of its own is no recipe's")
     if options.disk_bytes:
         raise UnsupportedError("a disk of its own is no recipe's")
     if options.init:

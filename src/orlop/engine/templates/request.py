@@ -7,15 +7,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from orlop.engine.spec.idranges import mappings
 from orlop.engine.spec.security import MASKED
 from orlop.errors import InvalidArgumentError
 from orlop.model.container import ContainerOptions, LogOptions, MountPoint
 from orlop.runtime import seccomp, seccomp_default, seccomp_profile
 from orlop.zygote.source import BOOTSTRAP, SOCKET
-
-#: Above what distributions and systemd give to users, where /etc/subuid has no range for us.
-_RANGE = "2017460224:65536"
 
 #: What the setup may do in its user namespace; runs can do nothing of it.
 _CAPABILITIES = (
@@ -57,7 +53,7 @@ def container_options(options: ContainerOptions, wanted: Wanted, door: str) -> C
         environment=(*options.environment, *extra),
         user="0:0",
         working_dir="/",
-        userns=options.userns or user_namespace(),
+        userns=options.userns or "auto",
         cap_drop=("ALL",),
         cap_add=(*_CAPABILITIES, *(["NET_ADMIN"] if own_network else [])),
         security_opt=(*options.security_opt, f"seccomp={json.dumps(_policy())}"),
@@ -67,15 +63,6 @@ def container_options(options: ContainerOptions, wanted: Wanted, door: str) -> C
         log=LogOptions(driver="none"),
         auto_remove=True,
     )
-
-
-def user_namespace() -> str:
-    """Return the range of ids that templates have: that of the administrator, or ours."""
-    try:
-        mappings("auto")
-    except InvalidArgumentError:
-        return _RANGE
-    return "auto"
 
 
 def zygote_options(options: ContainerOptions, wanted: Wanted, *, filters: str) -> dict[str, Any]:
