@@ -1,12 +1,13 @@
 """Volumes: named folders that outlive containers."""
 
+import errno
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from orlop.engine.context import Context
 from orlop.engine.filters import label_matches, refuse_unknown, truth
 from orlop.engine.requests import NO_FILTERS, Filters
 from orlop.engine.threads import in_thread
+from orlop.engine.volume_sources import check_options, has_folder, open_folder
 from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError, WrongStateError
 from orlop.layers.copy import copy_folder
 from orlop.model.container import Container, MountPoint, Volume
@@ -44,13 +46,9 @@ class Volumes:
         """Make a volume, or return the one of that name; without a name, an anonymous one."""
         if driver not in ("", "local"):
             raise NotFoundError(f"no volume driver {driver[:100]!r}", hint="there is only local")
-        if options:
-            raise UnsupportedError(
-                "options of the local volume driver are not supported",
-                hint="use a bind mount of a folder that is mounted so",
-            )
+        check_options(options or {})
         volume = self._find(name) if name else None
-        return self._answer(volume or self._make(name, labels or {}))
+        return self._answer(volume or self._make(name, labels or {}, options or {}))
 
     def list(self, filters: Filters = NO_FILTERS) -> "Sequence[VolumeAnswer]":
         refuse_unknown(filters, _FILTERS)
@@ -107,17 +105,52 @@ class Volumes:
         """Return the mount with the name of its volume, which is made if it is missing."""
         volume = self._find(mount.source) if mount.source else None
         if volume is None:
-            volume = self._make(mount.source, mount.labels)
+            check_options(mount.driver_options)
+            volume = self._make(mount.source, mount.labels, mount.driver_options)
             name = volume.name
             undo.callback(shutil.rmtree, self.folder(name), ignore_errors=True)
             undo.callback(self._stored.remove, name)
+        resolved = replace(mount, source=volume.name, driver_options=volume.options)
         if mount.subpath:
-            _check_subpath(self.folder(volume.name) / "_data", mount.subpath)
-        return replace(mount, source=volume.name)
+            self._check_subpath(resolved)
+        return resolved
 
-    def is_empty(self, name: str) -> bool:
-        with os.scandir(self.folder(name) / "_data") as entries:
-            return next(entries, None) is None
+    def is_empty(self, mount: MountPoint) -> bool:
+        """Return whether what *mount* shows of its volume is an empty folder."""
+        with self._opened(mount) as folder:
+            return folder is not None and _is_empty(folder)
+
+    @contextmanager
+    def _opened(self, mount: MountPoint) -> Iterator[int | None]:
+        """Open what *mount* shows; None if that is no folder, or only a container mounts it."""
+        folder = None
+        if has_folder(mount):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                folder = open_folder(mount, self._context.settings.volumes)
+        try:
+            yield folder
+        finally:
+            if folder is not None:
+                os.close(folder)
+
+    def _check_subpath(self, mount: MountPoint) -> None:
+        """Refuse what lies outside the volume, or gets there over a link."""
+        path = os.path.normpath(mount.subpath)
+        if os.path.isabs(path) or path.split("/")[0] == "..":
+            raise InvalidArgumentError(
+                'invalid mount config for type "volume": '
+                "subpath must be a relative path within the volume"
+            )
+        if not has_folder(mount):
+            raise UnsupportedError(f"volume {mount.source} has no subpaths, by its type")
+        try:
+            with self._opened(mount):
+                pass
+        except OSError as error:
+            raise InvalidArgumentError(
+                f"cannot access subpath {mount.subpath[:200]!r} of volume {mount.source}:"
+                f" {'it leads out' if error.errno == errno.EXDEV else error.strerror}"
+            ) from error
 
     def fill(self, container: Container, mounts: Sequence[MountPoint]) -> None:
         """Copy what the image has at each volume's target into it, if it is empty."""
@@ -126,8 +159,9 @@ class Volumes:
         root = open_root([mount for mount in mounted if mount.target in ("", "/")])
         try:
             for mount in mounts:
-                if not mount.subpath and self.is_empty(mount.source):
-                    copy_folder(root, mount.target, self.folder(mount.source) / "_data")
+                with self._opened(mount) as folder:
+                    if folder is not None and _is_empty(folder):
+                        copy_folder(root, mount.target, folder)
         finally:
             os.close(root)
 
@@ -166,7 +200,7 @@ class Volumes:
                 if entry.name not in known and entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
 
-    def _make(self, name: str, labels: dict[str, str]) -> Volume:
+    def _make(self, name: str, labels: dict[str, str], options: dict[str, str]) -> Volume:
         if name and not _NAME.fullmatch(name):
             raise InvalidArgumentError(
                 f'create {name[:200]}: "{name[:200]}" includes invalid characters for a local'
@@ -176,6 +210,7 @@ class Volumes:
             name=name or secrets.token_hex(32),
             created_ns=time.time_ns(),
             labels=labels,
+            options=options,
             anonymous=not name,
         )
         data = self.folder(volume.name) / "_data"
@@ -220,13 +255,9 @@ def _matches(volume: Volume, filters: Filters, *, used: bool) -> bool:
     return label_matches(volume.labels, filters)
 
 
-def _check_subpath(data: Path, subpath: str) -> None:
-    """Refuse what is not a folder within the volume, or gets there over a link."""
-    path = data
-    for part in Path(subpath).parts:
-        path = path / part
-        if part in ("..", "/") or path.is_symlink() or not path.exists():
-            raise InvalidArgumentError(f"cannot access subpath {subpath[:200]!r} of the volume")
+def _is_empty(folder: int) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
 
 
 def tree_size(folder: Path) -> int:

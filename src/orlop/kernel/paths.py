@@ -38,6 +38,7 @@ class FileSystem(IntEnum):
 _IN_ROOT = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)
 _PLAIN = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS)
 _NO_XDEV = int(Resolve.NO_XDEV)
+_BENEATH = int(Resolve.BENEATH | Resolve.NO_MAGICLINKS)
 _MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
 
 _openat2 = bind_number("openat2", 437, c_int, c_char_p, c_char_p, c_size_t)
@@ -59,6 +60,11 @@ def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
 def open_in_root(root: int, path: str, flags: int = os.O_PATH) -> int:
     """Open *path* as a process whose root is *root* would, without magic links."""
     return openat2(root, path.lstrip("/") or ".", flags, resolve=_IN_ROOT)
+
+
+def open_beneath(folder: int, path: str, flags: int = os.O_PATH) -> int:
+    """Open *path* under *folder*, following links, but refusing (EXDEV) those that lead out."""
+    return openat2(folder, path, flags, resolve=_BENEATH)
 
 
 def open_plain(root: int, path: str, flags: int = os.O_PATH) -> int:

@@ -49,21 +49,18 @@ def copy_upper(upper: int, target: int) -> None:
         merge.close()
 
 
-def copy_folder(root: int, path: str, target: str | os.PathLike[str]) -> None:
+def copy_folder(root: int, path: str, target: int) -> None:
     """Copy what is in the folder *path* of the tree *root* into the folder *target*, and its looks.
 
-    Where *path* is missing, or no folder, nothing is done. It cannot lead out of *root*.
+    *root* and *target* are descriptors. Where *path* is missing, or no folder, nothing is
+    done. It cannot lead out of *root*.
     """
     try:
         source = open_in_root(root, path, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return
     try:
-        into = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            lay_over(source, into)
-        finally:
-            os.close(into)
+        lay_over(source, target)
     finally:
         os.close(source)
 

@@ -19,7 +19,7 @@ from orlop.kernel.mount import (
     mount_setattr,
     open_tree,
 )
-from orlop.kernel.paths import open_plain
+from orlop.kernel.paths import open_beneath
 from orlop.model.light_context import ExitStack
 from orlop.runtime.options import Options
 
@@ -90,7 +90,7 @@ def _configure(config: int, options: Options) -> None:
 def bind(source: str, *, recursive: bool) -> int:
     """Return a detached copy of the mount at *source*, a folder or a file.
 
-    What follows a "/./" in *source* is reached over no link at all: so a folder
+    What follows a "/./" in *source* cannot lead out of what comes before: so a folder
     is named whose parents a container can write to.
     """
     trusted, mark, inside = source.partition(BENEATH)
@@ -98,7 +98,7 @@ def bind(source: str, *, recursive: bool) -> int:
         return open_tree(source, _CLONE_TREE if recursive else _CLONE)
     root = os.open(trusted, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        folder = open_plain(root, inside)
+        folder = open_beneath(root, inside)
     finally:
         os.close(root)
     try:

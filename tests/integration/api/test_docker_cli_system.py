@@ -74,6 +74,59 @@ def test_events_of_commands_name_them_and_removal_by_force_is_a_kill(
     assert events[-3][1]["signal"] == "9"
 
 
+def test_a_volume_with_options_is_a_folder_of_the_host_or_a_tmpfs(
+    engine: EngineProcess, tmp_path: Path
+) -> None:
+    bind = ["--opt", "type=none", "--opt", "o=bind", "--opt", f"device={tmp_path}"]
+    engine.docker("volume", "create", *bind, "bound")
+    memory = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=1m,uid=7"]
+    engine.docker("volume", "create", *memory, "memory")
+    try:
+        engine.docker("run", "--rm", "-v", "bound:/etc", IMAGE, "touch", "/etc/new")
+        assert {"passwd", "new"} <= set(os.listdir(tmp_path))  # and what the image has there
+        shown = engine.out(
+            "run", "--rm", "-v", "bound:/x:ro", IMAGE, "grep", " /x ", "/proc/mounts"
+        )
+        assert shown.split()[3].startswith("ro")
+        kind = ["sh", "-c", "grep ' /m ' /proc/mounts; stat -c %u /m"]
+        shown = engine.out("run", "--rm", "-v", "memory:/m", IMAGE, *kind)
+        assert shown.startswith("tmpfs /m tmpfs")
+        assert ("size=1024k" in shown, shown.split()[-1]) == (True, "7")
+        (told,) = json.loads(engine.out("volume", "inspect", "memory"))
+        assert told["Options"] == {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=7"}
+    finally:
+        engine.docker("volume", "rm", "bound", "memory")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["colour=red"], 'invalid option: "colour"'),
+        (["type=tmpfs"], 'missing required option: "device"'),
+        (["device=/tmp"], 'missing required option: "type"'),
+        (["type=none", "device=/tmp"], "needs the option o=bind"),
+        (["type=nfs", "device=:/x"], "volumes of type nfs are not supported"),
+    ],
+)
+def test_options_of_volumes_that_cannot_be_are_named(
+    engine: EngineProcess, options: list[str], sentence: str
+) -> None:
+    words = [f"--opt={option}" for option in options]
+    done = engine.docker("volume", "create", *words, "never", check=False)
+    assert (done.returncode, sentence in done.stderr) == (1, True), done.stderr
+
+
+def test_an_empty_folder_of_a_volume_is_filled_from_the_image(engine: EngineProcess) -> None:
+    engine.docker("run", "--rm", "-v", "parts:/v", IMAGE, "sh", "-c", "mkdir /v/a; ln -s a /v/b")
+    mount = "type=volume,source=parts,target=/etc,volume-subpath=b"
+    try:
+        assert "passwd" in engine.out("run", "--rm", "--mount", mount, IMAGE, "ls", "/etc").split()
+        shown = engine.out("run", "--rm", "-v", "parts:/v", IMAGE, "ls", "/v/a")
+        assert "passwd" in shown.split()
+    finally:
+        engine.docker("volume", "rm", "parts")
+
+
 def test_volume_keeps_what_a_container_wrote(engine: EngineProcess) -> None:
     volume = "v" + uuid.uuid4().hex[:10]
     assert engine.out("volume", "create", "--label", "a=b", volume) == volume

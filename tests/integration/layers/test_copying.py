@@ -43,14 +43,22 @@ def make_source(root: Path) -> Path:
     return data
 
 
+def copied(root: int, path: str, target: Path) -> None:
+    into = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        copy_folder(root, path, into)
+    finally:
+        os.close(into)
+
+
 def test_copied_folder_is_the_same_in_all_respects(tmp_path: Path) -> None:
     data = make_source(tmp_path)
     (tmp_path / "volume").mkdir()
     root = os.open(tmp_path / "image", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        copy_folder(root, "/data", tmp_path / "volume")
-        copy_folder(root, "/missing", tmp_path / "volume")
-        copy_folder(root, "/data/same", tmp_path / "volume")
+        copied(root, "/data", tmp_path / "volume")
+        copied(root, "/missing", tmp_path / "volume")
+        copied(root, "/data/same", tmp_path / "volume")
     finally:
         os.close(root)
     assert differences(tree(tmp_path / "volume"), tree(data)) == []
@@ -69,7 +77,7 @@ def test_copy_between_kinds_of_file_systems_keeps_data_and_holes(tmp_path: Path)
         (tmp_path / "volume").mkdir()
         root = os.open(memory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            copy_folder(root, "/data", tmp_path / "volume")
+            copied(root, "/data", tmp_path / "volume")
         finally:
             os.close(root)
         assert differences(tree(tmp_path / "volume"), tree(source)) == []
@@ -86,7 +94,7 @@ def test_copy_cannot_be_led_out_of_the_image(tmp_path: Path) -> None:
     root = os.open(tmp_path / "image", os.O_RDONLY | os.O_DIRECTORY)
     try:
         for path in ("/up", "/away", "/../secret"):
-            copy_folder(root, path, tmp_path / "volume")
+            copied(root, path, tmp_path / "volume")
     finally:
         os.close(root)
     assert os.listdir(tmp_path / "volume") == []

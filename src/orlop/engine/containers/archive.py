@@ -15,6 +15,7 @@ from orlop.engine.context import Context
 from orlop.engine.requests import PutOptions
 from orlop.engine.streams import Inflow, Outflow
 from orlop.engine.threads import in_thread
+from orlop.engine.volume_sources import open_folder
 from orlop.errors import (
     ExhaustedError,
     InvalidArgumentError,
@@ -62,7 +63,7 @@ class Archive:
             except OSError as error:
                 raise WrongStateError(f"container {container.name} has just ended") from error
         elif mount := _mount_of(container, path):
-            fd = os.open(self._source(mount), _FOLDER)
+            fd = open_folder(mount, self._context.settings.volumes)
             inside = _clean(path)[len(mount.target) :] + ("/." if path.endswith("/.") else "")
             shown = "" if inside else posixpath.basename(mount.target)
         else:
@@ -81,11 +82,6 @@ class Archive:
             raise kind(f"{path[:300]}: {error.strerror}") from error
         finally:
             os.close(fd)
-
-    def _source(self, mount: MountPoint) -> str:
-        if mount.type == "bind":
-            return mount.source
-        return str(self._context.settings.volumes / mount.source / "_data")
 
     async def stat(self, container: Container, path: str) -> PathStat:
         def look() -> transfer.Place:

@@ -22,6 +22,7 @@ from orlop.engine.joining import NAMES
 from orlop.engine.records import short
 from orlop.engine.spec import Given, config
 from orlop.engine.spec.idranges import mappings
+from orlop.engine.volume_sources import folder_of
 from orlop.errors import (
     InvalidArgumentError,
     NotFoundError,
@@ -31,7 +32,6 @@ from orlop.errors import (
 from orlop.model.container import Container, ContainerOptions, MountPoint
 from orlop.model.image import Process
 from orlop.model.oci import Config, OCIMount
-from orlop.runtime.filesystems import BENEATH
 from orlop.snapshots.interface import LayerKey
 from orlop.store.faults import explained
 
@@ -218,12 +218,9 @@ class Bundles:
 
     def _source(self, mount: MountPoint) -> MountPoint:
         """Return the mount with the host path of its volume."""
-        if mount.type != "volume":
+        if mount.type != "volume" or mount.driver_options:
             return mount
-        data = self._context.settings.volumes / mount.source / "_data"
-        return replace(
-            mount, source=f"{data}{BENEATH}{mount.subpath}" if mount.subpath else str(data)
-        )
+        return replace(mount, source=folder_of(mount, self._context.settings.volumes))
 
     def joined(self, container: Container) -> dict[str, Container]:
         """Return whose namespaces it is to be in, by kind; they must run."""
@@ -269,7 +266,9 @@ def layer_keys(container: Container) -> list[LayerKey]:
 
 
 def _volume_targets(container: Container) -> list[str]:
-    return [mount.target for mount in container.mounts if mount.type == "volume"]
+    """Return where the volumes are mounted whose files the engine keeps."""
+    mounts = container.mounts
+    return [m.target for m in mounts if m.type == "volume" and not m.driver_options]
 
 
 def _map_ids(mounts: list[OCIMount], targets: set[str]) -> None:

@@ -192,7 +192,7 @@ class Creation:
         if not joins_others(container.options):  # else known only at start
             self._bundles.write(container)
         fresh = [m for m in container.mounts if m.type == "volume" and not m.no_copy]
-        if any(self._volumes.is_empty(mount.source) for mount in fresh):
+        if any(self._volumes.is_empty(mount) for mount in fresh):
             await in_thread(self._volumes.fill, container, fresh)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from orlop.engine.spec.given import Given
 from orlop.engine.spec.process import INIT_TARGET
 from orlop.engine.spec.security import Security
+from orlop.engine.volume_sources import mount_words
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import MountPoint
 from orlop.model.oci import OCIMount
@@ -135,6 +136,10 @@ def _user(point: MountPoint) -> OCIMount:
     if point.type == "tmpfs":
         options = _tmpfs_options(point)
         return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options}
+    if point.driver_options:
+        kind, source, words = mount_words(point)
+        words += ["ro"] if point.read_only else []
+        return {"destination": target, "type": kind, "source": source, "options": words}
     if not posixpath.isabs(point.source):
         raise InvalidArgumentError(f"source {point.source!r} of the mount on {target} is relative")
     how = point.propagation or "rprivate"
