@@ -7,7 +7,7 @@ container changes its links meanwhile (CVE-2018-15664).
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, NamedTuple
 
@@ -21,6 +21,7 @@ from orlop.layers.header import LINK, Entry
 from orlop.layers.tar import Stream, TarReader
 from orlop.layers.write import TarWriter, export
 
+_NOBODY = 65534  # user_namespaces(7), "Unmapped user and group IDs"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -33,7 +34,7 @@ class Place(NamedTuple):
 
 
 class Ids(NamedTuple):
-    """The ids of a user namespace, whose files are written from outside."""
+    """The ids of a user namespace, whose files are read and written from outside."""
 
     uids: Sequence[Mapping]
     gids: Sequence[Mapping]
@@ -42,12 +43,35 @@ class Ids(NamedTuple):
         """Return this machine's ids for two of the namespace's. InvalidArgumentError."""
         return _outside("user", uid, self.uids), _outside("group", gid, self.gids)
 
+    def inside(self, uid: int, gid: int) -> tuple[int, int]:
+        """Return the namespace's ids for two of this machine's, as processes in it see them."""
+        return _inside(uid, self.uids), _inside(gid, self.gids)
+
 
 def _outside(what: str, number: int, mappings: Sequence[Mapping]) -> int:
     for mapping in mappings:
         if mapping.inside <= number < mapping.inside + mapping.size:
             return mapping.outside + number - mapping.inside
     raise InvalidArgumentError(f"{what} {number} is not in the container's user namespace")
+
+
+def _inside(number: int, mappings: Sequence[Mapping]) -> int:
+    for mapping in mappings:
+        if mapping.outside <= number < mapping.outside + mapping.size:
+            return mapping.inside + number - mapping.outside
+    return _NOBODY
+
+
+class _InsideWriter(TarWriter):
+    """Writes owners as users of a namespace."""
+
+    def __init__(self, out: BinaryIO, ids: Ids) -> None:
+        super().__init__(out)
+        self._ids = ids
+
+    def add(self, entry: Entry, data: Iterable[bytes | memoryview] = ()) -> None:
+        entry.uid, entry.gid = self._ids.inside(entry.uid, entry.gid)
+        super().add(entry, data)
 
 
 def look(root: int, path: str, *, shown: str = "") -> Place:
@@ -64,9 +88,12 @@ def look(root: int, path: str, *, shown: str = "") -> Place:
     return Place(shown or _shown(path), status, link)
 
 
-def read(root: int, path: str, out: BinaryIO, *, shown: str = "") -> None:
-    """Write what is at *path* to *out* as a tar; names begin with *shown*, or its last part."""
-    writer = TarWriter(out)
+def read(root: int, path: str, out: BinaryIO, *, shown: str = "", ids: Ids | None = None) -> None:
+    """Write what is at *path* to *out* as a tar; names begin with *shown*, or its last part.
+
+    Owners are users of *ids*, if there are any.
+    """
+    writer = TarWriter(out) if ids is None else _InsideWriter(out, ids)
     shown = shown or _shown(path)
     with _parent(root, path) as (parent, name):
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)

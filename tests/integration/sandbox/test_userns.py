@@ -1,5 +1,7 @@
 """Sandboxes in a user namespace: whom their root is, and what of them works."""
 
+import io
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +76,18 @@ def test_what_is_written_belongs_to_the_namespaces_users(
     owners = [(root / name).stat().st_uid for name in names]
     assert owners == [FIRST, FIRST, FIRST + 12]
     assert [box.files("read", f"/{name}") for name in names] == [b"a", b"c\n", b"b"]
+
+
+def test_a_tar_of_its_files_has_the_namespaces_users(engine: EngineProcess) -> None:
+    with (
+        orlop.Sandbox(engine=engine.url, userns=RANGE) as box,
+        Client(settings(host=engine.url)) as client,
+    ):
+        box.files.write("/tmp/x", b"x", user="12:34")
+        data = b"".join(client.containers.archive_get(box.id, "/tmp/x"))
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            (member,) = tar.getmembers()
+        assert (member.uid, member.gid) == (12, 34)
 
 
 def test_a_fork_has_the_files_and_the_namespace(engine: EngineProcess) -> None:

@@ -100,7 +100,7 @@ class Archive:
     async def get(self, container: Container, path: str) -> AsyncIterator[bytes]:
         def write(out: Any) -> None:
             with self._root(container, path) as way:
-                transfer.read(way.root, way.path, out, shown=way.shown)
+                transfer.read(way.root, way.path, out, shown=way.shown, ids=_ids(container))
 
         return _stream(write)
 
