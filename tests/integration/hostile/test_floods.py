@@ -58,3 +58,19 @@ def test_image_of_many_deep_layers_costs_the_engine_no_memory(hostile: Hostile) 
     said = hostile.run(hostile.image(*map(deep, range(12))), "echo", "runs")
     assert said == "runs\n"
     assert engine_memory_kib(hostile) - before < _MOST_GROWTH_KIB
+
+
+def test_image_of_more_layers_than_can_be_mounted_is_refused_before_it_is_unpacked(
+    hostile: Hostile, tmp_path: Path
+) -> None:
+    def numbered(number: int) -> bytes:
+        return crafting.layer(lambda tar: add(tar, f"{number}"))
+
+    archive = crafting.docker_archive(
+        tmp_path / "many.tar", "many:1", [numbered(number) for number in range(500)], None
+    )
+    before = set(hostile.engine.root.glob("snapshots/*/layers/*"))
+    done = hostile.engine.docker("load", "-q", "-i", str(archive), check=False)
+    assert done.returncode == 1
+    assert "image has 500 layers, more than 499" in done.stderr
+    assert set(hostile.engine.root.glob("snapshots/*/layers/*")) <= before

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from orlop.engine.context import Context
 from orlop.engine.images.catalog import Catalog
 from orlop.engine.threads import in_thread
+from orlop.errors import ExhaustedError
 from orlop.images.job import Job, Report
 from orlop.images.progress import Kind
 from orlop.images.pull import Layer
@@ -14,6 +15,8 @@ from orlop.images.registry import Source
 from orlop.model.digest import Digest
 from orlop.snapshots.interface import layer_key
 from orlop.store.metadata import LayerRecord
+
+_MOST_LAYERS = 499  # overlay's own limit is 500, with the writable one
 
 #: Called in the event loop: a layer, what is done with it, bytes done and in all.
 #: Kind.EXISTS means it was here; done == total of UNPACK that it is ready.
@@ -38,6 +41,8 @@ class Unpacker:
         failure stops the others, unless somebody else waits for them too, and is raised.
         """
         layers = list(layers)
+        if len(layers) > _MOST_LAYERS:
+            raise ExhaustedError(f"image has {len(layers)} layers, more than {_MOST_LAYERS}")
         unique = {layer.descriptor.digest: layer for layer in layers}
         tasks = [
             asyncio.ensure_future(self._ready(layer, source, listener)) for layer in unique.values()
