@@ -55,3 +55,20 @@ def test_command_of_a_sandboxs_own_is_its_snapshots(engine: EngineProcess, image
         assert words_of(engine, "taken:1") == (words[:1], words[1:])
     finally:
         engine.docker("rmi", "-f", "taken:1", check=False)
+
+
+def test_a_snapshot_taken_in_a_user_namespace_has_its_owners(
+    engine: EngineProcess, image: str
+) -> None:
+    namespace = "2017460224:65536"
+    try:
+        with orlop.Sandbox(engine=engine.url, image=image, userns=namespace) as box:
+            box.files.write("/theirs", b"", user="12:34")
+            assert box.run(["sh", "-c", "echo set >/made"]).exit_code == 0
+            box.snapshot("taken:1")
+        for userns in (namespace, ""):
+            with orlop.Sandbox(engine=engine.url, image="taken:1", userns=userns) as box:
+                told = box.run(["sh", "-c", "cat /made; stat -c %u:%g /made /theirs"])
+                assert told.stdout.split() == [b"set", b"0:0", b"12:34"]
+    finally:
+        engine.docker("rmi", "-f", "taken:1", check=False)
