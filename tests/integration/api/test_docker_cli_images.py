@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,20 @@ def test_filters_tell_images_of_the_same_second_apart(engine: EngineProcess) -> 
     finally:
         engine.docker("rm", container)
         engine.docker("rmi", *names, check=False)
+
+
+def test_save_of_a_repository_has_all_its_tags_and_each_image_once(
+    engine: EngineProcess, tmp_path: Path
+) -> None:
+    names = ["saved:1", "saved:2", "saved-not:1"]
+    for name in names:
+        engine.docker("tag", IMAGE, name)
+    try:
+        engine.docker("save", "-o", str(tmp_path / "saved.tar"), "saved")
+    finally:
+        engine.docker("rmi", *names)
+    with tarfile.open(tmp_path / "saved.tar") as tar:
+        file = tar.extractfile("manifest.json")
+        assert file is not None
+        (image,) = json.load(file)
+    assert image["RepoTags"] == ["saved:1", "saved:2"]

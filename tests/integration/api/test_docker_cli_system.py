@@ -26,6 +26,7 @@ def test_info_counts_images_and_names_the_host(engine: EngineProcess) -> None:
     assert info["Images"] >= 1
     assert info["NCPU"] == os.cpu_count()
     assert info["OSType"] == "linux"
+    assert {"bridge", "host", "null", "macvlan", "vxlan"} <= set(info["Plugins"]["Network"])
     assert not info.get("ServerErrors")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,9 @@ def _abilities() -> Shape:
         "LoggingDriver": "json-file",
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["host", "null"],
+            "Network": sorted(("host", "null", *_network_drivers())),
             "Authorization": None,
-            "Log": ["json-file"],
+            "Log": ["json-file", "none"],
         },
         "Runtimes": {"orlop": {"path": "orlop-runtime"}},
         "DefaultRuntime": "orlop",
@@ -140,6 +141,12 @@ def _abilities() -> Shape:
         "Swarm": _NO_SWARM,
         "Isolation": "",
     }
+
+
+def _network_drivers() -> Iterable[str]:
+    from orlop.network.choose import DRIVERS  # an engine without networks loads none of it
+
+    return DRIVERS
 
 
 def render_disk_usage(usage: DiskUsage, *, volumes: Path, networks: Networks) -> Shape:

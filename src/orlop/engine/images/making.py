@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,6 +16,7 @@ from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import CommitRequest
 from orlop.engine.streams import Inflow, Outflow
 from orlop.engine.threads import in_thread
+from orlop.errors import InvalidArgumentError
 from orlop.images.archives.load import LoadedImage, load_tar
 from orlop.images.archives.save import Saved, save_tar
 from orlop.images.build import Base, Built, LayerWriter, build_image, import_layer
@@ -39,7 +41,7 @@ class Maker:
 
     async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
         """See Images.save(). Errors in *refs* are raised before the first byte."""
-        saved = [self._saved(ref) for ref in refs]
+        saved = self._saved(refs)
         content = self._context.content
         return Outflow().stream(lambda out: save_tar(saved, content, out))  # type: ignore[arg-type] # only write() is called
 
@@ -105,11 +107,31 @@ class Maker:
             parent = container.image if base else ""
             return await self._finish(built, names, comment=request.message, parent=parent)
 
-    def _saved(self, ref: str) -> Saved:
-        records = self._catalog.meant(ref)
-        named = records[0]
-        is_named = self._catalog.named(ref) is not None
-        return Saved(named.manifest, (named.name,) if is_named else ())
+    def _saved(self, refs: Sequence[str]) -> list[Saved]:
+        """Return each image that is meant once, with the names that *refs* give it."""
+        saved: dict[Digest, Saved] = {}
+        for record, name in (meant for ref in refs for meant in self._meant(ref)):
+            before = saved.get(record.manifest.digest, Saved(record.manifest))
+            is_new = bool(name) and name not in before.names
+            names = (*before.names, name) if is_new else before.names
+            saved[record.manifest.digest] = Saved(record.manifest, names)
+        return list(saved.values())
+
+    def _meant(self, ref: str) -> list[tuple[Stored, str]]:
+        """Return records with their names: all tags of a repository, or one; an id has no name."""
+        with suppress(InvalidArgumentError):
+            wanted = parse_reference(ref, default_tag=None)
+            if not (wanted.tag or wanted.digest):
+                found = [
+                    (record, record.name)
+                    for group in self._catalog.grouped().values()
+                    for record in group
+                    if not record.dangling and _is_tag_of(record.name, wanted.name)
+                ]
+                if found:
+                    return sorted(found, key=lambda pair: pair[1])
+        record = self._catalog.meant(ref)[0]
+        return [(record, record.name if self._catalog.named(ref) is not None else "")]
 
     def _name(self, image: LoadedImage) -> list[str]:
         """Store the image under its names, or without one; return what users call it."""
@@ -199,3 +221,8 @@ def _process_of(container: Container, base: Base | None) -> Process:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _is_tag_of(name: str, repository: str) -> bool:
+    reference = parse_reference(name, default_tag=None)
+    return reference.name == repository and reference.tag is not None
