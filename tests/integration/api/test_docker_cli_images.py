@@ -228,4 +228,9 @@ def test_save_of_a_repository_has_all_its_tags_and_each_image_once(
         file = tar.extractfile("manifest.json")
         assert file is not None
         (image,) = json.load(file)
+        index = tar.extractfile("index.json")
+        assert index is not None
+        entries = [entry["annotations"] for entry in json.load(index)["manifests"]]
     assert image["RepoTags"] == ["saved:1", "saved:2"]
+    assert [entry["org.opencontainers.image.ref.name"] for entry in entries] == ["1", "2"]
+    assert entries[0]["io.containerd.image.name"] == "docker.io/library/saved:1"

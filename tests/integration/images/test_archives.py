@@ -105,7 +105,7 @@ def test_an_archive_may_be_compressed_as_a_whole(
 def test_skopeo_reads_both_forms_of_what_save_writes(content: Content, tmp_path: Path) -> None:
     sample = samples.make(content)
     path = saved(content, tmp_path / "a.tar", Saved(sample.record.manifest, (NAME,)))
-    raw = skopeo("inspect", "--raw", f"oci-archive:{path}:{NAME}")
+    raw = skopeo("inspect", "--raw", f"oci-archive:{path}:1")
     assert digest_of(raw) == sample.record.target.digest
     config = json.loads(skopeo("inspect", "--config", f"docker-archive:{path}:sample:1"))
     assert config["config"]["Labels"] == {"made": "here"}
@@ -121,7 +121,7 @@ def test_what_skopeo_writes_is_loaded(
     folder = tmp_path / "layout"
     save_folder([Saved(sample.record.manifest, (NAME,))], content, folder)
     path = tmp_path / "skopeo.tar"
-    skopeo("copy", f"oci:{folder}:{NAME}", f"{kind}:{path}:docker.io/library/sample:1")
+    skopeo("copy", f"oci:{folder}:1", f"{kind}:{path}:docker.io/library/sample:1")
     (image,) = load(path, empty)
     assert image.names == (NAME,)
     manifest = decode_manifest(empty.read(image.manifest))
@@ -138,7 +138,7 @@ def test_umoci_unpacks_what_save_writes_and_what_it_makes_is_loaded(
     sample = samples.make(content, layers=layers)
     folder = tmp_path / "layout"
     save_folder([Saved(sample.record.manifest, ("localhost/x:1",))], content, folder)
-    image = f"{folder}:localhost/x:1"
+    image = f"{folder}:1"
     subprocess.run(["umoci", "unpack", "--image", image, tmp_path / "bundle"], check=True)
     assert sorted(entry.name for entry in (tmp_path / "bundle" / "rootfs").iterdir()) == ["b"]
     change = ["--config.user", "7", "--tag", "localhost/x:2"]
@@ -157,7 +157,7 @@ def test_images_in_dockers_terms_are_saved_in_those_of_oci(
     (loaded,) = load(tmp_path / "docker.tar", empty)
     assert loaded.manifest.media_type == documents.DOCKER_MANIFEST
     save_folder([Saved(loaded.manifest, (NAME,))], empty, tmp_path / "layout")
-    image = f"{tmp_path / 'layout'}:{NAME}"
+    image = f"{tmp_path / 'layout'}:1"
     subprocess.run(["umoci", "unpack", "--image", image, tmp_path / "bundle"], check=True)
     (again,) = load_folder(tmp_path / "layout", empty)
     assert again.config == loaded.config

@@ -155,10 +155,17 @@ def _index(images: Sequence[Saved]) -> Index:
     for image in images:
         bare = msgspec.structs.replace(image.manifest, annotations={})
         entries += [
-            msgspec.structs.replace(bare, annotations={REF_NAME: name, CONTAINERD_NAME: name})
+            msgspec.structs.replace(
+                bare, annotations={REF_NAME: _ref_name(name), CONTAINERD_NAME: name}
+            )
             for name in image.names
         ] or [bare]
     return Index(schema_version=2, media_type=OCI_INDEX, manifests=tuple(entries))
+
+
+def _ref_name(name: str) -> str:
+    """Return what an OCI layout calls an image of that name: its tag, as Docker writes it."""
+    return parse_reference(name, default_tag=None).tag or name
 
 
 def _docker(images: Sequence[Saved], manifests: Sequence[Manifest]) -> list[dict[str, object]]:
