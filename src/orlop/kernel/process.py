@@ -7,7 +7,7 @@ import struct
 from orlop.kernel import light_ctypes as ctypes
 from orlop.kernel.light_ctypes import c_int, c_size_t, c_uint, c_ulong, c_void_p
 from orlop.kernel.syscall import bind, bind_number, by_machine
-from orlop.model.light import NamedTuple
+from orlop.model.light import Iterable, NamedTuple
 from orlop.model.light_enum import STRICT, IntFlag
 
 
@@ -204,6 +204,15 @@ def wait_exit(pidfd: int) -> int:
 def close_on_exec_from(first: int) -> None:
     """Mark every descriptor from *first* up close-on-exec. close_range(2), Linux 5.11."""
     _close_range(first, _UINT_MAX, _CLOSE_RANGE_CLOEXEC)
+
+
+def close_all_but(wanted: Iterable[int], *, first: int) -> None:
+    """Close every descriptor from *first* up but the *wanted* ones. close_range(2)."""
+    for fd in sorted(fd for fd in wanted if fd >= first):
+        if fd > first:
+            _close_range(first, fd - 1, 0)
+        first = fd + 1
+    _close_range(first, _UINT_MAX, 0)
 
 
 def set_parent_death_signal(signal: int) -> None:

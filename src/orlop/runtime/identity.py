@@ -81,21 +81,21 @@ def limit_capabilities(child: Child) -> None:
     """Keep no more capabilities than the process gets, and those that its steps still need."""
     capabilities.drop_bounding(capabilities.supported() & ~child.process.capabilities.bounding)
     effective, permitted, inheritable = capabilities.capget()
-    keep = _needed(child)
+    keep = _needed(child, filtered=child.exposed)
     capabilities.capset(effective & keep, permitted & keep, inheritable & keep)
 
 
 def raise_capabilities(child: Child) -> None:
     """Make effective again what the steps that remain need, and keep no more than that."""
     _, permitted, inheritable = capabilities.capget()
-    keep = permitted & _needed(child)
+    keep = permitted & _needed(child, filtered=False)
     capabilities.capset(keep, keep, inheritable)
 
 
-def _needed(child: Child) -> int:
+def _needed(child: Child, *, filtered: bool) -> int:
     wanted = child.process.capabilities
     needed = wanted.bounding | wanted.permitted | _FOR_STEPS
-    filters = child.filter and not child.exposed and not child.process.no_new_privileges
+    filters = child.filter and not filtered and not child.process.no_new_privileges
     if filters or any(kind is Namespace.CGROUP for kind, _ in child.join):
         needed |= _SYS_ADMIN  # to load a filter or join that namespace. seccomp(2), setns(2)
     if child.process.rlimits:

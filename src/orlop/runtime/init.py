@@ -64,6 +64,7 @@ from orlop.runtime.mounts import (
 )
 from orlop.runtime.program import (
     check_working_directory,
+    close_others,
     enter_working_directory,
     environment,
     find_program,
@@ -333,9 +334,9 @@ _EXEC: Sequence[Step] = (
     *_PROCESS,
 )
 
-#: At the end of what comes before a process is born: who may trace it has its descriptors, its
-#: memory and its capabilities.
-_BEFORE_BIRTH: Sequence[Step] = (hide_stdio, limit_capabilities)
+
+#: What a process that is born with its filter does itself. Such a filter allows few calls.
+_OWN: Sequence[Step] = (attach_stdio, label_process, wait_at_gate, set_rlimits)
 
 
 def container_steps(child: Child) -> Sequence[Step]:
@@ -369,13 +370,15 @@ def first_steps(child: Child) -> Sequence[Step]:
     """
     if not child.born_last:
         return ()
+    if child.exposed and not child.process.no_new_privileges:
+        steps = (*_set_up(child), *_PROCESS) if child.container else _EXEC
+        inherited = [step for step in steps if step not in _OWN]
+        return (*inherited, hide_stdio, close_others, load_filter, limit_capabilities)
     steps = _set_up(child) if child.container else _EXEC[: _EXEC.index(join_keyring)]
-    if not child.exposed:
-        steps = [step for step in steps if step not in (enter_cgroup, join_cgroup_namespace)]
-    elif not child.process.no_new_privileges:
-        early = (load_filter,) if join_keyring in steps else (join_keyring, load_filter)
-        steps = (*steps, *early)
-    return (*steps, *_BEFORE_BIRTH)
+    if child.exposed:
+        return (*steps, hide_stdio, close_others, limit_capabilities)
+    outside = [step for step in steps if step not in (enter_cgroup, join_cgroup_namespace)]
+    return (*outside, hide_stdio, limit_capabilities)
 
 
 def last_steps(child: Child, first: Sequence[Step]) -> Sequence[Step]:

@@ -33,17 +33,17 @@ from orlop.kernel.process import (
     set_dumpable,
     set_parent_death_signal,
 )
-from orlop.model.light import Callable, Iterable, NoReturn, Sequence
+from orlop.model.light import Callable, NoReturn, Sequence
 from orlop.model.light_context import suppress
 from orlop.runtime import failure, init
 from orlop.runtime.cgroups.control import leave_freezer
 from orlop.runtime.child import Child, Step
 from orlop.runtime.plan import IDMap
+from orlop.runtime.program import close_others
 
 _PARENT = int(Clone.PARENT)
 _SIGKILL = int(signal.SIGKILL)
 _MOST_REPORT = 64 << 10
-_MOST_DESCRIPTORS = (1 << 31) - 1
 _BIRTH_S = 10.0
 _REFUSALS = (errno.EACCES, errno.EBUSY)  # of the cgroup: another may take it. parent.py
 
@@ -73,7 +73,7 @@ def clone_inside(
 class Helper:
     """A process that takes the *steps* that come before a process is born, makes it, and ends.
 
-    The process is our child, and goes on in *run*. What leads to the host is closed before.
+    The process is our child, and goes on in *run*.
     A helper that is in the process's cgroup can be frozen with it, and is not waited for longer
     than *_BIRTH_S*.
     """
@@ -111,8 +111,8 @@ class Helper:
         raise failure.decode(self._what, os.read(self._report, _MOST_REPORT) if told else b"")
 
     def make_process(self, child: Child) -> None:
-        needed = child.last_descriptors() if child.exposed else child.descriptors()
-        keep_alone({*needed, child.cgroup}, preserve=child.preserve_fds)
+        if not child.exposed:
+            close_others(child)
         try:
             in_parent = clone(_PARENT, self._made, cgroup_fd=child.cgroup)
         except OSError as error:
@@ -122,15 +122,6 @@ class Helper:
         if not in_parent:
             self._run(child)
         os._exit(0)
-
-
-def keep_alone(wanted: Iterable[int], *, preserve: int) -> None:
-    """Close every descriptor but the *wanted* ones, 0 to 2, and as many more to *preserve*."""
-    first = 3 + preserve
-    for fd in sorted(fd for fd in wanted if fd >= first):
-        os.closerange(first, fd)
-        first = fd + 1
-    os.closerange(first, _MOST_DESCRIPTORS)
 
 
 def read_maps(path: str) -> IDMap:

@@ -27,6 +27,7 @@ from orlop.kernel.process import (
     Clone,
     clone,
     clone3,
+    close_all_but,
     pidfd_open,
     pidfd_send_signal,
     set_dumpable,
@@ -37,7 +38,6 @@ from orlop.model.light_context import ExitStack, suppress
 from orlop.model.oci import Seccomp
 from orlop.runtime import seccomp as policies
 from orlop.runtime.filesystems import filesystem
-from orlop.runtime.joining import keep_alone
 from orlop.runtime.options import Options
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _send(
         setns(namespace, Namespace.PID)
         for number in range(3):
             os.dup2(far.fileno(), number)
-        keep_alone({far.fileno()}, preserve=0)
+        close_all_but({far.fileno()}, first=3)
         capabilities.capset(_SYS_ADMIN, _SYS_ADMIN, 0)
         seccomp.load(allowed.program, allowed.flags)
         if not clone(int(Clone.PARENT), made):

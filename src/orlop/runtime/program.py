@@ -15,7 +15,7 @@ from orlop.kernel.paths import (
     open_plain,
 )
 from orlop.kernel.patience import await_any
-from orlop.kernel.process import close_on_exec_from, set_parent_death_signal
+from orlop.kernel.process import close_all_but, close_on_exec_from, set_parent_death_signal
 from orlop.model import jsontext
 from orlop.model.light import NoReturn
 from orlop.runtime.bundle import AT_GATE, OUTLIVES
@@ -127,6 +127,12 @@ def label_process(child: Child) -> None:
         _write_attribute(child, f"exec {label}", "attr/apparmor/exec", "attr/exec")
     if label := child.process.selinux:
         _write_attribute(child, label, "attr/exec")
+
+
+def close_others(child: Child) -> None:
+    """Close what the steps that remain do not need: it may lead to the host."""
+    needed = child.last_descriptors() if child.exposed else child.descriptors()
+    close_all_but((*needed, child.cgroup), first=3 + child.preserve_fds)
 
 
 def seal_descriptors(child: Child) -> None:

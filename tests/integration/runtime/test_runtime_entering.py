@@ -134,7 +134,13 @@ def box(box: Box, spy: Path) -> Box:
     (box.lower / "bin/spy").chmod(0o755)
     box.linux["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [{"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}],
+        "syscalls": [  # as older policies, which do not know them
+            {
+                "names": ["clone3", "close_range", "faccessat2", "openat2"],
+                "action": "SCMP_ACT_ERRNO",
+                "errnoRet": 38,
+            }
+        ],
     }
     return box
 
