@@ -9,9 +9,6 @@ from orlop.errors import InvalidArgumentError
 
 _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)(h|ms|m|s|us|ns))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|ns)")
-_RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9})\d*)?)?([Zz]|[+-]\d\d:\d\d)?"
-)
 _UNITS_NS = {
     "h": 3_600_000_000_000,
     "m": 60_000_000_000,
@@ -44,20 +41,3 @@ def parse_moment(text: str) -> int:
         return int(moment.timestamp() * 1e9)
     except (ValueError, OverflowError):
         raise InvalidArgumentError(f"invalid time {text[:100]!r}", hint='such as "24h"') from None
-
-
-def rfc3339_ns(text: str) -> int | None:
-    """Return nanoseconds since the epoch of an RFC 3339 time, UTC unless it has a zone.
-
-    A date alone is its first moment. None if *text* is no such time.
-    """
-    match = _RFC3339.fullmatch(text)
-    if match is None:
-        return None
-    date, clock, fraction, zone = match.groups()
-    zone = "+00:00" if zone is None or zone in "zZ" else zone
-    try:
-        moment = datetime.fromisoformat(f"{date}T{clock or '00:00:00'}{zone}")
-        return int(moment.timestamp()) * 1_000_000_000 + int((fraction or "").ljust(9, "0") or 0)
-    except (ValueError, OverflowError):
-        return None

@@ -12,6 +12,7 @@ from tests.integration.api.terminal import Terminal
 from tests.integration.engines import EngineProcess
 
 IMAGE = "busybox:test"
+CREATED_S = 1735787045  # 2025-01-02T03:04:05Z
 pytestmark = pytest.mark.usefixtures("image")
 
 
@@ -230,6 +231,7 @@ def test_save_of_a_repository_has_all_its_tags_and_each_image_once(
         (image,) = json.load(file)
         index = tar.extractfile("index.json")
         assert index is not None
+        assert tar.getmember(image["Layers"][0]).mtime == CREATED_S
         entries = [entry["annotations"] for entry in json.load(index)["manifests"]]
     assert image["RepoTags"] == ["saved:1", "saved:2"]
     assert [entry["org.opencontainers.image.ref.name"] for entry in entries] == ["1", "2"]

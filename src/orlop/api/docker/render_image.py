@@ -15,8 +15,8 @@ from orlop.engine.answers import (
     Pruned,
     VolumeAnswer,
 )
-from orlop.engine.when import rfc3339_ns
 from orlop.model.image import Process
+from orlop.model.moments import rfc3339_ns
 from orlop.model.reference import parse_reference
 
 Shape = dict[str, Any]

@@ -3,8 +3,8 @@
 import re
 import time
 
-from orlop.engine.when import rfc3339_ns
 from orlop.errors import InvalidArgumentError
+from orlop.model.moments import rfc3339_ns
 
 ZERO = "0001-01-01T00:00:00Z"  # Go's zero time: never
 

@@ -5,10 +5,10 @@ from contextlib import suppress
 
 from orlop.engine.answers import ImageRecord
 from orlop.engine.images.host import HOST, host_image
-from orlop.engine.when import rfc3339_ns
 from orlop.errors import CorruptError, InvalidArgumentError, NotFoundError
 from orlop.model.digest import Digest
 from orlop.model.image import ImageConfig, decode_config, decode_manifest
+from orlop.model.moments import rfc3339_ns
 from orlop.model.reference import Reference, parse_reference
 from orlop.snapshots.interface import LayerKey
 from orlop.store.content import Content

@@ -26,10 +26,10 @@ from orlop.engine.images.transfer import Transfers, leased
 from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import NO_FILTERS, CommitRequest, Credentials, Filters
 from orlop.engine.threads import in_thread
-from orlop.engine.when import rfc3339_ns
 from orlop.errors import WrongStateError
 from orlop.model.container import Container
 from orlop.model.image import Descriptor
+from orlop.model.moments import rfc3339_ns
 from orlop.model.reference import new_name, parse_reference
 from orlop.snapshots.interface import LayerKey
 

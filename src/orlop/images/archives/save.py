@@ -5,6 +5,7 @@ whose paths lead to the same blobs. A manifest of Docker's schema 2 is written a
 the OCI one that says the same, as umoci reads no other; the image's id stays.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -30,10 +31,12 @@ from orlop.model.image import (
     Descriptor,
     Index,
     Manifest,
+    decode_config,
     decode_manifest,
     digest_of,
     encode,
 )
+from orlop.model.moments import rfc3339_ns
 from orlop.model.reference import parse_reference
 from orlop.store.content import Checker, Content
 from orlop.store.faults import explained
@@ -57,7 +60,7 @@ class Saved(NamedTuple):
 class _Sink(Protocol):
     def folder(self, name: str) -> None: ...
 
-    def file(self, name: str, size: int, pieces: Iterable[bytes]) -> None: ...
+    def file(self, name: str, size: int, pieces: Iterable[bytes], *, mtime_ns: int = 0) -> None: ...
 
 
 def save_tar(
@@ -83,12 +86,13 @@ def save_folder(
 def _save(images: Sequence[Saved], content: Content, sink: _Sink, progress: Progress) -> None:
     documents = [content.read(image.manifest) for image in images]
     manifests = [decode_manifest(document) for document in documents]
+    times = _times(manifests, content)
     sink.file("oci-layout", len(_LAYOUT), [_LAYOUT])
     sink.folder("blobs")
     sink.folder("blobs/sha256")
     for blob in _blobs(manifests):
         size = content.size(blob.digest)
-        sink.file(_path(blob), size, _read(content, blob))
+        sink.file(_path(blob), size, _read(content, blob), mtime_ns=times[blob.digest])
         progress(blob.digest, Kind.LOAD, size, size)
     images, documents = _all_oci(images, manifests, documents)
     for name, data in (
@@ -97,6 +101,16 @@ def _save(images: Sequence[Saved], content: Content, sink: _Sink, progress: Prog
         ("manifest.json", msgspec.json.encode(_docker(images, manifests))),
     ):
         sink.file(name, len(data), [data])
+
+
+def _times(manifests: Sequence[Manifest], content: Content) -> dict[str, int]:
+    """Return by digest when each blob's image was made; the first counts, 0 if it does not say."""
+    times: dict[str, int] = {}
+    for manifest in manifests:
+        created = decode_config(content.read(manifest.config)).created
+        for blob in (*manifest.layers, manifest.config):
+            times.setdefault(blob.digest, max(0, rfc3339_ns(created) or 0))
+    return times
 
 
 def _all_oci(
@@ -194,8 +208,8 @@ class _TarSink:
     def folder(self, name: str) -> None:
         self._writer.add(_entry(name + "/", FOLDER, 0o755, 0))
 
-    def file(self, name: str, size: int, pieces: Iterable[bytes]) -> None:
-        self._writer.add(_entry(name, FILE, 0o644, size), pieces)
+    def file(self, name: str, size: int, pieces: Iterable[bytes], *, mtime_ns: int = 0) -> None:
+        self._writer.add(_entry(name, FILE, 0o644, size, mtime_ns=mtime_ns), pieces)
 
 
 class _FolderSink:
@@ -205,10 +219,13 @@ class _FolderSink:
     def folder(self, name: str) -> None:
         (self._folder / name).mkdir()
 
-    def file(self, name: str, size: int, pieces: Iterable[bytes]) -> None:
+    def file(self, name: str, size: int, pieces: Iterable[bytes], *, mtime_ns: int = 0) -> None:
         with open(self._folder / name, "xb") as file:
             file.writelines(pieces)
+            file.flush()
+            if mtime_ns:
+                os.utime(file.fileno(), ns=(mtime_ns, mtime_ns))
 
 
-def _entry(name: str, kind: bytes, mode: int, size: int) -> Entry:
-    return Entry(name.encode(), kind, mode, 0, 0, size, size, 0, b"", 0, 0)
+def _entry(name: str, kind: bytes, mode: int, size: int, *, mtime_ns: int = 0) -> Entry:
+    return Entry(name.encode(), kind, mode, 0, 0, size, size, mtime_ns, b"", 0, 0)
