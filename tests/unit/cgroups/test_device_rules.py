@@ -62,6 +62,14 @@ def test_a_container_can_use_its_null_device_whatever_the_rules() -> None:
         assert not run(code, 1, 2, 8, 0)  # a disk
 
 
+def test_tunnels_are_allowed_unless_the_rules_name_them() -> None:
+    named: DeviceRule = {"allow": False, "type": "c", "major": 10, "minor": 200, "access": "rw"}
+    assert run(program(policy(for_container([DENY_ALL]))), 2, 2, 10, 200)
+    assert not run(program(policy(for_container([DENY_ALL, named]))), 2, 2, 10, 200)
+    given = for_container([DENY_ALL, named, {**named, "allow": True}])
+    assert run(program(policy(given)), 2, 2, 10, 200)
+
+
 def test_with_everything_allowed_nothing_is_added() -> None:
     everything: list[DeviceRule] = [{"allow": True, "access": "rwm"}]
     assert for_container(everything) == everything

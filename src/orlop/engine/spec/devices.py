@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from orlop.errors import InvalidArgumentError
 from orlop.model.container import ContainerOptions, DeviceMapping
 from orlop.model.oci import Device, DeviceRule
-from orlop.runtime.cgroups.devices import ALWAYS_ALLOWED
+from orlop.runtime.cgroups.devices import ALWAYS_ALLOWED, WITHOUT_TUN
 
 #: Folders and nodes of the host's /dev that a privileged container has its own of.
 _NOT_THE_HOSTS = frozenset(
@@ -18,7 +18,11 @@ _RULE = re.compile(r"([abc]) (\d+|\*):(\d+|\*) ([rwm]{1,3})")
 _MOST_NODES = 4096
 
 #: Nothing, but what every container may use.
-DEFAULT_RULES: tuple[DeviceRule, ...] = ({"allow": False, "access": "rwm"}, *ALWAYS_ALLOWED)
+DEFAULT_RULES: tuple[DeviceRule, ...] = (
+    {"allow": False, "access": "rwm"},
+    *ALWAYS_ALLOWED,
+    WITHOUT_TUN,
+)
 
 
 def devices(options: ContainerOptions) -> tuple[list[Device], list[DeviceRule]]:

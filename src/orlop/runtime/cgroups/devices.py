@@ -25,14 +25,12 @@ ALWAYS_ALLOWED: tuple[DeviceRule, ...] = (
     {"allow": True, "type": "c", "major": 5, "minor": 0, "access": "rwm"},  # tty
     {"allow": True, "type": "c", "major": 5, "minor": 2, "access": "rwm"},  # ptmx
     {"allow": True, "type": "c", "major": 136, "access": "rwm"},  # pts/*
-    {
-        "allow": True,
-        "type": "c",
-        "major": 10,
-        "minor": 200,
-        "access": "rwm",
-    },  # tun: runc's users rely on it
 )
+
+#: Allowed too unless the rules name it, because runc's users rely on it: they make the node
+#: themselves. The engine's containers get it by `--device` alone.
+_TUN: DeviceRule = {"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rwm"}
+WITHOUT_TUN: DeviceRule = {**_TUN, "allow": False, "access": "rw"}
 
 
 class Device(NamedTuple):
@@ -94,7 +92,14 @@ def for_container(rules: Iterable[DeviceRule]) -> list[DeviceRule]:
     writes, gets a container that can use its /dev/null, and nothing more.
     """
     given = list(rules)
-    return given if policy(given).allow else [*given, *ALWAYS_ALLOWED]
+    if policy(given).allow:
+        return given
+    names_tun = any(_names_tun(rule) for rule in given)
+    return [*given, *ALWAYS_ALLOWED, *(() if names_tun else (_TUN,))]
+
+
+def _names_tun(rule: DeviceRule) -> bool:
+    return all(rule.get(key) == _TUN[key] for key in ("type", "major", "minor"))
 
 
 def _types(device_type: str) -> str:
