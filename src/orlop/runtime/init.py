@@ -336,7 +336,13 @@ _EXEC: Sequence[Step] = (
 
 
 #: What a process that is born with its filter does itself. Such a filter allows few calls.
-_OWN: Sequence[Step] = (attach_stdio, label_process, wait_at_gate, set_rlimits)
+_OWN: Sequence[Step] = (
+    attach_stdio,
+    label_process,
+    wait_at_gate,
+    release_signals,  # it waits for the parent, and outlives it
+    set_rlimits,
+)
 
 
 def container_steps(child: Child) -> Sequence[Step]:
