@@ -1,12 +1,22 @@
 """Bytes between the event loop and blocking code in a thread: neither outruns the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 from orlop.engine.threads import in_thread
-from orlop.errors import UnavailableError
+from orlop.errors import CorruptError, InvalidArgumentError, UnavailableError
 
 _BLOCK = 1 << 18
+
+
+@contextmanager
+def sent_by_client() -> Iterator[None]:
+    """Say of what is wrong with bytes that came with a request that the request is wrong."""
+    try:
+        yield
+    except CorruptError as error:
+        raise InvalidArgumentError(str(error.args[0]), hint=error.hint) from error
 
 
 class Inflow:

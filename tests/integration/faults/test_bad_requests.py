@@ -1,6 +1,10 @@
 """Requests that no client of ours would send: refused in a sentence, and nothing left."""
 
+import gzip
+import io
 import json
+import random
+import tarfile
 from typing import Any
 
 import pytest
@@ -79,3 +83,68 @@ def test_a_target_that_cannot_be_understood_is_refused(scene: Scene, name: str) 
     status, data = scene.docker.raw(method, target.replace("WITNESS", scene.witness), body)
     _assert_said(status, data, wanted)
     assert "Traceback" not in scene.engine.log()[before:]
+
+
+def _tar(**files: bytes) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name.replace("_", "."))
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return data.getvalue()
+
+
+def _archive(config: bytes, **more: object) -> bytes:
+    """Return an archive as `docker save` writes it, of one image, whose parts are what is given."""
+    entry = {"Config": "image.json", "RepoTags": ["bad:1"], "Layers": [], **more}
+    manifest = json.dumps([entry]).encode()
+    return _tar(manifest_json=manifest, image_json=config, layer=b"no layer")
+
+
+_CONFIG: dict[str, Any] = {"architecture": "amd64", "os": "linux", "config": {}}
+_CONFIG["rootfs"] = {"type": "layers", "diff_ids": []}
+_ONE_LAYER = {**_CONFIG, "rootfs": {"type": "layers", "diff_ids": ["sha256:" + "0" * 64]}}
+
+ARCHIVES: dict[str, bytes] = {
+    "nothing": b"",
+    "text": b"hello world" * 100,
+    "noise": random.Random(1).randbytes(5000),
+    "zeros": bytes(10240),
+    "text in gzip": gzip.compress(b"x" * 3000),
+    "half a gzip": gzip.compress(random.Random(2).randbytes(5000))[:2000],
+    "half a tar": _tar(manifest_json=b"x" * 5000)[:2000],
+    "a broken zstd": b"\x28\xb5\x2f\xfd" + b"b" * 160,
+    "a tar of nothing": _tar(),
+    "a tar of something": _tar(a=b"x"),
+    "a manifest that is no JSON": _tar(manifest_json=b"nope"),
+    "a manifest that is no list": _tar(manifest_json=b"{}"),
+    "a deep manifest": _tar(manifest_json=b"[" * 100_000),
+    "a manifest without its image": _tar(manifest_json=b'[{"Config": "x.json", "Layers": []}]'),
+    "a file outside": _archive(b"{}", Config="../../../../etc/passwd"),
+    "an image that is no JSON": _archive(b"nope"),
+    "a name that is none": _archive(json.dumps(_CONFIG).encode(), RepoTags=["///:::"]),
+    "a layer too many": _archive(json.dumps(_CONFIG).encode(), Layers=["layer"]),
+    "another layer": _archive(json.dumps(_ONE_LAYER).encode(), Layers=["layer"]),
+    "an index that is no JSON": _tar(**{"oci-layout": b"{}", "index_json": b"{"}),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_an_archive_that_holds_no_image_is_refused(scene: Scene, name: str) -> None:
+    before = len(scene.engine.log())
+    status, data = scene.docker.raw("POST", "/images/load", ARCHIVES[name])
+    _assert_said(status, data, 400)
+    assert "Traceback" not in scene.engine.log()[before:]
+
+
+@pytest.mark.parametrize("name", ["text", "noise", "text in gzip", "half a gzip", "half a tar"])
+def test_a_root_file_system_that_is_no_tar_is_refused(scene: Scene, name: str) -> None:
+    target = "/images/create?fromSrc=-&repo=bad"
+    _assert_said(*scene.docker.raw("POST", target, ARCHIVES[name]), 400)
+
+
+@pytest.mark.parametrize("name", ["text", "noise", "text in gzip", "half a gzip"])
+def test_files_for_a_container_that_are_no_tar_are_refused(scene: Scene, name: str) -> None:
+    target = f"/containers/{scene.witness}/archive?path=/tmp"
+    _assert_said(*scene.docker.raw("PUT", target, ARCHIVES[name]), 400)

@@ -13,7 +13,7 @@ from orlop.engine.containers.room import bounded
 from orlop.engine.containers.written import unless_removed, written
 from orlop.engine.context import Context
 from orlop.engine.requests import PutOptions
-from orlop.engine.streams import Inflow, Outflow
+from orlop.engine.streams import Inflow, Outflow, sent_by_client
 from orlop.engine.threads import in_thread
 from orlop.engine.volume_sources import open_folder
 from orlop.errors import (
@@ -122,7 +122,8 @@ class Archive:
                 ids = _ids(container)
                 transfer.write(way.root, way.path, source, owner=owner, ids=ids, keep_kinds=keep)
 
-        await in_thread(unpack)
+        with sent_by_client():
+            await in_thread(unpack)
 
     async def export(self, container: Container) -> AsyncIterator[bytes]:
         """Return a tar of its root, without what is mounted in that."""

@@ -14,7 +14,7 @@ from orlop.engine.images.catalog import Catalog
 from orlop.engine.images.transfer import leased, short
 from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import CommitRequest
-from orlop.engine.streams import Inflow, Outflow
+from orlop.engine.streams import Inflow, Outflow, sent_by_client
 from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError
 from orlop.images.archives.load import LoadedImage, load_tar
@@ -51,10 +51,11 @@ class Maker:
         """See Images.load()."""
         content = self._context.content
         async with leased(self._context) as lease:
-            loaded = await in_thread(load_tar, Inflow(source), content, keep=lease.add)
-            for image in loaded:
-                await self._unpack(image.manifest, progress)
-            return [name for image in loaded for name in self._name(image)]
+            with sent_by_client():
+                loaded = await in_thread(load_tar, Inflow(source), content, keep=lease.add)
+                for image in loaded:
+                    await self._unpack(image.manifest, progress)
+                return [name for image in loaded for name in self._name(image)]
 
     async def import_(
         self,
@@ -79,8 +80,9 @@ class Maker:
                     content, process, base=base, layer=layer, history=step, keep=lease.add
                 )
 
-            built = await in_thread(build)
-            return await self._finish(built, names, comment=step.comment)
+            with sent_by_client():
+                built = await in_thread(build)
+                return await self._finish(built, names, comment=step.comment)
 
     async def commit(self, container: Container, reference: str, request: CommitRequest) -> Stored:
         """Make an image of what *container*, which the caller holds still, has changed."""
