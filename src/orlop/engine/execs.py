@@ -115,6 +115,7 @@ class Execs:
             fds = (client.socket.fileno(),)
         self._ends[exec_.id] = asyncio.get_running_loop().create_future()
         self._execs[exec_.id] = replace(exec_, running=True)
+        self._announce(container, "exec_start", exec_)  # before its end can be told
         try:
             started = await self._context.shim.request(message, fds)
         except OrlopError as failure:
@@ -134,7 +135,6 @@ class Execs:
             self._limits.begin(exec_.id, options.limit_s)
         if exec_.id in self._starts:
             self._starts[exec_.id].set()
-        self._announce(container, "exec_start", exec_)
 
     def _announce(self, container: Container, action: str, exec_: Exec) -> None:
         program, *arguments = exec_.options.command

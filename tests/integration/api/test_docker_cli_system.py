@@ -69,7 +69,8 @@ def test_events_of_commands_name_them_and_removal_by_force_is_a_kill(
     commands = [told for action, told in events if action.startswith("exec_")]
     assert len(commands) >= 6
     assert all(len(told["execID"]) == 64 for told in commands)
-    ours = [action for action, told in events if told.get("execID") == commands[0]["execID"]]
+    own = next(told for action, told in events if action == "exec_create: sh -c exit 3")
+    ours = [action for action, told in events if told.get("execID") == own["execID"]]
     assert ours == ["exec_create: sh -c exit 3", "exec_start: sh -c exit 3", "exec_die"]
     assert [action for action, _ in events[-3:]] == ["kill", "die", "destroy"]
     assert events[-3][1]["signal"] == "9"
