@@ -66,21 +66,25 @@ def test_workers_are_in_a_cgroup_with_limits_that_goes_with_them(tmp_path: Path)
         workers = Workers(tmp_path)
         await workers.run(job)
         (worker,) = workers._idle
-        assert _limits(worker._process.pid) == (True, "512")
+        name = _cgroup_of(worker._process.pid)
+        assert _limits(name, worker._process.pid) == (True, "512")
         await workers.close()
+        assert name not in cgroups.names("/orlop")
 
-    before = cgroups.names("/orlop")
     asyncio.run(main())
-    assert cgroups.names("/orlop") <= before
 
 
-def _limits(pid: int) -> tuple[bool, str]:
-    """Return whether the process has a limit of memory, and its limit of processes."""
+def _cgroup_of(pid: int) -> str:
     (name,) = {
         line.rpartition("/")[2]
         for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
         if "/workers-" in line
     }
+    return name
+
+
+def _limits(name: str, pid: int) -> tuple[bool, str]:
+    """Return whether the cgroup has a limit of memory, and its limit of processes."""
     cgroup = cgroups.open(f"/orlop/{name}")
     assert pid in set(cgroup.pids())
     statistics = cgroup.statistics()
