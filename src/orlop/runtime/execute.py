@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from orlop.errors import InvalidArgumentError, WrongStateError
+from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
 from orlop.kernel.capabilities import is_ordinary
 from orlop.kernel.namespaces import FILES, Namespace
 from orlop.kernel.patience import is_readable
@@ -44,8 +44,7 @@ def execute(
     if stdio is None and not planned.terminal:
         raise InvalidArgumentError("a process without a terminal needs standard streams")
     namespaces = plan_namespaces(target.config.get("linux", {}))
-    kinds = [*(kind for kind in FILES if kind in namespaces.new)]
-    kinds += [kind for kind, _ in namespaces.join]
+    kinds = [k for k in FILES if k in namespaces.new] + [k for k, _ in namespaces.join]
     child = _child(target, planned, stdio)
     child.gate, child.preserve_fds = gate, preserve_fds
     with ExitStack() as ours:
@@ -60,15 +59,23 @@ def execute(
                 child.root = _open_root(target, ours)
             child.exposed = _is_exposed(target, namespaces)
             how = _launch(what, target, kinds, child, ours)
-            rare = child.gate or child.listener or child.memory_policy or child.root >= 0
-            usual = not (rare or child.exposed or Namespace.USER in kinds)
+            usual = _is_usual(child) and Namespace.USER not in kinds
             reserves = ahead.processes if ahead and usual else None
             return launch(how, child, _run, reserves=reserves, wait_terminal=not ahead)
+        except OrlopError:
+            _check_running(target)  # nobody is born where its first process has ended
+            raise
         except OSError as error:
             _check_running(target)
             if f"/proc/{target.pid}/" in str(error.filename):  # it ends: its namespaces go first
                 raise _not_running(target) from error
             raise failure.translate(what, "make_process", error) from error
+
+
+def _is_usual(child: Child) -> bool:
+    """Whether all that concerns it can be told to a process that exists already."""
+    rare = child.gate or child.listener or child.memory_policy or child.root >= 0
+    return not (rare or child.exposed)
 
 
 def _launch(

@@ -426,7 +426,7 @@ def _blamed(child: Child, name: str, steps: Sequence[Step]) -> str:
     """Return the name of the step that failed, with that of the filter that may be why."""
     names = [step.__name__ for step in steps]
     before = names[: names.index(name)] if name in names else []
-    loaded = "load_filter" in before or (child.born_last and "load_filter" not in names)
+    loaded = "load_filter" in before or (child.exposed and "load_filter" not in names)
     filtered = child.filter is not None and loaded
     return f"{name}, which linux.seccomp may forbid" if filtered else name
 
