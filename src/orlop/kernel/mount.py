@@ -4,6 +4,7 @@ A mount made by fsmount() or cloned by open_tree() is detached: it is in no
 namespace, and dies with its descriptor unless move_mount() attaches it.
 """
 
+import _codecs
 import os
 
 from orlop.kernel import light_ctypes as ctypes
@@ -162,7 +163,7 @@ def mount_points() -> list[tuple[str, str]]:
         lines = [line.split() for line in file]
     return [
         (
-            os.fsdecode(words[4].decode("unicode_escape").encode("latin-1")),
+            os.fsdecode(_codecs.escape_decode(words[4])[0]),  # by no codec that is imported late
             words[words.index(b"-", 6) + 1].decode(),
         )
         for words in lines
