@@ -88,14 +88,14 @@ def launch(
         go = _go(how, child, ours)
         cgroup_fd = _cgroup(how, child, ours)
         supported()  # looked up here once, and not in every child
-        cloned = None
-        helper = _helper(how, run, report)
+        cloned = helper = None
         if reserves is not None and not _changes_time(how, child):
             cloned = _clone_by_reserve(reserves, how, child, cgroup_fd)
         if cloned is None:
             # The child is born with it, perhaps in sight of others. But what cannot be dumped
             # is no ordinary user's to give ids to.
             set_dumpable(dumpable=bool(how.idmap) and is_ordinary())
+            helper = _helper(how, run, report)
             with joined(how.joined, time_offsets=how.time_offsets):
                 cloned = _clone(how, child, cgroup_fd, helper)
                 if not cloned.pid:
