@@ -306,9 +306,6 @@ _MAKE_ROOTLESS: Sequence[Step] = (
 #: In a mount namespace that others are in, too, all that is mounted stays until it is undone.
 _MAKE_IN_SHARED_MOUNTS: Sequence[Step] = (*(step for step in _MAKE if step is not cut_propagation),)
 
-#: The order is the design.
-_CONTAINER: Sequence[Step] = (*_MAKE, *_ENTER, *_INSIDE, *_PROCESS)
-
 #: With the root of another mount namespace nothing is to be mounted.
 _SET_UP_IN_GIVEN_ROOT: Sequence[Step] = (
     shield,

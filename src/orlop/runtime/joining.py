@@ -19,7 +19,7 @@ import signal
 import socket
 
 from orlop.errors import OrlopError
-from orlop.kernel.idmap import Mapping
+from orlop.kernel.idmap import read_map
 from orlop.kernel.memory import shared_number
 from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.patience import is_readable
@@ -158,7 +158,7 @@ def _read_maps(namespace: int) -> IDMap:
 
 def maps_of(pid: int) -> IDMap:
     """Return the mappings of the user namespace that process *pid* is in, as we see them."""
-    return IDMap(_maps(pid, "uid_map"), _maps(pid, "gid_map"))
+    return IDMap(tuple(read_map(pid, "uid_map")), tuple(read_map(pid, "gid_map")))
 
 
 def _help(flags: int, namespaces: Sequence[tuple[Namespace, int]], far: socket.socket) -> Cloned:
@@ -194,11 +194,6 @@ def _join(namespaces: Sequence[tuple[Namespace, int]]) -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     set_dumpable(dumpable=False)
-
-
-def _maps(pid: int, name: str) -> tuple[Mapping, ...]:
-    with open(f"/proc/{pid}/{name}") as file:
-        return tuple(Mapping(*map(int, line.split())) for line in file)
 
 
 def _pid(pidfd: int) -> int:

@@ -39,7 +39,7 @@ def die() -> None:
     os._exit(9)
 
 
-CONTAINER = names((*init._CONTAINER, *init._LAST))
+CONTAINER = names((*init._MAKE, *init._ENTER, *init._INSIDE, *init._PROCESS, *init._LAST))
 EXEC = names((*init._EXEC, *init._LAST))
 
 
