@@ -16,7 +16,7 @@ from ctypes import c_char_p, c_int, c_uint, c_uint32, c_void_p
 from orlop.errors import UnsupportedError
 from orlop.kernel import low_descriptors
 from orlop.kernel.low_descriptors import FD_SETSIZE
-from orlop.kernel.netlink.wire import attribute, nested, string
+from orlop.kernel.netlink.wire import HEADER, attribute, message, nested, string
 from orlop.model.light import Any, NamedTuple
 
 _LIBRARY = "libnftables.so.1"
@@ -29,7 +29,6 @@ _TABLE, _SET, _ELEMENTS = 1, 2, 3  # NFTA_SET_ELEM_LIST_*
 _NFTA_LIST_ELEM, _NFTA_SET_ELEM_KEY, _NFTA_DATA_VALUE = 1, 1, 1
 _REQUEST, _ACK, _CREATE = 0x1, 0x4, 0x400  # NLM_F_*
 _NLMSG_ERROR = 2
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _GENERIC = struct.Struct(">BBH")  # nfgenmsg: family, version, resource
 _ERROR = struct.Struct("=i")
 _ANSWER_BYTES = 1 << 13
@@ -163,11 +162,11 @@ class Nftables:
         if not bodies:
             return
         batch = _GENERIC.pack(0, 0, _SUBSYSTEM)
-        messages = [_message(_NFNL_MSG_BATCH_BEGIN, _REQUEST, 0, batch)]
+        messages = [message(_NFNL_MSG_BATCH_BEGIN, _REQUEST, 0, batch)]
         for number, body in enumerate(bodies, 1):
             flags = _REQUEST | _CREATE | (_ACK if number == len(bodies) else 0)
-            messages.append(_message(kind, flags, number, body))
-        messages.append(_message(_NFNL_MSG_BATCH_END, _REQUEST, len(bodies) + 1, batch))
+            messages.append(message(kind, flags, number, body))
+        messages.append(message(_NFNL_MSG_BATCH_END, _REQUEST, len(bodies) + 1, batch))
         if self._socket is None:
             self._socket = socket.socket(fileno=os.dup(self._fd))
         self._socket.send(b"".join(messages))
@@ -197,15 +196,11 @@ def _refused(peer: socket.socket, last: int) -> int:
             answer = peer.recv(_ANSWER_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return refused or errno.EPROTO
-        _, kind, _, number, _ = _HEADER.unpack_from(answer)
+        _, kind, _, number, _ = HEADER.unpack_from(answer)
         if kind == _NLMSG_ERROR:
-            refused = refused or -_ERROR.unpack_from(answer, _HEADER.size)[0]
+            refused = refused or -_ERROR.unpack_from(answer, HEADER.size)[0]
             if number == last:
                 return refused
-
-
-def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, number, 0) + body
 
 
 def _element(table: str, name: str, key: bytes) -> bytes:

@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 
-from orlop.kernel.netlink.wire import DUMP, PLAIN, Request, attributes, text
+from orlop.kernel.netlink.wire import DUMP, HEADER, PLAIN, Request, attributes, message, text
 
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
@@ -20,7 +20,6 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS, _NLM_F_DUMP_INTR = 0x100, 0x200, 0x10
 _NLMSGERR_ATTR_MSG = 1
 
-_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ERROR = struct.Struct("=i")
 _MOST_ANSWER = 1 << 16  # a dump's pieces are of 32 KiB at most
 _MOST_BATCH = 100  # answers that the socket's buffer surely holds
@@ -131,8 +130,7 @@ class Netlink:
         number = first = self._sequence = (self._sequence + 1) & 0x7FFFFFFF
         data = b""
         for number, (kind, flags, body, _) in enumerate(requests, first):
-            data += _HEADER.pack(16 + len(body), kind, flags, number, 0) + body
-            data += b"\0" * (-len(body) & 3)
+            data += message(kind, flags, number, body)
         self._sequence = number
         self._socket.send(data)
         return first
@@ -161,7 +159,7 @@ def _split(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
     """Return type, flags, number, and where the body begins and ends, of each message."""
     start = 0
     while len(data) - start >= 16:
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, start)
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, start)
         if length < 16:
             return
         yield kind, flags, sequence, start + 16, min(start + length, len(data))
@@ -171,7 +169,7 @@ def _split(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
 def _refusal(code: int, flags: int, body: bytes, what: str) -> OSError:
     reason = os.strerror(-code)
     if flags & _NLM_F_ACK_TLVS:
-        skipped = 16 if flags & _NLM_F_CAPPED else max(16, _HEADER.unpack_from(body, 4)[0])
+        skipped = 16 if flags & _NLM_F_CAPPED else max(16, HEADER.unpack_from(body, 4)[0])
         parts = attributes(body, 4 + (skipped + 3 & ~3)) if len(body) >= 20 else {}
         if _NLMSGERR_ATTR_MSG in parts:
             reason = text(parts[_NLMSGERR_ATTR_MSG]).rstrip(".")

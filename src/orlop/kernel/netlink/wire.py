@@ -22,6 +22,7 @@ REPLACE = PLAIN | _NLM_F_CREATE | _NLM_F_REPLACE
 APPEND = PLAIN | _NLM_F_CREATE | _NLM_F_APPEND
 DUMP = _NLM_F_REQUEST | _NLM_F_DUMP
 
+HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, number, port
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _U32 = struct.Struct("=I")
 
@@ -33,6 +34,12 @@ class Request(NamedTuple):
     flags: int
     body: bytes
     what: str
+
+
+def message(kind: int, flags: int, number: int, body: bytes) -> bytes:
+    """Return a request with its header, up to where a next one of the batch may begin."""
+    head = HEADER.pack(HEADER.size + len(body), kind, flags, number, 0)
+    return head + body + b"\0" * (-len(body) & 3)
 
 
 def attribute(kind: int, value: bytes) -> bytes:
