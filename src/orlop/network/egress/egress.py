@@ -2,7 +2,6 @@
 
 import errno
 import json
-import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -10,13 +9,12 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
-from orlop.errors import UnsupportedError
 from orlop.kernel.nftables import Nftables
 from orlop.network.egress import rules
 from orlop.network.egress.learned import Found, Learned, Opening
 from orlop.network.egress.outlet import Outlet
+from orlop.network.firewall.bridges import is_there, make_table
 
-_LACKING = frozenset((errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT))
 _MOST_UNUSED = 16  # lists that are kept for the next who has the same
 _LOOKS = 32  # at interfaces that were left, for each that is
 
@@ -130,19 +128,11 @@ class Egress:
         left = {
             name: mac
             for name, mac in self._leaving.items()
-            if name not in outlets and _is_there(name)
+            if name not in outlets and is_there(name)
         }
         commands += [rules.interface(self._table, *one) for one in left.items()]
         commands.append(rules.openings(self._table, self._learned.left(self._clock())))
-        try:
-            self._nft.run("".join(commands))
-        except OSError as error:
-            if error.errno not in _LACKING:
-                raise
-            raise UnsupportedError(
-                f"cannot set the rules of an egress list: {error.strerror}",
-                hint="this needs CAP_NET_ADMIN, and a kernel with nf_tables for bridges",
-            ) from error
+        make_table(self._nft, "".join(commands), purpose="set the rules of an egress list")
         self._made, self._is_stale = True, False
         self._leaving = left
         self._outlets, self._lists, self._containers = {}, {}, {}
@@ -187,7 +177,7 @@ class Egress:
 
     def _left(self, most: int) -> list[str]:
         """Return some interfaces that were let go and are gone."""
-        return [name for name in islice(self._leaving, most) if not _is_there(name)]
+        return [name for name in islice(self._leaving, most) if not is_there(name)]
 
     def _remove(self) -> None:
         with suppress(OSError):  # a kernel without tables for bridges has none
@@ -219,11 +209,3 @@ class Egress:
 def _opening(element: dict[str, Any]) -> Opening:
     bridge, source, address, *ports = element["val"]["concat"]
     return Opening(bridge, source, address, *ports)
-
-
-def _is_there(interface: str) -> bool:
-    try:
-        socket.if_nametoindex(interface)
-    except OSError:
-        return False
-    return True

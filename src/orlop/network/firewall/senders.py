@@ -9,20 +9,18 @@ change; a port is an element of each set.
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from itertools import islice
 from typing import NamedTuple
 
-from orlop.errors import UnsupportedError
 from orlop.kernel.netlink.wire import hardware, hardware_text, packed
 from orlop.kernel.nftables import Nftables
+from orlop.network.firewall.bridges import is_there, make_table
 from orlop.network.firewall.rules import quoted
 from orlop.network.ipam import link_local
 
-_LACKING = frozenset((errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT))
 _NAME_BYTES = 16  # IFNAMSIZ
 _LOOKS = 32  # at interfaces that were let go, for each change
 
@@ -118,7 +116,7 @@ class Senders:
         gone = {name: self._known[name] for name in interfaces if name in self._known}
         if not gone:
             return
-        left = [name for name in islice(self._leaving, _LOOKS * len(gone)) if not _is_there(name)]
+        left = [name for name in islice(self._leaving, _LOOKS * len(gone)) if not is_there(name)]
         elements = [element for one in gone.values() for element in _sources(one)]
         elements += [("ports", _name(name)) for name in left]
         self._change(
@@ -155,19 +153,11 @@ class Senders:
     def _make(self, whole: Mapping[str, Sender], leaving: Iterable[str] = ()) -> None:
         """Make the table anew, in one transaction; ports that are *leaving* send nothing."""
         candidates = {**self._leaving, **dict.fromkeys(leaving)}
-        left = [name for name in candidates if name not in whole and _is_there(name)]
+        left = [name for name in candidates if name not in whole and is_there(name)]
         commands = [_none(self._table), f"table {self._table} {{{_RULES}}}\n"]
         commands += [_added(self._table, one) for one in whole.values()]
         commands += [_port(self._table, name) for name in left]
-        try:
-            self._nft.run("".join(commands))
-        except OSError as error:
-            if error.errno not in _LACKING:
-                raise
-            raise UnsupportedError(
-                f"cannot check what containers send: {error.strerror}",
-                hint="this needs CAP_NET_ADMIN, and a kernel with nf_tables for bridges",
-            ) from error
+        make_table(self._nft, "".join(commands), purpose="check what containers send")
         self._made = True
         self._leaving = dict.fromkeys(left)
 
@@ -227,11 +217,3 @@ def _name(interface: str) -> bytes:
 
 def _none(table: str) -> str:
     return f"add table {table}\ndelete table {table}\n"
-
-
-def _is_there(interface: str) -> bool:
-    try:
-        socket.if_nametoindex(interface)
-    except OSError:
-        return False
-    return True
