@@ -42,34 +42,17 @@ class Loads:
         self._traffic = traffic
         self._told = _Told({}, {}, 0)
         registry = context.telemetry.registry
-        registry.total(
-            "orlop_container_cpu_seconds_total",
-            "CPU time used, user's and kernel's.",
-            self._each(lambda load: load.cpu_ns / 1e9),
-            _LABEL,
-            most=MOST,
+        cpu = "CPU time used, user's and kernel's."
+        memory = "Memory in use, without idle page cache."
+        limit = "Limit of memory, where there is one."
+        processes = "Processes and threads."
+        total, gauge = registry.total, registry.gauge
+        self._tell(total, "orlop_container_cpu_seconds_total", cpu, lambda load: load.cpu_ns / 1e9)
+        self._tell(gauge, "orlop_container_memory_bytes", memory, lambda load: load.memory_bytes)
+        self._tell(
+            gauge, "orlop_container_memory_limit_bytes", limit, lambda load: load.memory_limit_bytes
         )
-        registry.gauge(
-            "orlop_container_memory_bytes",
-            "Memory in use, without idle page cache.",
-            self._each(lambda load: load.memory_bytes),
-            _LABEL,
-            most=MOST,
-        )
-        registry.gauge(
-            "orlop_container_memory_limit_bytes",
-            "Limit of memory, where there is one.",
-            self._each(lambda load: load.memory_limit_bytes),
-            _LABEL,
-            most=MOST,
-        )
-        registry.gauge(
-            "orlop_container_processes",
-            "Processes and threads.",
-            self._each(lambda load: load.processes),
-            _LABEL,
-            most=MOST,
-        )
+        self._tell(gauge, "orlop_container_processes", processes, lambda load: load.processes)
         self._tell_traffic()
         registry.gauge(
             "orlop_containers_left_out",
@@ -87,14 +70,16 @@ class Loads:
                 most=MOST,
             )
 
-    def _each(self, of: Callable[[Load], float]) -> Callable[[], Mapping[str, float]]:
-        """Return what reads one figure of each container; a negative one is left out."""
+    def _tell(
+        self, family: Callable[..., None], name: str, text: str, of: Callable[[Load], float]
+    ) -> None:
+        """Tell one figure of each container; a negative one is left out."""
 
         def read() -> dict[str, float]:
             figures = {name: of(load) for name, load in self._told.loads.items()}
             return {name: figure for name, figure in figures.items() if figure >= 0}
 
-        return read
+        family(name, text, read, _LABEL, most=MOST)
 
     async def read(self) -> None:
         """Read all that is told next."""
