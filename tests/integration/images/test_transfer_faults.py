@@ -37,17 +37,23 @@ def from_range(exchange: servers.Exchange) -> int:
     return int(match[1])
 
 
-def test_a_download_that_is_cut_goes_on_where_it_was(content: Content, clock: Clock) -> None:
-    def cutting(exchange: servers.Exchange) -> None:
+def cutting(most: int) -> Callable[[servers.Exchange], None]:
+    """Return who sends *most* bytes of DATA, from where it is asked to, and cuts the connection."""
+
+    def reply(exchange: servers.Exchange) -> None:
         start = from_range(exchange)
         headers = {"Content_Length": str(len(DATA) - start)}
         if start:
             headers["Content_Range"] = f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"
-        exchange.reply(206 if start else 200, DATA[start : start + 700_000], **headers)
+        exchange.reply(206 if start else 200, DATA[start : start + most], **headers)
         exchange.cut()
 
+    return reply
+
+
+def test_a_download_that_is_cut_goes_on_where_it_was(content: Content, clock: Clock) -> None:
     seen: list[bytes] = []
-    with servers.serving(cutting) as server, connect(server, clock) as registry:
+    with servers.serving(cutting(700_000)) as server, connect(server, clock) as registry:
         fetch_blob(registry, BLOB, content, consumer=lambda view: seen.append(bytes(view)))
         assert len(server.seen) == 5
     assert fetched(content)
@@ -301,16 +307,8 @@ def test_a_document_that_drips_is_given_up_on_however_much_came(
 def test_a_server_that_sends_a_byte_for_each_connection_is_given_up_on(
     content: Content, clock: Clock
 ) -> None:
-    def cutting(exchange: servers.Exchange) -> None:
-        start = from_range(exchange)
-        headers = {"Content_Length": str(len(DATA) - start)}
-        if start:
-            headers["Content_Range"] = f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"
-        exchange.reply(206 if start else 200, DATA[start : start + 1], **headers)
-        exchange.cut()
-
     with (
-        servers.serving(cutting) as server,
+        servers.serving(cutting(1)) as server,
         connect(server, clock) as registry,
         pytest.raises(UnavailableError),
     ):

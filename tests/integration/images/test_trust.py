@@ -1,6 +1,8 @@
 """Whom a client trusts, and what it tells to whom; real sockets throughout."""
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -93,42 +95,39 @@ def test_a_place_that_we_were_sent_to_cannot_ask_for_our_credentials(
     assert not any("Authorization" in exchange.headers for exchange in seen)
 
 
+@contextmanager
+def _redirected_tokens() -> Iterator[tuple[servers.Server, servers.Server, servers.Server]]:
+    """Give a registry, its token server, and whom that one sends everybody to."""
+    with servers.serving(lambda exchange: exchange.reply(200, b'{"token":"t"}')) as thief:
+
+        def tokens(exchange: servers.Exchange) -> None:
+            exchange.reply(307, Location=f"{thief.url}/token")
+
+        with servers.serving(tokens) as token_server:
+            challenge = f'Bearer realm="{token_server.url}/token",service="x"'
+            with servers.serving(lambda e: e.reply(401, WWW_Authenticate=challenge)) as server:
+                yield server, token_server, thief
+
+
 def test_a_refresh_token_follows_no_redirect_to_another_host(
     content: Content, clock: Clock
 ) -> None:
     login = Credentials(identity_token="refresh me")
-    with servers.serving(lambda exchange: exchange.reply(200, b'{"token":"t"}')) as thief:
-
-        def tokens(exchange: servers.Exchange) -> None:
-            exchange.reply(307, Location=f"{thief.url}/token")
-
-        with servers.serving(tokens) as token_server:
-            challenge = f'Bearer realm="{token_server.url}/token",service="x"'
-            with (
-                servers.serving(lambda e: e.reply(401, WWW_Authenticate=challenge)) as server,
-                connect(server, clock, login) as registry,
-                pytest.raises(UnavailableError, match="redirects elsewhere"),
-            ):
-                fetch_blob(registry, BLOB, content)
-            assert b"refresh+me" in token_server.seen[0].body
+    with _redirected_tokens() as (server, token_server, thief):
+        with (
+            connect(server, clock, login) as registry,
+            pytest.raises(UnavailableError, match="redirects elsewhere"),
+        ):
+            fetch_blob(registry, BLOB, content)
+        assert b"refresh+me" in token_server.seen[0].body
     assert thief.seen == []
 
 
 def test_a_password_follows_no_redirect_of_the_token_server(content: Content, clock: Clock) -> None:
-    with servers.serving(lambda exchange: exchange.reply(200, b'{"token":"t"}')) as thief:
-
-        def tokens(exchange: servers.Exchange) -> None:
-            exchange.reply(307, Location=f"{thief.url}/token")
-
-        with servers.serving(tokens) as token_server:
-            challenge = f'Bearer realm="{token_server.url}/token",service="x"'
-            with (
-                servers.serving(lambda e: e.reply(401, WWW_Authenticate=challenge)) as server,
-                connect(server, clock, LOGIN) as registry,
-                pytest.raises(PermissionDeniedError),
-            ):
-                fetch_blob(registry, BLOB, content)
-            assert "Authorization" in token_server.seen[0].headers
+    with _redirected_tokens() as (server, token_server, thief):
+        with connect(server, clock, LOGIN) as registry, pytest.raises(PermissionDeniedError):
+            fetch_blob(registry, BLOB, content)
+        assert "Authorization" in token_server.seen[0].headers
         assert "Authorization" not in thief.seen[0].headers
 
 

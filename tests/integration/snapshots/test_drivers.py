@@ -32,14 +32,20 @@ class TestVolatileOverlay(SnapshotsContract):
         return Overlay(str(tmp_path / "overlay"), volatile=True)
 
 
+@pytest.fixture
+def erofs_root(tmp_path: Path) -> str:
+    root = str(tmp_path / "erofs")
+    try:
+        Erofs.probe(root)
+    except UnsupportedError as error:
+        pytest.skip(f"EROFS layers: {error}")
+    return root
+
+
 class TestErofs(SnapshotsContract):
     @pytest.fixture
-    def driver(self, tmp_path: Path) -> Snapshots:
-        try:
-            Erofs.probe(str(tmp_path / "erofs"))
-        except UnsupportedError as error:
-            pytest.skip(f"EROFS layers: {error}")
-        return Erofs(str(tmp_path / "erofs"))
+    def driver(self, erofs_root: str) -> Snapshots:
+        return Erofs(erofs_root)
 
 
 class Sized(Erofs):
@@ -58,12 +64,8 @@ class Sized(Erofs):
 
 class TestSized(SnapshotsContract):
     @pytest.fixture
-    def driver(self, tmp_path: Path) -> Snapshots:
-        try:
-            Erofs.probe(str(tmp_path / "erofs"))
-        except UnsupportedError as error:
-            pytest.skip(f"EROFS layers: {error}")
-        return Sized(str(tmp_path / "erofs"), volatile=True)
+    def driver(self, erofs_root: str) -> Snapshots:
+        return Sized(erofs_root, volatile=True)
 
 
 class TestNative(SnapshotsContract):
