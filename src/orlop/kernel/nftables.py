@@ -189,7 +189,7 @@ class Nftables:
 
 
 def _refused(peer: socket.socket, last: int) -> int:
-    """Read the answers up to number *last*, all of which are there; return the first errno."""
+    """Read the answers up to number *last*, and return the first errno. All have arrived."""
     refused = 0
     while True:
         try:

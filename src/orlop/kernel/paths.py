@@ -63,7 +63,7 @@ def open_in_root(root: int, path: str, flags: int = os.O_PATH) -> int:
 
 
 def open_beneath(folder: int, path: str, flags: int = os.O_PATH) -> int:
-    """Open *path* under *folder*, following links, but refusing (EXDEV) those that lead out."""
+    """Open *path* under *folder*. Links are followed; EXDEV for one that leads out."""
     return openat2(folder, path, flags, resolve=_BENEATH)
 
 

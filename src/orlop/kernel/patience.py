@@ -12,7 +12,7 @@ def is_readable(fd: int, *, timeout_s: float) -> bool:
 
 
 def await_any(*fds: int) -> list[int]:
-    """Wait until a read of one would not block, and return all of which that is true."""
+    """Wait until at least one can be read without blocking, and return all that can."""
     poller = select.poll()
     for fd in fds:
         poller.register(fd, select.POLLIN)

@@ -4,8 +4,8 @@
     plan.missing                      # what this host cannot do
     in the child: plan.enter(Reach(writable=…, readable=…, network=…), budget)
 
-Its user owns nothing and runs nothing else; files are root's all the same when it makes
-them. It has the capabilities that unpacking needs, and for them these bounds: its own
+Its user owns nothing and runs nothing else, but the files that it makes belong to root.
+It has the capabilities that unpacking needs, and for them these bounds: its own
 mount table, in which no device can be opened; access to the *writable* folders and what
 Python needs to read (Landlock); no system call that mounts, traces, joins or loads
 (seccomp), and no socket unless it fetches; limits of memory, processor time and file size.

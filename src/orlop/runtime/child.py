@@ -121,7 +121,7 @@ class Child:
         self.home, self.program = "/", ""
 
     def last_descriptors(self) -> Iterator[int]:
-        """Find those that the steps of a process use that is born last."""
+        """Find the descriptors that last_steps() use. init.py"""
         yield from self.stdio or ()
         yield from self.gate or ()
         yield from self.listener.descriptors() if self.listener else ()

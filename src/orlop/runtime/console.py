@@ -36,7 +36,7 @@ def make_terminal(child: Child) -> None:
 
 
 def hide_stdio(child: Child) -> None:
-    """Let 0, 1 and 2 be no files of ours, until the process has its own: others may see them."""
+    """Replace our own files at 0, 1 and 2, because others may look at them."""
     own = (child.console,) * 3 if child.console >= 0 else ()
     for number, fd in enumerate(child.stdio or own):
         os.dup2(fd, number)

@@ -78,7 +78,7 @@ def become_user(child: Child) -> None:
 
 
 def limit_capabilities(child: Child) -> None:
-    """Keep no more capabilities than the process gets, and those that its steps still need."""
+    """Keep only what the process gets and what its remaining steps need."""
     capabilities.drop_bounding(capabilities.supported() & ~child.process.capabilities.bounding)
     effective, permitted, inheritable = capabilities.capget()
     keep = _needed(child, filtered=child.exposed)
@@ -86,7 +86,7 @@ def limit_capabilities(child: Child) -> None:
 
 
 def raise_capabilities(child: Child) -> None:
-    """Make effective again what the steps that remain need, and keep no more than that."""
+    """Keep only what the process gets and what its remaining steps need, and make it effective."""
     _, permitted, inheritable = capabilities.capget()
     keep = permitted & _needed(child, filtered=False)
     capabilities.capset(keep, keep, inheritable)

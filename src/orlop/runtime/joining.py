@@ -94,7 +94,7 @@ class Helper:
     def child(self, helper: Cloned) -> Cloned:
         """Return our child that *helper* has made; it is reaped.
 
-        OrlopError with its reason; OSError if the cgroup takes no process of ours.
+        OrlopError with its reason. OSError if the cgroup refuses the process.
         """
         try:
             if not is_readable(helper.pidfd, timeout_s=_BIRTH_S):

@@ -37,7 +37,7 @@ class Batch(BatchOptions, Closed):
 
     They end with the block, and may be closed one by one before.
 
-    Options beyond those of Sandbox, of which *name* cannot be had:
+    Options beyond those of Sandbox, but without *name*:
         count: how many, 1 to 1024.
     """
 

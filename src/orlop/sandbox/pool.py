@@ -44,7 +44,7 @@ class Pool(PoolOptions, Closing):
     started by him: `with pool.take() as box`. At the end of the pool's block those that
     nobody has taken are gone.
 
-    Options beyond those of Sandbox, of which *name* and *keep* cannot be had:
+    Options beyond those of Sandbox, but without *name* and *keep*:
         size: how many are to be ready.
         parallel: how many are started at a time.
     """

@@ -26,8 +26,8 @@ class Template(TemplateOptions, Closing):
     It ends as a Sandbox does, and all its runs with it. One whose process has ended
     before its *lifetime*, for want of memory perhaps, is started again by the next run.
 
-    Options beyond those of Sandbox, of which *command*, *keep*, *disk* and *timed* cannot be
-    had; limits are those of each run:
+    Options beyond those of Sandbox, but without *command*, *keep*, *disk* and *timed*. Limits are
+    those of each run:
         python: the image's Python, 3.8 or later: a path, or a name to be found in PATH.
         imports: names of modules to import once.
         setup: code to run once; runs begin with the names that it defines.

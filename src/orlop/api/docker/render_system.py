@@ -144,7 +144,7 @@ def _abilities() -> Shape:
 
 
 def _network_drivers() -> Iterable[str]:
-    from orlop.network.choose import DRIVERS  # an engine without networks loads none of it
+    from orlop.network.choose import DRIVERS  # loaded only when asked for
 
     return DRIVERS
 

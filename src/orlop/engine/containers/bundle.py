@@ -41,7 +41,7 @@ _INITS = ("/usr/bin/docker-init", "/sbin/docker-init", "/usr/bin/tini-static", "
 class Bundles:
     """Bundles are on the run folder's tmpfs: made at create, made again after a reboot.
 
-    A container can write to none of it, because whoever fills that tmpfs stops every start.
+    A container can write to none of it: a full tmpfs would stop every later start.
     """
 
     def __init__(self, context: Context) -> None:

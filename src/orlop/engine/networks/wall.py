@@ -86,7 +86,7 @@ class Wall:
             self._senders.clear()
 
     def admit(self, wanted: Attachment) -> None:
-        """Let ports of bridges, which are not there yet, send what a container may send."""
+        """Let a container's ports send what it may send. They need not exist yet."""
         with self._checking():
             self._senders.admit(_senders(wanted.places))
         self._firewall.let_read(_readers(wanted))

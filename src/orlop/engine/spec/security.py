@@ -66,7 +66,7 @@ class Security(NamedTuple):
 
 
 def closed_paths(options: ContainerOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the paths that the container cannot read, and those that it cannot write."""
+    """Return the masked paths and the read-only paths of the container."""
     choices = dict(_choices(options.security_opt))
     open_paths = options.privileged or choices.get("systempaths") == "unconfined"
     masked, readonly = options.masked_paths, options.readonly_paths

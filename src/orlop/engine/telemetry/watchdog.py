@@ -31,7 +31,7 @@ _MOST_FRAMES = 30
 _MOST_PLACES = 99  # as labels of a metric
 _OTHER = "other"
 _PACKAGE = "orlop."
-_RUN = asyncio.Handle._run.__code__  # of which each callback is called
+_RUN = asyncio.Handle._run.__code__  # calls every callback
 
 
 class _Selector(selectors.DefaultSelector):
@@ -157,7 +157,7 @@ def _frames_of_callback(frame: FrameType | None) -> list[FrameType]:
 
 
 def _place(frames: list[FrameType]) -> str:
-    """Name the innermost function of ours."""
+    """Name the innermost function that belongs to Orlop."""
     for frame in frames:
         module = str(frame.f_globals.get("__name__", ""))
         if module.startswith(_PACKAGE):

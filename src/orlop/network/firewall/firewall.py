@@ -161,7 +161,7 @@ class Firewall:
             self._readers = whole
 
     def stop_reading(self, readers: Iterable[Reader]) -> None:
-        """Take that from *readers* again; those that may not are no error."""
+        """Let *readers* read no longer. It is no error if one could not."""
         if gone := self._readers & frozenset(readers):
             whole = self._readers - gone
             commands = rules.removed(self.table, rules.of_readers(gone))

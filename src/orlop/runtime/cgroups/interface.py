@@ -99,7 +99,7 @@ class Load(NamedTuple):
 
     cpu_ns: int = -1
     memory_bytes: int = -1
-    memory_limit_bytes: int = -1  # or that there is no limit
+    memory_limit_bytes: int = -1  # also where there is no limit
     processes: int = -1
 
 

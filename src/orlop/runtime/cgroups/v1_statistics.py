@@ -32,7 +32,7 @@ def read(directories: Mapping[str, str]) -> Statistics:
 
 
 def load(directories: Mapping[str, str]) -> Load:
-    """Read the counters of which monitors ask, given its directory for each controller."""
+    """Read the counters that monitors ask for; *directories* has one for each controller."""
     account, memory = directories.get("cpuacct", ""), directories.get("memory", "")
     limit = read_number(f"{memory}/memory.limit_in_bytes", -1)
     return Load(

@@ -34,7 +34,7 @@ def read(directory: str) -> Statistics:
 
 
 def load(directory: str) -> Load:
-    """Read the counters of which monitors ask."""
+    """Read the counters that monitors ask for."""
     used_us = read_table(f"{directory}/cpu.stat").get("usage_usec", -1)
     return Load(
         cpu_ns=used_us * 1000 if used_us >= 0 else -1,
