@@ -64,6 +64,7 @@ _OPTIONS: Schema = {
     "config_file": Field(51, str),
     "lsm_profile": Field(53, str),
     "lsm_mount_context": Field(63, str),
+    "mntns_compat_mode": Field(65, bool),
     "skip_file_rwx_check": Field(66, bool),
 }
 

@@ -13,6 +13,7 @@ class Mounted(NamedTuple):
     mountpoint: str
     options: str  # of this mount
     fstype: str
+    master: str = ""  # the peer group that it gets mounts from
 
 
 def mounts_of(pid: int | str) -> list[Mounted]:
@@ -23,6 +24,8 @@ def mounts_of(pid: int | str) -> list[Mounted]:
 
 def _parse(line: str) -> Mounted:
     left, _, right = line.partition(" - ")
-    number, _, device, root, mountpoint, options, *_ = left.split(" ")
+    number, _, device, root, mountpoint, options, *tags = left.split(" ")
     fstype = right.partition(" ")[0]
-    return Mounted(int(number), device, unescape(root), unescape(mountpoint), options, fstype)
+    master = next((tag[7:] for tag in tags if tag.startswith("master:")), "")
+    places = unescape(root), unescape(mountpoint)
+    return Mounted(int(number), device, *places, options, fstype, master)

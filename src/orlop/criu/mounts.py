@@ -53,6 +53,19 @@ class Stage(NamedTuple):
     places: list[tuple[str, MountPlan]]  # where each mount of the bundle is inside
     mounted: dict[str, Mounted]  # what the kernel says of root and sources, by path
 
+    def has_distinct_slaves(self) -> bool:
+        """Whether two external mounts get mounts from one group, and show different folders.
+
+        CRIU's newer code for mounts copies the group from one of them to the other, which
+        the kernel refuses. criu/mount-v2.c, restore_one_sharing_group().
+        """
+        folders: dict[str, str] = {}
+        return any(
+            folders.setdefault(mounted.master, mounted.root) != mounted.root
+            for external in self.external
+            if (mounted := self.mounted.get(external.source)) and mounted.master
+        )
+
 
 # At a checkpoint
 

@@ -138,6 +138,8 @@ class Restoring:
             "root": staged.root,
             "rst_sibling": True,
             "evasive_devices": True,
+            # Its older code cannot cover files of a user namespace.
+            "mntns_compat_mode": self._namespaces.idmap is None and staged.has_distinct_slaves(),
             "inherit_fd": [
                 {"key": key, "fd": number}
                 for number, (key, _) in enumerate(inherited, criu.FIRST_EXTRA)

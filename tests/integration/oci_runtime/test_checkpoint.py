@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,35 @@ def test_a_restored_container_is_as_it_was(
     for kind in ("pid", "net", "mnt", "ipc", "uts", "cgroup"):
         assert os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
     assert str(tmp_path / "images") not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.fixture
+def shared_mounts(program: Program) -> Iterator[None]:
+    """Have the program run where all mounts are shared, as on a host with systemd."""
+    command = ("unshare", "--mount", "--propagation", "shared", "cat")
+    with ended(subprocess.Popen(command, stdin=subprocess.PIPE)) as host:
+        wait_for(lambda: Path(f"/proc/{host.pid}/comm").read_text() == "cat\n")
+        program.prefix = ("nsenter", f"--mount=/proc/{host.pid}/ns/mnt")
+        yield
+        program.prefix = ()
+
+
+@pytest.mark.usefixtures("shared_mounts")
+def test_mounts_that_get_others_from_the_host_are_restored(
+    program: Program, images: Images, tmp_path: Path
+) -> None:
+    for name in ("one", "another"):
+        (tmp_path / name).mkdir()
+        images.bundle.mount(f"/{name}", tmp_path / name, "rslave")
+    name = images.counting()
+    mounts = mounts_of(program.pid(name))
+    images.checkpoint(name)
+    images.restore(name)
+    images.go_on()
+    pid = program.pid(name)
+    assert mounts_of(pid) == mounts
+    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    assert all(" master:" in line for line in lines if line.split()[4] in ("/one", "/another"))
 
 
 def test_a_restored_container_takes_every_command(program: Program, images: Images) -> None:
