@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,28 @@ def test_what_cannot_be_recorded_does_not_run(
                 await engine.containers.start(created.id)
         await until(lambda: os.listdir(tmp_path / "run" / "running") == [])
         assert engine.containers.get(created.id).status == Status.CREATED
+        await engine.containers.start(created.id)
+        assert engine.containers.get(created.id).running
+
+    with_engine(tmp_path, work)
+
+
+def test_a_start_that_cannot_be_recorded_is_over_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("exec sleep 60"))
+        shim = (await engine._context.shim.request({"op": "hello"}))["pid"]
+
+        def fail(*_args: object) -> None:
+            os.kill(shim, signal.SIGSTOP)  # it sees late that the process has ended
+            asyncio.get_running_loop().call_later(0.3, os.kill, shim, signal.SIGCONT)
+            _fail()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._context.records, "save", fail)
+            with pytest.raises(_StepFailedError):
+                await engine.containers.start(created.id)
         await engine.containers.start(created.id)
         assert engine.containers.get(created.id).running
 

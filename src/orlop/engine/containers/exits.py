@@ -37,6 +37,8 @@ class Exits:
         container_id = exit_["id"]
         if self._context.records.has(container_id):
             live = self._context.live(container_id)
+            if (over := live.unrecorded.pop(exit_["pid"], None)) is not None:
+                over.set_result(None)
             async with live.lock:
                 await self._settle(container_id, exit_, live)
         else:

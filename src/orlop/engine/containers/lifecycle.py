@@ -98,9 +98,16 @@ class Lifecycle:
         try:
             self._context.records.save(running)
         except OrlopError:  # what is not recorded must not run
-            await in_thread(cgroup_of(container).kill)
+            await self._undo(running)
             raise
         self._seen_running(running)
+
+    async def _undo(self, running: Container) -> None:
+        """Kill what was just started; the shim has let go of it when this returns."""
+        over = asyncio.get_running_loop().create_future()
+        self._context.live(running.id).unrecorded[running.pid] = over
+        await in_thread(cgroup_of(running).kill)
+        await asyncio.wait({over}, timeout=_KILL_WAIT_S)
 
     async def _run(
         self, container: Container, namespaces: Mapping[str, int], images: int | None
