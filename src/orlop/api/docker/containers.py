@@ -7,7 +7,7 @@ from orlop.api.docker.answers import NO_CONTENT, NOT_MODIFIED, filters_of, json,
 from orlop.api.docker.lines import cancel, error_line, line
 from orlop.api.docker.parse_container import parse_create, parse_restart
 from orlop.api.docker.parse_resources import parse_resources
-from orlop.api.docker.render_container import render_container, render_summary
+from orlop.api.docker.render_container import Surroundings, render_container, render_summary
 from orlop.api.docker.render_image import render_pruned
 from orlop.api.docker.routing import Call
 from orlop.api.docker.wire import Create, Update, read_json
@@ -65,8 +65,11 @@ async def inspect(call: Call) -> Reply:
             container,
             volumes=call.engine.settings.volumes,
             networks=_networks(call),
-            files=call.engine.containers.files(container),
-            execs=call.engine.execs.of(container.id),
+            around=Surroundings(
+                files=call.engine.containers.files(container),
+                execs=call.engine.execs.of(container.id),
+                links=call.engine.containers.linked(container),
+            ),
             size=size,
         )
     )

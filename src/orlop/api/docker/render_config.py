@@ -1,10 +1,9 @@
 """The Config, HostConfig and Mounts parts of a container, as Docker shows them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from orlop.api.docker.render_network import render_links
 from orlop.engine.spec.security import closed_paths
 from orlop.model.container import Container, ContainerOptions, Health, MountPoint, Resources
 from orlop.model.network import Bandwidth
@@ -60,15 +59,15 @@ def _health(health: Health) -> Shape:
     return {name: value for name, value in shape.items() if value}
 
 
-def render_host_config(container: Container) -> Shape:
-    """Return HostConfig: what holds the container."""
+def render_host_config(container: Container, links: Sequence[tuple[str, str]] = ()) -> Shape:
+    """Return HostConfig: what holds the container; *links* are others' names and aliases."""
     options = container.options
     shape = {
         **_held(options),
         **_isolation(options),
         **render_resources(options.resources),
         "CgroupParent": options.cgroup_parent,
-        "Links": render_links(container),
+        "Links": [f"/{other}:/{container.name}/{alias}" for other, alias in links] or None,
     }
     return shape | ({"Bandwidth": rates} if (rates := _bandwidth(options.bandwidth)) else {})
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from orlop.api.docker.render_config import render_config, render_host_config, render_mounts
 from orlop.api.docker.render_network import (
@@ -81,19 +81,27 @@ def _health_words(health: HealthState | None) -> str:
     return " (health: starting)" if health.status == "starting" else f" ({health.status})"
 
 
+class Surroundings(NamedTuple):
+    """What inspect shows of a container that its record does not say."""
+
+    #: The host's paths of files like /etc/hosts, by their paths in the container.
+    files: Mapping[str, str] = MappingProxyType({})
+    execs: Sequence[str] = ()
+    links: Sequence[tuple[str, str]] = ()  # names and aliases of other containers
+
+
+_ALONE = Surroundings()
+
+
 def render_container(
     container: Container,
     *,
     volumes: Path,
     networks: Networks,
-    files: Mapping[str, str] = MappingProxyType({}),
-    execs: Sequence[str] = (),
+    around: Surroundings = _ALONE,
     size: ContainerSize | None = None,
 ) -> Shape:
-    """Return GET /containers/{id}/json. *volumes* is the folder that volumes are under.
-
-    *files* are the host's paths of files like /etc/hosts, by their paths in the container.
-    """
+    """Return GET /containers/{id}/json. *volumes* is the folder that volumes are under."""
     shape: Shape = {
         "Id": container.id,
         "Created": rfc3339(container.created_ns),
@@ -101,9 +109,9 @@ def render_container(
         "Args": container.args,
         "State": _state(container),
         "Image": container.image,
-        "ResolvConfPath": files.get("/etc/resolv.conf", ""),
-        "HostnamePath": files.get("/etc/hostname", ""),
-        "HostsPath": files.get("/etc/hosts", ""),
+        "ResolvConfPath": around.files.get("/etc/resolv.conf", ""),
+        "HostnamePath": around.files.get("/etc/hostname", ""),
+        "HostsPath": around.files.get("/etc/hosts", ""),
         "LogPath": container.log_path,
         "Name": "/" + container.name,
         "RestartCount": container.restart_count,
@@ -112,8 +120,8 @@ def render_container(
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": execs or None,
-        "HostConfig": render_host_config(container),
+        "ExecIDs": around.execs or None,
+        "HostConfig": render_host_config(container, around.links),
         "GraphDriver": {"Name": container.driver, "Data": None},
         "Mounts": render_mounts(container.mounts, volumes=volumes),
         "Config": render_config(container),

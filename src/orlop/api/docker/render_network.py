@@ -132,13 +132,6 @@ def _joined(
     }
 
 
-def render_links(container: Container) -> list[str] | None:
-    """Return HostConfig.Links: those on the default network, as /OTHER:/CONTAINER/ALIAS."""
-    options = container.options.networks.get(_DEFAULT, EndpointOptions())
-    pairs = (link.partition(":") for link in options.links)
-    return [f"/{other}:/{container.name}/{alias}" for other, _, alias in pairs] or None
-
-
 def _ipam(options: EndpointOptions) -> Shape:
     shape: Shape = {
         "IPv4Address": options.ipv4,

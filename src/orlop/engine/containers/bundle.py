@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from orlop.engine.containers.files import (
 )
 from orlop.engine.context import Context
 from orlop.engine.joining import NAMES
+from orlop.engine.networks import links, modes
 from orlop.engine.records import short
 from orlop.engine.spec import Given, config
 from orlop.engine.spec.idranges import mappings
@@ -63,8 +65,10 @@ class Bundles:
                 f" and {driver} is in use",
                 hint=f"start the engine with --snapshotter {container.driver}",
             )
-        late = joins_others(container.options)
-        if late or not (self.path(container.id) / "config.json").exists():
+        if (
+            needs_others(container.options)
+            or not (self.path(container.id) / "config.json").exists()
+        ):
             self.write(container)
 
     def write(self, container: Container) -> None:
@@ -176,6 +180,7 @@ class Bundles:
             },
             uid_mappings=uids,
             gid_mappings=gids,
+            linked=tuple(self._linked(container)),
             init=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
         )
 
@@ -222,6 +227,14 @@ class Bundles:
             return mount
         return replace(mount, source=folder_of(mount, self._context.settings.volumes))
 
+    def _linked(self, container: Container) -> Iterator[str]:
+        """Return the environment variables that tell of linked containers, which must run."""
+        if links.wanted(container.options):
+            stored = self._context.metadata.networks.list()
+            network = next((one.id for one in stored if one.name == modes.DEFAULT), "")
+            for link in links.links_of(container, network, self._context.records):
+                yield from links.variables(container, link)
+
     def joined(self, container: Container) -> dict[str, Container]:
         """Return whose namespaces it is to be in, by kind; they must run."""
         joined: dict[str, Container] = {}
@@ -259,6 +272,11 @@ def joins_others(options: ContainerOptions) -> bool:
     return any(
         mode.startswith("container:") for mode in (options.ipc, options.pid, options.network)
     )
+
+
+def needs_others(options: ContainerOptions) -> bool:
+    """Whether its bundle depends on other containers, and so is made at each start."""
+    return joins_others(options) or bool(links.wanted(options))
 
 
 def layer_keys(container: Container) -> list[LayerKey]:

@@ -28,6 +28,7 @@ from orlop.engine.context import Context
 from orlop.engine.execs import Execs
 from orlop.engine.filters import label_matches, refuse_unknown
 from orlop.engine.images.images import Images
+from orlop.engine.networks import links
 from orlop.engine.requests import (
     NO_FILTERS,
     AttachRequest,
@@ -199,6 +200,13 @@ class Containers:
         Empty for a container started by a recipe.
         """
         return {} if container.recipe else self._bundles.files(container)
+
+    def linked(self, container: Container) -> "Sequence[tuple[str, str]]":
+        """Return the names and aliases of the containers that it is linked to by default."""
+        return [
+            (self._context.records.find(ref).name if self._context.records.has(ref) else ref, alias)
+            for alias, ref in map(links.parse, links.wanted(container.options))
+        ]
 
     def list(
         self,

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from orlop.engine import spec
 from orlop.engine.answers import Created, ImageRecord
 from orlop.engine.containers import names
-from orlop.engine.containers.bundle import Bundles, joins_others, layer_keys
+from orlop.engine.containers.bundle import Bundles, layer_keys, needs_others
 from orlop.engine.containers.id_ranges import IDRanges
 from orlop.engine.containers.lifecycle import parse_signal
 from orlop.engine.containers.merge import merge, wanted_mounts
@@ -189,7 +189,7 @@ class Creation:
             await in_thread(snapshots.prepare, container.id, keys, base=base, size_bytes=size_bytes)
         else:
             snapshots.prepare(container.id, keys, base=base)
-        if not joins_others(container.options):  # else known only at start
+        if not needs_others(container.options):  # else known only at start
             self._bundles.write(container)
         fresh = [m for m in container.mounts if m.type == "volume" and not m.no_copy]
         if any(self._volumes.is_empty(mount) for mount in fresh):
@@ -201,8 +201,10 @@ def _check_shared(container: Container) -> None:
     if any(mount.type == "volume" and not mount.source for mount in wanted):
         raise UnsupportedError("a volume of its own is no recipe's")
     options = container.options
-    if container.health is not None or options.terminal or joins_others(options):
-        raise UnsupportedError("health checks, terminals and others' namespaces are no recipe's")
+    if container.health is not None or options.terminal or needs_others(options):
+        raise UnsupportedError(
+            "no recipe has health checks, terminals, links or others' namespaces"
+        )
     if options.userns not in ("", "host"):
         raise UnsupportedError("a user namespace of its own is no recipe's")
     if options.disk_bytes:

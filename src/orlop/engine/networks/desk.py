@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.context import Context
 from orlop.engine.identity import label
-from orlop.engine.networks import egress, modes
+from orlop.engine.networks import egress, links, modes
 from orlop.engine.networks.attachments import Attachments
 from orlop.engine.networks.directory import Directory
 from orlop.engine.networks.filters import prunable
@@ -87,18 +87,21 @@ class Desk:
                 raise modes.conflict(network.name)
             if plain not in (asked, named.get(network.name, plain)):
                 raise InvalidArgumentError(f"network {network.name} is there twice")
-            named[network.name] = asked if asked != plain else named.get(network.name, plain)
             _check_static(network, asked)
             if network.name == modes.DEFAULT:  # on others links are names, for later
-                self._check_links(asked)
+                asked = self._by_id(asked)
+            named[network.name] = asked if asked != plain else named.get(network.name, plain)
         return named
 
-    def _check_links(self, wanted: EndpointOptions) -> None:
-        for name in (link.partition(":")[0] for link in wanted.links):
+    def _by_id(self, wanted: EndpointOptions) -> EndpointOptions:
+        """Return *wanted* with the ids of linked containers: names can change."""
+        linked = []
+        for alias, ref in map(links.parse, wanted.links):
             try:
-                self._context.records.find(name)
+                linked.append(f"{self._context.records.find(ref).id}:{alias}")
             except NotFoundError as error:
-                raise NotFoundError(f"could not get container for {name[:200]}: {error}") from None
+                raise NotFoundError(f"could not get container for {ref[:200]}: {error}") from None
+        return replace(wanted, links=tuple(linked))
 
     async def create(self, request: NetworkRequest) -> tuple[Network, Sequence[str]]:
         if request.name in modes.PREDEFINED:
@@ -224,6 +227,8 @@ class Desk:
     ) -> None:
         _check_connectable(network, container)
         _check_static(network, wanted)
+        if network.name == modes.DEFAULT:
+            wanted = self._by_id(wanted)
         async with self._context.live(container.id).lock:
             container = self._context.records.get(container.id)
             network = self.directory.find(network.id)  # it may have been removed meanwhile

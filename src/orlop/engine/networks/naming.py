@@ -7,13 +7,11 @@ from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.files import Addressing
 from orlop.engine.context import Context
 from orlop.engine.names.names import Names, Opening
-from orlop.engine.networks import modes
+from orlop.engine.networks import links, modes
 from orlop.engine.networks.attachment import Place
-from orlop.engine.records import short
-from orlop.errors import WrongStateError
 from orlop.model.container import Container
 from orlop.model.egress import parse
-from orlop.model.network import Endpoint, EndpointOptions, Network
+from orlop.model.network import Endpoint, Network
 from orlop.model.overlay import Neighbour
 from orlop.network.dns import zone
 from orlop.network.egress.policy import Policy
@@ -56,24 +54,14 @@ class Naming:
         return self._bundles.network_files(container, addressing)
 
     def _linked(self, container: Container, places: Sequence[Place]) -> Iterator[str]:
-        """Give lines of hosts for its links on the default network; elsewhere they are names.
+        """Return lines of hosts for its links on the default network; elsewhere they are names.
 
         WrongStateError at a start while the other does not run; later it may go and come.
         """
         for network, _ in places:
-            wanted = container.options.networks.get(network.name, EndpointOptions())
-            for text in wanted.links if network.name == modes.DEFAULT else ():
-                alias, name = _link(text)
-                other = self._context.records.find(name)
-                there = [one for one in other.endpoints if one.network == network.id]
-                if not there and not container.running:
-                    raise WrongStateError(
-                        f"Cannot link to a non running container: /{other.name} AS"
-                        f" /{container.name}/{alias}",
-                        hint=f"start {other.name} on the network {network.name} first",
-                    )
-                names = " ".join(dict.fromkeys((alias, short(other.id), other.name)))
-                yield from (f"{one}\t{names}" for endpoint in there for one in _bare(endpoint))
+            if network.name == modes.DEFAULT:
+                for link in links.links_of(container, network.id, self._context.records):
+                    yield from links.hosts_lines(link)
 
     def renamed(self, container: Container, places: Iterable[Place]) -> None:
         """Let others find it by its new name."""
@@ -135,7 +123,7 @@ def _place(container: Container, place: Place) -> zone.Place:
         network_name=network.name,
         addresses=_bare(endpoint),
         aliases=tuple(filter(None, (*endpoint.aliases, container.options.hostname))),
-        links=dict(_link(text) for text in wanted.links) if wanted else {},
+        links=dict(links.parse(text) for text in wanted.links) if wanted else {},
         internal=network.internal,
         named=network.name != modes.DEFAULT,
     )
@@ -156,9 +144,3 @@ def _addressing(view: zone.View, places: Iterable[Place], linked: Sequence[str])
 
 def _bare(endpoint: Endpoint) -> tuple[str, ...]:
     return tuple(address.partition("/")[0] for address in endpoint.addresses)
-
-
-def _link(text: str) -> tuple[str, str]:
-    """Return alias and container's name of NAME:ALIAS."""
-    name, _, alias = text.partition(":")
-    return alias or name, name

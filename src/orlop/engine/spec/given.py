@@ -21,4 +21,5 @@ class Given(NamedTuple):
     joined: Mapping[str, str] = {}
     uid_mappings: tuple[IDMapping, ...] = ()  # of a user namespace; empty for none
     gid_mappings: tuple[IDMapping, ...] = ()
+    linked: tuple[str, ...] = ()  # environment variables that tell of linked containers
     init: str = ""  # host path of the init program, where options.init

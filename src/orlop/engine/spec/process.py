@@ -136,11 +136,11 @@ def working_directory(path: str) -> str:
 
 
 def _environment(given: Given) -> list[str]:
-    """Docker's order: its own, the image's, the user's; of one name the last counts."""
+    """Docker's order: its own, links', the image's, the user's; of one name the last counts."""
     own = [_PATH, f"HOSTNAME={given.hostname}"]
     if given.options.terminal:
         own.append("TERM=xterm")
-    return merged(merged(own, given.image.env), given.options.environment)
+    return merged(merged([*own, *given.linked], given.image.env), given.options.environment)
 
 
 def merged(base: Iterable[str], more: Iterable[str]) -> list[str]:
