@@ -1,10 +1,10 @@
 """Volumes: named folders that outlive containers."""
 
 import errno
+import logging
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +21,7 @@ from orlop.engine.threads import in_thread
 from orlop.engine.volume_sources import check_options, has_folder, open_folder
 from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError, WrongStateError
 from orlop.layers.copy import copy_folder
+from orlop.layers.removal import remove_tree
 from orlop.model.container import Container, MountPoint, Volume
 from orlop.snapshots.view import open_root
 from orlop.store.faults import FULL, explained
@@ -28,6 +29,7 @@ from orlop.store.faults import FULL, explained
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _GONE = ".gone-"  # no volume's name begins so
 _FILTERS = frozenset({"name", "label", "label!", "dangling", "driver"})
+log = logging.getLogger(__name__)
 
 
 class Volumes:
@@ -78,7 +80,7 @@ class Volumes:
             raise WrongStateError(f"remove {name}: volume is in use - [{', '.join(users)}]")
         aside = self._put_aside(name)
         self._announce(volume, "destroy")
-        await in_thread(shutil.rmtree, aside, ignore_errors=True)
+        await in_thread(_delete, aside)
 
     async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
         """Remove what no container has: anonymous ones, with filter all=true named ones too."""
@@ -108,7 +110,7 @@ class Volumes:
             check_options(mount.driver_options)
             volume = self._make(mount.source, mount.labels, mount.driver_options)
             name = volume.name
-            undo.callback(shutil.rmtree, self.folder(name), ignore_errors=True)
+            undo.callback(_delete, self.folder(name))
             undo.callback(self._stored.remove, name)
         resolved = replace(mount, source=volume.name, driver_options=volume.options)
         if mount.subpath:
@@ -173,7 +175,7 @@ class Volumes:
             if volume is None or not volume.anonymous or users.get(volume.name):
                 continue
             aside = self._put_aside(volume.name)
-            self._context.spawn(in_thread(shutil.rmtree, aside, ignore_errors=True))
+            self._context.spawn(in_thread(_delete, aside))
             self._announce(volume, "destroy")
 
     def _put_aside(self, name: str) -> Path:
@@ -198,7 +200,7 @@ class Volumes:
         with suppress(FileNotFoundError), os.scandir(self._context.settings.volumes) as entries:
             for entry in entries:
                 if entry.name not in known and entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
+                    _delete(Path(entry.path))
 
     def _make(self, name: str, labels: dict[str, str], options: dict[str, str]) -> Volume:
         if name and not _NAME.fullmatch(name):
@@ -215,7 +217,7 @@ class Volumes:
         )
         data = self.folder(volume.name) / "_data"
         with explained(f"volume {volume.name}"), ExitStack() as undo:
-            undo.callback(shutil.rmtree, self.folder(volume.name), ignore_errors=True)
+            undo.callback(_delete, self.folder(volume.name))
             data.mkdir(mode=0o755, parents=True)
             data.chmod(0o755)
             self._stored.add(volume)  # from here on it exists
@@ -260,11 +262,24 @@ def _is_empty(folder: int) -> bool:
         return next(entries, None) is None
 
 
+def _delete(folder: Path) -> None:
+    """Delete a volume's folder, however deep; what cannot be now goes when the engine starts."""
+    try:
+        remove_tree(os.fspath(folder))
+    except OSError as error:
+        why = {"folder": str(folder), "why": error.strerror}
+        log.warning("a volume's files cannot be deleted", extra=why)
+
+
 def tree_size(folder: Path) -> int:
-    """Return the bytes the files below take on disk."""
-    total = 0
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
+    """Return the bytes the files below take on disk; of those whose paths can be told."""
+    total, pending = 0, [os.fspath(folder)]
+    while pending:
+        with suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                    continue
+                with suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total

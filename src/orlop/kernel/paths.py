@@ -111,6 +111,39 @@ def make_file(root: int, path: str, *, mode: int = 0o644) -> int:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
+def change_mode(name: str | bytes, mode: int, *, dir_fd: int) -> None:
+    """Set the mode of *name* in a folder in which others may swap it. ELOOP for a link.
+
+    chmod(2) follows links, and an absolute one would lead to a file of the host's.
+    """
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+        change_mode_of(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def change_mode_of(fd: int, mode: int) -> None:
+    """Set the mode of what *fd*, which may be O_PATH, refers to; a link is none that has one."""
+    os.chmod(f"/proc/self/fd/{fd}", mode)
+
+
+def open_regular(name: str | bytes, *, dir_fd: int) -> int:
+    """Open the file *name* for reading. ENXIO, unopened, if it is no regular file.
+
+    Merely to open a device may do something, and a FIFO may wait.
+    """
+    found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.ENXIO, "not a regular file", name)
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
+
+
 def file_system_type(fd: int) -> int:
     """Return the magic number of the file system *fd* is on. statfs(2)."""
     buffer = ctypes.create_string_buffer(256)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from orlop.errors import CorruptError
+from orlop.kernel.paths import change_mode
 from orlop.layers.budget import DEFAULT, Account, Budget
 from orlop.layers.folders import OPAQUE, Folders, is_whiteout
 from orlop.layers.header import (
@@ -291,7 +292,7 @@ class Unpacker:
         device = 0 if entry.kind == FIFO else os.makedev(entry.major, entry.minor)
         os.mknod(name, _SPECIAL[entry.kind] | 0o600, device, dir_fd=folder)
         os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
-        os.chmod(name, entry.mode, dir_fd=folder)  # just made, so it is no link
+        change_mode(name, entry.mode, dir_fd=folder)
         self._finish(entry, name, folder)
 
     def _finish(self, entry: Entry, name: bytes, folder: int) -> None:

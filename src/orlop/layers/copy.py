@@ -7,7 +7,7 @@ import stat
 from collections.abc import Container
 from contextlib import suppress
 
-from orlop.kernel.paths import open_in_root, open_plain
+from orlop.kernel.paths import change_mode, open_in_root, open_plain, open_regular
 from orlop.layers.diff import walk
 from orlop.layers.folders import OPAQUE, Folders
 
@@ -166,7 +166,7 @@ class _Merge:
         os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
         self._copy_xattrs(f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{name}")
         if not stat.S_ISLNK(status.st_mode):
-            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
+            change_mode(name, stat.S_IMODE(status.st_mode), dir_fd=target)
         times = (status.st_mtime_ns, status.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
 
@@ -180,8 +180,7 @@ class _Merge:
 
 
 def _copy_file(name: str, source: int, target: int) -> None:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    reading = os.open(name, flags, dir_fd=source)
+    reading = open_regular(name, dir_fd=source)
     try:
         writing = os.open(name, _NEW_FILE, 0o600, dir_fd=target)
         try:

@@ -1,13 +1,14 @@
 """Writing the tar of a layer: ustar headers, with PAX records for what does not fit them."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from io import RawIOBase
+from io import FileIO, RawIOBase
 from typing import Protocol
 
 from orlop.errors import InvalidArgumentError
-from orlop.kernel.paths import FileSystem, file_system_type, open_plain
+from orlop.kernel.paths import FileSystem, file_system_type, open_plain, open_regular
 from orlop.layers.apply import OPAQUE_WHITEOUT, WHITEOUT
 from orlop.layers.diff import Found
 from orlop.layers.header import (
@@ -27,6 +28,8 @@ _CHUNK = 1 << 20
 #: Of files that the kernel makes up when they are read. proc(5), sysfs(5).
 _UNTOLD_SIZES = (0, os.sysconf("SC_PAGE_SIZE"))
 _OF_THE_KERNEL = (FileSystem.PROC, FileSystem.SYSFS, FileSystem.CGROUP, FileSystem.CGROUP2)
+#: What is said of a file that has gone, or become another kind of file, since it was seen.
+_CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL)
 _MOST_TEXT = 16 << 20
 _MOST_OCTAL = 0o7777777
 _MOST_SIZE = 0o77777777777
@@ -76,7 +79,8 @@ class TarWriter:
 def export(found: Iterable[Found], tree: int, writer: TarWriter, *, prefix: str = "") -> None:
     """Write the differences as a layer; *tree*, where they are, is at *prefix* in the root.
 
-    Sockets are left out, as are names that a layer cannot hold (`.wh.…`).
+    Sockets are left out, as are names that a layer cannot hold (`.wh.…`), and files that
+    a running container removes or replaces meanwhile.
     """
     links: dict[tuple[int, int], bytes] = {}
     for item in found:
@@ -113,11 +117,25 @@ def _export_one(
             entry.kind, entry.link = LINK, first
             writer.add(entry)
             return
-    _add_contents(entry, own, tree, writer)
+    try:
+        fd = _open_contents(entry, own, tree)
+    except OSError as error:
+        if error.errno not in _CHANGED:
+            raise
+        links.pop((status.st_dev, status.st_ino), None)
+        return
+    if fd is None:
+        writer.add(entry)
+    else:
+        with open(fd, "rb", buffering=0) as file:
+            _add_file(entry, file, writer)
 
 
-def _add_contents(entry: Entry, own: str, tree: int, writer: TarWriter) -> None:
-    """Write the entry with what can be read only from the file: link, xattrs, data."""
+def _open_contents(entry: Entry, own: str, tree: int) -> int | None:
+    """Add to the entry what can be read only from the file, its link and xattrs.
+
+    Returns a descriptor of its data, if it is a regular file.
+    """
     parent_path, _, name = own.rpartition("/")
     parent = open_plain(tree, parent_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -130,21 +148,19 @@ def _add_contents(entry: Entry, own: str, tree: int, writer: TarWriter) -> None:
         }
         if entry.kind == SYMLINK:
             entry.link = os.fsencode(os.readlink(name, dir_fd=parent))
-        if entry.kind != FILE:
-            writer.add(entry)
-            return
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(name, flags, dir_fd=parent)
+        return open_regular(name, dir_fd=parent) if entry.kind == FILE else None
     finally:
         os.close(parent)
-    with open(fd, "rb", buffering=0) as file:
-        entry.size = os.fstat(fd).st_size
-        if entry.size in _UNTOLD_SIZES and file_system_type(fd) in _OF_THE_KERNEL:
-            text = _text(file, entry)
-            entry.size = len(text)
-            writer.add(entry, [text])
-        else:
-            writer.add(entry, _pieces(file, entry.size))
+
+
+def _add_file(entry: Entry, file: FileIO, writer: TarWriter) -> None:
+    entry.size = os.fstat(file.fileno()).st_size
+    if entry.size in _UNTOLD_SIZES and file_system_type(file.fileno()) in _OF_THE_KERNEL:
+        text = _text(file, entry)
+        entry.size = len(text)
+        writer.add(entry, [text])
+    else:
+        writer.add(entry, _pieces(file, entry.size))
 
 
 def _pieces(file: RawIOBase, size: int) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ import stat
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.mount import move_mount
-from orlop.kernel.paths import make_directories
+from orlop.kernel.paths import change_mode_of, make_directories
 from orlop.model.light import Sequence
 from orlop.model.light_context import suppress
 from orlop.model.oci import Device
@@ -148,7 +148,7 @@ def _take_over(folder: int, name: str, mode: int, number: int) -> None:
         if not same or (status.st_rdev != number and not stat.S_ISFIFO(mode)):
             raise StepError(f"another file is already where device {name!r} is to be")
         if stat.S_IMODE(status.st_mode) != stat.S_IMODE(mode):
-            os.chmod(name, stat.S_IMODE(mode), dir_fd=folder)
+            change_mode_of(found, stat.S_IMODE(mode))
     finally:
         os.close(found)
 
