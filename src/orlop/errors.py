@@ -2,9 +2,13 @@
 
 OrlopError
 ├── InvalidArgumentError   the request can never succeed as written
+│   ├── CommandNotFoundError       the container has no such program
+│   └── CommandNotExecutableError  the program cannot be run
 ├── NotFoundError          the named thing does not exist
+│   └── ImageNotFoundError         the image is not in the store, but may be pulled
 ├── AlreadyExistsError     the name is taken
 ├── WrongStateError        it could succeed, but not now
+│   └── NotRunningError            the container does not run
 ├── PermissionDeniedError  the caller, or its credentials, may not do this
 ├── UnsupportedError       this host or build cannot do it
 ├── UnavailableError       a peer did not answer; worth trying again
@@ -13,11 +17,22 @@ OrlopError
 
 Add a class only when some caller would act differently on it. What the kernel
 refuses stays an OSError until a room above can say what it means.
+
+Each class is a kind of error, and says what the doors answer: the status of
+HTTP, and the exit code of a command that was to start a process.
 """
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 
 class OrlopError(Exception):
     """Something a user can understand: one lower-case clause, and perhaps a *hint*."""
+
+    status = 500
+    exit_code = 125
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -31,33 +46,69 @@ class OrlopError(Exception):
 class InvalidArgumentError(OrlopError):
     """The request can never succeed as written."""
 
+    status = 400
+
+
+class CommandNotFoundError(InvalidArgumentError):
+    """The container has no such program."""
+
+    exit_code = 127
+
+
+class CommandNotExecutableError(InvalidArgumentError):
+    """The program cannot be run."""
+
+    exit_code = 126
+
 
 class NotFoundError(OrlopError):
     """The named thing does not exist."""
+
+    status = 404
+
+
+class ImageNotFoundError(NotFoundError):
+    """The image is not in the store, but may be pulled."""
 
 
 class AlreadyExistsError(OrlopError):
     """The name is taken."""
 
+    status = 409
+
 
 class WrongStateError(OrlopError):
     """It could succeed, but not now."""
+
+    status = 409
+
+
+class NotRunningError(WrongStateError):
+    """The container does not run."""
 
 
 class PermissionDeniedError(OrlopError):
     """The caller, or its credentials, may not do this."""
 
+    status = 403
+
 
 class UnsupportedError(OrlopError):
     """This host or build cannot do it."""
+
+    status = 501
 
 
 class UnavailableError(OrlopError):
     """A peer did not answer; worth trying again."""
 
+    status = 503
+
 
 class ExhaustedError(OrlopError):
     """A disk, a quota or a limit is full."""
+
+    status = 507
 
 
 class CorruptError(OrlopError):
@@ -75,3 +126,13 @@ def class_of(kind: str) -> type[OrlopError]:
     name = "".join(part.capitalize() for part in kind.split("_")) + "Error"
     found: object = globals().get(name)
     return found if isinstance(found, type) and issubclass(found, OrlopError) else OrlopError
+
+
+def failure_of(error: OrlopError) -> "dict[str, Any]":
+    """Return *error* as messages between processes tell of it."""
+    return {"kind": kind_of(error), "message": error.args[0], "hint": error.hint}
+
+
+def error_of(failure: "Mapping[str, Any]") -> OrlopError:
+    """Return the error that *failure* tells of: failure_of()'s inverse."""
+    return class_of(failure["kind"])(failure["message"], hint=failure.get("hint"))

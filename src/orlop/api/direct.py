@@ -54,7 +54,7 @@ from orlop.errors import (
     OrlopError,
     UnavailableError,
     UnsupportedError,
-    kind_of,
+    failure_of,
 )
 from orlop.model.container import ContainerOptions
 from orlop.model.timeline import OFF, Recorder
@@ -146,7 +146,7 @@ class DirectServer:
                 self.connections.add(Connection(self._engine, client, self))
             except OrlopError as error:
                 with client, contextlib.suppress(OSError):
-                    client.send(_encode({"seq": 0, "error": _failure(error)}))
+                    client.send(_encode({"seq": 0, "error": failure_of(error)}))
 
     def _accept_again(self) -> None:
         if self._listener.fileno() >= 0:
@@ -224,7 +224,9 @@ class Connection:
         except (ValueError, RecursionError) as error:  # msgspec's errors are such
             log.debug("a client talks nonsense", extra={"why": str(error)})
             _close(fds.tolist())
-            self._tell({"seq": 0, "error": _failure(InvalidArgumentError(f"no request: {error}"))})
+            self._tell(
+                {"seq": 0, "error": failure_of(InvalidArgumentError(f"no request: {error}"))}
+            )
             return None
         self._share.begin(count)
         return request, fds.tolist()
@@ -234,10 +236,10 @@ class Connection:
         try:
             answer = await self._do(request, fds)
         except OrlopError as error:
-            self._tell({"seq": request.seq, "error": _failure(error)})
+            self._tell({"seq": request.seq, "error": failure_of(error)})
         except Exception as error:
             log.exception("a request has failed")
-            self._tell({"seq": request.seq, "error": _failure(OrlopError(repr(error)))})
+            self._tell({"seq": request.seq, "error": failure_of(OrlopError(repr(error)))})
         else:
             self._tell({"seq": request.seq, "ok": answer})
         finally:
@@ -433,10 +435,6 @@ def _exit(exit_: dict[str, Any]) -> dict[str, Any]:
         "usage": exit_.get("usage", []),
         "time_ns": exit_.get("time_ns", 0),
     }
-
-
-def _failure(error: OrlopError) -> dict[str, Any]:
-    return {"kind": kind_of(error), "message": error.args[0], "hint": error.hint}
 
 
 def _close(fds: list[int]) -> None:

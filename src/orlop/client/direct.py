@@ -273,15 +273,4 @@ def _answered(answer: dict[str, Any]) -> Any:
     failure = answer.get("error")
     if failure is None:
         return answer.get("ok")
-    is_commands = failure["kind"].startswith("command_")
-    cls = CommandError if is_commands else errors.class_of(failure["kind"])
-    error = cls(failure["message"], hint=failure["hint"])
-    if isinstance(error, CommandError):
-        error.exit_code = 127 if failure["kind"] == "command_not_found" else 126
-    raise error
-
-
-class CommandError(errors.InvalidArgumentError):
-    """A command that cannot be run: *exit_code* is 127 if there is none, else 126."""
-
-    exit_code = 126
+    raise errors.error_of(failure)

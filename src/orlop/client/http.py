@@ -14,15 +14,18 @@ from orlop.client.failure import check_descriptors
 from orlop.client.tracing import traceparent
 from orlop.errors import (
     AlreadyExistsError,
+    CommandNotExecutableError,
+    CommandNotFoundError,
     CorruptError,
-    ExhaustedError,
+    ImageNotFoundError,
     InvalidArgumentError,
     NotFoundError,
+    NotRunningError,
     OrlopError,
     PermissionDeniedError,
     UnavailableError,
-    UnsupportedError,
     WrongStateError,
+    class_of,
 )
 from orlop.model import jsontext
 
@@ -35,23 +38,6 @@ if TYPE_CHECKING:
 
 _RECEIVE_BYTES = 64 << 10  # malloc maps larger ones anew each time
 _HEAD_LIMIT = 256 << 10
-
-#: What a status means; others are by their hundred.
-ERRORS: dict[int, type[OrlopError]] = {
-    400: InvalidArgumentError,
-    401: PermissionDeniedError,
-    403: PermissionDeniedError,
-    404: NotFoundError,
-    409: WrongStateError,
-    412: WrongStateError,
-    416: InvalidArgumentError,
-    500: OrlopError,
-    501: UnsupportedError,
-    502: UnavailableError,
-    503: UnavailableError,
-    504: UnavailableError,
-    507: ExhaustedError,
-}
 
 
 class Response:
@@ -373,12 +359,32 @@ def check(response: Response) -> Response:
 
 
 def error_of(status: int, body: bytes) -> OrlopError:
-    """Return the error that *status* and the engine's {"message": …} stand for."""
+    """Return the error that the engine's {"message": …, "kind": …} tells of."""
+    kind = None
     try:
-        message = str(jsontext.loads(body)["message"])
-    except (CorruptError, KeyError, TypeError):
+        answer = jsontext.loads(body)
+        message, kind = str(answer["message"]), answer.get("kind")
+    except (AttributeError, CorruptError, KeyError, TypeError):
         message = body.decode(errors="replace").strip() or f"the engine answered {status}"
-    kind = ERRORS.get(status) or (InvalidArgumentError if status < 500 else OrlopError)
-    if status == 409 and "already in use" in message:
-        kind = AlreadyExistsError
-    return kind(message)
+    return (class_of(str(kind)) if kind else _guessed(status, message))(message)
+
+
+#: What dockerd says, whose errors have no kind.
+_WORDS: tuple[tuple[str, type[OrlopError]], ...] = (
+    ("no such image", ImageNotFoundError),
+    ("already in use", AlreadyExistsError),
+    ("is not running", NotRunningError),
+    ("executable file not found", CommandNotFoundError),
+    ("no such file or directory", CommandNotFoundError),
+    ("permission denied", CommandNotExecutableError),
+)
+
+
+def _guessed(status: int, message: str) -> type[OrlopError]:
+    """Return what an error without a kind may be, by its *message*, else by its *status*."""
+    text = message.lower()
+    found = (kind for words, kind in _WORDS if words in text and kind.status == status)
+    usual = (NotFoundError, WrongStateError, PermissionDeniedError, UnavailableError)
+    by_status = (kind for kind in usual if kind.status == status)
+    other = InvalidArgumentError if status < 500 else OrlopError
+    return next(found, None) or next(by_status, other)

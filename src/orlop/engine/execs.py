@@ -15,11 +15,17 @@ from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.context import Context
 from orlop.engine.limits import TimeLimits
 from orlop.engine.records import in_its_name, short
-from orlop.engine.shimlink import CommandNotFoundError
 from orlop.engine.spec import exec_process
 from orlop.engine.telemetry.asked import asked
 from orlop.engine.threads import in_thread
-from orlop.errors import NotFoundError, OrlopError, UnavailableError, WrongStateError
+from orlop.errors import (
+    CommandNotFoundError,
+    NotFoundError,
+    NotRunningError,
+    OrlopError,
+    UnavailableError,
+    WrongStateError,
+)
 from orlop.model.container import Container, Exec, ExecOptions, Status
 from orlop.model.timeline import Step, steps_of
 from orlop.runtime.cgroups import group
@@ -342,7 +348,7 @@ class Execs:
                 f"Container {short(container.id)} is paused, unpause the container before exec"
             )
         if not container.running:
-            raise WrongStateError(f"container {container.id} is not running")
+            raise NotRunningError(f"container {container.id} is not running")
         return container
 
     def _made(self, container_id: str, options: ExecOptions) -> Exec:

@@ -13,7 +13,7 @@ from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
 from orlop.engine.owners import Owners, Terms, owned
 from orlop.engine.threads import in_thread
-from orlop.errors import OrlopError, UnsupportedError, WrongStateError
+from orlop.errors import NotRunningError, OrlopError, UnsupportedError
 from orlop.model.container import Container, ContainerOptions, Status
 
 _AT_ONCE = 2 * (os.cpu_count() or 1)
@@ -108,7 +108,7 @@ class Forks:
         async with live.lock, live.gate.closed():
             source = self._context.records.get(source.id)
             if not source.running:
-                raise WrongStateError(f"container {source.name} is not running")
+                raise NotRunningError(f"container {source.name} is not running")
             yield source
 
     @asynccontextmanager

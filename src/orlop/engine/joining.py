@@ -5,7 +5,7 @@ import os
 import select
 from collections.abc import Iterator, Mapping
 
-from orlop.errors import WrongStateError
+from orlop.errors import NotRunningError
 from orlop.model.container import Container
 
 #: As config.json calls them, and as /proc/PID/ns does.
@@ -30,7 +30,7 @@ def open_namespace(container: Container, kind: str) -> Iterator[int]:
         except (OSError, ValueError):
             is_its = False
         if not is_its or _has_ended(process):
-            raise WrongStateError(f"Container {container.id[:12]} is not running")
+            raise NotRunningError(f"Container {container.id[:12]} is not running")
         yield namespace
 
 

@@ -5,7 +5,13 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from orlop.errors import InvalidArgumentError, OrlopError, UnavailableError, class_of
+from orlop import errors
+from orlop.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    OrlopError,
+    UnavailableError,
+)
 from orlop.shim.channel import close_all
 from orlop.shim.client import Client
 
@@ -14,14 +20,6 @@ Message = dict[str, Any]
 _PATIENCE_S = 20.0  # with who is started in the place of a peer that was lost
 _PAUSE_S = 0.01
 _TRIES = 3
-
-
-class CommandNotFoundError(InvalidArgumentError):
-    """There is no such program in the container: exit code 127."""
-
-
-class CommandNotExecutableError(InvalidArgumentError):
-    """The program cannot be executed: exit code 126."""
 
 
 class Link:
@@ -189,13 +187,15 @@ def _let_go(answer: asyncio.Future[Any]) -> None:
 
 
 def error_of(failure: Message) -> OrlopError:
-    """Return the error that a protocol.Failure tells of, in words Docker's clients look for."""
-    kind, message, hint = failure["kind"], failure["message"], failure.get("hint")
-    if kind == "command_not_found":
-        said = "executable file not found" in message or "no such file or directory" in message
-        suffix = "" if said else ": executable file not found in $PATH"
-        return CommandNotFoundError(message + suffix, hint=hint)
-    if kind == "command_not_executable":
-        suffix = "" if "permission denied" in message.lower() else ": permission denied"
-        return CommandNotExecutableError(message.replace("Perm", "perm") + suffix, hint=hint)
-    return class_of(kind)(message, hint=hint)
+    """Return the error that *failure* tells of, in words Docker's command line looks for."""
+    error = errors.error_of(failure)
+    if isinstance(error, CommandNotFoundError):
+        said = ("executable file not found", "no such file or directory")
+        if not any(words in error.args[0] for words in said):
+            error.args = (f"{error.args[0]}: executable file not found in $PATH",)
+    elif isinstance(error, CommandNotExecutableError):
+        message = error.args[0].replace("Perm", "perm")
+        error.args = (
+            message if "permission denied" in message else f"{message}: permission denied",
+        )
+    return error

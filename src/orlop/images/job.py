@@ -12,8 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from orlop import errors
-from orlop.errors import OrlopError
+from orlop.errors import OrlopError, class_of, kind_of
 from orlop.images.registry import Source
 from orlop.layers.budget import DEFAULT, Budget
 from orlop.model.digest import DiffID
@@ -59,13 +58,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def failure(error: OrlopError) -> Report:
     """Return the report that says that a job failed with *error*."""
-    message = str(error.args[0]) if error.args else str(error)
-    return Report(event="failed", kind=type(error).__name__, message=message, hint=error.hint)
+    return Report(event="failed", kind=kind_of(error), message=str(error.args[0]), hint=error.hint)
 
 
 def error_of(report: Report) -> OrlopError:
     """Return the error that a failed *report* tells of, to be raised."""
-    known = getattr(errors, report.kind, OrlopError)
-    if not (isinstance(known, type) and issubclass(known, OrlopError)):
-        known = OrlopError
-    return known(report.message, hint=report.hint)
+    return class_of(report.kind)(report.message, hint=report.hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
+from orlop.errors import InvalidArgumentError, NotRunningError, OrlopError, WrongStateError
 from orlop.kernel.capabilities import is_ordinary
 from orlop.kernel.namespaces import FILES, Namespace
 from orlop.kernel.patience import is_readable
@@ -151,4 +151,4 @@ def _check_running(target: Target) -> None:
 
 
 def _not_running(target: Target) -> WrongStateError:
-    return WrongStateError(f"container {target.id} is not running")
+    return NotRunningError(f"container {target.id} is not running")

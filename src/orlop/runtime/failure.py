@@ -7,6 +7,8 @@ import errno
 import os
 
 from orlop.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
     CorruptError,
     ExhaustedError,
     InvalidArgumentError,
@@ -18,14 +20,6 @@ from orlop.errors import (
 from orlop.model import jsontext
 from orlop.model.light import TypedDict
 from orlop.model.light_enum import StrEnum
-
-
-class CommandNotFoundError(InvalidArgumentError):
-    """There is no such program in the container: exit code 127."""
-
-
-class CommandNotExecutableError(InvalidArgumentError):
-    """The program cannot be run: exit code 126."""
 
 
 class Kind(StrEnum):

@@ -2,17 +2,22 @@
 
 import time
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from orlop.client.address import Settings
 from orlop.client.client import Client
 from orlop.client.http import RawStream
 from orlop.client.images import split_tag
 from orlop.client.timed import TimedClient
-from orlop.errors import NotFoundError, OrlopError, WrongStateError
+from orlop.errors import (
+    ImageNotFoundError,
+    NotFoundError,
+    NotRunningError,
+    OrlopError,
+)
 from orlop.model import jsontext
 from orlop.model.timeline import Step
 from orlop.sandbox.execs import ExecHandle, usage_of
@@ -20,6 +25,8 @@ from orlop.sandbox.interrupt import current
 from orlop.sandbox.options import IDLE, Options
 from orlop.sandbox.result import Usage
 from orlop.sandbox.way import Box, Command
+
+T = TypeVar("T")
 
 _ANY = ("", "0.0.0.0", "::")
 
@@ -32,13 +39,7 @@ class ContainerWay:
 
     def start(self, options: Options) -> Box:
         with _client(self._settings, options) as client:
-            try:
-                return self._open(client, options)
-            except NotFoundError as error:
-                if "no such image" not in str(error).lower():
-                    raise
-                pull(client, options.image)
-                return self._open(client, options)
+            return with_image(self._settings, options.image, lambda: self._open(client, options))
 
     def start_many(self, options: Options, count: int) -> list[Box]:
         with ExitStack() as undo:
@@ -102,9 +103,7 @@ class ContainerBox:
     def exec(self, command: Command) -> ExecHandle:
         try:
             return ExecHandle(self._settings, self.id, command, ends_s=self._ends_s)
-        except (NotFoundError, WrongStateError) as error:
-            if isinstance(error, WrongStateError) and "is not running" not in str(error):
-                raise
+        except (NotFoundError, NotRunningError) as error:
             raise self._ended() from error
 
     def _ended(self) -> NotFoundError:
@@ -204,7 +203,17 @@ def _changes(client: Client, container: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def pull(client: Client, image: str) -> None:
+def with_image(settings: Settings, image: str, start: Callable[[], T]) -> T:
+    """Return what *start* does, once more with the image pulled where it is missing."""
+    try:
+        return start()
+    except ImageNotFoundError:
+        with Client(settings) as client:
+            _pull(client, image)
+    return start()
+
+
+def _pull(client: Client, image: str) -> None:
     """Fetch *image*; NotFoundError where it cannot be, and other errors, with its name."""
     with current().ending(client.shut):
         try:

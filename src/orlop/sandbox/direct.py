@@ -6,15 +6,17 @@ What it cannot do the engine refuses as unsupported; then the usual way is taken
 import os
 import weakref
 from _thread import allocate_lock
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from orlop.client.address import Settings
 from orlop.client.client import Client
-from orlop.client.direct import CommandError, Connection, Connections, connections
+from orlop.client.direct import Connection, Connections, connections
 from orlop.client.failure import check_descriptors
 from orlop.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
     NotFoundError,
     OrlopError,
     UnavailableError,
@@ -22,7 +24,7 @@ from orlop.errors import (
     WrongStateError,
 )
 from orlop.model.timeline import OFF, Step, steps_of
-from orlop.sandbox.containers import ContainerBox, ContainerWay, pull
+from orlop.sandbox.containers import ContainerBox, ContainerWay, with_image
 from orlop.sandbox.execs import usage_of
 from orlop.sandbox.options import IDLE, Options, variables
 from orlop.sandbox.refused import Refused
@@ -123,18 +125,6 @@ class Holder:
 def is_direct(options: Options) -> bool:
     """Whether the engine may be asked at all: what outlives its connection has a record."""
     return not options.keep and options.name is None
-
-
-def with_image(settings: Settings, image: str, start: Callable[[], T]) -> T:
-    """Return what *start* does, once more with the image pulled where it is missing."""
-    try:
-        return start()
-    except NotFoundError as error:
-        if "no such image" not in str(error).lower():
-            raise
-    with Client(settings) as client:
-        pull(client, image)
-    return start()
 
 
 def start_message(options: Options) -> dict[str, Any]:
@@ -281,7 +271,7 @@ def handle_of(settings: Settings, message: dict[str, Any], command: Command) -> 
     """Start *command* by the request *message*; one that cannot be run has ended."""
     try:
         return DirectHandle(connections(settings), message, command)
-    except CommandError as error:
+    except (CommandNotFoundError, CommandNotExecutableError) as error:
         return Refused(str(error), exit_code=error.exit_code)
 
 

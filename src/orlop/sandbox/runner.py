@@ -2,7 +2,8 @@
 
 from orlop.errors import UnsupportedError, WrongStateError
 from orlop.sandbox.commands import Commands
-from orlop.sandbox.direct import command_message, handle_of, start_message, with_image
+from orlop.sandbox.containers import with_image
+from orlop.sandbox.direct import command_message, handle_of, start_message
 from orlop.sandbox.options import Options, named
 from orlop.sandbox.process import Process
 from orlop.sandbox.sandbox import Sandbox

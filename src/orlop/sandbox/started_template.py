@@ -10,8 +10,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from orlop.client.calls import finish_upgrade
 from orlop.client.client import Client
 from orlop.client.http import Connection, RawStream
-from orlop.errors import NotFoundError, UnavailableError, UnsupportedError, WrongStateError
-from orlop.sandbox.containers import pull
+from orlop.errors import (
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+    WrongStateError,
+)
+from orlop.sandbox.containers import with_image
 from orlop.sandbox.interrupt import current
 from orlop.sandbox.result import Result
 from orlop.sandbox.template_options import TemplateOptions
@@ -32,13 +37,9 @@ class StartedTemplate:
         self._is_warm = self._is_too_slow = False
         self._setup_s = options.setup_timeout
         with Client(self._settings) as client:
-            try:
-                self._open(client, options, lifetime_s)
-            except NotFoundError as error:
-                if "no such image" not in str(error).lower():
-                    raise
-                pull(client, options.image)
-                self._open(client, options, lifetime_s)
+            with_image(
+                self._settings, options.image, lambda: self._open(client, options, lifetime_s)
+            )
         weakref.finalize(self, _let_go, self._holder, self._idle)
 
     def _open(self, client: Client, options: TemplateOptions, lifetime_s: float | None) -> None:

@@ -61,7 +61,7 @@ class Client:
     def call(
         self, message: Message, fds: Sequence[int] = (), *, timeout_s: float = 30.0
     ) -> Message:
-        """Send and wait for the whole answer: {"ok": …} or {"error": Failure}.
+        """Send and wait for the whole answer: {"ok": …} or {"error": errors.failure_of()}.
 
         An answer in parts is {"ok": [part, …]}. Events that come meanwhile are
         kept in `events`. TimeoutError.

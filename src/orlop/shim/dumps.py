@@ -17,7 +17,7 @@ the end of a connection, and CRIU, the last, lets go what it has stopped.
 
 from collections.abc import Mapping
 
-from orlop.errors import OrlopError, UnsupportedError, WrongStateError
+from orlop.errors import NotRunningError, OrlopError, UnsupportedError, WrongStateError
 from orlop.kernel.namespaces import FILES
 from orlop.model.oci import Config
 from orlop.runtime.plan import NAMESPACES
@@ -102,7 +102,7 @@ class Dumps:
     def _running(self, container_id: str) -> Process:
         process = self._processes.get(container_id)
         if process is None or not process.running or process.cgroup is None:
-            raise WrongStateError(f"container {container_id} is not running")
+            raise NotRunningError(f"container {container_id} is not running")
         if process.spawn is not None:
             raise UnsupportedError(
                 f"sandbox {container_id[:12]} has no first process of its own to be copied",

@@ -1,18 +1,18 @@
-"""What an exception becomes on the wire: protocol.Failure."""
+"""What an exception becomes on the wire: errors.failure_of."""
 
 import errno
 import traceback
+from typing import Any
 
-from orlop.errors import OrlopError, kind_of
-from orlop.shim.protocol import Failure
+from orlop.errors import OrlopError, failure_of
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-def failure(error: Exception) -> Failure:
+def failure(error: Exception) -> dict[str, Any]:
     """Return what to answer; an error that is our own fault is printed to shim.log."""
     if isinstance(error, OrlopError):
-        return {"kind": kind_of(error), "message": error.args[0], "hint": error.hint}
+        return failure_of(error)
     if isinstance(error, (KeyError, TypeError, ValueError)):
         traceback.print_exception(error)
         text = f"bad request: {type(error).__name__}: {error}"

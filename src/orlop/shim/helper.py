@@ -7,7 +7,7 @@
       |<--------------------------|
       | and be told to go on      |
       |-------------------------->|
-      |                           | its outcome: {"ok": …} or {"error": Failure}
+      |                           | its outcome: {"ok": …} or {"error": errors.failure_of()}
       |<--------------------------|
       | reaped, on_end            | ends
 

@@ -3,7 +3,7 @@
 Unix SEQPACKET sockets at a path, mode 0600 and only for root and our own user:
 one JSON object per datagram, file descriptors passed along, at most
 channel.MAX_MESSAGE bytes. The caller numbers its requests: {"op", "seq", …}. The
-answer carries the same number and either "ok" or "error" (Failure); one with
+answer carries the same number and either "ok" or "error" (errors.failure_of); one with
 "more": true is a part, and others follow. What has no number is an event,
 {"event", …}, sent to every connection that has said "subscribe". A peer that
 leaves thousands of messages unread is disconnected; "list" tells it all again.
@@ -307,12 +307,3 @@ class Detach(TypedDict):
     key: str
     message: NotRequired[str]  # the last thing they get, as if on stderr
     multiplex: NotRequired[bool]  # whether in frames; True unless said
-
-
-class Failure(TypedDict):
-    """Value of "error". kind: an errors.py class name without "Error", in snake case, or
-    "command_not_found" (127), "command_not_executable" (126)."""
-
-    kind: str
-    message: str
-    hint: str | None

@@ -19,9 +19,9 @@ from typing import Any
 from orlop.errors import (
     ExhaustedError,
     InvalidArgumentError,
+    NotRunningError,
     UnavailableError,
     UnsupportedError,
-    WrongStateError,
 )
 from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.process import pidfd_open
@@ -218,7 +218,7 @@ class Spawns:
         """Op "spawn_exec": start another process in a sandbox."""
         container = self._processes.get(message["id"])
         if container is None or container.spawn is None or not container.running:
-            raise WrongStateError(f"sandbox {message['id']} is not running")
+            raise NotRunningError(f"sandbox {message['id']} is not running")
         of = container.spawn
         assert of.group is not None
         spawn = Spawn(of.recipe)
@@ -287,14 +287,14 @@ class Spawns:
         """Op "usage": return what a sandbox has used; its cgroup has been others' before."""
         container = self._processes.get(message["id"])
         if container is None or container.spawn is None:
-            raise WrongStateError(f"sandbox {message['id']} is not running")
+            raise NotRunningError(f"sandbox {message['id']} is not running")
         return usage_of_group(container.spawn.group)
 
     def lend(self, message: Message) -> tuple[list[str], int]:
         """Op "lend": return the destinations of a sandbox's overlays, and where it writes to."""
         container = self._processes.get(message["id"])
         if container is None or container.spawn is None or container.spawn.writable is None:
-            raise WrongStateError(f"sandbox {message['id']} is not running")
+            raise NotRunningError(f"sandbox {message['id']} is not running")
         spawn = container.spawn
         assert spawn.writable is not None
         layers = spawn.recipe.planned.recipe.layers

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from typing import cast
 
 from orlop.criu.clocks import has_own_clocks
-from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
+from orlop.errors import InvalidArgumentError, NotRunningError, OrlopError
 from orlop.model.mount import Mount
 from orlop.model.oci import Config, Namespace
 from orlop.model.oci import Process as OCIProcess
@@ -170,7 +170,7 @@ class Starts:
     def _executor(self, message: Message) -> Callable[[Stdio | None], Starting]:
         container = self._processes.get(message["id"])
         if container is None or not container.running:
-            raise WrongStateError(f"container {message['id']} is not running")
+            raise NotRunningError(f"container {message['id']} is not running")
         cgroup = container.cgroup
         if cgroup is not None and "group" in message:
             from orlop.runtime.cgroups import group  # for sandboxes alone

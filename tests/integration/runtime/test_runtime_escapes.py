@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orlop.errors import OrlopError
+from orlop.errors import CommandNotExecutableError, OrlopError
 from orlop.kernel.process import pidfd_send_signal
-from orlop.runtime.failure import CommandNotExecutableError
 from tests.integration.runtime.box import Box
 
 RENAME_EXCHANGE = 2

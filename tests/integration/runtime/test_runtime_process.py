@@ -13,13 +13,19 @@ from typing import Any
 
 import pytest
 
-from orlop.errors import InvalidArgumentError, OrlopError, UnsupportedError, WrongStateError
+from orlop.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    InvalidArgumentError,
+    OrlopError,
+    UnsupportedError,
+    WrongStateError,
+)
 from orlop.kernel import terminal
 from orlop.kernel.capabilities import mask
 from orlop.kernel.process import pidfd_send_signal, wait_exit
 from orlop.runtime.bundle import Gate, Starting, Stdio
 from orlop.runtime.execute import execute
-from orlop.runtime.failure import CommandNotExecutableError, CommandNotFoundError
 from orlop.runtime.parent import wait_created
 from orlop.runtime.start import wait_ready
 from tests.integration.runtime.box import CAPABILITIES, Box

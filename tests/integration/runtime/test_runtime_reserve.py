@@ -14,14 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from orlop.errors import OrlopError
+from orlop.errors import CommandNotFoundError, OrlopError
 from orlop.kernel.capabilities import BIT, supported
 from orlop.kernel.process import clone3, clone_over, pidfd_send_signal, wait_exit
 from orlop.kernel.ptrace import hold_after_vfork
 from orlop.runtime.ahead import Ahead
 from orlop.runtime.cgroups.layout import detect
 from orlop.runtime.child import Child
-from orlop.runtime.failure import CommandNotFoundError
 from orlop.runtime.plan import plan_process
 from orlop.runtime.reserve import Order, Reserves
 from orlop.runtime.start import take_terminal, wait_ready

@@ -110,7 +110,7 @@ def test_exec_runs_in_the_container_and_has_its_own_exit(shim: Shim) -> None:
 def test_exec_in_a_container_that_does_not_run_is_refused(shim: Shim) -> None:
     with pytest.raises(FailedError) as caught:
         shim.execute("nobody", "e1", "true")
-    assert caught.value.kind == "wrong_state"
+    assert caught.value.kind == "not_running"
 
 
 def test_end_of_a_container_ends_its_execs(shim: Shim) -> None:

@@ -1,31 +1,34 @@
-"""Which error is which status."""
+"""What is told of an error."""
 
 import errno
+import json
 
 import pytest
 
-from orlop.api.docker.errors import STATUS, render_error, status_of, translate_os_error
-from orlop.errors import ExhaustedError, NotFoundError, OrlopError
+from orlop.api.docker.errors import render_error, translate_os_error
+from orlop.errors import (
+    CommandNotFoundError,
+    ExhaustedError,
+    ImageNotFoundError,
+    NotFoundError,
+    error_of,
+    failure_of,
+)
 
 
-def test_every_error_has_a_status() -> None:
-    assert set(STATUS) == set(OrlopError.__subclasses__())
+def test_every_error_survives_the_way_to_another_process() -> None:
+    for error in (NotFoundError("no x", hint="see ps"), CommandNotFoundError("exec: y")):
+        again = error_of(failure_of(error))
+        assert (type(again), str(again)) == (type(error), str(error))
 
 
-def test_error_without_a_row_takes_the_status_of_its_parent() -> None:
-    class LostError(NotFoundError):
-        """A NotFoundError that only this test knows."""
-
-    try:
-        assert status_of(LostError("gone")) == 404
-    finally:
-        del LostError
-
-
-def test_error_is_answered_with_message_and_hint() -> None:
-    reply = render_error(NotFoundError("no such container: x", hint="see ps"))
+def test_error_is_answered_with_message_hint_and_kind() -> None:
+    reply = render_error(ImageNotFoundError("no such image: x", hint="see images"))
     assert reply.status == 404
-    assert reply.body == b'{"message":"no such container: x (see ps)"}'
+    assert json.loads(reply.body) == {
+        "message": "no such image: x (see images)",
+        "kind": "image_not_found",
+    }
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EDQUOT])

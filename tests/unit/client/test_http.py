@@ -138,8 +138,10 @@ def test_status_says_which_error_it_is(status: int, kind: type[OrlopError]) -> N
 
 
 def test_name_in_use_is_told_from_a_wrong_state() -> None:
-    body = b'{"message":"the name web is already in use"}'
+    body = b'{"message":"the name web is taken","kind":"already_exists"}'
     assert isinstance(error_of(409, body), AlreadyExistsError)
+    dockers = b'{"message":"the name web is already in use"}'
+    assert isinstance(error_of(409, dockers), AlreadyExistsError)
 
 
 def test_error_without_a_message_shows_what_there_is() -> None:

@@ -17,9 +17,14 @@ from orlop.engine.containers.merge import merge, wanted_mounts
 from orlop.engine.containers.names import check_name, generate
 from orlop.engine.events import Events
 from orlop.engine.execs import demultiplexed
-from orlop.engine.shimlink import CommandNotFoundError, error_of
+from orlop.engine.shimlink import error_of
 from orlop.engine.when import parse_moment
-from orlop.errors import InvalidArgumentError, UnavailableError, WrongStateError
+from orlop.errors import (
+    CommandNotFoundError,
+    InvalidArgumentError,
+    UnavailableError,
+    WrongStateError,
+)
 from orlop.model.container import (
     Container,
     ContainerOptions,

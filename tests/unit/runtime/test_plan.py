@@ -4,10 +4,15 @@ from typing import Any
 
 import pytest
 
-from orlop.errors import InvalidArgumentError, OrlopError, PermissionDeniedError
+from orlop.errors import (
+    CommandNotFoundError,
+    InvalidArgumentError,
+    OrlopError,
+    PermissionDeniedError,
+)
 from orlop.kernel.namespaces import Namespace
 from orlop.runtime import failure
-from orlop.runtime.failure import CommandNotFoundError, Kind, StepError
+from orlop.runtime.failure import Kind, StepError
 from orlop.runtime.plan import MountKind, plan_mount, plan_namespaces, plan_process, warnings
 from orlop.runtime.sysctl import plan_sysctls
 

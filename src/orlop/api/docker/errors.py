@@ -1,43 +1,17 @@
-"""Which error is which HTTP status: the one table."""
+"""What clients are told of an error."""
 
 import errno
-from collections.abc import Mapping
+
+import msgspec
 
 from orlop.api.messages import Response
-from orlop.errors import (
-    AlreadyExistsError,
-    CorruptError,
-    ExhaustedError,
-    InvalidArgumentError,
-    NotFoundError,
-    OrlopError,
-    PermissionDeniedError,
-    UnavailableError,
-    UnsupportedError,
-    WrongStateError,
-)
-
-STATUS: Mapping[type[OrlopError], int] = {
-    InvalidArgumentError: 400,
-    NotFoundError: 404,
-    AlreadyExistsError: 409,
-    WrongStateError: 409,
-    PermissionDeniedError: 403,
-    UnsupportedError: 501,
-    UnavailableError: 503,
-    ExhaustedError: 507,
-    CorruptError: 500,
-}
-
-
-def status_of(error: OrlopError) -> int:
-    """The status of *error*, or of the nearest class it derives from."""
-    return next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), 500)
+from orlop.errors import ExhaustedError, OrlopError, kind_of
 
 
 def render_error(error: OrlopError) -> Response:
-    """Return the answer that tells a client of *error*."""
-    return Response.message(status_of(error), str(error))
+    """Return the answer that tells a client of *error*: Docker's, and the error's kind."""
+    body = {"message": str(error), "kind": kind_of(error)}
+    return Response(error.status, msgspec.json.encode(body))
 
 
 def translate_os_error(error: OSError) -> OrlopError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orlop.cli import signals
 from orlop.cli.container import attached
 from orlop.cli.options import CONTAINER, Arguments, flag, operand, text
-from orlop.errors import WrongStateError
+from orlop.errors import NotRunningError, WrongStateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,4 +69,4 @@ def _check_running(found: dict[str, Any]) -> None:
     if state.get("Restarting"):
         raise WrongStateError(f"container {name} is restarting", hint="wait until it runs")
     if not state.get("Running"):
-        raise WrongStateError(f"container {name} is not running", hint="start it first")
+        raise NotRunningError(f"container {name} is not running", hint="start it first")

@@ -19,12 +19,9 @@ if TYPE_CHECKING:
 
 STDIN = 0
 _SIGINT, _PATIENCE = 2, 3  # after which somebody at a terminal is told what else there is
-NOT_FOUND, NOT_EXECUTABLE, ENGINE_FAILED = 127, 126, 125
+ENGINE_FAILED = OrlopError.exit_code
 _RESIZE_TRIES, _RESIZE_PAUSE_S = 20, 0.005
 DETACHED_NOTE = "read escape sequence\n"
-#: What an engine's message says when there is nothing to execute, and when it may not be.
-_MISSING = ("executable file not found", "no such file or directory", "command not found")
-_REFUSED = ("permission denied", "is a directory", "exec format error")
 
 
 def detach_keys(text: str) -> bytes:
@@ -144,16 +141,6 @@ def forwarder(client: Client, identifier: str) -> Callable[[int], None]:
                 return
 
     return deliver
-
-
-def exit_code_of(error: OrlopError) -> int:
-    """Return what `run` exits with when the engine could not start the process, as Docker does."""
-    message = str(error).lower()
-    if any(words in message for words in _MISSING):
-        return NOT_FOUND
-    if any(words in message for words in _REFUSED):
-        return NOT_EXECUTABLE
-    return ENGINE_FAILED
 
 
 def say(err: TextIO, error: OrlopError) -> None:

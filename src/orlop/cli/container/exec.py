@@ -65,7 +65,7 @@ def _run_detached(args: Args, client: Client, err: TextIO) -> int:
         client.execs.start_detached(identifier, terminal=args.tty)
     except OrlopError as error:
         attached.say(err, error)
-        return attached.exit_code_of(error)
+        return error.exit_code
     return 0
 
 

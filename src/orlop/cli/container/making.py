@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orlop.cli.container.body import create_body
-from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from orlop.errors import AlreadyExistsError, ImageNotFoundError, InvalidArgumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def create(args: ContainerArguments, client: Client, err: TextIO, *, attached: b
     platform = args.platform or None
     try:
         made = client.containers.create(body, name=args.name, platform=platform)
-    except NotFoundError as error:
-        if args.pull != "missing" or not _is_about_image(error):
+    except ImageNotFoundError:
+        if args.pull != "missing":
             raise
         print(f"Unable to find image '{_tagged(args.image)}' locally", file=err, flush=True)
         _pull(args, client, err)
@@ -46,11 +46,6 @@ def _check_cidfile(path: str) -> None:
         raise AlreadyExistsError(
             f"container id file {path} exists", hint="remove it, or name another"
         )
-
-
-def _is_about_image(error: NotFoundError) -> bool:
-    message = str(error).lower()
-    return "no such image" in message or "image" in message.split("(")[0]
 
 
 def _tagged(image: str) -> str:

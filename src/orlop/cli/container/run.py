@@ -78,7 +78,7 @@ def _run_detached(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
         client.containers.start(identifier)
     except OrlopError as error:
         attached.say(err, error)
-        return attached.exit_code_of(error)
+        return error.exit_code
     print(identifier, file=out)
     return 0
 
@@ -103,7 +103,7 @@ def _run_attached(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
             stream.close()
             waiting.close()
             attached.say(err, error)
-            return attached.exit_code_of(error)
+            return error.exit_code
         forwarding.start()
 
         def resize(height: int, width: int) -> None:

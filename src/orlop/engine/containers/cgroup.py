@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from orlop.engine.records import short
 from orlop.engine.spec import cgroups_path
-from orlop.errors import WrongStateError
+from orlop.errors import NotRunningError, WrongStateError
 from orlop.model.container import Container
 from orlop.runtime import cgroups
 
@@ -30,4 +30,4 @@ def running_cgroup(container: Container) -> Iterator[cgroups.Cgroup]:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENODEV):
             raise
-        raise WrongStateError(f"Container {short(container.id)} is not running") from error
+        raise NotRunningError(f"Container {short(container.id)} is not running") from error

@@ -18,11 +18,13 @@ from orlop.engine.context import Context
 from orlop.engine.joining import open_namespaces
 from orlop.engine.networks.networks import Networks
 from orlop.engine.records import in_its_name, short
-from orlop.engine.shimlink import CommandNotExecutableError, CommandNotFoundError
 from orlop.engine.threads import in_thread
 from orlop.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
     InvalidArgumentError,
     NotFoundError,
+    NotRunningError,
     OrlopError,
     UnavailableError,
     WrongStateError,
@@ -160,11 +162,8 @@ class Lifecycle:
         self._health.watch(running)
 
     async def _failed(self, container: Container, error: OrlopError) -> None:
-        code = 128
-        if isinstance(error, CommandNotFoundError):
-            code = 127
-        elif isinstance(error, CommandNotExecutableError):
-            code = 126
+        is_commands = isinstance(error, (CommandNotFoundError, CommandNotExecutableError))
+        code = error.exit_code if is_commands else 128
         failed = replace(container, error=str(error), exit_code=code)
         self._context.records.note(failed)
         message = {"op": "detach", "key": container.id, "message": ""}
@@ -271,7 +270,7 @@ class Lifecycle:
     def _running(self, container_id: str) -> Container:
         container = self._context.records.get(container_id)
         if not container.running:
-            raise WrongStateError(f"Container {short(container.id)} is not running")
+            raise NotRunningError(f"Container {short(container.id)} is not running")
         return container
 
     def next_exit(self, container_id: str) -> "asyncio.Future[Finished]":

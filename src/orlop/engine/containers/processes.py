@@ -8,7 +8,7 @@ from orlop.engine.answers import Processes
 from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.context import Context
 from orlop.engine.threads import in_thread
-from orlop.errors import InvalidArgumentError, OrlopError, WrongStateError
+from orlop.errors import InvalidArgumentError, NotRunningError, OrlopError
 from orlop.model.container import Container
 from orlop.runtime.cgroups import Statistics
 from orlop.runtime.cgroups.interface import BlockStatistics
@@ -46,7 +46,7 @@ class Inside:
 
 def _check_running(container: Container) -> None:
     if not container.running:
-        raise WrongStateError(f"Container {container.id} is not running")
+        raise NotRunningError(f"Container {container.id} is not running")
 
 
 def _own(counted: Statistics, used: Sequence[int]) -> Statistics:

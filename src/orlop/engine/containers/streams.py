@@ -12,7 +12,7 @@ from orlop.engine.answers import LogEntry
 from orlop.engine.context import Context
 from orlop.engine.requests import AttachRequest, LogRequest
 from orlop.engine.threads import in_thread
-from orlop.errors import NotFoundError, UnsupportedError, WrongStateError
+from orlop.errors import NotFoundError, NotRunningError, UnsupportedError, WrongStateError
 from orlop.model.container import Container, Status
 from orlop.shim.logread import LogReader
 
@@ -123,7 +123,7 @@ class Streams:
 
     async def resize(self, container: Container, *, height: int, width: int) -> None:
         if not container.running:
-            raise WrongStateError(f"Container {container.id} is not running")
+            raise NotRunningError(f"Container {container.id} is not running")
         if not container.options.terminal:  # nothing to do, says Docker
             return
         message = {"op": "resize", "id": container.id, "height": height, "width": width}

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from orlop.engine.answers import ImageRecord
 from orlop.engine.images.host import HOST, host_image
-from orlop.errors import CorruptError, InvalidArgumentError, NotFoundError
+from orlop.errors import CorruptError, ImageNotFoundError, InvalidArgumentError, NotFoundError
 from orlop.model.digest import Digest
 from orlop.model.image import ImageConfig, decode_config, decode_manifest
 from orlop.model.moments import rfc3339_ns
@@ -40,13 +40,13 @@ class Catalog:
         )
 
     def resolve(self, ref: str) -> ImageRecord:
-        """Return the image; NotFoundError "No such image: …", InvalidArgumentError."""
+        """Return the image; ImageNotFoundError "No such image: …", InvalidArgumentError."""
         if ref == HOST:
             return host_image()
         stored = self._by_name(ref) or self._by_id(ref)
         record = self._describe(stored) if stored else None
         if record is None:
-            raise NotFoundError(f"No such image: {_familiar(ref)}")
+            raise ImageNotFoundError(f"No such image: {_familiar(ref)}")
         return record
 
     def stored(self, ref: str) -> list[Stored]:

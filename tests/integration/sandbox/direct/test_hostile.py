@@ -11,8 +11,13 @@ from typing import Any
 
 import pytest
 
-from orlop.client.direct import CommandError, Connection, connections
-from orlop.errors import InvalidArgumentError, OrlopError, UnsupportedError
+from orlop.client.direct import Connection, connections
+from orlop.errors import (
+    CommandNotExecutableError,
+    InvalidArgumentError,
+    OrlopError,
+    UnsupportedError,
+)
 from orlop.sandbox.direct import DirectWay, start_message
 from orlop.sandbox.process import Process
 from orlop.sandbox.way import Command
@@ -158,7 +163,7 @@ def test_no_program_is_the_launchers_own(given: Options) -> None:
         shell(box, "ln -s /proc/self/exe /tmp/link; ln -s /proc/self/fd /tmp/fds")
         for program in ("/proc/self/exe", "/tmp/link", "/tmp/fds/1"):
             assert run(box, program, "-c", "print('a Python of the host')").exit_code == 126
-    with pytest.raises(CommandError) as refused:
+    with pytest.raises(CommandNotExecutableError) as refused:
         run(Once(options), "/proc/self/exe", "-c", "print(1)")
     assert refused.value.exit_code == 126
 

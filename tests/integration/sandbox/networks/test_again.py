@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orlop.client.direct import CommandError
-from orlop.errors import AlreadyExistsError
+from orlop.errors import AlreadyExistsError, CommandNotFoundError
 from orlop.kernel.conntrack import Conntrack
 from tests.integration.engines import EngineProcess
 from tests.integration.networks.scenes import can_bind
@@ -149,7 +148,7 @@ def test_starts_that_fail_leave_nothing(engine: EngineProcess, quick: Quick) -> 
     for network in ("bridge", "front"):
         for more in ({}, {"HostConfig": ports}):
             for _ in range(FAILURES):
-                with pytest.raises(CommandError, match="not found"):
+                with pytest.raises(CommandNotFoundError, match="not found"):
                     quick.run("no-such-command", network=network, **more)
     assert not engine.out("ps", "-aq")
     assert can_bind(17000)
