@@ -28,6 +28,14 @@ class Start(NamedTuple):
     total_ms: float
 
 
+def samples_of(starts: Sequence[Start]) -> dict[str, list[float]]:
+    """Return the milliseconds of *starts*, as samples of a row."""
+    return {
+        "first_ms": [start.first_ms for start in starts],
+        "total_ms": [start.total_ms for start in starts],
+    }
+
+
 class Forked(NamedTuple):
     """Copies of a sandbox that have started, and when on time.perf_counter() the call returned."""
 
@@ -91,3 +99,10 @@ def timed(image: Image, action: Callable[[], bytes]) -> Start:
     written = action()
     total_ms = (time.perf_counter_ns() - begin) / 1e6
     return Start((int(written) - begun) / 1e6, total_ms)
+
+
+def milliseconds(action: Callable[[], object]) -> float:
+    """Return how long *action* takes."""
+    begin = time.perf_counter_ns()
+    action()
+    return (time.perf_counter_ns() - begin) / 1e6

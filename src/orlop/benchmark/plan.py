@@ -1,10 +1,10 @@
 """What is to be measured, how often, and beside whom."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from orlop.errors import InvalidArgumentError
 
-PARTS = ("warm", "concurrency", "exec", "pool", "fork", "neighbours", "density", "soak")
 PEERS = ("docker", "podman", "ctr", "runc", "floor")
 #: Above these a typing error would keep a machine busy for days.
 _MOST = {
@@ -23,7 +23,7 @@ _MOST_CLIENTS = 1_000
 class Plan:
     """Counts are of one driver, unless they say otherwise."""
 
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = ()  # all that are known, where there is none
     peers: tuple[str, ...] = PEERS
     start_peers: bool = False  # dockerd and containerd, where they do not run
     rounds: int = 3  # of the part concurrency
@@ -34,19 +34,20 @@ class Plan:
     live: int = 1_000
     peer_density: int = 20
     soak: int = 2_000
+    settings: Mapping[str, str] = field(default_factory=dict)  # of single parts
     folder: str = "/var/tmp"  # where engines' state goes
     run_folder: str = "/run"  # where sockets and the like go, in memory as a rule
 
     def __post_init__(self) -> None:
-        _known("part", self.parts, PARTS)
-        _known("peer", self.peers, PEERS)
+        check_known("peer", self.peers, PEERS)
         for name, most in _MOST.items():
             _within(name, getattr(self, name), most)
         for count in self.clients:
             _within("clients", count, _MOST_CLIENTS)
 
 
-def _known(kind: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
+def check_known(kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """InvalidArgumentError where a name is not among those that are known."""
     for name in given:
         if name not in known:
             raise InvalidArgumentError(f"no {kind} {name!r}", hint=f"one of {', '.join(known)}")

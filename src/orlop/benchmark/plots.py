@@ -5,7 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from orlop.benchmark.figures import Results, Row
+from orlop.benchmark.bench import Results
+from orlop.benchmark.figures import Row
 from orlop.errors import UnsupportedError
 
 if TYPE_CHECKING:

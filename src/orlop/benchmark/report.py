@@ -1,33 +1,19 @@
 """Results as text: a table for a terminal, Markdown, JSON."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 
-from orlop.benchmark.figures import Results, Row
+from orlop.benchmark.bench import Part, Results
+from orlop.benchmark.figures import Row
 
-TITLES: Mapping[str, str] = {
-    "warm": "One start after the other",
-    "concurrency": "Many at once",
-    "exec": "A command in a running sandbox",
-    "pool": "A warm sandbox from a pool",
-    "fork": "Copies of a sandbox",
-    "neighbours": "Beside a hostile neighbour",
-    "density": "Many that live",
-    "soak": "Very many in a row, and what is left",
-}
-#: The figure by which drivers are compared in a part, and whether more is better.
-_COMPARED: Mapping[str, tuple[str, bool]] = {
-    "warm": ("first_p50_ms", False),
-    "concurrency": ("per_second", True),
-    "exec": ("p50_ms", False),
-}
 _UNITS = {"ms": "ms", "s": "s", "mb": "MB", "kb": "KB"}
 
 
 def as_json(results: Results) -> str:
     """Return all, every single value too."""
-    return json.dumps(asdict(results), indent=1)
+    document = {**vars(results), "rows": [vars(row) for row in results.rows]}
+    del document["parts"]
+    return json.dumps(document, indent=1)
 
 
 def as_text(results: Results) -> str:
@@ -36,7 +22,7 @@ def as_text(results: Results) -> str:
     for part, rows in _by_part(results):
         table = [_headings(part, rows), *(_cells(part, rows, row) for row in rows)]
         widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-        lines.append(TITLES[part])
+        lines.append(part.title)
         for line in table:
             left = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
             right = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
@@ -50,7 +36,7 @@ def as_markdown(results: Results) -> str:
     lines = [_machine(results), ""]
     for part, rows in _by_part(results):
         headings = _headings(part, rows)
-        lines += [f"## {TITLES[part]}", "", _line(headings)]
+        lines += [f"## {part.title}", "", _line(headings)]
         lines.append(_line(["---"] * 2 + ["---:"] * (len(headings) - 2)))
         lines += [*(_line(_cells(part, rows, row)) for row in rows), ""]
     notes = _notes(results)
@@ -63,11 +49,11 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _by_part(results: Results) -> Iterator[tuple[str, list[Row]]]:
-    for part in TITLES:
-        rows = [row for row in results.rows if row.part == part]
+def _by_part(results: Results) -> Iterator[tuple[Part, list[Row]]]:
+    for name, part in results.parts.items():
+        rows = [row for row in results.rows if row.part == name]
         if rows:
-            yield part, sorted(rows, key=lambda row: row.at) if part == "concurrency" else rows
+            yield part, sorted(rows, key=lambda row: row.at) if part.compared else rows
 
 
 def _machine(results: Results) -> str:
@@ -92,9 +78,9 @@ def _names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.figures))
 
 
-def _headings(part: str, rows: Sequence[Row]) -> list[str]:
+def _headings(part: Part, rows: Sequence[Row]) -> list[str]:
     headings = [_heading(name) for name in _names(rows)]
-    return ["", "", *headings, "against orlop"] if part in _COMPARED else ["", "", *headings]
+    return ["", "", *headings, "against orlop"] if part.compared else ["", "", *headings]
 
 
 def _heading(name: str) -> str:
@@ -104,13 +90,13 @@ def _heading(name: str) -> str:
     return " ".join(words)
 
 
-def _cells(part: str, rows: Sequence[Row], row: Row) -> list[str]:
+def _cells(part: Part, rows: Sequence[Row], row: Row) -> list[str]:
     cells = [row.driver, row.case]
     absent = "" if row.figures else "-"
     cells += [
         _number(row.figures[name]) if name in row.figures else absent for name in _names(rows)
     ]
-    return [*cells, _against(part, rows, row)] if part in _COMPARED else cells
+    return [*cells, _against(part.compared, rows, row)] if part.compared else cells
 
 
 def _number(value: float) -> str:
@@ -119,12 +105,11 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _against(part: str, rows: Sequence[Row], row: Row) -> str:
+def _against(name: str, rows: Sequence[Row], row: Row) -> str:
     """Return how many times the figure of Orlop's first way is better, in the same case."""
-    name, more = _COMPARED[part]
-    same = (one for one in rows if one.driver.startswith("orlop") and one.at == row.at)
+    same = (one for one in rows if one.driver.startswith("orlop") and one.case == row.case)
     base = next(same, None)
     if base is None or not row.figures.get(name) or not base.figures.get(name):
         return ""
     times = row.figures[name] / base.figures[name]
-    return f"{1 / times if more else times:.2f}"
+    return f"{1 / times if 'per_s' in name else times:.2f}"

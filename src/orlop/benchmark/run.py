@@ -6,23 +6,15 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from orlop.benchmark import machine, orlop_engine
+from orlop.benchmark.alone import measure_alone
+from orlop.benchmark.bench import Bench, Found, Part, Results
 from orlop.benchmark.driver import Driver
-from orlop.benchmark.figures import Results
+from orlop.benchmark.figures import Row
 from orlop.benchmark.image import Image
-from orlop.benchmark.parts import (
-    concurrency,
-    density,
-    execs,
-    forks,
-    neighbours,
-    pools,
-    soak,
-    warm,
-)
-from orlop.benchmark.parts.bench import Bench
 from orlop.benchmark.peers.containerd import containerd
 from orlop.benchmark.peers.docker import docker, podman
 from orlop.benchmark.peers.floor import floor
@@ -31,16 +23,6 @@ from orlop.benchmark.peers.traces import remove_folder, swept
 from orlop.benchmark.plan import Plan
 from orlop.errors import OrlopError, PermissionDeniedError
 
-MEASURED: Mapping[str, Callable[[Bench], None]] = {
-    "warm": warm.measure,
-    "concurrency": concurrency.measure,
-    "exec": execs.measure,
-    "pool": pools.measure,
-    "fork": forks.measure,
-    "neighbours": neighbours.measure,
-    "density": density.measure,
-    "soak": soak.measure,
-}
 _PEERS: Mapping[str, Callable[..., AbstractContextManager[Sequence[Driver]]]] = {
     "docker": docker,
     "podman": podman,
@@ -53,9 +35,9 @@ _SWEEPING = {"docker", "podman", "ctr"}
 _NEEDED_MB = 600
 
 
-def results_of(plan: Plan) -> Results:
+def results_of(plan: Plan, parts: Mapping[str, Part]) -> Results:
     """Return what a run of *plan* on this machine begins with."""
-    return Results(machine=machine.describe(), plan=asdict(plan))
+    return Results(machine=machine.describe(), plan=asdict(plan), parts=parts)
 
 
 def run(
@@ -64,7 +46,7 @@ def run(
     say: Callable[[str, float], None],
     keep: Callable[[], None],
 ) -> None:
-    """Measure what *plan* says, into *results*; *say* is told what is done, and how far it is.
+    """Measure the parts of *results*, as *plan* says; *say* is told what is done, and how far.
 
     *keep* is called after each part, to write down what there is.
 
@@ -72,44 +54,66 @@ def run(
     """
     if os.geteuid() != 0:
         raise PermissionDeniedError("only root can run the benchmark", hint="use sudo")
+    tell = partial(_tell, results, say)
     with ExitStack() as stack:
         if _SWEEPING & {*plan.peers}:
             stack.enter_context(swept())
-        folder, run_folder = stack.enter_context(_folders(plan))
+        folders = stack.enter_context(_folders(plan))
         say("image", 0)
-        image = Image(folder)
-        if not image.compiled:
-            results.left_out.append("the compiled probe: there is no C compiler; date stands in")
-        drivers: list[Driver] = []
-        drivers += stack.enter_context(
-            orlop_engine.running(image, _made(folder / "orlop"), _made(run_folder / "orlop"))
-        )
-        for name in plan.peers:
-            say(f"starting {name}", 0)
-            place = _made(folder / name), _made(run_folder / name)
-            try:
-                peer = _PEERS[name](image, *place, start=plan.start_peers)
-                drivers += stack.enter_context(peer)
-            except (OrlopError, OSError) as error:
-                results.left_out.append(f"{name}: {error}")
-        results.left_out += [f"{one.name}: {one.note}" for one in drivers if one.note]
-        bench = Bench(plan, results, drivers, say)
-        for part in plan.parts:
-            bench.begin(part)
-            try:
-                MEASURED[part](bench)
-            except (OrlopError, OSError) as error:  # what it had started was not to be removed
-                bench.left_out(str(error))
-            keep()
+        bench = Bench(plan, Image(folders[0]), folders, tell)
+        if not bench.image.compiled:
+            tell("the compiled probe: there is no C compiler; date stands in")
+        last = {name: part for name, part in results.parts.items() if not part.alone}
+        for name, part in results.parts.items():
+            if part.alone:
+                _measure(bench, name, part, keep)
+        if last:
+            bench.drivers = _drivers(bench, stack, tell)
+        for name, part in last.items():
+            _measure(bench, name, part, keep)
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
+def _tell(results: Results, say: Callable[[str, float], None], found: Found) -> None:
+    """Keep what was found, and say how far it is."""
+    if isinstance(found, Row):
+        results.rows.append(found)
+    elif isinstance(found, str):
+        results.left_out.append(found)
+    else:
+        say(*found)
+
+
+def _drivers(bench: Bench, stack: ExitStack, tell: Callable[[Found], None]) -> list[Driver]:
+    """Start Orlop's engine and the peers; say who is left out, and what is different."""
+    drivers: list[Driver] = []
+    drivers += stack.enter_context(orlop_engine.running(bench.image, *bench.places("orlop")))
+    for name in bench.plan.peers:
+        tell((f"starting {name}", 0))
+        try:
+            peer = _PEERS[name](bench.image, *bench.places(name), start=bench.plan.start_peers)
+            drivers += stack.enter_context(peer)
+        except (OrlopError, OSError) as error:
+            tell(f"{name}: {error}")
+    for driver in drivers:
+        if driver.note:
+            tell(f"{driver.name}: {driver.note}")
+    return drivers
+
+
+def _measure(bench: Bench, name: str, part: Part, keep: Callable[[], None]) -> None:
+    bench.begin(name, part.settings)
+    try:
+        if part.alone:
+            measure_alone(bench, part.measure)
+        else:
+            part.measure(bench)
+    except (OrlopError, OSError) as error:  # what it had started was not to be removed
+        bench.left_out(str(error))
+    keep()
 
 
 @contextmanager
-def _folders(plan: Plan) -> Iterator[tuple[Path, Path]]:
+def _folders(plan: Plan) -> Iterator[Sequence[Path]]:
     """Make one for state and, in memory, one for sockets and the like; remove them."""
     free_mb = shutil.disk_usage(plan.folder).free // 1_000_000
     if free_mb < _NEEDED_MB:
@@ -119,4 +123,4 @@ def _folders(plan: Plan) -> Iterator[tuple[Path, Path]]:
         for parent in (plan.folder, plan.run_folder):
             made.append(Path(tempfile.mkdtemp(prefix="orlop-bench-", dir=parent)))
             stack.callback(remove_folder, made[-1])
-        yield made[0], made[1]
+        yield made

@@ -7,10 +7,10 @@ from orlop.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, TextIO
 
-    from orlop.benchmark.figures import Results
+    from orlop.benchmark.bench import Part, Results
     from orlop.benchmark.plan import Plan
     from orlop.client.client import Client
 
@@ -34,6 +34,8 @@ class Args(Arguments):
     only = text(
         "--only", metavar="PARTS", help="of warm,concurrency,exec,pool,fork,neighbours,density,soak"
     )
+    also = text("--also", metavar="MODULE", help="PARTS of a Python module can be measured, too")
+    settings = texts("--set", metavar="NAME=VALUE", help="a setting of a single part")
     peers = text("--peers", metavar="PEERS", help="of docker,podman,ctr,runc,floor, or none")
     start_peers = flag("--start-peers", help="start dockerd and containerd where they do not run")
     rounds = number("--rounds", help="rounds of each wave (3)")
@@ -66,12 +68,13 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     """Measure, then write what was found; 130 where it was interrupted."""
     from orlop.benchmark.run import results_of
 
-    plan = _plan(args)
+    parts = _parts(args)
+    plan = _plan(args, parts)
     if args.plots:
         from orlop.benchmark import plots
 
         plots.check(args.plots)
-    results = results_of(plan)
+    results = results_of(plan, parts)
     try:
         _measure(plan, results, err, lambda: _write_files(args, results))
     finally:  # what was found is never thrown away
@@ -79,12 +82,33 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     return INTERRUPTED if results.interrupted else 0
 
 
-def _plan(args: Args) -> Plan:
-    from orlop.benchmark.plan import Plan
+def _parts(args: Args) -> Mapping[str, Part]:
+    """Return the parts to be measured, by name."""
+    from importlib import import_module
 
-    given: dict[str, Any] = {"start_peers": args.start_peers}
-    if args.only:
-        given["parts"] = tuple(args.only.split(","))
+    from orlop.benchmark.parts import PARTS
+    from orlop.benchmark.plan import check_known
+
+    known = dict(PARTS)
+    if args.also:
+        try:
+            known |= import_module(args.also).PARTS
+        except (ImportError, AttributeError) as error:
+            raise InvalidArgumentError(f"invalid --also {args.also}: {error}") from None
+    wanted = args.only.split(",") if args.only else list(known)
+    check_known("part", wanted, known)
+    return {name: known[name] for name in wanted}
+
+
+def _plan(args: Args, parts: Mapping[str, Part]) -> Plan:
+    from orlop.benchmark.plan import Plan, check_known
+
+    given: dict[str, Any] = {"start_peers": args.start_peers, "parts": tuple(parts)}
+    for setting in args.settings:
+        if "=" not in setting:
+            raise InvalidArgumentError(f"invalid --set {setting}", hint="NAME=VALUE")
+    given["settings"] = dict(setting.split("=", 1) for setting in args.settings)
+    check_known("setting", given["settings"], {n for part in parts.values() for n in part.settings})
     if args.peers:
         given["peers"] = () if args.peers == "none" else tuple(args.peers.split(","))
     if args.clients:
@@ -134,7 +158,8 @@ def _write_files(args: Args, results: Results) -> None:
     """Write files anew; what is in them stays where nothing was found."""
     for name in args.outputs if results.rows else ():
         with open(name, "w") as file:
-            file.write(_written(results, args.form or _FORMS.get(name.rpartition(".")[2], "")))
+            form = args.form or _FORMS.get(name.rpartition(".")[2], "")
+            file.write(_written(results, form))
 
 
 def _written(results: Results, form: str) -> str:

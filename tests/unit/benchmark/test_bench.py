@@ -2,19 +2,20 @@
 
 import io
 import json
+import os
 import threading
 from collections.abc import Callable
 
 import pytest
 
+from orlop.benchmark.alone import measure_alone
+from orlop.benchmark.bench import Bench, Found, Results
 from orlop.benchmark.driver import Driver, Start
-from orlop.benchmark.figures import Results, Row, percentile, spread
+from orlop.benchmark.figures import Row, percentile, spread
 from orlop.benchmark.load import each, load
-from orlop.benchmark.parts import warm
-from orlop.benchmark.parts.bench import Bench
-from orlop.benchmark.plan import PARTS, PEERS, Plan
-from orlop.benchmark.report import TITLES, as_json, as_markdown, as_text
-from orlop.benchmark.run import MEASURED
+from orlop.benchmark.parts import PARTS, warm
+from orlop.benchmark.plan import PEERS, Plan
+from orlop.benchmark.report import as_json, as_markdown, as_text
 from orlop.cli import main
 from orlop.errors import InvalidArgumentError, UnavailableError
 
@@ -25,11 +26,25 @@ MACHINE = {
 
 
 def results(*rows: Row) -> Results:
-    return Results(machine=MACHINE, plan={}, rows=list(rows))
+    return Results(machine=MACHINE, plan={}, parts=PARTS, rows=list(rows))
 
 
 def row(driver: str, at: float, **figures: float) -> Row:
-    return Row(part="concurrency", driver=driver, case=f"{at:g} at once", at=at, figures=figures)
+    return Row("concurrency", driver, f"{at:g} at once", at, figures, {})
+
+
+def a_bench(**settings: str) -> tuple[list[Row], list[str], Bench]:
+    """Return a bench for a few starts, and the rows, and what is left out, that it tells."""
+    found = results()
+
+    def tell(what: Found) -> None:
+        if isinstance(what, Row):
+            found.rows.append(what)
+        elif isinstance(what, str):
+            found.left_out.append(what)
+
+    plan = Plan(starts=3, settings=settings)
+    return found.rows, found.left_out, Bench(plan, None, (), tell)  # type: ignore[arg-type]  # no image is needed
 
 
 class Scripted(Driver):
@@ -40,15 +55,15 @@ class Scripted(Driver):
         self.once = action  # type: ignore[method-assign]
 
 
-def test_every_part_is_measured_and_has_a_title() -> None:
-    assert set(MEASURED) == set(TITLES) == set(PARTS)
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--only", "cold"), "no part 'cold'"),
         (("--peers", "lxc"), "no peer 'lxc'"),
+        (("--set", "seconds=2"), "no setting 'seconds'"),
+        (("--set", "seconds"), "invalid --set seconds"),
+        (("--also", "orlop.nothing"), "invalid --also orlop.nothing: No module named"),
+        (("--also", "orlop.errors"), "invalid --also orlop.errors: "),
         (("--clients", "1,x"), "invalid --clients 1,x"),
         (("--clients", "0"), "invalid --clients 0"),
         (("--live", "2000000"), "invalid --live 2000000 (1 to"),
@@ -74,7 +89,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
     values = [float(number) for number in range(1, 101)]
     assert percentile(values, 0.99) == 100
     assert percentile([7.0], 0.99) == 7
-    assert spread("first", [1, 2, 9]) == {"first_p50_ms": 2, "first_p99_ms": 9}
+    assert spread({"first_ms": [1, 2, 9]}) == {"first_p50_ms": 2, "first_p99_ms": 9}
 
 
 def test_a_load_is_done_so_many_times_by_so_many_clients() -> None:
@@ -111,13 +126,44 @@ def test_a_driver_that_fails_is_left_out_and_the_others_go_on() -> None:
     def refuse() -> Start:
         raise UnavailableError("it is ill")
 
-    found = results()
-    drivers = [Scripted("ill", refuse), Scripted("well", lambda: Start(1.0, 2.0))]
-    bench = Bench(Plan(starts=3), found, drivers, lambda what, share: None)
-    bench.begin("warm")
+    rows, left_out, bench = a_bench()
+    bench.drivers = [Scripted("ill", refuse), Scripted("well", lambda: Start(1.0, 2.0))]
+    bench.begin("warm", {})
     warm.measure(bench)
-    assert [(one.driver, one.figures["starts"]) for one in found.rows] == [("well", 3)]
-    assert found.left_out == ["warm: ill: it is ill"]
+    assert [(one.driver, one.figures["starts"]) for one in rows] == [("well", 3)]
+    assert left_out == ["warm: ill: it is ill"]
+
+
+def test_a_part_that_is_measured_alone_gives_back_what_it_finds_until_it_fails() -> None:
+    def measure(bench: Bench) -> None:
+        bench.add("orlop", {"pid": os.getpid(), **spread({"ms": [float(bench.settings["ms"])]})})
+        raise OSError("and no more")
+
+    rows, left_out, bench = a_bench(ms="4")
+    bench.begin("odd", {"ms": "3", "other": ""})
+    measure_alone(bench, measure)
+    assert [(row.part, row.driver, row.figures["p50_ms"]) for row in rows] == [("odd", "orlop", 4)]
+    assert rows[0].figures["pid"] != os.getpid()
+    assert left_out == ["odd: and no more"]
+
+
+def test_a_part_that_is_measured_alone_ends_with_the_run() -> None:
+    def stop(what: Found) -> None:
+        if isinstance(what, Row):
+            rows.append(what)
+            raise KeyboardInterrupt
+
+    def measure(bench: Bench) -> None:
+        bench.add("orlop", {"pid": os.getpid()})
+        threading.Event().wait()
+
+    rows: list[Row] = []
+    _, _, bench = a_bench()
+    bench.tell = stop
+    with pytest.raises(KeyboardInterrupt):
+        measure_alone(bench, measure)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(rows[0].figures["pid"]), 0)
 
 
 def test_reports_compare_with_orlop_in_the_same_case() -> None:
@@ -136,6 +182,6 @@ def test_reports_compare_with_orlop_in_the_same_case() -> None:
 
 
 def test_a_driver_of_which_nothing_can_be_measured_says_so() -> None:
-    floor = Row(part="pool", driver="floor", case="nothing is asked", figures={})
-    rows = (Row(part="pool", driver="orlop", case="of 4", figures={"take_p50_ms": 0.5}), floor)
+    floor = Row("pool", "floor", "nothing is asked", 0, {}, {})
+    rows = (Row("pool", "orlop", "of 4", 0, {"take_p50_ms": 0.5}, {}), floor)
     assert "| floor | nothing is asked | - |" in as_markdown(results(*rows))

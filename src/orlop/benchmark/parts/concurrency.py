@@ -2,12 +2,13 @@
 
 import statistics
 from collections import defaultdict
+from functools import partial
 
 from orlop.benchmark import machine
-from orlop.benchmark.driver import Driver, Start
-from orlop.benchmark.figures import Row, spread
+from orlop.benchmark.bench import Bench
+from orlop.benchmark.driver import Driver, Start, samples_of
+from orlop.benchmark.figures import spread
 from orlop.benchmark.load import Load, load
-from orlop.benchmark.parts.bench import Bench
 from orlop.benchmark.processes import cpu_s, marked
 
 _PEERS_SHARE = 10  # of a wave: they take longer by more than that
@@ -19,19 +20,18 @@ def measure(bench: Bench) -> None:
     """Run a wave of each driver's for each number of clients, in turns, --rounds times."""
     found: _Loads = defaultdict(list)
     try:
-        for _, driver in bench.turns(bench.plan.rounds, bench.drivers):
-            for clients in _counts(bench, driver):
-                if not bench.attempt(driver, lambda: _wave(bench, driver, clients, found)):  # noqa: B023
-                    break
+        actions = {driver.name: partial(_waves, bench, driver, found) for driver in bench.drivers}
+        bench.each(actions, bench.plan.rounds)
     finally:
         for (name, clients), loads in found.items():
-            bench.add(_row(name, clients, loads))
+            _add(bench, name, clients, loads)
 
 
-def _counts(bench: Bench, driver: Driver) -> list[int]:
-    """Return how many clients *driver* is given; a peer no more than it can bear."""
+def _waves(bench: Bench, driver: Driver, found: _Loads) -> None:
+    """Run a wave for each number of clients; a peer is given no more than it can bear."""
     most = max(bench.plan.clients) if driver.is_orlop else bench.plan.limit
-    return sorted({min(count, most) for count in bench.plan.clients})
+    for clients in sorted({min(count, most) for count in bench.plan.clients}):
+        _wave(bench, driver, clients, found)
 
 
 def _wave(bench: Bench, driver: Driver, clients: int, found: _Loads) -> None:
@@ -47,29 +47,19 @@ def _wave(bench: Bench, driver: Driver, clients: int, found: _Loads) -> None:
         bench.left_out(f"{driver.name}: {len(done.failures)} starts failed: {done.failures[0]}")
 
 
-def _row(name: str, clients: int, loads: list[Load[Start]]) -> Row:
-    starts = [start for one in loads for start in one.done]
-    count = len(starts)
-    return Row(
-        part="concurrency",
-        driver=name,
-        case=f"{clients} at once",
-        at=clients,
-        figures={
-            "starts": count,
-            "per_second": statistics.median(one.rate for one in loads),
-            "makespan_s": statistics.median(one.makespan_s for one in loads),
-            **spread("first", [start.first_ms for start in starts]),
-            **spread("total", [start.total_ms for start in starts]),
-            "cpu_ms": 1000 * sum(one.cpu_s for one in loads) / count,
-            **_parts_of_cpu(loads, count),
-        },
-        samples={
-            "first_ms": [start.first_ms for start in starts],
-            "total_ms": [start.total_ms for start in starts],
-            "per_second": [one.rate for one in loads],
-        },
-    )
+def _add(bench: Bench, name: str, clients: int, loads: list[Load[Start]]) -> None:
+    samples = samples_of([start for one in loads for start in one.done])
+    count = len(samples["first_ms"])
+    figures = {
+        "starts": count,
+        "per_second": statistics.median(one.rate for one in loads),
+        "makespan_s": statistics.median(one.makespan_s for one in loads),
+        **spread(samples),
+        "cpu_ms": 1000 * sum(one.cpu_s for one in loads) / count,
+        **_parts_of_cpu(loads, count),
+    }
+    samples["per_second"] = [one.rate for one in loads]
+    bench.add(name, figures, case=f"{clients} at once", at=clients, samples=samples)
 
 
 def _parts_of_cpu(loads: list[Load[Start]], count: int) -> dict[str, float]:

@@ -1,13 +1,13 @@
 """Many that live: what each weighs, what a start takes beside them, and their removal."""
 
-import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 
-from orlop.benchmark.driver import Driver
-from orlop.benchmark.figures import Row, spread
+from orlop.benchmark.bench import Bench
+from orlop.benchmark.driver import Driver, samples_of
+from orlop.benchmark.figures import spread
 from orlop.benchmark.load import load
-from orlop.benchmark.parts.bench import Bench
 from orlop.benchmark.processes import marked, pss_kb
 
 _OPENERS = 4
@@ -22,9 +22,7 @@ def measure(bench: Bench) -> None:
     """
     drivers = [driver for driver in bench.drivers if not driver.is_orlop]
     drivers[:0] = [driver for driver in bench.drivers if driver.is_orlop][:1]
-    for _, driver in bench.turns(1, drivers):
-        if driver.marks or not driver.is_orlop:
-            bench.attempt(driver, lambda: _fill(bench, driver))  # noqa: B023
+    bench.each({driver.name: partial(_fill, bench, driver) for driver in drivers})
 
 
 def levels(most: int) -> list[int]:
@@ -44,7 +42,7 @@ def _fill(bench: Bench, driver: Driver) -> None:
                 _open(bench, driver, wanted, opened)
                 time.sleep(_SETTLE_S)
             bench.progress(len(opened) / most, f"{driver.name}, {len(opened)} live")
-            bench.add(_row(bench, driver, len(opened), idle_kb))
+            _starts(bench, driver, len(opened), idle_kb)
     finally:
         _remove(bench, driver, opened)
 
@@ -60,39 +58,25 @@ def _open(bench: Bench, driver: Driver, count: int, opened: list[str]) -> None:
         bench.left_out(f"{driver.name}: {len(failures)} of {count} not opened: {failures[0]}")
 
 
-def _row(bench: Bench, driver: Driver, live: int, idle_kb: int) -> Row:
+def _starts(bench: Bench, driver: Driver, live: int, idle_kb: int) -> None:
     starts = []
     for _ in range(_STARTS):
         bench.pulse()
         starts.append(driver.once())
-    first, total = [one.first_ms for one in starts], [one.total_ms for one in starts]
-    figures = {**spread("first", first), "total_p50_ms": statistics.median(total)}
+    samples = samples_of(starts)
+    figures = spread(samples)
+    figures.pop("total_p99_ms")
     if driver.marks:
         weight_kb = pss_kb(list(marked(driver.marks)))
         figures["engine_pss_mb"] = weight_kb / 1000
         if live:
             figures["pss_each_kb"] = weight_kb / live
             figures["pss_more_each_kb"] = (weight_kb - idle_kb) / live
-    return Row(
-        part="density",
-        driver=driver.name,
-        case=f"{live} live",
-        at=live,
-        figures=figures,
-        samples={"first_ms": first, "total_ms": total},
-    )
+    bench.add(driver.name, figures, case=f"{live} live", at=live, samples=samples)
 
 
 def _remove(bench: Bench, driver: Driver, opened: Sequence[str]) -> None:
     begin = time.monotonic()
     driver.remove(opened)
-    took_s = time.monotonic() - begin
-    bench.add(
-        Row(
-            part="density",
-            driver=driver.name,
-            case=f"removal of {len(opened)}",
-            at=-1,
-            figures={"removal_s": took_s},
-        )
-    )
+    figures = {"removal_s": time.monotonic() - begin}
+    bench.add(driver.name, figures, case=f"removal of {len(opened)}", at=-1)

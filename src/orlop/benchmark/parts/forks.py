@@ -2,11 +2,12 @@
 
 import os
 import time
+from functools import partial
 from typing import NamedTuple
 
+from orlop.benchmark.bench import Bench
 from orlop.benchmark.driver import Driver
-from orlop.benchmark.figures import Row, spread
-from orlop.benchmark.parts.bench import Bench
+from orlop.benchmark.figures import spread
 
 _COPIES = 10
 _MOST = 20
@@ -24,8 +25,7 @@ class _Taken(NamedTuple):
 
 def measure(bench: Bench) -> None:
     """Fork a sandbox of each driver's that can do that, and remove the forks again."""
-    for _, driver in bench.turns(1, bench.drivers):
-        bench.attempt(driver, lambda: _fork_all(bench, driver))  # noqa: B023
+    bench.each({driver.name: partial(_fork_all, bench, driver) for driver in bench.drivers})
 
 
 def _fork_all(bench: Bench, driver: Driver) -> None:
@@ -42,7 +42,7 @@ def _fork_all(bench: Bench, driver: Driver) -> None:
     finally:
         driver.remove([opened])
         if taken:
-            bench.add(_row(driver, taken))
+            _add(bench, driver, taken)
 
 
 def _fork(driver: Driver, opened: str) -> _Taken:
@@ -58,17 +58,9 @@ def _fork(driver: Driver, opened: str) -> _Taken:
     return _Taken(*(1000 * (at - begin) for at in (forked.answered_s, started, ran)))
 
 
-def _row(driver: Driver, taken: list[_Taken]) -> Row:
+def _add(bench: Bench, driver: Driver, taken: list[_Taken]) -> None:
     answered, started, ran = (list(column) for column in zip(*taken, strict=True))
-    return Row(
-        part="fork",
-        driver=driver.name,
-        case=f"{_COPIES} copies of {_FILES * _BYTES >> 20} MiB",
-        figures={
-            "forks": len(taken) * _COPIES,
-            **spread("", answered),
-            **spread("started", started),
-            **spread("commands_in_all", ran),
-        },
-        samples={"ms": answered, "started_ms": started, "commands_ms": ran},
-    )
+    samples = {"ms": answered, "started_ms": started, "commands_in_all_ms": ran}
+    figures = {"forks": len(taken) * _COPIES, **spread(samples)}
+    case = f"{_COPIES} copies of {_FILES * _BYTES >> 20} MiB"
+    bench.add(driver.name, figures, case=case, samples=samples)

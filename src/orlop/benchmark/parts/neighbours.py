@@ -2,10 +2,10 @@
 
 import statistics
 import time
+from functools import partial
 
-from orlop.benchmark.driver import Driver, Start
-from orlop.benchmark.figures import Row
-from orlop.benchmark.parts.bench import Bench
+from orlop.benchmark.bench import Bench
+from orlop.benchmark.driver import Driver
 
 _CPUS = 0.25
 _SETTLED_S = 0.5  # after its start, whose own work is none of what it does
@@ -31,22 +31,22 @@ def measure(bench: Bench) -> None:
     drivers = [driver for driver in bench.drivers if driver.is_orlop][:1]
     ours = drivers[0]
     drivers += [one for one in bench.drivers if not one.is_orlop and (one.marks or one.is_floor)]
-    for _, driver in bench.turns(1, drivers):
-        host = ours if driver.is_floor else driver
-        bench.attempt(driver, lambda: _all(bench, driver, host))  # noqa: B023
+    hosts = [ours if driver.is_floor else driver for driver in drivers]
+    both = zip(drivers, hosts, strict=True)
+    bench.each({driver.name: partial(_all, bench, driver, host) for driver, host in both})
 
 
 def _all(bench: Bench, driver: Driver, host: Driver) -> None:
     driver.once()
     for position, kind in enumerate(NEIGHBOURS):
         bench.progress(position / len(NEIGHBOURS), f"{driver.name}, {kind}")
-        bench.add(_beside(bench, driver, host, kind))
+        _beside(bench, driver, host, kind)
 
 
-def _beside(bench: Bench, driver: Driver, host: Driver, kind: str) -> Row:
+def _beside(bench: Bench, driver: Driver, host: Driver, kind: str) -> None:
     """Time *driver*'s starts alone and beside what misbehaves in a sandbox of *host*'s."""
-    alone: list[Start] = []
-    beside: list[Start] = []
+    alone: list[float] = []
+    beside: list[float] = []
     removals_s = []
     each = max(1, min(bench.plan.starts, _MOST) // _GROUPS)
     for _ in range(_GROUPS):
@@ -59,29 +59,18 @@ def _beside(bench: Bench, driver: Driver, host: Driver, kind: str) -> Row:
             begin = time.monotonic()
             host.remove([neighbour])
             removals_s.append(time.monotonic() - begin)
-    without = statistics.median(one.first_ms for one in alone)
-    with_it = statistics.median(one.first_ms for one in beside)
-    return Row(
-        part="neighbours",
-        driver=driver.name,
-        case=kind,
-        figures={
-            "alone_p50_ms": without,
-            "beside_p50_ms": with_it,
-            "ratio": with_it / without,
-            **({"removal_s": statistics.median(removals_s)} if host is driver else {}),
-        },
-        samples={
-            "alone_ms": [one.first_ms for one in alone],
-            "beside_ms": [one.first_ms for one in beside],
-        },
-    )
+    without = statistics.median(alone)
+    with_it = statistics.median(beside)
+    figures = {"alone_p50_ms": without, "beside_p50_ms": with_it, "ratio": with_it / without}
+    if host is driver:
+        figures["removal_s"] = statistics.median(removals_s)
+    bench.add(driver.name, figures, case=kind, samples={"alone_ms": alone, "beside_ms": beside})
 
 
-def _starts(bench: Bench, driver: Driver, count: int) -> list[Start]:
-    """Start some, after one that is not counted: what came just before is no part of it."""
-    starts = []
+def _starts(bench: Bench, driver: Driver, count: int) -> list[float]:
+    """Time some, after one that is not counted: what came just before is no part of it."""
+    first_ms = []
     for _ in range(count + 1):
         bench.pulse()
-        starts.append(driver.once())
-    return starts[1:]
+        first_ms.append(driver.once().first_ms)
+    return first_ms[1:]

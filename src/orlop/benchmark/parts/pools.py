@@ -1,22 +1,21 @@
 """Warm sandboxes, handed out: to the answer, and until a command in it has run."""
 
 import time
+from functools import partial
 
+from orlop.benchmark.bench import Bench
 from orlop.benchmark.driver import Driver, Pool
-from orlop.benchmark.figures import Row, spread
-from orlop.benchmark.parts.bench import Bench
+from orlop.benchmark.figures import spread
 
 _SIZE = 4
 
 
 def measure(bench: Bench) -> None:
     """Take --starts sandboxes from a pool of each driver's that has one, each when it is full."""
-    for _, driver in bench.turns(1, bench.drivers):
-        bench.attempt(driver, lambda: _take_all(bench, driver))  # noqa: B023
+    bench.each({driver.name: partial(_take_all, bench, driver) for driver in bench.drivers})
     for driver in bench.drivers:
         if driver.is_floor:
-            case = "nothing is asked of the kernel"
-            bench.add(Row(part="pool", driver=driver.name, case=case, figures={}))
+            bench.add(driver.name, {}, case="nothing is asked of the kernel")
 
 
 def _take_all(bench: Bench, driver: Driver) -> None:
@@ -32,7 +31,9 @@ def _take_all(bench: Bench, driver: Driver) -> None:
                     ran.append(ran_ms)
         finally:
             if taken:
-                bench.add(_row(driver, taken, ran))
+                samples = {"take_ms": taken, "first_command_ms": ran}
+                figures = {"taken": len(taken), **spread(samples)}
+                bench.add(driver.name, figures, case=f"of {_SIZE}", samples=samples)
 
 
 def _take(driver: Driver, pool: Pool) -> tuple[float, float]:
@@ -46,13 +47,3 @@ def _take(driver: Driver, pool: Pool) -> tuple[float, float]:
     finally:
         driver.remove([identifier])
     return 1000 * (took - begin), 1000 * (ran - begin)
-
-
-def _row(driver: Driver, taken: list[float], ran: list[float]) -> Row:
-    return Row(
-        part="pool",
-        driver=driver.name,
-        case=f"of {_SIZE}",
-        figures={"taken": len(taken), **spread("take", taken), **spread("first_command", ran)},
-        samples={"take_ms": taken, "first_command_ms": ran},
-    )

@@ -3,11 +3,11 @@
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 
+from orlop.benchmark.bench import Bench
 from orlop.benchmark.driver import Driver, Start
-from orlop.benchmark.figures import Row
 from orlop.benchmark.load import load
-from orlop.benchmark.parts.bench import Bench
 from orlop.benchmark.processes import remains
 
 _CLIENTS = 4
@@ -22,8 +22,7 @@ def measure(bench: Bench) -> None:
     Of `orlop run` a tenth. Of the floor as many, and nothing is counted that is left.
     """
     drivers = [one for one in bench.drivers if one.is_orlop or one.is_floor]
-    for _, driver in bench.turns(1, drivers):
-        bench.attempt(driver, lambda: _soak(bench, driver))  # noqa: B023
+    bench.each({driver.name: partial(_soak, bench, driver) for driver in drivers})
 
 
 def _soak(bench: Bench, driver: Driver) -> None:
@@ -40,31 +39,23 @@ def _soak(bench: Bench, driver: Driver) -> None:
             waves.append(done)
     finally:
         if waves:
-            bench.add(_row(driver, waves, before, time.monotonic() - begin))
+            figures = _figures(waves, time.monotonic() - begin)
+            figures |= {} if driver.is_floor else _left(driver, before)
+            case = f"{figures['starts']:.0f} in a row"
+            bench.add(driver.name, figures, case=case, at=figures["starts"])
 
 
-def _row(
-    driver: Driver, waves: Sequence[Sequence[Start]], before: dict[str, int], took_s: float
-) -> Row:
+def _figures(waves: Sequence[Sequence[Start]], took_s: float) -> dict[str, float]:
     count = sum(len(wave) for wave in waves)
-    after = {} if driver.is_floor else _after(driver, before)
-    left = {f"left_{name}": number - before[name] for name, number in after.items()}
-    return Row(
-        part="soak",
-        driver=driver.name,
-        case=f"{count} in a row",
-        at=count,
-        figures={
-            "starts": count,
-            "per_second": count / took_s,
-            "first_tenth_p50_ms": statistics.median(one.first_ms for one in waves[0]),
-            "last_tenth_p50_ms": statistics.median(one.first_ms for one in waves[-1]),
-            **left,
-        },
-    )
+    return {
+        "starts": count,
+        "per_second": count / took_s,
+        "first_tenth_p50_ms": statistics.median(one.first_ms for one in waves[0]),
+        "last_tenth_p50_ms": statistics.median(one.first_ms for one in waves[-1]),
+    }
 
 
-def _after(driver: Driver, before: dict[str, int]) -> dict[str, int]:
+def _left(driver: Driver, before: dict[str, int]) -> dict[str, int]:
     """Count what is left once removal that was put off is done: nothing gets less any more."""
     deadline = time.monotonic() + _QUIET_S
     after = remains(driver.marks)
@@ -73,7 +64,7 @@ def _after(driver: Driver, before: dict[str, int]) -> dict[str, int]:
         last, after = after, remains(driver.marks)
         if not _more(after, last):
             break
-    return after
+    return {f"left_{name}": number - before[name] for name, number in after.items()}
 
 
 def _more(base: dict[str, int], counts: dict[str, int]) -> bool:
