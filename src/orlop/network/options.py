@@ -15,6 +15,9 @@ GATEWAY_MODES = (
 )
 SPOOFING = "spoofing"  # containers may send in the name of others
 METADATA = "metadata"  # containers may reach what a cloud tells its machines
+NEIGHBOURS = "icc"  # of an endpoint: it reaches its network's other containers, and they it
+#: Drivers whose containers each have a port of a bridge of this host.
+BRIDGED = ("bridge", "tap", "vxlan")
 PARENT = "parent"
 MACVLAN_MODE = "macvlan_mode"
 

@@ -8,7 +8,7 @@ import pytest
 
 from orlop.model.network import Protocol
 from orlop.network.firewall.firewall import Firewall
-from orlop.network.firewall.state import FirewallState, Reader
+from orlop.network.firewall.state import FirewallState, Note
 from tests.integration.firewall import lab as labs
 from tests.integration.firewall.conftest import ENGINE, NETWORKS, TABLE, port
 from tests.integration.firewall.lab import (
@@ -263,21 +263,21 @@ def test_a_clouds_metadata_is_reached_where_that_was_asked_for(
     lab: Lab, firewall: Firewall, version: int, protocol: Protocol, where: str
 ) -> None:
     a, b, c = (lab.containers[name] for name in "abc")
-    reader = Reader("one", labs.address("a", version))
+    reader = Note("readers", "one", labs.address("a", version))
     one, two, deep = NETWORKS
     target = (_METADATA[version], 80)
     with _metadata(lab, where, version) as (place, address):
         with labs.listening(place, protocol, version, 80, address) as server:
             assert blocked(server, a, protocol, target)
             with lab.host:
-                firewall.let_read([reader])
+                firewall.note([reader])
             assert source_seen(server, a, protocol, target)
             assert blocked(server, b, protocol, target)
             with lab.host:
                 firewall.restore()
             assert source_seen(server, a, protocol, target)
             with lab.host:
-                firewall.stop_reading([reader, reader])
+                firewall.forget([reader, reader])
             assert blocked(server, a, protocol, target)
             with lab.host:
                 firewall.apply(FirewallState((one._replace(metadata=True), two, deep)))

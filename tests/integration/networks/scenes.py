@@ -3,7 +3,7 @@
 import json
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -65,11 +65,10 @@ def client(*hosts: str, network: str, **options: Any) -> ContainerOptions:
     return ContainerOptions(image="host", command=command, network=network, **options)
 
 
-def ask(*hosts: str) -> list[str]:
-    """Do what client() does, from here."""
-    done = subprocess.run(
-        ["python3", "-c", _CLIENT, *hosts], capture_output=True, text=True, check=True, timeout=60
-    )
+def ask(*hosts: str, where: Sequence[str] = ()) -> list[str]:
+    """Do what client() does, from here; *where*: words before the command."""
+    command = [*where, "python3", "-c", _CLIENT, *hosts]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.splitlines()
 
 

@@ -45,8 +45,8 @@ class Host:
         self._home = Home()
         self._home.postpone()
         self._pool = Pool(self._home)
-        self._wall = Wall(engine, folder)
-        self._guards = self._wall.guards(self._home)
+        self._wall = Wall(engine, folder, self._home)
+        self._guards = self._wall.guards()
         self._ports = Ports()
         self._reserved: dict[str, Reservation] = {}  # by container
         self._drivers: dict[str, Driver] = {}
@@ -302,9 +302,8 @@ class Host:
             self._make(network)
         if wanted.egress is not None:
             undo.callback(self._unguard, wanted)
-            self._guard(wanted)
         undo.callback(self._expel, wanted.places)
-        self._wall.admit(wanted)
+        self._hold(wanted)
         for network, endpoint in wanted.places:
             driver = self._driver(network)
             undo.callback(self._undo, driver, network, endpoint, namespace)
@@ -331,14 +330,18 @@ class Host:
         with _logged("undoing an attach", endpoint=endpoint.id):
             driver.detach(network, endpoint, namespace)
 
-    def _guard(self, wanted: Attachment) -> None:
-        """Hold a container to its list before it has interfaces, for it may be running."""
+    def _hold(self, wanted: Attachment) -> None:
+        """Hold a container to its rules before it has interfaces, for it may be running."""
         try:
-            self._guards.apply(wanted)
+            self._apply(wanted)
         except UnavailableError:  # somebody removed a bridge, a moment ago
             for network, _ in wanted.places:
                 self._driver(network).create(network)
-            self._guards.apply(wanted)
+            self._apply(wanted)
+
+    def _apply(self, wanted: Attachment) -> None:
+        self._guards.apply(wanted)
+        self._wall.admit(wanted)
 
     def _unguard(self, wanted: Attachment) -> None:
         with _logged("undoing an egress list", container=wanted.container):

@@ -14,7 +14,7 @@ from orlop.errors import InvalidArgumentError
 from orlop.model.container import Container
 from orlop.model.network import Endpoint, EndpointOptions, Network, Route
 from orlop.network.ipam import mac_for
-from orlop.network.options import METADATA, SPOOFING, flag
+from orlop.network.options import BRIDGED, METADATA, NEIGHBOURS, SPOOFING, flag
 
 _ENDPOINT = "com.docker.network.endpoint."
 _PREFIX = "com.docker.network.container_iface_prefix"
@@ -57,6 +57,7 @@ class Planner:
         sysctls = _sysctls(wanted)
         for option in (METADATA, SPOOFING):
             flag(wanted.driver_options, option, default=False)
+        _check_neighbours(network, wanted)
         limits = [_checked_link_local(text) for text in wanted.link_local]
         addresses = self._leases.take(network, wanted)
         return Endpoint(
@@ -111,6 +112,16 @@ def _driver_options(container: Container, wanted: EndpointOptions) -> dict[str, 
     """Return the options of an endpoint: a check of what the host's root sends protects nobody."""
     may_spoof = {SPOOFING: "true"} if container.options.privileged else {}
     return {**may_spoof, **wanted.driver_options}
+
+
+def _check_neighbours(network: Network, wanted: EndpointOptions) -> None:
+    has_some = flag(wanted.driver_options, NEIGHBOURS, default=True)
+    if not has_some and network.driver not in BRIDGED:
+        raise InvalidArgumentError(
+            f"option {NEIGHBOURS}=false does not go with network {network.name}, whose driver is"
+            f" {network.driver}",
+            hint="with a network of driver bridge",
+        )
 
 
 def _priority(container: Container, network: Network) -> int:

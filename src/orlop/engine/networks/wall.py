@@ -9,7 +9,8 @@ from typing import cast
 
 from orlop.engine.networks.attachment import Attachment, Place
 from orlop.engine.networks.egress import Guards
-from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.errors import InvalidArgumentError, UnavailableError, UnsupportedError
+from orlop.kernel.netlink import links
 from orlop.model.container import ContainerOptions
 from orlop.model.egress import parse
 from orlop.model.network import Endpoint, Network, Protocol
@@ -23,27 +24,29 @@ from orlop.network.firewall.senders import Sender, Senders
 from orlop.network.firewall.state import (
     FirewallState,
     NetworkRules,
+    Note,
     PublishedPort,
-    Reader,
     network_rules,
     published,
 )
 from orlop.network.firewall.watch import Watch
 from orlop.network.namespace import Home
+from orlop.network.options import BRIDGED
 
 log = logging.getLogger(__name__)
 
 _Network = IPv4Network | IPv6Network
 _METADATA = tuple(map(ip_network, METADATA))
-_BRIDGED = ("bridge", "tap", "vxlan")  # whose containers have a port of a bridge of this host
 
 
 class Wall:
     """For the network thread. *folder* is lost with a reboot, as the rules are."""
 
-    def __init__(self, engine: str, folder: Path) -> None:
+    def __init__(self, engine: str, folder: Path, home: Home) -> None:
+        self._home = home
         self._firewall = Firewall(engine, folder)
         self._senders = Senders(self._firewall.nft, self._firewall.table)
+        self._noted: dict[str, list[Note]] = {}  # by interface
         self._is_warned = False
 
     def close(self) -> None:
@@ -53,9 +56,9 @@ class Wall:
     def bridges(self) -> frozenset[str]:
         return self._firewall.bridges
 
-    def guards(self, home: Home) -> Guards:
+    def guards(self) -> Guards:
         """Return what holds containers to their egress lists, whose changes are ours as well."""
-        return Guards(home, self._firewall.nft, self._firewall.table)
+        return Guards(self._home, self._firewall.nft, self._firewall.table)
 
     def watch(self) -> Watch:
         return Watch(self._firewall.table, self._firewall.port)
@@ -70,11 +73,13 @@ class Wall:
         """Make the rules what these mean, and nothing else."""
         with self._checking():
             self._senders.reconcile(
-                sender for one in attachments for sender in _senders(one.places)
+                sender for one in attachments for sender in self._sending(one.places)
             )
         ports = tuple(port for one in attachments for port in _ports(one))
-        readers = tuple(reader for one in attachments for reader in _readers(one))
-        self._firewall.apply(FirewallState(tuple(map(_rules, networks)), ports, readers))
+        noted = {name: notes for one in attachments for name, notes in _noted(one)}
+        notes = tuple(note for some in noted.values() for note in some)
+        self._firewall.apply(FirewallState(tuple(map(_rules, networks)), ports, notes))
+        self._noted = noted
 
     def add(self, network: Network) -> None:
         """Add a network, whose bridge is there."""
@@ -86,15 +91,41 @@ class Wall:
             self._senders.clear()
 
     def admit(self, wanted: Attachment) -> None:
-        """Let a container's ports send what it may send. They need not exist yet."""
+        """Let a container's ports send what it may send. They need not exist yet.
+
+        UnavailableError if a bridge does not.
+        """
         with self._checking():
-            self._senders.admit(_senders(wanted.places))
-        self._firewall.let_read(_readers(wanted))
+            self._senders.admit(self._sending(wanted.places))
+        noted = dict(_noted(wanted))
+        self._noted.update(noted)
+        self._firewall.note(note for some in noted.values() for note in some)
 
     def expel(self, places: Sequence[Place]) -> None:
-        """Let ports send nothing any more."""
-        self._senders.release([ownership.veth_name(one) for _, one in places])
-        self._firewall.stop_reading(reader for place in places for reader in _addresses(place))
+        """Let ports send nothing any more; a second time is no error, whoever has the address."""
+        interfaces = [ownership.veth_name(one) for _, one in places]
+        self._senders.release(interfaces)
+        self._firewall.forget(note for name in interfaces for note in self._noted.pop(name, ()))
+
+    def _sending(self, places: Iterable[Place]) -> Iterator[Sender]:
+        """Give ports that are checked or apart, where the addresses are known."""
+        for network, endpoint in places:
+            is_checked = bool(endpoint.addresses) and not _may_spoof(network, endpoint)
+            is_apart = _is_apart(endpoint)
+            if network.driver in BRIDGED and endpoint.mac and (is_checked or is_apart):
+                yield Sender(
+                    ownership.veth_name(endpoint),
+                    endpoint.mac,
+                    tuple(one.partition("/")[0] for one in endpoint.addresses),
+                    is_checked,
+                    self._bridge_mac(network) if is_apart else "",
+                )
+
+    def _bridge_mac(self, network: Network) -> str:
+        bridge = links.find(self._home.netlink, name_of(network))
+        if bridge is None:
+            raise UnavailableError(f"network {network.name} has lost its bridge")
+        return bridge.mac
 
     @contextmanager
     def _checking(self) -> Iterator[None]:
@@ -104,7 +135,8 @@ class Wall:
         except UnsupportedError as error:
             if not self._is_warned:
                 self._is_warned = True
-                log.warning("containers can send as others", extra={"why": str(error)})
+                what = "containers can send as others, and nobody is apart from neighbours"
+                log.warning(what, extra={"why": str(error)})
 
     def publish(self, attachment: Attachment) -> None:
         if ports := _ports(attachment):
@@ -156,24 +188,18 @@ def _rules(network: Network) -> NetworkRules:
     return network_rules(network, name_of(network))
 
 
-def _senders(places: Iterable[Place]) -> Iterator[Sender]:
-    """Give who may send from where, unless everybody may, or nobody knows the addresses."""
-    for network, endpoint in places:
-        is_known = network.driver in _BRIDGED and endpoint.mac and endpoint.addresses
-        if is_known and not _may_spoof(network, endpoint):
-            addresses = tuple(one.partition("/")[0] for one in endpoint.addresses)
-            yield Sender(ownership.veth_name(endpoint), endpoint.mac, addresses)
-
-
-def _readers(one: Attachment) -> Iterator[Reader]:
-    """Give the addresses that may reach a cloud's metadata, as asked for, or listed by address."""
-    listed = any(map(_is_metadata, one.egress or ()))
+def _noted(one: Attachment) -> Iterator[tuple[str, list[Note]]]:
+    """Give what is special about a container's addresses, by interface."""
+    listed = any(map(_is_metadata, one.egress or ()))  # it asks for metadata by its egress list
     for place in one.places:
+        _, endpoint = place
         asked = network_options.flag(
-            place.endpoint.driver_options, network_options.METADATA, default=listed
+            endpoint.driver_options, network_options.METADATA, default=listed
         )
-        if asked and place.network.driver in _BRIDGED:
-            yield from _addresses(place)
+        if place.network.driver in BRIDGED and (asked or _is_apart(endpoint)):
+            notes = [Note("readers", *each) for each in _addresses(place) if asked]
+            notes += [Note("apart", *each) for each in _addresses(place) if _is_apart(endpoint)]
+            yield ownership.veth_name(endpoint), notes
 
 
 def _is_metadata(text: str) -> bool:
@@ -187,9 +213,16 @@ def _is_within(inner: _Network, outer: _Network) -> bool:
     return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
 
 
-def _addresses(place: Place) -> Iterator[Reader]:
+def _addresses(place: Place) -> Iterator[tuple[str, str]]:
+    """Give bridge and address, for each address."""
     for address in place.endpoint.addresses:
-        yield Reader(name_of(place.network), address.partition("/")[0])
+        yield name_of(place.network), address.partition("/")[0]
+
+
+def _is_apart(endpoint: Endpoint) -> bool:
+    """Whether it is to exchange packets with this host alone, and not with its neighbours."""
+    neighbours = network_options.NEIGHBOURS
+    return not network_options.flag(endpoint.driver_options, neighbours, default=True)
 
 
 def _may_spoof(network: Network, endpoint: Endpoint) -> bool:

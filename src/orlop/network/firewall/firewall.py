@@ -4,6 +4,7 @@ import errno
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
@@ -16,7 +17,7 @@ from orlop.network.firewall.forwarding import (
     allow_loopback,
     bridges_filter_ipv6,
 )
-from orlop.network.firewall.state import FirewallState, NetworkRules, PublishedPort, Reader
+from orlop.network.firewall.state import FirewallState, NetworkRules, Note, PublishedPort
 
 _Key = tuple[str, str, int]  # protocol, the host's address and port
 
@@ -42,7 +43,7 @@ class Firewall:
         self._forwarding = Forwarding(folder / "forwarding")
         self._networks: dict[str, NetworkRules] = {}
         self._ports: dict[_Key, PublishedPort] = {}
-        self._readers: frozenset[Reader] = frozenset()
+        self._notes: set[Note] = set()
         self._loopback: set[str] = set()  # networks whose bridges take answers to loopback
 
     @property
@@ -86,7 +87,7 @@ class Firewall:
         published = [port for port in state.ports if self._ports.get(_key(port)) != port]
         self._networks = {network.id: network for network in state.networks}
         self._ports = {_key(port): port for port in state.ports}
-        self._readers = frozenset(state.readers)
+        self._notes = set(state.notes)
         self._loopback.clear()
         self._allow_loopback(state.ports)
         flows.forget_unpublished(published)
@@ -109,7 +110,7 @@ class Firewall:
             return
         with ExitStack() as undo:
             elements = rules.of_networks([network])
-            self._change(rules.added(self.table, elements), lambda: whole)
+            self._change(self._running(rules.added(self.table, elements)), lambda: whole)
             undo.callback(self._make, self.state, self._forwarding.guarded)
             self._beside.make_way([one.bridge for one in whole.networks])
             undo.pop_all()
@@ -121,8 +122,8 @@ class Firewall:
             networks = [one for one in self._networks.values() if one.id != network_id]
             ports = [port for port in self._ports.values() if port.network != network_id]
             bridge = self._networks[network_id].bridge
-            readers = [one for one in self._readers if one.bridge != bridge]
-            self.apply(FirewallState(tuple(networks), tuple(ports), tuple(readers)))
+            notes = [one for one in self._notes if one.bridge != bridge]
+            self.apply(FirewallState(tuple(networks), tuple(ports), tuple(notes)))
 
     def publish(self, ports: Sequence[PublishedPort]) -> None:
         """Let *ports* of the host lead to a container, all or none."""
@@ -133,7 +134,7 @@ class Firewall:
             self.apply(self._with({**self._ports, **new}))
             return
         commands = rules.added(self.table, rules.of_ports(new.values()))
-        self._change(commands, lambda: self._with({**self._ports, **new}))
+        self._change(self._running(commands), lambda: self._with({**self._ports, **new}))
         self._ports.update(new)
         self._allow_loopback(new.values())
         flows.forget_unpublished(new.values())
@@ -145,28 +146,26 @@ class Firewall:
             return
         commands = rules.removed(self.table, rules.of_ports(gone.values()))
         self._change(
-            commands,
+            self._running(commands),
             lambda: self._with({key: port for key, port in self._ports.items() if key not in gone}),
         )
         for key in gone:
             self._ports.pop(key, None)
         flows.forget_published(gone.values())
 
-    def let_read(self, readers: Iterable[Reader]) -> None:
-        """Let *readers* reach what a cloud tells its machines."""
-        if new := frozenset(readers) - self._readers:
-            whole = self._readers | new
-            commands = rules.added(self.table, rules.of_readers(new))
-            self._change(commands, lambda: self.state._replace(readers=tuple(whole)))
-            self._readers = whole
+    def note(self, notes: Iterable[Note]) -> None:
+        """Treat addresses as *notes* say."""
+        if new := set(notes) - self._notes:
+            add = partial(self._nft.add_elements, "inet", self.table, rules.keys_of(new))
+            self._change(add, lambda: self.state._replace(notes=(*self._notes, *new)))
+            self._notes |= new
 
-    def stop_reading(self, readers: Iterable[Reader]) -> None:
-        """Let *readers* read no longer. It is no error if one could not."""
-        if gone := self._readers & frozenset(readers):
-            whole = self._readers - gone
-            commands = rules.removed(self.table, rules.of_readers(gone))
-            self._change(commands, lambda: self.state._replace(readers=tuple(whole)))
-            self._readers = whole
+    def forget(self, notes: Iterable[Note]) -> None:
+        """Treat addresses as all others again. An unknown note is no error."""
+        if gone := self._notes.intersection(notes):
+            delete = partial(self._nft.delete_elements, "inet", self.table, rules.keys_of(gone))
+            self._change(delete, lambda: self.state._replace(notes=tuple(self._notes - gone)))
+            self._notes -= gone
 
     def _make(self, state: FirewallState, guarded: Guarded) -> None:
         if not state.networks and not any(guarded.values()):
@@ -186,12 +185,15 @@ class Firewall:
 
     def _with(self, ports: Mapping[_Key, PublishedPort]) -> FirewallState:
         networks = tuple(self._networks.values())
-        return FirewallState(networks, tuple(ports.values()), tuple(self._readers))
+        return FirewallState(networks, tuple(ports.values()), tuple(self._notes))
 
-    def _change(self, commands: str, whole: Callable[[], FirewallState]) -> None:
-        """Run *commands*; where the table is not as we left it, make the *whole* instead."""
+    def _running(self, commands: str) -> Callable[[], None]:
+        return partial(self._nft.run, commands)
+
+    def _change(self, change: Callable[[], None], whole: Callable[[], FirewallState]) -> None:
+        """Do *change*; where the table is not as we left it, make the *whole* instead."""
         try:
-            self._nft.run(commands)
+            change()
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.EEXIST}:
                 raise

@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from orlop.errors import InvalidArgumentError
-from orlop.network.firewall.state import FirewallState, NetworkRules, PublishedPort, Reader
+from orlop.network.firewall.state import FirewallState, NetworkRules, Note, PublishedPort
 
 #: Elements by the name of their set or map; a map's are (key, value), a set's have no value.
 Elements = dict[str, list[tuple[str, str]]]
 
+NAME_BYTES = 16  # IFNAMSIZ, of an interface's name in a key
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _PORT = "inet_proto . inet_service"
@@ -29,6 +30,8 @@ _SETS = {
     "metadata": "set metadata { type ifname; }",
     "readers4": "set readers4 { type ifname . ipv4_addr; }",
     "readers6": "set readers6 { type ifname . ipv6_addr; }",
+    "apart4": "set apart4 { type ifname . ipv4_addr; }",
+    "apart6": "set apart6 { type ifname . ipv6_addr; }",
     "guarded4": "set guarded4 { type ifname; }",
     "guarded6": "set guarded6 { type ifname; }",
     "ports4": f"map ports4 {{ type {_PORT} : ipv4_addr . inet_service; }}",
@@ -77,8 +80,8 @@ chain postrouting {
 }
 chain forward {
     type filter hook forward priority 0; policy accept;
+    iifname . oifname @together jump together
     ct state established,related accept
-    iifname . oifname @together accept
     iifname @internal drop
     oifname @internal drop
     iifname @bridges jump bridged
@@ -86,6 +89,15 @@ chain forward {
     oifname @bridges drop
     meta nfproto ipv4 iifname @guarded4 oifname @guarded4 drop
     meta nfproto ipv6 iifname @guarded6 oifname @guarded6 drop
+}
+chain together {
+    comment "before what is known of connections, for an address may have been another's before"
+    ct status dnat accept
+    iifname . ip saddr @apart4 drop
+    oifname . ip daddr @apart4 drop
+    iifname . ip6 saddr @apart6 drop
+    oifname . ip6 daddr @apart6 drop
+    accept
 }
 chain input {
     comment "from an internal network only the host's addresses in that network are reached"
@@ -128,7 +140,7 @@ def table(
     """
     elements = of_networks(state.networks)
     _join(elements, of_ports(state.ports))
-    _join(elements, of_readers(state.readers))
+    _join(elements, of_notes(state.notes))
     for version, interfaces in guarded.items():
         elements[f"guarded{version}"] = [(quoted(one), "") for one in interfaces]
     return (
@@ -201,13 +213,24 @@ def of_ports(ports: Iterable[PublishedPort]) -> Elements:
     return elements
 
 
-def of_readers(readers: Iterable[Reader]) -> Elements:
-    """Return the elements that stand for *readers*; InvalidArgumentError for a bad address."""
-    elements: Elements = {"readers4": [], "readers6": []}
-    for bridge, text in readers:
+def of_notes(notes: Iterable[Note]) -> Elements:
+    """Return the elements that stand for *notes*; InvalidArgumentError for a bad address."""
+    elements: Elements = {}
+    for what, bridge, text in notes:
         address = _address(text)
-        elements[f"readers{address.version}"].append((f"{quoted(bridge)} . {address}", ""))
+        one = (f"{quoted(bridge)} . {address}", "")
+        elements.setdefault(f"{what}{address.version}", []).append(one)
     return elements
+
+
+def keys_of(notes: Iterable[Note]) -> list[tuple[str, bytes]]:
+    """Return the same as sets and keys, for Nftables.add_elements."""
+    found = []
+    for what, bridge, text in notes:
+        address = _address(text)
+        key = bridge.encode().ljust(NAME_BYTES, b"\0") + address.packed
+        found.append((f"{what}{address.version}", key))
+    return found
 
 
 def _join(elements: Elements, more: Elements) -> None:

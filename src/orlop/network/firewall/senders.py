@@ -2,26 +2,35 @@
 
 A table of the bridge family, beside the firewall's and of its name. A port sends frames
 with the MAC and IP addresses of its endpoint alone, tells others no addresses but these
-(ARP, neighbour discovery), and is no DHCP server and no router. Rules are few and never
-change; a port is an element of each set.
+(ARP, neighbour discovery), and is no DHCP server and no router. A port that is apart
+exchanges frames with this host alone. Rules are few and never change; a port is an
+element of each set.
+
+Where the host filters bridged frames (br_netfilter), it switches what it translates for a
+published port to another port, between the hooks of this table: hence two chains for what
+is apart. The first sees where a program sent it to, the second where it goes.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import islice
+from types import MappingProxyType
 from typing import NamedTuple
 
-from orlop.kernel.netlink.wire import hardware, hardware_text, packed
+from orlop.kernel.netlink.wire import hardware, hardware_text
 from orlop.kernel.nftables import Nftables
 from orlop.network.firewall.bridges import is_there, make_table
-from orlop.network.firewall.rules import quoted
+from orlop.network.firewall.rules import NAME_BYTES, quoted
 from orlop.network.ipam import link_local
 
-_NAME_BYTES = 16  # IFNAMSIZ
+#: A set, and an element of it: a port's name, and addresses.
+_Key = tuple[str | bytes | IPv4Address | IPv6Address, ...]
+_Element = tuple[str, _Key]
+
 _LOOKS = 32  # at interfaces that were let go, for each change
 
 _RULES = """
@@ -29,6 +38,34 @@ set ports { type ifname; }
 set macs { type ifname . ether_addr; }
 set own4 { type ifname . ether_addr . ipv4_addr; }
 set own6 { type ifname . ether_addr . ipv6_addr; }
+set apart { type ifname; }
+set homes { type ifname . ether_addr; }
+set inward4 { type ether_addr . ipv4_addr; }
+set inward6 { type ether_addr . ipv6_addr; }
+chain apart-sent {
+    comment "a port that is apart sends to its bridge's own address, and is not sent to"
+    type filter hook prerouting priority -311; policy accept;
+    iifname @apart ether daddr & 01:00:00:00:00:00 == 0 iifname . ether daddr != @homes drop
+    ether daddr . ip daddr @inward4 drop
+    ether daddr . ip6 daddr @inward6 drop
+}
+chain apart-switched {
+    comment "of what is switched to and from such a port only what the host has translated is left"
+    type filter hook forward priority -310; policy accept;
+    oifname @apart goto to-apart
+    iifname @apart goto from-apart
+}
+chain to-apart {
+    ether daddr . ip daddr @inward4 accept
+    ether daddr . ip6 daddr @inward6 accept
+    drop
+}
+chain from-apart {
+    iifname . ether daddr @homes drop
+    ether daddr & 01:00:00:00:00:00 != 0 drop
+    ether type { ip, ip6 } accept
+    drop
+}
 chain prerouting {
     comment "a port sends what has its own addresses, and no other protocols than ARP and IP"
     type filter hook prerouting priority -310; policy accept;
@@ -71,6 +108,8 @@ class Sender(NamedTuple):
     interface: str
     mac: str
     addresses: tuple[str, ...]  # without prefix lengths
+    is_checked: bool = True  # it may send as itself alone
+    home: str = ""  # of a port that is apart: the MAC of its bridge
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -78,6 +117,9 @@ class Sender(NamedTuple):
         if any(":" in address for address in self.addresses):
             return tuple(dict.fromkeys((*self.addresses, link_local(self.mac))))
         return self.addresses
+
+
+_NOBODY: Mapping[str, Sender] = MappingProxyType({})
 
 
 class Senders:
@@ -93,10 +135,10 @@ class Senders:
         self._table = f"bridge {table}"
         self._made = False
         self._known: dict[str, Sender] = {}  # by interface
-        self._leaving: dict[str, None] = {}  # interfaces that were let go, and may be there
+        self._leaving: dict[str, Sender] = {}  # ports that were let go, and may be there
 
     def admit(self, some: Iterable[Sender]) -> None:
-        """Let ports send as these and in no other way, from now on; all or none.
+        """Let ports send as these say, and in no other way, from now on; all or none.
 
         Raises:
             UnsupportedError: the kernel has no nftables for bridges.
@@ -116,9 +158,10 @@ class Senders:
         gone = {name: self._known[name] for name in interfaces if name in self._known}
         if not gone:
             return
-        left = [name for name in islice(self._leaving, _LOOKS * len(gone)) if not is_there(name)]
-        elements = [element for one in gone.values() for element in _sources(one)]
-        elements += [("ports", _name(name)) for name in left]
+        looked = islice(self._leaving.items(), _LOOKS * len(gone))
+        left = {name: one for name, one in looked if not is_there(name)}
+        elements = [element for one in gone.values() for element in _addresses(one)]
+        elements += [element for one in left.values() for element in _port(one)]
         self._change(
             self._nft.delete_elements,
             elements,
@@ -128,8 +171,7 @@ class Senders:
         for name in left:
             self._leaving.pop(name, None)
         for name in gone:
-            del self._known[name]
-            self._leaving[name] = None
+            self._leaving[name] = self._known.pop(name)
 
     def restore(self) -> None:
         """Make the rules what they were, because somebody changed them."""
@@ -150,28 +192,36 @@ class Senders:
         if self._made:
             self._remove()
 
-    def _make(self, whole: Mapping[str, Sender], leaving: Iterable[str] = ()) -> None:
+    def _make(self, whole: Mapping[str, Sender], leaving: Mapping[str, Sender] = _NOBODY) -> None:
         """Make the table anew, in one transaction; ports that are *leaving* send nothing."""
-        candidates = {**self._leaving, **dict.fromkeys(leaving)}
-        left = [name for name in candidates if name not in whole and is_there(name)]
+        left = {
+            name: one
+            for name, one in {**self._leaving, **leaving}.items()
+            if name not in whole and is_there(name)
+        }
+        elements = [element for one in whole.values() for element in _elements(one)]
+        elements += [element for one in left.values() for element in _port(one)]
         commands = [_none(self._table), f"table {self._table} {{{_RULES}}}\n"]
-        commands += [_added(self._table, one) for one in whole.values()]
-        commands += [_port(self._table, name) for name in left]
+        commands += [
+            f"add element {self._table} {name} {{ {' . '.join(map(_said, key))} }}\n"
+            for name, key in elements
+        ]
         make_table(self._nft, "".join(commands), purpose="check what containers send")
         self._made = True
-        self._leaving = dict.fromkeys(left)
+        self._leaving = left
 
     def _change(
         self,
         change: Callable[[str, str, Iterable[tuple[str, bytes]]], None],
-        elements: Iterable[tuple[str, bytes]],
+        elements: Iterable[_Element],
         whole: Callable[[], Mapping[str, Sender]],
         *,
-        leaving: Iterable[str] = (),
+        leaving: Mapping[str, Sender] = _NOBODY,
     ) -> None:
         """Change *elements*; where the table is not as we left it, make the *whole* instead."""
+        packed = [(name, b"".join(map(_packed, key))) for name, key in elements]
         try:
-            change("bridge", self._name, elements)
+            change("bridge", self._name, packed)
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.EEXIST}:
                 raise
@@ -185,34 +235,45 @@ class Senders:
         self._leaving = {}
 
 
-def _added(table: str, one: Sender) -> str:
-    """Return the commands after which a port may send, and as this one alone."""
-    start = f"{quoted(one.interface)} . {hardware_text(hardware(one.mac))}"
-    commands = [_port(table, one.interface), f"add element {table} macs {{ {start} }}\n"]
-    for address in map(ip_address, one.sources):
-        key = f"{start} . {address}"
-        commands.append(f"add element {table} own{address.version} {{ {key} }}\n")
-    return "".join(commands)
+def _elements(one: Sender) -> Iterator[_Element]:
+    """Give all that stands for a port."""
+    yield from _port(one)
+    yield from _addresses(one)
 
 
-def _port(table: str, interface: str) -> str:
-    return f"add element {table} ports {{ {quoted(interface)} }}\n"
+def _port(one: Sender) -> Iterator[_Element]:
+    """Give what stands for a port without its addresses: it sends nothing then."""
+    if one.is_checked:
+        yield "ports", (one.interface,)
+    if one.home:
+        yield "apart", (one.interface,)
 
 
-def _elements(one: Sender) -> list[tuple[str, bytes]]:
-    """Return the same as sets and keys."""
-    return [("ports", _name(one.interface)), *_sources(one)]
+def _addresses(one: Sender) -> Iterator[_Element]:
+    mac = hardware(one.mac)
+    sources = [ip_address(address) for address in one.sources]
+    if one.is_checked:
+        yield "macs", (one.interface, mac)
+        for address in sources:
+            yield f"own{address.version}", (one.interface, mac, address)
+    if one.home:
+        yield "homes", (one.interface, hardware(one.home))
+        for address in sources:
+            yield f"inward{address.version}", (mac, address)
 
 
-def _sources(one: Sender) -> list[tuple[str, bytes]]:
-    """Return all but the port itself, without which nothing that it sends is let through."""
-    start = _name(one.interface) + hardware(one.mac) + b"\0\0"
-    keys = [packed(address) for address in one.sources]
-    return [("macs", start), *(("own4" if len(key) == 4 else "own6", start + key) for key in keys)]
+def _said(part: str | bytes | IPv4Address | IPv6Address) -> str:
+    """Return a part of a key as nft writes it."""
+    if isinstance(part, str):
+        return quoted(part)
+    return hardware_text(part) if isinstance(part, bytes) else str(part)
 
 
-def _name(interface: str) -> bytes:
-    return interface.encode().ljust(_NAME_BYTES, b"\0")
+def _packed(part: str | bytes | IPv4Address | IPv6Address) -> bytes:
+    """Return a part of a key as the kernel has it."""
+    if isinstance(part, str):
+        return part.encode().ljust(NAME_BYTES, b"\0")
+    return part + b"\0\0" if isinstance(part, bytes) else part.packed
 
 
 def _none(table: str) -> str:

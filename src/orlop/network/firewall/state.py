@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from orlop.model.network import Network, PortMapping, Protocol
 from orlop.network import options
@@ -38,9 +38,14 @@ class PublishedPort(NamedTuple):
     container_port: int
 
 
-class Reader(NamedTuple):
-    """An *address* behind *bridge* that may reach what a cloud tells its machines."""
+class Note(NamedTuple):
+    """What is special about an *address* behind *bridge*.
 
+    "readers" may reach what a cloud tells its machines. Those "apart" reach other addresses
+    of their bridge by published ports alone, and are reached so.
+    """
+
+    what: Literal["apart", "readers"]
     bridge: str
     address: str
 
@@ -50,7 +55,7 @@ class FirewallState(NamedTuple):
 
     networks: tuple[NetworkRules, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
-    readers: tuple[Reader, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def network_rules(network: Network, bridge: str) -> NetworkRules:

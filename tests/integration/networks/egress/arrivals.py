@@ -55,9 +55,7 @@ async def arriving(
     names = [*frames, "end"]
     with ExitStack() as stack:
         seen = {path: stack.enter_context(open_frames(path)) for path in ends}
-        here = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
-        here.bind(("0.0.0.0", 7000))
-        here.setblocking(False)
+        here = stack.enter_context(_datagrams())
         own = stack.enter_context(open_frames(f"/proc/{sender.pid}/ns/net"))
         for frame in frames.values():
             own.send(frame)
@@ -73,6 +71,34 @@ async def arriving(
                 await asyncio.sleep(0.05)
                 on_host |= _arrived(here, names)
     return _all(found, on_host)
+
+
+async def straying(
+    sender: Container, frames: dict[str, bytes], last: bytes, where: str
+) -> set[str]:
+    """Send *frames*, and then the *last*, which this host gets; return which came to *where*.
+
+    The last has the mark of "end"; it is sent again until it has come.
+    """
+    with ExitStack() as stack:
+        seen = stack.enter_context(open_frames(where))
+        here = stack.enter_context(_datagrams())
+        own = stack.enter_context(open_frames(f"/proc/{sender.pid}/ns/net"))
+        for frame in frames.values():
+            own.send(frame)
+        async with asyncio.timeout(_PATIENCE_S):
+            while not _arrived(here, ["end"]):
+                own.send(last)
+                await asyncio.sleep(0.05)
+        return _arrived(seen, list(frames))
+
+
+def _datagrams() -> socket.socket:
+    """Return a socket that gets what comes to port 7000 of this host."""
+    here = socket.socket(type=socket.SOCK_DGRAM)
+    here.bind(("0.0.0.0", 7000))
+    here.setblocking(False)
+    return here
 
 
 def _all(found: dict[str, set[str]], on_host: set[str]) -> set[str]:
