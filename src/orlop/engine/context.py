@@ -41,6 +41,7 @@ class Live:
         self.unrecorded: dict[int, asyncio.Future[None]] = {}  # ends of what must not run, by pid
         self.health: asyncio.Task[None] | None = None
         self.retry: asyncio.Task[None] | None = None
+        self.begun_s: float | None = None  # of time.monotonic(), if this engine has started it
         self.retries = 0  # since it last ran for a while
         self.restarts = 0  # requests that start it again after this end: no auto-remove
         self.stopping = False  # somebody waits for its end: no restart

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from typing import Any
 
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 _AGAIN_S = 1.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 60.0
-_GOOD_RUN_NS = 10_000_000_000  # one that ran so long starts afresh
+_GOOD_RUN_S = 10.0  # one that ran so long starts afresh
 
 
 class Exits:
@@ -85,7 +86,7 @@ class Exits:
         return should_restart(container.options.restart, container, container.restart_count)
 
     def _retry_later(self, container: Container, live: Live) -> None:
-        if container.finished_ns - container.started_ns > _GOOD_RUN_NS:
+        if _ran_s(container, live) > _GOOD_RUN_S:
             live.retries = 0
         pause_s = min(_FIRST_PAUSE_S * 2**live.retries, _LONGEST_PAUSE_S)
         live.retries = min(live.retries + 1, 20)
@@ -129,6 +130,13 @@ class Exits:
         waiting = replace(container, status=container.moved(Step.RETRY))
         self._context.records.note(waiting)
         self.resume(waiting)
+
+
+def _ran_s(container: Container, live: Live) -> float:
+    """Return how long it ran, whatever the clock was set to meanwhile, if that can be told."""
+    if live.begun_s is not None:
+        return time.monotonic() - live.begun_s
+    return (container.finished_ns - container.started_ns) / 1e9
 
 
 def should_restart(policy: RestartPolicy, container: Container, count: int) -> bool:

@@ -44,15 +44,16 @@ class Health:
             live.health = None
 
     async def _watch(self, container_id: str, check: Check, started_ns: int) -> None:
-        starts_until = started_ns + check.start_period_ns
+        left_ns = started_ns + check.start_period_ns - time.time_ns()  # the clock may be set
+        starts_until = time.monotonic() + max(0, min(left_ns, check.start_period_ns)) / 1e9
         while True:
-            is_starting = time.time_ns() < starts_until
+            is_starting = time.monotonic() < starts_until
             is_starting = is_starting and self._status(container_id) == "starting"
             await asyncio.sleep(pause_ns(check, is_starting=is_starting) / 1e9)
             result = await self._probe(container_id, check)
             if result is None:
                 return
-            self._record(container_id, result, check, lenient=time.time_ns() < starts_until)
+            self._record(container_id, result, check, lenient=time.monotonic() < starts_until)
 
     def _status(self, container_id: str) -> str:
         health = self._context.records.get(container_id).health

@@ -157,7 +157,8 @@ class Lifecycle:
         self._seen_running(running)
 
     def _seen_running(self, running: Container) -> None:
-        self._context.live(running.id).stopping = False
+        live = self._context.live(running.id)
+        live.stopping, live.begun_s = False, time.monotonic()
         self._context.announce(running, "start")
         self._health.watch(running)
 
