@@ -1,1 +1,31 @@
-"""Orlop beside its peers, on this machine, in one run."""
+"""Parts of `orlop bench` for work on Orlop itself: make bench, or
+
+    .venv/bin/python -m orlop bench --also bench
+
+They use what is in tests/, and so are no part of what is installed.
+"""
+
+from bench import attach, cni, engine_start, start, vxlan
+from orlop.benchmark.bench import Part
+
+PARTS = {
+    "start": Part(
+        "A start by the runtime alone, and each step of the child", start.measure, alone=True
+    ),
+    "engine_start": Part(
+        "A start by engine and shim, without a client", engine_start.measure, alone=True
+    ),
+    "cni": Part("orlop-cni beside bridge and host-local", cni.measure, "add_p50_ms", alone=True),
+    "attach": Part(
+        "A namespace on a bridge, by how many there are",
+        attach.measure,
+        settings={"ipv6": ""},
+        alone=True,
+    ),
+    "vxlan": Part(
+        "A network over two hosts beside the wire",
+        vxlan.measure,
+        settings={"seconds": "2"},
+        alone=True,
+    ),
+}

@@ -1,28 +1,38 @@
 """`orlop-cni` beside Debian's bridge and host-local: ADD and DEL of one attachment, in turns.
 
-python -m bench.cni [--rounds 40]
-
 In a network and a mount namespace of its own. Durations are of the whole command, and
 processor time is the command's with what it has waited for. Namespaces are made ahead.
 """
 
-import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from orlop.benchmark.bench import Bench
 from tests.integration.cni.hosts import Host, Namespace, host
 
 OURS = Path(sys.executable).with_name("orlop-cni")
 DEBIAN = Path("/usr/lib/cni")
+
+PEERS = {
+    "orlop-cni": (OURS, "orlop-cni", "orlop-cni"),
+    "bridge": (DEBIAN / "bridge", "bridge", "host-local"),
+}
+
+
+class Both(NamedTuple):
+    add_ms: float
+    add_cpu_ms: float
+    delete_ms: float
+    delete_cpu_ms: float
 
 
 def configuration(kind: str, ipam: str, *, masquerade: bool) -> dict[str, Any]:
@@ -68,30 +78,19 @@ def call(there: Host, program: Path, command: str, config: bytes, at: Namespace)
     return there(measured)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=40)
-    rounds = parser.parse_args().rounds
-    peers = {
-        "orlop-cni": (OURS, "orlop-cni", "orlop-cni"),
-        "bridge": (DEBIAN / "bridge", "bridge", "host-local"),
-    }
+def once(there: Host, name: str, *, masquerade: bool) -> Both:
+    """Attach a namespace, and take it off again."""
+    program, kind, ipam = PEERS[name]
+    config = json.dumps(configuration(kind, ipam, masquerade=masquerade)).encode()
+    with namespace(there) as at:
+        add, delete = (call(there, program, command, config, at) for command in ("ADD", "DEL"))
+    return Both(*add, *delete)
+
+
+def measure(bench: Bench) -> None:
+    """Attach --starts namespaces with each plugin, in turns."""
     for masquerade in (False, True):
-        figures: dict[tuple[str, str], list[list[float]]] = {}
+        case = "with ipMasq" if masquerade else "without ipMasq"
         with host() as there:
-            for _ in range(rounds):
-                for name, (program, kind, ipam) in peers.items():
-                    given = configuration(kind, ipam, masquerade=masquerade)
-                    config = json.dumps(given).encode()
-                    with namespace(there) as at:
-                        for command in ("ADD", "DEL"):
-                            took = call(there, program, command, config, at)
-                            figures.setdefault((command, name), []).append(took)
-        print("with ipMasq" if masquerade else "without ipMasq")
-        for (command, name), series in sorted(figures.items()):
-            wall, cpu = (statistics.median(column) for column in zip(*series, strict=True))
-            print(f"  {command:4} {name:10} {wall:7.1f} ms {cpu:7.1f} ms of processor")
-
-
-if __name__ == "__main__":
-    main()
+            actions = {name: partial(once, there, name, masquerade=masquerade) for name in PEERS}
+            bench.alternate(actions, bench.plan.starts, partial(bench.add_each, case=case))

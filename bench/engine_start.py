@@ -1,19 +1,14 @@
 """Where the time of a start goes: the engine's part, and the shim's, without any client.
 
-    python -m bench.engine_start [ROUNDS]
-
 An engine is opened in this process on folders of its own; each round creates,
 starts and auto-removes a container of the image `host` that runs `true`.
 """
 
 import asyncio
-import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from orlop.benchmark.bench import Bench
 from orlop.engine.engine import Engine
 from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
@@ -23,10 +18,10 @@ from orlop.model.container import ContainerOptions
 class Round(NamedTuple):
     """Milliseconds."""
 
-    create: float
-    start: float  # without the shim's answer
-    shim: float
-    exit: float  # from the start's answer until nothing is left
+    create_ms: float
+    start_ms: float  # without the shim's answer
+    shim_ms: float
+    exit_ms: float  # from the start's answer until nothing is left
 
 
 class TimedLink(Link):
@@ -56,31 +51,28 @@ async def one_round(engine: Engine) -> Round:
     ended = time.perf_counter()
     shim = TimedLink.last_ms
     return Round(
-        create=(made - began) * 1e3,
-        start=(started - made) * 1e3 - shim,
-        shim=shim,
-        exit=(ended - started) * 1e3,
+        create_ms=(made - began) * 1e3,
+        start_ms=(started - made) * 1e3 - shim,
+        shim_ms=shim,
+        exit_ms=(ended - started) * 1e3,
     )
 
 
-async def measure(folder: Path, rounds: int) -> list[Round]:
-    settings = Settings(root=folder / "root", run=folder / "run")
-    async with Engine.open(settings) as engine:
+def measure(bench: Bench) -> None:
+    """Start --starts containers."""
+    asyncio.run(_measure(bench))
+
+
+async def _measure(bench: Bench) -> None:
+    root, run = bench.places("engine_start")
+    results = []
+    async with Engine.open(Settings(root=root, run=run)) as engine:
         engine._context.shim.__class__ = TimedLink
         await one_round(engine)
-        results = [await one_round(engine) for _ in range(rounds)]
-        await engine._context.shim.request({"op": "shutdown"})
-    return results
-
-
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 50
-    with tempfile.TemporaryDirectory() as folder:
-        results = asyncio.run(measure(Path(folder), rounds))
-    for name, values in zip(Round._fields, zip(*results, strict=True), strict=True):
-        worst = max(values)
-        print(f"{name:>8} {statistics.median(values):7.2f} ms   worst {worst:7.2f} ms")
-
-
-if __name__ == "__main__":
-    main()
+        try:
+            for number in range(bench.plan.starts):
+                bench.progress(number / bench.plan.starts, "started")
+                results.append(await one_round(engine))
+        finally:
+            await engine._context.shim.request({"op": "shutdown"})
+    bench.add_each({"orlop": results})

@@ -22,9 +22,7 @@ class Part(NamedTuple):
 
 PARTS = {
     "network_run": Part("what the default network adds to `run --rm IMAGE true`", [], 1, 3, 600),
-    "network_attach": Part("an attach, by how many there are", ["--count", "500"], 0, 0, 300),
     "throughput": Part("throughput with iperf3", [], 3, 3, 900),
-    "vxlan": Part("a network over two hosts beside a wire", ["--seconds", "2"], 5, 3, 300),
     "dns": Part("names", [], 5, 3, 600),
 }
 _TIME_TO_CLEAN_UP_S = 90

@@ -1,25 +1,21 @@
 """A network over two hosts beside the plain wire below it: throughput, and a packet's way.
 
-    python -m bench.vxlan [--seconds 3] [--rounds 3]
-
 Two hosts are network namespaces on one bridge, joined by veth pairs, so all is done by
 this machine's processors: the figure is what the tunnel costs, not what a card carries.
 `plain` is between the hosts, `bridge` between two containers of one host, `vxlan`
-between containers of both. One after the other, in turn; medians.
+between containers of both. In turns.
 """
 
-import argparse
 import json
 import socket
 import statistics
 import subprocess
-import tempfile
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
-from bench.measure import end_in_order, save
+from orlop.benchmark.bench import Bench
 from tests.integration.vxlan.hosts import Underlay, inside, until
 
 _PORT = 5201
@@ -50,7 +46,7 @@ def gigabits(ends: Ends, seconds: float) -> float:
     return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e9
 
 
-def round_trip_us(ends: Ends, count: int = 5000) -> float:
+def round_trip_ms(ends: Ends, count: int = 5000) -> float:
     """Return the median time of a UDP packet to the other end and back."""
     with inside(ends.server):
         far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -68,7 +64,7 @@ def round_trip_us(ends: Ends, count: int = 5000) -> float:
             far.sendto(data, source)
             near.recv(10)
             times.append(time.perf_counter() - begin)
-    return statistics.median(times) * 1e6
+    return statistics.median(times) * 1e3
 
 
 def _listens(pid: int) -> bool:
@@ -88,32 +84,26 @@ def ways(underlay: Underlay) -> dict[str, Ends]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write every single value there")
-    args = parser.parse_args(arguments)
-    end_in_order()
-    with tempfile.TemporaryDirectory() as folder:
-        underlay = Underlay(Path(folder))
-        try:
-            compared = ways(underlay)
-            rates: dict[str, list[float]] = {name: [] for name in compared}
-            times: dict[str, list[float]] = {name: [] for name in compared}
-            for _ in range(args.rounds):
-                for name, ends in compared.items():
-                    rates[name].append(gigabits(ends, args.seconds))
-                    times[name].append(round_trip_us(ends))
-        finally:
-            underlay.close()
-    save(args.json, {"gbit_per_s": rates, "round_trip_us": times})
-    plain = statistics.median(rates["plain"])
-    print(f"{'way':8} {'Gbit/s':>8} {'of plain':>9} {'round trip':>11}")
-    for name in compared:
-        rate, time_us = statistics.median(rates[name]), statistics.median(times[name])
-        print(f"{name:8} {rate:8.2f} {rate / plain:9.2f} {time_us:8.1f} us")
+def measure(bench: Bench) -> None:
+    """Send --rounds times on each way, in turns."""
+    seconds = float(bench.settings["seconds"])
 
+    def both(ends: Ends) -> tuple[float, float]:
+        return gigabits(ends, seconds), round_trip_ms(ends)
 
-if __name__ == "__main__":
-    main()
+    def add(found: Mapping[str, list[tuple[float, float]]]) -> None:
+        plain = statistics.median(rate for rate, _ in found["plain"])
+        for name, values in found.items():
+            rates, times = (list(column) for column in zip(*values, strict=True))
+            rate = statistics.median(rates)
+            figures = {"gbit_per_second": rate, "of_plain": rate / plain}
+            figures["round_trip_p50_ms"] = statistics.median(times)
+            samples = {"gbit_per_second": rates, "round_trip_ms": times}
+            bench.add(name, figures, samples=samples)
+
+    underlay = Underlay(bench.places("vxlan")[0])
+    try:
+        actions = {name: partial(both, ends) for name, ends in ways(underlay).items()}
+        bench.alternate(actions, bench.plan.rounds, add)
+    finally:
+        underlay.close()

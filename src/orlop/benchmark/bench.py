@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from orlop.benchmark.driver import Driver
-from orlop.benchmark.figures import Row
+from orlop.benchmark.figures import Row, samples_of, spread
 from orlop.benchmark.image import Image
 from orlop.benchmark.plan import Plan
 from orlop.errors import OrlopError, UnsupportedError
@@ -87,6 +87,15 @@ class Bench:
         row = Row(self._part, driver, case, at, figures, samples or {})
         self.tell(row)
 
+    def add_each(
+        self, found: Mapping[str, Sequence[Any]], *, case: str = "", count: str = "rounds"
+    ) -> None:
+        """Add a row for each driver, of what was measured of it in all its rounds."""
+        for name, values in found.items():
+            samples = samples_of(values)
+            figures = {count: len(values), **spread(samples)}
+            self.add(name, figures, case=case, samples=samples)
+
     def left_out(self, what: str) -> None:
         """Say what is missing, and why."""
         self.tell(f"{self._part}: {what}")
@@ -123,11 +132,11 @@ class Bench:
         self,
         actions: Mapping[str, Callable[[], T]],
         rounds: int,
-        add: Callable[[Mapping[str, list[T]]], None],
+        add: Callable[[Mapping[str, list[T]]], None] | None = None,
     ) -> None:
         """Do each of *actions* in turns, *rounds* times after one that is not counted.
 
-        However it ends, *add* gets what those returned that were done.
+        However it ends, *add* (or else add_each) gets what those returned that were done.
         """
         found: dict[str, list[T]] = defaultdict(list)
 
@@ -137,7 +146,8 @@ class Bench:
         try:
             self.each({name: partial(act, name) for name in actions}, rounds + 1)
         finally:
-            add({name: values[1:] for name, values in found.items() if values[1:]})
+            done = {name: values[1:] for name, values in found.items() if values[1:]}
+            (add or self.add_each)(done)
 
 
 def in_words(error: Exception) -> str:

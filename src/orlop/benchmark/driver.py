@@ -28,14 +28,6 @@ class Start(NamedTuple):
     total_ms: float
 
 
-def samples_of(starts: Sequence[Start]) -> dict[str, list[float]]:
-    """Return the milliseconds of *starts*, as samples of a row."""
-    return {
-        "first_ms": [start.first_ms for start in starts],
-        "total_ms": [start.total_ms for start in starts],
-    }
-
-
 class Forked(NamedTuple):
     """Copies of a sandbox that have started, and when on time.perf_counter() the call returned."""
 

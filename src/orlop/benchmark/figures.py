@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,14 @@ def percentile(values: Sequence[float], share: float) -> float:
     """Return the nearest value that *share* of the values are not above."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def samples_of(values: Sequence[Any]) -> dict[str, list[float]]:
+    """Return what was measured several times as series: milliseconds, or tuples by their names."""
+    if isinstance(values[0], float):
+        return {"ms": list(values)}
+    columns = zip(values[0]._fields, zip(*values, strict=True), strict=True)
+    return {name: list(column) for name, column in columns}
 
 
 def spread(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:

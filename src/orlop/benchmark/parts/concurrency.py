@@ -6,8 +6,8 @@ from functools import partial
 
 from orlop.benchmark import machine
 from orlop.benchmark.bench import Bench
-from orlop.benchmark.driver import Driver, Start, samples_of
-from orlop.benchmark.figures import spread
+from orlop.benchmark.driver import Driver, Start
+from orlop.benchmark.figures import samples_of, spread
 from orlop.benchmark.load import Load, load
 from orlop.benchmark.processes import cpu_s, marked
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from orlop.benchmark.bench import Bench
-from orlop.benchmark.driver import Driver, samples_of
-from orlop.benchmark.figures import spread
+from orlop.benchmark.driver import Driver
+from orlop.benchmark.figures import samples_of, spread
 from orlop.benchmark.load import load
 from orlop.benchmark.processes import marked, pss_kb
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from orlop.benchmark.bench import Bench
 from orlop.benchmark.driver import Driver
-from orlop.benchmark.figures import spread
+from orlop.benchmark.figures import samples_of, spread
 
 _COPIES = 10
 _MOST = 20
@@ -18,9 +18,9 @@ _FILES, _BYTES = 16, 64 << 10
 class _Taken(NamedTuple):
     """Milliseconds from the call."""
 
-    answered: float
-    started: float
-    ran: float
+    ms: float
+    started_ms: float
+    commands_in_all_ms: float
 
 
 def measure(bench: Bench) -> None:
@@ -59,8 +59,7 @@ def _fork(driver: Driver, opened: str) -> _Taken:
 
 
 def _add(bench: Bench, driver: Driver, taken: list[_Taken]) -> None:
-    answered, started, ran = (list(column) for column in zip(*taken, strict=True))
-    samples = {"ms": answered, "started_ms": started, "commands_in_all_ms": ran}
+    samples = samples_of(taken)
     figures = {"forks": len(taken) * _COPIES, **spread(samples)}
     case = f"{_COPIES} copies of {_FILES * _BYTES >> 20} MiB"
     bench.add(driver.name, figures, case=case, samples=samples)

@@ -2,12 +2,19 @@
 
 import time
 from functools import partial
+from typing import NamedTuple
 
 from orlop.benchmark.bench import Bench
 from orlop.benchmark.driver import Driver, Pool
-from orlop.benchmark.figures import spread
 
 _SIZE = 4
+
+
+class _Taken(NamedTuple):
+    """Milliseconds from the call."""
+
+    take_ms: float
+    first_command_ms: float
 
 
 def measure(bench: Bench) -> None:
@@ -19,24 +26,20 @@ def measure(bench: Bench) -> None:
 
 
 def _take_all(bench: Bench, driver: Driver) -> None:
-    taken: list[float] = []
-    ran: list[float] = []
+    taken: list[_Taken] = []
     with driver.pool(_SIZE) as pool:
         try:
             for number in range(bench.plan.starts + 1):
                 bench.pulse()
-                took_ms, ran_ms = _take(driver, pool)
+                one = _take(driver, pool)
                 if number:  # the first is not counted
-                    taken.append(took_ms)
-                    ran.append(ran_ms)
+                    taken.append(one)
         finally:
             if taken:
-                samples = {"take_ms": taken, "first_command_ms": ran}
-                figures = {"taken": len(taken), **spread(samples)}
-                bench.add(driver.name, figures, case=f"of {_SIZE}", samples=samples)
+                bench.add_each({driver.name: taken}, case=f"of {_SIZE}", count="taken")
 
 
-def _take(driver: Driver, pool: Pool) -> tuple[float, float]:
+def _take(driver: Driver, pool: Pool) -> _Taken:
     pool.fill()
     begin = time.perf_counter()
     identifier = pool.take()
@@ -46,4 +49,4 @@ def _take(driver: Driver, pool: Pool) -> tuple[float, float]:
         ran = time.perf_counter()
     finally:
         driver.remove([identifier])
-    return 1000 * (took - begin), 1000 * (ran - begin)
+    return _Taken(1000 * (took - begin), 1000 * (ran - begin))

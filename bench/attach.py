@@ -1,25 +1,22 @@
 """What it costs to put a container on a bridge network, by how many are there already.
 
-    python -m bench.network_attach [--count 500] [--ipv6]
-
 Without engine, firewall and container: a namespace is made, and attached with veth,
 MAC address, addresses, default routes. Neighbours are told afterwards, as an engine
-does, which is a column of its own. All in a network namespace that ends with the
-program. Beside it what `ip` takes for the same, and how much of ours is in system calls.
+does, which is a column of its own. Beside it what `ip` takes for the same, and how much
+of ours is in system calls.
 """
 
-import argparse
 import os
 import resource
 import secrets
-import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
-from bench.measure import save
+from orlop.benchmark.bench import Bench
+from orlop.benchmark.figures import samples_of
 from orlop.kernel.loopback import raise_loopback
 from orlop.kernel.namespaces import Namespace, unshare
 from orlop.kernel.netlink.connection import Netlink
@@ -34,40 +31,31 @@ _STEP = 100
 class Cost(NamedTuple):
     """Milliseconds."""
 
-    make: float
-    attach: float
-    kernel: float  # of the attach, in netlink and settings
-    cpu: float  # of the attach: on a busy machine it waits for locks that all namespaces share
-    announce: float
+    make_ms: float
+    attach_ms: float
+    kernel_ms: float  # of the attach, in netlink and settings
+    cpu_ms: float  # of the attach: on a busy machine it waits for locks that all namespaces share
+    announce_ms: float
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--ipv6", action="store_true")
-    parser.add_argument("--json", type=Path, help="write every single value there")
-    args = parser.parse_args()
+def measure(bench: Bench) -> None:
+    """Attach --live namespaces, and tell what each hundred of them took."""
+    count = bench.plan.live
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, args.count + 256), most))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, count + 256), most))
     unshare(Namespace.NET)
     raise_loopback()
-    network = _network(ipv6=args.ipv6)
     with Home() as home:
-        beside = with_ip(home)
-        costs = attach_many(home, network, args.count)
-    titles = ("containers", "namespace", "attach", "of it kernel", "cpu", "announce")
-    print(" ".join(f"{title:>12}" for title in titles))
-    for start in range(0, len(costs), _STEP):
-        part = costs[start : start + _STEP]
-        medians = (statistics.median(values) for values in zip(*part, strict=True))
-        row = " ".join(f"{median:12.2f}" for median in medians)
-        print(f"{start:>5} to {start + len(part):>3} {row} ms")
-    save(args.json, {"ip_batch_ms": beside, "attach_ms": [cost._asdict() for cost in costs]})
-    print(f"the same with `ip -batch`, two calls: {beside:.2f} ms")
+        bench.add("ip -batch, twice", {"attach_p50_ms": with_ip(home)}, case="the first 15")
+        costs = attach_many(bench, home, _network(ipv6=bool(bench.settings["ipv6"])), count)
+    for first in range(0, count, _STEP):
+        samples = samples_of(costs[first : first + _STEP])
+        figures = {name.replace("ms", "p50_ms"): median(values) for name, values in samples.items()}
+        case = f"{first} to {min(count, first + _STEP)}"
+        bench.add("orlop", figures, case=case, at=first, samples=samples)
 
 
-def attach_many(home: Home, network: Network, count: int) -> list[Cost]:
+def attach_many(bench: Bench, home: Home, network: Network, count: int) -> list[Cost]:
     """Attach *count* containers, which stay until the end."""
     home.postpone()
     driver = Bridge(home, "be9c0000")
@@ -79,6 +67,7 @@ def attach_many(home: Home, network: Network, count: int) -> list[Cost]:
     costs, namespaces = [], []
     try:
         for number in range(2, count + 2):
+            bench.progress(number / count, "attached")
             endpoint = _endpoint(network, number)
             began = time.perf_counter()
             namespaces.append(home.make())
@@ -118,7 +107,7 @@ def with_ip(home: Home, rounds: int = 15) -> float:
             values.append((time.perf_counter() - began) * 1e3)
         finally:
             os.close(namespace)
-    return statistics.median(values)
+    return median(values)
 
 
 class _Stopwatch:
@@ -160,7 +149,3 @@ def _endpoint(network: Network, number: int) -> Endpoint:
         addresses=tuple(addresses),
         routes=tuple(routes),
     )
-
-
-if __name__ == "__main__":
-    main()
