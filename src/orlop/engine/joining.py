@@ -14,7 +14,7 @@ NAMES = {"ipc": "ipc", "pid": "pid", "network": "net"}
 
 @contextlib.contextmanager
 def open_namespace(container: Container, kind: str) -> Iterator[int]:
-    """Give a descriptor of its namespace *kind*; WrongStateError if it has ended.
+    """Give a descriptor of its namespace *kind* ("net", "mnt"); WrongStateError if it has ended.
 
     A pid may mean another process by now. The pidfd tells whether the process that
     had it when we looked is still there after we have looked, and the cgroup whose it is.
@@ -23,7 +23,7 @@ def open_namespace(container: Container, kind: str) -> Iterator[int]:
         try:
             process = os.pidfd_open(container.pid)
             ours.callback(os.close, process)
-            path = f"/proc/{container.pid}/ns/{NAMES[kind]}"
+            path = f"/proc/{container.pid}/ns/{kind}"
             namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             ours.callback(os.close, namespace)
             is_its = _is_of(container)
@@ -39,7 +39,7 @@ def open_namespaces(owners: Mapping[str, Container]) -> Iterator[dict[str, int]]
     """Give descriptors by kind, each of another container's namespace."""
     with contextlib.ExitStack() as opened:
         yield {
-            kind: opened.enter_context(open_namespace(owner, kind))
+            kind: opened.enter_context(open_namespace(owner, NAMES[kind]))
             for kind, owner in owners.items()
         }
 

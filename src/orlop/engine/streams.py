@@ -1,7 +1,7 @@
 """Bytes between the event loop and blocking code in a thread: neither outruns the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
 from orlop.engine.threads import in_thread
@@ -77,7 +77,7 @@ class Outflow:
         if self._closed:
             raise UnavailableError("the reader has gone")
 
-    async def stream(self, work: Callable[["Outflow"], object]) -> AsyncIterator[bytes]:
+    async def stream(self, work: Callable[["Outflow"], object]) -> AsyncGenerator[bytes]:
         """Run blocking *work* in a thread and yield what it writes; raise what it raises."""
         task = asyncio.ensure_future(in_thread(self._run, work))
         try:

@@ -33,6 +33,7 @@ FILES: dict[Namespace, str] = {
     Namespace.TIME: "time",
 }
 
+_CLONE_FS = 0x00000200
 _NS_GET_NSTYPE = 0xB703
 
 _unshare = bind("unshare", c_int)
@@ -44,6 +45,11 @@ _setdomainname = bind("setdomainname", c_char_p, c_size_t)
 def unshare(namespaces: Namespace) -> None:
     """Leave the *namespaces* for new ones; PID and TIME only for children. unshare(2)."""
     _unshare(namespaces)
+
+
+def unshare_paths() -> None:
+    """Give this thread a root and a working directory of its own. unshare(2), CLONE_FS."""
+    _unshare(_CLONE_FS)
 
 
 def kind_of(fd: int) -> Namespace | None:

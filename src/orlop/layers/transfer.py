@@ -108,9 +108,9 @@ def read(root: int, path: str, out: BinaryIO, *, shown: str = "", ids: Ids | Non
     writer.close()
 
 
-def read_all(root: int, out: BinaryIO) -> None:
-    """Write the whole root to *out* as a tar."""
-    writer = TarWriter(out)
+def read_all(root: int, out: BinaryIO, *, ids: Ids | None = None) -> None:
+    """Write the whole root to *out* as a tar. Owners are users of *ids*, if there are any."""
+    writer = _InsideWriter(out, ids) if ids else TarWriter(out)
     export(_found(root, ""), root, writer)
     writer.close()
 

@@ -66,14 +66,6 @@ class Lent:
                 export(found, upper.fd, writer, prefix=upper.target)
         writer.close()
 
-    def open_root(self) -> int:
-        """Return the root with the changes, read-only, without what is mounted in it."""
-        mounts = list(self._lower_root())
-        (root,) = (upper for upper in self._uppers if not upper.target)
-        top = f"lowerdir+=/proc/self/fd/{root.fd}"
-        mounts[-1] = mounts[-1]._replace(options=(top, *mounts[-1].options))
-        return open_root(mounts)
-
     def _lower_root(self) -> Iterator[Mount]:
         return (mount for mount in self._lower() if mount.target in ("", "/"))
 

@@ -3,15 +3,19 @@
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 from orlop.errors import UnsupportedError
 from orlop.kernel import mount as kernel
 from orlop.kernel.loop import attached
+from orlop.kernel.namespaces import Namespace, setns, unshare_paths
 from orlop.model.mount import Mount
 
 _BY_PLACE = "mount:"
 _NODEV = int(kernel.MountAttr.NODEV)  # a running container may put one where a file was
+
+_READ_ONLY = int(kernel.MountAttr.RDONLY | kernel.MountAttr.NODEV)
 
 
 def open_root(mounts: Sequence[Mount]) -> int:
@@ -29,6 +33,32 @@ def open_root(mounts: Sequence[Mount]) -> int:
             if mount.target == "/":
                 break
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=made[-1])
+
+
+def open_mounted_root(namespace: int) -> int:
+    """Return the root of a mount namespace, as an open folder; the caller closes it.
+
+    It is the mount that processes there have, so an overlay's upper folder is not mounted
+    a second time, and it lasts when the namespace ends. What is mounted in the root is
+    left out.
+    """
+    with ThreadPoolExecutor(1) as thread:  # for this alone: it stays in the namespace
+        return thread.submit(_copied_root, namespace).result()
+
+
+def _copied_root(namespace: int) -> int:
+    unshare_paths()
+    setns(namespace, Namespace.MOUNT)
+    there = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        root = kernel.clone_mount(there)
+    finally:
+        os.close(there)
+    try:
+        kernel.mount_setattr(root, set_=_READ_ONLY)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    finally:
+        os.close(root)
 
 
 def _make(mount: Mount, made: Sequence[int]) -> int:

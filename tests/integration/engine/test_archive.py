@@ -1,6 +1,7 @@
 """cp, diff and export: what they bring, and what they cannot be led to touch."""
 
 import asyncio
+import contextlib
 import io
 import os
 import tarfile
@@ -20,7 +21,7 @@ from orlop.errors import (
     WrongStateError,
 )
 from orlop.model.container import MountPoint
-from tests.integration.engine.harness import output, run, shell, with_engine
+from tests.integration.engine.harness import output, run, shell, until, with_engine
 
 
 async def _tar_of(pieces: AsyncIterator[bytes]) -> dict[str, bytes | None]:
@@ -146,6 +147,31 @@ def test_a_user_namespace_gives_root_no_rights_outside(
     with_engine(tmp_path, work)
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_export_of_a_user_namespace_has_its_own_users(
+    tmp_path: Path, running: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges = [{"containerID": 0, "hostID": 300000, "size": 65536}]
+    monkeypatch.setattr(bundle, "mappings", lambda _: (ranges, ranges))
+    tmp_path.chmod(0o755)
+
+    async def work(engine: Engine) -> None:
+        text = "touch /srv/x; chown 5:6 /srv/x; touch /srv/ready; sleep 60"
+        created = await engine.containers.create(shell(text, userns="auto"))
+        await engine.containers.start(created.id)
+        pid = engine.containers.get(created.id).pid
+        await until(Path(f"/proc/{pid}/root/srv/ready").exists)
+        if not running:
+            await engine.containers.stop(created.id, timeout_s=0)
+        pieces = await engine.containers.export(created.id)
+        data = b"".join([piece async for piece in pieces])
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            owned = tar.getmember("srv/x")
+            assert (owned.uid, owned.gid) == (5, 6)
+
+    with_engine(tmp_path, work)
+
+
 def test_the_image_host_cannot_be_committed_over(tmp_path: Path) -> None:
     async def work(engine: Engine) -> None:
         ref = await run(engine, shell("echo x >/srv/x"))
@@ -175,3 +201,31 @@ def test_a_read_only_container_takes_no_files(tmp_path: Path) -> None:
             await engine.containers.archive_put(ref, "/srv", _stream(("x", b"")), PutOptions())
 
     with_engine(tmp_path, work)
+
+
+def test_export_of_a_running_container_reads_the_mount_that_the_container_has(
+    tmp_path: Path,
+) -> None:
+    """The kernel calls what a second mount of an upper folder shows undefined, and logs it."""
+
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("echo x > /own; sleep 60"))
+        await engine.containers.start(created.id)
+        own = Path(f"/proc/{engine.containers.get(created.id).pid}/root")
+        await until((own / "own").exists)
+        pieces = await engine.containers.export(created.id)
+        async with contextlib.aclosing(pieces):  # type: ignore[type-var]
+            await anext(pieces)
+            assert own.stat().st_dev in _devices()
+        assert own.stat().st_dev not in _devices()
+
+    with_engine(tmp_path, work)
+
+
+def _devices() -> set[int]:
+    """Return the file systems of which this process has descriptors."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.add(os.stat(f"/proc/self/fd/{number}").st_dev)
+    return found

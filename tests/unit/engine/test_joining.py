@@ -24,7 +24,7 @@ def container(pid: int) -> Container:
     )
 
 
-@pytest.mark.parametrize("kind", ["network", "pid", "ipc"])
+@pytest.mark.parametrize("kind", ["net", "pid", "mnt"])
 def test_namespace_of_who_has_the_pid_now_is_not_given(kind: str) -> None:
     """As when the container ended and its number went to another: here, to us."""
     with (
@@ -45,5 +45,5 @@ def test_no_descriptor_is_left_where_one_is_refused() -> None:
 def test_container_that_has_ended_has_none() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
-    with pytest.raises(WrongStateError), open_namespace(container(gone.pid), "network"):
+    with pytest.raises(WrongStateError), open_namespace(container(gone.pid), "net"):
         pass

@@ -3,14 +3,14 @@
 import errno
 import os
 import posixpath
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, NamedTuple
 
 from orlop.engine.answers import Change, ContainerSize, PathStat
 from orlop.engine.containers.bundle import layer_keys
 from orlop.engine.containers.room import bounded
-from orlop.engine.containers.written import unless_removed, written
+from orlop.engine.containers.written import open_whole_root, unless_removed, written
 from orlop.engine.context import Context
 from orlop.engine.requests import PutOptions
 from orlop.engine.streams import Inflow, Outflow, sent_by_client
@@ -130,17 +130,17 @@ class Archive:
         return self._exported(container)
 
     async def _exported(self, container: Container) -> AsyncIterator[bytes]:
-        async with written(self._context, container) as files:
+        def write(out: Any) -> None:
+            root, runs = open_whole_root(self._context, container)
+            try:
+                transfer.read_all(root, out, ids=_ids(container) if runs else None)
+            finally:
+                os.close(root)
 
-            def write(out: Any) -> None:
-                root = files.open_root()
-                try:
-                    transfer.read_all(root, out)
-                finally:
-                    os.close(root)
-
-            async for piece in _stream(write):
-                yield piece
+        with unless_removed(self._context, container):
+            async with aclosing(_stream(write)) as pieces:  # the root is closed if nobody reads on
+                async for piece in pieces:
+                    yield piece
 
     async def changes(self, container: Container) -> list[Change]:
         async with written(self._context, container) as files:
@@ -158,7 +158,7 @@ class Archive:
         return ContainerSize(writable=usage, total=usage + below)
 
 
-def _stream(write: Callable[[Any], object]) -> AsyncIterator[bytes]:
+def _stream(write: Callable[[Any], object]) -> AsyncGenerator[bytes]:
     return Outflow().stream(write)
 
 

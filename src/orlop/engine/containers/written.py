@@ -9,13 +9,14 @@ from typing import Protocol
 from orlop.engine.containers.bundle import layer_keys
 from orlop.engine.context import Context
 from orlop.engine.images.host import HOST, host_base
+from orlop.engine.joining import open_namespace
 from orlop.errors import OrlopError, WrongStateError
 from orlop.layers.diff import Change
 from orlop.layers.write import Output
 from orlop.model.container import Container, Status
 from orlop.model.mount import Mount
 from orlop.snapshots.lent import Lent, Upper
-from orlop.snapshots.view import open_root
+from orlop.snapshots.view import open_mounted_root, open_root
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -28,9 +29,6 @@ class Written(Protocol):
     def changes(self) -> Iterator[Change]: ...
 
     def export_diff(self, out: Output) -> None: ...
-
-    def open_root(self) -> int:
-        """Return the whole root, read-only, without what is mounted in it."""
 
 
 class _Snapshot:
@@ -49,10 +47,6 @@ class _Snapshot:
 
     def export_diff(self, out: Output) -> None:
         self._snapshots.export_diff(self._id, self._keys, out)
-
-    def open_root(self) -> int:
-        mounts = self._snapshots.mounts(self._id, self._keys, readonly=True)
-        return open_root([mount for mount in mounts if mount.target in ("", "/")])
 
 
 @asynccontextmanager
@@ -73,6 +67,22 @@ async def written(context: Context, container: Container) -> AsyncIterator[Writt
         give_back(uppers)
         context.snapshots.remove(name)
         context.sweep_soon()
+
+
+def open_whole_root(context: Context, container: Container) -> tuple[int, bool]:
+    """Return the container's root with its layers, without what is mounted in it. It blocks.
+
+    Also returns whether this is the mount of a running container. It is if there is one,
+    because overlayfs does not define what a second mount of an upper folder shows.
+    """
+    try:
+        with open_namespace(container, "mnt") as namespace:
+            return open_mounted_root(namespace), True
+    except WrongStateError:  # it does not run
+        if container.recipe:
+            raise
+    mounts = context.snapshots.mounts(container.id, layer_keys(container), readonly=True)
+    return open_root([mount for mount in mounts if mount.target in ("", "/")]), False
 
 
 @contextmanager

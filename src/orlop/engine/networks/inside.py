@@ -12,7 +12,7 @@ from orlop.model.container import Container
 @contextlib.contextmanager
 def open_network(container: Container) -> Iterator[int]:
     """Give a descriptor of it; WrongStateError if the container has ended, or is in ours."""
-    with open_namespace(container, "network") as namespace, _host_network() as host:
+    with open_namespace(container, "net") as namespace, _host_network() as host:
         if os.path.sameopenfile(namespace, host):
             raise WrongStateError(f"container {container.name} is in the host's network namespace")
         yield namespace
