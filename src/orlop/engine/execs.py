@@ -149,7 +149,8 @@ class Execs:
 
     async def _explained(self, failure: OrlopError, container: Container) -> OrlopError:
         """Return what is wrong where the shim cannot say: its end kills what is started in it."""
-        records, is_unknown = self._context.records, type(failure) in (OrlopError, WrongStateError)
+        records = self._context.records
+        is_unknown = type(failure) is OrlopError or isinstance(failure, WrongStateError)
         deadline = time.monotonic() + _ENDING_S
         while is_unknown and time.monotonic() < deadline and alive(container.pid):  # noqa: ASYNC110 (nobody tells)
             await asyncio.sleep(_AGAIN_S)

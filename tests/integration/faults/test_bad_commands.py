@@ -28,7 +28,7 @@ RUNS: dict[str, tuple[str, int, str]] = {
     "a signal that is none": ("--stop-signal NOSUCH host true", 125, "NOSUCH"),
     "a device that is none": ("--device /dev/no-such host true", 125, "/dev/no-such"),
     "a sysctl of the host": ("--sysctl kernel.panic=1 host true", 125, "kernel.panic"),
-    "a sysctl that is none": ("--sysctl net.no.such=1 host true", 127, "net"),  # by its words
+    "a sysctl that is none": ("--sysctl net.no.such=1 host true", 125, "net"),
     "an ulimit that is none": ("--ulimit nosuch=1 host true", 125, "nosuch"),
     "a source that is none": (
         "--mount type=bind,src=/no/such,dst=/x host true", 125, "/no/such"
@@ -47,6 +47,8 @@ RUNS: dict[str, tuple[str, int, str]] = {
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_that_cannot_be_says_why(scene: Scene, client: str, name: str) -> None:
     words, code, sentence = RUNS[name]
+    if (client, name) == ("docker", "a sysctl that is none"):
+        code = 127  # docker reads "no such file" in the error's text
     failed = run(scene.engine, client, "run", "--rm", *words.split())
     assert (failed.code, sentence.lower() in failed.error.lower()) == (code, True), failed
 
