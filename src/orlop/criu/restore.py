@@ -34,7 +34,7 @@ from orlop.errors import CorruptError, InvalidArgumentError
 from orlop.kernel.loopback import raise_loopback
 from orlop.kernel.namespaces import FILES, Namespace
 from orlop.kernel.process import pidfd_open
-from orlop.kernel.procstat import EXITING, read_stat
+from orlop.kernel.procstat import is_ending
 from orlop.model import jsontext
 from orlop.model.light import TYPE_CHECKING, NamedTuple
 from orlop.model.light_context import ExitStack, suppress
@@ -190,7 +190,7 @@ class Restoring:
         It kills the first process of a restore that failed, and that does not end
         before all others of its pid namespace have, which CRIU, their tracer, does not let go.
         """
-        was_dying, self._dying = self._dying, bool(self._pid) and _is_dying(self._pid)
+        was_dying, self._dying = self._dying, bool(self._pid) and is_ending(self._pid)
         if was_dying and self._dying and self._talk is not None:
             os.kill(self._talk.pid, signal.SIGKILL)
 
@@ -239,14 +239,6 @@ class Restoring:
             os.close(self._starting.pidfd)
         if self._console is not None:
             os.close(self._console)
-
-
-def _is_dying(pid: int) -> bool:
-    """Whether process *pid* has been killed and is not yet gone. proc_pid_stat(5), field 9."""
-    try:
-        return bool(int(read_stat(pid)[6]) & EXITING)
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _children() -> list[int]:

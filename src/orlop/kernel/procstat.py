@@ -22,3 +22,11 @@ def read_stat(pid: int) -> list[bytes]:
 def has_ended(fields: list[bytes]) -> bool:
     """Whether they are of a zombie, or of less."""
     return fields[0] in (b"Z", b"X")
+
+
+def is_ending(pid: int) -> bool:
+    """Whether process *pid* ends, and is not yet gone: nobody is born in its pid namespace then."""
+    try:
+        return bool(int(read_stat(pid)[6]) & EXITING)
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -8,6 +8,7 @@ from orlop.errors import InvalidArgumentError, NotRunningError, OrlopError, Wron
 from orlop.kernel.capabilities import is_ordinary
 from orlop.kernel.namespaces import FILES, Namespace
 from orlop.kernel.patience import is_readable
+from orlop.kernel.procstat import is_ending
 from orlop.model.light import TYPE_CHECKING, NoReturn
 from orlop.model.light_context import ExitStack
 from orlop.model.oci import Process
@@ -63,10 +64,10 @@ def execute(
             reserves = ahead.processes if ahead and usual else None
             return launch(how, child, _run, reserves=reserves, wait_terminal=not ahead)
         except OrlopError:
-            _check_running(target)  # nobody is born where its first process has ended
+            _check_lasting(target)
             raise
         except OSError as error:
-            _check_running(target)
+            _check_lasting(target)
             if f"/proc/{target.pid}/" in str(error.filename):  # it ends: its namespaces go first
                 raise _not_running(target) from error
             raise failure.translate(what, "make_process", error) from error
@@ -147,6 +148,13 @@ def _open_for_parent(
 def _check_running(target: Target) -> None:
     """Raise WrongStateError if the first process has ended, reaped or not."""
     if is_readable(target.pidfd, timeout_s=0):
+        raise _not_running(target)
+
+
+def _check_lasting(target: Target) -> None:
+    """As _check_running(), also where it ends just now: nobody is born in its namespace then."""
+    _check_running(target)
+    if is_ending(target.pid):
         raise _not_running(target)
 
 

@@ -5,12 +5,14 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orlop.errors import OrlopError
+from orlop.errors import OrlopError, WrongStateError
 from orlop.kernel.namespaces import Namespace
-from orlop.kernel.process import clone3
+from orlop.kernel.process import clone, clone3
+from orlop.kernel.procstat import is_ending
 from orlop.runtime import cgroups, init
 from orlop.runtime.bundle import Gate, Stdio
 from orlop.runtime.child import Child, Step
@@ -190,3 +192,22 @@ def children() -> set[int]:
     """Return our children, zombies too."""
     text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     return {int(pid) for pid in text.split()}
+
+
+def test_exec_in_a_container_that_ends_meanwhile_says_so(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first process is not gone before we have reaped the others of its pid namespace."""
+    running = box.sleeping()
+    other = box.exec_in_background(running, "sleep", "600")
+
+    def late(*args: Any, **more: Any) -> bool:
+        os.kill(running.pid, signal.SIGKILL)
+        while not is_ending(1):
+            time.sleep(0.01)
+        return clone(*args, **more)
+
+    monkeypatch.setattr("orlop.runtime.joining.clone", late)
+    with pytest.raises(WrongStateError, match="not running"):
+        box.exec(running, "true")
+    box.output_of(other)
