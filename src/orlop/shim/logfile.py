@@ -1,21 +1,21 @@
 """Writing a container's log in the json-file format.
 
-One JSON object a line: {"log": text, "stream": "stdout", "time": RFC 3339}. A
-line of output longer than 16 KiB becomes several entries, of which only the last
-ends in a newline; that is how other readers of the format expect it. The newest
-file has no suffix, older ones .1, .2, …
+One JSON object a line: {"log": text, "stream": "stdout", "attrs": {…}, "time": RFC 3339};
+"attrs" only where log options ask for attributes. A line of output longer than 16 KiB
+becomes several entries, of which only the last ends in a newline; that is how other
+readers of the format expect it. The newest file has no suffix, older ones .1, .2, …, or
+.1.gz, .2.gz, … once compressed.
 """
 
 import contextlib
 import os
-import struct
 import time
 from _json import encode_basestring
+from collections.abc import Callable, Mapping, Sequence
 
 MAX_PARTIAL = 16 << 10  # bytes of output in one entry
 _BLOCK = 64 << 10
-_LENGTH = struct.Struct("<I")
-_SLOTS = {"stdout": 0, "stderr": _LENGTH.size + MAX_PARTIAL}
+COMPRESSED = ".gz"
 _SENTINEL = "\x7f"  # ASCII, and JSON leaves it as it is
 
 
@@ -43,14 +43,16 @@ def cut(data: bytes) -> tuple[list[bytes], bytes]:
     return pieces, data[start:]
 
 
-def entries(piece: bytes, *, stream: str, time_text: str) -> str:
+def entries(piece: bytes, *, stream: str, time_text: str, attributes: str = "") -> str:
     """Return the entries for *piece*, which is whole lines or one part of a line.
+
+    *attributes* is their member "attrs" as JSON, with its comma.
 
     Without a loop over the lines: JSON's escaping runs once over all of them,
     newlines passing through as a sentinel that then becomes the entries' seams.
     """
     text = piece.decode("utf-8", "replace")
-    tail = f'","stream":"{stream}","time":"{time_text}"}}\n'
+    tail = f'","stream":"{stream}",{attributes}"time":"{time_text}"}}\n'
     if _SENTINEL in text:
         return "".join(f'{{"log":{encode_basestring(line)[:-1]}{tail}' for line in _lines(text))
     seam = f'\\n{tail}{{"log":"'
@@ -74,105 +76,49 @@ def _character_start(data: bytes, end: int) -> int:
     return end
 
 
-class Unfinished:
-    """The unfinished line of each stream, kept in a file too: it outlives a killed writer.
-
-    Best effort: where the file cannot be written, a kill costs the line.
-    """
-
-    def __init__(self, path: str, *, resume: bool) -> None:
-        self._path = path
-        self._fd = -1
-        self._lines: dict[str, bytes] = {}
-        if resume:
-            self._load()
-        else:
-            self._remove()
-
-    def get(self, stream: str) -> bytes:
-        return self._lines.get(stream, b"")
-
-    def set(self, stream: str, rest: bytes) -> None:
-        if not rest and not self._lines.get(stream):
-            return
-        self._lines[stream] = rest
-        with contextlib.suppress(OSError):
-            if self._fd < 0:
-                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                self._fd = os.open(self._path, flags, 0o600)
-            os.pwrite(self._fd, _LENGTH.pack(len(rest)) + rest, _SLOTS[stream])
-
-    def take_all(self) -> dict[str, bytes]:
-        """Return what is left, and keep nothing."""
-        lines, self._lines = self._lines, {}
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            self._remove()
-        return lines
-
-    def _load(self) -> None:
-        try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return
-        for stream, slot in _SLOTS.items():
-            data = os.pread(self._fd, _LENGTH.size + MAX_PARTIAL, slot)
-            length = _LENGTH.unpack_from(data)[0] if len(data) >= _LENGTH.size else 0
-            self._lines[stream] = data[_LENGTH.size :][:length]
-
-    def _remove(self) -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
-
-
 class LogFile:
     """The files of one container's log, open for appending.
-
-    With *resume* it goes on where a writer was killed, in the middle of a line.
 
     Never raises for a log that cannot be written: the container must run on. What
     is lost is counted, and the log says so as soon as it can be written again.
     """
 
-    def __init__(self, path: str, *, max_size: int, max_files: int, resume: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        max_size: int,
+        max_files: int,
+        attributes: Mapping[str, str] | None = None,
+        on_rotated: Callable[[str], None] | None = None,
+    ) -> None:
         self._path = path
         self._max_size = max_size  # bytes; 0 or less for no limit
         self._max_files = max(1, max_files)
+        self._attributes = _attributes(attributes)
+        self._on_rotated = on_rotated
         self._fd = -1
         self._size = 0
         self._lost = 0
         self._reason = ""
-        self._unfinished = Unfinished(f"{path}.unfinished", resume=resume)
         self._open()
 
-    def write(self, stream: str, data: bytes) -> None:
-        """Append output; an unfinished line waits for its end, or for finish()."""
-        pieces, rest = cut(self._unfinished.get(stream) + data)
-        if pieces:
-            self._append(pieces, stream)
-        self._unfinished.set(stream, rest)
-
-    def finish(self) -> None:
-        """Write the lines that will find no end."""
-        for stream, rest in self._unfinished.take_all().items():
-            if rest:
-                self._append([rest], stream)
-
-    def close(self) -> None:
-        self.finish()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _append(self, pieces: list[bytes], stream: str) -> None:
-        time_text = stamp(time.time_ns())
+    def append(self, pieces: Sequence[bytes], stream: str, time_ns: int) -> None:
+        """Write *pieces*, as cut() returns them."""
+        time_text = stamp(time_ns)
         if self._lost:
             self._confess(time_text)
         for piece in pieces:
-            data = entries(piece, stream=stream, time_text=time_text).encode()
+            data = entries(
+                piece, stream=stream, time_text=time_text, attributes=self._attributes
+            ).encode()
             if not self._write(data):
                 self._lost += max(1, piece.count(b"\n"))
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _confess(self, time_text: str) -> None:
         text = f"orlop: {self._lost} log entries lost: {self._reason}\n"
@@ -181,8 +127,23 @@ class LogFile:
             self._lost = 0
 
     def _write(self, data: bytes) -> bool:
-        if 0 < self._max_size < self._size + len(data) and self._size:
-            self._rotate()
+        """Write entries, as many into each file as its size allows, and at least one."""
+        start = 0
+        while self._max_size > 0 and len(data) - start > self._max_size - self._size:
+            room = max(0, self._max_size - self._size)
+            end = data.rfind(b"\n", start, start + room) + 1
+            if end == 0 and self._size == 0:
+                end = data.find(b"\n", start) + 1
+            if end and not self._write_into_file(data[start:end]):
+                return False
+            start = end or start
+            if start == len(data):
+                return True
+            if not self._rotate():
+                break
+        return self._write_into_file(data[start:])
+
+    def _write_into_file(self, data: bytes) -> bool:
         if self._fd < 0 and not self._open():
             return False
         try:
@@ -208,22 +169,56 @@ class LogFile:
             return False
         return True
 
-    def _rotate(self) -> None:
+    def _rotate(self) -> bool:
         """Move each file up by one, dropping the oldest. What fails leaves the log growing."""
         try:
             if self._max_files == 1:
                 os.ftruncate(self._fd, 0)
                 self._size = 0
-                return
-            for number in range(self._max_files - 2, 0, -1):
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(f"{self._path}.{number}", f"{self._path}.{number + 1}")
+                return True
+            older = older_files(self._path)
+            for number in range(len(older), 0, -1):
+                name = older[number - 1]
+                if number >= self._max_files - 1:
+                    os.unlink(name)
+                else:
+                    os.rename(name, f"{self._path}.{number + 1}{suffix_of(name)}")
             os.rename(self._path, f"{self._path}.1")
         except OSError as error:
             self._reason = os.strerror(error.errno or 0)
-            return
+            return False
         os.close(self._fd)
-        self._fd = -1
+        self._fd, self._size = -1, 0
+        if self._on_rotated is not None:
+            self._on_rotated(self._path)
+        return True
+
+
+def older_files(path: str) -> list[str]:
+    """Return the names of the rotated files of the log at *path*, newest first."""
+    names: list[str] = []
+    while True:
+        base = f"{path}.{len(names) + 1}"
+        name = next((n for n in (base, base + COMPRESSED) if os.path.lexists(n)), None)
+        if name is None:
+            return names
+        names.append(name)
+
+
+def suffix_of(name: str) -> str:
+    """Return COMPRESSED for the name of a compressed file, else nothing."""
+    return COMPRESSED if name.endswith(COMPRESSED) else ""
+
+
+def _attributes(attributes: Mapping[str, str] | None) -> str:
+    """Return the member of an entry that has *attributes*."""
+    if not attributes:
+        return ""
+    members = (
+        f"{encode_basestring(key)}:{encode_basestring(value)}"
+        for key, value in sorted(attributes.items())
+    )
+    return f'"attrs":{{{",".join(members)}}},'
 
 
 def repair(fd: int) -> int:

@@ -70,6 +70,7 @@ class Log(TypedDict):
     path: str
     max_size: int
     max_files: int
+    attributes: NotRequired[dict[str, str]]  # that each entry has
 
 
 class IO(TypedDict):

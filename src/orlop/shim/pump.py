@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from orlop.shim.attachment import FULL, Attachment, Input
+from orlop.shim.log import Log
 from orlop.shim.logfile import LogFile
 from orlop.shim.loop import Loop
 from orlop.shim.protocol import IO
@@ -190,12 +191,17 @@ class Pump:
         self._room()
 
 
-def _open_log(io: IO, *, resume: bool) -> LogFile | None:
+def _open_log(io: IO, *, resume: bool) -> Log | None:
     log = io.get("log")
     if not log:
         return None
-    sizes = (log["max_size"], log["max_files"])
-    return LogFile(log["path"], max_size=sizes[0], max_files=sizes[1], resume=resume)
+    file = LogFile(
+        log["path"],
+        max_size=log["max_size"],
+        max_files=log["max_files"],
+        attributes=log.get("attributes"),
+    )
+    return Log(log["path"], [file], resume=resume)
 
 
 def _outputs(fds: Mapping[str, int]) -> dict[str, int]:

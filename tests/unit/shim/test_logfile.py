@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orlop.shim.log import Log
 from orlop.shim.logfile import MAX_PARTIAL, LogFile, cut, entries, stamp
 from orlop.shim.logread import LogReader, parse
 
@@ -18,8 +19,12 @@ def logs(text: str) -> list[str]:
     return [json.loads(line)["log"] for line in text.encode().splitlines()]
 
 
+def open_log(path: Path, *, max_size: int = 0, max_files: int = 1) -> Log:
+    return Log(str(path), [LogFile(str(path), max_size=max_size, max_files=max_files)])
+
+
 def write(path: Path, *lines: bytes, max_size: int = 0, max_files: int = 1) -> None:
-    log = LogFile(str(path), max_size=max_size, max_files=max_files)
+    log = open_log(path, max_size=max_size, max_files=max_files)
     for line in lines:
         log.write("stdout", line)
     log.close()
@@ -115,7 +120,7 @@ def test_since_and_until_bound_the_times(tmp_path: Path) -> None:
 
 def test_follower_misses_nothing_when_the_log_rotates(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    log = LogFile(str(path), max_size=2000, max_files=4)
+    log = open_log(path, max_size=2000, max_files=4)
     reader = LogReader(str(path))
     seen = [entry.text for entry in reader.read()]
     for number in range(300):
@@ -139,7 +144,7 @@ def test_follower_of_a_log_that_does_not_exist_yet_finds_it(tmp_path: Path) -> N
 
 def test_log_that_cannot_be_written_says_later_what_it_lost(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "log"
-    log = LogFile(str(path), max_size=0, max_files=1)
+    log = open_log(path)
     log.write("stdout", b"lost\nlost too\n")
     path.parent.mkdir()
     log.write("stdout", b"kept\n")
@@ -161,3 +166,26 @@ def test_torn_entry_at_the_end_is_cut_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [b"", b"{}", b"[1]", b'{"log":1}', b"\xff"])
 def test_line_that_is_no_entry_is_skipped(line: bytes) -> None:
     assert parse(line) is None
+
+
+@pytest.mark.parametrize("line", [b"\n", b"\0\n", b"\xff\n", b"x\n"])
+def test_no_file_of_a_flood_of_short_lines_is_larger_than_its_limit(
+    tmp_path: Path, line: bytes
+) -> None:
+    write(tmp_path / "log", *[line * 40_000] * 3, max_size=100_000, max_files=3)
+    sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
+    assert sizes.keys() == {"log", "log.1", "log.2"}
+    assert all(90_000 < size <= 100_000 for size in list(sizes.values())[1:])
+    assert max(sizes.values()) <= 100_000
+
+
+def test_line_without_end_leaves_files_of_one_entry_at_most(tmp_path: Path) -> None:
+    write(tmp_path / "log", *[b"\0" * (64 << 10)] * 20, max_size=1000, max_files=3)
+    assert sorted(os.listdir(tmp_path)) == ["log", "log.1", "log.2"]
+    assert all(file.stat().st_size < 6 * MAX_PARTIAL + 200 for file in tmp_path.iterdir())
+
+
+def test_rotation_looks_only_at_files_that_are_there(tmp_path: Path) -> None:
+    write(tmp_path / "log", *[b"line\n"] * 5, max_size=1, max_files=1 << 40)
+    assert len(list(tmp_path.iterdir())) == 5
+    assert len(read(tmp_path / "log")) == 5
