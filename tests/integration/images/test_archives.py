@@ -17,6 +17,7 @@ from orlop.images.archives.save import Saved, save_folder, save_tar
 from orlop.images.build import Base, LayerWriter, build_image, import_layer
 from orlop.images.changes import apply_changes
 from orlop.model import image as documents
+from orlop.model.digest import DiffID
 from orlop.model.image import History, Process, decode_config, decode_manifest, digest_of
 from orlop.model.platform import parse_platform
 from orlop.store.content import Content
@@ -193,6 +194,85 @@ def test_old_docker_archives_share_layers_by_symbolic_link(empty: Content, tmp_p
     (image,) = load(tar_file(tmp_path / "a.tar", fill), empty)
     assert image.config == digest_of(config)
     assert len(decode_manifest(empty.read(image.manifest)).layers) == 2
+
+
+_LOW, _TOP = "a" * 64, "b" * 64
+
+
+def legacy(
+    path: Path,
+    *,
+    repositories: object = None,
+    top: object = None,
+    layer: bytes = samples.tar_of({"low": b"1"}),
+) -> Path:
+    """Write an archive as Docker did before 1.10: two layers, each an image."""
+    made = "2015-01-02T03:04:05Z"
+    step = {"Cmd": ["/bin/sh", "-c", "#(nop) ADD <file>"]}
+    low = {"id": _LOW, "created": made, "container_config": step, "Size": 1, "os": "linux"}
+    config = {"Cmd": ["sh"], "Env": ["A=b"], "Entrypoint": None}
+    default = {"id": _TOP, "parent": _LOW, "created": made, "author": "me", "config": config}
+    documents = {
+        f"{_TOP}/VERSION": b"1.0",
+        f"{_TOP}/json": json.dumps(default if top is None else top).encode(),
+        f"{_TOP}/layer.tar": samples.tar_of({"top": b"2"}),
+        f"{_LOW}/VERSION": b"1.0",
+        f"{_LOW}/json": json.dumps(low).encode(),
+        f"{_LOW}/layer.tar": layer,
+    }
+    if repositories is not None:
+        documents["repositories"] = json.dumps(repositories).encode()
+
+    def fill(tar: tarfile.TarFile) -> None:
+        for name, data in documents.items():
+            put(tar, name, data)
+
+    return tar_file(path, fill)
+
+
+def test_an_archive_of_docker_before_1_10_is_loaded(empty: Content, tmp_path: Path) -> None:
+    path = legacy(tmp_path / "a.tar", repositories={"sample": {"1": _TOP, "low": _LOW}})
+    top, low = load(path, empty)
+    assert (top.names, low.names) == ((NAME,), ("docker.io/library/sample:low",))
+    config = decode_config(empty.read_document(top.config))
+    assert (config.config.cmd, config.config.env) == (("sh",), ("A=b",))
+    assert (config.os, config.architecture, config.author) == ("linux", "amd64", "me")
+    below, above = (samples.tar_of(files) for files in ({"low": b"1"}, {"top": b"2"}))
+    diff_ids = [DiffID(digest_of(below)), DiffID(digest_of(above))]
+    assert list(config.rootfs.diff_ids) == diff_ids
+    assert [step.created_by for step in config.history] == ["/bin/sh -c #(nop) ADD <file>", ""]
+    assert rb"ADD \u003cfile\u003e" in empty.read_document(top.config)  # as Docker writes it
+    manifest = decode_manifest(empty.read(top.manifest))
+    assert [DiffID(layer.digest) for layer in manifest.layers] == diff_ids
+    assert list(decode_config(empty.read_document(low.config)).rootfs.diff_ids) == diff_ids[:1]
+
+
+def test_an_old_archive_without_names_has_the_images_that_are_nobodys_parent(
+    empty: Content, tmp_path: Path
+) -> None:
+    (image,) = load(legacy(tmp_path / "a.tar"), empty)
+    assert image.names == ()
+    assert len(decode_manifest(empty.read(image.manifest)).layers) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"top": {"id": _TOP, "parent": "c" * 64}}, "has no file"),
+        ({"top": {"id": _TOP, "parent": _TOP}, "repositories": {"a": {"b": _TOP}}}, "127 layers"),
+        ({"top": []}, "is not valid"),
+        ({"top": {"config": 7}}, "not valid"),
+        ({"repositories": {"a": {"b": "../../etc"}}}, "has no file"),
+        ({"repositories": {"a": "b"}}, "repositories is not valid"),
+        ({"repositories": {"A b": {"c": _TOP}}}, "names an image"),
+        ({"layer": gzip.compress(samples.tar_of({"x": b""}))}, "compressed layers"),
+    ],
+)
+def test_an_old_archive_that_is_not_right_is_refused(
+    empty: Content, tmp_path: Path, wrong: dict[str, object], said: str
+) -> None:
+    with pytest.raises(CorruptError, match=said):
+        load(legacy(tmp_path / "a.tar", **wrong), empty)  # type: ignore[arg-type] # as given
 
 
 def test_a_folder_that_holds_something_is_not_saved_over(content: Content, tmp_path: Path) -> None:

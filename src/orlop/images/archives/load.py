@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from orlop.errors import CorruptError, InvalidArgumentError, NotFoundError
+from orlop.images.archives.legacy import Chain, names_of, without_parents
 from orlop.images.archives.members import FolderMembers, Members, TarMembers
 from orlop.images.progress import Progress, silent
 from orlop.images.pull import Keep, keep_nothing
@@ -99,7 +100,7 @@ def _load(
         images = list(loading.oci(index))
     elif manifest is not None:
         images = list(loading.docker(manifest))
-    else:
+    elif not (images := list(loading.legacy())):
         raise CorruptError(
             "the archive holds no images: neither index.json nor manifest.json is in it",
             hint="to make an image of a root file system, use `orlop import`",
@@ -139,18 +140,46 @@ class _Loading:
             config_blob = self._members.blob(image.config)
             config = decode_config(self._content.read(config_blob))
             layers = [self._members.blob(name) for name in image.layers]
-            document = Manifest(
-                schema_version=2,
-                media_type=DOCKER_MANIFEST,
-                config=msgspec.structs.replace(config_blob, media_type=DOCKER_CONFIG),
-                layers=tuple(self._typed(layers, config)),
-            )
-            data = encode(document)
-            descriptor = Descriptor(
-                media_type=DOCKER_MANIFEST, digest=self._add(data), size=len(data)
-            )
             tags = tuple(str(parse_reference(tag)) for tag in image.repo_tags or ())
-            yield LoadedImage(tags, descriptor, descriptor, config_blob.digest)
+            yield self._made(tags, config_blob, tuple(self._typed(layers, config)))
+
+    def legacy(self) -> Iterator[LoadedImage]:
+        """Yield the images of what `docker save` wrote before 1.10."""
+        parents = {image: self._chain(image, most=1).wanted for image in self._members.images()}
+        names = names_of(self._members.document("repositories"))
+        images = dict.fromkeys((*names, *without_parents(parents)))
+        if len(images) > _MAX_IMAGES:
+            raise CorruptError(f"the archive has more than {_MAX_IMAGES} images")
+        for image in images:
+            chain = self._chain(image)
+            layers = [self._members.blob(f"{layer}/layer.tar") for layer in chain.layers]
+            data = chain.configuration([layer.digest for layer in layers])
+            config = Descriptor(digest=self._add(data), size=len(data))
+            typed = tuple(self._typed(layers, decode_config(data)))
+            if any(layer.media_type != DOCKER_LAYER for layer in typed):
+                raise CorruptError("the archive has compressed layers, and no manifest.json")
+            yield self._made(names.get(image, ()), config, typed)
+
+    def _chain(self, image: str, *, most: int = 0) -> Chain:
+        """Return the documents of *image* and its parents, or of the first *most* of them."""
+        chain = Chain(image)
+        while chain.wanted and (not most or len(chain.layers) < most):
+            chain.give(self._content.read(self._members.blob(f"{chain.wanted}/json")))
+        return chain
+
+    def _made(
+        self, names: tuple[str, ...], config: Descriptor, layers: tuple[Descriptor, ...]
+    ) -> LoadedImage:
+        """Store a manifest, and return its image."""
+        document = Manifest(
+            schema_version=2,
+            media_type=DOCKER_MANIFEST,
+            config=msgspec.structs.replace(config, media_type=DOCKER_CONFIG),
+            layers=layers,
+        )
+        data = encode(document)
+        descriptor = Descriptor(media_type=DOCKER_MANIFEST, digest=self._add(data), size=len(data))
+        return LoadedImage(names, descriptor, descriptor, config.digest)
 
     def _descend(self, target: Descriptor) -> tuple[Descriptor, Descriptor]:
         """Bring *target* and what is below it, down to the manifest for the platform."""

@@ -3,12 +3,13 @@
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
 from orlop.errors import CorruptError, InvalidArgumentError, NotFoundError
+from orlop.images.archives.legacy import layers_in
 from orlop.images.progress import Kind, Progress, silent
 from orlop.images.pull import Keep
 from orlop.layers.decompress import Layer
@@ -33,6 +34,9 @@ class Members(Protocol):
 
     def blob(self, name: str) -> Descriptor:
         """Return the blob that the file *name* became; CorruptError if there is no such file."""
+
+    def images(self) -> Sequence[str]:
+        """Return the ids that have a document each, in an archive of Docker before 1.10."""
 
     def bring(self, descriptor: Descriptor) -> bool:
         """Make the blob of an OCI layout be in the store; False if the archive has none."""
@@ -64,6 +68,9 @@ class TarMembers:
         if path not in self._blobs:
             raise CorruptError(f"the archive has no file {name[:100]!r}")
         return self._blobs[path]
+
+    def images(self) -> Sequence[str]:
+        return layers_in(self._blobs)
 
     def bring(self, descriptor: Descriptor) -> bool:
         algorithm, _, name = descriptor.digest.partition(":")
@@ -129,6 +136,9 @@ class FolderMembers:
 
     def blob(self, name: str) -> Descriptor:
         raise InvalidArgumentError(f"{self._folder} is not an OCI layout", hint="load a tar")
+
+    def images(self) -> Sequence[str]:
+        return ()
 
     def bring(self, descriptor: Descriptor) -> bool:
         algorithm, _, name = parse_digest(descriptor.digest).partition(":")
