@@ -18,6 +18,8 @@ _DISKS = {
 _GREEDY = "cat /dev/zero > /a; while :; do cat /dev/zero >> /b; usleep 20000; done"
 #: Takes every inode.
 _PROLIFIC = "i=0; while :; do if : >/$i; then i=$((i+1)); else usleep 20000; fi; done 2>/dev/null"
+#: More than anybody sets free on a full disk meanwhile.
+_MEGABYTE = "head -c 1048576 /dev/urandom > /megabyte"
 _OBEDIENT = "trap 'exit 3' USR1; while :; do usleep 10000; done"
 
 
@@ -35,6 +37,7 @@ def full(
         for name in ("one", "two"):
             script = ("sh", "-c", _OBEDIENT)
             engine.docker("run", "-d", "--restart=always", "--name", name, "busybox:test", *script)
+        engine.docker("exec", "one", "sh", "-c", _MEGABYTE)
         engine.docker("run", "-d", "--name", "obedient", "busybox:test", *script)
         engine.docker("run", "-d", "--name", "greedy", "busybox:test", "sh", "-c", _GREEDY)
         engine.await_full()
