@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import logging.handlers
 import os
@@ -9,8 +10,10 @@ import resource
 import signal
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from orlop.api.connections import Limits
 from orlop.api.direct import DirectServer
@@ -32,6 +35,8 @@ _FIRST_PASSED_FD = 3  # sd_listen_fds(3)
 _SOCKET_MODE = 0o660
 _FILTERS = 4  # connections to packet filters: one for rules, one for tunnels, and spare ones
 _DESCRIPTORS = 4  # there may be one client for so many
+_TOO_MANY = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_SAID_AGAIN_S = 10.0
 _THREADS = 64  # each waits for a disk or a registry most of the time
 
 
@@ -69,12 +74,29 @@ def _allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+class Troubles:
+    """What asyncio says of the loop; that no connection can be accepted it says by the hundred."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+
+    def handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log *context*, or now and then that clients wait until open files are to be had."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in _TOO_MANY and "socket" in context):
+            loop.default_exception_handler(context)
+        elif time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + _SAID_AGAIN_S
+            log.warning("new clients wait: too many open files", extra={"why": error.strerror})
+
+
 async def serve(settings: Settings, watchdog: Watchdog) -> None:
     """Open the engine and answer its socket until SIGTERM or SIGINT."""
     _allow_descriptors()
     allocator.keep_little()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(Troubles().handle)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="engine"))

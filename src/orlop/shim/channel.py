@@ -6,6 +6,7 @@ beyond which the peer is too slow and the connection is closed.
 """
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from orlop.shim.failure import failure
 from orlop.shim.loop import READ, WRITE, Loop
 
 MAX_MESSAGE = 1 << 20  # bytes
@@ -26,13 +28,24 @@ _MAX_SUN_PATH = 107
 _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 _SPACE = socket.CMSG_SPACE(_MAX_FDS * 4)
 _NOSIGNAL = int(socket.MSG_NOSIGNAL)
-_CUT_SHORT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+_CUT_SHORT = int(socket.MSG_TRUNC)
+_FDS_LOST = int(socket.MSG_CTRUNC)
 
 Message = dict[str, Any]
+
+_TOO_MANY = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 LATER = object()  # what a request is answered with that is answered later
 
 _buffer = bytearray(MAX_MESSAGE)  # one for all: a message is decoded before the next is read
+
+
+class LostDescriptorsError(ValueError):
+    """A message that is whole came without its descriptors: we may have no more open files."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__("too many open files")
+        self.message = message
 
 
 class Channel:
@@ -120,12 +133,22 @@ class Channel:
             received = receive_datagram(self._socket)
         except BlockingIOError:
             return False
+        except LostDescriptorsError as error:
+            return self._refused(error)
         except (OSError, ValueError):
             received = None
         if received is None:
             self._fail()
             return False
         self._on_message(self, *received)
+        return True
+
+    def _refused(self, error: LostDescriptorsError) -> bool:
+        """Answer a request that lost its descriptors; what is no request cannot be answered."""
+        if "seq" not in error.message:
+            self._fail()
+            return False
+        self.send({"seq": error.message["seq"], "error": failure(_TOO_MANY)})
         return True
 
 
@@ -149,7 +172,8 @@ def send_datagram(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
 def receive_datagram(sock: socket.socket) -> tuple[Message, list[int]] | None:
     """Return the next message and its descriptors, or None at the end of the connection.
 
-    ValueError for what is not a whole JSON object; its descriptors are closed.
+    LostDescriptorsError where this process can have no more of them, ValueError for what
+    is not a whole JSON object; what came of its descriptors is closed.
     """
     count, ancillary, flags, _ = sock.recvmsg_into([_buffer], _SPACE, _CLOEXEC)
     fds: list[int] = []
@@ -159,14 +183,16 @@ def receive_datagram(sock: socket.socket) -> tuple[Message, list[int]] | None:
     if count == 0:
         close_all(fds)
         return None
-    cut_short = flags & _CUT_SHORT
     try:
-        message = None if cut_short else json.loads(_buffer[:count])
+        message = None if flags & _CUT_SHORT else json.loads(_buffer[:count])
     except ValueError:
         message = None
     if not isinstance(message, dict):
         close_all(fds)
         raise ValueError("not a whole message")  # noqa: TRY004 - the peer's fault, not a caller's type
+    if flags & _FDS_LOST:
+        close_all(fds)
+        raise LostDescriptorsError(message)
     return message, fds
 
 

@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+import resource
 import select
 import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
-from orlop.errors import UnavailableError
+from orlop.errors import ExhaustedError, UnavailableError
 from orlop.kernel.process import pidfd_open, pidfd_send_signal
 from orlop.shim import stdio
 from orlop.shim.adopt import Held
@@ -29,6 +30,9 @@ from orlop.shim.protocol import Exit
 _SIGKILL = 9
 _ANSWER_S = 5.0
 _PAUSE_S = 0.2  # between two deaths in a row
+_TWICE = 2  # a descriptor that it pumps, and the copy that it hands back
+_OTHERS = 3  # of one process: its pidfd, its log, and the log's unfinished line
+_MOST_OF_ONE = 3 * _TWICE + _OTHERS
 
 
 class Pumps:
@@ -45,6 +49,10 @@ class Pumps:
         self._channel: Channel | None = None
         self._processes: Mapping[str, Process] = {}
         self._started = 0.0
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most_fds = limit - max(limit // 8, 16)  # the rest is for clients that attach
+        self._fds: dict[str, int] = {}  # that the stdio process needs, by process
+        self._all_fds = 0
 
     def open(self, processes: Mapping[str, Process]) -> Held:
         """Find the stdio process of a shim before us, or start one; return what it holds.
@@ -70,6 +78,24 @@ class Pumps:
             self._spawn()
         return held
 
+    def take_room(self, key: str) -> None:
+        """Count a process that is going to be started, until drop() or its end.
+
+        ExhaustedError where the stdio process could not have its descriptors: without them
+        it would run with nobody to read what it writes.
+        """
+        if self._all_fds + _MOST_OF_ONE > self._most_fds:
+            raise ExhaustedError(
+                f"{len(self._fds)} processes leave no open files for another",
+                hint="raise the limit of open files (LimitNOFILE, ulimit -n) of the engine",
+            )
+        self._count(key, _MOST_OF_ONE)
+
+    def _count(self, key: str, fds: int) -> None:
+        self._all_fds += fds - self._fds.pop(key, 0)
+        if fds:
+            self._fds[key] = fds
+
     def add(self, process: Process, *, resume: bool = False) -> None:
         """Let it pump for *process*; it gets copies of the descriptors, and the waiting client.
 
@@ -83,6 +109,7 @@ class Pumps:
             "resume": resume,
         }
         fds = [*process.fds.values(), process.pidfd]
+        self._count(process.key, _TWICE * len(process.fds) + _OTHERS)
         if process.client is None:
             self.send(message, fds)
             return
@@ -106,6 +133,7 @@ class Pumps:
 
     def drop(self, key: str) -> None:
         """Let it forget what was kept of a start that has failed."""
+        self._count(key, 0)
         self.send({"op": "drop", "key": key})
 
     def ended(self, key: str, exit_: Exit | None) -> None:
@@ -136,6 +164,7 @@ class Pumps:
     def _told(self, _channel: Channel, message: Message, fds: list[int]) -> None:
         close_all(fds)
         if message.get("event") == "drained":
+            self._count(message["key"], 0)
             self.on_drained(message["key"])
         elif message.get("event") == "stdin_closed":
             self.on_stdin_closed(message["key"])

@@ -60,6 +60,7 @@ class Starts:
         else:
             make = self._starter(message, record)
         since = times.note("read_bundle", since)
+        self._pumps.take_room(key)
         self._records.begin(key, record)
         times.note("write_record", since)
         process = Process(key, record)
@@ -70,6 +71,7 @@ class Starts:
             self._make(process, make)
         except BaseException:
             self._records.end(key)
+            self._pumps.drop(key)
             raise
         finally:
             self.layers.release()
