@@ -28,6 +28,13 @@ _VOLATILE = re.compile(
     r"|net/netfilter/nf_conntrack_count"
 )
 
+#: What other programs keep in /run, or beside their own mounts; and what Orlop keeps to start
+#: quicker, as its documentation says: compiled policies and the sealed interpreter.
+_KEPT = re.compile(
+    r"/run/(containerd|containers|criu\.kdat|crun|dbus|docker|libpod|lock|mount|netns|runc)\b"
+    r"|/run/xtables\.lock|/run/orlop$|/run/orlop-runtime$|/run/orlop/seccomp\b|/run/orlop-sealed\b"
+)
+
 State = Mapping[str, frozenset[str]]
 
 
@@ -82,6 +89,8 @@ def _mounts() -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, after = line.split(" - ")
         _, _, device, root, place, options, *tags = before.split()
+        if _KEPT.match(place):
+            continue
         shared = "shared" if any(tag.startswith("shared:") for tag in tags) else "not shared"
         yield f"{place} {device} {root} {options} {shared} {after}"
 
@@ -105,7 +114,9 @@ def _sysctls(top: Path) -> Iterator[str]:
 
 def _files_of_run() -> Iterator[str]:
     for folder, names, files in os.walk("/run"):
-        yield from (f"{folder}/{name}" for name in (*names, *files))
+        names[:] = [name for name in names if not _KEPT.match(f"{folder}/{name}")]
+        paths = [f"{folder}/{name}" for name in (*names, *files)]
+        yield from (path for path in paths if not _KEPT.match(path))
 
 
 def _reap(command: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from orlop.runtime.cgroups.layout import Layout, detect
 
 ROOT = Path(__file__).parents[3]
 _BOOT_TIMEOUT_S = 30.0
+_RAISED = [Path("/proc/sys/fs/nr_open"), Path("/proc/sys/fs/file-max")]  # by systemd, the host's
 
 #: The new root is made and entered, systemd becomes process 1. $1: the root's folder, $2: "v2" or
 #: "hybrid", $3: v1 hierarchies, one a word; the rest: folders that are to be there. The variable
@@ -124,6 +125,8 @@ def booted(mode: str) -> Iterator[Booted]:
     folders = [Path(h.mountpoint + cgroup) for h in layout.hierarchies]
     with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as undo:
         undo.callback(_clear, cgroup, layout)
+        for limit in _RAISED:
+            undo.callback(limit.write_text, limit.read_text())
         for folder in folders:
             folder.mkdir()
             if (folder / "cpuset.cpus").exists() and not (

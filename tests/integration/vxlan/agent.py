@@ -164,12 +164,7 @@ class Agent:
             ),
             aliases=(name,),
         )
-        process = subprocess.Popen(
-            ["unshare", "--net", "sleep", "infinity"], start_new_session=True
-        )
-        own = os.stat("/proc/self/ns/net").st_ino
-        while os.stat(f"/proc/{process.pid}/ns/net").st_ino == own:
-            await asyncio.sleep(0.002)
+        process = await self._namespace()
         namespace = os.open(f"/proc/{process.pid}/ns/net", os.O_RDONLY)
         await self.in_thread(lambda: self.driver.attach(network, endpoint, namespace))
         os.close(namespace)
@@ -178,6 +173,19 @@ class Agent:
         self.save()
         self.peers.put(network.id, _told(endpoint))
         return {"pid": process.pid, "addresses": addresses, "mac": endpoint.mac}
+
+    async def _namespace(self) -> subprocess.Popen[bytes]:
+        """Start a process in a new network namespace; the agent's record is among its words."""
+        process = subprocess.Popen(
+            ["unshare", "--net", "tail", "-f", "/dev/null", str(self.path)],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        own = os.stat("/proc/self/ns/net").st_ino
+        while os.stat(f"/proc/{process.pid}/ns/net").st_ino == own:
+            await asyncio.sleep(0.002)
+        return process
 
     async def detach(self, name: str) -> None:
         network = self.network

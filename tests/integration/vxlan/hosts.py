@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orlop.kernel.namespaces import Namespace, setns
+from tests.integration.engines import processes_of
 
 AGENT = Path(__file__).with_name("agent.py")
 QUICK = ("0.2", "1.0", "2.0", "0.05", "0.5", "3.0")  # Timing: see engine/peers/links.py
@@ -227,9 +228,9 @@ class Host:
                 self.agent.wait(5)
             except subprocess.TimeoutExpired:
                 self.kill()
-        for container in self.containers:
+        for pid in processes_of(self.folder / "record.json"):  # an agent may not have told of one
             with contextlib.suppress(ProcessLookupError):
-                os.kill(container.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         self.holder.kill()
         self.holder.wait()
 
