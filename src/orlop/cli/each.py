@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orlop.cli.screen import say
 from orlop.errors import OrlopError
 
 TYPE_CHECKING = False
@@ -22,7 +23,7 @@ def each(
         try:
             done = action(name)
         except OrlopError as error:
-            print(f"orlop: {error}", file=err)
+            say(err, f"orlop: {error}")
             failures += 1
         else:
             if out is not None and done is not False:

@@ -41,6 +41,7 @@ class Globals(Arguments):
 def main(words: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Run one command line; return its exit code. Never raises what a user could cause."""
     debug = bool(variable("ORLOP_DEBUG"))
+    out, err = _guarded(out), _guarded(err)
     try:
         args = parse(Globals, words)
         debug = debug or args.debug
@@ -123,7 +124,18 @@ def _unexpected(error: Exception) -> str:
 
 
 def _say(err: TextIO, text: str) -> None:
-    print(f"orlop: {text}", file=err)
+    from orlop.cli.screen import say
+
+    say(err, f"orlop: {text}")
+
+
+def _guarded(stream: TextIO) -> TextIO:
+    """Return *stream*, or what guards it where it is a terminal."""
+    if not stream.isatty():
+        return stream
+    from orlop.cli.screen import Screen
+
+    return Screen(stream)  # type: ignore[return-value]  # it has the part that commands use
 
 
 def program() -> int:

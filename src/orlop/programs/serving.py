@@ -24,6 +24,7 @@ from orlop.engine.settings import Settings
 from orlop.engine.telemetry.watchdog import Watchdog
 from orlop.errors import UnavailableError
 from orlop.kernel import allocator, low_descriptors
+from orlop.model.plain import one_line, plain
 from orlop.programs.observing import observed
 
 log = logging.getLogger(__name__)
@@ -60,11 +61,14 @@ class Format(logging.Formatter):
 
     _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record))
+
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        fields = [f"{k}={v}" for k, v in vars(record).items() if k not in self._KNOWN]
+        fields = [one_line(f"{k}={v}") for k, v in vars(record).items() if k not in self._KNOWN]
         first, newline, rest = text.partition("\n")
-        return " ".join((first, *fields)) + newline + rest
+        return " ".join((first, *fields)) + newline + plain(rest)
 
 
 def _allow_descriptors() -> None:

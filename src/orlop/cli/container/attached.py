@@ -143,6 +143,8 @@ def forwarder(client: Client, identifier: str) -> Callable[[int], None]:
     return deliver
 
 
-def say(err: TextIO, error: OrlopError) -> None:
+def say(err: TextIO, error: OrlopError | str) -> None:
     """Print *error* as every command does."""
-    print(f"orlop: {error}", file=err)
+    from orlop.cli import screen  # rare
+
+    screen.say(err, f"orlop: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orlop.cli.options import CONTAINER, Arguments, operand
+from orlop.model.plain import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,5 +24,5 @@ class Args(Arguments):
 def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     """Print a line for each path."""
     for change in client.containers.changes(args.container):
-        print(_KINDS[change["Kind"]], change["Path"], file=out)
+        print(_KINDS[change["Kind"]], one_line(change["Path"]), file=out)
     return 0

@@ -28,15 +28,22 @@ def create(args: ContainerArguments, client: Client, err: TextIO, *, attached: b
     except ImageNotFoundError:
         if args.pull != "missing":
             raise
-        print(f"Unable to find image '{_tagged(args.image)}' locally", file=err, flush=True)
+        _say(err, f"Unable to find image '{_tagged(args.image)}' locally")
         _pull(args, client, err)
         made = client.containers.create(body, name=args.name, platform=platform)
     for warning in made.get("Warnings") or []:
-        print(f"WARNING: {warning}", file=err)
+        _say(err, f"WARNING: {warning}")
     identifier = str(made["Id"])
     if args.cidfile:
         _write_id(args.cidfile, identifier)
     return identifier
+
+
+def _say(err: TextIO, text: str) -> None:
+    from orlop.cli.screen import say  # rare
+
+    say(err, text)
+    err.flush()
 
 
 def _check_cidfile(path: str) -> None:

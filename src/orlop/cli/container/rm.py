@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orlop.cli.each import each
 from orlop.cli.options import CONTAINER, Arguments, flag, operands
+from orlop.cli.screen import say
 from orlop.errors import NotFoundError
 
 TYPE_CHECKING = False
@@ -32,7 +33,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
         except NotFoundError as error:
             if not args.force:
                 raise
-            print(f"orlop: {error}", file=err)
+            say(err, f"orlop: {error}")
             return False
         return True
 

@@ -116,5 +116,5 @@ def _run_attached(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
             return 0
         status, problem = attached.exit_status(client, waiting, identifier)
     if problem:
-        print(f"orlop: {problem}", file=err)
+        attached.say(err, problem)
     return status

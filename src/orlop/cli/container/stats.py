@@ -7,6 +7,7 @@ import time
 from orlop.cli.options import CONTAINER, Arguments, flag, operands, text
 from orlop.cli.output.listing import Listing
 from orlop.cli.output.units import binary_size, short_id, size
+from orlop.cli.screen import canvas
 from orlop.errors import NotFoundError, WrongStateError
 
 TYPE_CHECKING = False
@@ -57,7 +58,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
             for name, sample in now.items()
         ]
         if not args.no_stream and out.isatty():
-            out.write(_CLEAR)
+            canvas(out).write(_CLEAR)
         LISTING.show(rows, out, form=args.form)
         out.flush()
         if args.no_stream:

@@ -56,7 +56,9 @@ def _show(where: str, steps: Sequence[Step], err: TextIO) -> None:
         timeline.save(where)
         return
     from orlop.cli import terminal
+    from orlop.cli.screen import canvas
 
     size = terminal.size(err.fileno())
     color = size is not None and "NO_COLOR" not in os.environ
-    print(timeline.waterfall(width=size[1] if size else _WIDTH, color=color), file=err)
+    drawn = timeline.waterfall(width=size[1] if size else _WIDTH, color=color)
+    print(drawn, file=canvas(err))

@@ -6,6 +6,7 @@ from orlop.cli import values
 from orlop.cli.container.resources import changeable, restart_policy
 from orlop.cli.each import each
 from orlop.cli.options import CONTAINER, Arguments, number, operands, text
+from orlop.cli.screen import say
 from orlop.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -52,7 +53,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
 
     def act(name: str) -> None:
         for warning in client.containers.update(name, body):
-            print(f"WARNING: {warning}", file=err)
+            say(err, f"WARNING: {warning}")
 
     return each(args.names, act, out=out, err=err)
 

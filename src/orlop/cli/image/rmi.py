@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orlop.cli.each import each
 from orlop.cli.options import IMAGE, Arguments, flag, operands
+from orlop.cli.screen import say
 from orlop.errors import NotFoundError
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
         except NotFoundError as error:
             if not args.force:
                 raise
-            print(f"orlop: {error}", file=err)
+            say(err, f"orlop: {error}")
             return
         for step in removed:
             for verb, what in step.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orlop.cli.network.pools import pools
 from orlop.cli.options import Arguments, flag, operand, text, texts
+from orlop.cli.screen import say
 from orlop.cli.values import key_values
 from orlop.errors import InvalidArgumentError
 
@@ -49,7 +50,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     except ValueError as error:
         raise InvalidArgumentError(str(error)) from None
     if made.get("Warning"):
-        print(f"WARNING: {made['Warning']}", file=err)
+        say(err, f"WARNING: {made['Warning']}")
     print(made["Id"], file=out)
     return 0
 

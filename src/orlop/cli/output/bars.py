@@ -14,6 +14,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from orlop.cli.screen import canvas
+from orlop.model.plain import one_line, plain
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 def draw(messages: Iterable[dict[str, Any]], out: TextIO) -> None:
     """Draw *messages* as they come; lines that belong to no layer stay above and below the bars."""
-    console = Console(file=out, highlight=False, markup=False, emoji=False)
+    console = Console(file=canvas(out), highlight=False, markup=False, emoji=False)
     columns = (
         TextColumn("{task.fields[layer]}", style="cyan"),
         TextColumn("{task.description:<18}"),
@@ -59,9 +62,9 @@ class _Rate(TransferSpeedColumn):
 
 def _text(message: dict[str, Any]) -> str:
     if message.get("stream"):
-        return str(message["stream"]).rstrip("\n")
+        return plain(str(message["stream"]).rstrip("\n"))
     prefix = f"{message['id']}: " if message.get("id") else ""
-    return f"{prefix}{message.get('status', '')}"
+    return one_line(f"{prefix}{message.get('status', '')}")
 
 
 class _Bars:
@@ -74,7 +77,7 @@ class _Bars:
 
     def show(self, message: dict[str, Any]) -> None:
         """Move the bar of one layer, or begin it."""
-        name, status = str(message["id"]), str(message.get("status") or "")
+        name, status = one_line(str(message["id"])), one_line(str(message.get("status") or ""))
         detail = message.get("progressDetail") or {}
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orlop.errors import InvalidArgumentError
+from orlop.model.plain import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Listing:
         template = _template(source)
         # Headings are what the template makes of headings, so that any template has some.
         lines = [template.render(_Headings(self._headings))]
-        lines += [template.render(row) for row in rows]
+        lines += [template.render(_cells(row)) for row in rows]
         write_table((line.split("\t") for line in lines), out)
 
 
@@ -53,6 +54,15 @@ class _Headings(dict[str, object]):
         self["Label"] = lambda name: name.rpartition(".")[2]
 
 
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *row* so that no text of it begins another line or column."""
+    return {name: _cell(text) if isinstance(text, str) else text for name, text in row.items()}
+
+
+def _cell(text: str) -> str:
+    return one_line(" ".join(text.splitlines()))
+
+
 def _template(source: str) -> Any:
     from orlop.cli.output.template import Template
 
@@ -61,7 +71,7 @@ def _template(source: str) -> Any:
 
 def write_table(rows: Iterable[Sequence[str]], out: TextIO) -> None:
     """Print *rows* of cells in columns; the last cell of a row is not padded."""
-    cells = [[" ".join(cell.splitlines()) for cell in row] for row in rows]
+    cells = [[_cell(cell) for cell in row] for row in rows]
     columns = max((len(row) for row in cells), default=0)
     widths = [
         max(_NARROWEST, _GAP + max(len(row[i]) for row in cells if len(row) > i))

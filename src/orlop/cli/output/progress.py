@@ -9,6 +9,7 @@ from orlop.errors import (
     OrlopError,
     PermissionDeniedError,
 )
+from orlop.model.plain import one_line, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ def _digest(message: dict[str, Any]) -> str:
 def _line(message: dict[str, Any], out: TextIO) -> None:
     """One line for one message; those that only count are left out."""
     if message.get("stream"):
-        print(str(message["stream"]), end="", file=out, flush=True)
+        print(plain(str(message["stream"])), end="", file=out, flush=True)
         return
     if message.get("progressDetail"):
         return
     status = str(message.get("status") or "")
     name = message.get("id")
     if status:
-        print(f"{name}: {status}" if name else status, file=out, flush=True)
+        print(one_line(f"{name}: {status}" if name else status), file=out, flush=True)

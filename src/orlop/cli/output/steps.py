@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from orlop.cli.screen import canvas
+from orlop.model.plain import one_line
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
@@ -23,7 +26,7 @@ class Steps:
             from rich.console import Console
             from rich.progress import Progress
 
-            console = Console(file=self._out, highlight=False, markup=False, emoji=False)
+            console = Console(file=canvas(self._out), highlight=False, markup=False, emoji=False)
             self._bar = Progress(console=console, transient=True)
             self._bar.start()
             self._bar.add_task("", total=1.0)
@@ -41,7 +44,7 @@ class Steps:
     def show(self, what: str, share: float) -> None:
         """Say that *what* is being done, and how much of it is: 0 to 1."""
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], description=what, completed=share)
+            self._bar.update(self._bar.task_ids[0], description=one_line(what), completed=share)
         elif (step := what.partition(" ")[0]) != self._shown:
             self._shown = step
             print(what, file=self._out, flush=True)

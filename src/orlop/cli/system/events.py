@@ -7,6 +7,7 @@ from orlop.cli.output.listing import parse_filters
 from orlop.cli.output.units import nano_time
 from orlop.cli.values import moment
 from orlop.errors import InvalidArgumentError
+from orlop.model.plain import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,4 +63,4 @@ def describe(event: dict[str, Any]) -> str:
     pairs = ", ".join(f"{key}={value}" for key, value in sorted(attributes.items()))
     when = nano_time(int(event.get("timeNano") or 0))
     line = f"{when} {event['Type']} {event['Action']} {actor.get('ID', '')}"
-    return f"{line} ({pairs})" if pairs else line
+    return one_line(f"{line} ({pairs})" if pairs else line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from orlop.cli.options import Arguments, text
 from orlop.cli.output.listing import show_objects
 from orlop.cli.output.units import binary_size
+from orlop.cli.screen import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     if found.get("SecurityOptions"):
         print("Security Options:", *found["SecurityOptions"], sep="\n  ", file=out)
     for warning in found.get("Warnings") or ():
-        print(warning, file=err)
+        say(err, warning)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orlop.cli.options import CONTAINER, Arguments, flag, operands, text
 from orlop.cli.output.listing import show_objects
+from orlop.cli.screen import say
 from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError
 
 TYPE_CHECKING = False
@@ -77,5 +78,5 @@ def show(
     if found or not form:
         show_objects(found, out, form=form)
     for problem in problems:
-        print(f"orlop: {problem}", file=err)
+        say(err, f"orlop: {problem}")
     return 1 if problems else 0

@@ -6,6 +6,7 @@ import sys
 
 from orlop import __version__
 from orlop.cli.options import Arguments, text
+from orlop.cli.screen import say
 from orlop.cli.system.info import show_one
 from orlop.client.calls import API_VERSION
 from orlop.errors import OrlopError
@@ -46,7 +47,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
             print(file=out)
             _show("Server", server, out)
     if problem is not None:
-        print(f"orlop: {problem}", file=err)
+        say(err, f"orlop: {problem}")
     return 1 if problem else 0
 
 

@@ -60,6 +60,10 @@ class Log:
 
 def _write(fd: int, line: str) -> None:
     """Write a line; if it cannot be, there is nobody else to tell."""
+    if not line.isprintable():  # rare: it quotes a bundle or a process
+        from orlop.model.plain import one_line
+
+        line = one_line(line)
     try:
         os.write(fd, (line + "\n").encode(errors="backslashreplace"))
     except OSError:

@@ -11,6 +11,7 @@ from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.lifecycle.folder import Folder
 from orlop.lifecycle.processes import pids
 from orlop.model import jsontext
+from orlop.model.plain import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _table(pids: Collection[int], options: Sequence[str]) -> str:
         raise UnsupportedError("there is no ps here", hint="--format json needs none") from None
     except subprocess.CalledProcessError as error:
         raise InvalidArgumentError(f"ps {' '.join(options)} failed: {error}") from None
-    head, *lines = listed.stdout.splitlines() or [""]
+    head, *lines = listed.stdout.split("\n")
     try:
         place = head.split().index("PID")
     except ValueError:
@@ -64,4 +65,4 @@ def _table(pids: Collection[int], options: Sequence[str]) -> str:
         words = line.split(None, place + 1)
         if len(words) > place and words[place].isdigit() and int(words[place]) in pids:
             wanted.append(line)
-    return "".join(f"{line}\n" for line in wanted)
+    return "".join(f"{one_line(line)}\n" for line in wanted)
