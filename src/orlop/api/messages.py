@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from orlop.errors import InvalidArgumentError
+from orlop.errors import InvalidArgumentError, UnavailableError
 
 #: Bytes of a body that may wait for a handler before the client is made to wait.
 BODY_HIGH_WATER = 256 << 10
+
+#: Bytes of documents that may be on their way into memory, those of all clients together.
+MOST_HELD_BYTES = 32 << 20
 
 #: Spellings of "no" that Docker's clients use; anything else that is present means "yes".
 _FALSE = frozenset(("", "0", "no", "false", "none"))
@@ -24,6 +27,8 @@ class Body:
     An iterator over the bytes, in pieces as the client sent them. A client
     that goes away before the end makes the reader raise ConnectionResetError.
     """
+
+    _held_bytes = 0  # by read(), of all bodies
 
     def __init__(self, *, on_first_read: Callable[[], None], on_room: Callable[[], None]) -> None:
         self._pieces: collections.deque[bytes] = collections.deque()
@@ -80,15 +85,29 @@ class Body:
         return piece
 
     async def read(self, limit_bytes: int) -> bytes:
-        """Return the whole body; InvalidArgumentError if it is larger than *limit_bytes*."""
+        """Return the whole body.
+
+        Raises:
+            InvalidArgumentError: it is larger than *limit_bytes*.
+            UnavailableError: clients send too much at once for the engine's memory.
+        """
         pieces = []
         size = 0
-        async for piece in self:
-            size += len(piece)
-            if size > limit_bytes:
-                raise InvalidArgumentError(f"request body is larger than {limit_bytes} bytes")
-            pieces.append(piece)
-        return b"".join(pieces)
+        try:
+            async for piece in self:
+                size += len(piece)
+                Body._held_bytes += len(piece)
+                if size > limit_bytes:
+                    raise InvalidArgumentError(f"request body is larger than {limit_bytes} bytes")
+                if Body._held_bytes > MOST_HELD_BYTES:
+                    raise UnavailableError(
+                        f"the engine is busy: clients send more than {MOST_HELD_BYTES} bytes",
+                        hint="try again",
+                    )
+                pieces.append(piece)
+            return b"".join(pieces)
+        finally:
+            Body._held_bytes -= size
 
 
 class Query:
