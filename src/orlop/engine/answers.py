@@ -95,6 +95,7 @@ class LogEntry(Answer, frozen=True, kw_only=True):
     stream: str  # stdout, stderr
     time_ns: int
     text: bytes  # with its newline, if it had one
+    attributes: dict[str, str] = {}  # that log options asked for
 
 
 class Processes(Answer, frozen=True, kw_only=True):

@@ -157,9 +157,10 @@ class RestartPolicy(Value, frozen=True, kw_only=True):
 
 
 class LogOptions(Value, frozen=True, kw_only=True):
-    driver: Literal["json-file", "none"] = "json-file"
+    driver: str = "json-file"
     max_size_bytes: int = 20 << 20
     max_files: int = 5
+    compress: bool = False  # files that are rotated away
     given: dict[str, str] = {}  # as the user wrote them
 
 

@@ -89,7 +89,7 @@ def ask(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
 
 def _serve(sock: socket.socket, work: Work, keep: Sequence[int]) -> NoReturn:
     try:
-        _close_others({0, 1, 2, sock.fileno(), *keep})
+        close_others({0, 1, 2, sock.fileno(), *keep})
         try:
             outcome = {"ok": work(sock)}
         except Exception as error:
@@ -102,7 +102,7 @@ def _serve(sock: socket.socket, work: Work, keep: Sequence[int]) -> NoReturn:
         os._exit(0)
 
 
-def _close_others(keep: set[int]) -> None:
+def close_others(keep: set[int]) -> None:
     """Close what the shim has open: an end of a pipe would keep others from seeing its end."""
     before = 0
     for fd in sorted(keep):

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from orlop.shim.logfile import stamp
+from orlop.shim.logsource import Source, open_all
 
-_BLOCK = 64 << 10
 _TIME_LENGTH = len("2026-01-02T03:04:05.000000000Z")
-_TRIES = 20
 
 
 class Entry(NamedTuple):
@@ -21,13 +20,15 @@ class Entry(NamedTuple):
     time: str  # as the log has it, RFC 3339 with nanoseconds
     stream: str  # "stdout" or "stderr"
     text: str  # ends in a newline unless it is a part of a longer line
+    attributes: dict[str, str]
 
 
 def parse(line: bytes) -> Entry | None:
     """Return the entry, or None for a line that is torn or not ours."""
     try:
         fields = json.loads(line)
-        return Entry(_time_ns(fields["time"]), fields["time"], fields["stream"], fields["log"])
+        moment, attributes = fields["time"], fields.get("attrs", {})
+        return Entry(_time_ns(moment), moment, fields["stream"], fields["log"], attributes)
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -64,7 +65,7 @@ class LogReader:
         self._tail = tail
         self._streams = streams
         self._rest = b""
-        self._files = _open_all(path)
+        self._files = open_all(path)
 
     def read(self) -> Iterator[Entry]:
         """Yield what the log holds, oldest first; with *tail*, at most the last so many entries."""
@@ -79,7 +80,7 @@ class LogReader:
     def more(self) -> Iterator[Entry]:
         """Yield what was added since; nothing if nothing was. Follows rotation."""
         if not self._files:
-            self._files = _open_all(self._path)
+            self._files = open_all(self._path)
         while self._files:
             yield from self._drain(self._files[0])
             if len(self._files) == 1:
@@ -96,19 +97,18 @@ class LogReader:
         return bool(self._until) and stamp(time.time_ns()).encode() > self._until
 
     def close(self) -> None:
-        for fd in self._files:
-            os.close(fd)
+        for file in self._files:
+            file.close()
         self._files = []
 
     def _next_file(self) -> None:
-        os.close(self._files.pop(0))
+        self._files.pop(0).close()
         self._rest = b""
 
-    def _drain(self, fd: int) -> Iterator[Entry]:
-        if os.lseek(fd, 0, os.SEEK_CUR) > os.fstat(fd).st_size:  # max_files=1 starts it again
-            os.lseek(fd, 0, os.SEEK_SET)
+    def _drain(self, file: Source) -> Iterator[Entry]:
+        if file.begun_again():  # as max_files=1 does
             self._rest = b""
-        while block := os.read(fd, _BLOCK):
+        while block := file.read():
             *lines, self._rest = (self._rest + block).split(b"\n")
             for line in lines:
                 entry = parse(line) if self._wanted(line) else None
@@ -125,76 +125,22 @@ class LogReader:
     def _skip_to_tail(self, wanted: int) -> None:
         """Leave every file at the place where the last *wanted* entries begin."""
         for index in range(len(self._files) - 1, -1, -1):
-            position, found = _tail_position(self._files[index], wanted)
-            os.lseek(self._files[index], position, os.SEEK_SET)
-            wanted -= found
+            wanted -= self._files[index].skip_to_tail(wanted)
             if wanted <= 0:
-                for fd in self._files[:index]:
-                    os.close(fd)
+                for file in self._files[:index]:
+                    file.close()
                 del self._files[:index]
                 return
 
-    def _rotated(self, fd: int) -> list[int]:
+    def _rotated(self, file: Source) -> list[Source]:
         """Open the files that are newer than the one we hold, oldest first."""
-        ours = os.fstat(fd).st_ino
         with contextlib.suppress(FileNotFoundError):
-            if os.stat(self._path).st_ino == ours:
+            if os.stat(self._path).st_ino == file.identity[0]:
                 return []
-        files = _open_all(self._path)
-        inodes = [os.fstat(file).st_ino for file in files]
-        known = inodes.index(ours) + 1 if ours in inodes else 0
-        for file in files[:known]:
-            os.close(file)
+        files = open_all(self._path)
+        known = 1 + next(
+            (n for n, other in enumerate(files) if other.identity == file.identity), -1
+        )
+        for other in files[:known]:
+            other.close()
         return files[known:]
-
-
-def _open_all(path: str) -> list[int]:
-    """Open every file of the log, oldest first, none twice and none missed by a rotation."""
-    for _ in range(_TRIES):
-        files = _open_chain(path)
-        try:
-            settled = not files or os.stat(path).st_ino == os.fstat(files[-1]).st_ino
-        except FileNotFoundError:
-            settled = False
-        inodes = {os.fstat(fd).st_ino for fd in files}
-        if settled and len(inodes) == len(files):
-            return files
-        for fd in files:
-            os.close(fd)
-    return []
-
-
-def _open_chain(path: str) -> list[int]:
-    files: list[int] = []
-    name, number = path, 0
-    with contextlib.suppress(FileNotFoundError):
-        while True:
-            files.insert(0, os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
-            number += 1
-            name = f"{path}.{number}"
-    return files
-
-
-def _tail_position(fd: int, wanted: int) -> tuple[int, int]:
-    """Return where the last *wanted* lines of the file begin, and how many there are from there.
-
-    Reads from the end in blocks, so the cost is that of the tail and not of the file.
-    """
-    end = os.fstat(fd).st_size
-    if wanted <= 0:
-        return end, 0
-    found, position = -1, end  # the file's last newline begins no line
-    while position > 0:
-        start = max(0, position - _BLOCK)
-        block = os.pread(fd, position - start, start)
-        count = block.count(b"\n")
-        if found + count < wanted:
-            found += count
-            position = start
-            continue
-        at = len(block)
-        while found < wanted:
-            at = block.rfind(b"\n", 0, at)
-            found += 1
-        return start + at + 1, wanted
-    return 0, found + 1

@@ -71,6 +71,7 @@ class Log(TypedDict):
     max_size: int
     max_files: int
     attributes: NotRequired[dict[str, str]]  # that each entry has
+    compress: NotRequired[bool]  # files that are rotated away
 
 
 class IO(TypedDict):

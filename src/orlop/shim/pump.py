@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from orlop.shim.attachment import FULL, Attachment, Input
+from orlop.shim.compression import Compressions
 from orlop.shim.log import Log
 from orlop.shim.logfile import LogFile
 from orlop.shim.loop import Loop
@@ -33,7 +34,14 @@ class Pump:
     """
 
     def __init__(
-        self, loop: Loop, events: Events, *, fds: Mapping[str, int], io: IO, resume: bool
+        self,
+        loop: Loop,
+        events: Events,
+        *,
+        fds: Mapping[str, int],
+        io: IO,
+        compressions: Compressions,
+        resume: bool,
     ) -> None:
         self.drained = False
         self._loop = loop
@@ -42,7 +50,7 @@ class Pump:
         self._attachments: list[Attachment] = []
         self._paused = False
         self._stdin_told = False
-        self._log = _open_log(io, resume=resume)
+        self._log = _open_log(io, compressions, resume=resume)
         self._outputs = _outputs(fds)
         self._input = self._make_input(fds)
         for fd in fds.values():
@@ -191,7 +199,7 @@ class Pump:
         self._room()
 
 
-def _open_log(io: IO, *, resume: bool) -> Log | None:
+def _open_log(io: IO, compressions: Compressions, *, resume: bool) -> Log | None:
     log = io.get("log")
     if not log:
         return None
@@ -200,6 +208,7 @@ def _open_log(io: IO, *, resume: bool) -> Log | None:
         max_size=log["max_size"],
         max_files=log["max_files"],
         attributes=log.get("attributes"),
+        on_rotated=compressions.compress if log.get("compress") else None,
     )
     return Log(log["path"], [file], resume=resume)
 

@@ -17,6 +17,7 @@ from orlop.errors import ExhaustedError, NotFoundError
 from orlop.shim.attachment import Attachment, parse_keys
 from orlop.shim.build import BUILD
 from orlop.shim.channel import Channel, Message, accept, close_all
+from orlop.shim.compression import Compressions
 from orlop.shim.failure import failure
 from orlop.shim.loop import Loop
 from orlop.shim.pump import Events, Pump
@@ -40,6 +41,7 @@ class Stdio:
     def __init__(self, loop: Loop, listener: socket.socket) -> None:
         self._loop = loop
         self._listener = listener
+        self._compressions = Compressions(loop)
         self._channels: set[Channel] = set()
         self._held: dict[str, Held] = {}
         self._kept: dict[str, dict[str, int]] = {}  # of starts that are under way
@@ -123,7 +125,14 @@ class Stdio:
             stdin_closed=lambda: self._stdin_closed(key),
             idle=lambda: self._drop_held(key),
         )
-        pump = Pump(self._loop, events, fds=copies, io=message["io"], resume=message["resume"])
+        pump = Pump(
+            self._loop,
+            events,
+            fds=copies,
+            io=message["io"],
+            compressions=self._compressions,
+            resume=message["resume"],
+        )
         self._held[key] = Held(message, by_name, pump)
         fds.clear()
         for waiting in (*self._waiting.pop(key, ()), *filter(None, (client,))):

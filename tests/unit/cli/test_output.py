@@ -7,8 +7,8 @@ import pytest
 
 from orlop.cli.output import progress, units
 from orlop.cli.output.listing import Listing, show_objects, write_table
-from orlop.cli.output.template import Template
 from orlop.errors import InvalidArgumentError, NotFoundError
+from orlop.model.gotemplate import Template
 
 VALUE: dict[str, Any] = {
     "Name": "web",
@@ -19,6 +19,7 @@ VALUE: dict[str, Any] = {
     "Labels": {"b.c": "2", "a": "1"},
     "Mounts": [{"Source": "/x"}, {"Source": "/y"}],
     "Empty": [],
+    "Mapped": lambda _argument: {"one": "1"},
 }
 
 
@@ -51,6 +52,8 @@ VALUE: dict[str, Any] = {
         ("{{.Labels.nobodys}}", "<no value>"),
         ("{{slice .Name 1}} {{slice .Name 0 1}}", "eb w"),
         ('{{printf "%q" .Name}}', '"web"'),
+        ("{{(index .Mounts 1).Source}}", "/y"),
+        ("{{(.Mapped nil).one}} {{(.Mapped nil).two}}", "1 <no value>"),
     ],
 )
 def test_template_renders_as_go_would(source: str, expected: str) -> None:
@@ -70,6 +73,14 @@ def test_template_renders_as_go_would(source: str, expected: str) -> None:
         ("{{$nothing}}", "undefined variable"),
         ("{{(.Name}}", "unclosed parenthesis"),
         ("{{}}", "missing value"),
+        ("{{.Mapped}}", "needs an argument"),
+        ("{{.Mapped 1 2}}", "wrong number of arguments"),
+        ("{{upper .Pid}}", "error calling upper"),
+        ("{{" + "(" * 1000 + ".Name" + ")" * 1000 + "}}", "too many parentheses"),
+        ('{{printf "%99999999s" .Name}}', "error calling printf"),
+        ('{{printf "%*s" 99999999 .Name}}', "error calling printf"),
+        ("{{pad .Name 99999999999 0}}", "error calling pad"),
+        ("{{$x := .Name}}" + "{{$x = print $x $x}}" * 60, "over 1048576 characters"),
     ],
 )
 def test_wrong_template_says_what_is_wrong(source: str, message: str) -> None:

@@ -3,7 +3,9 @@
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import quote_plus
 
 from orlop.api.docker.answers import json, stream_type
 from orlop.api.docker.routing import Call
@@ -92,7 +94,10 @@ async def logs(call: Call) -> Reply:
     batches = await call.engine.containers.logs(container.id, request)
     await anext(batches)  # opened, before the client is told so and removes the container
     terminal = container.options.terminal
-    pieces = _render(batches, timestamps=query.flag("timestamps"), terminal=terminal)
+    shape = _Shape(
+        timestamps=query.flag("timestamps"), details=query.flag("details"), terminal=terminal
+    )
+    pieces = _render(batches, shape)
     return Stream(pieces, stream_type(terminal=terminal, version=call.version))
 
 
@@ -104,17 +109,34 @@ def _tail(text: str) -> int | None:
     return int(text)
 
 
+class _Shape(NamedTuple):
+    """How an entry is sent."""
+
+    timestamps: bool
+    details: bool
+    terminal: bool
+
+    def of(self, entry: LogEntry) -> bytes:
+        text = entry.text
+        if self.details:
+            text = _details(entry.attributes) + b" " + text
+        if self.timestamps:
+            text = rfc3339_padded(entry.time_ns).encode() + b" " + text
+        return text if self.terminal else frame(entry.stream, text)
+
+
+def _details(attributes: Mapping[str, str]) -> bytes:
+    """Return the attributes as Docker does: escaped as in a URL's query, and sorted."""
+    return ",".join(
+        sorted(f"{quote_plus(name)}={quote_plus(value)}" for name, value in attributes.items())
+    ).encode()
+
+
 async def _render(
-    batches: AsyncIterator[Sequence[LogEntry]], *, timestamps: bool, terminal: bool
+    batches: AsyncIterator[Sequence[LogEntry]], shape: _Shape
 ) -> AsyncIterator[bytes]:
     async for entries in batches:
-        pieces = []
-        for entry in entries:
-            text = entry.text
-            if timestamps:
-                text = rfc3339_padded(entry.time_ns).encode() + b" " + text
-            pieces.append(text if terminal else frame(entry.stream, text))
-        yield b"".join(pieces)
+        yield b"".join(map(shape.of, entries))
 
 
 async def attach_websocket(call: Call) -> Reply:

@@ -7,14 +7,15 @@ from typing import Literal, cast
 from msgspec.structs import replace
 
 from orlop.api.docker import wire
+from orlop.api.docker.parse_log import parse_log
 from orlop.api.docker.parse_mounts import parse_mounts
 from orlop.api.docker.parse_network import with_network
 from orlop.api.docker.parse_resources import parse_resources
+from orlop.api.docker.parse_sizes import parse_size
 from orlop.errors import InvalidArgumentError, UnsupportedError
-from orlop.model.container import ContainerOptions, ExecOptions, Health, LogOptions, RestartPolicy
+from orlop.model.container import ContainerOptions, ExecOptions, Health, RestartPolicy
 from orlop.model.image import SHORTEST_CHECK_NS
 
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LONGEST_S = 1e9
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
 _RUNTIMES = ("", "runc", "orlop", "io.containerd.runc.v2")
@@ -186,39 +187,6 @@ def parse_restart(body: wire.RestartPolicy | None) -> RestartPolicy:
         raise InvalidArgumentError(f"restart policy {name} cannot have {retries} retries")
     policy = cast(Literal["no", "always", "unless-stopped", "on-failure"], name)
     return RestartPolicy(name=policy, maximum_retry_count=retries)
-
-
-def parse_log(body: wire.LogConfig | None) -> LogOptions:
-    """Return where the output goes; json-file with rotation when nothing is said."""
-    driver = (body.type if body else "") or "json-file"
-    given = (body.config if body else None) or {}
-    config = dict(given)
-    if driver == "none":
-        return LogOptions(driver="none")
-    if driver != "json-file":
-        raise UnsupportedError(f"no log driver {driver!r}", hint="this build has: json-file, none")
-    default = LogOptions()
-    size = parse_size(config.pop("max-size", ""), "log option max-size") or default.max_size_bytes
-    files = config.pop("max-file", "") or str(default.max_files)
-    if config:
-        raise InvalidArgumentError(
-            f"unknown log option {min(config)!r} for json-file",
-            hint="this build has: max-size, max-file",
-        )
-    if not files.isdecimal() or not int(files):
-        raise InvalidArgumentError(f"log option max-file must be at least 1, not {files!r}")
-    return LogOptions(max_size_bytes=size, max_files=int(files), given=given)
-
-
-def parse_size(text: str, what: str) -> int:
-    """Parse 10, 10b, 10k, 10m, 10g; 0 for nothing or -1 (no limit)."""
-    if text in ("", "-1"):
-        return 0
-    lower = text.lower().removesuffix("b")
-    number, unit = (lower[:-1], lower[-1]) if lower[-1:] in ("k", "m", "g") else (lower, "")
-    if not number.isdecimal():
-        raise InvalidArgumentError(f"{what}: invalid size {text!r}", hint="such as 10m")
-    return int(number) * _UNITS[unit]
 
 
 def parse_console_size(size: Sequence[int] | None) -> tuple[int, int] | None:

@@ -112,7 +112,7 @@ def render_container(
         "ResolvConfPath": around.files.get("/etc/resolv.conf", ""),
         "HostnamePath": around.files.get("/etc/hostname", ""),
         "HostsPath": around.files.get("/etc/hosts", ""),
-        "LogPath": container.log_path,
+        "LogPath": container.log_path if container.options.log.driver == "json-file" else "",
         "Name": "/" + container.name,
         "RestartCount": container.restart_count,
         "Driver": container.driver,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orlop import __version__
+from orlop.api.docker.parse_log import DRIVERS
 from orlop.api.docker.render_container import render_summary as render_container_summary
 from orlop.api.docker.render_image import render_summary as render_image_summary
 from orlop.api.docker.render_image import render_volume
@@ -126,7 +127,7 @@ def _abilities() -> Shape:
             "Volume": ["local"],
             "Network": sorted(("host", "null", *_network_drivers())),
             "Authorization": None,
-            "Log": ["json-file", "none"],
+            "Log": sorted(DRIVERS),
         },
         "Runtimes": {"orlop": {"path": "orlop-runtime"}},
         "DefaultRuntime": "orlop",

@@ -292,8 +292,10 @@ class ContainerArguments(Arguments):
     stop_timeout = number(
         "--stop-timeout", metavar="S", help="seconds that stop waits (default: 10)", group=_LIFE
     )
-    log_driver = text("--log-driver", metavar="NAME", help="json-file or none", group=_LIFE)
-    log_opt = texts("--log-opt", metavar="KEY=VALUE", help="max-size=20m, max-file=5", group=_LIFE)
+    log_driver = text("--log-driver", metavar="NAME", help="json-file, local or none", group=_LIFE)
+    log_opt = texts(
+        "--log-opt", metavar="KEY=VALUE", help="max-size=20m, max-file=5, tag=NAME", group=_LIFE
+    )
 
     health_cmd = maybe_text(
         "--health-cmd", metavar="COMMAND", help="a command that tells health", group=_HEALTH

@@ -64,7 +64,7 @@ def _cell(text: str) -> str:
 
 
 def _template(source: str) -> Any:
-    from orlop.cli.output.template import Template
+    from orlop.model.gotemplate import Template
 
     return Template(source)
 

@@ -38,7 +38,7 @@ def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     filters = parse_filters(args.filters)
     template = None
     if args.form and args.form != "json":
-        from orlop.cli.output.template import Template
+        from orlop.model.gotemplate import Template
 
         template = Template(args.form)
     for event in client.system.events(since=since, until=until, filters=filters):

@@ -1,5 +1,6 @@
 """From a container's record to the bundle that the shim starts."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from orlop.engine.containers.files import (
     refresh_files,
     write_files,
 )
+from orlop.engine.containers.logs import log_message
 from orlop.engine.context import Context
 from orlop.engine.joining import NAMES
 from orlop.engine.networks import links, modes
@@ -37,6 +39,7 @@ from orlop.model.oci import Config, OCIMount
 from orlop.snapshots.interface import LayerKey
 from orlop.store.faults import explained
 
+_TRIES = 5
 _INITS = ("/usr/bin/docker-init", "/sbin/docker-init", "/usr/bin/tini-static", "/usr/bin/tini")
 
 
@@ -116,20 +119,12 @@ class Bundles:
     def remove(self, container_id: str) -> None:
         """Remove bundle, logs and files; what is gone is no error."""
         for folder in (self.path(container_id), self.folder(container_id)):
-            with suppress(FileNotFoundError):
-                shutil.rmtree(folder)
+            _remove_folder(folder)
 
     def start_message(self, container: Container) -> dict[str, Any]:
         """Return the shim's op "start" for a prepared container."""
         mounts = self._context.snapshots.mounts(container.id, layer_keys(container))
         options = container.options
-        log = None
-        if options.log.driver == "json-file":
-            log = {
-                "path": container.log_path,
-                "max_size": options.log.max_size_bytes,
-                "max_files": options.log.max_files,
-            }
         return {
             "op": "start",
             "id": container.id,
@@ -139,7 +134,7 @@ class Bundles:
                 "terminal": options.terminal,
                 "stdin": options.open_stdin,
                 "stdin_once": options.stdin_once,
-                "log": log,
+                "log": log_message(container),
             },
         }
 
@@ -256,6 +251,21 @@ class Bundles:
                 )
             joined[option] = other
         return joined
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove it, though a file of its log is being compressed; one that is gone is no error."""
+    for left in reversed(range(_TRIES)):
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            if not folder.exists():
+                return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not left:
+                raise
+        else:
+            return
 
 
 def _make_folder(path: str) -> bool:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from orlop.engine import spec
 from orlop.engine.answers import Created, ImageRecord
-from orlop.engine.containers import names
+from orlop.engine.containers import logs, names
 from orlop.engine.containers.bundle import Bundles, layer_keys, needs_others
 from orlop.engine.containers.id_ranges import IDRanges
 from orlop.engine.containers.lifecycle import parse_signal
@@ -73,6 +73,7 @@ class Creation:
         names.check_name(name)
         records.check_name(name)
         container = self._describe(options, image, name)
+        await logs.attributes_of(container)  # refuses what no start could do
         warnings = _warnings(options, image)
         since = times.note("resolve", since)
         with (
@@ -135,7 +136,6 @@ class Creation:
         argv = spec.command(merged, Process())
         check = merged.health
         checked = check is not None and bool(check.test) and check.test[0] != "NONE"
-        log = str(self._bundles.folder(container_id) / f"{container_id}-json.log")
         return Container(
             id=container_id,
             name=name,
@@ -148,7 +148,7 @@ class Creation:
             health=HealthState() if checked else None,
             driver=self._context.snapshots.name,
             layers=image.layers,
-            log_path=log if merged.log.driver == "json-file" else "",
+            log_path=logs.path_of(merged.log, self._bundles.folder(container_id)),
         )
 
     async def _resolve_mounts(self, container: Container, undo: ExitStack) -> Container:

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from orlop.engine.answers import Finished
+from orlop.engine.containers import logs
 from orlop.engine.containers.bundle import Bundles, layer_keys
 from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.containers.health import Health
@@ -118,6 +119,7 @@ class Lifecycle:
         begun_ns = time.time_ns()
         try:
             message = self._bundles.start_message(container)
+            await logs.complete(message["io"]["log"], container)
             if self._context.telemetry.is_detailed():
                 message["timeline"] = True
             if namespaces:

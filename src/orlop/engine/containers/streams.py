@@ -14,7 +14,7 @@ from orlop.engine.requests import AttachRequest, LogRequest
 from orlop.engine.threads import in_thread
 from orlop.errors import NotFoundError, NotRunningError, UnsupportedError, WrongStateError
 from orlop.model.container import Container, Status
-from orlop.shim.logread import LogReader
+from orlop.shim.logread import Entry, LogReader
 
 _BATCH = 500  # entries read at a time, so that a long log is not in memory at once
 _FIRST_PAUSE_S = 0.02
@@ -91,7 +91,7 @@ class Streams:
             yield []
             entries = reader.read()
             while batch := await in_thread(lambda: list(islice(entries, _BATCH))):
-                yield [_entry(entry.stream, entry.time_ns, entry.text) for entry in batch]
+                yield list(map(_answer, batch))
             if request.follow:
                 async for one in self._follow(container.id, reader):
                     yield one
@@ -107,7 +107,7 @@ class Streams:
             over = not self._goes_on(container_id)
             found = False
             entries = reader.more()
-            while batch := [_entry(e.stream, e.time_ns, e.text) for e in islice(entries, _BATCH)]:
+            while batch := list(map(_answer, islice(entries, _BATCH))):
                 found = True
                 yield batch
             if over or reader.past_until:
@@ -130,5 +130,10 @@ class Streams:
         await self._context.shim.request(message)
 
 
-def _entry(stream: str, time_ns: int, text: str) -> LogEntry:
-    return LogEntry(stream=stream, time_ns=time_ns, text=text.encode(errors="surrogateescape"))
+def _answer(entry: Entry) -> LogEntry:
+    return LogEntry(
+        stream=entry.stream,
+        time_ns=entry.time_ns,
+        text=entry.text.encode(errors="surrogateescape"),
+        attributes=entry.attributes,
+    )

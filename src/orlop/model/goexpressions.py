@@ -15,7 +15,8 @@ _TOKEN = re.compile(
       | (?P<number>-?\d+(?:\.\d+)?)
       | (?P<path>(?:\$\w*)?(?:\.\w+)+|\$\w*|\.)
       | (?P<word>\w+)
-      | (?P<mark>[()|])
+      | (?P<closed>\)(?:\.\w+)*)
+      | (?P<mark>[(|])
     )""",
     re.VERBOSE,
 )
@@ -23,6 +24,9 @@ _TOKEN = re.compile(
 _MAPS = frozenset(
     ["Annotations", "Attributes", "Labels", "Networks", "Options", "Ports", "Sysctls", "Volumes"]
 )
+_LONGEST = 1 << 20  # characters: templates come over the engine's socket, too
+_MOST_NESTED = 50
+_WIDTH = re.compile(r"%[^a-zA-Z%]*\d{4}|%[^a-zA-Z%]*\*")
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 
 
@@ -43,11 +47,13 @@ Expression = Callable[[Scope], Any]
 
 def wrong(what: str) -> InvalidArgumentError:
     """Return the error for a template that says *what*."""
-    return InvalidArgumentError(f"invalid --format template: {what}")
+    return InvalidArgumentError(f"invalid template: {what}")
 
 
 def parse_expression(source: str) -> Expression:
     """Return what evaluates *source*; InvalidArgumentError if it is none."""
+    if source.count("(") > _MOST_NESTED:
+        raise wrong("too many parentheses")
     tokens: list[tuple[str, str]] = []
     position = 0
     while position < len(source.rstrip()):
@@ -83,7 +89,7 @@ def _command(tokens: list[tuple[str, str]], *, piped: Expression | None) -> Expr
             raise wrong(f"function {text!r} not defined")
     head = None if named else _operand(tokens)
     arguments = []
-    while tokens and tokens[-1] not in (("mark", "|"), ("mark", ")")):
+    while tokens and tokens[-1] != ("mark", "|") and tokens[-1][0] != "closed":
         arguments.append(_operand(tokens))
     if piped is not None:
         arguments.append(piped)
@@ -97,9 +103,12 @@ def _call(name: str, arguments: list[Expression]) -> Expression:
 
     def evaluate(scope: Scope) -> Any:
         try:
-            return function(*(argument(scope) for argument in arguments))
-        except (TypeError, ValueError, KeyError, IndexError) as error:
+            value = function(*(argument(scope) for argument in arguments))
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise wrong(f"error calling {name}: {error}") from None
+        if isinstance(value, str) and len(value) > _LONGEST:
+            raise wrong(f"{name} makes a text of over {_LONGEST} characters")
+        return value
 
     return evaluate
 
@@ -111,7 +120,10 @@ def _method(head: Expression, arguments: list[Expression]) -> Expression:
         function = head(scope)
         if not callable(function):
             raise wrong("a field with arguments is no function")
-        return function(*(argument(scope) for argument in arguments))
+        try:
+            return function(*(argument(scope) for argument in arguments))
+        except TypeError:
+            raise wrong("a field has the wrong number of arguments") from None
 
     return evaluate
 
@@ -133,9 +145,9 @@ def _operand(tokens: list[tuple[str, str]]) -> Expression:
         return _call(text, [])
     if (kind, text) == ("mark", "("):
         inner = _pipeline(tokens)
-        if not tokens or tokens.pop() != ("mark", ")"):
+        if not tokens or tokens[-1][0] != "closed":
             raise wrong("unclosed parenthesis")
-        return inner
+        return _path(tokens.pop()[1], inner)
     raise wrong(f"unexpected {text!r}")
 
 
@@ -143,19 +155,28 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[0]), text)
 
 
-def _path(text: str) -> Expression:
+def _path(text: str, begin: Expression | None = None) -> Expression:
+    """Return the fields of *text* of a variable, of the dot, or of what *begin* gives."""
     head, *fields = text.split(".")
     fields = [field for field in fields if field]
+    start = begin or _variable(head)
 
     def evaluate(scope: Scope) -> Any:
-        if head and head not in scope.variables:
-            raise wrong(f"undefined variable {head!r}")
-        value = scope.variables[head] if head else scope.dot
-        before = ""
+        value = start(scope)
+        free = begin is not None  # what a function gives may be any map
         for field in fields:
-            value = _field(value, field, free=before in _MAPS)
-            before = field
+            value = _field(value, field, free=free)
+            free = field in _MAPS
         return value
+
+    return evaluate
+
+
+def _variable(name: str) -> Expression:
+    def evaluate(scope: Scope) -> Any:
+        if name and name not in scope.variables:
+            raise wrong(f"undefined variable {name!r}")
+        return scope.variables[name] if name else scope.dot
 
     return evaluate
 
@@ -179,6 +200,8 @@ def render_value(value: Any) -> str:
     """Return *value* as Go prints it."""
     if value is None:
         return "<no value>"
+    if callable(value):
+        raise wrong("a field needs an argument")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
@@ -202,7 +225,15 @@ def _index(value: Any, *keys: Any) -> Any:
 
 
 def _printf(form: str, *values: Any) -> str:
+    if _WIDTH.search(form):
+        raise ValueError("a width of over 999")
     return form.replace("%v", "%s").replace("%q", '"%s"') % values
+
+
+def _pad(text: str, before: int, after: int) -> str:
+    if max(before, after) > _LONGEST:
+        raise ValueError("too much padding")
+    return " " * before + text + " " * after
 
 
 def _slice(value: Any, start: int = 0, end: int | None = None) -> Any:
@@ -219,7 +250,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "upper": lambda text: text.upper(),
     "lower": lambda text: text.lower(),
     "title": lambda text: text.title(),
-    "pad": lambda text, before, after: " " * before + text + " " * after,
+    "pad": _pad,
     "truncate": lambda text, width: text[:width],
     "print": lambda *items: "".join(render_value(item) for item in items),
     "println": lambda *items: " ".join(render_value(item) for item in items) + "\n",

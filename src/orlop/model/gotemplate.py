@@ -1,4 +1,4 @@
-"""The part of Go's text/template that `--format` needs.
+"""The part of Go's text/template that `--format` and the log option `tag` need.
 
 Text with actions: {{.Field.Inner}}, {{json .}}, {{index .Map "key"}}, pipes,
 {{range}} {{if}} {{with}} with {{else}} and {{end}}, {{range $key, $value := .Map}},
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from orlop.cli.output.expressions import Expression, Scope, parse_expression, render_value, truth
 from orlop.errors import InvalidArgumentError
+from orlop.model.goexpressions import Expression, Scope, parse_expression, render_value, truth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +24,13 @@ _BLOCKS = ("range", "if", "with")
 
 
 class Template:
-    """A parsed template; InvalidArgumentError, with what is wrong, if it cannot be parsed."""
+    """A parsed template; InvalidArgumentError, with what is wrong, if it cannot be parsed.
 
-    def __init__(self, source: str) -> None:
+    Without *loops* it has no {{range}}, whose work can be any multiple of its length.
+    """
+
+    def __init__(self, source: str, *, loops: bool = True) -> None:
+        self._loops = loops
         self._tokens = _tokens(source)
         self._position = 0
         self._body, ended = self._nodes(depth=0)
@@ -66,6 +70,8 @@ class Template:
     def _block(self, keyword: str, condition: str, *, depth: int) -> _Node:
         if depth > 50:
             raise _wrong("too many nested blocks")
+        if keyword == "range" and not self._loops:
+            raise _wrong("range is not supported here")
         body, ended = self._nodes(depth=depth)
         otherwise: list[_Node] = []
         if ended.startswith("else"):
@@ -171,4 +177,4 @@ _MAKERS = {"if": _if, "with": _with, "range": _range}
 
 
 def _wrong(what: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"invalid --format template: {what}")
+    return InvalidArgumentError(f"invalid template: {what}")
