@@ -28,7 +28,7 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test packages-bench
 	@$(BIN)/python -m compileall -q src
-	@$(BIN)/python -m bench $(BENCH_ARGS)
+	@$(BIN)/python -m orlop bench --also bench --start-peers $(BENCH_ARGS)
 
 figures: $(VENV)/.test packages-bench
 	@tools/figures $(BIN)/orlop $(BENCH_ARGS)

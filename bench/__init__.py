@@ -5,10 +5,14 @@
 They use what is in tests/, and so are no part of what is installed.
 """
 
-from bench import attach, cni, engine_start, start, vxlan
+from bench import attach, cni, engine_start, pull, pythons, runtimes, start, templates, vxlan
 from orlop.benchmark.bench import Part
 
 PARTS = {
+    "pull": Part("A pull of a Debian image", pull.measure, "p50_ms"),
+    "runtimes": Part("OCI runtimes, command by command", runtimes.measure, "p50_ms", alone=True),
+    "pythons": Part("Orlop with each Python", pythons.measure, "p50_ms", alone=True),
+    "templates": Part("Runs of a template", templates.measure, settings=templates.SETTINGS),
     "start": Part(
         "A start by the runtime alone, and each step of the child", start.measure, alone=True
     ),

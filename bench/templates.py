@@ -1,78 +1,61 @@
 """A run of a template beside `python -c` in a sandbox that is there, and in a new one.
 
-python -m bench.templates [--rounds 50] [--json FILE]
-    [--python PATH] [--mount FOLDER:FOLDER:ro] [--module numpy]
-
-The engine is the one that the environment names. Of each way: milliseconds from the call
-to its result. The code imports the module, which the template has done in its setup.
+Milliseconds from the call to its result. The code imports a module, which the template has
+done in its setup.
 """
 
-import argparse
 import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orlop
-from bench.measure import Series, alternate, save
+from orlop.benchmark.bench import Bench
+from orlop.benchmark.driver import milliseconds
+from orlop.benchmark.load import load
+from orlop.benchmark.orlop_driver import Orlop
+from orlop.errors import UnavailableError
 
+SETTINGS = {"python": "python3", "module": "", "mount": ""}
 _GAP_S = 0.02  # between calls: who runs one after the other has no fork waiting
 _THREADS = 8
 
 
-def report(given: argparse.Namespace) -> dict[str, Any]:
-    """Print and return what was measured."""
-    code = f"import {given.module}" if given.module else "pass"
-    imports = [given.module] if given.module else []
-    how: dict[str, Any] = {"memory": "256m", "pids": 100, "mounts": given.mount}
-    command = [given.python, "-c", code]
+def measure(bench: Bench) -> None:
+    """Run --starts times in each way, then from eight threads at once."""
+    module, mount = bench.settings["module"], bench.settings["mount"]
+    code = f"import {module}" if module else "pass"
+    command = [bench.settings["python"], "-c", code]
+    engine = next(driver.engine for driver in bench.drivers if isinstance(driver, Orlop))
+    how: dict[str, Any] = {"memory": "256m", "pids": 100, "engine": engine}
+    how["mounts"] = [mount] if mount else []
+    imports = [module] if module else []
 
-    def new_sandbox() -> None:
+    def new_sandbox() -> orlop.Result:
         with orlop.Sandbox(**how) as box:
-            _check(box.run(command))
+            return box.run(command)
 
-    template = orlop.Template(python=given.python, imports=imports, **how)
+    template = orlop.Template(python=command[0], imports=imports, **how)
     with template, orlop.Sandbox(**how) as box:
-        actions = {
-            "Template.run": lambda: _check(template.run(code)),
-            "Sandbox.run": lambda: _check(box.run(command)),
+        ways: dict[str, Callable[[], orlop.Result]] = {
+            "Template.run": lambda: template.run(code),
+            "Sandbox.run": lambda: box.run(command),
             "new Sandbox, run, closed": new_sandbox,
         }
-        pause = dict.fromkeys(actions, lambda: time.sleep(_GAP_S))
-        found = alternate(actions, rounds=given.rounds, before=pause)
-        begin = time.perf_counter()
-        with ThreadPoolExecutor(_THREADS) as threads:
-            for result in threads.map(template.run, [code] * (given.rounds * 4)):
-                _check(result)
-        rate = given.rounds * 4 / (time.perf_counter() - begin)
-    _show(code, found, rate)
-    return {"ms": {name: series.values_ms for name, series in found.items()}, "rate": rate}
+        actions = {name: partial(_time, way) for name, way in ways.items()}
+        bench.alternate(actions, bench.plan.starts, partial(bench.add_each, case=code))
+        once = partial(_check, partial(template.run, code))
+        found = load(once, clients=_THREADS, count=bench.plan.starts * 4, pulse=bench.pulse)
+    case = f"{code}, {_THREADS} at once"
+    bench.add("Template.run", {"rounds": len(found.done), "per_second": found.rate}, case=case)
 
 
-def _show(code: str, found: dict[str, Series], rate: float) -> None:
-    print(f"{code!r}: milliseconds, median and p99")
-    for name, series in found.items():
-        print(f"  {name:26} {series.median_ms:7.1f} {series.p99_ms:7.1f}")
-    print(f"  {_THREADS} threads with one template: {rate:.0f} runs a second")
+def _time(run: Callable[[], orlop.Result]) -> float:
+    time.sleep(_GAP_S)
+    return milliseconds(partial(_check, run))
 
 
-def _check(result: orlop.Result) -> None:
+def _check(run: Callable[[], orlop.Result]) -> None:
+    result = run()
     if result.exit_code != 0:
-        raise SystemExit(result.stderr.decode(errors="replace"))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--python", default="python3")
-    parser.add_argument("--mount", action="append", default=[])
-    parser.add_argument("--module", default="")
-    given = parser.parse_args()
-    save(given.json, report(given))
-
-
-if __name__ == "__main__":
-    main()
+        raise UnavailableError(result.stderr.decode(errors="replace"))

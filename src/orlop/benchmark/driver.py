@@ -77,6 +77,14 @@ class Driver:
         """Keep *size* sandboxes ready."""
         raise UnsupportedError(f"{self.name} has no pools")
 
+    def pull(self, reference: str) -> None:
+        """Have an image of a registry, ready to be run."""
+        raise UnsupportedError(f"{self.name} has no images")
+
+    def forget_image(self, reference: str) -> None:
+        """Remove an image, if it is there."""
+        raise UnsupportedError(f"{self.name} has no images")
+
     def remove(self, identifiers: Sequence[str]) -> None:
         """Take sandboxes away, with what runs in them."""
         raise UnsupportedError(f"{self.name} has no sandboxes that stay")

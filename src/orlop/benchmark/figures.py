@@ -24,6 +24,8 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def samples_of(values: Sequence[Any]) -> dict[str, list[float]]:
     """Return what was measured several times as series: milliseconds, or tuples by their names."""
+    if not values:
+        return {}
     if isinstance(values[0], float):
         return {"ms": list(values)}
     columns = zip(values[0]._fields, zip(*values, strict=True), strict=True)

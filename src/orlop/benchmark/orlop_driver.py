@@ -41,6 +41,7 @@ class Orlop(Driver):
     def __init__(self, settings: Settings, image: Image, *, network: str) -> None:
         self.name = self.title if network == "none" else f"{self.title}, {network}"
         self.marks = (settings.run,)
+        self.engine = str(settings.address)
         self.image = image
         self.network = network
         self.clients = Shelf(lambda: Client(settings))
@@ -50,7 +51,7 @@ class Orlop(Driver):
             "memory": MEMORY_BYTES,
             "pids": PIDS,
             "network": network,
-            "engine": str(settings.address),
+            "engine": self.engine,
         }
 
     def sandbox(self) -> Sandbox:

@@ -1,10 +1,7 @@
 """An engine of Orlop's for one run, in folders of its own."""
 
 import contextlib
-import os
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +9,13 @@ from pathlib import Path
 from orlop.benchmark.driver import Driver
 from orlop.benchmark.image import Image
 from orlop.benchmark.orlop_driver import ways
-from orlop.benchmark.processes import marked
+from orlop.benchmark.processes import kill_marked
 from orlop.client.address import Settings
 from orlop.client.client import Client
 from orlop.client.launch import engine_command
 from orlop.errors import OrlopError
 
 _ENDING_S = 20.0
-_POLL_S = 0.05
 _CHUNK = 1 << 20
 
 
@@ -27,7 +23,7 @@ _CHUNK = 1 << 20
 def running(image: Image, folder: Path, run: Path) -> Iterator[list[Driver]]:
     """Start it, with the image; yield its drivers; end it and all that it has started."""
     settings = Settings(root=str(folder / "root"), run=str(run), host=None)
-    try:
+    with ended(settings):
         with Client(settings) as client:
             for message in client.images.load(_pieces(image.archive), quiet=True):
                 if "error" in message:
@@ -37,8 +33,6 @@ def running(image: Image, folder: Path, run: Path) -> Iterator[list[Driver]]:
         for driver in drivers:
             with contextlib.suppress(OrlopError):  # of a sandbox that is gone
                 driver.close()
-    finally:
-        _end(settings)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -47,18 +41,17 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield data
 
 
-def _end(settings: Settings) -> None:
-    """Remove all containers, then end the engine, and its shim, which would outlive it."""
-    with contextlib.suppress(OrlopError), Client(settings) as client:
-        for found in client.containers.list(all_states=True):
-            with contextlib.suppress(OrlopError):
-                client.containers.remove(found["Id"], force=True, volumes=True)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        words = [*engine_command(settings), "--stop"]
-        subprocess.run(words, capture_output=True, check=False, timeout=_ENDING_S)
-    deadline = time.monotonic() + _ENDING_S
-    while (pids := list(marked([settings.run]))) and time.monotonic() < deadline:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(_POLL_S)
+@contextmanager
+def ended(settings: Settings) -> Iterator[None]:
+    """At the end remove all containers, then the engine, and its shim, which would outlive it."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OrlopError), Client(settings) as client:
+            for found in client.containers.list(all_states=True):
+                with contextlib.suppress(OrlopError):
+                    client.containers.remove(found["Id"], force=True, volumes=True)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            words = [*engine_command(settings), "--stop"]
+            subprocess.run(words, capture_output=True, check=False, timeout=_ENDING_S)
+        kill_marked(settings.run)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from orlop.errors import InvalidArgumentError
 
-PEERS = ("docker", "podman", "ctr", "runc", "floor")
+PEERS = ("docker", "podman", "ctr", "runc", "crun", "orlop-runtime", "orlop-command", "floor")
 #: Above these a typing error would keep a machine busy for days.
 _MOST = {
     "rounds": 1_000,

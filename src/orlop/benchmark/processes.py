@@ -2,6 +2,8 @@
 
 import os
 import re
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _TICKS_S = os.sysconf("SC_CLK_TCK")
+_ENDING_S = 30.0
+_POLL_S = 0.05
 _NETWORK_NAMESPACE = re.compile(r"net:\[(\d+)\]")
 
 
@@ -21,6 +25,16 @@ def marked(marks: Sequence[str]) -> Iterator[int]:
                 command = (entry / "cmdline").read_bytes()
                 if any(mark in command for mark in wanted):
                     yield int(entry.name)
+
+
+def kill_marked(mark: str) -> None:
+    """End all processes in whose command line *mark* stands, and those that they start."""
+    deadline = time.monotonic() + _ENDING_S
+    while (pids := list(marked([mark]))) and time.monotonic() < deadline:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_POLL_S)
 
 
 def pss_kb(pids: Sequence[int]) -> int:

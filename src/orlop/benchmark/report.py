@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from orlop.benchmark.bench import Part, Results
 from orlop.benchmark.figures import Row
 
-_UNITS = {"ms": "ms", "s": "s", "mb": "MB", "kb": "KB"}
+_UNITS = {"ms": "ms", "s": "s", "mb": "MB", "kb": "KB", "mib": "MiB"}
 
 
 def as_json(results: Results) -> str:

@@ -15,10 +15,11 @@ from orlop.benchmark.bench import Bench, Found, Part, Results
 from orlop.benchmark.driver import Driver
 from orlop.benchmark.figures import Row
 from orlop.benchmark.image import Image
+from orlop.benchmark.peers.command import orlop_program
 from orlop.benchmark.peers.containerd import containerd
-from orlop.benchmark.peers.docker import docker, podman
+from orlop.benchmark.peers.docker import docker, orlop_command, podman
 from orlop.benchmark.peers.floor import floor
-from orlop.benchmark.peers.runc import runc
+from orlop.benchmark.peers.oci import OURS, runtime
 from orlop.benchmark.peers.traces import remove_folder, swept
 from orlop.benchmark.plan import Plan
 from orlop.errors import OrlopError, PermissionDeniedError
@@ -27,7 +28,10 @@ _PEERS: Mapping[str, Callable[..., AbstractContextManager[Sequence[Driver]]]] = 
     "docker": docker,
     "podman": podman,
     "ctr": containerd,
-    "runc": runc,
+    "runc": partial(runtime, program="runc"),
+    "crun": partial(runtime, program="crun"),
+    OURS: partial(runtime, program=orlop_program(OURS)),
+    "orlop-command": orlop_command,
     "floor": floor,
 }
 #: Who leaves folders and cgroups behind.

@@ -36,7 +36,11 @@ class Args(Arguments):
     )
     also = text("--also", metavar="MODULE", help="PARTS of a Python module can be measured, too")
     settings = texts("--set", metavar="NAME=VALUE", help="a setting of a single part")
-    peers = text("--peers", metavar="PEERS", help="of docker,podman,ctr,runc,floor, or none")
+    peers = text(
+        "--peers",
+        metavar="PEERS",
+        help="of docker,podman,ctr,runc,crun,orlop-runtime,orlop-command,floor, or none",
+    )
     start_peers = flag("--start-peers", help="start dockerd and containerd where they do not run")
     rounds = number("--rounds", help="rounds of each wave (3)")
     clients = text("--clients", metavar="N,N", help="clients at once (1,16,100)")

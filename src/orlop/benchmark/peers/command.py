@@ -3,7 +3,11 @@
 import itertools
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
 
 from orlop.benchmark.driver import PATIENCE_S, Driver
 from orlop.errors import UnavailableError
@@ -18,21 +22,28 @@ class CommandDriver(Driver):
     #: Where programs run; podman's monitor leaves a file there.
     folder: str | None = None
 
-    def __init__(self, *, environment: Mapping[str, str] | None = None) -> None:
-        self._environment = {**os.environ, **(environment or {})}
-
     def call(self, *words: str) -> bytes:
         """Run a program to its end, and return its output; UnavailableError where it fails.
 
         It is in a session of its own: ctrl-c ends the benchmark, which lets it finish.
         """
+        return self._run(words, subprocess.PIPE, subprocess.PIPE).stdout
+
+    def detach(self, *words: str) -> None:
+        """Run a program whose child keeps the streams that it was given."""
+        with tempfile.TemporaryFile() as errors:
+            self._run(words, subprocess.DEVNULL, errors)
+
+    def _run(
+        self, words: Sequence[str], output: int, errors: int | IO[bytes]
+    ) -> subprocess.CompletedProcess[bytes]:
         try:
             done = subprocess.run(
                 words,
-                env=self._environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=output,
+                stderr=errors,
                 timeout=PATIENCE_S,
                 check=False,
                 start_new_session=True,
@@ -42,25 +53,18 @@ class CommandDriver(Driver):
                 f"{words[0]} has not ended after {PATIENCE_S:g} seconds"
             ) from None
         if done.returncode:
+            if not isinstance(errors, int):
+                errors.seek(0)
+                done.stderr = errors.read()
             said = done.stderr.decode(errors="replace").strip()[-_ERROR_LENGTH:]
             raise UnavailableError(f"{words[0]} exited with {done.returncode}: {said}")
-        return done.stdout
+        return done
 
-    def detach(self, *words: str) -> None:
-        """Run a program whose child keeps the streams that it was given."""
-        process = subprocess.run(
-            words,
-            env=self._environment,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=PATIENCE_S,
-            check=False,
-            start_new_session=True,
-        )
-        if process.returncode:
-            raise UnavailableError(f"{words[0]} exited with {process.returncode}")
+
+def orlop_program(name: str) -> str:
+    """Return a program of Orlop's: the one beside our interpreter, if it is there."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else name
 
 
 def unique() -> str:

@@ -21,7 +21,6 @@ class Containerd(CommandDriver):
     note = "has no pids limit, which ctr does not offer"
 
     def __init__(self, front: Sequence[str], image: Image, *, marks: Sequence[str]) -> None:
-        super().__init__()
         self.marks = marks
         self._front = [*front, "-n", _NAMESPACE]
         self._image = image
@@ -45,6 +44,12 @@ class Containerd(CommandDriver):
                 self.call(*self._front, "task", "rm", "-f", identifier)
             self.call(*self._front, "container", "rm", identifier)
 
+    def pull(self, reference: str) -> None:
+        self.call(*self._front, "image", "pull", "--plain-http", reference)
+
+    def forget_image(self, reference: str) -> None:
+        self.call(*self._front, "image", "rm", "--sync", reference)
+
     def load(self) -> None:
         """Have the image."""
         self.call(*self._front, "image", "import", str(self._image.archive))
@@ -53,7 +58,7 @@ class Containerd(CommandDriver):
         """Remove image and namespace, and containers that an interrupted run has left."""
         names = self.call(*self._front, "container", "ls", "-q").decode().split()
         self.remove(names)
-        self.call(*self._front, "image", "rm", "--sync", REFERENCE)
+        self.forget_image(REFERENCE)
         with suppress(UnavailableError):  # its last contents go when they are collected
             self.call(*self._front, "namespace", "rm", _NAMESPACE)
 

@@ -1,16 +1,13 @@
 """Daemons that are started for a run, in folders of their own, and ended with it."""
 
-import contextlib
-import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from orlop.benchmark.processes import marked
+from orlop.benchmark.processes import kill_marked
 from orlop.errors import NotFoundError, UnavailableError
 
 _STARTING_S = 60.0
@@ -73,9 +70,4 @@ def _end(process: subprocess.Popen[bytes], run: Path) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    deadline = time.monotonic() + _ENDING_S
-    while (pids := list(marked([str(run)]))) and time.monotonic() < deadline:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(_POLL_S)
+    kill_marked(str(run))
