@@ -51,7 +51,7 @@ def detach(home: Home, engine: str, endpoint: Endpoint) -> None:
     """Remove the pair, if it is the endpoint's."""
     with refusals(f"detach {endpoint.interface}"):
         link = links.find(home.netlink, ownership.veth_name(endpoint))
-        if link is not None and ownership.owned_by(engine, link.alias) == endpoint.container:
+        if link is not None and link.kind == "veth" and _may_be_of(engine, endpoint, link):
             home.netlink.ask(links.remove(link.ifindex))
 
 
@@ -97,15 +97,14 @@ def _port(socket: Socket, host: str) -> list[Request]:
 def _is_there(home: Home, engine: str, endpoint: Endpoint, namespace: int) -> bool:
     """Return whether the pair is there as it should; one that has lost its end is removed.
 
-    A pair without alias is one whose maker was killed before it could say whose it is.
     AlreadyExistsError where the name on the host, or inside, is another's.
     """
     host = ownership.veth_name(endpoint)
     link = links.find(home.netlink, host)
-    is_ours = link is None or ownership.owned_by(engine, link.alias) == endpoint.container
+    is_ours = link is None or _is_of(engine, endpoint, link)
     with home.open_netlink(namespace) as there:
         other = links.find(there, endpoint.interface)
-    may_be_ours = link is not None and (is_ours or not link.alias)
+    may_be_ours = link is not None and _may_be_of(engine, endpoint, link)
     if link is not None and may_be_ours and other is not None and _is_pair(link, other):
         return True
     if not is_ours:
@@ -116,6 +115,15 @@ def _is_there(home: Home, engine: str, endpoint: Endpoint, namespace: int) -> bo
         )
     remove(home, host)
     return False
+
+
+def _is_of(engine: str, endpoint: Endpoint, link: links.Link) -> bool:
+    return ownership.owned_by(engine, link.alias) == endpoint.container
+
+
+def _may_be_of(engine: str, endpoint: Endpoint, link: links.Link) -> bool:
+    """Whether the pair is the endpoint's, or its maker was killed before it could say whose."""
+    return not link.alias or _is_of(engine, endpoint, link)
 
 
 def _is_pair(one: links.Link, other: links.Link) -> bool:

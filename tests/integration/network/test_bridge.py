@@ -77,6 +77,25 @@ def test_host_end_has_our_alias_and_no_address(world: World, driver: Bridge) -> 
     assert link["addr_info"] == []
 
 
+def test_detach_removes_a_pair_whose_maker_was_killed_before_it_said_whose_it_is(
+    world: World, driver: Bridge
+) -> None:
+    net = made(driver)
+    container, end = world.container(), endpoint(net, 7)
+    driver.attach(net, end, container)
+    world.run("ip", "link", "set", end.host_interface, "alias", "")
+    driver.detach(net, end, container)
+    assert links.find(world.home.netlink, end.host_interface) is None
+
+
+def test_detach_leaves_an_interface_of_another_kind_alone(world: World, driver: Bridge) -> None:
+    net = made(driver)
+    end = endpoint(net, 7)
+    world.run("ip", "link", "add", end.host_interface, "type", "bridge")
+    driver.detach(net, end, world.container())
+    assert links.find(world.home.netlink, end.host_interface) is not None
+
+
 def test_bridge_keeps_its_mac_address_whatever_its_ports_are(world: World, driver: Bridge) -> None:
     net = made(driver)
     before = world.link(DEVICE)["address"]

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ import pytest
 from orlop.engine.engine import Engine
 from orlop.engine.networks.attachment import Attachment, Place
 from orlop.engine.networks.host import Host
+from orlop.model.container import Container
 from orlop.model.network import Endpoint, EndpointOptions, Network, PortMapping, Subnet
 from orlop.network import veth
 from tests.integration.engine.harness import opened, settings, shell, until
@@ -134,21 +136,33 @@ async def _restless(folder: Path) -> None:
         await asyncio.gather(one(0), one(1))
 
 
+def _is_as_recorded(container: Container) -> bool:
+    """Whether its interfaces are; not yet where it is on its way into its namespace, or ends."""
+    if not container.running:
+        return not container.endpoints
+    wanted = {one.interface: list(one.addresses) for one in container.endpoints}
+    try:
+        return interfaces(container.pid) == wanted
+    except subprocess.CalledProcessError:
+        return False
+
+
 async def _settled(folder: Path) -> None:
     """Open an engine after one that was killed: all that its records say is so."""
     async with opened(folder) as engine:
-        used: list[str] = []
-        for container in engine.containers.list(all=True):
-            if not container.running:
-                assert container.endpoints == ()
-                continue
-            wanted = {one.interface: list(one.addresses) for one in container.endpoints}
-            assert interfaces(container.pid) == wanted
-            used += [one for addresses in wanted.values() for one in addresses]
-        assert len(used) == len(set(used))
-        devices = [line for line in machine() if line.startswith("ve")]
-        assert len(devices) <= len(used) + 2  # of those that are ending
-        await until(lambda: sum(line.startswith("ve") for line in machine()) == len(used))
+
+        def used() -> list[str]:
+            running = [one for one in engine.containers.list(all=True) if one.running]
+            endpoints = [endpoint for one in running for endpoint in one.endpoints]
+            return [address for one in endpoints for address in one.addresses]
+
+        def devices() -> int:
+            return sum(line.startswith("ve") for line in machine())
+
+        assert devices() <= len(used()) + 2  # of those that are ending
+        await until(lambda: all(map(_is_as_recorded, engine.containers.list(all=True))))
+        assert len(used()) == len(set(used()))
+        await until(lambda: devices() == len(used()))
 
 
 @pytest.mark.slow
