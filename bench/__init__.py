@@ -5,7 +5,20 @@
 They use what is in tests/, and so are no part of what is installed.
 """
 
-from bench import attach, cni, engine_start, pull, pythons, runtimes, start, templates, vxlan
+from bench import (
+    attach,
+    cni,
+    dns,
+    engine_start,
+    network,
+    pull,
+    pythons,
+    runtimes,
+    start,
+    templates,
+    throughput,
+    vxlan,
+)
 from orlop.benchmark.bench import Part
 
 PARTS = {
@@ -26,6 +39,14 @@ PARTS = {
         settings={"ipv6": ""},
         alone=True,
     ),
+    "network": Part("What a network adds to a run", network.measure, alone=True),
+    "throughput": Part(
+        "TCP through containers' networks",
+        throughput.measure,
+        settings=throughput.SETTINGS,
+        alone=True,
+    ),
+    "dns": Part("Names", dns.measure, "per_second", settings={"seconds": "2"}, alone=True),
     "vxlan": Part(
         "A network over two hosts beside the wire",
         vxlan.measure,

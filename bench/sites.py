@@ -6,107 +6,92 @@ is dropped unless dockerd allowed it, and every packet passes its chains.
 """
 
 import os
-import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.dns import docker, move_away, orlop
-from tests.integration import engines
+from orlop.benchmark import orlop_engine
+from orlop.benchmark.bench import Bench, in_words
+from orlop.benchmark.image import Image
+from orlop.benchmark.peers.docker import DockerLike, own_docker, podman
+from orlop.errors import OrlopError
+from orlop.kernel.loopback import raise_loopback
+from orlop.kernel.namespaces import Namespace, unshare
 from tests.integration.vxlan.hosts import Underlay, inside
 
-IMAGE = "localhost/busybox:bench"
-_TIMEOUT_S = 120
+NAME_SERVER = "127.0.0.53"  # that each host's /etc/resolv.conf names
 
 
 class Site(NamedTuple):
     """A host."""
 
-    name: str  # of its engine
+    engine: DockerLike
     pid: int  # of a process in its namespace
     address: str
-    call: Callable[..., str]  # words of docker's command line to what they print
+
+    def call(self, *words: str) -> str:
+        """Return what a command line of the engine's prints."""
+        return self.engine.call(*self.engine.front, *words).decode().strip()
+
+
+def enter(pid: int) -> list[str]:
+    """Return the words that have a command run in the network namespace of *pid*."""
+    return ["nsenter", f"--net=/proc/{pid}/ns/net"]
 
 
 @contextmanager
-def podman(folder: Path, pid: int) -> Iterator[Callable[..., str]]:
-    """Give podman with folders of its own; without a daemon, each call is on the host."""
-    places = ["--root", f"{folder}/root", "--runroot", f"{folder}/run"]
-    how = ["--cgroup-manager", "cgroupfs", "--runtime", "runc"]  # crun refuses cgroup v1 hybrid
-    front = ["podman", *places, *how, "--network-config-dir", f"{folder}/networks"]
-
-    def call(*words: str) -> str:
-        with inside(pid):
-            return output([*front, *words])
-
-    try:
-        yield call
-    finally:
-        call("rm", "-f", "-t", "0", "--all")
-        call("system", "reset", "--force")
-
-
-def output(command: Sequence[str]) -> str:
-    """Return what a command prints; RuntimeError with its words where it fails."""
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-    return done.stdout.strip()
-
-
-def on(pid: int, *command: str) -> str:
-    """Return what a command prints that is run in the namespace of *pid*."""
-    return output(["nsenter", f"--net=/proc/{pid}/ns/net", *command])
-
-
-def installed(names: Sequence[str]) -> list[str]:
-    """Return those of *names* that this machine can run."""
-    programs = {"docker": "dockerd", "podman": "podman"}
-    return [name for name in names if shutil.which(programs.get(name, "sh"))]
-
-
-@contextmanager
-def side_by_side(folder: Path, names: Sequence[str]) -> Iterator[tuple[list[Site], int]]:
-    """Start the engines called *names*; yield them with the image, and the neighbour's pid."""
-    move_away(folder)
-    archive = engines.docker_archive(
-        folder / "busybox.tar", tags=[IMAGE], config={"Env": ["PATH=/bin:/usr/bin"]}
-    )
+def side_by_side(bench: Bench, names: Sequence[str]) -> Iterator[tuple[list[Site], int]]:
+    """Start Orlop and those of *names* that are --peers; yield them, and the neighbour's pid."""
+    folder, _ = bench.places("hosts")
+    _move_away(folder)
     with ExitStack() as stack:
         underlay = Underlay(folder)
         stack.callback(underlay.close)
         neighbour = underlay.stranger()
         sites = []
-        for name in names:
+        for name in ("orlop", *(name for name in names if name in bench.plan.peers)):
             pid = underlay.stranger()
             address = f"10.99.0.{100 + len(underlay.others)}"
-            call = stack.enter_context(_engine(name, folder / name, pid))
-            call("load", "-q", "-i", str(archive))
-            sites.append(Site(name, pid, address, call))
+            try:
+                with inside(pid):  # a daemon is where it was started
+                    made = _engine(name, bench.image, bench.places(name), pid)
+                    (engine,) = stack.enter_context(made)
+            except (OrlopError, OSError) as error:
+                bench.left_out(f"{name}: {in_words(error)}")
+            else:
+                sites.append(Site(engine, pid, address))
         yield sites, neighbour
 
 
+def _move_away(folder: Path) -> None:
+    """Be on a host with nothing but a loopback, and a name server there."""
+    resolv_conf = folder / "resolv.conf"
+    resolv_conf.write_text(f"nameserver {NAME_SERVER}\n")
+    unshare(Namespace.NET | Namespace.MOUNT)
+    raise_loopback()
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "--bind", str(resolv_conf), "/etc/resolv.conf"], check=True)
+
+
+def _engine(
+    name: str, image: Image, places: Sequence[Path], pid: int
+) -> AbstractContextManager[list[DockerLike]]:
+    if name == "podman":
+        return podman(image, *places, within=enter(pid))
+    return {"orlop": _orlop, "docker": own_docker}[name](image, *places)
+
+
 @contextmanager
-def _engine(name: str, folder: Path, pid: int) -> Iterator[Callable[..., str]]:
-    with ExitStack() as stack:
-        if name == "podman":
-            yield stack.enter_context(podman(folder, pid))
-            return
-        with inside(pid):  # a daemon is where it was started
-            call = stack.enter_context({"orlop": orlop, "docker": docker}[name](folder))
-        yield call
+def _orlop(image: Image, folder: Path, run: Path) -> Iterator[list[DockerLike]]:
+    """Start an engine that is asked by docker's command line: the client is the same for both."""
+    front = ["docker", "-H", f"unix://{run}/orlop.sock"]
+    with orlop_engine.running(image, folder, run):
+        yield [DockerLike("orlop", front, image, marks=[str(run)])]
 
 
-def bridge_netfilter(site: Site, value: str = "") -> str:
+def bridge_netfilter(site: Site, value: str) -> str:
     """Return whether rules see what a bridge switches there, after setting it to *value*."""
     path = "/proc/sys/net/bridge/bridge-nf-call-iptables"
     with inside(site.pid):

@@ -1,5 +1,6 @@
 """Parts: what they are, what they are given, and how they go on when a driver fails."""
 
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class Bench:
 
     def places(self, name: str) -> list[Path]:
         """Make a folder for the state of *name*, and one in memory for sockets and the like."""
-        made = [folder / name for folder in self._folders]
+        made = [folder / f"{self._part or 'run'}-{name}" for folder in self._folders]
         for folder in made:
             folder.mkdir()
         return made
@@ -94,6 +95,13 @@ class Bench:
         for name, values in found.items():
             samples = samples_of(values)
             figures = {count: len(values), **spread(samples)}
+            self.add(name, figures, case=case, samples=samples)
+
+    def add_medians(self, found: Mapping[str, Sequence[Any]], *, case: str = "") -> None:
+        """Add a row for each driver, of tuples of figures, each of which is of many of a thing."""
+        for name, values in found.items():
+            samples = samples_of(values)
+            figures = {figure: statistics.median(every) for figure, every in samples.items()}
             self.add(name, figures, case=case, samples=samples)
 
     def left_out(self, what: str) -> None:
