@@ -11,6 +11,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 _PR_SET_CHILD_SUBREAPER = 36
 _PASSING = {"orlop.programs.worker", "docker-registry"}  # a fixture's, or gone by itself
 _PATIENCE_S = 15.0
+_REAPS_S = 0.05
 _NAMESPACE = re.compile(r"(net|mnt|pid|ipc|uts):\[")
 _MADE_AHEAD = 4  # network namespaces that an engine may have ready
 _TABLES = ("containers", "volumes", "networks", "images")
@@ -74,7 +76,6 @@ def assert_same(engine: EngineProcess, before: Remains, *, cgroup: str, after: s
     """Fail unless all is as it was *before*, once the background work is done."""
     deadline = time.monotonic() + _PATIENCE_S
     while differences := take(engine, cgroup=cgroup).differences(before):
-        reap_orphans()
         assert time.monotonic() < deadline, "\n".join([f"after {after}:", *differences])
         time.sleep(0.02)
 
@@ -100,6 +101,28 @@ def reap_orphans() -> None:
     for pid in ours:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
+
+
+@contextlib.contextmanager
+def reaping() -> Iterator[None]:
+    """Reap what comes to us at once, as a host's init does.
+
+    The first process of a container is not gone before the others of its pid namespace
+    have been reaped, and those of a killed shim are ours.
+    """
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(_REAPS_S):
+            reap_orphans()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def until(check: Callable[[], object], what: str, *, timeout_s: float = 10.0) -> None:

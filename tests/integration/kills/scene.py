@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from orlop.shim.client import Client
 from tests.integration.engines import EngineProcess
 from tests.integration.kills.docker import Docker
-from tests.integration.kills.remains import CGROUPS, Remains, assert_same, reap_orphans, take, until
+from tests.integration.kills.remains import CGROUPS, Remains, assert_same, reaping, take, until
 from tests.integration.kills.strikes import chosen, noting, striking
 
 _REST_S, _LOOKS = 0.5, 30  # between two looks, and how many at most
@@ -72,7 +72,6 @@ class Scene:
         if self.engine.process.poll() is not None:
             self.engine.start()
         until(self._starts_something, "a container can be started again")
-        reap_orphans()
 
     def _starts_something(self) -> bool:
         """Whether the shim answers: it is asked for a signal that changes nothing."""
@@ -351,11 +350,12 @@ OPERATIONS = {
 def opened(folder: Path) -> Iterator[Scene]:
     """Yield a scene that has begun; nothing of it stays."""
     scene = Scene(folder)
-    try:
-        scene.open()
-        yield scene
-    finally:
-        scene.close()
+    with reaping():
+        try:
+            scene.open()
+            yield scene
+        finally:
+            scene.close()
 
 
 def answering(scene: Scene, name: str) -> int:

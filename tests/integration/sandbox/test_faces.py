@@ -82,7 +82,9 @@ def test_command_is_a_list_of_words(box: Face, command: list[str]) -> None:
 
 def test_time_limit_ends_the_whole_tree_and_nobody_else(box: Face) -> None:
     box.run(["sh", "-c", "setsid sleep 700 >/dev/null 2>&1 &"])
-    result = box.run(["sh", "-c", f"{RUNAWAY} echo begun; trap '' TERM; sleep 600"], timeout=1)
+    script = f"{RUNAWAY} echo begun; trap '' TERM; sleep 600"
+    results = (box.run(["sh", "-c", script], timeout=limit_s) for limit_s in (1, 5, 25))
+    result = next(one for one in results if one.stdout)  # a busy machine begins late
     assert (result.timed_out, result.exit_code, result.stdout) == (True, 137, b"begun\n")
     assert "sleep 600" not in running(box)
     assert "sleep 700" in running(box)
