@@ -176,7 +176,7 @@ def test_job_beyond_its_memory_is_refused_and_the_worker_goes_on(worker: Worker)
     data, small = layer(fill), layer(lambda tar: add(tar, "x"))
     budget = Budget(memory_bytes=48 << 20)
     report = worker.run(worker.job(data, data, driver="erofs", budget=budget))
-    assert report["kind"] == "ExhaustedError", report
+    assert report["kind"] == "exhausted", report
     assert "memory" in report["message"]
     assert worker.run(worker.job(small, small))["event"] == "done"
 

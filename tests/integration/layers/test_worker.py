@@ -125,7 +125,7 @@ def test_damaged_blob_is_said_to_be_that(worker: Worker) -> None:
     path.chmod(0o644)
     path.write_bytes(tar[:-600] + b"\1" * 600)
     report = worker.run(job)
-    assert (report["kind"], "damaged" in report["message"]) == ("CorruptError", True)
+    assert (report["kind"], "damaged" in report["message"]) == ("corrupt", True)
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"layer": 1}', b"\xff"])
@@ -138,7 +138,7 @@ def test_missing_blob_is_named(worker: Worker) -> None:
     job = json.loads(worker.job(tar, tar))
     job["layer"]["digest"] = digest(b"no such blob")
     report = worker.run(json.dumps(job).encode())
-    assert report["kind"] == "NotFoundError"
+    assert report["kind"] == "not_found"
     assert digest(b"no such blob") in report["message"]
 
 
@@ -195,7 +195,7 @@ def test_worker_refuses_a_layer_beyond_the_budget_of_its_job(worker: Worker) -> 
 
     tar = layer(fill)
     report = worker.run(worker.job(tar, tar, budget=Budget(entries=10)))
-    assert report["kind"] == "ExhaustedError"
+    assert report["kind"] == "exhausted"
     assert "more than 10 files" in report["message"]
     assert "ORLOP_LAYER_BUDGET" in report["hint"]
     assert os.listdir(worker.folder / "snapshots/overlay/layers") == []
@@ -218,7 +218,7 @@ def test_bomb_ends_at_its_budget_and_takes_little_memory_until_then(
     tar = layer(lambda tar: add(tar, "x"))
     budget = Budget(bytes=768 << 20, memory_bytes=320 << 20)
     report = worker.run(worker.job(bomb(tar), tar, budget=budget))
-    assert report["kind"] == "ExhaustedError"
+    assert report["kind"] == "exhausted"
     assert "more than 805,306,368 bytes" in report["message"]
     assert "memory" not in report["message"]
     assert os.listdir(worker.folder / "snapshots/overlay/staging") == []
