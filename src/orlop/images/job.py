@@ -1,7 +1,8 @@
 """What the engine says to a worker and hears from it: one JSON value per line.
 
-    engine -> worker   Job or StackJob
-    worker -> engine   Report: ready, once; then for each job progress…, and done or failed
+    engine -> worker   Job, StackJob or ArchiveJob
+    worker -> engine   Report: ready, once; then for each job progress…, and done or failed;
+                       of an archive also keep…, image… or layer
 
 A worker takes any number of jobs, one after another, each in a fork of its own that is
 confined (programs/confinement.py). It ends when its input does, or its parent.
@@ -13,9 +14,11 @@ from typing import Literal
 import msgspec
 
 from orlop.errors import OrlopError, class_of, kind_of
+from orlop.images.archives.load import LoadedImage
+from orlop.images.pull import Layer
 from orlop.images.registry import Source
 from orlop.layers.budget import DEFAULT, Budget
-from orlop.model.digest import DiffID
+from orlop.model.digest import DiffID, Digest
 from orlop.model.image import Descriptor, Size
 
 #: For asyncio's StreamReader: no line is longer.
@@ -43,15 +46,30 @@ class StackJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     budget: Budget = DEFAULT
 
 
+class ArchiveJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="archive"):
+    """Store what a client sends: an archive of images, or the tar of a root file system."""
+
+    stream: str  # the path of a pipe
+    content: str  # the store's folder
+    holds: Literal["images", "root"]
+    budget: Budget = DEFAULT
+
+
+AnyJob = Job | StackJob | ArchiveJob
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of a worker's output."""
 
-    event: Literal["ready", "progress", "done", "failed"]
+    event: Literal["ready", "progress", "keep", "image", "layer", "done", "failed"]
     kind: str = ""  # of progress: images.progress.Kind; of failure: a class in errors
     done: Size = 0  # bytes
     total: Size = 0
     size: Size = 0  # of the unpacked layer, in bytes on disk
     message: str = ""
+    digest: Digest | None = None  # of keep: a blob that is used, as soon as its digest is known
+    image: LoadedImage | None = None  # one that an archive holds, now stored
+    layer: Layer | None = None  # what a root file system has become
     missing: tuple[str, ...] = ()  # of ready: what cannot confine jobs on this host
     hint: str | None = None
 

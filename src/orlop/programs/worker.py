@@ -1,4 +1,4 @@
-"""`python -I -m orlop.programs.worker`: fetches and unpacks layers, one job per line.
+"""`python -I -m orlop.programs.worker`: fetches and unpacks layers, and takes archives apart.
 
 See images/job.py for the lines. All that a job may need is imported before the
 first one is read, so that an engine that keeps a worker ready pays for it early.
@@ -14,9 +14,11 @@ from typing import BinaryIO
 import isal.isal_zlib  # noqa: F401 (loaded for layers/decompress.py)
 import msgspec
 
-from orlop.errors import OrlopError, UnavailableError
+from orlop.errors import ExhaustedError, OrlopError, UnavailableError
+from orlop.images.archives.load import load_tar
+from orlop.images.build import import_layer
 from orlop.images.fetch import Consumer, fetch_blob, replay
-from orlop.images.job import Job, Report, StackJob, failure
+from orlop.images.job import MAX_LINE_BYTES, AnyJob, ArchiveJob, Job, Report, StackJob, failure
 from orlop.images.progress import Kind, Progress
 from orlop.images.registry import Registry
 from orlop.kernel.process import set_parent_death_signal
@@ -51,7 +53,7 @@ def main() -> int:
 
 def serve(lines: BinaryIO, out: BinaryIO, plan: Plan) -> None:
     """Do the job of each of *lines*, in a child, and report to *out*."""
-    decoder = msgspec.json.Decoder(Job | StackJob)
+    decoder = msgspec.json.Decoder(AnyJob)
     _say(out, Report(event="ready", missing=plan.missing))
     for line in lines:
         try:
@@ -68,38 +70,43 @@ def serve(lines: BinaryIO, out: BinaryIO, plan: Plan) -> None:
             _say(out, failure(_end_of(status, job)))
 
 
-def _in_child(job: Job | StackJob, out: BinaryIO, plan: Plan, parent: int) -> int:
+def _in_child(job: AnyJob, out: BinaryIO, plan: Plan, parent: int) -> int:
     """Do the job, confined, and report; return the exit code: 0 if that was possible."""
     try:
         os.dup2(
             os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0
         )  # more jobs are not its business
+        stream = os.open(job.stream, os.O_RDONLY) if isinstance(job, ArchiveJob) else -1
         _confine(job, plan)
         if os.getppid() == parent:  # else nobody waits for it
-            _say(out, _report_on(job, out))
+            _say(out, _report_on(job, out, stream))
     except BaseException:
         return 1
     return 0
 
 
-def _confine(job: Job | StackJob, plan: Plan) -> None:
+def _confine(job: AnyJob, plan: Plan) -> None:
     """Take from this process what the job does not need, and tie its life to the parent's."""
-    if isinstance(job, Job) and job.driver in DRIVERS:
+    if isinstance(job, ArchiveJob):
+        plan.enter(Reach((job.content,)), job.budget)
+    elif isinstance(job, Job) and job.driver in DRIVERS:
         plan.enter(_reach(job), job.budget)
     else:  # layers are mounted to be stacked; what drivers of others need is not known
         set_parent_death_signal(signal.SIGKILL)
         limit(job.budget)
 
 
-def _report_on(job: Job | StackJob, out: BinaryIO) -> Report:
+def _report_on(job: AnyJob, out: BinaryIO, stream: int) -> Report:
     try:
+        if isinstance(job, ArchiveJob):
+            return _take_apart(job, out, stream)
         if isinstance(job, StackJob):
             return _stack(job)
         return _unpack(job, _reporter(out))
     except OrlopError as error:
         return failure(error)
     except OSError as error:
-        return failure(fault(error, "the layer") or _unexpected(error))
+        return failure(fault(error, f"the {_kind(job)}") or _unexpected(error))
     except MemoryError:
         return failure(_memory(job))
     except Exception as error:
@@ -115,15 +122,17 @@ def _reach(job: Job) -> Reach:
     return Reach((job.content, job.snapshots), readable, network=job.source is not None)
 
 
-def _memory(job: Job | StackJob) -> OrlopError:
+def _memory(job: AnyJob) -> OrlopError:
     return exceeded(job.budget, "memory_bytes", "more than {:,} bytes of memory", of=_kind(job))
 
 
-def _kind(job: Job | StackJob) -> What:
+def _kind(job: AnyJob) -> What:
+    if isinstance(job, ArchiveJob):
+        return "archive"
     return "image" if isinstance(job, StackJob) else "layer"
 
 
-def _end_of(status: int, job: Job | StackJob) -> OrlopError:
+def _end_of(status: int, job: AnyJob) -> OrlopError:
     """Return what the end of a child that did not report means."""
     if -status == signal.SIGXCPU:
         what = "more than {:,} s of processor time"
@@ -136,6 +145,23 @@ def _end_of(status: int, job: Job | StackJob) -> OrlopError:
 def _stack(job: StackJob) -> Report:
     keys = [layer_key(diff_id) for diff_id in job.layers]
     open_driver(job.snapshots, job.driver).stack(keys, budget=job.budget)
+    return Report(event="done")
+
+
+def _take_apart(job: ArchiveJob, out: BinaryIO, stream: int) -> Report:
+    content = Content(Path(job.content))
+
+    def keep(*digests: Digest) -> None:
+        for digest in digests:
+            _say(out, Report(event="keep", digest=digest))
+
+    with open(stream, "rb", buffering=0) as archive:
+        if job.holds == "root":
+            layer = import_layer(archive, content, keep=keep)
+            _say(out, Report(event="layer", layer=layer))
+        else:
+            for image in load_tar(archive, content, keep=keep):
+                _say(out, Report(event="image", image=image))
     return Report(event="done")
 
 
@@ -186,7 +212,10 @@ def _reporter(out: BinaryIO) -> Progress:
 
 
 def _say(out: BinaryIO, report: Report) -> None:
-    out.write(msgspec.json.encode(report) + b"\n")
+    line = msgspec.json.encode(report) + b"\n"
+    if len(line) > MAX_LINE_BYTES:
+        raise ExhaustedError("an image of the archive has too many names")
+    out.write(line)
     out.flush()
 
 

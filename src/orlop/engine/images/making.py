@@ -10,16 +10,17 @@ import msgspec
 from orlop.engine.answers import Progress, ProgressCallback
 from orlop.engine.containers.written import Written, written
 from orlop.engine.context import Context
+from orlop.engine.images import archives
 from orlop.engine.images.catalog import Catalog
 from orlop.engine.images.transfer import leased, short
 from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import CommitRequest
-from orlop.engine.streams import Inflow, Outflow, sent_by_client
+from orlop.engine.streams import Outflow, sent_by_client
 from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError
-from orlop.images.archives.load import LoadedImage, load_tar
+from orlop.images.archives.load import LoadedImage
 from orlop.images.archives.save import Saved, save_tar
-from orlop.images.build import Base, Built, LayerWriter, build_image, import_layer
+from orlop.images.build import Base, Built, LayerWriter, build_image
 from orlop.images.changes import apply_changes
 from orlop.images.progress import Kind
 from orlop.images.pull import Layer
@@ -49,10 +50,9 @@ class Maker:
         self, source: AsyncIterator[bytes], *, progress: ProgressCallback
     ) -> Sequence[str]:
         """See Images.load()."""
-        content = self._context.content
         async with leased(self._context) as lease:
             with sent_by_client():
-                loaded = await in_thread(load_tar, Inflow(source), content, keep=lease.add)
+                loaded = await archives.load(self._context, source, lease)
                 for image in loaded:
                     await self._unpack(image.manifest, progress)
                 return [name for image in loaded for name in self._name(image)]
@@ -71,17 +71,18 @@ class Maker:
         process = apply_changes(Process(), changes)
         names = (str(new_name(reference)),) if reference else ()
         step = History(created=_now(), comment=message or "Imported from -")
-        inflow, content = Inflow(source), self._context.content
         async with leased(self._context) as lease:
-
-            def build() -> Built:
-                layer = import_layer(inflow, content, keep=lease.add)
-                return build_image(
-                    content, process, base=base, layer=layer, history=step, keep=lease.add
-                )
-
             with sent_by_client():
-                built = await in_thread(build)
+                layer = await archives.import_layer(self._context, source, lease)
+                built = await in_thread(
+                    build_image,
+                    self._context.content,
+                    process,
+                    base=base,
+                    layer=layer,
+                    history=step,
+                    keep=lease.add,
+                )
                 return await self._finish(built, names, comment=step.comment)
 
     async def commit(self, container: Container, reference: str, request: CommitRequest) -> Stored:

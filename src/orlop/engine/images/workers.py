@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from orlop.engine.images.bounds import Bounds
 from orlop.engine.threads import in_thread
 from orlop.errors import UnavailableError
-from orlop.images.job import MAX_LINE_BYTES, Job, Report, StackJob, error_of
+from orlop.images.job import MAX_LINE_BYTES, AnyJob, ArchiveJob, Job, Report, error_of
 from orlop.layers.budget import DEFAULT, Budget
 
 _COMMAND = (sys.executable, "-I", "-m", "orlop.programs.worker")
@@ -23,9 +23,10 @@ _IDLE_S = 5.0
 _ATTEMPTS = 2
 _MOST_OF_ONE = max(2, os.cpu_count() or 1)
 _MOST = 4 * _MOST_OF_ONE
+_MOST_CLIENTS = 4 * _MOST_OF_ONE
 
-#: Called in the event loop for each report of progress.
-Listener = Callable[[Report], None]
+#: Called in the event loop for each report before the last; what it returns is waited for.
+Listener = Callable[[Report], Awaitable[None] | None]
 
 
 class WorkerDiedError(UnavailableError):
@@ -48,16 +49,20 @@ class Workers:
         self._command = (*_COMMAND, str(run / _FILTERS))
         self._missing: tuple[str, ...] = ()
         self._slots = asyncio.Semaphore(_MOST)
+        self._clients = asyncio.Semaphore(_MOST_CLIENTS)  # that send archives, at their own pace
         self._shares: dict[str, _Share] = {}
         self._idle: list[_Worker] = []
         self._timers: set[asyncio.TimerHandle] = set()
 
-    async def run(self, job: Job | StackJob, listener: Listener = lambda _: None) -> int:
+    async def run(self, job: AnyJob, listener: Listener = lambda _: None) -> int:
         """Do *job*; return the bytes that the layer, if it is one, takes on disk.
 
-        Raises what the worker says was wrong. A worker that dies is replaced
-        once. When cancelled the worker is killed.
+        Raises what the worker says was wrong. A worker that dies is replaced once,
+        unless a client would have to send its archive again. When cancelled the worker is killed.
         """
+        if isinstance(job, ArchiveJob):
+            async with self._clients:
+                return await self._once(job, listener)
         async with self._share(_host_of(job)), self._slots:
             for _ in range(_ATTEMPTS - 1):
                 try:
@@ -88,7 +93,7 @@ class Workers:
             await worker.end()
         await in_thread(self._bounds.remove)
 
-    async def _once(self, job: Job | StackJob, listener: Listener) -> int:
+    async def _once(self, job: AnyJob, listener: Listener) -> int:
         worker = self._idle.pop() if self._idle else await self._spawn()
         try:
             report = await worker.work(job, listener)
@@ -123,7 +128,7 @@ class Workers:
             worker.close_input()
 
 
-def _host_of(job: Job | StackJob) -> str:
+def _host_of(job: AnyJob) -> str:
     """Return whom the job waits for; "" for nobody."""
     source = job.source if isinstance(job, Job) else None
     return source.endpoints[-1].host if source is not None else ""
@@ -155,7 +160,7 @@ class _Worker:
             raise
         return worker, ready.missing
 
-    async def work(self, job: Job | StackJob, listener: Listener) -> Report:
+    async def work(self, job: AnyJob, listener: Listener) -> Report:
         """Return the last report on *job*; WorkerDiedError when there will be none."""
         if self.timer is not None:
             self.timer.cancel()
@@ -166,8 +171,9 @@ class _Worker:
             await self._process.stdin.drain()
         except (ConnectionResetError, BrokenPipeError):
             raise self._died() from None
-        while (report := await self._report()).event == "progress":
-            listener(report)
+        while (report := await self._report()).event not in ("done", "failed"):
+            if (work := listener(report)) is not None:
+                await work
         return report
 
     def close_input(self) -> None:
@@ -187,10 +193,13 @@ class _Worker:
 
     async def _report(self) -> Report:
         assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
-        if not line.endswith(b"\n"):
-            raise self._died()
-        return self._decode(line)
+        try:
+            line = await self._process.stdout.readline()
+            if line.endswith(b"\n"):
+                return self._decode(line)
+        except ValueError:  # not a report: a stranger's code may have written it
+            log.warning("a worker said what it should not", extra={"pid": self._process.pid})
+        raise self._died()
 
     def _died(self) -> WorkerDiedError:
         return WorkerDiedError("the process that unpacks layers was killed", hint="try again")
