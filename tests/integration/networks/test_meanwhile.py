@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from orlop.engine.engine import Engine
 from orlop.engine.networks.attachments import Attachments
@@ -21,7 +22,7 @@ from orlop.model.container import RestartPolicy
 from orlop.model.network import EndpointOptions
 from orlop.network.bridge_device import name_of
 from tests.integration.engine.harness import opened, settings, shell, until, with_engine
-from tests.integration.networks.scenes import address, interfaces, made, serve
+from tests.integration.networks.scenes import address, interfaces, made, on, serve, server
 
 
 def test_a_network_is_meant_by_its_id_as_well(tmp_path: Path) -> None:
@@ -220,5 +221,35 @@ def test_rules_are_watched_on_after_a_repair_that_failed(
         subprocess.run(["nft", "add", "table", "inet", "firewalld"], check=True)  # a change
         await until(lambda: b"orlop-" in rules())
         subprocess.run(["nft", "delete", "table", "inet", "firewalld"], check=True)
+
+    with_engine(tmp_path, work)
+
+
+def test_an_address_that_is_being_made_ready_for_nobody_is_given_to_who_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(engine: Engine) -> None:
+        network = await made(engine, "a", "10.1.0.0/24")
+        asking = server("box", "a", networks=on(a=EndpointOptions(ipv4="10.1.0.2")))
+        box = await engine.containers.create(asking)
+        ready = engine.networks._desk.attachments.ready
+        plug, begun, goes_on = ready._plug, asyncio.Event(), asyncio.Event()
+
+        async def late(*args: Any) -> Any:
+            begun.set()
+            await goes_on.wait()
+            return await plug(*args)
+
+        monkeypatch.setattr(ready, "_plug", late)
+        sample = replace(
+            engine.containers.get(box.id),
+            options=server("any", "a", networks=on(a=EndpointOptions())),
+        )
+        making = asyncio.create_task(ready._make(network, sample, {}))
+        await begun.wait()
+        asyncio.get_running_loop().call_later(0.1, goes_on.set)
+        await engine.containers.start(box.id)
+        await making
+        assert address(engine.containers.get(box.id)) == "10.1.0.2"
 
     with_engine(tmp_path, work)

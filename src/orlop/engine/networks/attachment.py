@@ -11,6 +11,14 @@ class Place(NamedTuple):
     network: Network
     endpoint: Endpoint
 
+    @property
+    def addresses(self) -> list[str]:
+        return [text.partition("/")[0] for text in self.endpoint.addresses]
+
+    def is_at(self, network_id: str, address: str) -> bool:
+        """Whether it has this address of the network."""
+        return self.network.id == network_id and address in self.addresses
+
 
 class Attachment(NamedTuple):
     """All of one container."""

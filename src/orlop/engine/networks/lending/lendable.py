@@ -14,11 +14,3 @@ class Lendable:
         self.sent: int | None = 0  # packets, before it was handed out
         self.since_s = 0.0  # it waits, in whatever state
         self.leased = True  # its address is ours to give back
-
-    @property
-    def addresses(self) -> list[str]:
-        return [text.partition("/")[0] for text in self.place.endpoint.addresses]
-
-    def is_at(self, network_id: str, address: str) -> bool:
-        """Whether it has this address of the network."""
-        return self.place.network.id == network_id and address in self.addresses

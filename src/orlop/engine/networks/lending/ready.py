@@ -55,6 +55,7 @@ class ReadyNetworks:
         self._samples: dict[str, tuple[Container, Mapping[str, str], float]] = {}
         self._idle: dict[tuple[str, str], list[Lendable]] = {}  # by owner and network
         self._lent: dict[str, Lendable] = {}  # by container
+        self._making: dict[asyncio.Future[None], Place] = {}
         self._owners: dict[str, int] = {}  # pidfds
         self._returns = Returns(context, planner, thread, keep=self._keep)
         self._waiters = 0
@@ -115,11 +116,16 @@ class ReadyNetworks:
         nobody = replace(sample, id=secrets.token_hex(32))
         endpoints = self._planner.all(nobody)
         place = Place(network, endpoints[0])
+        made = asyncio.get_running_loop().create_future()
+        self._making[made] = place
         try:
             plugged = await self._plug(place, sysctls)
         except BaseException:
             self._planner.give_back(endpoints)
             raise
+        finally:
+            del self._making[made]
+            made.set_result(None)
         self._fresh.setdefault(network.id, []).append(Lendable(place, plugged))
 
     async def _plug(self, place: Place, sysctls: Mapping[str, str]) -> Plugged:
@@ -181,9 +187,11 @@ class ReadyNetworks:
     async def surrender(self, network_id: str, address: str) -> None:
         """Let somebody have an *address* whom nobody has yet."""
         await self._returns.surrender(network_id, address)
+        if making := [it for it, place in self._making.items() if place.is_at(network_id, address)]:
+            await asyncio.wait(making)
         held: list[Lendable] = []
         for some in (*self._fresh.values(), *self._idle.values()):
-            for found in [one for one in some if one.is_at(network_id, address)]:
+            for found in [one for one in some if one.place.is_at(network_id, address)]:
                 some.remove(found)
                 held.append(found)
         for found in held:

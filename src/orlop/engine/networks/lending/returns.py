@@ -149,7 +149,7 @@ class Returns:
 
     async def _flush(self, some: Sequence[Lendable]) -> bool:
         """Have the host forget connections of their addresses; return whether it does."""
-        addresses = [address for one in some for address in one.addresses]
+        addresses = [address for one in some for address in one.place.addresses]
         if not addresses:
             return True
         try:
@@ -161,7 +161,7 @@ class Returns:
 
 
 def _having(some: Sequence[Lendable], network_id: str, address: str) -> list[Lendable]:
-    return [found for found in some if found.is_at(network_id, address)]
+    return [found for found in some if found.place.is_at(network_id, address)]
 
 
 def _forget(_: Host, addresses: Sequence[str]) -> None:
