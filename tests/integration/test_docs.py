@@ -112,7 +112,7 @@ def test_options_of_docker_that_are_missing_are_listed(name: str) -> None:
     _, module, _ = commands.find(name.split())
     if not module or f"docker {name} " not in told:  # a group, or nothing of Docker's
         return
-    own = {o for _, option in options_of(commands.load(module).Args) for o in option.names}
+    own = {o for _, option in options_of(commands.load(module)) for o in option.names}
     page = (ROOT / "CONFORMANCE.md").read_text()
     options = set(re.findall(r"^ +(?:-\w, )?(--[a-z0-9-]+)", told, re.MULTILINE))
     assert {option for option in options - own - {"--help"} if f"`{option}`" not in page} == set()

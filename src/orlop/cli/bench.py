@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import FILE, FOLDER, Arguments, flag, number, text, texts
+from orlop.cli.options import FILE, FOLDER, Command, flag, number, text, texts
 from orlop.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ _FORMS = {"json": "json", "md": "markdown"}
 _COUNTS = ("rounds", "wave", "starts", "limit", "live", "peer_density", "soak")
 
 
-class Args(Arguments):
+class BenchCommand(Command):
     description = (
         "Starts sandboxes in many ways and measures them: an engine of its own, in folders of its\n"
         "own, and docker, podman, ctr, runc and a bare loop in C in the same run, in turns. It\n"
@@ -67,26 +67,25 @@ class Args(Arguments):
     )
     plots = text("--plots", metavar="FOLDER", help="draw SVG and PNG there", completes=FOLDER)
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Measure, then write what was found; 130 where it was interrupted."""
+        from orlop.benchmark.run import results_of
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Measure, then write what was found; 130 where it was interrupted."""
-    from orlop.benchmark.run import results_of
+        parts = _parts(self)
+        plan = _plan(self, parts)
+        if self.plots:
+            from orlop.benchmark import plots
 
-    parts = _parts(args)
-    plan = _plan(args, parts)
-    if args.plots:
-        from orlop.benchmark import plots
-
-        plots.check(args.plots)
-    results = results_of(plan, parts)
-    try:
-        _measure(plan, results, err, lambda: _write_files(args, results))
-    finally:  # what was found is never thrown away
-        _write(args, results, out)
-    return INTERRUPTED if results.interrupted else 0
+            plots.check(self.plots)
+        results = results_of(plan, parts)
+        try:
+            _measure(plan, results, err, lambda: _write_files(self, results))
+        finally:  # what was found is never thrown away
+            _write(self, results, out)
+        return INTERRUPTED if results.interrupted else 0
 
 
-def _parts(args: Args) -> Mapping[str, Part]:
+def _parts(args: BenchCommand) -> Mapping[str, Part]:
     """Return the parts to be measured, by name."""
     from importlib import import_module
 
@@ -104,7 +103,7 @@ def _parts(args: Args) -> Mapping[str, Part]:
     return {name: known[name] for name in wanted}
 
 
-def _plan(args: Args, parts: Mapping[str, Part]) -> Plan:
+def _plan(args: BenchCommand, parts: Mapping[str, Part]) -> Plan:
     from orlop.benchmark.plan import Plan, check_known
 
     given: dict[str, Any] = {"start_peers": args.start_peers, "parts": tuple(parts)}
@@ -146,7 +145,7 @@ def _measure(plan: Plan, results: Results, err: TextIO, keep: Callable[[], None]
             results.interrupted = True
 
 
-def _write(args: Args, results: Results, out: TextIO) -> None:
+def _write(args: BenchCommand, results: Results, out: TextIO) -> None:
     """Write all that was asked for; to *out* where no file was."""
     if not args.outputs:
         out.write(_written(results, args.form))
@@ -158,7 +157,7 @@ def _write(args: Args, results: Results, out: TextIO) -> None:
         plots.draw(results, args.plots)
 
 
-def _write_files(args: Args, results: Results) -> None:
+def _write_files(args: BenchCommand, results: Results) -> None:
     """Write files anew; what is in them stays where nothing was found."""
     for name in args.outputs if results.rows else ():
         with open(name, "w") as file:

@@ -76,24 +76,24 @@ def _run(args: Globals, out: TextIO, err: TextIO) -> int:
     if words == ["--help"]:
         return _overview(out, "")
     try:
-        name, module, rest = commands.find(words)
+        name, place, rest = commands.find(words)
     except KeyError as error:
         return _unknown(err, str(error.args[0]))
-    if not module:
+    if not place:
         return _overview(out, name)
-    command = commands.load(module)
+    command = commands.load(place)
     try:
-        parsed = parse(command.Args, rest)
+        parsed = parse(command, rest)
     except HelpWanted:
         from orlop.cli.help import command_help
 
-        out.write(command_help(name, command.Args, summary=commands.summary(name)))
+        out.write(command_help(name, command, summary=commands.summary(name)))
         return 0
     except UsageError as error:
         return _refuse(err, error, f"orlop {name}")
     chosen = settings(root=args.root or None, run=args.run_folder or None, host=args.host or None)
     with Client(chosen) as client:
-        return int(command.run(parsed, client, out, err))
+        return parsed.run(client, out, err)
 
 
 def _overview(out: TextIO, group: str) -> int:

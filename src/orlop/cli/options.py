@@ -1,8 +1,10 @@
 """How a command says which arguments it takes: once, as the attributes of a class.
 
-    class Args(Arguments):
+    class RmCommand(Command):
         force = flag("-f", "--force", help="remove it even if it runs")
         names = operands("CONTAINER")
+
+        def run(self, client: Client, out: TextIO, err: TextIO) -> int: …
 
 Parsing, --help and shell completion all read this class, and the type checker
 too: each function below claims to return what parsing will put there.
@@ -13,7 +15,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, TextIO
+
+    from orlop.client.client import Client
 
 #: What completion offers for a value.
 CONTAINER, IMAGE, VOLUME, NETWORK = "container", "image", "volume", "network"
@@ -63,6 +67,14 @@ class Arguments:
     #: For --help, below the summary, and examples as (command, what it does).
     description = ""
     examples: tuple[tuple[str, str], ...] = ()
+
+
+class Command(Arguments):
+    """A command: its arguments, and what it does with them."""
+
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Do it, and return the exit code."""
+        raise NotImplementedError
 
 
 def options_of(arguments: type[Arguments]) -> Iterator[tuple[str, Option]]:

@@ -6,17 +6,15 @@ import pytest
 
 from orlop.cli.container.body import create_body
 from orlop.cli.container.environment import environment
-from orlop.cli.container.exec import Args as ExecArgs
-from orlop.cli.container.exec import exec_body
-from orlop.cli.container.run import Args
-from orlop.cli.container.update import Args as UpdateArgs
-from orlop.cli.container.update import update_body
+from orlop.cli.container.exec import ExecCommand, exec_body
+from orlop.cli.container.run import RunCommand
+from orlop.cli.container.update import UpdateCommand, update_body
 from orlop.cli.parser import parse
 from orlop.errors import InvalidArgumentError, UnsupportedError
 
 
 def body(*words: str, attached: bool = True) -> dict[str, object]:
-    return create_body(parse(Args, [*words, "alpine"]), attached=attached)
+    return create_body(parse(RunCommand, [*words, "alpine"]), attached=attached)
 
 
 def host(*words: str) -> dict[str, object]:
@@ -26,7 +24,7 @@ def host(*words: str) -> dict[str, object]:
 
 
 def test_image_and_command_are_what_follows_the_options() -> None:
-    made = create_body(parse(Args, ["alpine", "ls", "-l"]), attached=True)
+    made = create_body(parse(RunCommand, ["alpine", "ls", "-l"]), attached=True)
     assert (made["Image"], made["Cmd"]) == ("alpine", ["ls", "-l"])
     assert body()["Cmd"] is None
 
@@ -145,11 +143,11 @@ def test_gpus_are_refused_clearly() -> None:
 
 
 def test_exec_attaches_unless_it_runs_in_the_background() -> None:
-    made = exec_body(parse(ExecArgs, ["-i", "-u", "nobody", "-e", "A=b", "c", "id", "-u"]))
+    made = exec_body(parse(ExecCommand, ["-i", "-u", "nobody", "-e", "A=b", "c", "id", "-u"]))
     assert made["Cmd"] == ["id", "-u"]
     assert (made["User"], made["Env"], made["AttachStdin"]) == ("nobody", ["A=b"], True)
-    assert exec_body(parse(ExecArgs, ["-d", "c", "id"]))["AttachStdout"] is False
+    assert exec_body(parse(ExecCommand, ["-d", "c", "id"]))["AttachStdout"] is False
 
 
 def test_update_changes_nothing_that_was_not_named() -> None:
-    assert update_body(parse(UpdateArgs, ["--cpus", "2", "c"])) == {"NanoCpus": 2_000_000_000}
+    assert update_body(parse(UpdateCommand, ["--cpus", "2", "c"])) == {"NanoCpus": 2_000_000_000}

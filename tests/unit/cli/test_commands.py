@@ -39,7 +39,7 @@ def test_command_is_there(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "module"), sorted(ALL))
 def test_help_names_every_option_and_operand(name: str, module: str) -> None:
-    arguments = commands.load(module).Args
+    arguments = commands.load(module)
     text = command_help(name, arguments, summary="")
     assert text.startswith(f"Usage: orlop {name}")
     for _, option in options_of(arguments):
@@ -51,7 +51,7 @@ def test_help_names_every_option_and_operand(name: str, module: str) -> None:
 
 @pytest.mark.parametrize(("name", "module"), sorted(ALL))
 def test_no_option_is_declared_twice(name: str, module: str) -> None:
-    names = [word for _, option in options_of(commands.load(module).Args) for word in option.names]
+    names = [word for _, option in options_of(commands.load(module)) for word in option.names]
     assert len(names) == len(set(names)), name
 
 

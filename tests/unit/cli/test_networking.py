@@ -7,8 +7,8 @@ import pytest
 from orlop.cli.container import ports
 from orlop.cli.container.body import create_body
 from orlop.cli.container.networking import bandwidth, extra_host
-from orlop.cli.container.run import Args
-from orlop.cli.network.create import Args as CreateArgs
+from orlop.cli.container.run import RunCommand
+from orlop.cli.network.create import NetworkCreateCommand
 from orlop.cli.network.create import body as network_body
 from orlop.cli.output.portlist import port_list
 from orlop.cli.parser import parse
@@ -17,7 +17,7 @@ from tests.imports import modules_after
 
 
 def body(*words: str) -> dict[str, Any]:
-    return create_body(parse(Args, [*words, "alpine"]), attached=False)
+    return create_body(parse(RunCommand, [*words, "alpine"]), attached=False)
 
 
 def endpoints(*words: str) -> dict[str, Any]:
@@ -35,9 +35,9 @@ def test_one_network_by_name_is_a_mode_and_nothing_else(mode: str) -> None:
 def test_one_network_by_name_imports_nothing_for_more() -> None:
     words = "['--network', 'web', '-d', 'alpine']"
     found = modules_after(
-        "from orlop.cli.container.run import Args; from orlop.cli.parser import parse; "
+        "from orlop.cli.container.run import RunCommand; from orlop.cli.parser import parse; "
         f"from orlop.cli.container.body import create_body; "
-        f"create_body(parse(Args, {words}), attached=False)"
+        f"create_body(parse(RunCommand, {words}), attached=False)"
     )
     assert {
         "orlop.cli.container.networking",
@@ -232,7 +232,7 @@ def test_ports_that_follow_each_other_are_joined() -> None:
 
 
 def asked(*words: str) -> dict[str, Any]:
-    return network_body(parse(CreateArgs, [*words, "web"]))
+    return network_body(parse(NetworkCreateCommand, [*words, "web"]))
 
 
 def test_a_network_by_name_alone_is_a_bridge_with_everything_chosen() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import FILE, Arguments, flag, operand
+from orlop.cli.options import FILE, Command, flag, operand
 from orlop.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 
-class Args(Arguments):
+class CpCommand(Command):
     description = (
         "Copies files out of a container or into one, which need not run. A source that ends\n"
         "in /. means what is in the folder. - is a tar archive on the input or the output."
@@ -29,37 +29,37 @@ class Args(Arguments):
     source = operand("SOURCE", help="[CONTAINER:]PATH or -", completes=FILE)
     target = operand("TARGET", help="[CONTAINER:]PATH or -", completes=FILE)
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Copy; OrlopError if source or destination are not what they should be."""
+        from orlop.cli.container import copying
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Copy; OrlopError if source or destination are not what they should be."""
-    from orlop.cli.container import copying
+        source, target = split(self.source), split(self.target)
+        if bool(source[0]) == bool(target[0]):
+            raise InvalidArgumentError(
+                "copying is between a container and this machine",
+                hint="write one as CONTAINER:PATH",
+            )
+        if source[0]:
+            count = copying.out_of(
+                client,
+                source,
+                target=target[1],
+                out=out,
+                follow=self.follow,
+                keep_owners=self.archive,
+            )
+            place = target[1]
+        else:
+            keep = self.archive
+            count = copying.into(
+                client, *target, source=source[1], follow=self.follow, keep_owners=keep
+            )
+            place = f"{target[0]}:{target[1]}"
+        if not self.quiet and self.target != "-":
+            from orlop.cli.output.units import size
 
-    source, target = split(args.source), split(args.target)
-    if bool(source[0]) == bool(target[0]):
-        raise InvalidArgumentError(
-            "copying is between a container and this machine", hint="write one as CONTAINER:PATH"
-        )
-    if source[0]:
-        count = copying.out_of(
-            client,
-            source,
-            target=target[1],
-            out=out,
-            follow=args.follow,
-            keep_owners=args.archive,
-        )
-        place = target[1]
-    else:
-        keep = args.archive
-        count = copying.into(
-            client, *target, source=source[1], follow=args.follow, keep_owners=keep
-        )
-        place = f"{target[0]}:{target[1]}"
-    if not args.quiet and args.target != "-":
-        from orlop.cli.output.units import size
-
-        print(f"Successfully copied {size(count)} to {place}", file=err)
-    return 0
+            print(f"Successfully copied {size(count)} to {place}", file=err)
+        return 0
 
 
 def split(text: str) -> tuple[str, str]:

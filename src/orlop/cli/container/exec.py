@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orlop.cli.container import attached
 from orlop.cli.container.environment import environment
-from orlop.cli.options import CONTAINER, FILE, Arguments, flag, operand, operands, text, texts
+from orlop.cli.options import CONTAINER, FILE, Command, flag, operand, operands, text, texts
 from orlop.errors import InvalidArgumentError, OrlopError
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 
-class Args(Arguments):
+class ExecCommand(Command):
     interspersed = False
     description = "Runs a command in a running container, and exits with its exit code."
     examples = (
@@ -36,30 +36,29 @@ class Args(Arguments):
     container = operand("CONTAINER", completes=CONTAINER)
     command = operands("COMMAND")
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Run the process; return its exit code."""
+        attached.check_terminal(tty=self.tty, stdin=self.interactive and not self.detach)
+        keys = attached.detach_keys(self.detach_keys)
+        if self.detach:
+            return _run_detached(self, client, err)
+        identifier, stream = client.execs.run(self.container, exec_body(self))
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Run the process; return its exit code."""
-    attached.check_terminal(tty=args.tty, stdin=args.interactive and not args.detach)
-    keys = attached.detach_keys(args.detach_keys)
-    if args.detach:
-        return _run_detached(args, client, err)
-    identifier, stream = client.execs.run(args.container, exec_body(args))
+        def resize(height: int, width: int) -> None:
+            client.execs.resize(identifier, height=height, width=width)
 
-    def resize(height: int, width: int) -> None:
-        client.execs.resize(identifier, height=height, width=width)
-
-    detached, status = attached.converse(
-        stream, stdin=args.interactive, tty=args.tty, keys=keys, resize=resize
-    )
-    if detached:
-        print(attached.DETACHED_NOTE, end="", file=err)
-        return 0
-    if status is None:  # a terminal has no frames to tell it in
-        return int(client.execs.inspect(identifier)["ExitCode"] or 0)
-    return status
+        detached, status = attached.converse(
+            stream, stdin=self.interactive, tty=self.tty, keys=keys, resize=resize
+        )
+        if detached:
+            print(attached.DETACHED_NOTE, end="", file=err)
+            return 0
+        if status is None:  # a terminal has no frames to tell it in
+            return int(client.execs.inspect(identifier)["ExitCode"] or 0)
+        return status
 
 
-def _run_detached(args: Args, client: Client, err: TextIO) -> int:
+def _run_detached(args: ExecCommand, client: Client, err: TextIO) -> int:
     identifier = client.execs.create(args.container, exec_body(args))
     try:
         client.execs.start_detached(identifier, terminal=args.tty)
@@ -69,7 +68,7 @@ def _run_detached(args: Args, client: Client, err: TextIO) -> int:
     return 0
 
 
-def exec_body(args: Args) -> dict[str, Any]:
+def exec_body(args: ExecCommand) -> dict[str, Any]:
     """Return the body of POST /containers/…/exec."""
     try:
         variables = environment(args.env, args.env_file)

@@ -8,7 +8,7 @@ from orlop.cli.options import (
     FILE,
     IMAGE,
     NETWORK,
-    Arguments,
+    Command,
     flag,
     maybe_text,
     number,
@@ -27,7 +27,7 @@ _LIFE = "Life"
 _HEALTH = "Health"
 
 
-class ContainerArguments(Arguments):
+class ContainerArguments(Command):
     interspersed = False  # what follows the image is the container's own command line
 
     name = text("--name", metavar="NAME", help="name it (default: a made-up name)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import CONTAINER, Arguments, flag, operand, text
+from orlop.cli.options import CONTAINER, Command, flag, operand, text
 from orlop.cli.pump import write
 from orlop.cli.values import moment
 from orlop.client.stream import FRAMED, STDERR, Demultiplexer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 
-class Args(Arguments):
+class LogsCommand(Command):
     description = "Shows what a container has written to its output and errors."
     examples = (
         ("orlop logs -f --tail 20 web", "the last 20 lines, then what comes"),
@@ -31,33 +31,32 @@ class Args(Arguments):
     details = flag("--details", help="show what was added by --log-opt")
     container = operand("CONTAINER", completes=CONTAINER)
 
-
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Show the log until its end, or for as long as it is followed."""
-    try:
-        since, until = moment(args.since), moment(args.until)
-    except ValueError as error:
-        raise InvalidArgumentError(str(error)) from None
-    tail = "all" if args.tail == "-1" else args.tail
-    if tail != "all" and not tail.isdecimal():
-        raise InvalidArgumentError(f"invalid value {args.tail!r} for --tail: expected a number")
-    query: dict[str, str | bool | None] = {
-        "stdout": True,
-        "stderr": True,
-        "follow": args.follow,
-        "since": since,
-        "until": until,
-        "timestamps": args.timestamps,
-        "details": args.details,
-        "tail": tail,
-    }
-    response = client.containers.logs(args.container, query=query)
-    try:
-        framed = response.headers.get("content-type", "").startswith(FRAMED)
-        copy(response, (out.fileno(), err.fileno()), framed=framed)
-    finally:
-        response.close()
-    return 0
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Show the log until its end, or for as long as it is followed."""
+        try:
+            since, until = moment(self.since), moment(self.until)
+        except ValueError as error:
+            raise InvalidArgumentError(str(error)) from None
+        tail = "all" if self.tail == "-1" else self.tail
+        if tail != "all" and not tail.isdecimal():
+            raise InvalidArgumentError(f"invalid value {self.tail!r} for --tail: expected a number")
+        query: dict[str, str | bool | None] = {
+            "stdout": True,
+            "stderr": True,
+            "follow": self.follow,
+            "since": since,
+            "until": until,
+            "timestamps": self.timestamps,
+            "details": self.details,
+            "tail": tail,
+        }
+        response = client.containers.logs(self.container, query=query)
+        try:
+            framed = response.headers.get("content-type", "").startswith(FRAMED)
+            copy(response, (out.fileno(), err.fileno()), framed=framed)
+        finally:
+            response.close()
+        return 0
 
 
 def copy(pieces: Iterable[bytes], outputs: tuple[int, int], *, framed: bool) -> None:

@@ -61,7 +61,7 @@ def _tagged(image: str) -> str:
 
 
 def _pull(args: ContainerArguments, client: Client, err: TextIO) -> None:
-    from orlop.cli.image.pull import pull
+    from orlop.cli.image.transfer import pull
 
     pull(client, args.image, platform=args.platform, out=err, quiet=args.quiet)
 

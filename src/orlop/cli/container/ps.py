@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import Arguments, flag, number, text, texts
+from orlop.cli.options import Command, flag, number, text, texts
 from orlop.cli.output.listing import Listing, parse_filters
 from orlop.cli.output.portlist import port_list
 from orlop.cli.output.units import ago, local_time, short_id, size, truncated
@@ -35,7 +35,7 @@ LISTING = Listing(
 )
 
 
-class Args(Arguments):
+class PsCommand(Command):
     description = "Lists containers: those that run, or with -a all."
     examples = (
         ("orlop ps -a --filter status=exited", "those that have stopped"),
@@ -52,24 +52,23 @@ class Args(Arguments):
     quiet = flag("-q", "--quiet", help="only ids")
     size = flag("-s", "--size", help="with the sizes of their file systems")
 
-
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """List them, newest first."""
-    limit = 1 if args.latest else args.last
-    form = args.form or ("{{.ID}}" if args.quiet else "")
-    found = client.containers.list(
-        all_states=args.all_states or limit is not None,
-        limit=limit,
-        size=args.size or ".Size" in form,
-        filters=parse_filters(args.filters),
-    )
-    default = ""
-    if args.size:
-        shown = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", "Size")
-        default = "\t".join(f"{{{{.{name}}}}}" for name in shown)
-    rows = [row(container, full=args.no_trunc) for container in found]
-    LISTING.show(rows, out, form=form, default=default)
-    return 0
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """List them, newest first."""
+        limit = 1 if self.latest else self.last
+        form = self.form or ("{{.ID}}" if self.quiet else "")
+        found = client.containers.list(
+            all_states=self.all_states or limit is not None,
+            limit=limit,
+            size=self.size or ".Size" in form,
+            filters=parse_filters(self.filters),
+        )
+        default = ""
+        if self.size:
+            shown = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", "Size")
+            default = "\t".join(f"{{{{.{name}}}}}" for name in shown)
+        rows = [row(container, full=self.no_trunc) for container in found]
+        LISTING.show(rows, out, form=form, default=default)
+        return 0
 
 
 def row(container: dict[str, Any], *, full: bool) -> dict[str, Any]:

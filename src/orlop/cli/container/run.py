@@ -1,7 +1,6 @@
 """orlop run: create, attach, start, wait. The order keeps every byte and every exit status:
 
-create --> attach + wait (both at once) --> start --> streams until their end --> exit status
-"""
+create --> attach + wait (both at once) --> start --> streams until their end --> exit status"""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 
-class Args(ContainerArguments):
+class RunCommand(ContainerArguments):
     description = (
         "Creates a container and runs a command in it, attached to this terminal unless -d is\n"
         "given. Exits with the command's own exit code; 125 if the engine failed, 126 if the\n"
@@ -45,22 +44,21 @@ class Args(ContainerArguments):
         help="show on stderr where the time went; FILE.json is a trace for Perfetto",
     )
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Run a container; return its exit code, or 125 to 127 as Docker does."""
+        if self.timeline:
+            from orlop.cli.container.timeline import timed  # rare
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Run a container; return its exit code, or 125 to 127 as Docker does."""
-    if args.timeline:
-        from orlop.cli.container.timeline import timed  # rare
+            def watched(watch: Client) -> int:
+                code = _run(self, watch, out, err)
+                out.flush()  # what is shown comes after
+                return code
 
-        def watched(watch: Client) -> int:
-            code = _run(args, watch, out, err)
-            out.flush()  # what is shown comes after
-            return code
-
-        return timed(args.timeline, client, err, watched)
-    return _run(args, client, out, err)
+            return timed(self.timeline, client, err, watched)
+        return _run(self, client, out, err)
 
 
-def _run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
+def _run(args: RunCommand, client: Client, out: TextIO, err: TextIO) -> int:
     try:
         if args.detach:
             return _run_detached(args, client, out, err)
@@ -70,7 +68,7 @@ def _run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
         return attached.ENGINE_FAILED
 
 
-def _run_detached(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
+def _run_detached(args: RunCommand, client: Client, out: TextIO, err: TextIO) -> int:
     if args.attach:
         raise InvalidArgumentError("conflicting options: -a and -d")
     identifier = create(args, client, err, attached=False)
@@ -83,7 +81,7 @@ def _run_detached(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     return 0
 
 
-def _run_attached(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
+def _run_attached(args: RunCommand, client: Client, out: TextIO, err: TextIO) -> int:
     streams = streams_of(args, attached=True)
     stdin = args.interactive and "stdin" in streams
     attached.check_terminal(tty=args.tty, stdin=stdin)
@@ -118,3 +116,13 @@ def _run_attached(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
     if problem:
         attached.say(err, problem)
     return status
+
+
+class CreateCommand(ContainerArguments):
+    description = "Creates a container without starting it, and prints its id."
+    examples = (("orlop start -a $(orlop create alpine echo hello)", "start it later"),)
+
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Create the container and print its id."""
+        print(create(self, client, err, attached=True), file=out)
+        return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orlop.cli import signals
 from orlop.cli.container import attached
 from orlop.cli.each import each
-from orlop.cli.options import CONTAINER, Arguments, flag, operands, text
+from orlop.cli.options import CONTAINER, Command, flag, operands, text
 from orlop.errors import InvalidArgumentError, OrlopError
 
 TYPE_CHECKING = False
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 
-class Args(Arguments):
+class StartCommand(Command):
     description = "Starts containers that were created or have stopped."
     examples = (("orlop start -ai work", "go on in a stopped container's shell"),)
 
@@ -27,21 +27,20 @@ class Args(Arguments):
     sig_proxy = flag("--sig-proxy", help="pass signals on to it (default: true)", default=True)
     names = operands("CONTAINER", completes=CONTAINER)
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Start each; attached to one, return its exit code."""
+        if not (self.attach or self.interactive):
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Start each; attached to one, return its exit code."""
-    if not (args.attach or args.interactive):
+            def act(name: str) -> None:
+                client.containers.start(name, detach_keys=self.detach_keys or None)
 
-        def act(name: str) -> None:
-            client.containers.start(name, detach_keys=args.detach_keys or None)
-
-        return each(args.names, act, out=out, err=err)
-    if len(args.names) > 1:
-        raise InvalidArgumentError("only one container can be started attached")
-    return _attached(args, client, err)
+            return each(self.names, act, out=out, err=err)
+        if len(self.names) > 1:
+            raise InvalidArgumentError("only one container can be started attached")
+        return _attached(self, client, err)
 
 
-def _attached(args: Args, client: Client, err: TextIO) -> int:
+def _attached(args: StartCommand, client: Client, err: TextIO) -> int:
     containers = client.containers
     found = containers.inspect(args.names[0])
     identifier, config = str(found["Id"]), found["Config"]

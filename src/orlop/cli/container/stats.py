@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from orlop.cli.options import CONTAINER, Arguments, flag, operands, text
+from orlop.cli.options import CONTAINER, Command, flag, operands, text
 from orlop.cli.output.listing import Listing
 from orlop.cli.output.units import binary_size, short_id, size
 from orlop.cli.screen import canvas
@@ -34,7 +34,7 @@ LISTING = Listing(
 )
 
 
-class Args(Arguments):
+class StatsCommand(Command):
     description = "Shows what containers use: all that run, or those that are named."
     examples = (("orlop stats --no-stream --format json", "once, for a program"),)
 
@@ -44,29 +44,28 @@ class Args(Arguments):
     no_trunc = flag("--no-trunc", help="show ids in full")
     names = operands("CONTAINER", optional=True, completes=CONTAINER)
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Show them once a second until interrupted, or once."""
+        for name in self.names:  # one that does not exist is an error, one that goes away is not
+            client.containers.inspect(name)
+        before = _samples(self, client)
+        while True:
+            time.sleep(_PERIOD_S)
+            now = _samples(self, client)
+            rows = [
+                row(sample, before.get(name, sample), name=name, full=self.no_trunc)
+                for name, sample in now.items()
+            ]
+            if not self.no_stream and out.isatty():
+                canvas(out).write(_CLEAR)
+            LISTING.show(rows, out, form=self.form)
+            out.flush()
+            if self.no_stream:
+                return 0
+            before = now
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Show them once a second until interrupted, or once."""
-    for name in args.names:  # one that does not exist is an error, one that goes away is not
-        client.containers.inspect(name)
-    before = _samples(args, client)
-    while True:
-        time.sleep(_PERIOD_S)
-        now = _samples(args, client)
-        rows = [
-            row(sample, before.get(name, sample), name=name, full=args.no_trunc)
-            for name, sample in now.items()
-        ]
-        if not args.no_stream and out.isatty():
-            canvas(out).write(_CLEAR)
-        LISTING.show(rows, out, form=args.form)
-        out.flush()
-        if args.no_stream:
-            return 0
-        before = now
 
-
-def _samples(args: Args, client: Client) -> dict[str, dict[str, Any]]:
+def _samples(args: StatsCommand, client: Client) -> dict[str, dict[str, Any]]:
     """Read one sample of each container; what has gone meanwhile is left out."""
     samples = {}
     for found in client.containers.list(all_states=args.all_states or bool(args.names)):

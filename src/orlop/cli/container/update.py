@@ -5,7 +5,7 @@ from __future__ import annotations
 from orlop.cli import values
 from orlop.cli.container.resources import changeable, restart_policy
 from orlop.cli.each import each
-from orlop.cli.options import CONTAINER, Arguments, number, operands, text
+from orlop.cli.options import CONTAINER, Command, number, operands, text
 from orlop.cli.screen import say
 from orlop.errors import InvalidArgumentError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 
-class Args(Arguments):
+class UpdateCommand(Command):
     description = "Changes limits of containers in place, or their restart policy."
     examples = (("orlop update --memory 512m --memory-swap 512m --cpus 1.5 web", ""),)
 
@@ -44,21 +44,20 @@ class Args(Arguments):
     restart = text("--restart", metavar="POLICY", help="no, always, unless-stopped, on-failure[:N]")
     names = operands("CONTAINER", completes=CONTAINER)
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Update each; 1 if any could not be."""
+        body = update_body(self)
+        if not body:
+            raise InvalidArgumentError("nothing to update", hint="name at least one limit")
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Update each; 1 if any could not be."""
-    body = update_body(args)
-    if not body:
-        raise InvalidArgumentError("nothing to update", hint="name at least one limit")
+        def act(name: str) -> None:
+            for warning in client.containers.update(name, body):
+                say(err, f"WARNING: {warning}")
 
-    def act(name: str) -> None:
-        for warning in client.containers.update(name, body):
-            say(err, f"WARNING: {warning}")
-
-    return each(args.names, act, out=out, err=err)
+        return each(self.names, act, out=out, err=err)
 
 
-def update_body(args: Args) -> dict[str, Any]:
+def update_body(args: UpdateCommand) -> dict[str, Any]:
     """Return what is to change, and nothing else."""
     given = changeable(args)
     if args.restart:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import IMAGE, Arguments, flag, operand, text
+from orlop.cli.options import IMAGE, Command, flag, operand, text
 from orlop.cli.output.listing import Listing
 from orlop.cli.output.units import ago, local_time, short_id, size, truncated
 
@@ -26,7 +26,7 @@ LISTING = Listing(
 )
 
 
-class Args(Arguments):
+class HistoryCommand(Command):
     description = "Shows how an image was made, the last step first."
 
     human = flag("-H", "--human", help="sizes and times for people", default=True)
@@ -35,15 +35,14 @@ class Args(Arguments):
     quiet = flag("-q", "--quiet", help="only ids")
     image = operand("IMAGE", completes=IMAGE)
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """List the steps."""
+        rows = [_row(step, self) for step in client.images.history(self.image)]
+        LISTING.show(rows, out, form=self.form or ("{{.ID}}" if self.quiet else ""))
+        return 0
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """List the steps."""
-    rows = [_row(step, args) for step in client.images.history(args.image)]
-    LISTING.show(rows, out, form=args.form or ("{{.ID}}" if args.quiet else ""))
-    return 0
 
-
-def _row(step: dict[str, Any], args: Args) -> dict[str, Any]:
+def _row(step: dict[str, Any], args: HistoryCommand) -> dict[str, Any]:
     made_by = str(step.get("CreatedBy") or "").replace("\t", " ")
     count, created = int(step.get("Size") or 0), float(step.get("Created") or 0)
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import IMAGE, Arguments, flag, operand, text, texts
+from orlop.cli.options import IMAGE, Command, flag, operand, text, texts
 from orlop.cli.output.listing import Listing, parse_filters
 from orlop.cli.output.units import ago, local_time, short_id, size
 
@@ -28,7 +28,7 @@ LISTING = Listing(
 )
 
 
-class Args(Arguments):
+class ImagesCommand(Command):
     description = "Lists images: all, or those of one repository."
     examples = (("orlop images --filter dangling=true -q", "those without a name"),)
 
@@ -40,27 +40,28 @@ class Args(Arguments):
     quiet = flag("-q", "--quiet", help="only ids")
     repository = operand("REPOSITORY[:TAG]", optional=True, completes=IMAGE)
 
-
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """List them, newest first."""
-    filters = parse_filters(args.filters)
-    if args.repository:
-        filters.setdefault("reference", []).append(args.repository)
-    found = client.images.list(all_images=args.all_images, digests=args.digests, filters=filters)
-    rows = [row for image in found for row in image_rows(image, args)]
-    if args.quiet and not args.form:
-        for identifier in dict.fromkeys(row["ID"] for row in rows):
-            print(identifier, file=out)
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """List them, newest first."""
+        filters = parse_filters(self.filters)
+        if self.repository:
+            filters.setdefault("reference", []).append(self.repository)
+        found = client.images.list(
+            all_images=self.all_images, digests=self.digests, filters=filters
+        )
+        rows = [row for image in found for row in image_rows(image, self)]
+        if self.quiet and not self.form:
+            for identifier in dict.fromkeys(row["ID"] for row in rows):
+                print(identifier, file=out)
+            return 0
+        default = ""
+        if self.digests:
+            shown = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
+            default = "\t".join(f"{{{{.{name}}}}}" for name in shown)
+        LISTING.show(rows, out, form=self.form, default=default)
         return 0
-    default = ""
-    if args.digests:
-        shown = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
-        default = "\t".join(f"{{{{.{name}}}}}" for name in shown)
-    LISTING.show(rows, out, form=args.form, default=default)
-    return 0
 
 
-def image_rows(image: dict[str, Any], args: Args) -> Iterator[dict[str, Any]]:
+def image_rows(image: dict[str, Any], args: ImagesCommand) -> Iterator[dict[str, Any]]:
     """Yield a row for each name of one image."""
     names = [_split(name) for name in image.get("RepoTags") or ()]
     digests = dict(name.split("@", 1) for name in image.get("RepoDigests") or ())

@@ -1,9 +1,9 @@
-"""orlop network connect."""
+"""orlop network connect and disconnect."""
 
 from __future__ import annotations
 
 from orlop.cli.container.networking import Attachment
-from orlop.cli.options import CONTAINER, NETWORK, Arguments, operand, text, texts
+from orlop.cli.options import CONTAINER, NETWORK, Command, flag, operand, text, texts
 from orlop.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 
-class Args(Arguments):
+class NetworkConnectCommand(Command):
     description = (
         "Puts a container on one more network: at once if it runs, and at each start from now on."
     )
@@ -37,21 +37,33 @@ class Args(Arguments):
     network = operand("NETWORK", completes=NETWORK)
     container = operand("CONTAINER", completes=CONTAINER)
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Connect it."""
+        asked = Attachment(self.network)
+        asked.aliases, asked.links, asked.link_local = self.alias, self.link, self.link_local_ip
+        asked.ip, asked.ip6, asked.mac = self.ip, self.ip6, self.mac_address
+        asked.driver = [part for option in self.driver_opt for part in option.split(",")]
+        asked.priority = self.gateway_priority
+        if not all("=" in option for option in asked.driver):
+            raise InvalidArgumentError("invalid key/value pair format in driver options")
+        try:
+            settings = asked.settings()
+        except ValueError:
+            raise InvalidArgumentError(
+                f"invalid value {asked.priority!r} for --gw-priority: expected a whole number"
+            ) from None
+        client.networks.connect(self.network, self.container, settings)
+        return 0
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Connect it."""
-    asked = Attachment(args.network)
-    asked.aliases, asked.links, asked.link_local = args.alias, args.link, args.link_local_ip
-    asked.ip, asked.ip6, asked.mac = args.ip, args.ip6, args.mac_address
-    asked.driver = [part for option in args.driver_opt for part in option.split(",")]
-    asked.priority = args.gateway_priority
-    if not all("=" in option for option in asked.driver):
-        raise InvalidArgumentError("invalid key/value pair format in driver options")
-    try:
-        settings = asked.settings()
-    except ValueError:
-        raise InvalidArgumentError(
-            f"invalid value {asked.priority!r} for --gw-priority: expected a whole number"
-        ) from None
-    client.networks.connect(args.network, args.container, settings)
-    return 0
+
+class NetworkDisconnectCommand(Command):
+    description = "Takes a container off a network: at once if it runs, and for its later starts."
+
+    force = flag("-f", "--force", help="whatever state the container is in")
+    network = operand("NETWORK", completes=NETWORK)
+    container = operand("CONTAINER", completes=CONTAINER)
+
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Disconnect it."""
+        client.networks.disconnect(self.network, self.container, force=self.force)
+        return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orlop.cli.network.pools import pools
-from orlop.cli.options import Arguments, flag, operand, text, texts
+from orlop.cli.options import Command, flag, operand, text, texts
 from orlop.cli.screen import say
 from orlop.cli.values import key_values
 from orlop.errors import InvalidArgumentError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 
-class Args(Arguments):
+class NetworkCreateCommand(Command):
     description = (
         "Creates a network that containers can be put on; prints its id. Containers on it reach\n"
         "each other, and know each other by name; those on other networks they do not reach."
@@ -42,20 +42,19 @@ class Args(Arguments):
     label = texts("--label", metavar="KEY=VALUE", help="attach a label")
     name = operand("NAME")
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Create it and print its id; warnings go to *err*."""
+        try:
+            made = client.networks.create(body(self))
+        except ValueError as error:
+            raise InvalidArgumentError(str(error)) from None
+        if made.get("Warning"):
+            say(err, f"WARNING: {made['Warning']}")
+        print(made["Id"], file=out)
+        return 0
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Create it and print its id; warnings go to *err*."""
-    try:
-        made = client.networks.create(body(args))
-    except ValueError as error:
-        raise InvalidArgumentError(str(error)) from None
-    if made.get("Warning"):
-        say(err, f"WARNING: {made['Warning']}")
-    print(made["Id"], file=out)
-    return 0
 
-
-def body(args: Args) -> dict[str, Any]:
+def body(args: NetworkCreateCommand) -> dict[str, Any]:
     """Return the body of POST /networks/create; ValueError for what does not fit together."""
     asked: dict[str, Any] = {
         "Name": args.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import Arguments, flag, text, texts
+from orlop.cli.options import Command, flag, text, texts
 from orlop.cli.output.listing import Listing, parse_filters
 from orlop.cli.output.units import short_id
 
@@ -28,7 +28,7 @@ LISTING = Listing(
 )
 
 
-class Args(Arguments):
+class NetworkLsCommand(Command):
     description = "Lists networks."
     examples = (("orlop network ls --filter type=custom -q", "ids of one's own"),)
 
@@ -39,14 +39,13 @@ class Args(Arguments):
     no_trunc = flag("--no-trunc", help="show ids in full")
     quiet = flag("-q", "--quiet", help="only ids")
 
-
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """List them by name."""
-    found = client.networks.list(filters=parse_filters(args.filters))
-    found.sort(key=lambda network: str(network["Name"]))
-    rows = [row(network, full=args.no_trunc) for network in found]
-    LISTING.show(rows, out, form=args.form or ("{{.ID}}" if args.quiet else ""))
-    return 0
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """List them by name."""
+        found = client.networks.list(filters=parse_filters(self.filters))
+        found.sort(key=lambda network: str(network["Name"]))
+        rows = [row(network, full=self.no_trunc) for network in found]
+        LISTING.show(rows, out, form=self.form or ("{{.ID}}" if self.quiet else ""))
+        return 0
 
 
 def row(network: dict[str, Any], *, full: bool) -> dict[str, Any]:

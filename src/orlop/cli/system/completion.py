@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from orlop.cli import commands
-from orlop.cli.options import Arguments, Option, operand, options_of
+from orlop.cli.options import Arguments, Command, Option, operand, options_of
 from orlop.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ _QUERIES = {
 _FUNCTIONS = {kind: {"bash": f"_orlop_{kind}", "zsh": f"_orlop_{kind}"} for kind in _QUERIES}
 
 
-class Args(Arguments):
+class CompletionCommand(Command):
     description = "Writes a completion script for bash, zsh, tcsh or fish."
     examples = (
         ("source <(orlop completion bash)", "in this shell"),
@@ -34,18 +34,20 @@ class Args(Arguments):
 
     shell = operand("SHELL")
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Write the script."""
+        import shtab
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Write the script."""
-    import shtab
-
-    if args.shell not in shtab.SUPPORTED_SHELLS:
-        raise InvalidArgumentError(
-            f"no completion for {args.shell!r}", hint=f"one of {', '.join(shtab.SUPPORTED_SHELLS)}"
+        if self.shell not in shtab.SUPPORTED_SHELLS:
+            raise InvalidArgumentError(
+                f"no completion for {self.shell!r}",
+                hint=f"one of {', '.join(shtab.SUPPORTED_SHELLS)}",
+            )
+        script = shtab.complete(
+            parser(), shell=self.shell, preamble=_preamble().get(self.shell, "")
         )
-    script = shtab.complete(parser(), shell=args.shell, preamble=_preamble().get(args.shell, ""))
-    print(script, file=out)
-    return 0
+        print(script, file=out)
+        return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,9 +66,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_all(below: Any, table: dict[str, tuple[str, str]]) -> None:
-    for name, (module, summary) in table.items():
+    for name, (place, summary) in table.items():
         command = below.add_parser(name, help=summary, description=summary)
-        _declare(command, commands.load(module).Args, operands_too=True)
+        _declare(command, commands.load(place), operands_too=True)
 
 
 def _declare(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import Arguments, flag, text
+from orlop.cli.options import Command, flag, text
 from orlop.cli.output.listing import Listing, write_table
 from orlop.cli.output.units import ago, epoch, short_id, size
 
@@ -24,22 +24,21 @@ LISTING = Listing(
 )
 
 
-class Args(Arguments):
+class SystemDfCommand(Command):
     description = "Shows how much disk images, containers and volumes take, and what prune frees."
 
     form = text("--format", metavar="TEMPLATE", help="table, table TEMPLATE, TEMPLATE or json")
     verbose = flag("-v", "--verbose", help="each image, container and volume")
 
-
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Print the summary, or each thing."""
-    usage = client.system.disk_usage()
-    if args.verbose:
-        _each(usage, out)
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Print the summary, or each thing."""
+        usage = client.system.disk_usage()
+        if self.verbose:
+            _each(usage, out)
+            return 0
+        rows = [_images(usage), _containers(usage), _volumes(usage), _cache(usage)]
+        LISTING.show(rows, out, form=self.form)
         return 0
-    rows = [_images(usage), _containers(usage), _volumes(usage), _cache(usage)]
-    LISTING.show(rows, out, form=args.form)
-    return 0
 
 
 def _row(name: str, things: list[Any], *, active: int, total: int, free: int) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from orlop.cli.options import Arguments, flag, text
+from orlop.cli.options import Command, flag, text
 from orlop.client.launch import engine_command
 
 TYPE_CHECKING = False
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 
-class Args(Arguments):
+class EngineCommand(Command):
     description = (
         "Runs the engine in the foreground, for service managers; it is otherwise started when\n"
         "it is first needed. --root and --run stand before the command."
@@ -29,11 +29,10 @@ class Args(Arguments):
     debug = flag("--debug", help="log every request")
     stop = flag("--stop", help="end the engine that runs; containers run on")
 
-
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Become the engine; never returns."""
-    out.flush()
-    words = ["--snapshotter", args.snapshotter] if args.snapshotter else []
-    words += ["--debug"] if args.debug else []
-    words += ["--stop"] if args.stop else []
-    os.execv(sys.executable, [*engine_command(client.settings), *words])
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Become the engine; never returns."""
+        out.flush()
+        words = ["--snapshotter", self.snapshotter] if self.snapshotter else []
+        words += ["--debug"] if self.debug else []
+        words += ["--stop"] if self.stop else []
+        os.execv(sys.executable, [*engine_command(client.settings), *words])

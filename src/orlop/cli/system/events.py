@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import Arguments, text, texts
+from orlop.cli.options import Command, text, texts
 from orlop.cli.output.listing import parse_filters
 from orlop.cli.output.units import nano_time
 from orlop.cli.values import moment
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orlop.client.client import Client
 
 
-class Args(Arguments):
+class EventsCommand(Command):
     description = "Shows what happens to containers, images and volumes, as it happens."
     examples = (
         ("orlop events --filter event=die --format '{{.Actor.Attributes.name}}'", "who dies"),
@@ -28,26 +28,25 @@ class Args(Arguments):
     since = text("--since", metavar="TIME", help="begin then: 2026-01-31T12:00:00 or 10m")
     until = text("--until", metavar="TIME", help="end then")
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Show them until --until, or until interrupted."""
+        try:
+            since, until = moment(self.since), moment(self.until)
+        except ValueError as error:
+            raise InvalidArgumentError(str(error)) from None
+        filters = parse_filters(self.filters)
+        template = None
+        if self.form and self.form != "json":
+            from orlop.model.gotemplate import Template
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Show them until --until, or until interrupted."""
-    try:
-        since, until = moment(args.since), moment(args.until)
-    except ValueError as error:
-        raise InvalidArgumentError(str(error)) from None
-    filters = parse_filters(args.filters)
-    template = None
-    if args.form and args.form != "json":
-        from orlop.model.gotemplate import Template
-
-        template = Template(args.form)
-    for event in client.system.events(since=since, until=until, filters=filters):
-        if template is not None:
-            line = template.render(event)
-        else:
-            line = _json(event) if args.form else describe(event)
-        print(line, file=out, flush=True)
-    return 0
+            template = Template(self.form)
+        for event in client.system.events(since=since, until=until, filters=filters):
+            if template is not None:
+                line = template.render(event)
+            else:
+                line = _json(event) if self.form else describe(event)
+            print(line, file=out, flush=True)
+        return 0
 
 
 def _json(event: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import Arguments, text
+from orlop.cli.options import Command, text
 from orlop.cli.output.listing import show_objects
 from orlop.cli.output.units import binary_size
 from orlop.cli.screen import say
@@ -31,31 +31,30 @@ _LINES = {
 }
 
 
-class Args(Arguments):
+class InfoCommand(Command):
     description = "Shows what the engine is, what it has, and what it runs on."
 
     form = text("-f", "--format", metavar="TEMPLATE", help="such as {{.Driver}}, or json")
 
-
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Print it."""
-    found = client.system.info()
-    if args.form:
-        show_one(found, out, form=args.form)
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Print it."""
+        found = client.system.info()
+        if self.form:
+            show_one(found, out, form=self.form)
+            return 0
+        print(f"Containers: {found.get('Containers', 0)}", file=out)
+        for state in ("Running", "Paused", "Stopped"):
+            print(f" {state}: {found.get(f'Containers{state}', 0)}", file=out)
+        print(f"Images: {found.get('Images', 0)}", file=out)
+        for line, field in _LINES.items():
+            if found.get(field) not in (None, ""):
+                print(f"{line}: {found[field]}", file=out)
+        print(f"Total Memory: {binary_size(found.get('MemTotal') or 0)}", file=out)
+        if found.get("SecurityOptions"):
+            print("Security Options:", *found["SecurityOptions"], sep="\n  ", file=out)
+        for warning in found.get("Warnings") or ():
+            say(err, warning)
         return 0
-    print(f"Containers: {found.get('Containers', 0)}", file=out)
-    for state in ("Running", "Paused", "Stopped"):
-        print(f" {state}: {found.get(f'Containers{state}', 0)}", file=out)
-    print(f"Images: {found.get('Images', 0)}", file=out)
-    for line, field in _LINES.items():
-        if found.get(field) not in (None, ""):
-            print(f"{line}: {found[field]}", file=out)
-    print(f"Total Memory: {binary_size(found.get('MemTotal') or 0)}", file=out)
-    if found.get("SecurityOptions"):
-        print("Security Options:", *found["SecurityOptions"], sep="\n  ", file=out)
-    for warning in found.get("Warnings") or ():
-        say(err, warning)
-    return 0
 
 
 def show_one(found: dict[str, Any], out: TextIO, *, form: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.cli.options import CONTAINER, Arguments, flag, operands, text
+from orlop.cli.options import CONTAINER, Command, flag, operands, text
 from orlop.cli.output.listing import show_objects
 from orlop.cli.screen import say
 from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _KINDS = ("container", "image", "network", "volume")
 
 
-class Args(Arguments):
+class InspectCommand(Command):
     description = "Shows all that is known of containers, images, networks or volumes, as JSON."
     examples = (
         ("orlop inspect -f '{{.State.ExitCode}}' work", "one field"),
@@ -31,17 +31,16 @@ class Args(Arguments):
     )
     names = operands("NAME", completes=CONTAINER)
 
+    def run(self, client: Client, out: TextIO, err: TextIO) -> int:
+        """Print them; 1 if any was not found."""
 
-def run(args: Args, client: Client, out: TextIO, err: TextIO) -> int:
-    """Print them; 1 if any was not found."""
+        def find(name: str) -> dict[str, Any]:
+            return _find(self, client, name)
 
-    def find(name: str) -> dict[str, Any]:
-        return _find(args, client, name)
-
-    return show(args.names, find, (out, err), form=args.form)
+        return show(self.names, find, (out, err), form=self.form)
 
 
-def _find(args: Args, client: Client, name: str) -> dict[str, Any]:
+def _find(args: InspectCommand, client: Client, name: str) -> dict[str, Any]:
     finders: dict[str, Callable[[str], dict[str, Any]]] = {
         "container": lambda wanted: client.containers.inspect(wanted, size=args.size),
         "image": client.images.inspect,

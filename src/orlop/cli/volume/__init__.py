@@ -1,1 +1,0 @@
-"""Commands about volumes, one file each."""
