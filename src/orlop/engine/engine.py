@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import functools
 import logging
+import stat
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from orlop.engine import reconcile
@@ -38,12 +40,14 @@ from orlop.model.timeline import Step
 from orlop.shim.launch import launch
 from orlop.snapshots.choose import snapshots
 from orlop.store.content import Content
+from orlop.store.faults import explained
 from orlop.store.metadata import Metadata
 
 log = logging.getLogger(__name__)
 
 _SHIM_SOON_S = 1.0
 _SHIM_ANSWERS_S = 5.0
+_OURS = 0o700
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -229,17 +233,23 @@ class Engine:
 def _open(settings: Settings) -> Context:
     for folder in (settings.root, settings.run):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        _close_to_others(folder)
     for folder in (settings.containers, settings.volumes, settings.bundles):
         folder.mkdir(mode=0o700, exist_ok=True)
     content = Content.create(settings.content)
-    metadata = Metadata(settings.metadata, content)
+    metadata = Metadata(settings.metadata, content, spare=settings.run)
     try:
         driver = snapshots(str(settings.snapshots), settings.snapshotter)
         return Context(settings, content, metadata, driver)
     except BaseException:
         metadata.close()
         raise
+
+
+def _close_to_others(folder: Path) -> None:
+    if stat.S_IMODE(folder.stat().st_mode) != _OURS:
+        with explained(f"the folder {folder}"):
+            folder.chmod(_OURS)
 
 
 def _is_first_since_boot(settings: Settings) -> bool:

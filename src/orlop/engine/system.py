@@ -78,9 +78,16 @@ class System:
                 f"the shim, which holds the containers, is of {self._context.shim_build}, not of "
                 f"{BUILD}: an engine that starts while no sandbox runs renews it"
             )
-        if not self._context.metadata.has_reserve:
-            place = self._context.settings.root
+        place = self._context.settings.root
+        if self._context.metadata.is_read_only:
+            found.append(
+                f"{place} is read-only: containers can be ended only; mount it writable, and start"
+                " the engine again"
+            )
+        elif not self._context.metadata.has_reserve:
             found.append(f"no space left on {place}: containers can be ended and removed only")
+        elif self._context.records.is_behind:
+            found.append(f"{place} cannot be written: what happens is stored when it can be")
         return tuple(f"WARNING: {line}" for line in found)
 
     async def disk_usage(self) -> DiskUsage:

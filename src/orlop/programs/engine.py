@@ -11,6 +11,7 @@ this module imports little.
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import os
 import sys
@@ -95,20 +96,35 @@ def _lock(settings: Settings) -> Iterator[None]:
     with contextlib.ExitStack() as ours:
         for folder, option in {settings.run: "--run", settings.root: "--root"}.items():
             path = folder / settings.lock_file.name
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = _open_lock(path)
             ours.callback(os.close, descriptor)
             _take(descriptor, folder, option)
         yield
+
+
+def _open_lock(path: Path) -> int:
+    """Open the file, if only to read it: a lock needs no more, and a disk may be read-only."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if error.errno == errno.EROFS:
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        raise _unusable(path.parent, error) from error
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        said = (error.strerror or str(error)).lower()
-        raise UnavailableError(
-            f"cannot use the folder {folder}: {said}", hint="choose others with --root and --run"
-        ) from error
+        raise _unusable(folder, error) from error
+
+
+def _unusable(folder: Path, error: OSError) -> UnavailableError:
+    said = (error.strerror or str(error)).lower()
+    return UnavailableError(
+        f"cannot use the folder {folder}: {said}", hint="choose others with --root and --run"
+    )
 
 
 def _take(descriptor: int, folder: Path, option: str) -> None:

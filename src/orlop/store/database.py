@@ -5,8 +5,10 @@ lose the last transactions but never tears one (sqlite.org/wal.html). The file i
 this process's alone, so that SQLite needs no third file, for which there may be no space.
 """
 
+import errno
 import logging
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -73,30 +75,48 @@ _MEANING: dict[int, tuple[type[OrlopError], str]] = {
 class Database:
     """One connection, shared by threads: a lock makes each transaction one at a time."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the database; UnsupportedError if a newer Orlop made it."""
+    def __init__(self, path: Path, *, spare: Path | None = None) -> None:
+        """Open or make the database; UnsupportedError if a newer Orlop made it.
+
+        If its disk is read-only a copy of it in the folder *spare* is read, and
+        nothing can be written.
+        """
         self._path = path
         self._lock = threading.Lock()
         self._has_reserve = False
+        self.is_read_only = False
         with explained(f"the metadata {path}"):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # SQLite says only "unable to open" of what the kernel has good words for
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            reserve.bring_back(path)
+            opened = self._found(path, spare)
         with self._explained():
             self._connection = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, cached_statements=256
+                opened, isolation_level=None, check_same_thread=False, cached_statements=256
             )
         try:
             self._prepare()
         except BaseException:
             self._connection.close()
             raise
+        if self.is_read_only:
+            return
         try:
             with self._lock, self._explained():
                 self._replenish()
         except ExhaustedError as error:
             log.warning("no space to keep a reserve for the metadata", extra={"why": str(error)})
+
+    def _found(self, path: Path, spare: Path | None) -> Path:
+        """Return the file to open: *path*, or its copy if it cannot be written."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            # SQLite says only "unable to open" of what the kernel has good words for
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            reserve.bring_back(path)
+        except OSError as error:
+            if error.errno != errno.EROFS or spare is None or not path.exists():
+                raise
+            self.is_read_only = True
+            return _copied(path, spare)
+        return path
 
     def close(self) -> None:
         """Close; what was committed is in the file."""
@@ -117,6 +137,8 @@ class Database:
         A *durable* one survives a power failure, as do all before it. One that *adds*
         records is refused where it would take the space that is kept for other changes.
         """
+        if self.is_read_only:
+            raise self._refusal()
         with self._lock, self._explained():
             if adds:
                 self._replenish()
@@ -160,6 +182,12 @@ class Database:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
 
+    def _refusal(self) -> WrongStateError:
+        return WrongStateError(
+            f"cannot write the metadata: the disk is read-only ({self._path})",
+            hint="mount it writable, and start the engine again",
+        )
+
     def _replenish(self) -> None:
         """See to the space that changes need later. ExhaustedError where there is none."""
         try:
@@ -188,3 +216,15 @@ class Database:
                 raise
             cls, text = known
             raise cls(f"{text} ({self._path})") from error
+
+
+def _copied(path: Path, folder: Path) -> Path:
+    """Copy a database that nobody has open, and its log, to *folder*; return the copy."""
+    copy = folder / f"{path.name}-copy"
+    for end in ("", "-wal"):
+        target = copy.with_name(copy.name + end)
+        target.unlink(missing_ok=True)
+        if (source := path.with_name(path.name + end)).exists():
+            shutil.copyfile(source, target)
+            target.chmod(0o600)
+    return copy

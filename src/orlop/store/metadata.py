@@ -61,8 +61,8 @@ def dangling_name(config: Digest) -> str:
 class Metadata:
     """All records of one engine, by kind."""
 
-    def __init__(self, path: Path, content: Content) -> None:
-        self._database = Database(path)
+    def __init__(self, path: Path, content: Content, *, spare: Path | None = None) -> None:
+        self._database = Database(path, spare=spare)
         self.images = Images(self._database, content)
         self.containers = Containers(self._database)
         self.volumes = Volumes(self._database)
@@ -75,6 +75,11 @@ class Metadata:
     def has_reserve(self) -> bool:
         """Whether records can still be changed and removed when the disk is full."""
         return self._database.has_reserve
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether a copy is read, because its disk cannot be written."""
+        return self._database.is_read_only
 
     def close(self) -> None:
         self._database.close()

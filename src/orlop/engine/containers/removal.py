@@ -12,6 +12,7 @@ from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes
 from orlop.errors import OrlopError, WrongStateError
 from orlop.model.container import Container, Status, Step
+from orlop.store.faults import fault
 
 
 class Removal:
@@ -39,9 +40,12 @@ class Removal:
         try:
             await in_thread(self._discard, container)
         except (OSError, OrlopError) as error:
-            dead = replace(container, status=container.moved(Step.BURY), error=str(error))
-            self._context.records.note(dead)
-            raise WrongStateError(f"cannot remove container {container.name}: {error}") from error
+            known = fault(error, "its files") if isinstance(error, OSError) else None
+            why = str(known or error)
+            self._context.records.note(
+                replace(container, status=container.moved(Step.BURY), error=why)
+            )
+            raise WrongStateError(f"cannot remove container {container.name}: {why}") from error
         self._context.records.remove(container_id)
         self._context.forget(container_id)
         self._context.sweep_soon()
