@@ -8,10 +8,9 @@ import msgspec
 
 from orlop.errors import InvalidArgumentError
 from orlop.images import words
+from orlop.model.durations import parse_duration_ns
 from orlop.model.image import SHORTEST_CHECK_NS, Healthcheck, Process
 
-_UNITS_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
 _PORT = re.compile(r"\d{1,5}(?:-\d{1,5})?(?:/(?:tcp|udp|sctp))?")
 
 
@@ -184,14 +183,7 @@ def _needed(text: str) -> str:
 
 
 def _check_ns(text: str) -> int:
-    time_ns = _duration_ns(text)
+    time_ns = parse_duration_ns(text)
     if 0 < time_ns < SHORTEST_CHECK_NS:
         raise ValueError(f"{text} is less than 1ms")
     return time_ns
-
-
-def _duration_ns(text: str) -> int:
-    parts = _DURATION.findall(text)
-    if not parts or "".join(value + unit for value, unit in parts) != text:
-        raise ValueError(f"{text!r} is no duration such as 1m30s")
-    return sum(int(float(value) * _UNITS_NS[unit]) for value, unit in parts)

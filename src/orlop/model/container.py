@@ -161,6 +161,7 @@ class LogOptions(Value, frozen=True, kw_only=True):
     max_size_bytes: int = 20 << 20
     max_files: int = 5
     compress: bool = False  # files that are rotated away
+    kept: bool = True  # in files; else they only go to the driver
     given: dict[str, str] = {}  # as the user wrote them
 
 

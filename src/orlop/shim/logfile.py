@@ -9,20 +9,15 @@ readers of the format expect it. The newest file has no suffix, older ones .1, .
 
 import contextlib
 import os
-import time
 from _json import encode_basestring
 from collections.abc import Callable, Mapping, Sequence
+
+from orlop.model.stamp import stamp
 
 MAX_PARTIAL = 16 << 10  # bytes of output in one entry
 _BLOCK = 64 << 10
 COMPRESSED = ".gz"
 _SENTINEL = "\x7f"  # ASCII, and JSON leaves it as it is
-
-
-def stamp(time_ns: int) -> str:
-    """Return the UTC time with all nine digits, so that text sorts as time does."""
-    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z"
 
 
 def cut(data: bytes) -> tuple[list[bytes], bytes]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from orlop.shim.logfile import stamp
+from orlop.model.stamp import stamp
 from orlop.shim.logsource import Source, open_all
 
 _TIME_LENGTH = len("2026-01-02T03:04:05.000000000Z")

@@ -61,17 +61,23 @@ detach, subscribe; and from the shim only: keep, drop, add, settled, ended, clos
 
 from typing import Literal, NotRequired, TypedDict
 
+from orlop.logdrivers.wire import Delivery
 from orlop.model.stock import Stock
 
 
 class Log(TypedDict):
-    """A json-file log. Sizes in bytes; the newest file has no suffix, older ones .1, .2, …"""
+    """A log, in files of the form json-file, and perhaps delivered to a log service, too.
+
+    Sizes in bytes; the newest file has no suffix, older ones .1, .2, …
+    """
 
     path: str
     max_size: int
     max_files: int
     attributes: NotRequired[dict[str, str]]  # that each entry has
     compress: NotRequired[bool]  # files that are rotated away
+    kept: NotRequired[bool]  # False: there are no files, and it is only delivered
+    delivery: NotRequired[Delivery]
 
 
 class IO(TypedDict):

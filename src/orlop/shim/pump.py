@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from orlop.shim.attachment import FULL, Attachment, Input
 from orlop.shim.compression import Compressions
-from orlop.shim.log import Log
+from orlop.shim.courier import Courier
+from orlop.shim.log import Log, Sink
 from orlop.shim.logfile import LogFile
 from orlop.shim.loop import Loop
 from orlop.shim.protocol import IO
+from orlop.shim.protocol import Log as LogMessage
 
 BLOCK = 64 << 10  # at most this much of a stream per round: the others' turn comes
 _LEFT_OVER = 4 << 20  # what can still be in a pipe after its writers have ended, and more
@@ -50,7 +52,8 @@ class Pump:
         self._attachments: list[Attachment] = []
         self._paused = False
         self._stdin_told = False
-        self._log = _open_log(io, compressions, resume=resume)
+        self._courier: Courier | None = None
+        self._log = self._open_log(compressions, resume=resume)
         self._outputs = _outputs(fds)
         self._input = self._make_input(fds)
         for fd in fds.values():
@@ -99,6 +102,17 @@ class Pump:
         for stream in list(self._outputs):
             self._close_output(stream)
 
+    def _open_log(self, compressions: Compressions, *, resume: bool) -> Log | None:
+        log = self._io.get("log")
+        if not log:
+            return None
+        sinks: list[Sink] = [_open_file(log, compressions)] if log.get("kept", True) else []
+        if delivery := log.get("delivery"):
+            self._courier = Courier(self._loop, delivery)
+            self._courier.on_room = self._room
+            sinks.append(self._courier)
+        return Log(log["path"], sinks, resume=resume)
+
     def _make_input(self, fds: Mapping[str, int]) -> Input | None:
         if "terminal" in fds:  # a second descriptor, for the loop watches each for one thing
             return Input(self._loop, os.dup(fds["terminal"]), on_room=self._taken)
@@ -132,8 +146,15 @@ class Pump:
             self._log.write(stream, data)
         for client in list(self._attachments):
             client.send(stream, data)
-        if not self.drained and any(client.size > FULL for client in self._attachments):
+        if not self.drained and self._held_up():
             self._pause()
+
+    def _held_up(self) -> bool:
+        """Whether somebody who is sent the output has so much of it unread that it has to wait."""
+        courier = self._courier
+        if courier is not None and courier.waits and courier.size > FULL:
+            return True
+        return any(client.size > FULL for client in self._attachments)
 
     def _pause(self) -> None:
         self._paused = True
@@ -143,7 +164,7 @@ class Pump:
     def _room(self) -> None:
         if not self._paused or self.drained:
             return
-        if all(client.size <= FULL for client in self._attachments):
+        if not self._held_up():
             self._paused = False
             self._resume()
 
@@ -199,18 +220,14 @@ class Pump:
         self._room()
 
 
-def _open_log(io: IO, compressions: Compressions, *, resume: bool) -> Log | None:
-    log = io.get("log")
-    if not log:
-        return None
-    file = LogFile(
+def _open_file(log: LogMessage, compressions: Compressions) -> LogFile:
+    return LogFile(
         log["path"],
         max_size=log["max_size"],
         max_files=log["max_files"],
         attributes=log.get("attributes"),
         on_rotated=compressions.compress if log.get("compress") else None,
     )
-    return Log(log["path"], [file], resume=resume)
 
 
 def _outputs(fds: Mapping[str, int]) -> dict[str, int]:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orlop.model.stamp import stamp
 from orlop.shim.log import Log
-from orlop.shim.logfile import MAX_PARTIAL, LogFile, cut, entries, stamp
+from orlop.shim.logfile import MAX_PARTIAL, LogFile, cut, entries
 from orlop.shim.logread import LogReader, parse
 
 TIME = "2026-01-02T03:04:05.000000006Z"

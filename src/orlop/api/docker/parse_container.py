@@ -11,10 +11,10 @@ from orlop.api.docker.parse_log import parse_log
 from orlop.api.docker.parse_mounts import parse_mounts
 from orlop.api.docker.parse_network import with_network
 from orlop.api.docker.parse_resources import parse_resources
-from orlop.api.docker.parse_sizes import parse_size
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import ContainerOptions, ExecOptions, Health, RestartPolicy
 from orlop.model.image import SHORTEST_CHECK_NS
+from orlop.model.sizes import parse_size
 
 _LONGEST_S = 1e9
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")

@@ -3,24 +3,23 @@
 from collections.abc import Mapping
 
 from orlop.api.docker import wire
-from orlop.api.docker.parse_sizes import parse_size
 from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.logdrivers import drivers, options
 from orlop.model.container import LogOptions
+from orlop.model.sizes import parse_size
 
 _ATTRIBUTES = frozenset(("tag", "labels", "labels-regex", "env", "env-regex"))
 _FILES = frozenset(("max-size", "max-file", "compress"))
+_CACHE = frozenset(("cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"))
 _EVERY = frozenset(("mode", "max-buffer-size"))
 #: What each driver takes, beside what every driver does.
 DRIVERS: Mapping[str, frozenset[str]] = {
     "json-file": _FILES | _ATTRIBUTES,
     "local": _FILES,
+    **{name: driver.OPTIONS | _ATTRIBUTES | _CACHE for name, driver in drivers.DRIVERS.items()},
 }
 _MODES = ("", "blocking", "non-blocking")
 _MOST_FILES = 1000
-_TRUTHS = {
-    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
-}
 
 
 def parse_log(body: wire.LogConfig | None) -> LogOptions:
@@ -34,17 +33,23 @@ def parse_log(body: wire.LogConfig | None) -> LogOptions:
         raise UnsupportedError(f"no log driver {driver!r}", hint=f"this build has: {names}")
     _check_names(driver, given)
     _check_mode(given)
-    size = parse_size(given.get("max-size", ""), "log option max-size")
-    options = LogOptions(
+    cache = "cache-" if driver in drivers.DRIVERS else ""
+    default = LogOptions()
+    parsed = LogOptions(
         driver=driver,
-        max_size_bytes=size or LogOptions().max_size_bytes,
-        max_files=_files(given.get("max-file", ""), "max-file"),
-        compress=_truth(given, "compress", default=driver == "local"),
+        max_size_bytes=options.size(given, f"{cache}max-size", default=default.max_size_bytes),
+        max_files=options.number(
+            given, f"{cache}max-file", default=default.max_files, most=_MOST_FILES
+        ),
+        compress=options.truth(given, f"{cache}compress", default=driver != "json-file"),
+        kept=not options.truth(given, "cache-disabled"),
         given=given,
     )
-    if options.compress and options.max_files < 2 and "compress" in given:
-        raise InvalidArgumentError("log option compress needs max-file of at least 2")
-    return options
+    if parsed.compress and parsed.max_files < 2 and f"{cache}compress" in given:
+        raise InvalidArgumentError(
+            f"log option {cache}compress needs {cache}max-file of at least 2"
+        )
+    return parsed
 
 
 def _check_names(driver: str, given: Mapping[str, str]) -> None:
@@ -66,20 +71,3 @@ def _check_mode(given: Mapping[str, str]) -> None:
         if mode != "non-blocking":
             raise InvalidArgumentError("log option max-buffer-size needs mode=non-blocking")
         parse_size(given["max-buffer-size"], "log option max-buffer-size")
-
-
-def _files(text: str, name: str) -> int:
-    if not text:
-        return LogOptions().max_files
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= _MOST_FILES):
-        raise InvalidArgumentError(
-            f"log option {name} must be at least 1, and at most {_MOST_FILES}, not {text[:50]!r}"
-        )
-    return int(text)
-
-
-def _truth(given: Mapping[str, str], name: str, *, default: bool) -> bool:
-    text = given.get(name, "")
-    if text and text not in _TRUTHS:
-        raise InvalidArgumentError(f"log option {name} must be true or false, not {text[:50]!r}")
-    return _TRUTHS.get(text, default)

@@ -292,7 +292,12 @@ class ContainerArguments(Command):
     stop_timeout = number(
         "--stop-timeout", metavar="S", help="seconds that stop waits (default: 10)", group=_LIFE
     )
-    log_driver = text("--log-driver", metavar="NAME", help="json-file, local or none", group=_LIFE)
+    log_driver = text(
+        "--log-driver",
+        metavar="NAME",
+        help="json-file, local, syslog, journald, fluentd or none",
+        group=_LIFE,
+    )
     log_opt = texts(
         "--log-opt", metavar="KEY=VALUE", help="max-size=20m, max-file=5, tag=NAME", group=_LIFE
     )

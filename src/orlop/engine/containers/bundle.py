@@ -134,7 +134,7 @@ class Bundles:
                 "terminal": options.terminal,
                 "stdin": options.open_stdin,
                 "stdin_once": options.stdin_once,
-                "log": log_message(container),
+                "log": log_message(container, self.folder(container.id)),
             },
         }
 

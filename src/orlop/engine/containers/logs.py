@@ -11,11 +11,18 @@ from typing import Any
 
 from orlop.engine.records import short
 from orlop.engine.threads import in_thread
-from orlop.errors import InvalidArgumentError
+from orlop.errors import InvalidArgumentError, OrlopError
+from orlop.logdrivers.drivers import DRIVERS
+from orlop.logdrivers.options import size, truth
+from orlop.logdrivers.serve import probe
+from orlop.logdrivers.wire import NOBODY, Delivery
 from orlop.model.container import Container, LogOptions
 from orlop.model.gotemplate import Template
 
 _FILES = {"json-file": "{}-json.log", "local": "container.log"}
+_CACHED = "container-cached.log"  # of drivers that send it elsewhere
+_DEFAULT_TAG = "{{.ID}}"
+_DEFAULT_BUFFER = 1 << 20
 _LONGEST_TAG = 4096  # of its template
 _MATCH_S = 2.0
 #: An expression can take for ever, and holds the interpreter meanwhile: another one matches.
@@ -27,27 +34,79 @@ _MATCH = (
 
 def path_of(options: LogOptions, folder: Path) -> str:
     """Return the path of the log of the container whose *folder* it is; "" for none."""
-    name = _FILES.get(options.driver, "")
-    return str(folder / name.format(folder.name)) if name else ""
+    if options.driver == "none" or not options.kept:
+        return ""
+    return str(folder / _FILES.get(options.driver, _CACHED).format(folder.name))
 
 
-def log_message(container: Container) -> dict[str, Any] | None:
+def log_message(container: Container, folder: Path) -> dict[str, Any] | None:
     """Return what the shim is told of the log, without what complete() adds; None for none."""
     options = container.options.log
     if options.driver == "none":
         return None
     return {
-        "path": container.log_path,
+        "path": container.log_path or str(folder / _CACHED),
         "max_size": options.max_size_bytes,
         "max_files": options.max_files,
         "compress": options.compress,
+        "kept": options.kept,
     }
 
 
 async def complete(message: dict[str, Any] | None, container: Container) -> None:
     """Add to log_message()'s *message* what the options ask for, as it is now."""
-    if message is not None and container.options.log.given:
-        message["attributes"] = await attributes_of(container)
+    log = container.options.log
+    if message is None or (not log.given and log.driver in _FILES):
+        return
+    attributes = await attributes_of(container)
+    message["attributes"] = attributes
+    if log.driver in DRIVERS:
+        delivery = _delivery(container, attributes)
+        if not _later(log):
+            await _check_reached(delivery)
+        message["delivery"] = delivery
+
+
+def _delivery(container: Container, attributes: Mapping[str, str]) -> Delivery:
+    log = container.options.log
+    extra = {name: value for name, value in attributes.items() if name != "tag"}
+    return {
+        "driver": log.driver,
+        "options": log.given,
+        "about": {
+            "id": container.id,
+            "name": container.name,
+            "image": container.image_name,
+            "tag": tag_of(container, log.given.get("tag", "") or _DEFAULT_TAG, extra),
+            "attributes": extra,
+        },
+        "buffer": _buffer(log),
+    }
+
+
+def _later(log: LogOptions) -> bool:
+    """Whether the service need not be there when the container starts."""
+    return truth(log.given, "fluentd-async")
+
+
+def _buffer(log: LogOptions) -> int:
+    if _later(log):
+        return size(log.given, "fluentd-buffer-limit", default=_DEFAULT_BUFFER)
+    if log.given.get("mode") == "non-blocking":
+        return size(log.given, "max-buffer-size", default=_DEFAULT_BUFFER)
+    return 0
+
+
+async def _check_reached(delivery: Delivery) -> None:
+    """Raise OrlopError where nobody answers: output that is asked for elsewhere must get there."""
+    driver = delivery["driver"]
+    try:
+        await in_thread(probe, driver, delivery["options"], delivery["about"])
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OrlopError(
+            f"failed to initialize logging driver: {driver} does not answer: {reason}"
+        ) from None
 
 
 async def attributes_of(container: Container) -> dict[str, str]:
@@ -56,7 +115,10 @@ async def attributes_of(container: Container) -> dict[str, str]:
     Raises:
         InvalidArgumentError: an expression or a template is wrong.
     """
-    given = container.options.log.given
+    log = container.options.log
+    given = log.given
+    if log.driver in DRIVERS:
+        DRIVERS[log.driver](given, NOBODY)
     if not given:
         return {}
     attributes = await _extra(container, given)
