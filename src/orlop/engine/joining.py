@@ -1,4 +1,4 @@
-"""The namespaces of a container that runs, by its first process: surely of that one."""
+"""The namespaces and the root of a container that runs, by its first process: surely its own."""
 
 import contextlib
 import os
@@ -12,9 +12,19 @@ from orlop.model.container import Container
 NAMES = {"ipc": "ipc", "pid": "pid", "network": "net"}
 
 
+def open_namespace(container: Container, kind: str) -> contextlib.AbstractContextManager[int]:
+    """Give a descriptor of its namespace *kind* ("net", "mnt"); WrongStateError if it has ended."""
+    return _opened(container, f"ns/{kind}", os.O_RDONLY)
+
+
+def open_root(container: Container) -> contextlib.AbstractContextManager[int]:
+    """Give a descriptor of its root with all that is mounted; WrongStateError if it has ended."""
+    return _opened(container, "root", os.O_RDONLY | os.O_DIRECTORY)
+
+
 @contextlib.contextmanager
-def open_namespace(container: Container, kind: str) -> Iterator[int]:
-    """Give a descriptor of its namespace *kind* ("net", "mnt"); WrongStateError if it has ended.
+def _opened(container: Container, name: str, flags: int) -> Iterator[int]:
+    """Open what /proc has by *name* of the container's first process.
 
     A pid may mean another process by now. The pidfd tells whether the process that
     had it when we looked is still there after we have looked, and the cgroup whose it is.
@@ -23,15 +33,14 @@ def open_namespace(container: Container, kind: str) -> Iterator[int]:
         try:
             process = os.pidfd_open(container.pid)
             ours.callback(os.close, process)
-            path = f"/proc/{container.pid}/ns/{kind}"
-            namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            ours.callback(os.close, namespace)
+            opened = os.open(f"/proc/{container.pid}/{name}", flags | os.O_CLOEXEC)
+            ours.callback(os.close, opened)
             is_its = _is_of(container)
         except (OSError, ValueError):
             is_its = False
         if not is_its or _has_ended(process):
             raise NotRunningError(f"Container {container.id[:12]} is not running")
-        yield namespace
+        yield opened
 
 
 @contextlib.contextmanager

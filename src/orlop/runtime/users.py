@@ -94,8 +94,17 @@ def _lines(root: int, path: str, fields: int) -> Iterator[list[str]]:
 
 
 def _read(root: int, path: str) -> str:
-    """Return the beginning of a regular file; "" for what is missing, a fifo or a device."""
+    """Return the beginning of a regular file; "" for what is missing, a fifo or a device.
+
+    A device is not opened: an image may name one of the host's that acts on it, as a watchdog.
+    """
     try:
+        found = open_in_root(root, path)
+        try:
+            if not stat.S_ISREG(os.fstat(found).st_mode):
+                return ""
+        finally:
+            os.close(found)
         fd = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return ""

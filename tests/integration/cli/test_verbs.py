@@ -274,6 +274,20 @@ def test_copies_are_ours_unless_owners_are_kept(cli: CommandLine, web: str, tmp_
         assert (status.st_uid, status.st_gid) == owner
 
 
+def test_copies_that_are_ours_have_no_rights_of_the_containers_making(
+    cli: CommandLine, web: str, tmp_path: Path
+) -> None:
+    cli.out("exec", web, "sh", "-c", "echo x > /setid; chmod 6755 /setid; mknod /null c 1 3")
+    for words, mode in (((), 0o755), (("-a",), 0o6755)):
+        cli.out("cp", *words, f"{web}:/setid", str(tmp_path / "copy"))
+        assert (tmp_path / "copy").stat().st_mode & 0o7777 == mode
+    done = cli.run("cp", f"{web}:/null", str(tmp_path / "null"))
+    assert (done.returncode, b"is a device" in done.stderr) == (1, True)
+    assert not (tmp_path / "null").exists()
+    cli.out("cp", "-a", f"{web}:/null", str(tmp_path / "null"))
+    assert (tmp_path / "null").is_char_device()
+
+
 def test_a_folder_that_is_a_layout_is_loaded(cli: CommandLine, tmp_path: Path) -> None:
     cli.out("save", "-o", str(tmp_path / "a.tar"), IMAGE)
     with tarfile.open(tmp_path / "a.tar") as tar:

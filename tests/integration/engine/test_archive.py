@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from orlop.engine.containers import bundle
 from orlop.engine.engine import Engine
@@ -98,6 +99,24 @@ def test_links_in_a_container_lead_to_its_own_files(tmp_path: Path, running: boo
         hostile = _stream(("../../../../../../../../.." + str(outside) + "/planted", b"x"))
         await containers.archive_put(created.id, "/srv", hostile, PutOptions())
         assert os.listdir(outside) == ["secret"]
+
+    with_engine(tmp_path, work)
+
+
+def test_a_pid_that_is_another_processs_now_shows_none_of_its_files(tmp_path: Path) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("exec sleep 60"))
+        await engine.containers.start(created.id)
+        container = engine.containers.get(created.id)
+        records = engine._context.records
+        records.note(replace(container, pid=os.getpid()))
+        with pytest.raises(WrongStateError, match="not running"):
+            await engine.containers.archive_stat(created.id, "/etc")
+        planted = _stream(("planted", b"x"))
+        with pytest.raises(WrongStateError, match="not running"):
+            await engine.containers.archive_put(created.id, "/srv", planted, PutOptions())
+        records.note(container)
+        assert (await engine.containers.archive_stat(created.id, "/etc")).name == "etc"
 
     with_engine(tmp_path, work)
 

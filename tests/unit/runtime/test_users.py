@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orlop.kernel.paths import open_in_root
+from orlop.runtime import users
 from orlop.runtime.failure import StepError
 from orlop.runtime.users import MOST_ID, group_id, resolve
 
@@ -71,3 +73,23 @@ def test_without_files_numbers_are_still_ids(tmp_path: Path) -> None:
             resolve(fd, "alice")
     finally:
         os.close(fd)
+
+
+def test_what_is_no_file_in_place_of_passwd_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    os.mkfifo(tmp_path / "etc" / "passwd")
+    flags: list[int] = []
+
+    def opened(root: int, path: str, how: int = os.O_PATH) -> int:
+        flags.append(how)
+        return open_in_root(root, path, how)
+
+    monkeypatch.setattr(users, "open_in_root", opened)
+    root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert users.home_of(root, 7) == "/"
+    finally:
+        os.close(root)
+    assert set(flags) == {os.O_PATH}

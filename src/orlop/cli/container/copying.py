@@ -108,11 +108,23 @@ def _extract(
         for member in archive:
             member.name = _renamed(member.name, name)
             if not keep_owners:
-                member.uid, member.gid = os.geteuid(), os.getegid()
+                _make_ours(member)
             if member.islnk():
                 member.linkname = _renamed(member.linkname, name)
             kept = tarfile.tar_filter(member, folder) if filtered else member
             archive.extract(kept, folder, numeric_owner=True, filter="fully_trusted")
+
+
+def _make_ours(member: tarfile.TarInfo) -> None:
+    """Give us the entry. InvalidArgumentError for a device: with it goes what it stands for.
+
+    No file that a container made acts as us: as chown(2) does, this takes its set-id bits.
+    """
+    if member.ischr() or member.isblk():
+        raise InvalidArgumentError(f"{member.name} is a device", hint="copy it with --archive")
+    member.uid, member.gid = os.geteuid(), os.getegid()
+    if not member.isdir():
+        member.mode &= 0o1777
 
 
 def _renamed(entry: str, name: str) -> str:

@@ -12,6 +12,7 @@ from orlop.engine.containers.bundle import layer_keys
 from orlop.engine.containers.room import bounded
 from orlop.engine.containers.written import open_whole_root, unless_removed, written
 from orlop.engine.context import Context
+from orlop.engine.joining import open_root as open_running_root
 from orlop.engine.requests import PutOptions
 from orlop.engine.streams import Inflow, Outflow, sent_by_client
 from orlop.engine.threads import in_thread
@@ -36,7 +37,6 @@ _MOUNT_POINTS = frozenset(
     + [f"/dev/{name}" for name in ("console", "mqueue", "pts", "shm")]
     + [f"/etc/{name}" for name in ("hostname", "hosts", "resolv.conf")]
 )
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
@@ -58,10 +58,8 @@ class Archive:
         """
         inside, shown = path, ""
         if container.running:
-            try:
-                fd = os.open(f"/proc/{container.pid}/root", _FOLDER)
-            except OSError as error:
-                raise WrongStateError(f"container {container.name} has just ended") from error
+            with open_running_root(container) as root:
+                fd = os.dup(root)
         elif mount := _mount_of(container, path):
             fd = open_folder(mount, self._context.settings.volumes)
             inside = _clean(path)[len(mount.target) :] + ("/." if path.endswith("/.") else "")
