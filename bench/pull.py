@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import partial
 
 from orlop.benchmark.bench import Bench
-from orlop.benchmark.driver import Driver, milliseconds
+from orlop.benchmark.driver import BenchDriver, milliseconds
 from orlop.errors import UnavailableError
 from tests import debian_image
 from tests.integration.images import servers
@@ -24,7 +24,7 @@ def measure(bench: Bench) -> None:
         bench.alternate(actions, bench.plan.rounds)
 
 
-def _pull(driver: Driver, reference: str) -> float:
+def _pull(driver: BenchDriver, reference: str) -> float:
     with suppress(UnavailableError):  # there is none yet
         driver.forget_image(reference)
     os.sync()

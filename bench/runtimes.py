@@ -33,7 +33,7 @@ _INSIDE = 'echo $$ > "$0" && exec "$@"'  # sh's words: into a cgroup, and on
 _ENDS, _STAYS = ("true",), ("sleep", "600")
 
 
-class Subject:
+class Timed:
     """A runtime with one container at a time, all in a cgroup of its own."""
 
     def __init__(self, driver: OCIRuntime, folder: Path) -> None:
@@ -128,19 +128,19 @@ class Subject:
 class Verb(NamedTuple):
     """What is timed, and what is done before each time."""
 
-    action: Callable[[Subject], None]
-    before: Callable[[Subject], None]
+    action: Callable[[Timed], None]
+    before: Callable[[Timed], None]
 
 
 VERBS = {
-    "run": Verb(lambda one: one.call("run"), Subject.fresh),
-    "exec": Verb(lambda one: one.call("exec", "true"), Subject.kept),
-    "create, start, delete": Verb(Subject.live, Subject.fresh),
+    "run": Verb(lambda one: one.call("run"), Timed.fresh),
+    "exec": Verb(lambda one: one.call("exec", "true"), Timed.kept),
+    "create, start, delete": Verb(Timed.live, Timed.fresh),
     "create": Verb(lambda one: one.call("create"), lambda one: one.fresh(_STAYS)),
-    "start": Verb(lambda one: one.call("start"), Subject.created),
-    "state": Verb(lambda one: one.call("state"), Subject.kept),
-    "kill": Verb(lambda one: one.call("kill", "KILL"), Subject.running),
-    "delete": Verb(lambda one: one.call("delete"), Subject.killed),
+    "start": Verb(lambda one: one.call("start"), Timed.created),
+    "state": Verb(lambda one: one.call("state"), Timed.kept),
+    "kill": Verb(lambda one: one.call("kill", "KILL"), Timed.running),
+    "delete": Verb(lambda one: one.call("delete"), Timed.killed),
 }
 
 
@@ -162,7 +162,7 @@ def measure(bench: Bench) -> None:
         compare(bench, subjects(bench, stack, wanted), VERBS)
 
 
-def subjects(bench: Bench, stack: ExitStack, programs: Mapping[str, str]) -> dict[str, Subject]:
+def subjects(bench: Bench, stack: ExitStack, programs: Mapping[str, str]) -> dict[str, Timed]:
     """Make those ready that run containers here; say who is left out."""
     set_child_subreaper()
     found = {}
@@ -174,12 +174,12 @@ def subjects(bench: Bench, stack: ExitStack, programs: Mapping[str, str]) -> dic
         except (OrlopError, OSError) as error:
             bench.left_out(f"{name}: {in_words(error)}")
         else:
-            found[name] = Subject(driver, folder)
+            found[name] = Timed(driver, folder)
             stack.callback(found[name].clear)
     return found
 
 
-def compare(bench: Bench, found: Mapping[str, Subject], verbs: Mapping[str, Verb]) -> None:
+def compare(bench: Bench, found: Mapping[str, Timed], verbs: Mapping[str, Verb]) -> None:
     """Measure *verbs*, and of `run` and `exec` memory, too."""
     for case, verb in verbs.items():
         peaks: dict[str, list[Peak]] = {}
@@ -201,14 +201,14 @@ def compare(bench: Bench, found: Mapping[str, Subject], verbs: Mapping[str, Verb
         bench.alternate(times, bench.plan.starts, add)
 
 
-def _timed(subject: Subject, verb: Verb) -> Took:
+def _timed(subject: Timed, verb: Verb) -> Took:
     verb.before(subject)
     subject.cpu_ms = 0.0
     took_ms = milliseconds(lambda: verb.action(subject))
     return Took(took_ms, subject.cpu_ms)
 
 
-def _peak(subject: Subject, verb: Verb) -> Peak:
+def _peak(subject: Timed, verb: Verb) -> Peak:
     """Look at a verb's peaks: of the largest process, and of the cgroup."""
     v1 = _CGROUPS / "memory"
     folder = (v1 if v1.is_dir() else _CGROUPS) / subject.cgroup

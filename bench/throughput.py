@@ -40,7 +40,7 @@ WAYS = {
 SETTINGS = {"seconds": "2", "ways": ",".join(WAYS), "bridge_netfilter": ""}
 
 
-class Ends(NamedTuple):
+class Traffic(NamedTuple):
     """A host with a container that listens and one that sends, and a host beside it."""
 
     site: Site
@@ -98,7 +98,7 @@ def _add(bench: Bench, way: str, found: Mapping[str, list[Throughput]]) -> None:
         bench.add(name, figures, case=WAYS[way], samples={"gbit_per_second": rates})
 
 
-def prepare(site: Site, neighbour: int, neighbour_address: str) -> Ends:
+def prepare(site: Site, neighbour: int, neighbour_address: str) -> Traffic:
     """Have a network there with two containers, one of which listens on a published port."""
     without_names = ["--disable-dns"] if site.engine.name == "podman" else []  # needs aardvark-dns
     site.call("network", "create", *without_names, "bench")
@@ -107,7 +107,8 @@ def prepare(site: Site, neighbour: int, neighbour_address: str) -> Ends:
     published = ["-p", f"{_PORT}:{_PORT}"]
     site.call(*here, "--name", "server", *published, REFERENCE, iperf3, "-s")
     site.call(*here, "--name", "client", REFERENCE, *IDLE)
-    return Ends(site, site.call("inspect", "-f", _ADDRESS, "server"), neighbour, neighbour_address)
+    address = site.call("inspect", "-f", _ADDRESS, "server")
+    return Traffic(site, address, neighbour, neighbour_address)
 
 
 def _mounts() -> list[str]:
@@ -120,7 +121,7 @@ def _mounts() -> list[str]:
     return [f"-v={Path(path).resolve()}:{path}:ro" for path in paths]
 
 
-def throughput(ends: Ends, way: str, seconds: str) -> Throughput:
+def throughput(ends: Traffic, way: str, seconds: str) -> Throughput:
     """Return what was received on that *way*; once again if nobody listens yet."""
     words = [shutil.which("iperf3") or "iperf3", "-J", "-t", seconds, "--connect-timeout", "3000"]
     for attempt in range(_ATTEMPTS):

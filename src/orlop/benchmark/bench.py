@@ -9,10 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from orlop.benchmark.driver import Driver
+from orlop.benchmark.driver import BenchDriver
 from orlop.benchmark.figures import Row, samples_of, spread
 from orlop.benchmark.image import Image
-from orlop.benchmark.plan import Plan
+from orlop.benchmark.plan import BenchPlan
 from orlop.errors import OrlopError, UnsupportedError
 
 T = TypeVar("T")
@@ -48,11 +48,11 @@ class Bench:
     """The plan, the drivers, and where rows go."""
 
     def __init__(
-        self, plan: Plan, image: Image, folders: Sequence[Path], tell: Callable[[Found], None]
+        self, plan: BenchPlan, image: Image, folders: Sequence[Path], tell: Callable[[Found], None]
     ) -> None:
         self.plan = plan
         self.image = image
-        self.drivers: Sequence[Driver] = ()
+        self.drivers: Sequence[BenchDriver] = ()
         self.settings: Mapping[str, str] = {}
         self._folders = folders
         self.tell = tell

@@ -21,28 +21,28 @@ IDLE = ("sleep", "86400")
 PATIENCE_S = 120.0
 
 
-class Start(NamedTuple):
+class TimedStart(NamedTuple):
     """One sandbox: from the request to the program's first instruction, and until it is removed."""
 
     first_ms: float
     total_ms: float
 
 
-class Forked(NamedTuple):
+class ForkedCopies(NamedTuple):
     """Copies of a sandbox that have started, and when on time.perf_counter() the call returned."""
 
     answered_s: float
     ids: Sequence[str]
 
 
-class Pool(NamedTuple):
+class ReadySandboxes(NamedTuple):
     """Sandboxes that were started before anybody asks for them."""
 
     fill: Callable[[], object]  # wait until all are there
     take: Callable[[], str]  # return what one of them is called, which is the taker's
 
 
-class Driver:
+class BenchDriver:
     """The verbs, none of which this class has."""
 
     name = ""
@@ -53,7 +53,7 @@ class Driver:
     #: What is different about its sandboxes, for the report.
     note = ""
 
-    def once(self) -> Start:
+    def once(self) -> TimedStart:
         """Start a sandbox that writes when it began, wait for its end and its removal."""
         raise UnsupportedError(f"{self.name} has no start that is timed")
 
@@ -69,11 +69,11 @@ class Driver:
         """Make the file *name* in the top folder of a sandbox; asked of those that fork."""
         raise UnsupportedError(f"{self.name} has no files that are written from outside")
 
-    def fork(self, identifier: str, count: int) -> Forked:
+    def fork(self, identifier: str, count: int) -> ForkedCopies:
         """Start *count* sandboxes with copies of a sandbox's files, and wait for all of them."""
         raise UnsupportedError(f"{self.name} has no forks")
 
-    def pool(self, size: int) -> AbstractContextManager[Pool]:
+    def pool(self, size: int) -> AbstractContextManager[ReadySandboxes]:
         """Keep *size* sandboxes ready."""
         raise UnsupportedError(f"{self.name} has no pools")
 
@@ -93,12 +93,12 @@ class Driver:
         """Let go of what is kept between two starts."""
 
 
-def timed(image: Image, action: Callable[[], bytes]) -> Start:
+def timed(image: Image, action: Callable[[], bytes]) -> TimedStart:
     """Time *action*, which runs the image's probe and returns what that has written."""
     begun, begin = image.now_ns(), time.perf_counter_ns()
     written = action()
     total_ms = (time.perf_counter_ns() - begin) / 1e6
-    return Start((int(written) - begun) / 1e6, total_ms)
+    return TimedStart((int(written) - begun) / 1e6, total_ms)
 
 
 def milliseconds(action: Callable[[], object]) -> float:

@@ -17,7 +17,7 @@ _TURN_S = 0.1
 
 
 @dataclass
-class Load(Generic[T]):
+class Wave(Generic[T]):
     """What came of it. Processor time is the whole machine's, less what it uses when idle."""
 
     done: list[T] = field(default_factory=list)
@@ -41,7 +41,7 @@ def load(
     count: int,
     idle: float | None = None,
     pulse: Callable[[], None] = lambda: None,
-) -> Load[T]:
+) -> Wave[T]:
     """Have *clients* threads do *action* until it was done *count* times in all.
 
     Meanwhile *pulse* is called, ten times a second; what it raises ends the load.
@@ -49,7 +49,7 @@ def load(
     With *idle*, the machine's own business, processor time is counted until the machine is
     quiet again: what an engine puts off counts, too. UnavailableError where nothing succeeds.
     """
-    found: Load[T] = Load()
+    found: Wave[T] = Wave()
     crowd = _Crowd(action, found, count)
     cpu = machine.busy_s(), machine.generator_cpu_s(), machine.clients_cpu_s()
     begin = time.monotonic()
@@ -85,7 +85,7 @@ def each(action: Callable[[str], object], names: Sequence[str], *, clients: int)
 class _Crowd(Generic[T]):
     """Threads that share one number of what is still to be done."""
 
-    def __init__(self, action: Callable[[], T], found: Load[T], count: int) -> None:
+    def __init__(self, action: Callable[[], T], found: Wave[T], count: int) -> None:
         self._action = action
         self._found = found
         self._left = count

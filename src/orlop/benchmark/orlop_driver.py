@@ -9,15 +9,15 @@ from orlop.benchmark.driver import (
     MEMORY_BYTES,
     PATIENCE_S,
     PIDS,
-    Driver,
-    Forked,
-    Pool,
-    Start,
+    BenchDriver,
+    ForkedCopies,
+    ReadySandboxes,
+    TimedStart,
     timed,
 )
 from orlop.benchmark.image import REFERENCE, Image
 from orlop.benchmark.load import each
-from orlop.benchmark.shelf import Shelf
+from orlop.benchmark.spares import Spares
 from orlop.client.address import Settings
 from orlop.client.client import Client
 from orlop.client.containers import Containers
@@ -32,7 +32,7 @@ _REMOVERS = 8
 _TRUE = {"Cmd": ["true"], "Tty": False, "AttachStdout": True, "AttachStderr": True, "Group": True}
 
 
-class Orlop(Driver):
+class Orlop(BenchDriver):
     """What all have: sandboxes that stay."""
 
     is_orlop = True
@@ -44,7 +44,7 @@ class Orlop(Driver):
         self.engine = str(settings.address)
         self.image = image
         self.network = network
-        self.clients = Shelf(lambda: Client(settings))
+        self.clients = Spares(lambda: Client(settings))
         self._boxes: dict[str, Sandbox] = {}
         self._options = {
             "image": REFERENCE,
@@ -125,7 +125,7 @@ class RunnerOrlop(Orlop):
         super().__init__(settings, image, network=network)
         self._runner = self.runner()
 
-    def once(self) -> Start:
+    def once(self) -> TimedStart:
         return timed(self.image, lambda: self._runner.run(self.image.probe()).stdout)
 
 
@@ -135,7 +135,7 @@ class SandboxOrlop(Orlop):
     title = "orlop Sandbox"
     note = "is two starts: of the sandbox, and of the command in it, whose first instruction counts"
 
-    def once(self) -> Start:
+    def once(self) -> TimedStart:
         return timed(self.image, self._run)
 
     def _run(self) -> bytes:
@@ -148,14 +148,14 @@ class SandboxOrlop(Orlop):
     def write(self, identifier: str, name: str, data: bytes) -> None:
         self.box(identifier).files.write(f"/{name}", data)
 
-    def fork(self, identifier: str, count: int) -> Forked:
+    def fork(self, identifier: str, count: int) -> ForkedCopies:
         forks = self.box(identifier).fork(count)
-        return Forked(time.perf_counter(), [self.kept(fork) for fork in forks])
+        return ForkedCopies(time.perf_counter(), [self.kept(fork) for fork in forks])
 
     @contextlib.contextmanager
-    def pool(self, size: int) -> Iterator[Pool]:
+    def pool(self, size: int) -> Iterator[ReadySandboxes]:
         with self.warm(size) as pool:
-            yield Pool(
+            yield ReadySandboxes(
                 lambda: pool.fill(timeout=PATIENCE_S),
                 lambda: self.kept(pool.take(timeout=PATIENCE_S)),
             )
@@ -166,7 +166,7 @@ class LibraryOrlop(Orlop):
 
     title = "orlop run"
 
-    def once(self) -> Start:
+    def once(self) -> TimedStart:
         body = self.body(self.image.probe(), remove=True)
         with self.clients.one() as client:
             return timed(self.image, lambda: _attached(client.containers, body))
@@ -204,7 +204,7 @@ def _output(stream: RawStream) -> bytes:
     return output
 
 
-def ways(settings: Settings, image: Image) -> list[Driver]:
+def ways(settings: Settings, image: Image) -> list[BenchDriver]:
     """Return a driver for each way in which Orlop's sandboxes are started."""
     kinds = (RunnerOrlop, SandboxOrlop, LibraryOrlop)
     return [

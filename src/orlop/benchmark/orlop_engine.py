@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orlop.benchmark.driver import Driver
+from orlop.benchmark.driver import BenchDriver
 from orlop.benchmark.image import Image
 from orlop.benchmark.orlop_driver import ways
 from orlop.benchmark.processes import kill_marked
@@ -20,7 +20,7 @@ _CHUNK = 1 << 20
 
 
 @contextmanager
-def running(image: Image, folder: Path, run: Path) -> Iterator[list[Driver]]:
+def running(image: Image, folder: Path, run: Path) -> Iterator[list[BenchDriver]]:
     """Start it, with the image; yield its drivers; end it and all that it has started."""
     settings = Settings(root=str(folder / "root"), run=str(run), host=None)
     with ended(settings):

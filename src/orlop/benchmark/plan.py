@@ -20,7 +20,7 @@ _MOST_CLIENTS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class BenchPlan:
     """Counts are of one driver, unless they say otherwise."""
 
     parts: tuple[str, ...] = ()  # all that are known, where there is none

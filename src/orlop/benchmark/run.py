@@ -12,7 +12,7 @@ from pathlib import Path
 from orlop.benchmark import machine, orlop_engine
 from orlop.benchmark.alone import measure_alone
 from orlop.benchmark.bench import Bench, Found, Part, Results
-from orlop.benchmark.driver import Driver
+from orlop.benchmark.driver import BenchDriver
 from orlop.benchmark.figures import Row
 from orlop.benchmark.image import Image
 from orlop.benchmark.peers.command import orlop_program
@@ -21,10 +21,10 @@ from orlop.benchmark.peers.docker import docker, orlop_command, podman
 from orlop.benchmark.peers.floor import floor
 from orlop.benchmark.peers.oci import OURS, runtime
 from orlop.benchmark.peers.traces import remove_folder, swept
-from orlop.benchmark.plan import Plan
+from orlop.benchmark.plan import BenchPlan
 from orlop.errors import OrlopError, PermissionDeniedError
 
-_PEERS: Mapping[str, Callable[..., AbstractContextManager[Sequence[Driver]]]] = {
+_PEERS: Mapping[str, Callable[..., AbstractContextManager[Sequence[BenchDriver]]]] = {
     "docker": docker,
     "podman": podman,
     "ctr": containerd,
@@ -39,13 +39,13 @@ _SWEEPING = {"docker", "podman", "ctr"}
 _NEEDED_MB = 600
 
 
-def results_of(plan: Plan, parts: Mapping[str, Part]) -> Results:
+def results_of(plan: BenchPlan, parts: Mapping[str, Part]) -> Results:
     """Return what a run of *plan* on this machine begins with."""
     return Results(machine=machine.describe(), plan=asdict(plan), parts=parts)
 
 
 def run(
-    plan: Plan,
+    plan: BenchPlan,
     results: Results,
     say: Callable[[str, float], None],
     keep: Callable[[], None],
@@ -87,9 +87,9 @@ def _tell(results: Results, say: Callable[[str, float], None], found: Found) -> 
         say(*found)
 
 
-def _drivers(bench: Bench, stack: ExitStack, tell: Callable[[Found], None]) -> list[Driver]:
+def _drivers(bench: Bench, stack: ExitStack, tell: Callable[[Found], None]) -> list[BenchDriver]:
     """Start Orlop's engine and the peers; say who is left out, and what is different."""
-    drivers: list[Driver] = []
+    drivers: list[BenchDriver] = []
     drivers += stack.enter_context(orlop_engine.running(bench.image, *bench.places("orlop")))
     for name in bench.plan.peers:
         tell((f"starting {name}", 0))
@@ -117,7 +117,7 @@ def _measure(bench: Bench, name: str, part: Part, keep: Callable[[], None]) -> N
 
 
 @contextmanager
-def _folders(plan: Plan) -> Iterator[Sequence[Path]]:
+def _folders(plan: BenchPlan) -> Iterator[Sequence[Path]]:
     """Make one for state and, in memory, one for sockets and the like; remove them."""
     free_mb = shutil.disk_usage(plan.folder).free // 1_000_000
     if free_mb < _NEEDED_MB:

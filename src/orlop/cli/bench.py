@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
     from orlop.benchmark.bench import Part, Results
-    from orlop.benchmark.plan import Plan
+    from orlop.benchmark.plan import BenchPlan
     from orlop.client.client import Client
 
 INTERRUPTED = 130
@@ -103,8 +103,8 @@ def _parts(args: BenchCommand) -> Mapping[str, Part]:
     return {name: known[name] for name in wanted}
 
 
-def _plan(args: BenchCommand, parts: Mapping[str, Part]) -> Plan:
-    from orlop.benchmark.plan import Plan, check_known
+def _plan(args: BenchCommand, parts: Mapping[str, Part]) -> BenchPlan:
+    from orlop.benchmark.plan import BenchPlan, check_known
 
     given: dict[str, Any] = {"start_peers": args.start_peers, "parts": tuple(parts)}
     for setting in args.settings:
@@ -124,10 +124,10 @@ def _plan(args: BenchCommand, parts: Mapping[str, Part]) -> Plan:
     for name in ("folder", "run_folder", *_COUNTS):
         if getattr(args, name) not in (None, ""):
             given[name] = getattr(args, name)
-    return Plan(**given)
+    return BenchPlan(**given)
 
 
-def _measure(plan: Plan, results: Results, err: TextIO, keep: Callable[[], None]) -> None:
+def _measure(plan: BenchPlan, results: Results, err: TextIO, keep: Callable[[], None]) -> None:
     """Run the *plan*; ctrl-c and SIGTERM end it early, and what was found stays."""
     from orlop.benchmark.run import run as run_plan
     from orlop.cli.interruption import Interruption

@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+ROOT = Path(__file__).parents[3]
 ORLOP = Path(sys.executable).with_name("orlop")
 PATIENCE_S = 900
 WAYS = {
@@ -53,7 +54,7 @@ def bench(place: Place, *options: str) -> subprocess.Popen[str]:
             stderr=err,
             text=True,
             cwd=folder,
-            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},  # where the module bench is
         )
 
 
@@ -155,6 +156,23 @@ def check_sandboxes_that_stay(results: dict[str, Any], peers: set[str]) -> None:
         assert figures["per_second"] > 0
         if name != "floor":
             assert figures["left_processes"] < 10  # of 40; a reserve may have been away before
+
+
+def test_parts_of_another_module_are_measured_in_the_same_way(place: Place) -> None:
+    """Those of the folder bench/ that need no peers; they may change namespaces and limits."""
+    folder = place.folder
+    options = ["--also=bench", "--only=start,engine_start,attach,runtimes", "--live=2"]
+    process = bench(place, *options, "--starts=1", "--peers=orlop-runtime", "-ofound.json")
+    assert ended(process) == 0, (folder / "err").read_text()
+    results = json.loads((folder / "found.json").read_text())
+    assert results["left_out"] == []
+    assert rows_of(results, "start")["orlop"][0]["first_p50_ms"] > 0
+    assert len(rows_of(results, "start")["a step"]) > 20
+    assert rows_of(results, "engine_start")["orlop"][0]["shim_p50_ms"] > 0
+    assert rows_of(results, "attach")["orlop"][0]["attach_p50_ms"] > 0
+    verbs = rows_of(results, "runtimes")["orlop-runtime"]
+    assert [row["p50_ms"] > 0 for row in verbs] == [True] * 8
+    assert verbs[0]["cgroup_mib"] > 1
 
 
 def test_a_hostile_neighbour_is_started_with_limits_and_goes(place: Place) -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from orlop.benchmark.alone import measure_alone
 from orlop.benchmark.bench import Bench, Found, Results
-from orlop.benchmark.driver import Driver, Start
+from orlop.benchmark.driver import BenchDriver, TimedStart
 from orlop.benchmark.figures import Row, percentile, spread
 from orlop.benchmark.load import each, load
 from orlop.benchmark.parts import PARTS, warm
-from orlop.benchmark.plan import PEERS, Plan
+from orlop.benchmark.plan import PEERS, BenchPlan
 from orlop.benchmark.report import as_json, as_markdown, as_text
 from orlop.cli import main
 from orlop.errors import InvalidArgumentError, UnavailableError
@@ -43,14 +43,14 @@ def a_bench(**settings: str) -> tuple[list[Row], list[str], Bench]:
         elif isinstance(what, str):
             found.left_out.append(what)
 
-    plan = Plan(starts=3, settings=settings)
+    plan = BenchPlan(starts=3, settings=settings)
     return found.rows, found.left_out, Bench(plan, None, (), tell)  # type: ignore[arg-type]  # no image is needed
 
 
-class Scripted(Driver):
+class Scripted(BenchDriver):
     """A driver whose starts do what a test says."""
 
-    def __init__(self, name: str, action: Callable[[], Start]) -> None:
+    def __init__(self, name: str, action: Callable[[], TimedStart]) -> None:
         self.name = name
         self.once = action  # type: ignore[method-assign]
 
@@ -80,9 +80,9 @@ def test_what_cannot_be_measured_is_refused(words: tuple[str, ...], message: str
 
 
 def test_a_plan_is_for_all_parts_and_peers() -> None:
-    assert Plan().peers == PEERS
+    assert BenchPlan().peers == PEERS
     with pytest.raises(InvalidArgumentError):
-        Plan(rounds=0)
+        BenchPlan(rounds=0)
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
@@ -123,11 +123,11 @@ def test_failures_of_a_load_are_kept_and_one_without_success_is_an_error() -> No
 
 
 def test_a_driver_that_fails_is_left_out_and_the_others_go_on() -> None:
-    def refuse() -> Start:
+    def refuse() -> TimedStart:
         raise UnavailableError("it is ill")
 
     rows, left_out, bench = a_bench()
-    bench.drivers = [Scripted("ill", refuse), Scripted("well", lambda: Start(1.0, 2.0))]
+    bench.drivers = [Scripted("ill", refuse), Scripted("well", lambda: TimedStart(1.0, 2.0))]
     bench.begin("warm", {})
     warm.measure(bench)
     assert [(one.driver, one.figures["starts"]) for one in rows] == [("well", 3)]

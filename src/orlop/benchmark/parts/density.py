@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from orlop.benchmark.bench import Bench
-from orlop.benchmark.driver import Driver
+from orlop.benchmark.driver import BenchDriver
 from orlop.benchmark.figures import samples_of, spread
 from orlop.benchmark.load import load
 from orlop.benchmark.processes import marked, pss_kb
@@ -30,7 +30,7 @@ def levels(most: int) -> list[int]:
     return sorted({0, 1, max(1, most // 10), most})
 
 
-def _fill(bench: Bench, driver: Driver) -> None:
+def _fill(bench: Bench, driver: BenchDriver) -> None:
     most = bench.plan.live if driver.is_orlop else bench.plan.peer_density
     opened: list[str] = []
     driver.once()  # all is loaded that a start needs
@@ -47,7 +47,7 @@ def _fill(bench: Bench, driver: Driver) -> None:
         _remove(bench, driver, opened)
 
 
-def _open(bench: Bench, driver: Driver, count: int, opened: list[str]) -> None:
+def _open(bench: Bench, driver: BenchDriver, count: int, opened: list[str]) -> None:
     """Open so many; *opened* has each of them, also when that is interrupted."""
 
     def open_one() -> None:
@@ -58,7 +58,7 @@ def _open(bench: Bench, driver: Driver, count: int, opened: list[str]) -> None:
         bench.left_out(f"{driver.name}: {len(failures)} of {count} not opened: {failures[0]}")
 
 
-def _starts(bench: Bench, driver: Driver, live: int, idle_kb: int) -> None:
+def _starts(bench: Bench, driver: BenchDriver, live: int, idle_kb: int) -> None:
     starts = []
     for _ in range(_STARTS):
         bench.pulse()
@@ -75,7 +75,7 @@ def _starts(bench: Bench, driver: Driver, live: int, idle_kb: int) -> None:
     bench.add(driver.name, figures, case=f"{live} live", at=live, samples=samples)
 
 
-def _remove(bench: Bench, driver: Driver, opened: Sequence[str]) -> None:
+def _remove(bench: Bench, driver: BenchDriver, opened: Sequence[str]) -> None:
     begin = time.monotonic()
     driver.remove(opened)
     figures = {"removal_s": time.monotonic() - begin}

@@ -4,14 +4,14 @@ from contextlib import ExitStack
 from functools import partial
 
 from orlop.benchmark.bench import Bench
-from orlop.benchmark.driver import Driver, milliseconds
+from orlop.benchmark.driver import BenchDriver, milliseconds
 
 
 def measure(bench: Bench) -> None:
     """Run `true` --starts times in a sandbox of each driver's, in turns."""
     opened: dict[str, str] = {}
 
-    def run(driver: Driver) -> float:
+    def run(driver: BenchDriver) -> float:
         if driver.name not in opened:
             opened[driver.name] = driver.open()
             stack.callback(driver.remove, [opened[driver.name]])

@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 from orlop.benchmark.bench import Bench
-from orlop.benchmark.driver import Driver
+from orlop.benchmark.driver import BenchDriver
 from orlop.benchmark.figures import samples_of, spread
 
 _COPIES = 10
@@ -15,7 +15,7 @@ _MOST = 20
 _FILES, _BYTES = 16, 64 << 10
 
 
-class _Taken(NamedTuple):
+class _ForkTimes(NamedTuple):
     """Milliseconds from the call."""
 
     ms: float
@@ -28,9 +28,9 @@ def measure(bench: Bench) -> None:
     bench.each({driver.name: partial(_fork_all, bench, driver) for driver in bench.drivers})
 
 
-def _fork_all(bench: Bench, driver: Driver) -> None:
+def _fork_all(bench: Bench, driver: BenchDriver) -> None:
     opened = driver.open()
-    taken: list[_Taken] = []
+    taken: list[_ForkTimes] = []
     try:
         for number in range(_FILES):
             driver.write(opened, f"state-{number}", os.urandom(_BYTES))
@@ -45,7 +45,7 @@ def _fork_all(bench: Bench, driver: Driver) -> None:
             _add(bench, driver, taken)
 
 
-def _fork(driver: Driver, opened: str) -> _Taken:
+def _fork(driver: BenchDriver, opened: str) -> _ForkTimes:
     begin = time.perf_counter()
     forked = driver.fork(opened, _COPIES)
     started = time.perf_counter()
@@ -55,10 +55,10 @@ def _fork(driver: Driver, opened: str) -> _Taken:
         ran = time.perf_counter()
     finally:
         driver.remove(forked.ids)
-    return _Taken(*(1000 * (at - begin) for at in (forked.answered_s, started, ran)))
+    return _ForkTimes(*(1000 * (at - begin) for at in (forked.answered_s, started, ran)))
 
 
-def _add(bench: Bench, driver: Driver, taken: list[_Taken]) -> None:
+def _add(bench: Bench, driver: BenchDriver, taken: list[_ForkTimes]) -> None:
     samples = samples_of(taken)
     figures = {"forks": len(taken) * _COPIES, **spread(samples)}
     case = f"{_COPIES} copies of {_FILES * _BYTES >> 20} MiB"

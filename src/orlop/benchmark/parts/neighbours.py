@@ -5,7 +5,7 @@ import time
 from functools import partial
 
 from orlop.benchmark.bench import Bench
-from orlop.benchmark.driver import Driver
+from orlop.benchmark.driver import BenchDriver
 
 _CPUS = 0.25
 _SETTLED_S = 0.5  # after its start, whose own work is none of what it does
@@ -36,14 +36,14 @@ def measure(bench: Bench) -> None:
     bench.each({driver.name: partial(_all, bench, driver, host) for driver, host in both})
 
 
-def _all(bench: Bench, driver: Driver, host: Driver) -> None:
+def _all(bench: Bench, driver: BenchDriver, host: BenchDriver) -> None:
     driver.once()
     for position, kind in enumerate(NEIGHBOURS):
         bench.progress(position / len(NEIGHBOURS), f"{driver.name}, {kind}")
         _beside(bench, driver, host, kind)
 
 
-def _beside(bench: Bench, driver: Driver, host: Driver, kind: str) -> None:
+def _beside(bench: Bench, driver: BenchDriver, host: BenchDriver, kind: str) -> None:
     """Time *driver*'s starts alone and beside what misbehaves in a sandbox of *host*'s."""
     alone: list[float] = []
     beside: list[float] = []
@@ -67,7 +67,7 @@ def _beside(bench: Bench, driver: Driver, host: Driver, kind: str) -> None:
     bench.add(driver.name, figures, case=kind, samples={"alone_ms": alone, "beside_ms": beside})
 
 
-def _starts(bench: Bench, driver: Driver, count: int) -> list[float]:
+def _starts(bench: Bench, driver: BenchDriver, count: int) -> list[float]:
     """Time some, after one that is not counted: what came just before is no part of it."""
     first_ms = []
     for _ in range(count + 1):

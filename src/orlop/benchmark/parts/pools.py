@@ -5,12 +5,12 @@ from functools import partial
 from typing import NamedTuple
 
 from orlop.benchmark.bench import Bench
-from orlop.benchmark.driver import Driver, Pool
+from orlop.benchmark.driver import BenchDriver, ReadySandboxes
 
 _SIZE = 4
 
 
-class _Taken(NamedTuple):
+class _TakeTimes(NamedTuple):
     """Milliseconds from the call."""
 
     take_ms: float
@@ -25,8 +25,8 @@ def measure(bench: Bench) -> None:
             bench.add(driver.name, {}, case="nothing is asked of the kernel")
 
 
-def _take_all(bench: Bench, driver: Driver) -> None:
-    taken: list[_Taken] = []
+def _take_all(bench: Bench, driver: BenchDriver) -> None:
+    taken: list[_TakeTimes] = []
     with driver.pool(_SIZE) as pool:
         try:
             for number in range(bench.plan.starts + 1):
@@ -39,7 +39,7 @@ def _take_all(bench: Bench, driver: Driver) -> None:
                 bench.add_each({driver.name: taken}, case=f"of {_SIZE}", count="taken")
 
 
-def _take(driver: Driver, pool: Pool) -> _Taken:
+def _take(driver: BenchDriver, pool: ReadySandboxes) -> _TakeTimes:
     pool.fill()
     begin = time.perf_counter()
     identifier = pool.take()
@@ -49,4 +49,4 @@ def _take(driver: Driver, pool: Pool) -> _Taken:
         ran = time.perf_counter()
     finally:
         driver.remove([identifier])
-    return _Taken(1000 * (took - begin), 1000 * (ran - begin))
+    return _TakeTimes(1000 * (took - begin), 1000 * (ran - begin))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from orlop.benchmark.bench import Bench
-from orlop.benchmark.driver import Driver, Start
+from orlop.benchmark.driver import BenchDriver, TimedStart
 from orlop.benchmark.load import load
 from orlop.benchmark.processes import remains
 
@@ -25,13 +25,13 @@ def measure(bench: Bench) -> None:
     bench.each({driver.name: partial(_soak, bench, driver) for driver in drivers})
 
 
-def _soak(bench: Bench, driver: Driver) -> None:
+def _soak(bench: Bench, driver: BenchDriver) -> None:
     usual = driver.name.startswith("orlop run")  # has files for each, and takes its time
     wave = max(_CLIENTS, bench.plan.soak // _WAVES // (_WAVES if usual else 1))
     load(driver.once, clients=_CLIENTS, count=wave, pulse=bench.pulse)  # pools are as they will be
     before = remains(driver.marks)
     begin = time.monotonic()
-    waves: list[list[Start]] = []
+    waves: list[list[TimedStart]] = []
     try:
         for number in range(_WAVES):
             bench.progress(number / _WAVES, driver.name)
@@ -45,7 +45,7 @@ def _soak(bench: Bench, driver: Driver) -> None:
             bench.add(driver.name, figures, case=case, at=figures["starts"])
 
 
-def _figures(waves: Sequence[Sequence[Start]], took_s: float) -> dict[str, float]:
+def _figures(waves: Sequence[Sequence[TimedStart]], took_s: float) -> dict[str, float]:
     count = sum(len(wave) for wave in waves)
     return {
         "starts": count,
@@ -55,7 +55,7 @@ def _figures(waves: Sequence[Sequence[Start]], took_s: float) -> dict[str, float
     }
 
 
-def _left(driver: Driver, before: dict[str, int]) -> dict[str, int]:
+def _left(driver: BenchDriver, before: dict[str, int]) -> dict[str, int]:
     """Count what is left once removal that was put off is done: nothing gets less any more."""
     deadline = time.monotonic() + _QUIET_S
     after = remains(driver.marks)

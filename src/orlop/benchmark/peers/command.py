@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from orlop.benchmark.driver import PATIENCE_S, Driver
+from orlop.benchmark.driver import PATIENCE_S, BenchDriver
 from orlop.errors import UnavailableError
 
 _ERROR_LENGTH = 300
 _numbers = itertools.count()
 
 
-class CommandDriver(Driver):
+class CommandDriver(BenchDriver):
     """A driver whose verbs are programs."""
 
     #: Where programs run; podman's monitor leaves a file there.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from orlop.benchmark.driver import IDLE, MEMORY_BYTES, Start, timed
+from orlop.benchmark.driver import IDLE, MEMORY_BYTES, TimedStart, timed
 from orlop.benchmark.image import REFERENCE, Image
 from orlop.benchmark.peers import daemons
 from orlop.benchmark.peers.command import CommandDriver, unique
@@ -25,7 +25,7 @@ class Containerd(CommandDriver):
         self._front = [*front, "-n", _NAMESPACE]
         self._image = image
 
-    def once(self) -> Start:
+    def once(self) -> TimedStart:
         words = [*self._front, "run", "--rm", *_LIMITS, REFERENCE, unique(), *self._image.probe()]
         return timed(self._image, lambda: self.call(*words))
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orlop.benchmark import orlop_engine
-from orlop.benchmark.driver import IDLE, MEMORY_BYTES, PIDS, Start, timed
+from orlop.benchmark.driver import IDLE, MEMORY_BYTES, PIDS, TimedStart, timed
 from orlop.benchmark.image import REFERENCE, Image
 from orlop.benchmark.peers import daemons
 from orlop.benchmark.peers.command import CommandDriver, orlop_program, parts, unique
@@ -28,7 +28,7 @@ class DockerLike(CommandDriver):
         self.front = list(front)
         self._image = image
 
-    def once(self) -> Start:
+    def once(self) -> TimedStart:
         words = [*self.front, "run", "--rm", *_LIMITS, REFERENCE, *self._image.probe()]
         return timed(self._image, lambda: self.call(*words))
 

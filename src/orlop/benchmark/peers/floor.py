@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from orlop.benchmark.driver import IDLE, Driver, Forked, Start, timed
+from orlop.benchmark.driver import IDLE, BenchDriver, ForkedCopies, TimedStart, timed
 from orlop.benchmark.image import Image, compile_program
-from orlop.benchmark.shelf import Shelf
+from orlop.benchmark.spares import Spares
 from orlop.errors import NotFoundError, UnavailableError, UnsupportedError
 
 
-class Floor(Driver):
+class Floor(BenchDriver):
     """floor.c: all namespaces, an overlay, mounts, pivot_root, exec; no limits, no seccomp.
 
     A start is asked for by a line, of a program that runs: one for each client, and one that
@@ -32,12 +32,12 @@ class Floor(Driver):
         self._image = image
         self._run_folder = run  # in memory, as what Orlop's sandboxes write
         self._numbers = itertools.count()
-        self._processes = Shelf(lambda: self._start(self._scratch()))
+        self._processes = Spares(lambda: self._start(self._scratch()))
         self._kept: subprocess.Popen[bytes] | None = None  # whose children stay
         self._kept_scratch = self._scratch()
         self._lock = threading.Lock()
 
-    def once(self) -> Start:
+    def once(self) -> TimedStart:
         with self._processes.one() as process:
             return timed(self._image, lambda: self._run(process))
 
@@ -52,10 +52,10 @@ class Floor(Driver):
     def write(self, identifier: str, name: str, data: bytes) -> None:
         (self._kept_scratch / f"upper-{identifier}" / name).write_bytes(data)
 
-    def fork(self, identifier: str, count: int) -> Forked:
+    def fork(self, identifier: str, count: int) -> ForkedCopies:
         first = int(self._ask(f"f {identifier} {count}"))
         ids = [str(number) for number in range(first, first + count)]
-        return Forked(time.perf_counter(), ids)
+        return ForkedCopies(time.perf_counter(), ids)
 
     def remove(self, identifiers: Sequence[str]) -> None:
         for identifier in identifiers:

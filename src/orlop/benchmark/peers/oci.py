@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from orlop.benchmark.driver import IDLE, MEMORY_BYTES, PIDS, Start, timed
+from orlop.benchmark.driver import IDLE, MEMORY_BYTES, PIDS, TimedStart, timed
 from orlop.benchmark.image import Image
 from orlop.benchmark.peers import daemons
 from orlop.benchmark.peers.command import CommandDriver, orlop_program, unique
@@ -51,7 +51,7 @@ class OCIRuntime(CommandDriver):
         file.write_text(json.dumps(config))
         return bundle
 
-    def once(self) -> Start:
+    def once(self) -> TimedStart:
         words = [*self.front, "run", "--bundle", str(self._probe), unique()]
         return timed(self._image, lambda: self.call(*words))
 

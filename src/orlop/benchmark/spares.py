@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Shelf(Generic[T]):
+class Spares(Generic[T]):
     """As many of a thing as were ever wanted at once."""
 
     def __init__(self, make: Callable[[], T]) -> None:
