@@ -2,7 +2,7 @@
 # make test   every check and test; installs what they need
 # make test-machine   what needs a kernel set up in another way, in a virtual machine: half an hour
 # make bench  orlop bench with the parts of bench/, for work on Orlop: docs/benchmarks.md
-# make figures   orlop bench, into docs/bench-figures.md and docs/bench-*.svg; twenty minutes
+# make figures   orlop bench, into docs/bench-figures.md and docs/bench-*.svg; a quarter of an hour and more
 # make conformance   what the OCI validation programs find, written into CONFORMANCE.md
 #
 # Each does its own set-up. SKIP_PACKAGES=1 leaves the system's packages alone.
