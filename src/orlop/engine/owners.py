@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import socket
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from msgspec.structs import replace
 from orlop.engine.answers import Finished
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
+from orlop.engine.deadlines import Deadline, after
 from orlop.engine.owner import UNKNOWN, describe, open_process
 from orlop.errors import NotFoundError, OrlopError, WrongStateError
 from orlop.model.container import ContainerOptions, Status
@@ -122,7 +122,7 @@ class Owners:
             elif owner and (client is None or owner != UNKNOWN):
                 _resolve(gone)
             if options.expires_ns:
-                left_s = (options.expires_ns - time.time_ns()) / 1e9
+                left_s = Deadline(options.expires_ns, options.expires_boot).left_s()
                 stack.callback(loop.call_later(left_s, _resolve, gone).cancel)
             await asyncio.wait({gone, removed}, return_when=asyncio.FIRST_COMPLETED)
         await self._end(container_id)
@@ -149,8 +149,7 @@ class Owners:
 def owned(options: ContainerOptions, terms: Terms) -> ContainerOptions:
     """Return *options* with the *terms* in them."""
     if terms.lifetime_s is not None:
-        expires_ns = time.time_ns() + round(terms.lifetime_s * 1e9)
-        options = replace(options, expires_ns=expires_ns)
+        options = replace(options, **after(terms.lifetime_s)._asdict())
     if terms.keep:
         return options
     return replace(options, owner=describe(terms.pid), auto_remove=True)

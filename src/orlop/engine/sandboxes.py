@@ -19,6 +19,7 @@ from orlop.engine.answers import Finished
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.exits import resolve
 from orlop.engine.context import Context
+from orlop.engine.deadlines import Deadline, after
 from orlop.engine.execs import Execs
 from orlop.engine.fork_sources import Fork
 from orlop.engine.limits import TimeLimits
@@ -157,8 +158,9 @@ class Sandboxes:
             raise
         telemetry.done("spawn", container_id, times.steps, begin_ns=times.steps[0].begin_ns)
         if container_id in self._ended:
-            if expires_ns := message["meta"]["expires_ns"]:
-                self._lives.begin(container_id, (expires_ns - time.time_ns()) / 1e9)
+            ends = Deadline(message["meta"]["expires_ns"], message["meta"]["expires_boot"])
+            if ends.expires_ns:
+                self._lives.begin(container_id, ends.left_s())
         elif (exit_ := self._early.pop(container_id, None)) is not None:
             telemetry.ended(running, exit_)
         return container_id
@@ -216,7 +218,7 @@ class Sandboxes:
         """
         told, container_id = item["sandbox"], item["id"]
         template = msgspec.convert(told["template"], Container)
-        owner, expires_ns = told["meta"]["owner"], told["meta"]["expires_ns"]
+        owner, meta = told["meta"]["owner"], told["meta"]
         started = {"pid": item["pid"], "time_ns": time.time_ns(), "cgroup": told["cgroup"]}
         self._ended[container_id] = lambda _: None
         made = replace(
@@ -224,7 +226,8 @@ class Sandboxes:
             endpoints=msgspec.convert(told["meta"].get("endpoints", ()), tuple[Endpoint, ...]),
             ports=msgspec.convert(told["meta"].get("ports", ()), tuple[PortMapping, ...]),
         )
-        options = replace(made.options, expires_ns=expires_ns)
+        ends = Deadline(meta["expires_ns"], meta.get("expires_boot", ""))
+        options = replace(made.options, **ends._asdict())
         running = _running(replace(made, options=options), started)
         self._context.records.add(running, stored=False)
 
@@ -395,7 +398,7 @@ def _message(
 ) -> dict[str, Any]:
     """Return the shim's op "spawn"."""
     limits_s = [limit_s for limit_s in (terms.lifetime_s, command.limit_s) if limit_s]
-    expires_ns = time.time_ns() + round(min(limits_s) * 1e9) if limits_s else 0
+    ends = after(min(limits_s)) if limits_s else Deadline()
     return {
         "op": "spawn",
         "id": container_id,
@@ -404,7 +407,7 @@ def _message(
         "args": list(command.words),
         "env": list(command.environment),
         "folder": command.folder or template.options.working_dir or "/",
-        "meta": {"owner": terms.owner, "expires_ns": expires_ns},
+        "meta": {"owner": terms.owner, **ends._asdict()},
     }
 
 

@@ -236,6 +236,7 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     annotations: dict[str, str] = {}
     owner: str = ""  # the process whose end is the container's: engine/owners.py
     expires_ns: int = 0  # when the engine ends it, whoever has it; 0 for never
+    expires_boot: str = ""  # the same, by the machine's own time: engine/deadlines.py
 
 
 class HealthResult(Value, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """The clock is set by days while containers run: nothing comes too early, or never."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 
 from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.engine import Engine
+from orlop.engine.owners import Terms
 from orlop.model.container import Container, Health, HealthState, RestartPolicy
-from tests.integration.engine.harness import shell, until, with_engine
+from tests.integration.engine.harness import end_shim, opened, settings, shell, until, with_engine
 
 _DAY_NS = 86_400_000_000_000
 _time_ns = time.time_ns
@@ -77,3 +79,26 @@ def test_a_clock_that_is_set_forward_does_not_shorten_the_pauses_between_restart
         await until(lambda: live.retries == 4)
 
     with_engine(tmp_path, work)
+
+
+@pytest.mark.parametrize("by_ns", [_DAY_NS, -_DAY_NS])
+def test_a_sandbox_lives_as_long_as_it_may_though_the_clock_was_set_between_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_ns: int
+) -> None:
+    async def begin(engine: Engine, lifetime_s: float) -> str:
+        terms = Terms(pid=0, keep=True, lifetime_s=lifetime_s)
+        return await engine.owners.open(shell("sleep 60"), terms, name=None)
+
+    async def run() -> None:
+        async with Engine.open(settings(tmp_path)) as engine:
+            long, short = await begin(engine, 600), await begin(engine, 2)
+        set_clock(monkeypatch, by_ns)
+        async with opened(tmp_path) as engine:
+            listed = engine.containers.list
+            await until(lambda: short not in {one.id for one in listed(all=True)})
+            assert engine.containers.get(long).running
+
+    try:
+        asyncio.run(run())
+    finally:
+        end_shim(tmp_path)
