@@ -1,11 +1,12 @@
-"""From text to value: sizes, durations, and the small languages of run's options.
+"""From text to value: durations, and the small languages of run's options.
 
 Every function raises ValueError with a clause that says what it expected.
 """
 
 from __future__ import annotations
 
-_UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+from orlop.model.sizes import parse_size
+
 _DURATIONS_NS = {
     "ns": 1,
     "us": 1_000,
@@ -17,24 +18,9 @@ _DURATIONS_NS = {
 }
 
 
-def size(value: str) -> int:
-    """Return bytes for "512", "64k", "1.5g", "2GiB"; powers of 1024, as Docker reads them."""
-    lowered = value.strip().lower()
-    figure = lowered.rstrip("abcdefghijklmnopqrstuvwxyz ")
-    unit = lowered[len(figure) :].strip()
-    unit = unit.removesuffix("ib") if unit.endswith("ib") else unit
-    unit = unit[:1] if len(unit) == 2 and unit[1] == "b" else unit
-    if unit not in _UNITS:
-        raise ValueError("expected a size such as 512m or 2g")
-    try:
-        return int(float(figure) * (1 << _UNITS[unit]))
-    except (ValueError, OverflowError):
-        raise ValueError("expected a size such as 512m or 2g") from None
-
-
 def size_or_unlimited(value: str) -> int:
     """Return bytes, or -1 for no limit."""
-    return -1 if value.strip() == "-1" else size(value)
+    return -1 if value.strip() == "-1" else parse_size(value)
 
 
 def duration(value: str) -> int:

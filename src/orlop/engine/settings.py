@@ -8,10 +8,10 @@ import msgspec
 
 from orlop.errors import InvalidArgumentError
 from orlop.layers.budget import DEFAULT, Budget, parse_budget
+from orlop.model.sizes import parse_size
 
 DEFAULT_ROOT = Path("/var/lib/orlop")
 DEFAULT_RUN = Path("/run/orlop")
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,12 +96,11 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def _size(environment: Mapping[str, str], name: str) -> int:
-    text = environment.get(name, "").lower()
-    unit = text[-1:] if text[-1:] in _UNITS else ""
-    number = text.removesuffix(unit)
-    if text and not (number.isascii() and number.isdecimal()):
-        raise InvalidArgumentError(f"{name} is {text!r}", hint="it must be a size, such as 10g")
-    return int(number) * _UNITS[unit] if text else 0
+    text = environment.get(name, "")
+    try:
+        return parse_size(text) if text else 0
+    except ValueError as error:
+        raise InvalidArgumentError(f"{name} is {text!r}", hint=str(error)) from None
 
 
 def _folder(environment: Mapping[str, str], name: str, default: Path) -> Path:

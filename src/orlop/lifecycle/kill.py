@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # no stub; the enums of signal cost 5 ms
 import os
 
-from orlop.errors import InvalidArgumentError, WrongStateError
+from orlop.errors import WrongStateError
 from orlop.lifecycle.record import is_alive
 
 TYPE_CHECKING = False
@@ -13,20 +13,6 @@ if TYPE_CHECKING:
     from orlop.lifecycle.statefile import Record
 
 SIGKILL = 9
-
-
-def signal_number(text: str) -> int:
-    """Return the number of "KILL", "SIGKILL", "9", "RTMIN+1"; InvalidArgumentError for none."""
-    if text.isascii() and text.isdigit():
-        number = int(text)
-    else:
-        name, plus, more = text.upper().removeprefix("SIG").partition("+")
-        number = getattr(_signal, f"SIG{name}", -1) if name.isalnum() else -1
-        if number > 0 and plus:
-            number = number + int(more) if more.isdigit() else -1
-    if not 0 <= number < _signal.NSIG:  # 0 asks whether it is there. kill(2)
-        raise InvalidArgumentError(f'unknown signal "{text}"')
-    return number
 
 
 def send(record: Record, number: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from orlop.errors import InvalidArgumentError
 from orlop.model.durations import parse_duration_ns
-from orlop.model.sizes import parse_size
+from orlop.model.sizes import parse_limit
 
 _TRUTHS = {
     **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
@@ -22,7 +22,7 @@ def truth(options: Mapping[str, str], name: str, *, default: bool = False) -> bo
 
 def size(options: Mapping[str, str], name: str, *, default: int) -> int:
     """Return the option's bytes. Nothing, 0 and -1 are the default."""
-    return parse_size(options.get(name, ""), f"log option {name}") or default
+    return parse_limit(options.get(name, ""), f"log option {name}") or default
 
 
 def number(options: Mapping[str, str], name: str, *, default: int, most: int) -> int:

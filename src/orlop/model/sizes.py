@@ -1,18 +1,42 @@
-"""Sizes as options spell them."""
+"""Sizes in bytes, as people write them."""
+
+from __future__ import annotations
 
 from orlop.errors import InvalidArgumentError
 
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+_MOST = 1 << 63
 
-_MOST_DIGITS = 18
+
+def parse_size(text: str) -> int:
+    """Return the bytes of "512", "64k", "1.5g", "2GiB"; a unit is a power of 1024, as in Docker.
+
+    ValueError for any other text, and for more than 63 bits.
+    """
+    lowered = text.strip().lower()
+    figure = lowered.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = lowered[len(figure) :].strip()
+    unit = unit.removesuffix("ib") if len(unit) == 3 else unit
+    unit = unit[:1] if len(unit) == 2 and unit[1] == "b" else unit
+    shift = _UNITS.get(unit)
+    if shift is None or not figure.isascii() or not figure.replace(".", "", 1).isdecimal():
+        raise ValueError("expected a size such as 512m or 2g")
+    size = int(float(figure) * (1 << shift)) if "." in figure else int(figure[:40]) << shift
+    if size >= _MOST:
+        raise ValueError("expected a size below 8 EiB")
+    return size
 
 
-def parse_size(text: str, what: str) -> int:
-    """Parse 10, 10b, 10k, 10m, 10g; 0 for nothing or -1 (no limit)."""
+def parse_limit(text: str, what: str) -> int:
+    """Return the bytes of *text*, the option *what*; 0 for nothing or -1, which mean no limit.
+
+    InvalidArgumentError for any other text that is no size.
+    """
     if text in ("", "-1"):
         return 0
-    lower = text.lower().removesuffix("b")
-    number, unit = (lower[:-1], lower[-1]) if lower[-1:] in ("k", "m", "g") else (lower, "")
-    if not (number.isascii() and number.isdecimal() and len(number) <= _MOST_DIGITS):
-        raise InvalidArgumentError(f"{what}: invalid size {text[:50]!r}", hint="such as 10m")
-    return int(number) * _UNITS[unit]
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise InvalidArgumentError(
+            f"{what}: invalid size {text[:50]!r}", hint="such as 10m"
+        ) from None

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from orlop.client.address import Settings, settings
 from orlop.errors import InvalidArgumentError
 from orlop.model.egress import parse_all
+from orlop.model.sizes import parse_size
 from orlop.sandbox.arguments import (
     check_list,
     check_seconds,
@@ -18,7 +19,6 @@ from orlop.sandbox.arguments import (
 )
 
 _DISK_BYTES = 1 << 30  # that a sandbox may write unless it asks for another number
-_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 #: Stays, and takes leave of orphans that end: `wait` reaps them with the shell's own. Where
 #: there can be no second process the shell gives up, and becomes the one that sleeps.
 IDLE = (
@@ -201,11 +201,9 @@ def variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def _size(what: str, given: int | str) -> int:
-    text = str(given).strip().lower().removesuffix("b").removesuffix("i")
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS and text[-1:] else (text, "")
     try:
-        size = int(float(number) * (1 << _UNITS[unit]))
-    except (ValueError, OverflowError):
+        size = parse_size(str(given))
+    except ValueError:
         size = 0
     if size <= 0:
         raise InvalidArgumentError(f"invalid {what} {given!r}", hint="bytes, or such as 256m")

@@ -13,7 +13,7 @@ from orlop.cli.options import (
     texts,
 )
 from orlop.cli.parser import HelpWanted, OperandsError, UsageError, parse
-from orlop.cli.values import size
+from orlop.model.sizes import parse_size
 
 
 class Args(Arguments):
@@ -25,7 +25,7 @@ class Args(Arguments):
     pull = text("--pull", help="", choices=("always", "never"))
     trace = file_or_alone("--trace", help="", ending=".json", alone="-")
     env = texts("-e", "--env", help="")
-    memory = number("-m", "--memory", help="", convert=size)
+    memory = number("-m", "--memory", help="", convert=parse_size)
     pids = number("--pids-limit", help="")
     image = operand("IMAGE")
     command = operands("COMMAND", optional=True)

@@ -9,28 +9,6 @@ from orlop.cli.container import mounts, ports, resources
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("512", 512),
-        ("64k", 64 << 10),
-        ("64KB", 64 << 10),
-        ("1.5g", 3 << 29),
-        ("2GiB", 2 << 30),
-        ("0", 0),
-        ("10b", 10),
-    ],
-)
-def test_size_is_in_powers_of_1024(text: str, expected: int) -> None:
-    assert values.size(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "lots", "5x", "k", "1.2.3m", "inf", "nan"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected a size"):
-        values.size(text)
-
-
-@pytest.mark.parametrize(
     ("text", "expected_s"),
     [("30s", 30), ("1m30s", 90), ("500ms", 0.5), ("1.5h", 5400), ("0", 0), ("2us", 2e-6)],
 )

@@ -1,14 +1,11 @@
 """Words of users: ids, signals, sizes, lengths of time."""
 
-import signal
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orlop.errors import InvalidArgumentError
 from orlop.lifecycle.folder import check_id
-from orlop.lifecycle.kill import signal_number
 from orlop.programs.oci.events import milliseconds
 from orlop.programs.oci.update import size
 
@@ -26,31 +23,6 @@ def test_no_id_leaves_its_folder(name: str) -> None:
         return
     assert name not in ("", ".", "..")
     assert not set(name) & set("/\0\n ")
-
-
-@pytest.mark.parametrize(
-    ("word", "number"),
-    [
-        ("KILL", 9),
-        ("SIGKILL", 9),
-        ("sigterm", 15),
-        ("9", 9),
-        ("RTMIN", signal.SIGRTMIN),
-        ("SIGRTMIN+3", signal.SIGRTMIN + 3),
-        ("64", 64),
-        ("0", 0),  # which only asks whether it is there
-    ],
-)
-def test_a_signal_is_a_name_or_a_number(word: str, number: int) -> None:
-    assert signal_number(word) == number
-
-
-@pytest.mark.parametrize(
-    "word", ["", "65", "-9", "KILL+1000", "SIG", "SIG_IGN", "_DFL", "٩", "9.0", "KILL 9"]
-)
-def test_what_is_no_signal_is_refused(word: str) -> None:
-    with pytest.raises(InvalidArgumentError):
-        signal_number(word)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from orlop.api.docker.parse_resources import parse_resources
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import ContainerOptions, ExecOptions, Health, RestartPolicy
 from orlop.model.image import SHORTEST_CHECK_NS
-from orlop.model.sizes import parse_size
+from orlop.model.sizes import parse_limit
 
 _LONGEST_S = 1e9
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
@@ -60,7 +60,7 @@ def _disk_bytes(options: dict[str, str]) -> int | None:
         raise InvalidArgumentError(
             f"unknown storage option {key[:200]!r}", hint="there is size=10g"
         )
-    return parse_size(options["size"], "storage option size") if "size" in options else None
+    return parse_limit(options["size"], "storage option size") if "size" in options else None
 
 
 def _working_dir(path: str) -> str:

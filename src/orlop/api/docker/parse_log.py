@@ -6,7 +6,7 @@ from orlop.api.docker import wire
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.logdrivers import drivers, options
 from orlop.model.container import LogOptions
-from orlop.model.sizes import parse_size
+from orlop.model.sizes import parse_limit
 
 _ATTRIBUTES = frozenset(("tag", "labels", "labels-regex", "env", "env-regex"))
 _FILES = frozenset(("max-size", "max-file", "compress"))
@@ -70,4 +70,4 @@ def _check_mode(given: Mapping[str, str]) -> None:
     if "max-buffer-size" in given:
         if mode != "non-blocking":
             raise InvalidArgumentError("log option max-buffer-size needs mode=non-blocking")
-        parse_size(given["max-buffer-size"], "log option max-buffer-size")
+        parse_limit(given["max-buffer-size"], "log option max-buffer-size")

@@ -17,6 +17,7 @@ from orlop.cli.options import (
     text,
     texts,
 )
+from orlop.model.sizes import parse_size
 
 _PROCESS = "The process"
 _FILES = "Files"
@@ -115,7 +116,7 @@ class ContainerArguments(Command):
         metavar="SIZE",
         help="size of /dev/shm (default: 64m)",
         group=_FILES,
-        convert=values.size,
+        convert=parse_size,
     )
     device = texts(
         "--device",
@@ -131,7 +132,7 @@ class ContainerArguments(Command):
         metavar="SIZE",
         help="most memory, such as 512m",
         group=_LIMITS,
-        convert=values.size,
+        convert=parse_size,
     )
     memory_swap = number(
         "--memory-swap",
@@ -145,7 +146,7 @@ class ContainerArguments(Command):
         metavar="SIZE",
         help="memory it keeps when memory is short",
         group=_LIMITS,
-        convert=values.size,
+        convert=parse_size,
     )
     memory_swappiness = number("--memory-swappiness", help="0 to 100", group=_LIMITS)
     oom_kill_disable = flag(

@@ -6,6 +6,7 @@ ValueError says what was expected where.
 from __future__ import annotations
 
 from orlop.cli import values
+from orlop.model.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _volume(options: dict[str, Any], key: str, value: str) -> None:
 
 def _tmpfs(options: dict[str, Any], key: str, value: str) -> None:
     if key == "size":
-        options["SizeBytes"] = values.size(value)
+        options["SizeBytes"] = parse_size(value)
     elif key == "mode":
         try:
             options["Mode"] = int(value, 8)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orlop.cli import values
 from orlop.cli.container import mounts
+from orlop.model.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def limits(args: ContainerArguments) -> dict[str, Any]:
         "BlkioWeightDevice": [_weight(value) for value in args.blkio_weight_device] or None,
     }
     throttles = {
-        "BlkioDeviceReadBps": (args.device_read_bps, values.size),
-        "BlkioDeviceWriteBps": (args.device_write_bps, values.size),
+        "BlkioDeviceReadBps": (args.device_read_bps, parse_size),
+        "BlkioDeviceWriteBps": (args.device_write_bps, parse_size),
         "BlkioDeviceReadIOps": (args.device_read_iops, int),
         "BlkioDeviceWriteIOps": (args.device_write_iops, int),
     }

@@ -8,6 +8,7 @@ from orlop.cli.each import each
 from orlop.cli.options import CONTAINER, Command, number, operands, text
 from orlop.cli.screen import say
 from orlop.errors import InvalidArgumentError
+from orlop.model.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class UpdateCommand(Command):
     description = "Changes limits of containers in place, or their restart policy."
     examples = (("orlop update --memory 512m --memory-swap 512m --cpus 1.5 web", ""),)
 
-    memory = number("-m", "--memory", metavar="SIZE", help="memory", convert=values.size)
+    memory = number("-m", "--memory", metavar="SIZE", help="memory", convert=parse_size)
     memory_swap = number(
         "--memory-swap",
         metavar="SIZE",
@@ -31,7 +32,7 @@ class UpdateCommand(Command):
         "--memory-reservation",
         metavar="SIZE",
         help="memory it keeps when memory is short",
-        convert=values.size,
+        convert=parse_size,
     )
     cpus = number("--cpus", help="processors, such as 1.5", convert=values.cpus)
     cpu_shares = number("-c", "--cpu-shares", help="weight")

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import signal as signals
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +30,7 @@ from orlop.errors import (
     WrongStateError,
 )
 from orlop.model.container import Container, HealthState, Status, Step
+from orlop.model.signals import signal_number
 from orlop.model.timeline import steps_of
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _STOP_TIMEOUT_S = 10
 _KILL_WAIT_S = 10
 _REPLACED_S = 10.0  # a dead shim has a successor long before
 _RETRY_S = 0.02
-_SIGKILL = int(signals.SIGKILL)
+_SIGKILL = 9
 
 
 class Lifecycle:
@@ -338,17 +338,10 @@ async def _killed(over: "asyncio.Future[Finished]", container: Container) -> Non
 
 def parse_signal(text: str) -> int:
     """Return the number of SIGTERM, TERM or 15; InvalidArgumentError "Invalid signal: …"."""
-    word = text.strip().upper()
-    if word.isdecimal():
-        number = int(word)
-        if 0 < number < signals.NSIG:
-            return number
-        raise InvalidArgumentError(f"Invalid signal: {text[:50]}")
-    name = word if word.startswith("SIG") else f"SIG{word}"
-    base, plus, offset = name.partition("+")
-    if plus and base in ("SIGRTMIN",) and offset.isdecimal() and int(offset) <= 30:
-        return int(signals.SIGRTMIN) + int(offset)
     try:
-        return int(signals.Signals[name])
-    except KeyError:
-        raise InvalidArgumentError(f"Invalid signal: {text[:50]}") from None
+        number = signal_number(text)
+    except ValueError:
+        number = 0
+    if not number:
+        raise InvalidArgumentError(f"Invalid signal: {text[:50]}")
+    return number

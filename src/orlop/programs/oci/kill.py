@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from orlop.cli.options import Arguments, flag, operand
+from orlop.errors import InvalidArgumentError
 from orlop.lifecycle import kill
+from orlop.model.signals import signal_number
 from orlop.programs.oci.choosing import chosen
 
 TYPE_CHECKING = False
@@ -20,7 +22,10 @@ class Args(Arguments):
 
 def run(args: Args, settings: Settings) -> int:
     """Send the signal, SIGTERM if none is named."""
-    number = kill.signal_number(args.signal or "TERM")
+    try:
+        number = signal_number(args.signal or "TERM")
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from None
     for folder in chosen(settings, args.container, regex=args.regex):
         record = folder.load()
         if args.all:

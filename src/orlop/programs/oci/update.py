@@ -10,6 +10,7 @@ from orlop.lifecycle.folder import Folder, read
 from orlop.lifecycle.update import update
 from orlop.model import jsontext
 from orlop.model.oci_shape import RESOURCES, check
+from orlop.model.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,23 +19,10 @@ if TYPE_CHECKING:
     from orlop.model.oci import Resources
     from orlop.programs.oci.main import Settings
 
-_UNITS = {"k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
-
 
 def size(word: str) -> int:
-    """Return bytes of "64m", "1.5GiB", "100", "-1"; ValueError for what is none."""
-    if word == "-1":
-        return -1
-    digits = word.lower().removesuffix("b").removesuffix("i")
-    unit = digits[-1:]
-    shift = _UNITS.get(unit, 0)
-    try:
-        value = float(digits[:-1] if shift else digits)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 1 << 63:
-        raise ValueError("expected a size")
-    return int(value * (1 << shift))
+    """Return the bytes of *word*, or -1 for no limit; ValueError."""
+    return -1 if word == "-1" else parse_size(word)
 
 
 class Args(Arguments):
