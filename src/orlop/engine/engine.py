@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 _SHIM_SOON_S = 1.0
 _SHIM_ANSWERS_S = 5.0
 _OURS = 0o700
+_MARK = ".dockerenv"  # programs look for it to know that they are in a container
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -240,6 +241,10 @@ def _open(settings: Settings) -> Context:
     metadata = Metadata(settings.metadata, content, spare=settings.run)
     try:
         driver = snapshots(str(settings.snapshots), settings.snapshotter)
+        try:
+            driver.show_everywhere(_MARK)
+        except OSError as error:  # a disk that is full or read-only keeps no engine from starting
+            log.warning("no container has /.dockerenv", extra={"why": str(error)})
         return Context(settings, content, metadata, driver)
     except BaseException:
         metadata.close()

@@ -39,6 +39,12 @@ class Snapshots(Protocol):
     name: str
     copies: bool  # prepare() copies files, and takes long
 
+    def show_everywhere(self, name: str) -> None:
+        """Show the empty file *name* in the root of all snapshots, where their layers have none.
+
+        It is no change of a snapshot. A driver that *copies* ignores this. Call it first.
+        """
+
     def has_layer(self, key: LayerKey) -> bool:
         """Whether the layer is here, whole, and was so before any power cut since."""
 

@@ -33,6 +33,9 @@ class Native(UnpackedLayers):
     def __init__(self, root: str, *, volatile: bool = False) -> None:
         super().__init__(root)
 
+    def show_everywhere(self, name: str) -> None:
+        """Do nothing: each copy would have to be told from what a container writes."""
+
     @classmethod
     def probe(cls, root: str) -> None:
         """Find that the folder can be made; OSError if not."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from orlop.errors import InvalidArgumentError
 from orlop.layers.budget import Account
@@ -26,7 +27,8 @@ from orlop.snapshots.unpacked import UnpackedLayers, closing, opened
 from orlop.snapshots.view import open_root
 from orlop.store.faults import explained
 
-MOST_LAYERS = 500  # the kernel's OVL_MAX_STACK
+MOST_LAYERS = 499  # the kernel's OVL_MAX_STACK is 500, and one is for show_everywhere()
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 #: Redirects and metacopy would be marks in layers that only overlay understands.
 _OPTIONS = ("index=off", "metacopy=off", "redirect_dir=nofollow")
@@ -45,6 +47,14 @@ class Overlay(UnpackedLayers):
         for folder in self._empty:
             os.makedirs(folder, mode=0o755, exist_ok=True)
         self._volatile = volatile
+        self._lowest: tuple[str, ...] = ()
+
+    def show_everywhere(self, name: str) -> None:
+        folder = os.path.join(self._shelf.root, "lowest")
+        os.makedirs(folder, mode=0o755, exist_ok=True)
+        with suppress(FileExistsError), opened(folder) as fd:
+            os.close(os.open(name, _NEW, 0o755, dir_fd=fd))
+        self._lowest = (f"lowerdir+={folder}",)
 
     @classmethod
     def probe(cls, root: str) -> None:
@@ -130,7 +140,7 @@ class Overlay(UnpackedLayers):
         lowers = [f"lowerdir+={self._shelf.patch_path(patch)}/fs"] if patch else []
         for key in reversed(layers):
             lowers.append(f"lowerdir+={self._lower(key, before)}")
-        return tuple(before), tuple(lowers)
+        return tuple(before), (*lowers, *self._lowest)
 
     def _lower(self, key: LayerKey, before: list[Mount]) -> str:
         """Return what names one layer; a mount that it needs goes to *before*."""

@@ -346,3 +346,17 @@ def test_export_has_what_the_container_changed(
         assert file.read() == b"mine\n"
         assert "etc/group" not in tar.getnames()
         assert "etc/passwd" in tar.getnames()
+
+
+def test_dockerenv_is_in_each_container_and_no_change_of_it(
+    engine: EngineProcess, name: str, tmp_path: Path
+) -> None:
+    engine.docker("run", "--name", name, IMAGE, "sh", "-c", "test -x /.dockerenv")
+    assert engine.out("diff", name) == ""
+    engine.docker("export", "-o", str(tmp_path / "all.tar"), name)
+    with tarfile.open(tmp_path / "all.tar") as tar:
+        mark = tar.getmember(".dockerenv")
+    assert (mark.mode, mark.uid, mark.size) == (0o755, 0, 0)
+    assert engine.out("run", "--rm", "--read-only", "--user", "7", IMAGE, "ls", "/.dockerenv")
+    removed = "rm -f /.dockerenv && test ! -e /.dockerenv && touch /.dockerenv"
+    engine.docker("run", "--rm", IMAGE, "sh", "-c", removed)

@@ -191,6 +191,17 @@ class SnapshotsContract:
             assert os.listdir(root) == []
             (root / "file").touch()
 
+    def test_a_file_shown_everywhere_is_in_each_root_and_no_change(self, driver: Snapshots) -> None:
+        if driver.copies:
+            pytest.skip("this driver has none")
+        driver.show_everywhere(".mark")
+        keys = put(driver, layer(lambda tar: add(tar, ".mark", data=b"own")))
+        for name, layers, data in (("bare", [], b""), ("own", keys, b"own")):
+            driver.prepare(name, layers)
+            with root_of(driver, name, layers) as root:
+                assert (root / ".mark").read_bytes() == data
+            assert not list(driver.changes(name, layers))
+
     def test_hundred_layers_are_no_problem(self, driver: Snapshots) -> None:
         def number(tar: tarfile.TarFile, n: int) -> None:
             add(tar, "files", FOLDER)

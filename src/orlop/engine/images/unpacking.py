@@ -16,7 +16,7 @@ from orlop.model.digest import Digest
 from orlop.snapshots.interface import layer_key
 from orlop.store.metadata import LayerRecord
 
-_MOST_LAYERS = 499  # overlay's own limit is 500, with the writable one
+_MOST_LAYERS = 498  # overlay's own limit is 500, with two of the snapshot driver's
 
 #: Called in the event loop: a layer, what is done with it, bytes done and in all.
 #: Kind.EXISTS means it was here; done == total of UNPACK that it is ready.
