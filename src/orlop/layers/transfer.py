@@ -13,13 +13,13 @@ from typing import BinaryIO, NamedTuple
 
 from orlop.errors import InvalidArgumentError, NotFoundError
 from orlop.kernel.idmap import Mapping, acting_as
-from orlop.kernel.paths import open_in_root
+from orlop.kernel.paths import file_system_type, open_in_root, open_plain
 from orlop.layers.apply import Unpacker
 from orlop.layers.budget import DEFAULT, Account
 from orlop.layers.diff import ChangeKind, Found, walk
 from orlop.layers.header import LINK, Entry
 from orlop.layers.tar import Stream, TarReader
-from orlop.layers.write import TarWriter, export
+from orlop.layers.write import OF_THE_KERNEL, TarWriter, export
 
 _NOBODY = 65534  # user_namespaces(7), "Unmapped user and group IDs"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -154,9 +154,23 @@ def write(
 
 
 def _found(tree: int, shown: str) -> Iterator[Found]:
+    """Yield all below *tree*; of what the kernel makes up, as in /proc, the folder alone."""
+    own, made_up = os.fstat(tree).st_dev, "\0"
     for path, status in walk(tree):
+        if path.startswith(made_up):
+            continue
+        if stat.S_ISDIR(status.st_mode) and status.st_dev != own and _is_made_up(tree, path):
+            made_up = path + "/"
         name = f"{shown}/{path}" if shown and path else shown or path
         yield Found(name, ChangeKind.ADDED, status)
+
+
+def _is_made_up(tree: int, path: str) -> bool:
+    try:
+        with _opened(lambda: open_plain(tree, path)) as fd:
+            return file_system_type(fd) in OF_THE_KERNEL
+    except OSError:
+        return False
 
 
 def _shown(path: str) -> str:

@@ -27,7 +27,7 @@ from orlop.layers.header import (
 _CHUNK = 1 << 20
 #: Of files that the kernel makes up when they are read. proc(5), sysfs(5).
 _UNTOLD_SIZES = (0, os.sysconf("SC_PAGE_SIZE"))
-_OF_THE_KERNEL = (FileSystem.PROC, FileSystem.SYSFS, FileSystem.CGROUP, FileSystem.CGROUP2)
+OF_THE_KERNEL = (FileSystem.PROC, FileSystem.SYSFS, FileSystem.CGROUP, FileSystem.CGROUP2)
 #: What is said of a file that has gone, or become another kind of file, since it was seen.
 _CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL)
 _MOST_TEXT = 16 << 20
@@ -155,7 +155,7 @@ def _open_contents(entry: Entry, own: str, tree: int) -> int | None:
 
 def _add_file(entry: Entry, file: FileIO, writer: TarWriter) -> None:
     entry.size = os.fstat(file.fileno()).st_size
-    if entry.size in _UNTOLD_SIZES and file_system_type(file.fileno()) in _OF_THE_KERNEL:
+    if entry.size in _UNTOLD_SIZES and file_system_type(file.fileno()) in OF_THE_KERNEL:
         text = _text(file, entry)
         entry.size = len(text)
         writer.add(entry, [text])

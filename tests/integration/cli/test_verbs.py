@@ -274,6 +274,16 @@ def test_copies_are_ours_unless_owners_are_kept(cli: CommandLine, web: str, tmp_
         assert (status.st_uid, status.st_gid) == owner
 
 
+def test_the_whole_root_is_copied_without_what_the_kernel_makes_up(
+    cli: CommandLine, web: str
+) -> None:
+    archive = cli.run("cp", f"{web}:/.", "-").stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        names = {name.removeprefix("./").rstrip("/") for name in tar.getnames()}
+    assert {"proc", "sys", "bin/busybox"} <= names
+    assert [name for name in names if name.startswith(("proc/", "sys/"))] == []
+
+
 def test_copies_that_are_ours_have_no_rights_of_the_containers_making(
     cli: CommandLine, web: str, tmp_path: Path
 ) -> None:
