@@ -123,6 +123,17 @@ class Context:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def announce_volumes(self, container: Container, action: str) -> None:
+        """Publish that a container mounts its volumes ("mount"), or no longer does ("unmount")."""
+        for mount in container.mounts:
+            if mount.type == "volume":
+                attributes = {"container": container.id, "driver": "local"}
+                if action == "mount":
+                    attributes["destination"] = mount.target
+                    attributes["read/write"] = "false" if mount.read_only else "true"
+                    attributes["propagation"] = mount.propagation
+                self.events.publish("volume", action, id=mount.source, attributes=attributes)
+
     def announce(self, container: Container, action: str, **more: str) -> None:
         """Publish an event about *container*."""
         attributes = {**container.options.labels, "image": container.image_name}

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,42 @@ def test_events_tell_of_a_containers_life(
         "die",
         "destroy",
     ]
+
+
+def told_since(engine: EngineProcess, since: str, *filters: str) -> list[dict[str, Any]]:
+    words = [word for filter_ in filters for word in ("-f", filter_)]
+    lines = engine.out(
+        "events", "--since", since, "--until", str(time.time()), *words, "--format", "{{json .}}"
+    )
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def test_events_tell_which_container_mounts_a_volume(engine: EngineProcess, name: str) -> None:
+    since = str(time.time())
+    volume = f"of-{name}"
+    engine.docker("run", "--name", name, "-v", f"{volume}:/v:ro", IMAGE, "true")
+    events = told_since(engine, since, f"volume={volume}")
+    told = {event["Action"]: event["Actor"]["Attributes"] for event in events}
+    container = engine.out("inspect", "-f", "{{.Id}}", name)
+    mounted = {"destination": "/v", "read/write": "false", "propagation": ""}
+    ours = {"driver": "local", "container": container}
+    assert told == {"create": {"driver": "local"}, "mount": {**ours, **mounted}, "unmount": ours}
+    engine.docker("rm", name)
+    engine.docker("volume", "rm", volume)
+
+
+def test_events_of_an_image_have_its_labels(
+    engine: EngineProcess, name: str, tmp_path: Path
+) -> None:
+    since, image = str(time.time()), f"{name}:1"
+    engine.docker("create", "--name", name, IMAGE)
+    made = engine.out("commit", "-c", f"LABEL own={name}", name, image)
+    engine.docker("save", "-o", str(tmp_path / "saved.tar"), image)
+    engine.docker("rmi", image)
+    events = told_since(engine, since, "type=image", f"label=own={name}")
+    told = [(event["Action"], event["Actor"]["Attributes"]["name"]) for event in events]
+    assert told == [("tag", image), ("save", made), ("untag", made)]
+    assert {event["Actor"]["Attributes"]["who"] for event in events} == {"test"}
 
 
 def test_events_of_commands_name_them_and_removal_by_force_is_a_kill(

@@ -161,6 +161,7 @@ class Lifecycle:
     def _seen_running(self, running: Container) -> None:
         live = self._context.live(running.id)
         live.stopping, live.begun_s = False, time.monotonic()
+        self._context.announce_volumes(running, "mount")
         self._context.announce(running, "start")
         self._health.watch(running)
 
@@ -300,6 +301,7 @@ class Lifecycle:
         self.networks.ended(container)
         if over.oom_killed:
             self._context.announce(over, "oom")
+        self._context.announce_volumes(over, "unmount")
         duration_s = max(0, over.finished_ns - over.started_ns) // 1_000_000_000
         self._context.announce(
             over, "die", exitCode=str(over.exit_code), execDuration=str(duration_s)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from orlop.engine.answers import ImageRecord
+from orlop.engine.events import Events
 from orlop.engine.images.host import HOST, host_image
 from orlop.errors import CorruptError, ImageNotFoundError, InvalidArgumentError, NotFoundError
 from orlop.model.digest import Digest
@@ -73,6 +74,15 @@ class Catalog:
     def grouped(self) -> dict[Digest, list[Stored]]:
         """Return all records by the image that they mean."""
         return dict(self._grouped())
+
+    def announce(self, events: Events, action: str, image: str, name: str = "") -> None:
+        """Publish an event about an image, with its labels while it is here; *name*: or its id."""
+        labels: dict[str, str] = {}
+        with suppress(NotFoundError, CorruptError):
+            for stored in self._grouped().get(Digest(image), ())[:1]:
+                labels = dict(self.config_of(stored).config.labels)
+        attributes = {**labels, "name": name or image}
+        events.publish("image", action, id=image, attributes=attributes)
 
     def size_of(self, key: str) -> int:
         """Return the bytes that a layer takes on disk."""

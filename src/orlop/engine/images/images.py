@@ -207,6 +207,8 @@ class Images:
             )
         async with self._hold(found) if request.pause and found.running else nullcontext():
             record = await self._maker.commit(found, reference, request)
+        if reference:
+            self._tell("tag", record.config, parse_reference(reference).familiar)
         told = {"imageID": record.config, "imageRef": reference, "comment": request.message}
         self._context.announce(found, "commit", **told)
         return record.config
@@ -216,4 +218,4 @@ class Images:
         return await self._remover.prune(filters)
 
     def _tell(self, action: str, id: str, name: str) -> None:  # noqa: A002 - Docker's word
-        self._context.events.publish("image", action, id=id, attributes={"name": name})
+        self._catalog.announce(self._context.events, action, id, name)

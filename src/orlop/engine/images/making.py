@@ -43,6 +43,8 @@ class Maker:
     async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
         """See Images.save(). Errors in *refs* are raised before the first byte."""
         saved = self._saved(refs)
+        for image in {record.config: 0 for ref in refs for record, _ in self._meant(ref)}:
+            self._catalog.announce(self._context.events, "save", image)
         content = self._context.content
         return Outflow().stream(lambda out: save_tar(saved, content, out))  # type: ignore[arg-type] # only write() is called
 
@@ -147,10 +149,8 @@ class Maker:
                 created_ns=time.time_ns(),
             )
             self._context.metadata.images.put(record)  # from here on it exists
-            self._context.events.publish(
-                "image", "load", id=image.config, attributes={"name": name}
-            )
         self._catalog.changed()
+        self._catalog.announce(self._context.events, "load", image.config)
         return [parse_reference(name).familiar for name in image.names] or [image.config]
 
     async def _finish(

@@ -94,16 +94,12 @@ class Remover:
         for record in records:
             self._context.metadata.images.remove(record.name)
             if not record.dangling:
-                name = parse_reference(record.name).familiar
-                removed.append(Deleted(untagged=name))
-                self._tell("untag", record.config, name)
+                removed.append(Deleted(untagged=parse_reference(record.name).familiar))
+                self._catalog.announce(self._context.events, "untag", record.config)
         return removed
 
     def _delete(self, config: Digest) -> Deleted:
         """Say that the image is gone; its layers stay while a container has them."""
         self._context.metadata.images.remove(dangling_name(config))
-        self._tell("delete", config, config)
+        self._context.events.publish("image", "delete", id=config, attributes={"name": config})
         return Deleted(deleted=config)
-
-    def _tell(self, action: str, config: str, name: str) -> None:
-        self._context.events.publish("image", action, id=config, attributes={"name": name})
