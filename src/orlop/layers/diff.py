@@ -8,7 +8,7 @@ import enum
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -87,10 +87,12 @@ def in_copy(tree: int, base: int) -> Iterator[Found]:
                 yield Found(_join(path, name), ChangeKind.DELETED)
 
 
-def walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
+def walk(
+    root: int, *, enters: Callable[[str, os.stat_result], bool] = lambda _path, _status: True
+) -> Iterator[tuple[str, os.stat_result]]:
     """Yield each path below *root*, with "" for itself, and its status, parents first, sorted.
 
-    What goes meanwhile is left out.
+    What goes meanwhile is left out, and what is in a folder that it does not enter.
     """
     yield "", os.fstat(root)
     pending = [_listed(root, "")]
@@ -100,7 +102,7 @@ def walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
             pending.pop()
             continue
         yield item
-        if stat.S_ISDIR(item[1].st_mode):
+        if stat.S_ISDIR(item[1].st_mode) and enters(*item):
             pending.append(_listed(root, item[0]))
 
 
@@ -113,9 +115,10 @@ def _listed(root: int, path: str) -> Iterator[tuple[str, os.stat_result]]:
         raise
     items = []
     try:
-        for name in sorted(os.listdir(fd)):
-            with suppress(FileNotFoundError):
-                items.append((_join(path, name), _status_in(fd, name)))
+        with suppress(ProcessLookupError):  # of a process that ends: proc(5)
+            for name in sorted(os.listdir(fd)):
+                with suppress(FileNotFoundError):
+                    items.append((_join(path, name), _status_in(fd, name)))
     finally:
         os.close(fd)
     if items and len(os.fsencode(items[0][0])) > MAX_PATH_BYTES:

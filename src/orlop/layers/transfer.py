@@ -155,12 +155,12 @@ def write(
 
 def _found(tree: int, shown: str) -> Iterator[Found]:
     """Yield all below *tree*; of what the kernel makes up, as in /proc, the folder alone."""
-    own, made_up = os.fstat(tree).st_dev, "\0"
-    for path, status in walk(tree):
-        if path.startswith(made_up):
-            continue
-        if stat.S_ISDIR(status.st_mode) and status.st_dev != own and _is_made_up(tree, path):
-            made_up = path + "/"
+    own = os.fstat(tree).st_dev
+
+    def enters(path: str, status: os.stat_result) -> bool:
+        return status.st_dev == own or not _is_made_up(tree, path)
+
+    for path, status in walk(tree, enters=enters):
         name = f"{shown}/{path}" if shown and path else shown or path
         yield Found(name, ChangeKind.ADDED, status)
 
