@@ -25,5 +25,5 @@ def signal_number(text: str) -> int:
             number = number - offset if sign == "-" else number + offset
             number = number if number >= _signal.SIGRTMIN else -1
     if not 0 <= number <= _MOST:
-        raise ValueError(f"unknown signal {text[:50]!r}")
+        raise ValueError(f'unknown signal "{text[:50]}"')
     return number
