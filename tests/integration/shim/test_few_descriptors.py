@@ -22,6 +22,7 @@ def shim(tmp_path: Path) -> Iterator[Shim]:
     child = os.fork()
     if child == 0:  # whoever lowers this limit may not raise it again
         with contextlib.suppress(BaseException):
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # pytest may have more than few
             resource.setrlimit(resource.RLIMIT_NOFILE, (_FEW, _FEW))
             launch(str(tmp_path / "run"))
         os._exit(0)
