@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.errors import OrlopError
-from orlop.kernel.mount import MountAttr
+from orlop.kernel.mount import MountAttr, MountFlag
 from orlop.runtime.cgroups.files import below
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: How a cgroup is shown to who is in it.
 SEALED = int(MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC)
 RDONLY = int(MountAttr.RDONLY)
+PRIVATE = int(MountFlag.PRIVATE)
 
 
 class Counters(NamedTuple):

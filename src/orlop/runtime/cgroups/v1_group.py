@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from orlop.kernel.mount import mount_setattr, move_mount
 from orlop.runtime.cgroups.files import read
 from orlop.runtime.cgroups.reusable import (
+    PRIVATE,
     RDONLY,
     SEALED,
     Counters,
@@ -98,7 +99,7 @@ def _view(directories: Mapping[str, str]) -> int:
             target = os.open(name, _PATH, dir_fd=root)
             shown = bind(path, recursive=False)
             try:
-                mount_setattr(shown, set_=SEALED | RDONLY)
+                mount_setattr(shown, set_=SEALED | RDONLY, propagation=PRIVATE)
                 move_mount(shown, target)
             finally:
                 os.close(shown)

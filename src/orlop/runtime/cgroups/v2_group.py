@@ -11,7 +11,15 @@ import os
 from typing import TYPE_CHECKING
 
 from orlop.kernel.mount import mount_setattr, move_mount
-from orlop.runtime.cgroups.reusable import RDONLY, SEALED, Counters, Group, remove_below, table
+from orlop.runtime.cgroups.reusable import (
+    PRIVATE,
+    RDONLY,
+    SEALED,
+    Counters,
+    Group,
+    remove_below,
+    table,
+)
 from orlop.runtime.cgroups.v2 import V2Cgroup
 from orlop.runtime.filesystems import bind, filesystem
 from orlop.runtime.options import Options
@@ -51,7 +59,7 @@ class V2Group(Group):
         holder = self._keep(filesystem("tmpfs", "orlop", Options(set_=SEALED)))
         shown = bind(self.cgroup.directories[""], recursive=False)
         try:
-            mount_setattr(shown, set_=SEALED | RDONLY)
+            mount_setattr(shown, set_=SEALED | RDONLY, propagation=PRIVATE)
             move_mount(shown, holder)
         except BaseException:
             os.close(shown)
