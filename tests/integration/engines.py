@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from orlop.engine.images.bounds import Bounds
+from orlop.layers.budget import DEFAULT
 from orlop.shim.client import Client
 
 BUSYBOX = Path("/bin/busybox")
@@ -134,6 +136,7 @@ class EngineProcess:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
+        Bounds(self.run, DEFAULT).remove()  # of its workers, if it was killed
 
     def _await_end(self) -> None:
         deadline = time.monotonic() + 20

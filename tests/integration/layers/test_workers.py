@@ -2,12 +2,15 @@
 
 import asyncio
 import socket
+import subprocess
 from pathlib import Path
 
+from orlop.engine.images.bounds import Bounds
 from orlop.engine.images.workers import Workers
 from orlop.images.hosts import Endpoint
 from orlop.images.job import Job
 from orlop.images.registry import Source
+from orlop.layers.budget import DEFAULT
 from orlop.model.digest import DiffID
 from orlop.model.image import OCI_LAYER, Descriptor
 from orlop.runtime import cgroups
@@ -72,6 +75,16 @@ def test_workers_are_in_a_cgroup_with_limits_that_goes_with_them(tmp_path: Path)
         assert name not in cgroups.names("/orlop")
 
     asyncio.run(main())
+
+
+def test_the_workers_cgroup_of_a_killed_engine_goes_with_the_next_one(tmp_path: Path) -> None:
+    killed = Bounds(tmp_path, DEFAULT)
+    with subprocess.Popen(["sleep", "60"]) as worker:
+        killed.enter(worker.pid)
+        name = _cgroup_of(worker.pid)
+        worker.kill()
+    asyncio.run(Workers(tmp_path).close())
+    assert name not in cgroups.names("/orlop")
 
 
 def _cgroup_of(pid: int) -> str:

@@ -43,13 +43,13 @@ class Bounds:
             self.failed = True
 
     def remove(self) -> None:
-        """End what is still in it, and remove it. Blocking."""
-        cgroup, self._cgroup = self._cgroup, None
-        if cgroup is not None:
+        """End what is still in it, and remove it, also if a killed engine made it. Blocking."""
+        with contextlib.suppress(OSError, OrlopError):
+            cgroup = self._cgroup or cgroups.open(self._path)
+            self._cgroup = None
             with contextlib.suppress(OSError, OrlopError):
                 cgroup.kill()
-            with contextlib.suppress(OSError, OrlopError):
-                cgroup.remove()
+            cgroup.remove()
 
     def _made(self) -> cgroups.Cgroup:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
