@@ -1,6 +1,7 @@
 """Archives that clients send: taken apart by confined workers, of which nothing is believed."""
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
@@ -83,7 +84,9 @@ def test_a_client_that_goes_away_leaves_nothing(tmp_path: Path) -> None:
     with_engine(tmp_path, work)
 
 
-def test_an_archive_that_is_none_is_refused_before_all_of_it_has_come(tmp_path: Path) -> None:
+def test_an_archive_that_is_none_is_refused_before_all_of_it_has_come(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def endless() -> AsyncIterator[bytes]:
         while True:
             yield b"this is no tar, and it does not end\n" * 4096
@@ -92,8 +95,11 @@ def test_an_archive_that_is_none_is_refused_before_all_of_it_has_come(tmp_path: 
     async def work(engine: Engine) -> None:
         with pytest.raises(InvalidArgumentError):
             await engine.images.load(endless(), progress=lambda _: None)
+        gc.collect()
+        await asyncio.sleep(0)
 
     with_engine(tmp_path, work)
+    assert "never retrieved" not in caplog.text
 
 
 def _image(name: str = "docker.io/library/x:1", config: str = _DIGEST) -> LoadedImage:

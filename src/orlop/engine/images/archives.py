@@ -106,6 +106,7 @@ async def _take_apart(
             raise
         finally:
             sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
             pipe.close()
             await _ended(working)
 
@@ -154,11 +155,13 @@ class _Pipe:
         try:
             await ready
         finally:
-            loop.remove_writer(self._fd)
+            if self._fd >= 0:
+                loop.remove_writer(self._fd)
 
     def close(self) -> None:
         """Let the reader find the end."""
         if self._fd >= 0:
+            asyncio.get_running_loop().remove_writer(self._fd)
             os.close(self._fd)
             self._fd = -1
 
