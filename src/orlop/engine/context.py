@@ -38,6 +38,7 @@ class Live:
         self.commands = asyncio.Semaphore(_COMMANDS)  # that are being started by a recipe
         self.exits: list[asyncio.Future[Finished]] = []
         self.removals: list[asyncio.Future[Finished]] = []
+        self.starting: asyncio.Future[None] | None = None  # until the start is recorded, or failed
         self.unrecorded: dict[int, asyncio.Future[None]] = {}  # ends of what must not run, by pid
         self.health: asyncio.Task[None] | None = None
         self.retry: asyncio.Task[None] | None = None

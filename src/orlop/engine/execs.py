@@ -15,6 +15,7 @@ from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.context import Context
 from orlop.engine.limits import TimeLimits
 from orlop.engine.records import in_its_name, short
+from orlop.engine.settled import started
 from orlop.engine.spec import exec_process
 from orlop.engine.telemetry.asked import asked
 from orlop.engine.threads import in_thread
@@ -63,7 +64,8 @@ class Execs:
 
     async def create(self, ref: str, options: ExecOptions) -> str:
         """Return the id of a process to be started in the container *ref*."""
-        container = self._usable(self._context.records.find(ref).id)
+        found = await started(self._context, self._context.records.find(ref))
+        container = self._usable(found.id)
         exec_ = self._made(container.id, options)
         self._execs[exec_.id] = exec_
         self._drop_old()
@@ -123,7 +125,7 @@ class Execs:
         self._execs[exec_.id] = replace(exec_, running=True)
         self._announce(container, "exec_start", exec_)  # before its end can be told
         try:
-            started = await self._context.shim.request(message, fds)
+            told = await self._context.shim.request(message, fds)
         except OrlopError as failure:
             if exec_.id in self._killed:  # before its program was reached
                 self._failed(exec_, code=128 + _SIGKILL)
@@ -133,9 +135,9 @@ class Execs:
             is_missing = isinstance(error, CommandNotFoundError)
             self._failed(exec_, code=127 if is_told and is_missing else 126)
             raise error from failure
-        steps = tuple(steps_of(started.get("steps", ())))
+        steps = tuple(steps_of(told.get("steps", ())))
         ran = self._execs[exec_.id]  # and may have ended
-        pid = started["pid"] if ran.running else 0
+        pid = told["pid"] if ran.running else 0
         self._execs[exec_.id] = replace(ran, pid=pid, steps=steps)
         if options.limit_s and ran.running:
             self._limits.begin(exec_.id, options.limit_s)

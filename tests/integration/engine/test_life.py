@@ -1,7 +1,9 @@
 """The life of containers, against the kernel, by way of the engine alone."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -427,5 +429,42 @@ def test_a_log_that_is_followed_is_whole_though_its_container_is_removed(tmp_pat
         await engine.containers.start(created.id)
         await asyncio.wait_for(gone, 20)
         assert [entry.text async for batch in pieces for entry in batch] == [b"last\n"]
+
+    with_engine(tmp_path, work)
+
+
+_WHILE_IT_STARTS: dict[str, Callable[[Engine, str], Awaitable[Any]]] = {
+    "kill": lambda engine, ref: engine.containers.kill(ref),
+    "stop": lambda engine, ref: engine.containers.stop(ref, timeout_s=0),
+    "remove": lambda engine, ref: engine.containers.remove(ref, force=True),
+    "exec": lambda engine, ref: engine.execs.create(ref, ExecOptions(command=("true",))),
+    "top": lambda engine, ref: engine.containers.top(ref),
+    "stats": lambda engine, ref: engine.containers.stats(ref),
+    "resize": lambda engine, ref: engine.containers.resize(ref, height=2, width=2),
+}
+
+
+@pytest.mark.parametrize("what", _WHILE_IT_STARTS)
+def test_a_container_whose_output_may_have_been_seen_is_found_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    async def work(engine: Engine) -> None:
+        created = await engine.containers.create(shell("exec sleep 60"))
+        link, runs, goes_on = engine._context.shim, asyncio.Event(), asyncio.Event()
+        request = link.request
+
+        async def late(message: dict[str, Any], *fds: Any) -> Any:
+            answer = await request(message, *fds)
+            if message["op"] == "start":
+                runs.set()
+                await goes_on.wait()
+            return answer
+
+        monkeypatch.setattr(link, "request", late)
+        starting = asyncio.create_task(engine.containers.start(created.id))
+        await runs.wait()
+        asyncio.get_running_loop().call_later(0.1, goes_on.set)
+        assert await _WHILE_IT_STARTS[what](engine, created.id) is not False
+        assert await starting
 
     with_engine(tmp_path, work)

@@ -37,7 +37,7 @@ from orlop.engine.requests import (
     PutOptions,
     UpdateRequest,
 )
-from orlop.engine.settled import settled
+from orlop.engine.settled import settled, started
 from orlop.engine.volumes import Volumes
 from orlop.engine.when import parse_until
 from orlop.errors import NotFoundError, OrlopError, WrongStateError
@@ -104,14 +104,16 @@ class Containers:
     ) -> bool:
         """Ask it to end, kill it after *timeout_s* (-1: never); False where it is stopped."""
         number = parse_signal(signal) if signal else None
-        container_id = self.get(ref).id
+        container_id = (await started(self._context, self.get(ref))).id
         stopped = await self._lifecycle.stop(container_id, timeout_s=timeout_s, signal=number)
         if stopped and self._context.records.has(container_id):
             self._context.announce(self.get(container_id), "stop")
         return stopped
 
     async def kill(self, ref: str, *, signal: str = "SIGKILL") -> None:
-        await self._lifecycle.kill(self.get(ref).id, parse_signal(signal))
+        number = parse_signal(signal)
+        container = await started(self._context, self.get(ref))
+        await self._lifecycle.kill(container.id, number)
 
     async def restart(
         self, ref: str, *, timeout_s: int | None = None, signal: str | None = None
@@ -191,7 +193,7 @@ class Containers:
         return self._context.records.find(ref)
 
     async def settled(self, ref: str) -> Container:
-        """As get(), but of a container whose process has just ended, wait for its exit."""
+        """As get(), but of a container that has just begun or ended wait for the record of that."""
         return await settled(self._context, self.get(ref))
 
     def files(self, container: Container) -> Mapping[str, str]:
@@ -242,21 +244,22 @@ class Containers:
         self._context.announce(container, "attach")
 
     async def resize(self, ref: str, *, height: int, width: int) -> None:
-        await self._streams.resize(self.get(ref), height=height, width=width)
+        container = await started(self._context, self.get(ref))
+        await self._streams.resize(container, height=height, width=width)
 
     async def logs(self, ref: str, request: LogRequest) -> AsyncIterator[Sequence[LogEntry]]:
         """Return what is logged, many entries at a time; with *follow* also what comes."""
         return self._streams.logs(self.get(ref), request)
 
     async def top(self, ref: str, *, ps_args: str = "-ef") -> Processes:
-        container = self.get(ref)
+        container = await self.settled(ref)
         processes = await self._inside.top(container, ps_args)
         self._context.announce(container, "top")
         return processes
 
     async def stats(self, ref: str) -> Statistics:
         """Return its counters now; WrongStateError unless it runs."""
-        return await self._inside.stats(self.get(ref))
+        return await self._inside.stats(await self.settled(ref))
 
     async def changes(self, ref: str) -> Sequence[Change]:
         return await self._archive.changes(self.get(ref))

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,7 +14,7 @@ from orlop.engine.containers import logs
 from orlop.engine.containers.bundle import Bundles, layer_keys
 from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.containers.health import Health
-from orlop.engine.context import Context
+from orlop.engine.context import Context, Live
 from orlop.engine.joining import open_namespaces
 from orlop.engine.networks.networks import Networks
 from orlop.engine.records import in_its_name, short
@@ -82,10 +82,11 @@ class Lifecycle:
             with open_namespaces(self._bundles.joined(container)) as others:
                 async with self.networks.joined(container) as (joined, own):
                     since = times.note("join_networks", since)
-                    started = await self._run(joined, {**others, **own}, images)
-                    since = times.note("ask_shim", since)
-                    await self._record_start(joined, started)
-                    times.note("record_start", since)
+                    with _starting(self._context.live(container.id)):
+                        started = await self._run(joined, {**others, **own}, images)
+                        since = times.note("ask_shim", since)
+                        await self._record_start(joined, started)
+                        times.note("record_start", since)
         except OrlopError as failure:
             error = in_its_name(failure, container)
             telemetry.failed(container.id, error, times.steps)
@@ -307,6 +308,17 @@ class Lifecycle:
             over, "die", exitCode=str(over.exit_code), execDuration=str(duration_s)
         )
         return over
+
+
+@contextlib.contextmanager
+def _starting(live: Live) -> Iterator[None]:
+    """Let others wait for the record of a start."""
+    live.starting = asyncio.get_running_loop().create_future()
+    try:
+        yield
+    finally:
+        live.starting.set_result(None)
+        live.starting = None
 
 
 def _running(container: Container, *, pid: int, time_ns: int) -> Container:
