@@ -41,12 +41,12 @@ def once(bundle: Bundle, stdio: Stdio) -> Times:
 
 def timed(writer: int) -> None:
     """Make every step write its name and its duration to *writer*."""
-    plain = init.container_steps
+    plain = init.last_steps
 
     def steps(child: Child) -> Sequence[Step]:
         return [functools.wraps(step)(_timed(step, writer)) for step in plain(child)]
 
-    init.container_steps = steps
+    init.last_steps = steps
 
 
 def _timed(step: Step, writer: int) -> Step:

@@ -51,6 +51,13 @@ def higher(one: int, other: int) -> bool:
     return other != -1 and (one == -1 or one > other)
 
 
+def within(limit: Rlimit) -> Rlimit:
+    """Return as much of *limit* as may be set without raising our own."""
+    _, highest = resource.getrlimit(limit.number)
+    hard = highest if higher(limit.hard, highest) else limit.hard
+    return limit._replace(soft=hard if higher(limit.soft, hard) else limit.soft, hard=hard)
+
+
 def _kept_low(rlimits: Iterable[Rlimit], raise_to: Callable[[int, int], None]) -> list[str]:
     kept = []
     for number, _, hard in rlimits:

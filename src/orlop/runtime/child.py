@@ -38,6 +38,12 @@ class ContainerPlan(NamedTuple):
     domainname: str
     net_devices: tuple[tuple[str, str], ...]  # name on the host, name inside
 
+    @property
+    def seals_dev(self) -> bool:
+        """Whether a new /dev is read-only in the end."""
+        new = (m for m in self.mounts if m.destination == "/dev" and m.kind == "filesystem")
+        return any(plan.options.set_ != plan.fillable.set_ for plan in new)
+
 
 class Child:
     """The state of one child. Descriptors in it are close-on-exec."""

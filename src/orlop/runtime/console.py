@@ -17,8 +17,6 @@ _NULL = os.makedev(1, 3)
 
 def make_terminal(child: Child) -> None:
     """Make a terminal in the container's devpts; the master goes to the parent."""
-    if not child.process.terminal:
-        return
     master = open_in_root(child.root, "/dev/pts/ptmx", _OPEN)
     if file_system_type(master) != FileSystem.DEVPTS:
         raise StepError("/dev/pts in the container is not a devpts")
@@ -44,8 +42,7 @@ def hide_stdio(child: Child) -> None:
 
 def mount_console(child: Child) -> None:
     """Mount the terminal on /dev/console, by descriptor: a name in /dev/pts can be swapped."""
-    if not child.process.terminal or child.stdio is None:
-        return
+    assert child.stdio
     target = make_file(child.root, "/dev/console")
     copy = clone_mount(child.stdio.stdin)
     move_mount(copy, target)

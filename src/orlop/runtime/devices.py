@@ -123,9 +123,14 @@ def make_devices(child: Child) -> None:
             os.close(fd)
 
 
-def _make_node(folder: int, name: str, device: Device) -> None:
+def node_of(device: Device) -> tuple[int, int]:
+    """Return mode and number for mknod(2)."""
     mode = _TYPES[device["type"]] | stat.S_IMODE(device.get("fileMode", 0o666))
-    number = os.makedev(device.get("major", 0), device.get("minor", 0))
+    return mode, os.makedev(device.get("major", 0), device.get("minor", 0))
+
+
+def _make_node(folder: int, name: str, device: Device) -> None:
+    mode, number = node_of(device)
     try:
         os.mknod(name, mode, number, dir_fd=folder)
     except FileExistsError:  # the image's; it may be a link, or another device

@@ -123,7 +123,7 @@ def _maps(target: Target) -> IDMap:
 
 
 def _run(child: Child) -> NoReturn:
-    init.run(child, init.last_steps(child, init.first_steps(child)))
+    init.run(child, init.last_steps(child))
 
 
 def _listener(target: Target, filter_: Filter) -> Listener:

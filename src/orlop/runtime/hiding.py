@@ -7,18 +7,18 @@ import stat
 from orlop.kernel.mount import (
     MountAttr,
     clone_mount,
-    fsconfig_create,
-    fsmount,
-    fsopen,
     mount_setattr,
     move_mount,
 )
 from orlop.kernel.paths import open_in_root
 from orlop.runtime.child import Child
 from orlop.runtime.failure import StepError
+from orlop.runtime.filesystems import filesystem
+from orlop.runtime.options import Options
 
 _A = MountAttr
-_SEALED = int(_A.RDONLY | _A.NOSUID | _A.NODEV | _A.NOEXEC)
+#: Of a folder in which there is nothing.
+EMPTY = Options(set_=int(_A.RDONLY | _A.NOSUID | _A.NODEV | _A.NOEXEC))
 _RDONLY = int(_A.RDONLY)
 _NULL = os.makedev(1, 3)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
@@ -38,7 +38,7 @@ def mask_paths(child: Child) -> None:
             cover = clone_mount(null)
             mount_setattr(cover, set_=_RDONLY)  # else root could chmod the node
         else:
-            cover = clone_mount(empty) if empty >= 0 else _empty_folder()
+            cover = clone_mount(empty) if empty >= 0 else filesystem("tmpfs", "", EMPTY)
         move_mount(cover, target)
         os.close(target)
         if empty < 0 and cover != null and stat.S_ISDIR(os.fstat(cover).st_mode):
@@ -67,14 +67,6 @@ def _open_null(root: int) -> int:
     status = os.fstat(fd)
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL:
         raise StepError("/dev/null in the container is not the null device")
-    return fd
-
-
-def _empty_folder() -> int:
-    config = fsopen("tmpfs")
-    fsconfig_create(config)
-    fd = fsmount(config, _SEALED)
-    os.close(config)
     return fd
 
 

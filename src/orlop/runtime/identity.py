@@ -23,17 +23,9 @@ _FOR_STEPS = sum(
 
 def find_user(child: Child) -> None:
     """Find out who the process will be; names are the image's."""
-    user = child.process.user
-    child.groups = tuple(user.get("additionalGids", ()))
-    if name := user.get("username"):
-        child.uid, child.gid, groups, child.home = users.resolve(child.root, name)
-        child.groups = (*dict.fromkeys((*groups, *child.groups)),)
-    else:
-        child.uid, child.gid = user.get("uid", 0), user.get("gid", 0)
-        if not child.process.variable("HOME"):
-            child.home = users.home_of(child.root, child.uid)
-    extra = [users.group_id(child.root, g) for g in user.get("additionalGroups", ())]
-    child.groups = (*child.groups, *extra)
+    needs_home = not child.process.variable("HOME")
+    found = users.find(child.root, child.process.user, needs_home=needs_home)
+    child.uid, child.gid, child.groups, child.home = found
 
 
 def become_root_inside(child: Child) -> None:
@@ -107,16 +99,14 @@ def _needed(child: Child, *, filtered: bool) -> int:
 
 def set_capabilities(child: Child) -> None:
     """Set the capabilities that the program gets, as far as we have them to give."""
-    wanted = child.process.capabilities
     _, have, _ = capabilities.capget()
-    permitted = wanted.permitted & have
-    inheritable = wanted.inheritable & have
-    capabilities.capset(wanted.effective & permitted, permitted, inheritable)
-    if wanted.ambient:
-        capabilities.set_ambient(wanted.ambient & permitted & inheritable)
+    given = child.process.capabilities.within(have)
+    capabilities.capset(given.effective, given.permitted, given.inheritable)
+    if child.process.capabilities.ambient:
+        capabilities.set_ambient(given.ambient)
 
 
 def forgo_privileges(child: Child) -> None:
-    """Gain nothing by exec, if the bundle says so."""
-    if child.process.no_new_privileges:
-        set_no_new_privileges()
+    """Gain nothing by exec."""
+    del child
+    set_no_new_privileges()

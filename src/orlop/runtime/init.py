@@ -1,6 +1,6 @@
-"""From clone3 to execve: the order in which a container is made.
+"""A start's steps taken by a Python child, which knows all of them. Their order is order.py's.
 
-The child takes the steps one by one and reports the first refusal by the step's
+The child takes them one by one and reports the first refusal by the step's
 name. All thinking was done by the parent, before there was a child.
 
     parent                                  child
@@ -24,57 +24,22 @@ import sys
 from orlop.kernel import loopback, seccomp
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.process import reset_affinity, set_dumpable, set_parent_death_signal
-from orlop.model.light import Iterable, NoReturn, Sequence
+from orlop.model.light import Iterable, Mapping, NoReturn, Sequence
 from orlop.model.light_context import suppress
-from orlop.runtime import failure
+from orlop.runtime import (
+    console,
+    devices,
+    failure,
+    hiding,
+    identity,
+    limits,
+    mounts,
+    order,
+    program,
+    sysctl,
+)
 from orlop.runtime.child import Child, Step
-from orlop.runtime.console import attach_stdio, hide_stdio, make_terminal, mount_console
-from orlop.runtime.devices import make_devices, open_host_nodes
-from orlop.runtime.hiding import mask_paths, protect_paths
-from orlop.runtime.identity import (
-    become_root_inside,
-    become_user,
-    find_user,
-    forgo_privileges,
-    limit_capabilities,
-    own_stdio,
-    raise_capabilities,
-    set_capabilities,
-)
-from orlop.runtime.limits import (
-    join_keyring,
-    set_initial_affinity,
-    set_names,
-    set_oom_score,
-    set_rlimits,
-    set_scheduling,
-)
-from orlop.runtime.mounts import (
-    attach_mounts,
-    change_root,
-    cut_propagation,
-    enter_root,
-    finish_root,
-    make_cgroup_mounts,
-    make_mounts,
-    make_root,
-    open_hierarchies,
-    place_root,
-    protect_dev,
-)
-from orlop.runtime.program import (
-    check_working_directory,
-    close_others,
-    enter_working_directory,
-    environment,
-    find_program,
-    label_process,
-    release_signals,
-    run_program,
-    seal_descriptors,
-    wait_at_gate,
-)
-from orlop.runtime.sysctl import write_sysctls
+from orlop.runtime.order import Fact, facts_of
 
 _SIGKILL = 9
 
@@ -179,230 +144,114 @@ def load_filter(child: Child) -> None:
 
 def await_runtime_hooks(child: Child) -> None:
     """Let the parent run its hooks."""
-    if child.hooks:
-        child.hooks.await_runtime()
+    assert child.hooks
+    child.hooks.await_runtime()
 
 
 def run_create_hooks(child: Child) -> None:
     """Run the hooks that belong into our namespaces and still see the host's files."""
-    if child.hooks:
-        child.hooks.run_before_root()
+    assert child.hooks
+    child.hooks.run_before_root()
 
 
 def run_start_hooks(child: Child) -> None:
     """Run the hooks that the container has itself."""
-    if child.hooks:
-        child.hooks.run_before_program(environment(child))
+    assert child.hooks
+    child.hooks.run_before_program(program.environment(child))
 
 
-_ENTER: Sequence[Step] = (
-    enter_root,  # no host path is used from here on
-    attach_mounts,  # destinations are resolved here, when no host path is left
-    make_devices,  # after the mount on /dev
-)
-
-#: Hooks find the root complete and where it is on the host; so do the rarer ways to enter it.
-_ENTER_FROM_THE_HOST: Sequence[Step] = (
-    place_root,
-    attach_mounts,
-    make_devices,
-    await_runtime_hooks,
-    run_create_hooks,
-    change_root,  # no host path is used from here on
-)
-
-_INSIDE: Sequence[Step] = (
-    set_names,
-    raise_loopback,
-    write_sysctls,  # before /proc/sys is made read-only
-    make_terminal,  # in the container's own devpts
-    mount_console,
-    mask_paths,  # after make_devices: the cover is our own null device
-    protect_paths,
-    protect_dev,
-    finish_root,  # after all that makes files in the root
-    join_keyring,
-)
-
-_PROCESS: Sequence[Step] = (
-    find_user,  # by files of the root
-    enter_working_directory,  # as root: it may have to be made
-    attach_stdio,
-    own_stdio,
-    label_process,  # by /proc, as root
-    set_scheduling,  # may need CAP_SYS_NICE
-    become_user,
-    check_working_directory,
-    find_program,  # as the user
-    raise_capabilities,
-    wait_at_gate,  # what can be found wrong has been
-    seal_descriptors,
-    release_signals,
-    set_rlimits,  # late: they bind our interpreter too
-)
-
-_LAST: Sequence[Step] = (
-    load_filter,  # needs CAP_SYS_ADMIN where privileges can still be gained
-    set_capabilities,
-    run_start_hooks,  # with no more rights than the program
-    run_program,
-)
-
-_LAST_WITHOUT_PRIVILEGES: Sequence[Step] = (
-    set_capabilities,
-    forgo_privileges,
-    load_filter,  # after all but exec
-    run_start_hooks,
-    run_program,
-)
-
-_MAKE: Sequence[Step] = (
-    shield,
-    enter_cgroup,  # so that all we use is counted
-    set_oom_score,  # by the host's /proc
-    await_parent,  # it may move network devices to us
-    cut_propagation,  # before anything is mounted
-    join_namespaces,  # before mounts that show them
-    make_root,
-    make_mounts,  # sources are host paths
-    open_hierarchies,
-    leave_cgroup_namespace,
-    make_cgroup_mounts,
-)
-
-#: In a user namespace the parent has made the root and opened the bind mounts.
-_MAKE_IN_USER_NAMESPACE: Sequence[Step] = (
-    shield,
-    enter_cgroup,
-    set_oom_score,  # while we are still who the file belongs to
-    await_parent,  # our ids mean something from here on
-    become_root_inside,
-    leave_cgroup_namespace,
-    cut_propagation,
-    make_mounts,
-    open_hierarchies,
-    make_cgroup_mounts,
-    open_host_nodes,  # nodes made in a user namespace do not work
-)
-
-#: As an ordinary user: the parent may mount nothing, and we are root in here alone.
-_MAKE_ROOTLESS: Sequence[Step] = (
-    die_with_parent,
-    enter_cgroup,
-    set_oom_score,
-    await_parent,  # who could not map the ids of what cannot be dumped
-    become_root_inside,
-    shield,
-    join_namespaces,
-    leave_cgroup_namespace,
-    cut_propagation,
-    make_root,
-    make_mounts,
-    open_hierarchies,
-    make_cgroup_mounts,
-    open_host_nodes,
-)
-
-#: In a mount namespace that others are in, too, all that is mounted stays until it is undone.
-_MAKE_IN_SHARED_MOUNTS: Sequence[Step] = (*(step for step in _MAKE if step is not cut_propagation),)
-
-#: With the root of another mount namespace nothing is to be mounted.
-_SET_UP_IN_GIVEN_ROOT: Sequence[Step] = (
-    shield,
-    enter_cgroup,
-    set_oom_score,
-    join_namespaces,
-    leave_cgroup_namespace,
-    set_names,
-    raise_loopback,
-    join_keyring,
-)
-
-#: Another process in a running container.
-_EXEC: Sequence[Step] = (
-    shield,
-    set_initial_affinity,  # before the cgroup may set another
-    enter_cgroup,
-    join_cgroup_namespace,  # from inside: the kernel may let nobody move into it. nsdelegate
-    set_oom_score,  # by the host's /proc
-    join_container,
-    join_keyring,
-    make_terminal,
-    *_PROCESS,
-)
-
-
-#: What a process that is born with its filter does itself. Such a filter allows few calls.
-_OWN: Sequence[Step] = (
-    attach_stdio,
-    label_process,
-    wait_at_gate,
-    release_signals,  # it waits for the parent, and outlives it
-    set_rlimits,
-)
-
-
-def container_steps(child: Child) -> Sequence[Step]:
-    """Return the steps of a container's first process."""
-    return (*_set_up(child), *_PROCESS, *_last(child))
-
-
-def _set_up(child: Child) -> Sequence[Step]:
-    plan = child.plan
-    usual = Namespace.MOUNT in plan.namespaces.new and not child.hooks and not plan.no_pivot
-    if Namespace.MOUNT not in plan.namespaces.new and not plan.root_path:
-        return _SET_UP_IN_GIVEN_ROOT
-    if plan.namespaces.idmap:
-        make = _MAKE_ROOTLESS if child.root < 0 else _MAKE_IN_USER_NAMESPACE
-    else:
-        make = _MAKE if Namespace.MOUNT in plan.namespaces.new else _MAKE_IN_SHARED_MOUNTS
-    enter = _ENTER if usual else _ENTER_FROM_THE_HOST
-    return (*make, *enter, *_INSIDE)
-
-
-def exec_steps(child: Child) -> Sequence[Step]:
-    """Return the steps of a later process."""
-    return (*_EXEC, *_last(child))
+#: In no order: that is order.py's.
+_STEPS: Mapping[str, Step] = {
+    step.__name__: step
+    for step in (
+        await_parent,
+        await_runtime_hooks,
+        die_with_parent,
+        enter_cgroup,
+        join_cgroup_namespace,
+        join_container,
+        join_namespaces,
+        leave_cgroup_namespace,
+        load_filter,
+        raise_loopback,
+        run_create_hooks,
+        run_start_hooks,
+        shield,
+        console.attach_stdio,
+        console.hide_stdio,
+        console.make_terminal,
+        console.mount_console,
+        devices.make_devices,
+        devices.open_host_nodes,
+        hiding.mask_paths,
+        hiding.protect_paths,
+        identity.become_root_inside,
+        identity.become_user,
+        identity.find_user,
+        identity.forgo_privileges,
+        identity.limit_capabilities,
+        identity.own_stdio,
+        identity.raise_capabilities,
+        identity.set_capabilities,
+        limits.join_keyring,
+        limits.set_initial_affinity,
+        limits.set_names,
+        limits.set_oom_score,
+        limits.set_rlimits,
+        limits.set_scheduling,
+        mounts.attach_mounts,
+        mounts.change_root,
+        mounts.cut_propagation,
+        mounts.enter_root,
+        mounts.finish_root,
+        mounts.make_cgroup_mounts,
+        mounts.make_mounts,
+        mounts.make_root,
+        mounts.open_hierarchies,
+        mounts.place_root,
+        mounts.protect_dev,
+        program.check_working_directory,
+        program.close_others,
+        program.enter_working_directory,
+        program.find_program,
+        program.label_process,
+        program.make_working_directory,
+        program.release_signals,
+        program.run_program,
+        program.seal_descriptors,
+        program.wait_at_gate,
+        sysctl.write_sysctls,
+    )
+}
 
 
 def first_steps(child: Child) -> Sequence[Step]:
-    """Return the steps that whoever makes the process takes before it is born; mostly none.
-
-    For an exposed process that is done in its cgroup, so that it needs no more rights than it
-    has in the end. Else it is done outside, where the maker is never frozen.
-    """
-    if not child.born_last:
-        return ()
-    if child.exposed and not child.process.no_new_privileges:
-        steps = (*_set_up(child), *_PROCESS) if child.container else _EXEC
-        inherited = [step for step in steps if step not in _OWN]
-        return (*inherited, hide_stdio, close_others, load_filter, limit_capabilities)
-    steps = _set_up(child) if child.container else _EXEC[: _EXEC.index(join_keyring)]
-    if child.exposed:
-        return (*steps, hide_stdio, close_others, limit_capabilities)
-    outside = [step for step in steps if step not in (enter_cgroup, join_cgroup_namespace)]
-    return (*outside, hide_stdio, limit_capabilities)
+    """Return the steps that whoever makes the process takes before it is born. order.py"""
+    return [_STEPS[name] for name in order.first_steps(_facts(child))]
 
 
-def last_steps(child: Child, first: Sequence[Step]) -> Sequence[Step]:
-    """Return the steps of the process itself, after *first*."""
-    steps = container_steps(child) if child.container else exec_steps(child)
-    if not first:
-        return steps
-    return (die_with_parent, *(step for step in steps if step not in first))
+def last_steps(child: Child) -> Sequence[Step]:
+    """Return the steps of the process itself, after first_steps()."""
+    return [_STEPS[name] for name in order.last_steps(_facts(child))]
 
 
-def _before_the_gate(steps: Sequence[Step]) -> Sequence[Step]:
-    """Let the filter be loaded while the parent is there to hand its listener to an agent."""
-    late = (wait_at_gate, run_start_hooks, run_program)
-    return (*(step for step in steps if step not in late), *late)
+def _facts(child: Child) -> Fact:
+    rare = child.personality is not None or child.memory_policy
+    holds: Mapping[Fact, object] = {
+        Fact.HOOKS: child.hooks,
+        Fact.SCHEDULING: rare,
+        Fact.GATE: child.gate,
+        Fact.LISTENER: child.listener,
+        Fact.BORN_LAST: child.born_last,
+        Fact.EXPOSED: child.exposed,
+        Fact.ROOTLESS: child.container and child.plan.namespaces.idmap and child.root < 0,
+    }
+    return facts_of(child.process, child.container, holds)
 
 
 def run(child: Child, steps: Sequence[Step]) -> NoReturn:
     """Take the *steps*; on the first refusal report it by name and exit with 1."""
     name = "run"
-    if child.listener is not None:
-        steps = _before_the_gate(steps)
     try:
         for step in _noted(child, steps) if child.timed else steps:
             name = step.__name__
@@ -426,7 +275,3 @@ def _blamed(child: Child, name: str, steps: Sequence[Step]) -> str:
     loaded = "load_filter" in before or (child.exposed and "load_filter" not in names)
     filtered = child.filter is not None and loaded
     return f"{name}, which linux.seccomp may forbid" if filtered else name
-
-
-def _last(child: Child) -> Sequence[Step]:
-    return _LAST_WITHOUT_PRIVILEGES if child.process.no_new_privileges else _LAST

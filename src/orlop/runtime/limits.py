@@ -7,7 +7,7 @@ from orlop.kernel.keyring import join_session_keyring
 from orlop.kernel.namespaces import setdomainname, sethostname
 from orlop.kernel.process import personality, set_io_priority, set_scheduler
 from orlop.model.light_context import suppress
-from orlop.runtime.allowance import higher
+from orlop.runtime.allowance import within
 from orlop.runtime.child import Child
 from orlop.runtime.scheduling import MemoryPolicy
 
@@ -35,13 +35,12 @@ def set_names(child: Child) -> None:
 
 def set_rlimits(child: Child) -> None:
     """Set the limits; one above what we may raise becomes the highest that we may: allowance.py."""
-    for number, soft, hard in child.process.rlimits:
+    for limit in child.process.rlimits:
         try:
-            resource.setrlimit(number, (soft, hard))
+            resource.setrlimit(limit.number, (limit.soft, limit.hard))
         except (ValueError, PermissionError):
-            _, highest = resource.getrlimit(number)
-            hard = highest if higher(hard, highest) else hard
-            resource.setrlimit(number, (hard if higher(soft, hard) else soft, hard))
+            number, soft, hard = within(limit)
+            resource.setrlimit(number, (soft, hard))
 
 
 def set_scheduling(child: Child) -> None:

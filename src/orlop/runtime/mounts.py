@@ -244,24 +244,19 @@ def finish_root(child: Child) -> None:
 
 def protect_dev(child: Child) -> None:
     """Make a /dev read-only that was left writable for what we make in it."""
-    for plan in child.plan.mounts:
-        if plan.destination == "/dev" and plan.kind is MountKind.FILESYSTEM:
-            if plan.options.set_ & _RDONLY:
-                dev = open_in_root(child.root, "/dev")
-                mount_setattr(dev, set_=_RDONLY)
-                os.close(dev)
-            return
+    if child.plan.seals_dev:
+        dev = open_in_root(child.root, "/dev")
+        mount_setattr(dev, set_=_RDONLY)
+        os.close(dev)
 
 
 def _made(child: Child, plan: MountPlan) -> int:
-    options = plan.options
+    options = plan.fillable
     if plan.kind is MountKind.BIND:
         make = bind_from_neighbour if is_of_neighbour(plan.source) else bind
         fd = make(plan.source, recursive=Special.RBIND in options.special)
         set_bind_attributes(fd, options)
         return fd
-    if plan.fstype == "tmpfs" or plan.destination == "/dev":  # something goes in first
-        options = options._replace(set_=options.set_ & ~_RDONLY)
     try:
         context = child.contexts.pop() if plan.fstype == "proc" and child.contexts else -1
         fd = filesystem(plan.fstype, plan.source, options, context=context)
@@ -327,7 +322,7 @@ def _attach(child: Child, plan: MountPlan, fd: int) -> None:
             _refuse_inside_proc(plan, fd, target)
         if Special.COPY_UP in plan.options.special and plan.fstype == "tmpfs" and existed:
             _fill_from(target, fd)
-        if plan.options.set_ & _RDONLY and plan.fstype == "tmpfs" and plan.destination != "/dev":
+        if plan.is_sealed:
             mount_setattr(fd, set_=_RDONLY)
         if existed:
             _check_kinds(plan, fd, target)

@@ -12,7 +12,7 @@ from orlop.kernel.idmap import Mapping as IDMapping
 from orlop.kernel.mount import MountAttr
 from orlop.kernel.namespaces import Namespace
 from orlop.model import oci
-from orlop.model.light import Iterable, Mapping, NamedTuple
+from orlop.model.light import Iterable, Mapping, NamedTuple, Sequence
 from orlop.model.light_enum import StrEnum
 from orlop.runtime.cgroups.devices import ACCESS
 from orlop.runtime.options import SUPERBLOCK, Options, Special, for_new, parse
@@ -74,6 +74,20 @@ class MountPlan(NamedTuple):
     options: Options
     idmap: IDMap | None = None
 
+    @property
+    def fillable(self) -> Options:
+        """The options as long as something is put in: a folder in memory is read-only last."""
+        is_filled = self.fstype == "tmpfs" or self.destination == "/dev"
+        if self.kind is not MountKind.FILESYSTEM or not is_filled:
+            return self.options
+        return self.options._replace(set_=self.options.set_ & ~_RDONLY)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it is made read-only before it is attached."""
+        is_memory = self.fstype == "tmpfs" and self.destination != "/dev"
+        return is_memory and bool(self.options.set_ & _RDONLY)
+
 
 class Capabilities(NamedTuple):
     bounding: int = 0
@@ -81,6 +95,16 @@ class Capabilities(NamedTuple):
     inheritable: int = 0
     permitted: int = 0
     ambient: int = 0
+
+    def within(self, have: int) -> "Capabilities":
+        """Return what of them a process can give that has *have* itself. capabilities(7)"""
+        permitted, inheritable = self.permitted & have, self.inheritable & have
+        return self._replace(
+            effective=self.effective & permitted,
+            inheritable=inheritable,
+            permitted=permitted,
+            ambient=self.ambient & permitted & inheritable,
+        )
 
 
 class Rlimit(NamedTuple):
@@ -110,9 +134,14 @@ class ProcessPlan(NamedTuple):
     affinity: Affinity | None
 
     def variable(self, name: str) -> str:
-        """Return the value of environment variable *name*, "" if it has none; the last counts."""
-        start = f"{name}="
-        return next((t[len(start) :] for t in reversed(self.env) if t.startswith(start)), "")
+        """Return the value of environment variable *name*, "" if it has none."""
+        return variable(self.env, name)
+
+
+def variable(env: Sequence[str], name: str) -> str:
+    """Return the value of *name* in *env*, "" if it has none; the last counts."""
+    start = f"{name}="
+    return next((text[len(start) :] for text in reversed(env) if text.startswith(start)), "")
 
 
 class Namespaces(NamedTuple):

@@ -17,13 +17,15 @@ from orlop.kernel.paths import (
 from orlop.kernel.patience import await_any
 from orlop.kernel.process import close_all_but, close_on_exec_from, set_parent_death_signal
 from orlop.model import jsontext
-from orlop.model.light import NoReturn
+from orlop.model.light import NoReturn, Sequence
 from orlop.runtime.bundle import AT_GATE, OUTLIVES
 from orlop.runtime.child import Child
 from orlop.runtime.failure import Kind, StepError
+from orlop.runtime.plan import variable
 
+_ABSENT = (errno.ENOENT, errno.ENOTDIR)
 #: Python ignores these, and what is ignored stays so over exec.
-_IGNORED = tuple(
+IGNORED = tuple(
     number
     for number in sorted(_signal.valid_signals())
     if _signal.getsignal(number) == _signal.SIG_IGN
@@ -35,18 +37,25 @@ _MOST_DESCRIPTORS = (1 << 31) - 1
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 
 
-def enter_working_directory(child: Child) -> None:
-    """Change to the working directory; it cannot be outside the root.
-
-    A container's is made if missing; for a process that comes later it has to be there.
-    """
+def make_working_directory(child: Child) -> None:
+    """Make the working directory if it is missing; what else is wrong is told by who enters it."""
     path = child.process.cwd
     try:
         fd = open_in_root(child.root, path, _DIRECTORY)
     except FileNotFoundError:
-        if child.container is None:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
         fd = make_directories(child.root, path)
+    except OSError:
+        return
+    os.close(fd)
+
+
+def enter_working_directory(child: Child) -> None:
+    """Change to the working directory; it cannot be outside the root."""
+    path = child.process.cwd
+    try:
+        fd = open_in_root(child.root, path, _DIRECTORY)
+    except FileNotFoundError:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
     os.fchdir(fd)
     os.close(fd)
     check_working_directory(child)
@@ -74,7 +83,7 @@ def find_program(child: Child) -> None:
         _check_program(name)
         child.program = name
     else:
-        child.program = _search(child, name)
+        child.program = _search(name, places_of(name, child.process.env))
     refuse_ourselves(child)
 
 
@@ -92,7 +101,7 @@ def refuse_ourselves(child: Child) -> None:
             return  # the kernel decides
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise _exec_error(path, errno.EACCES, Kind.NOT_EXECUTABLE) from None
+                raise no_program(path, errno.EACCES) from None
             return
         if not path:
             return
@@ -109,16 +118,24 @@ def _interpreter(path: str) -> str:
     return os.fsdecode(words[0]) if words else ""
 
 
-def _search(child: Child, name: str) -> str:
-    for folder in child.process.variable("PATH").split(":"):
-        path = os.path.join(folder or ".", name)
+def places_of(name: str, env: Sequence[str]) -> list[str]:
+    """Return where the program *name* may be, in order, by the PATH of *env*."""
+    if "/" in name:
+        return [name]
+    return [os.path.join(folder or ".", name) for folder in variable(env, "PATH").split(":")]
+
+
+def _search(name: str, places: Sequence[str]) -> str:
+    for path in places:
         if _may_run(path) and stat.S_ISREG(os.stat(path).st_mode):
             return path
-    raise StepError(
-        f'exec: "{name}": executable file not found in $PATH',
-        kind=Kind.NOT_FOUND,
-        number=errno.ENOENT,
-    )
+    raise not_in_path(name)
+
+
+def not_in_path(name: str) -> StepError:
+    """Return the error of a program that is in no folder of its PATH."""
+    text = f'exec: "{name}": executable file not found in $PATH'
+    return StepError(text, kind=Kind.NOT_FOUND, number=errno.ENOENT)
 
 
 def label_process(child: Child) -> None:
@@ -143,8 +160,7 @@ def seal_descriptors(child: Child) -> None:
 def wait_at_gate(child: Child) -> None:
     """Wait until the caller has noted us, and until the program may run."""
     gate = child.gate
-    if gate is None:
-        return
+    assert gate
     os.close(gate.consenting)
     os.write(child.report, AT_GATE)
     if not os.read(gate.consent, 1):
@@ -174,7 +190,7 @@ def release_signals(child: Child) -> None:
 
     Not before somebody knows of it who can tell of its end.
     """
-    for number in _IGNORED:
+    for number in IGNORED:
         _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     if child.witness < 0:
@@ -209,36 +225,31 @@ def run_program(child: Child) -> NoReturn:
     try:
         os.execve(child.program, child.process.args, environment(child))
     except OSError as error:
-        kind = Kind.NOT_FOUND if error.errno == errno.ENOENT else Kind.NOT_EXECUTABLE
-        raise _exec_error(child.program, error.errno or 0, kind) from None
+        raise no_program(child.program, error.errno or 0, is_there=True) from None
 
 
 def _check_program(path: str) -> None:
     try:
         status = os.stat(path)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            text = os.strerror(error.errno).lower()
-            raise StepError(
-                f"exec: {jsontext.dumps(path)}: stat {path}: {text}",
-                kind=Kind.NOT_FOUND,
-                number=error.errno,
-            ) from None
-        raise _exec_error(path, error.errno or 0, Kind.NOT_EXECUTABLE) from None
+        raise no_program(path, error.errno or 0) from None
     if stat.S_ISDIR(status.st_mode):
-        raise _exec_error(path, errno.EISDIR, Kind.NOT_EXECUTABLE)
+        raise no_program(path, errno.EISDIR)
     if not _may_run(path):
-        raise _exec_error(path, errno.EACCES, Kind.NOT_EXECUTABLE)
+        raise no_program(path, errno.EACCES)
 
 
 def _may_run(path: str) -> bool:
     return os.access(path, os.X_OK, effective_ids=True)
 
 
-def _exec_error(path: str, number: int, kind: Kind) -> StepError:
-    text = os.strerror(number)
-    text = text[:1].lower() + text[1:]
-    return StepError(f"exec: {jsontext.dumps(path)}: {text}", kind=kind, number=number)
+def no_program(path: str, number: int, *, is_there: bool = False) -> StepError:
+    """Return the error of a program that cannot be run, or of which a part is missing."""
+    kind = Kind.NOT_FOUND if number in _ABSENT else Kind.NOT_EXECUTABLE
+    said = f"stat {path}: " if number in _ABSENT and not is_there else ""
+    reason = os.strerror(number)
+    text = f"exec: {jsontext.dumps(path)}: {said}{reason[:1].lower()}{reason[1:]}"
+    return StepError(text, kind=kind, number=number)
 
 
 def _write_attribute(child: Child, value: str, *paths: str) -> None:

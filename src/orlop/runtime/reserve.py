@@ -363,7 +363,7 @@ def _obey(order: Order, made: ctypes.c_int, answer: int, host: int = -1) -> None
     """Make the child; *host* is the network of which we are not."""
     flags, child = order.flags, order.child
     first = init.first_steps(child)
-    steps = init.last_steps(child, first)
+    steps = init.last_steps(child)
     if order.study:
         with suppress(OSError):
             steps = _with_account(steps, answer)

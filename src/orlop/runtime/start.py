@@ -173,7 +173,7 @@ def _launch(child: Child, cgroup: Cgroup | None, ours: ExitStack, *, witness: bo
 
 
 def _run(child: Child) -> NoReturn:
-    init.run(child, init.last_steps(child, init.first_steps(child)))
+    init.run(child, init.last_steps(child))
 
 
 def _mapped(bundle: Bundle, namespaces: Namespaces) -> Namespaces:

@@ -11,6 +11,7 @@ import os
 import stat
 
 from orlop.kernel.paths import open_in_root
+from orlop.model import oci
 from orlop.model.light import Iterator, NamedTuple
 from orlop.runtime.failure import StepError
 
@@ -36,6 +37,20 @@ def resolve(root: int, text: str) -> Identity:
     if group:
         gid = group_id(root, group)
     return Identity(uid, gid, (*dict.fromkeys((gid, *groups)),), home)
+
+
+def find(root: int, user: oci.User, *, needs_home: bool = True) -> Identity:
+    """Return who a process's *user* is in the container at *root*; StepError if it is nobody."""
+    more = tuple(user.get("additionalGids", ()))
+    if name := user.get("username"):
+        found = resolve(root, name)
+        more = (*dict.fromkeys((*found.groups, *more)),)
+    else:
+        uid = user.get("uid", 0)
+        home = home_of(root, uid) if needs_home else "/"
+        found = Identity(uid, user.get("gid", 0), (), home)
+    named = (group_id(root, name) for name in user.get("additionalGroups", ()))
+    return found._replace(groups=(*more, *named))
 
 
 def group_id(root: int, text: str) -> int:

@@ -32,16 +32,10 @@ from orlop.runtime import failure
 from orlop.runtime.failure import StepError
 from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import Options
-from orlop.runtime.recipe.container import write_start
-from orlop.runtime.recipe.plan import ProcessRecipe, Recipe
-from orlop.runtime.recipe.process import (
-    MOST_PROGRAMS,
-    RUN_PROGRAM,
-    explain,
-    may_look,
-    programs,
-    write_exec,
-)
+from orlop.runtime.program import places_of
+from orlop.runtime.recipe import table
+from orlop.runtime.recipe.process import MOST_PROGRAMS, RUN_PROGRAM, explain, may_look
+from orlop.runtime.recipe.recipe import ProcessRecipe, Recipe
 from orlop.runtime.recipe.writer import Writer
 
 MOST_BYTES = 1 << 20
@@ -176,10 +170,9 @@ class Launcher:
         key = (order.recipe, order.idle, order.doors, order.timed)
         writer = self._written.get(key)
         if writer is None:
-            writer = write_start(
+            writer = table.write(
                 recipe, kept, doors=order.doors, idle=order.idle, timed=order.timed
             )
-            writer.procedure.finish()
             self._written[key] = writer
         fill = writer.procedure.fill
         rest = iter(fds[3:])
@@ -212,8 +205,7 @@ class Launcher:
         key = (order.recipe, False, order.doors, order.timed)
         writer = self._written.get(key)
         if writer is None:
-            writer = write_exec(recipe, doors=order.doors, timed=order.timed)
-            writer.procedure.finish()
+            writer = table.write(recipe, doors=order.doors, timed=order.timed)
             self._written[key] = writer
         writer.procedure.fill("target", fds[3])
         for place in range(order.doors):
@@ -235,7 +227,7 @@ class Launcher:
         procedure.fill("arguments", args.address)
         procedure.fill("environment", env.address)
         environment = [os.fsdecode(text) for text in command.env]
-        tried = programs(os.fsdecode(command.args[0]), environment) if command.args else []
+        tried = places_of(os.fsdecode(command.args[0]), environment) if command.args else []
         texts = [command.folder, *(os.fsencode(path) for path in tried[:MOST_PROGRAMS]), b""]
         place_of = _Places(texts)
         procedure.fill("folder", place_of[0])

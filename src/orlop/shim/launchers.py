@@ -16,7 +16,7 @@ from orlop.kernel.memory import shared_number
 from orlop.kernel.process import clone3, pidfd_send_signal
 from orlop.kernel.procstat import read_stat
 from orlop.model.stock import Stock, Tally
-from orlop.runtime.recipe.plan import ProcessRecipe, Recipe
+from orlop.runtime.recipe.recipe import ProcessRecipe, Recipe
 from orlop.shim.channel import widen
 from orlop.shim.launcher import MOST_BYTES, Exec, Forget, Learn, Made, Start, serve
 from orlop.shim.loop import Loop, Timer

@@ -304,12 +304,12 @@ def test_a_start_with_hooks_that_fails_at_a_step_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     add(hooked, "createRuntime", shell("echo ran > ran"))
-    plain = init.container_steps
+    plain = init.last_steps
 
     def steps(child: Child) -> list[Step]:
         return [how if s.__name__ == step else s for s in plain(child)]
 
-    monkeypatch.setattr(init, "container_steps", steps)
+    monkeypatch.setattr(init, "last_steps", steps)
     before, others = len(os.listdir("/proc/self/fd")), children()
     with pytest.raises(OrlopError, match=text):
         hooked.run("true")

@@ -185,6 +185,13 @@ def test_the_working_directory_is_made_and_entered(box: Box) -> None:
     assert box.sh("pwd") == "/new/work\n"
 
 
+def test_the_working_directory_is_made_in_a_read_only_root(box: Box) -> None:
+    box.config["root"] = {"path": "rootfs", "readonly": True}
+    box.process["cwd"] = "/new/work"
+    assert box.run("sh", "-c", "pwd; mkdir /new/other 2>&1").output.startswith("/new/work\n")
+    assert not (box.upper / "new/other").exists()
+
+
 def test_signals_are_as_for_a_fresh_process(box: Box) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:

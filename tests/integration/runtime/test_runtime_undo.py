@@ -13,15 +13,12 @@ from orlop.errors import OrlopError, WrongStateError
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.process import clone, clone3
 from orlop.kernel.procstat import is_ending
-from orlop.runtime import cgroups, init
+from orlop.runtime import cgroups, init, order
 from orlop.runtime.bundle import Gate, Stdio
 from orlop.runtime.child import Child, Step
+from orlop.runtime.order import Fact
 from orlop.runtime.parent import wait_created
 from tests.integration.runtime.box import Box
-
-
-def names(steps: Sequence[Step]) -> list[str]:
-    return [step.__name__ for step in steps]
 
 
 def breaking(name: str, how: Callable[[], None]) -> Callable[[Child], None]:
@@ -41,20 +38,20 @@ def die() -> None:
     os._exit(9)
 
 
-CONTAINER = names((*init._MAKE, *init._ENTER, *init._INSIDE, *init._PROCESS, *init._LAST))
-EXEC = names((*init._EXEC, *init._LAST))
+CONTAINER = order.steps(Fact.OWN_MOUNTS | Fact.OWN_ROOT)
+EXEC = order.steps(Fact.EXEC)
 
 
 @pytest.mark.parametrize("name", CONTAINER)
 def test_a_failed_step_is_named_and_leaves_nothing(
     box: Box, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = init.container_steps
+    plain = init.last_steps
 
     def steps(child: Child) -> list[Callable[[Child], None]]:
         return [breaking(name, refuse) if s.__name__ == name else s for s in plain(child)]
 
-    monkeypatch.setattr(init, "container_steps", steps)
+    monkeypatch.setattr(init, "last_steps", steps)
     before, others = len(os.listdir("/proc/self/fd")), children()
     with pytest.raises(OrlopError, match=f"{name.replace('_', ' ')}: the test refuses"):
         box.run("true")
@@ -66,12 +63,12 @@ def test_a_failed_step_is_named_and_leaves_nothing(
 def test_a_child_that_dies_at_a_step_leaves_nothing(
     box: Box, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = init.container_steps
+    plain = init.last_steps
 
     def steps(child: Child) -> list[Callable[[Child], None]]:
         return [breaking(name, die) if s.__name__ == name else s for s in plain(child)]
 
-    monkeypatch.setattr(init, "container_steps", steps)
+    monkeypatch.setattr(init, "last_steps", steps)
     before, others = len(os.listdir("/proc/self/fd")), children()
     with pytest.raises(OrlopError, match="ended before it could say why"):
         box.run("true")
@@ -95,8 +92,8 @@ def test_a_failed_step_of_exec_leaves_the_container_alone(
 
     before, others = len(os.listdir("/proc/self/fd")), children()
     with monkeypatch.context() as patch:
-        for order in ("first_steps", "exec_steps"):
-            patch.setattr(init, order, broken(getattr(init, order)))
+        for which in ("first_steps", "last_steps"):
+            patch.setattr(init, which, broken(getattr(init, which)))
         with pytest.raises(OrlopError, match=why):
             box.exec(running, "true")
     assert len(os.listdir("/proc/self/fd")) == before
@@ -157,8 +154,9 @@ def test_a_path_that_is_no_namespace_of_its_kind_is_named(box: Box) -> None:
 
 
 def test_seccomp_comes_last_and_before_it_the_capabilities_where_it_may() -> None:
-    assert names(init._LAST)[-1] == names(init._LAST_WITHOUT_PRIVILEGES)[-1] == "run_program"
-    assert names(init._LAST_WITHOUT_PRIVILEGES)[-3:-1] == ["load_filter", "run_start_hooks"]
+    plain, without = (order.steps(Fact.HOOKS | more) for more in (Fact(0), Fact.NO_NEW_PRIVILEGES))
+    assert plain[-4:] == ("load_filter", "set_capabilities", "run_start_hooks", "run_program")
+    assert without[-3:] == ("load_filter", "run_start_hooks", "run_program")
 
 
 def test_a_parent_that_is_killed_takes_the_unfinished_child_along(box: Box) -> None:

@@ -7,7 +7,6 @@ usual way (runtime/start.py).
 from __future__ import annotations
 
 import os
-import resource
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -21,19 +20,21 @@ from orlop.kernel.paths import open_in_root, open_plain
 from orlop.kernel.procedure import is_supported
 from orlop.model.oci import Config, Process
 from orlop.runtime import users
-from orlop.runtime.allowance import higher
+from orlop.runtime.allowance import within
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.child import ContainerPlan
 from orlop.runtime.container import plan_container
 from orlop.runtime.filesystems import bind, filesystem, set_bind_attributes
 from orlop.runtime.neighbour import is_of_neighbour
 from orlop.runtime.options import Options, Special, parse
+from orlop.runtime.order import Fact, facts_of
 from orlop.runtime.plan import MountKind, MountPlan, ProcessPlan, plan_namespaces, plan_process
+from orlop.runtime.recipe.recipe import Layer, ProcessRecipe, Recipe
+from orlop.runtime.recipe.table import steps_of
 from orlop.runtime.start import make_filter, resources_of
 
 if TYPE_CHECKING:
     from orlop.model.oci import Resources
-    from orlop.runtime.seccomp import Filter
 
 _ALL = (
     Namespace.MOUNT
@@ -57,51 +58,6 @@ _KERNELS = {"/proc/": "proc", "/sys/": "sysfs"}
 _OWN_MODE = 0o1777  # that of a tmpfs
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Who(NamedTuple):
-    """A user, by numbers."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    home: str
-
-
-class ProcessRecipe(NamedTuple):
-    """What all processes of one kind have in common; command and environment are each one's."""
-
-    plan: ProcessPlan  # with no more capabilities than we have to give
-    who: Who
-    filter: Filter | None
-    permitted: int  # capabilities that we have
-    dropped: int  # those to be taken out of the bounding set
-
-
-class Layer(NamedTuple):
-    """An overlay: of descriptors, by their place, topmost first; and what is set besides."""
-
-    destination: str
-    lowers: tuple[int, ...]
-    options: tuple[tuple[str, str | None], ...]
-    attributes: int
-    mode: int  # of the folder that takes what is written
-    uid: int
-    gid: int
-
-
-class Recipe(NamedTuple):
-    """Descriptors are named by their place among those that come with it."""
-
-    container: ContainerPlan
-    process: ProcessRecipe
-    layers: tuple[Layer, ...]  # that of the root first
-    binds: dict[int, int]  # place of a mount in the plan: descriptor
-    files: dict[str, str]  # what is in the files that each start gets of its own
-    targets: tuple[tuple[str, ...], ...]  # folders above each mount's that are to be made
-    folders: tuple[str, ...]  # to be made: the working directory and those above it
-    masked: tuple[tuple[str, bool], ...]  # path, whether it is a folder
-    readonly: tuple[str, ...]
 
 
 class Planned(NamedTuple):
@@ -141,7 +97,7 @@ def plan_recipe(bundle: Bundle) -> Planned:
             container = container._replace(mounts=tuple(_with_modes(container.mounts, root)))
             recipe = Recipe(
                 container=container,
-                process=plan_process_recipe(config, process, root),
+                process=_plan_process(config, process, container, root),
                 layers=layers,
                 binds=_binds(bundle, container, opened),
                 files=_files(bundle, container),
@@ -159,38 +115,35 @@ def plan_recipe(bundle: Bundle) -> Planned:
     return Planned(recipe, tuple(opened), resources, container.sysctls)
 
 
-def plan_process_recipe(config: Config, process: ProcessPlan, root: int) -> ProcessRecipe:
+def _plan_process(
+    config: Config, process: ProcessPlan, container: ContainerPlan | None, root: int
+) -> ProcessRecipe:
     """Look up the process's user in the files of *root*, and compile its filter."""
-    user = process.user
-    groups = tuple(user.get("additionalGids", ()))
-    if name := user.get("username"):
-        uid, gid, own, home = users.resolve(root, name)
-        groups = (*dict.fromkeys((*own, *groups)),)
-    else:
-        uid, gid = user.get("uid", 0), user.get("gid", 0)
-        home = users.home_of(root, uid)
-    extra = tuple(users.group_id(root, name) for name in user.get("additionalGroups", ()))
-    who = Who(uid, gid, (*groups, *extra), home)
+    steps = _steps(config, process, container)
+    who = users.find(root, process.user)
     filter_ = make_filter(config)
     if filter_ is not None and filter_.listener:
         raise UnsupportedError("a seccomp filter that asks an agent is none for a recipe")
     if config.get("linux", {}).get("seccomp", {}).get("defaultAction") not in _MILD:
         raise UnsupportedError("a seccomp filter that kills for openat2 is none for a recipe")
-    limits = tuple(
-        limit._replace(soft=soft, hard=hard)
-        for limit in process.rlimits
-        for soft, hard in [_clamped(limit.number, limit.soft, limit.hard)]
-    )
+    may_raise = bool(capget()[0] & _SYS_RESOURCE)
+    limits = tuple(limit if may_raise else within(limit) for limit in process.rlimits)
     have = capget()[1]
-    wanted = process.capabilities
-    given = wanted._replace(
-        effective=wanted.effective & wanted.permitted & have,
-        permitted=wanted.permitted & have,
-        inheritable=wanted.inheritable & have,
-        ambient=wanted.ambient & wanted.permitted & wanted.inheritable & have,
-    )
-    plan = process._replace(rlimits=limits, capabilities=given)
-    return ProcessRecipe(plan, who, filter_, have, supported() & ~wanted.bounding)
+    plan = process._replace(rlimits=limits, capabilities=process.capabilities.within(have))
+    dropped = supported() & ~process.capabilities.bounding
+    return ProcessRecipe(plan, who, filter_, have, dropped, steps)
+
+
+def _steps(
+    config: Config, process: ProcessPlan, container: ContainerPlan | None
+) -> tuple[str, ...]:
+    linux = config.get("linux", {})
+    rest = {
+        Fact.BY_TABLE: True,
+        Fact.HOOKS: config.get("hooks"),
+        Fact.SCHEDULING: linux.get("personality") or linux.get("memoryPolicy"),
+    }
+    return steps_of(facts_of(process, container, rest))
 
 
 def plan_exec_recipe(bundle: Bundle, process: Process) -> ProcessRecipe:
@@ -202,7 +155,7 @@ def plan_exec_recipe(bundle: Bundle, process: Process) -> ProcessRecipe:
     _refuse_process(planned)
     root = _view(bundle)
     try:
-        return plan_process_recipe(bundle.config, planned, root)
+        return _plan_process(bundle.config, planned, None, root)
     finally:
         os.close(root)
 
@@ -213,15 +166,13 @@ def _refuse(config: Config) -> None:
         raise UnsupportedError("recipes need x86-64 and Linux 6.15")
     if os.path.dirname(linux.get("cgroupsPath", "/orlop/any")) != "/orlop":
         raise UnsupportedError("a recipe's cgroups are all in one place")
-    if config.get("hooks") or linux.get("personality") or linux.get("memoryPolicy"):
-        raise UnsupportedError("hooks and personalities are none of a recipe's")
     if linux.get("rootfsPropagation", "") not in _PROPAGATIONS:
         raise UnsupportedError("mounts shared with the host are none of a recipe's")
 
 
 def _refuse_plan(container: ContainerPlan, process: ProcessPlan) -> None:
-    if container.net_devices or container.no_pivot:
-        raise UnsupportedError("such a container is none of a recipe's")
+    if container.net_devices:
+        raise UnsupportedError("network devices of the host's are none of a recipe's")
     if any(not path.startswith("net/") for path, _ in container.sysctls):
         raise UnsupportedError("kernel parameters of others than networks are none of a recipe's")
     for plan in container.mounts:
@@ -251,15 +202,6 @@ def _is_rare(plan: MountPlan) -> bool:
 def _refuse_process(process: ProcessPlan) -> None:
     if process.capabilities.bounding & _SYS_PTRACE:  # its memory is its launcher's at first
         raise UnsupportedError("who may trace others is none of a recipe's")
-    rare = (
-        process.apparmor,
-        process.selinux,
-        process.scheduler,
-        process.io_priority,
-        process.affinity,
-    )
-    if process.terminal or any(rare):
-        raise UnsupportedError("terminals, labels and scheduling are none of a recipe's")
 
 
 def _view(bundle: Bundle) -> int:
@@ -444,14 +386,6 @@ def _kinds(paths: Sequence[str]) -> Iterator[tuple[str, bool]]:
             os.close(fd)
     finally:
         _close([*views.values()])
-
-
-def _clamped(number: int, soft: int, hard: int) -> tuple[int, int]:
-    """Return the limits as far as we may give them."""
-    _, highest = resource.getrlimit(number)
-    if higher(hard, highest) and not capget()[0] & _SYS_RESOURCE:
-        hard = highest
-    return (hard if higher(soft, hard) else soft), hard
 
 
 def _close(fds: Sequence[int]) -> None:

@@ -1,8 +1,8 @@
-"""Written down: from inside the container to its program, and what a failure there means.
+"""Steps written down: those of every process, and what a failure to run its program means.
 
 Slots: stdin, stdout, stderr; pipe-N, the same where they may be given to the user, else -1;
 folder, the working directory; arguments and environment; program-N, the places where the
-program may be. The order is that of runtime/init.py.
+program may be.
 """
 
 import errno
@@ -15,10 +15,8 @@ from orlop.kernel.capabilities import NAMES
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.procedure import Failure, Procedure, Slot
 from orlop.kernel.process import EVERY_PROCESSOR
-from orlop.model import jsontext
-from orlop.runtime.failure import Kind, StepError
-from orlop.runtime.plan import ProcessPlan
-from orlop.runtime.recipe.plan import ProcessRecipe
+from orlop.runtime.failure import StepError
+from orlop.runtime.program import IGNORED, no_program, not_in_path
 from orlop.runtime.recipe.writer import Writer
 
 #: Folders of a PATH that are looked in.
@@ -28,7 +26,6 @@ RUN_PROGRAM = "run_program"
 
 _SIGKILL, _SIGCHLD = 9, 17
 _SIG_IGN = 1
-_IGNORED_BY_PYTHON = (13, 25)  # SIGPIPE, SIGXFSZ; what is ignored stays so over exec
 _SIG_SETMASK = 2
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
@@ -45,98 +42,67 @@ _IDLE_FD = 3
 _OF_CONTAINER = Namespace.MOUNT | Namespace.UTS | Namespace.IPC | Namespace.NET | Namespace.CGROUP
 
 
-def die_with_shim(writer: Writer) -> None:
-    """Have the kernel kill the process when the shim, its parent, ends."""
+def shield(writer: Writer) -> None:
+    """Have the kernel end the process with the shim, its parent. It cannot be dumped already."""
     writer.call(numbers.PRCTL, _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    writer.call(numbers.UMASK, 0)
 
 
-def enter_cgroup(writer: Writer, doors: int) -> None:
+def enter_cgroup(writer: Writer) -> None:
     """Move into the cgroup, and onto all its processors, whichever the shim may use."""
-    writer.step("enter_cgroup")
-    die_with_shim(writer)
-    for number in range(doors):
+    for number in range(writer.doors):
         writer.call(numbers.WRITE, Slot(f"door-{number}"), b"0", 1)
     mask = EVERY_PROCESSOR
     writer.call(numbers.SCHED_SETAFFINITY, 0, len(mask), mask, may_fail=True)
 
 
-def write_exec(recipe: ProcessRecipe, *, doors: int, timed: bool = False) -> Writer:
-    """Return the procedure of a later process; the slot "target" is a pidfd of the first."""
-    writer = Writer(timed=timed)
-    enter_cgroup(writer, doors)
-    writer.step("join_container")
+def join_container(writer: Writer) -> None:
+    """Join a running container; the slot "target" is a pidfd of its first process."""
     writer.call(numbers.SETNS, Slot("target"), int(_OF_CONTAINER))
-    writer.call(numbers.UMASK, 0)
-    set_oom_score(writer, recipe.plan)
-    write_process(writer, recipe)
-    return writer
 
 
-def set_oom_score(writer: Writer, plan: ProcessPlan) -> None:
+def set_oom_score(writer: Writer) -> None:
     """Say how soon the kernel may kill it. Lowering takes a capability that we may lack."""
-    writer.step("set_oom_score")
+    score = writer.process.plan.oom_score_adj
+    if score is None:
+        return
     file = writer.open("/proc/self/oom_score_adj", os.O_WRONLY, links=True)
-    text = str(plan.oom_score_adj or 0).encode()
+    text = str(score).encode()
     writer.call(numbers.WRITE, file, text, len(text), may_fail=True)
 
 
-def write_process(writer: Writer, recipe: ProcessRecipe, *, idle: bool = False) -> None:
-    """Go on from the container's root, as root, to the program.
-
-    With *idle* that is the file in the slot "idle", and the kernel reaps its children.
-    """
-    plan, who = recipe.plan, recipe.who
-    # Without a name: the kernel would look through all that have the same.
+def join_keyring(writer: Writer) -> None:
+    """Take a new session keyring. It has no name, or the kernel would search all that have it."""
     writer.call(numbers.KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, 0, may_fail=True)
-    writer.step("enter_working_directory")
+
+
+def enter_working_directory(writer: Writer) -> None:
+    """Change to the working directory; it cannot be outside the root."""
     folder = writer.open(Slot("folder"), os.O_PATH | os.O_DIRECTORY, links=True)
     writer.call(numbers.FCHDIR, folder)
-    writer.step("attach_stdio")
+
+
+def attach_stdio(writer: Writer) -> None:
+    """Lead a session, with the streams as 0, 1 and 2."""
     writer.call(numbers.SETSID)
     for number, stream in enumerate(("stdin", "stdout", "stderr")):
         writer.call(numbers.DUP3, Slot(stream), number, 0)
-    for number in range(3) if who.uid else ():
-        writer.call(numbers.FCHOWN, Slot(f"pipe-{number}"), who.uid, -1, may_fail=True)
-    if idle:
+    if writer.idle:
         writer.call(numbers.DUP3, Slot("idle"), _IDLE_FD, os.O_CLOEXEC)
-    _become_user(writer, recipe)
-    writer.step("seal_descriptors")
-    first = _IDLE_FD + 1 if idle else _IDLE_FD
-    writer.call(numbers.CLOSE_RANGE, first, _MOST_DESCRIPTORS, 0)
-    writer.step("set_rlimits")
-    for limit in plan.rlimits:
-        pair = struct.pack("=qq", limit.soft, limit.hard)
-        writer.call(numbers.PRLIMIT64, 0, limit.number, pair, 0)
-    _release_signals(writer, idle=idle)
-    writer.step("load_filter")
-    if plan.no_new_privileges:  # after all but exec
-        _set_capabilities(writer, plan)
-        writer.call(numbers.PRCTL, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        die_with_shim(writer)
-        _load_filter(writer, recipe)
-    else:
-        die_with_shim(writer)  # which a change of user has undone
-        _load_filter(writer, recipe)
-        _set_capabilities(writer, plan)
-    _run_program(writer, idle=idle)
 
 
-def _release_signals(writer: Writer, *, idle: bool) -> None:
-    writer.step("release_signals")
-    if idle:
-        ignored = struct.pack("=QQQQ", _SIG_IGN, 0, 0, 0)
-        writer.call(numbers.RT_SIGACTION, _SIGCHLD, ignored, 0, 8)
-    for number in _IGNORED_BY_PYTHON:
-        writer.call(numbers.RT_SIGACTION, number, bytes(32), 0, 8)
-    writer.call(numbers.RT_SIGPROCMASK, _SIG_SETMASK, bytes(8), 0, 8)
+def own_stdio(writer: Writer) -> None:
+    """Give the streams to the user, where they may be given."""
+    uid = writer.process.who.uid
+    for number in range(3) if uid else ():
+        writer.call(numbers.FCHOWN, Slot(f"pipe-{number}"), uid, -1, may_fail=True)
 
 
-def _become_user(writer: Writer, recipe: ProcessRecipe) -> None:
-    """Change groups and user, and keep the capabilities meanwhile."""
-    writer.step("become_user")
-    who = recipe.who
+def become_user(writer: Writer) -> None:
+    """Change groups and user, keeping the permitted capabilities, and drop the bounding set."""
+    who = writer.process.who
     for bit in range(len(NAMES)):
-        if recipe.dropped >> bit & 1:
+        if writer.process.dropped >> bit & 1:
             writer.call(numbers.PRCTL, _PR_CAPBSET_DROP, bit, 0, 0, 0)
     if who.uid:
         writer.call(numbers.PRCTL, _PR_SET_KEEPCAPS, 1, 0, 0, 0)
@@ -146,18 +112,79 @@ def _become_user(writer: Writer, recipe: ProcessRecipe) -> None:
     writer.call(numbers.SETRESUID, who.uid, who.uid, who.uid)
     if who.uid:
         writer.call(numbers.PRCTL, _PR_SET_KEEPCAPS, 0, 0, 0, 0)
-        _capset(writer, recipe.permitted, recipe.permitted, 0)
-    writer.call(numbers.UMASK, recipe.plan.umask)
+    writer.call(numbers.UMASK, writer.process.plan.umask)
 
 
-def _set_capabilities(writer: Writer, plan: ProcessPlan) -> None:
-    wanted = plan.capabilities
-    _capset(writer, wanted.effective, wanted.permitted, wanted.inheritable)
-    if wanted.ambient:
+def raise_capabilities(writer: Writer) -> None:
+    """Make effective again what a change of user has taken out."""
+    if writer.process.who.uid:
+        _capset(writer, writer.process.permitted, writer.process.permitted, 0)
+
+
+def seal_descriptors(writer: Writer) -> None:
+    """Let nothing but 0, 1 and 2 pass into the program."""
+    first = _IDLE_FD + 1 if writer.idle else _IDLE_FD
+    writer.call(numbers.CLOSE_RANGE, first, _MOST_DESCRIPTORS, 0)
+
+
+def release_signals(writer: Writer) -> None:
+    """Give the program signals as a fresh process has them; it ends with the shim.
+
+    The kernel reaps the children of one that does nothing.
+    """
+    if writer.idle:
+        ignored = struct.pack("=QQQQ", _SIG_IGN, 0, 0, 0)
+        writer.call(numbers.RT_SIGACTION, _SIGCHLD, ignored, 0, 8)
+    for number in IGNORED:
+        writer.call(numbers.RT_SIGACTION, number, bytes(32), 0, 8)
+    writer.call(numbers.RT_SIGPROCMASK, _SIG_SETMASK, bytes(8), 0, 8)
+    # Again, because a change of user has undone it.
+    writer.call(numbers.PRCTL, _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+
+
+def set_rlimits(writer: Writer) -> None:
+    """Set the limits, which are none that we may not give."""
+    for limit in writer.process.plan.rlimits:
+        pair = struct.pack("=qq", limit.soft, limit.hard)
+        writer.call(numbers.PRLIMIT64, 0, limit.number, pair, 0)
+
+
+def load_filter(writer: Writer) -> None:
+    """Install the seccomp filter; it may forbid any call made above."""
+    filter_ = writer.process.filter
+    if filter_ is None:
+        return
+    place = writer.procedure.keep(filter_.program)
+    argument = struct.pack("=H6xQ", len(filter_.program) // 8, place)
+    writer.call(numbers.SECCOMP, _SECCOMP_SET_MODE_FILTER, int(filter_.flags), argument)
+
+
+def set_capabilities(writer: Writer) -> None:
+    """Set the capabilities that the program gets."""
+    given = writer.process.plan.capabilities
+    _capset(writer, given.effective, given.permitted, given.inheritable)
+    if given.ambient:
         writer.call(numbers.PRCTL, _PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL, 0, 0, 0)
     for bit in range(len(NAMES)):
-        if wanted.ambient >> bit & 1:
+        if given.ambient >> bit & 1:
             writer.call(numbers.PRCTL, _PR_CAP_AMBIENT, _AMBIENT_RAISE, bit, 0, 0)
+
+
+def forgo_privileges(writer: Writer) -> None:
+    """Gain nothing by exec."""
+    writer.call(numbers.PRCTL, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def run_program(writer: Writer) -> None:
+    """Become the program: the first of those in the slots that can be run. execve(2)"""
+    arguments, environment = Slot("arguments"), Slot("environment")
+    if writer.idle:
+        writer.call(numbers.EXECVEAT, _IDLE_FD, b"", arguments, environment, _AT_EMPTY_PATH)
+    for number in range(0 if writer.idle else MOST_PROGRAMS):
+        program = Slot(f"program-{number}")
+        writer.find(program)
+        writer.call(numbers.EXECVE, program, arguments, environment, may_fail=True)
+    writer.call(_NO_SUCH_CALL)
 
 
 def _capset(writer: Writer, effective: int, permitted: int, inheritable: int) -> None:
@@ -167,36 +194,6 @@ def _capset(writer: Writer, effective: int, permitted: int, inheritable: int) ->
     writer.call(numbers.CAPSET, header, struct.pack("=6I", *halves))
 
 
-def _load_filter(writer: Writer, recipe: ProcessRecipe) -> None:
-    if recipe.filter is None:
-        return
-    program = recipe.filter.program
-    place = writer.procedure.keep(program)
-    filter_ = struct.pack("=H6xQ", len(program) // 8, place)
-    flags = int(recipe.filter.flags)
-    writer.call(numbers.SECCOMP, _SECCOMP_SET_MODE_FILTER, flags, filter_)
-
-
-def _run_program(writer: Writer, *, idle: bool) -> None:
-    writer.step(RUN_PROGRAM)
-    arguments, environment = Slot("arguments"), Slot("environment")
-    if idle:
-        writer.call(numbers.EXECVEAT, _IDLE_FD, b"", arguments, environment, _AT_EMPTY_PATH)
-    for number in range(0 if idle else MOST_PROGRAMS):
-        program = Slot(f"program-{number}")
-        writer.find(program)
-        writer.call(numbers.EXECVE, program, arguments, environment, may_fail=True)
-    writer.call(_NO_SUCH_CALL)
-
-
-def programs(name: str, environment: Sequence[str]) -> list[str]:
-    """Return where the program *name* may be, in order, by the PATH of *environment*."""
-    if "/" in name:
-        return [name]
-    path = next((text[5:] for text in reversed(environment) if text.startswith("PATH=")), "")
-    return [os.path.join(folder or ".", name) for folder in path.split(":")]
-
-
 def may_look(procedure: Procedure, failure: Failure) -> bool:
     """Whether programs could be looked for at all: no path gives what a filter says."""
     first = procedure.result(failure.call - 2 * MOST_PROGRAMS)
@@ -204,24 +201,15 @@ def may_look(procedure: Procedure, failure: Failure) -> bool:
 
 
 def explain(procedure: Procedure, failure: Failure, tried: Sequence[str]) -> StepError:
-    """Say why none of the programs *tried* has run, in the words of runtime/program.py."""
+    """Say why none of the programs *tried* has run."""
     first = failure.call - 2 * MOST_PROGRAMS
-    number, path = errno.ENOENT, tried[0]
-    for place, candidate in enumerate(tried):
-        found = -procedure.result(first + 2 * place)
-        ran = -procedure.result(first + 2 * place + 1) if found <= 0 else 0
-        problem = found if found > 0 else ran
-        if problem not in (0, errno.ENOENT, errno.ENOTDIR):
-            number, path = problem, candidate
-            break
-    if number == errno.ELOOP:
-        number = errno.EACCES
-    if number == errno.ENOENT and len(tried) > 1:
-        name = os.path.basename(path)
-        text = f'exec: "{name}": executable file not found in $PATH'
-        return StepError(text, kind=Kind.NOT_FOUND, number=number)
-    kind = Kind.NOT_FOUND if number == errno.ENOENT else Kind.NOT_EXECUTABLE
-    reason = os.strerror(number)
-    said = f"stat {path}: " if number == errno.ENOENT else ""
-    text = f"exec: {jsontext.dumps(path)}: {said}{reason[:1].lower()}{reason[1:]}"
-    return StepError(text, kind=kind, number=number)
+    number, is_there = errno.ENOENT, False
+    for place, path in enumerate(tried):
+        found, ran = (-procedure.result(first + 2 * place + which) for which in (0, 1))
+        is_there = found <= 0
+        number = ran if is_there else found
+        if number not in (errno.ENOENT, errno.ENOTDIR):
+            return no_program(path, errno.EACCES if number == errno.ELOOP else number)
+    if len(tried) > 1:
+        return not_in_path(os.path.basename(tried[0]))
+    return no_program(tried[0], number, is_there=is_there)

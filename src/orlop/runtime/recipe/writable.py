@@ -11,7 +11,7 @@ from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import Options
 
 if TYPE_CHECKING:
-    from orlop.runtime.recipe.plan import Layer
+    from orlop.runtime.recipe.recipe import Layer
 
 _DEFAULT_BYTES = 1 << 30
 #: An inode takes a kilobyte of memory that does not count as the file system's size.

@@ -5,6 +5,7 @@ import os
 import stat
 import struct
 import time
+from collections.abc import Callable, Sequence
 
 from orlop.kernel import numbers
 from orlop.kernel.mount import FsConfig, MoveMount, OpenTree
@@ -12,6 +13,7 @@ from orlop.kernel.paths import Resolve
 from orlop.kernel.procedure import Argument, Procedure, Result, Slot
 from orlop.kernel.syscall import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE
 from orlop.runtime.options import Options
+from orlop.runtime.recipe.recipe import ProcessRecipe, Recipe
 
 File = Result | Slot | int
 
@@ -28,13 +30,40 @@ _TIME = struct.Struct("=qq")  # timespec
 
 
 class Writer:
-    """Writes into *procedure*. Paths are the container's, whose root is ours by then."""
+    """Writes into *procedure*. Paths are the container's, whose root is ours by then.
 
-    def __init__(self, *, timed: bool = False) -> None:
-        """With *timed* each step begins with a look at the clock."""
+    The rest is what the steps know.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe | ProcessRecipe,
+        descriptors: Sequence[int] = (),
+        *,
+        doors: int,
+        idle: bool = False,
+        timed: bool = False,
+    ) -> None:
+        """Those of a *recipe* for a container come with *descriptors*.
+
+        With *timed* each step begins with a look at the clock.
+        """
         self.procedure = Procedure()
+        self.container = recipe if isinstance(recipe, Recipe) else None
+        self.process = recipe.process if isinstance(recipe, Recipe) else recipe
+        self.descriptors = descriptors
+        self.doors = doors  # how many files of the cgroup are written to
+        self.idle = idle  # the program is one of ours that does nothing
+        self.root: Result | None = None
+        self.mounts: dict[int, Result] = {}  # detached, by their place in the plan
         self._steps: list[tuple[int, str]] = []
         self._times: list[int] | None = [] if timed else None  # where the kernel writes them
+
+    @property
+    def recipe(self) -> Recipe:
+        """The container's recipe; only its first process has one."""
+        assert self.container is not None
+        return self.container
 
     def call(
         self, number: int, *arguments: Argument, may_fail: bool = False, else_skip: bool = False
@@ -108,7 +137,10 @@ class Writer:
                 self._configure(config, FsConfig.SET_FLAG, key.encode(), 0, 0)
             else:
                 self.set_string(config, key, value)
-        return self.made(config, options.set_)
+        mount = self.made(config, options.set_)
+        for propagation, recursive in options.propagation:
+            self.set_attributes(mount, propagation=propagation, recursive=recursive)
+        return mount
 
     def set_string(self, config: Result, key: str, value: str) -> None:
         """Set an option of the file system that *config* is to be."""
@@ -149,3 +181,7 @@ class Writer:
         argument = _ATTRIBUTES.pack(set_, 0, propagation, 0)
         flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
         self.call(numbers.MOUNT_SETATTR, mount, b"", flags, argument, len(argument))
+
+
+#: Writes down what one step does.
+Step = Callable[[Writer], None]

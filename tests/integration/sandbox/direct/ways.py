@@ -1,6 +1,7 @@
 """The same options by either way, and what a program finds there."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -109,7 +110,8 @@ def alike(found: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(re.sub(r"exec-[0-9a-f]+", "exec-ID", text))
     result["mounts"] = sorted(_mount(*mount) for mount in result["mounts"])
     result["descriptors"] = sorted(result["descriptors"])
-    del result["namespaces"]
+    ours = {name: os.readlink(f"/proc/self/ns/{name}") for name in result["namespaces"]}
+    result["namespaces"] = {n: ours[n] == link for n, link in result["namespaces"].items()}
     assert result["process"].pop("pdeathsig") in (0, 9)
     return result
 
