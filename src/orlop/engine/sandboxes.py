@@ -37,6 +37,7 @@ _AT_ONCE = 4  # starts, for each processor
 _COMMANDS_AT_ONCE = 256  # being started: the shim holds some twenty descriptors for each
 _KILLS_AT_ONCE = 64
 _SIGKILL = 9
+_FIGURES = 5  # of usage
 
 #: Is called with an exit, as the shim tells it.
 Ended = Callable[[dict[str, Any]], None]
@@ -351,7 +352,7 @@ class Sandboxes:
     async def usage(self, container_id: str) -> list[int]:
         """Return what it has used: numbers as in shim/usage.py."""
         used: list[int] = await self._context.shim.request({"op": "usage", "id": container_id})
-        return used
+        return used[:_FIGURES]
 
     async def close(self, container_id: str) -> None:
         """End a sandbox, with all that runs in it; returns once it is gone."""

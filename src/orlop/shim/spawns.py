@@ -45,7 +45,7 @@ from orlop.shim.protocol import IO, Exit
 from orlop.shim.recipes import Recipes
 from orlop.shim.records import Record
 from orlop.shim.spawn import Kept, Spawn, start_order
-from orlop.shim.usage import usage, usage_of_group
+from orlop.shim.usage import periods, usage, usage_of_group
 
 _SIGKILL = 9
 _AGAIN_S = 0.002
@@ -284,11 +284,15 @@ class Spawns:
         groups.remove(container.cgroup, message["group"])
 
     def usage(self, message: Message) -> list[int]:
-        """Op "usage": return what a sandbox has used; its cgroup has been others' before."""
+        """Op "usage": return what a sandbox has used, and how many periods of its quota.
+
+        Its cgroup has been others' before.
+        """
         container = self._processes.get(message["id"])
         if container is None or container.spawn is None:
             raise NotRunningError(f"sandbox {message['id']} is not running")
-        return usage_of_group(container.spawn.group)
+        group = container.spawn.group
+        return [*usage_of_group(group), periods(group)]
 
     def lend(self, message: Message) -> tuple[list[str], int]:
         """Op "lend": return the destinations of a sandbox's overlays, and where it writes to."""

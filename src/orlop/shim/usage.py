@@ -21,6 +21,11 @@ def usage(process: Process) -> list[int]:
     return [user_us, system_us, own.peak_bytes, own.read_bytes, own.written_bytes]
 
 
+def periods(used: Group | None) -> int:
+    """Return how many periods of its quota of CPU time a sandbox has begun."""
+    return used.usage().periods if used is not None else 0
+
+
 def usage_of_group(used: Group | None) -> list[int]:
     """Return that of a sandbox in the same order; with v1 cgroups its I/O is not counted."""
     if used is None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import orlop
+from orlop.client.address import settings
+from orlop.client.client import Client
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, WrongStateError
 from tests.integration.engines import EngineProcess
 from tests.integration.sandbox.faces import Face
@@ -217,6 +219,21 @@ def test_usage_begins_anew_with_each_sandbox(engine: EngineProcess) -> None:
             if burns:
                 box.run(["sh", "-c", f"mkfifo /tmp/f; {ORPHAN}; cat /tmp/f"])
             assert (box.usage().cpu_s >= 0.3) == burns
+
+
+def test_statistics_begin_anew_with_each_sandbox(engine: EngineProcess) -> None:
+    work = "bytearray(100 << 20)\nimport time\nwhile time.process_time() < 0.3: pass"
+    for burns in (True, False):
+        with orlop.Sandbox(engine=engine.url, cpus=1.5, memory="300m") as box:
+            if burns:
+                box.run(["python3", "-c", work])
+            with Client(settings(host=engine.url)) as client:
+                (told,) = client.containers.stats(box.id, stream=False, one_shot=True)
+        cpu, memory = told["cpu_stats"], told["memory_stats"]
+        assert (cpu["throttling_data"]["periods"] > 2) == burns
+        assert (cpu["cpu_usage"]["total_usage"] > 300_000_000) == burns
+        assert (memory["max_usage"] > 100 << 20) == burns
+        assert not [name for name in memory["stats"] if "pgfault" in name]  # of all its users
 
 
 def test_port_is_reached_at_its_address(face: Callable[..., Face]) -> None:

@@ -15,6 +15,8 @@ from orlop.runtime.cgroups.interface import BlockStatistics
 
 _ARGUMENT = re.compile(r"[a-zA-Z0-9%=:,_. -]*")
 _TIMEOUT_S = 10
+#: How names of what memory.stat counts since the cgroup was made begin; the rest is of now.
+_EVENTS = ("pg", "workingset_", "thp_", "zswp", "swpin", "swpout", "pswp", "numa_")
 
 
 class Inside:
@@ -51,15 +53,24 @@ def _check_running(container: Container) -> None:
 
 def _own(counted: Statistics, used: Sequence[int]) -> Statistics:
     """Return what a sandbox itself has used, as in shim/usage.py: its cgroup was others' before."""
-    user_us, system_us, peak_bytes, read_bytes, written_bytes = used
-    times = {"usage_ns": user_us + system_us, "user_ns": user_us, "system_ns": system_us}
+    user_us, system_us, peak_bytes, read_bytes, written_bytes, *rest = used
+    times_us = {"usage_ns": user_us + system_us, "user_ns": user_us, "system_ns": system_us}
+    cpu = {name: us * 1000 for name, us in times_us.items()}
+    if rest:  # a shim of before an upgrade does not tell them
+        cpu["periods"] = rest[0]
+    now = {name: n for name, n in counted.memory.stat.items() if not _is_event(name)}
     transfers = {"read": read_bytes, "write": written_bytes}
     return counted._replace(
-        cpu=counted.cpu._replace(per_cpu_ns=(), **{name: us * 1000 for name, us in times.items()}),
-        memory=counted.memory._replace(peak_bytes=peak_bytes),
+        cpu=counted.cpu._replace(per_cpu_ns=(), **cpu),
+        memory=counted.memory._replace(peak_bytes=peak_bytes, stat=now),
         io_bytes=tuple(BlockStatistics(0, 0, name, value) for name, value in transfers.items()),
         io_operations=(),
     )
+
+
+def _is_event(name: str) -> bool:
+    """Whether memory.stat counts what has happened under *name*, and not what is there."""
+    return name.removeprefix("total_").startswith(_EVENTS)
 
 
 def _rows(lines: list[str], titles: list[str], pids: set[int]) -> Iterator[tuple[str, ...]]:

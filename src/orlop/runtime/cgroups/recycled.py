@@ -58,8 +58,8 @@ class Recycled:
             if not group.clear():
                 return False
             waiting = self._waiting.get(kind)
-            if waiting is not None and not group.changed and self._has_room(waiting):
-                group.reset()
+            is_new = waiting is not None and not group.changed and group.reset()
+            if waiting is not None and is_new and self._has_room(waiting):
                 waiting.append(group)
                 return True
         except OSError as error:

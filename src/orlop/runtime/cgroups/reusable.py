@@ -1,8 +1,9 @@
 """A cgroup that is used again: what its descriptors are, and what its present user has used.
 
 When all that was in it has ended it is as good as new for the next with the same limits:
-what it has counted is set back, or counted from there. What that takes differs between the
-versions of cgroups: v1_group.py, v2_group.py.
+what it has counted is set back, or counted from there. One that has met a limit, or still
+has memory of its last user, would show both to the next, and is not used again. What that
+takes differs between the versions of cgroups: v1_group.py, v2_group.py.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ SEALED = int(MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC)
 RDONLY = int(MountAttr.RDONLY)
 PRIVATE = int(MountFlag.PRIVATE)
 
+LITTLE_BYTES = 1 << 20  # of memory: what somebody may leave to the next, or to a limit
+
 
 class Counters(NamedTuple):
     """Since the cgroup was made; 0 where the host does not count it."""
@@ -33,6 +36,7 @@ class Counters(NamedTuple):
     oom_kills: int
     read_bytes: int = 0
     written_bytes: int = 0
+    periods: int = 0  # of a quota of CPU time
 
     def since(self, before: Counters) -> Counters:
         """Return what was counted after *before*."""
@@ -47,6 +51,7 @@ class Usage(NamedTuple):
     oom_kills: int
     read_bytes: int
     written_bytes: int
+    periods: int
     peak_bytes: int | None  # None where the host does not count it
 
 
@@ -110,11 +115,17 @@ class Group:
         """Remove those below it; False while somebody is in it, or in one of them."""
         raise NotImplementedError
 
-    def reset(self) -> None:
-        """Let it run, if its last was ended while frozen, and count from here on."""
+    def reset(self) -> bool:
+        """Let it run, if its last was ended while frozen, and count from here on.
+
+        False if its next user would see what the last has done: it is of no more use.
+        """
         self.open()
+        if self.oom_kills() or self._has_met_a_limit():
+            return False
         self._start_anew()
         self._before = self._counters()
+        return not self._has_memory()
 
     def remove(self) -> None:
         """Remove it; one that is in use stays, and is swept when its maker is gone."""
@@ -145,6 +156,14 @@ class Group:
         raise NotImplementedError
 
     def _peak_bytes(self) -> int | None:
+        raise NotImplementedError
+
+    def _has_met_a_limit(self) -> bool:
+        """Whether it counts refusals or throttling, which cannot be set back."""
+        raise NotImplementedError
+
+    def _has_memory(self) -> bool:
+        """Whether more than a little is charged to it, though nobody is in it."""
         raise NotImplementedError
 
     def _start_anew(self) -> None:

@@ -10,8 +10,9 @@ import os
 from typing import TYPE_CHECKING
 
 from orlop.kernel.mount import mount_setattr, move_mount
-from orlop.runtime.cgroups.files import read
+from orlop.runtime.cgroups.files import read, read_table
 from orlop.runtime.cgroups.reusable import (
+    LITTLE_BYTES,
     PRIVATE,
     RDONLY,
     SEALED,
@@ -19,6 +20,7 @@ from orlop.runtime.cgroups.reusable import (
     Group,
     number,
     remove_below,
+    table,
 )
 from orlop.runtime.cgroups.v1 import V1Cgroup
 from orlop.runtime.filesystems import bind, filesystem
@@ -37,6 +39,8 @@ class V1Group(Group):
     """See reusable.Group."""
 
     def __init__(self, layout: Layout, path: str, resources: Resources) -> None:
+        self._most_bytes = resources.get("memory", {}).get("limit", -1)
+        self._has_quota = resources.get("cpu", {}).get("quota", -1) > 0
         super().__init__(V1Cgroup.create(layout, path, resources))
 
     def _open(self) -> None:
@@ -45,17 +49,29 @@ class V1Group(Group):
         self.doors = doors
         folder = self.cgroup.clone_fd()
         self.folder = -1 if folder is None else self._keep(folder)
+        self._refused = self._of("pids", "pids.events")
+        self._scheduled = self._of("cpu", "cpu.stat") if self._has_quota else -1
         self._used = self._of("cpuacct", "cpuacct.usage", os.O_RDWR)
         self._user = self._of("cpuacct", "cpuacct.usage_user")
         self._system = self._of("cpuacct", "cpuacct.usage_sys")
         self._oom = self._of("memory", "memory.oom_control")
         self._peak = self._of("memory", "memory.max_usage_in_bytes", os.O_RDWR)
+        self._set_back = (
+            *(self._peak, self._used),
+            self._of("memory", "memory.memsw.max_usage_in_bytes", os.O_WRONLY),
+            self._of("memory", "memory.kmem.max_usage_in_bytes", os.O_WRONLY),
+            self._of("blkio", "blkio.reset_stats", os.O_WRONLY),
+        )
 
     def _of(self, controller: str, name: str, mode: int = os.O_RDONLY) -> int:
+        directory = self._folder_of(controller)
+        return self._file(directory, name, mode) if directory else -1
+
+    def _folder_of(self, controller: str) -> str:
         for controllers, directory in self.cgroup.directories.items():
             if controller in controllers.split(","):
-                return self._file(directory, name, mode)
-        return -1
+                return directory
+        return ""
 
     def _make_view(self) -> int:
         return _view(self.cgroup.directories)
@@ -70,7 +86,8 @@ class V1Group(Group):
         """
         used, user, system = map(number, (self._used, self._user, self._system))
         user_ns = used * user // (user + system) if user + system else used
-        return Counters(user_ns, used - user_ns, self.oom_kills())
+        periods = table(self._scheduled).get(b"nr_periods", 0)
+        return Counters(user_ns, used - user_ns, self.oom_kills(), periods=periods)
 
     def clear(self) -> bool:
         """See Group.clear.
@@ -83,9 +100,22 @@ class V1Group(Group):
 
     def _start_anew(self) -> None:
         self.cgroup.thaw()
-        for counter in (self._peak, self._used):
+        for counter in self._set_back:
             if counter >= 0:
                 os.pwrite(counter, b"0", 0)
+
+    def _has_met_a_limit(self) -> bool:
+        """See Group. Memory is charged in lots: refusals are counted a little below the limit."""
+        is_full = 0 <= self._most_bytes < number(self._peak) + LITTLE_BYTES
+        throttled = table(self._scheduled).get(b"nr_throttled", 0)
+        return is_full or throttled > 0 or table(self._refused).get(b"max", 0) > 0
+
+    def _has_memory(self) -> bool:
+        """See Group. The peak was set back to what is charged now, lots of each CPU included."""
+        if self._peak < 0 or number(self._peak) < LITTLE_BYTES:
+            return False
+        charged = read_table(f"{self._folder_of('memory')}/memory.stat")
+        return charged["total_cache"] + charged["total_rss"] >= LITTLE_BYTES
 
 
 def _view(directories: Mapping[str, str]) -> int:

@@ -11,7 +11,9 @@ import os
 from typing import TYPE_CHECKING
 
 from orlop.kernel.mount import mount_setattr, move_mount
+from orlop.runtime.cgroups.files import read_table
 from orlop.runtime.cgroups.reusable import (
+    LITTLE_BYTES,
     PRIVATE,
     RDONLY,
     SEALED,
@@ -48,6 +50,7 @@ class V2Group(Group):
         self._freeze = self._file(directory, "cgroup.freeze", os.O_RDWR)
         self._cpu = self._file(directory, "cpu.stat")
         self._oom = self._file(directory, "memory.events")
+        self._refused = self._file(directory, "pids.events")
         self._io = self._file(directory, "io.stat")
         if self._peak < 0:
             self._peak = self._file(directory, "memory.peak", os.O_RDWR)
@@ -78,6 +81,7 @@ class V2Group(Group):
             self.oom_kills(),
             _sum(transfers, b"rbytes="),
             _sum(transfers, b"wbytes="),
+            times.get(b"nr_periods", 0),
         )
 
     def clear(self) -> bool:
@@ -94,6 +98,20 @@ class V2Group(Group):
             self.cgroup.thaw()
         if self._peak >= 0:
             os.pwrite(self._peak, b"reset", 0)
+
+    def _has_met_a_limit(self) -> bool:
+        return bool(
+            table(self._oom).get(b"max")
+            or table(self._refused).get(b"max")
+            or table(self._cpu).get(b"nr_throttled")
+        )
+
+    def _has_memory(self) -> bool:
+        """See Group. The peak was set back to what is charged now, lots of each CPU included."""
+        if self._peak < 0 or int(os.pread(self._peak, 32, 0)) < LITTLE_BYTES:
+            return False
+        charged = read_table(f"{self.cgroup.directories['']}/memory.stat")
+        return charged["file"] + charged["anon"] >= LITTLE_BYTES
 
     def remove(self) -> None:
         if self._peak >= 0:

@@ -1,6 +1,9 @@
 """What sandboxes use one after the other, on the kernel itself: nothing of the last is left."""
 
+import contextlib
 import os
+import re
+import signal
 import socket
 import time
 import uuid
@@ -86,6 +89,89 @@ def test_a_cgroup_is_used_again_and_counts_anew(pool: Recycled, wanted: Resource
     assert used.user_ns + used.system_ns > 40_000_000
     assert used.peak_bytes is None or 8 << 20 < used.peak_bytes < 40 << 20
     again.remove()
+
+
+@pytest.mark.skipif(not _HOST.v1, reason="v2 has no counters that can be set back")
+def test_a_cgroup_shows_its_next_user_no_counter_that_can_be_set_back(parent: str) -> None:
+    pool = Recycled(parent)
+    group = pool.take(_KIND, _WANTED)
+    memory = _folder(group, "memory")
+    assert run_inside(group.cgroup, lambda: _burn(40)) == 0
+    _await_return(pool, group)
+    assert pool.take(_KIND, _WANTED) is group
+    for kind in ("", ".memsw", ".kmem"):
+        peak = Path(f"{memory}/memory{kind}.max_usage_in_bytes")
+        failures = Path(f"{memory}/memory{kind}.failcnt")
+        assert not peak.exists() or int(peak.read_text()) < 1 << 20, kind
+        assert not failures.exists() or int(failures.read_text()) == 0, kind
+    for file in Path(_folder(group, "cpuacct")).glob("cpuacct.usage*"):
+        assert sum(map(int, re.findall(r"\d{6,}", file.read_text()))) == 0, file
+    for file in Path(_folder(group, "blkio")).glob("blkio.*.io_service*"):
+        assert not re.search(r"[1-9]\d*$", file.read_text(), re.M), file
+    assert Path(f"{_folder(group, 'pids')}/pids.events").read_text() == "max 0\n"
+    group.remove()
+
+
+def _fork_too_often() -> int:
+    with contextlib.suppress(BlockingIOError):
+        for _ in range(9):
+            if os.fork() == 0:
+                signal.pause()
+    return 0
+
+
+def _allocate_too_much() -> int:
+    return len(bytearray(80 << 20)) and 0
+
+
+def _burn_too_much(group: Group) -> int:
+    while "nr_throttled 0\n" in Path(f"{_folder(group, 'cpu')}/cpu.stat").read_text():
+        _burn()
+    return 0
+
+
+def _write_a_file(folder: Path) -> int:
+    (folder / "file").write_bytes(bytes(4 << 20))
+    return 0
+
+
+@pytest.mark.skipif(not {"pids", "memory", "cpu"} <= _HOST.controllers, reason="needs controllers")
+@pytest.mark.parametrize("what", ["processes", "memory", "processor", "files"])
+def test_a_cgroup_that_has_counted_for_good_is_not_used_again(
+    parent: str, tmp_path: Path, what: str
+) -> None:
+    work: dict[str, Callable[[Group], int]] = {
+        "processes": lambda _: _fork_too_often(),
+        "memory": lambda _: _allocate_too_much(),
+        "processor": _burn_too_much,
+        "files": lambda _: _write_a_file(tmp_path),
+    }
+    pool = Recycled(parent)
+    group = pool.take(_KIND, _WANTED | Resources(cpu={"quota": 20_000, "period": 100_000}))
+    run_inside(group.cgroup, lambda: work[what](group))
+    group.cgroup.kill()
+    _await_return(pool, group)
+    assert pool.waiting == 0
+    assert _names(parent) == set()
+
+
+def _burn_for_three_periods() -> int:
+    for _ in range(6):
+        _burn()
+    return 0
+
+
+@pytest.mark.skipif("cpu" not in _HOST.controllers, reason="needs a controller cpu")
+def test_periods_of_a_quota_are_counted_for_each_user(parent: str) -> None:
+    pool = Recycled(parent)
+    wanted = Resources(cpu={"quota": 10_000_000, "period": 100_000})
+    group = pool.take(_KIND, wanted)
+    assert run_inside(group.cgroup, _burn_for_three_periods) == 0
+    assert group.usage().periods > 0
+    _await_return(pool, group)
+    assert pool.take(_KIND, wanted) is group
+    assert group.usage().periods <= 1  # the kernel counts on until the period's end
+    group.remove()
 
 
 def test_a_cgroup_is_not_given_to_others_while_somebody_is_in_it(
