@@ -57,6 +57,7 @@ class Options:
     user: str | int = ""
     workdir: str = ""
     network: str = "none"
+    neighbours: bool | None = None
     ports: Mapping[int, int] | Sequence[int] = ()
     egress: Sequence[str] | None = None
     cap_add: Sequence[str] = ()
@@ -128,7 +129,7 @@ class Options:
                 hint='network="bridge"',
             )
         _check_egress(self.egress, self.network)
-        return {
+        body = {
             "Image": self.image,
             "Entrypoint": list(self.command[:1]),
             "Cmd": list(self.command[1:]),
@@ -138,6 +139,25 @@ class Options:
             "ExposedPorts": {f"{inside}/tcp": {} for inside in self.published},
             "HostConfig": self._host_config(),
         }
+        if self._is_apart():
+            endpoint = {"DriverOpts": {"icc": "false"}}
+            body["NetworkingConfig"] = {"EndpointsConfig": {self.network: endpoint}}
+        return body
+
+    def _is_apart(self) -> bool:
+        """Whether neighbours are to be out of reach; InvalidArgumentError where they cannot be."""
+        if self.neighbours not in (None, True, False):
+            raise InvalidArgumentError(
+                f"invalid neighbours {self.neighbours!r}", hint="True, False or None"
+            )
+        mode = self.network.partition(":")[0]
+        if self.neighbours is False and mode in ("host", "container", "ns"):
+            raise InvalidArgumentError(
+                f"neighbours=False does not go with the network {self.network}",
+                hint='network="bridge"',
+            )
+        is_usual = self.neighbours is None and mode in ("bridge", "default")
+        return is_usual or (self.neighbours is False and mode not in ("", "none"))
 
     def _host_config(self) -> dict[str, Any]:
         config = {

@@ -40,6 +40,8 @@ class Sandbox(Options, Closing, Commands):
         user: name or id that commands run as, also with a group: "65534:100".
         workdir: folder in which commands begin.
         network: "none", "bridge", "host", or a network's name.
+        neighbours: whether other containers of its network reach it, and it them, other than by
+            published ports; unless given, not on "bridge", but on networks that you made.
         ports: TCP ports to publish on this machine: {80: 8080} as 8080, [80] as any free one.
         egress: all that it may send to, such as ["pypi.org:443"]; [] is nothing, None everything.
         cap_add: capabilities beyond Docker's default without NET_RAW, such as ["NET_ADMIN"].

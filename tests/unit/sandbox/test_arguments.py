@@ -62,6 +62,8 @@ def test_what_is_no_command_is_not_begun(command: Any, how: dict[str, Any], told
         ({"name": 7}, "name is no text: 7"),
         ({"ports": 80, "network": "bridge"}, "invalid ports 80"),
         ({"ports": ["80"], "network": "bridge"}, "invalid port 80"),
+        ({"neighbours": "no"}, "invalid neighbours 'no'"),
+        ({"neighbours": False, "network": "host"}, "neighbours=False does not go with .* host"),
         ({"lifetime": "1"}, "invalid lifetime '1'"),
         ({"lifetime": -1}, "invalid lifetime -1"),
         ({"cpus": "2"}, "invalid number of cpus '2'"),

@@ -133,6 +133,27 @@ def test_options_become_a_create_request() -> None:
     assert host["PortBindings"] == {"80/tcp": [{"HostPort": "8080"}]}
 
 
+@pytest.mark.parametrize(
+    ("network", "neighbours", "is_apart"),
+    [
+        ("none", None, False),
+        ("none", False, False),
+        ("host", None, False),
+        ("bridge", None, True),
+        ("default", None, True),
+        ("bridge", True, False),
+        ("back", None, False),
+        ("back", False, True),
+    ],
+)
+def test_a_sandbox_is_apart_on_the_default_bridge_or_where_asked_for(
+    network: str, neighbours: bool | None, is_apart: bool
+) -> None:
+    body = Options(network=network, neighbours=neighbours).body()
+    asked = {"EndpointsConfig": {network: {"DriverOpts": {"icc": "false"}}}}
+    assert body.get("NetworkingConfig") == (asked if is_apart else None)
+
+
 @pytest.mark.parametrize("options", [{"keep": True}, {"disk": "1m"}, {"timed": True}], ids=str)
 def test_what_a_template_cannot_have_is_refused(options: dict[str, Any]) -> None:
     (word,) = options

@@ -97,10 +97,16 @@ class Quick:
             os.close(pipe)
 
     def start(
-        self, *command: str, network: str = "bridge", stdout: int = -1, **more: Any
+        self,
+        *command: str,
+        network: str = "bridge",
+        neighbours: bool | None = None,
+        stdout: int = -1,
+        **more: Any,
     ) -> Sandbox:
         """Start one that runs *command*; *more* is of the body, and of its HostConfig."""
-        body = Options(image="host", network=network).body() | {"Entrypoint": [], "Cmd": []}
+        options = Options(image="host", network=network, neighbours=neighbours)
+        body = options.body() | {"Entrypoint": [], "Cmd": []}
         host_config = more.pop("HostConfig", {})
         body = {**body, **more, "HostConfig": {**body["HostConfig"], **host_config}}
         connection = self._connections.take()

@@ -26,12 +26,12 @@ def endpoint(engine: EngineProcess, container: str, network: str) -> dict[str, s
 
 
 def test_sandboxes_reach_each_other_and_the_host(engine: EngineProcess, quick: Quick) -> None:
-    server = quick.serve()
+    server = quick.serve(neighbours=True)
     there = endpoint(engine, server.id, "bridge")
     address, gateway = there["IPAddress"], there["Gateway"]
     assert ask(address) == f"{gateway} {gateway}"
     told = "cat /proc/self/net/fib_trie | grep -B1 /32.host | grep -v 127.0.0.1; cat /etc/hosts"
-    other = quick.run("sh", "-c", f'{told}; python3 -c "$0" $1 7000', ASK, address)
+    other = quick.run("sh", "-c", f'{told}; python3 -c "$0" $1 7000', ASK, address, neighbours=True)
     own = next(line.split()[-1] for line in other.splitlines() if "|--" in line)
     assert other.splitlines()[-1] == f"{own} {own}"
     assert any(line.split()[0] == own for line in other.splitlines())  # of /etc/hosts
@@ -88,7 +88,7 @@ def test_ports_lists_and_chosen_addresses_are_as_for_containers(
 def test_a_bridge_that_somebody_removes_is_there_again_with_all(
     engine: EngineProcess, quick: Quick
 ) -> None:
-    server = quick.serve()
+    server = quick.serve(neighbours=True)
     there = endpoint(engine, server.id, "bridge")
     who = quick.run(*WHO_AM_I)
     name = '{{index .Options "com.docker.network.bridge.name"}}'
@@ -96,5 +96,5 @@ def test_a_bridge_that_somebody_removes_is_there_again_with_all(
     subprocess.run(["ip", "link", "delete", bridge], check=True)
     wait_until(lambda: ask(there["IPAddress"]).split()[0] == there["Gateway"])
     wait_until(lambda: not is_there(who))  # it waited on the bridge before
-    other = quick.run("python3", "-c", ASK, there["IPAddress"], "7000")
+    other = quick.run("python3", "-c", ASK, there["IPAddress"], "7000", neighbours=True)
     assert len(set(other.split())) == 1

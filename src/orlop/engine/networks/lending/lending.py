@@ -15,11 +15,11 @@ from msgspec.structs import replace
 from orlop.engine.context import Context
 from orlop.engine.networks.attachments import Attachments
 from orlop.engine.networks.directory import Directory
-from orlop.engine.networks.lending.lendable import Lendable
+from orlop.engine.networks.lending.lendable import Lendable, is_plain
 from orlop.engine.networks.wall import requests
 from orlop.errors import OrlopError, UnavailableError
 from orlop.model.container import Container, ContainerOptions
-from orlop.model.network import Bandwidth, EndpointOptions, Network
+from orlop.model.network import Bandwidth, Network
 
 _ROOMY = 4096  # addresses
 
@@ -66,7 +66,7 @@ class Lending:
             return None
         name, wanted = next(iter(options.networks.items()))
         special = (
-            wanted != EndpointOptions(),
+            not is_plain(wanted),
             options.egress is not None,
             options.mac_address,
             options.privileged,

@@ -19,7 +19,7 @@ from orlop.engine.context import Context
 from orlop.engine.networks.attachment import Place
 from orlop.engine.networks.directory import Directory
 from orlop.engine.networks.host import Host
-from orlop.engine.networks.lending.lendable import Lendable
+from orlop.engine.networks.lending.lendable import Kind, Lendable, kind_of
 from orlop.engine.networks.lending.returns import Returns
 from orlop.engine.networks.planning import Planner
 from orlop.engine.networks.thread import NetworkThread
@@ -32,8 +32,8 @@ from orlop.network.plugged import Plugged
 
 log = logging.getLogger(__name__)
 
-_AHEAD = 8  # fresh ones of each network
-_MOST_NETWORKS = 4  # that have fresh ones
+_AHEAD = 8  # fresh ones of each kind
+_MOST_KINDS = 4  # that have fresh ones
 _MOST_IDLE = 256  # of all owners together
 _MOST_OWN = 64
 _REFILL_S = 0.05
@@ -51,9 +51,9 @@ class ReadyNetworks:
         self._directory = directory
         self._planner = planner
         self._thread = thread
-        self._fresh: dict[str, list[Lendable]] = {}  # by network, the latest use last
-        self._samples: dict[str, tuple[Container, Mapping[str, str], float]] = {}
-        self._idle: dict[tuple[str, str], list[Lendable]] = {}  # by owner and network
+        self._fresh: dict[Kind, list[Lendable]] = {}  # the latest use last
+        self._samples: dict[Kind, tuple[Container, Mapping[str, str], float]] = {}
+        self._idle: dict[tuple[str, Kind], list[Lendable]] = {}  # by owner
         self._lent: dict[str, Lendable] = {}  # by container
         self._making: dict[asyncio.Future[None], Place] = {}
         self._owners: dict[str, int] = {}  # pidfds
@@ -70,7 +70,7 @@ class ReadyNetworks:
         return sum(map(len, (*self._fresh.values(), *self._idle.values())))
 
     def _stock(self) -> Stock:
-        most = _MOST_IDLE + _AHEAD * _MOST_NETWORKS
+        most = _MOST_IDLE + _AHEAD * _MOST_KINDS
         return self._tally.stock(ready=self.waiting, most=most)
 
     async def take(
@@ -80,17 +80,18 @@ class ReadyNetworks:
 
         After it that may be used *again*, by the container's owner.
         """
-        self._samples.pop(network.id, None)  # to be the latest
-        self._samples[network.id] = (container, sysctls, _now())
+        kind = kind_of(container, network)
+        self._samples.pop(kind, None)  # to be the latest
+        self._samples[kind] = (container, sysctls, _now())
         owner = self._watched(container.options.owner) if again else ""
         self._waiters += 1
-        found = self._find(owner, network)
+        found = self._find(owner, kind, network)
         self._tally.count(hit=found is not None)
         try:
             while found is None:
                 making = self._make(network, container, sysctls)
                 await asyncio.shield(self._context.spawn(making))
-                found = self._find(owner, network)
+                found = self._find(owner, kind, network)
         finally:
             self._waiters -= 1
         found.owner = owner
@@ -100,9 +101,9 @@ class ReadyNetworks:
             self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._trim)
         return found
 
-    def _find(self, owner: str, network: Network) -> Lendable | None:
-        idle = self._idle.get((owner, network.id), []) if owner else []
-        for waiting in (idle, self._fresh.setdefault(network.id, [])):
+    def _find(self, owner: str, kind: Kind, network: Network) -> Lendable | None:
+        idle = self._idle.get((owner, kind), []) if owner else []
+        for waiting in (idle, self._fresh.setdefault(kind, [])):
             while waiting:
                 found = waiting.pop()
                 found.sent = found.plugged.sent()
@@ -126,7 +127,8 @@ class ReadyNetworks:
         finally:
             del self._making[made]
             made.set_result(None)
-        self._fresh.setdefault(network.id, []).append(Lendable(place, plugged))
+        kind = kind_of(sample, network)
+        self._fresh.setdefault(kind, []).append(Lendable(kind, place, plugged))
 
     async def _plug(self, place: Place, sysctls: Mapping[str, str]) -> Plugged:
         plugged = await self._thread.call(Host.plug, place, sysctls)
@@ -170,18 +172,18 @@ class ReadyNetworks:
 
     def forget(self, networks: Sequence[str]) -> None:
         """Let go of all that waits on networks whose devices have gone, or are to go."""
-        for network in networks:
-            self._drop_fresh(network)
-        for key in [key for key in self._idle if key[1] in networks]:
+        for kind in [one for one in {**self._samples, **self._fresh} if one.network in networks]:
+            self._drop_fresh(kind)
+        for key in [key for key in self._idle if key[1].network in networks]:
             for found in self._idle.pop(key):
                 self._returns.close(found)
         for found in (*self._lent.values(), *self._returns.resting):
             if found.place.network.id in networks:
                 found.owner = ""
 
-    def _drop_fresh(self, network: str) -> None:
-        self._samples.pop(network, None)
-        for found in self._fresh.pop(network, ()):
+    def _drop_fresh(self, kind: Kind) -> None:
+        self._samples.pop(kind, None)
+        for found in self._fresh.pop(kind, ()):
             self._returns.close(found)
 
     async def surrender(self, network_id: str, address: str) -> None:
@@ -235,7 +237,7 @@ class ReadyNetworks:
                 self._returns.close(found)
 
     def _keep(self, found: Lendable) -> None:
-        idle = self._idle.setdefault((found.owner, found.place.network.id), [])
+        idle = self._idle.setdefault((found.owner, found.kind), [])
         is_room = len(idle) < _MOST_OWN and self.waiting < _MOST_IDLE
         if found.owner in self._owners and is_room:
             found.since_s = _now()
@@ -252,8 +254,8 @@ class ReadyNetworks:
                 self._returns.close(idle.pop(0))
             if not idle:
                 del self._idle[key]
-        for network in [key for key, (_, _, used_s) in self._samples.items() if used_s < oldest]:
-            self._drop_fresh(network)
+        for kind in [key for key, (_, _, used_s) in self._samples.items() if used_s < oldest]:
+            self._drop_fresh(kind)
         lent = (*self._lent.values(), *self._returns.resting)
         used = {key[0] for key in self._idle} | {one.owner for one in lent}
         for owner in self._owners.keys() - used:
@@ -270,11 +272,11 @@ class ReadyNetworks:
     async def _refill(self) -> None:
         """Make some ahead, one at a time, whenever nobody waits."""
         await asyncio.sleep(_REFILL_S)
-        while len(self._samples) > _MOST_NETWORKS:
+        while len(self._samples) > _MOST_KINDS:
             self._drop_fresh(next(iter(self._samples)))
-        for network_id in list(self._samples):
-            while len(self._fresh.get(network_id, ())) < _AHEAD:
-                network, sample = self._directory.get(network_id), self._samples.get(network_id)
+        for kind in list(self._samples):
+            while len(self._fresh.get(kind, ())) < _AHEAD:
+                network, sample = self._directory.get(kind.network), self._samples.get(kind)
                 if network is None or sample is None:
                     break
                 if self._waiters:
