@@ -18,7 +18,7 @@ demo: $(VENV)/.demo
 	@tools/demo $(BIN)/orlop
 
 test: $(VENV)/.test
-	@tools/run-tests $(BIN)/python $(PYTEST_ARGS)
+	@$(BIN)/python -m tests.host_state tools/run-tests $(BIN)/python $(PYTEST_ARGS)
 
 test-machine: $(VENV)/.test packages-machine
 	@$(BIN)/python -m pytest -m machine $(PYTEST_ARGS)

@@ -131,17 +131,22 @@ class EngineProcess:
         with contextlib.suppress(Exception), self.shim() as shim:
             if "ok" in shim.call({"op": "shutdown"}, timeout_s=20):
                 self._await_end()  # it takes its pools of cgroups along
-        while pids := list(processes_of(self.run)):  # again, as a shim replaces its pump
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.01)
-        Bounds(self.run, DEFAULT).remove()  # of its workers, if it was killed
+        kill_all(self.run)
 
     def _await_end(self) -> None:
         deadline = time.monotonic() + 20
         while list(processes_of(self.run)) and time.monotonic() < deadline:
             time.sleep(0.01)
+
+
+def kill_all(run: Path) -> None:
+    """Kill the processes that have the folder *run*, and remove the cgroup of its workers."""
+    while pids := list(processes_of(run)):  # again, as a shim replaces its pump
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+    Bounds(run, DEFAULT).remove()
 
 
 def processes_of(run: Path) -> Iterator[int]:

@@ -1,29 +1,23 @@
 """The engine is started by whoever needs it first, once, and says why if it cannot be."""
 
-import contextlib
 import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.cli.conftest import IMAGE, CommandLine
-from tests.integration.engines import processes_of
+from tests.integration.engines import kill_all, processes_of
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder for an engine that does not run yet; what runs of it in the end is ended."""
     yield tmp_path
-    while left := list(processes_of(tmp_path / "run")):  # one may start another meanwhile
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
+    kill_all(tmp_path / "run")
 
 
 def command_line(folder: Path, **more: str) -> CommandLine:

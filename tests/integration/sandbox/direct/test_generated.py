@@ -137,12 +137,11 @@ def _mounts(made: Path, binds: dict[str, str]) -> tuple[str, ...]:
 
 def _of_first(options: Given, out: Path) -> list[str]:
     words = ["/bin/sh", "-c", '"$@" > /out/found && mv /out/found /out/done', "sh", *LOOK]
-    done, found = out / "done", []
+    done = out / "done"
     ran = run(Once(options), *words)
     assert ran.exit_code == 0, ran
-    found.append(alike(json.loads(done.read_text())))
+    by_table = alike(json.loads(done.read_text()))
     done.unlink()
     with usual(replace(options, command=words)):
         wait_until(done.exists, "it never came to its end")
-    found.append(alike(json.loads(done.read_text())))
-    return differences(*found)
+    return differences(by_table, alike(json.loads(done.read_text())))

@@ -8,8 +8,9 @@ _ADDRESS = ["sh", "-c", "ip -4 -o address show eth0 | sed 's|.*inet ||; s|/.*||'
 
 
 def test_forks_of_processes_have_addresses_of_their_own(engine: EngineProcess) -> None:
-    options = {"command": COMMAND, "network": "bridge", "neighbours": True, "ports": [80]}
-    with orlop.Sandbox(engine=engine.url, **options) as box:
+    with orlop.Sandbox(
+        engine=engine.url, command=COMMAND, network="bridge", neighbours=True, ports=[80]
+    ) as box:
         ask(box, "count = 1")
         forks = box.fork(2, processes=True)
         addresses = [each.run(_ADDRESS).stdout.strip() for each in (box, *forks)]

@@ -51,8 +51,9 @@ def test_a_sandbox_without_a_recipe_is_apart_too(engine: EngineProcess, quick: Q
     server = quick.serve(neighbours=True)
     own = endpoint(engine, server.id, "bridge")["IPAddress"]
     for neighbours in (None, True):
-        options = {"network": "bridge", "neighbours": neighbours, "keep": True}
-        with orlop.Sandbox(engine=engine.url, **options) as box:
+        with orlop.Sandbox(
+            engine=engine.url, network="bridge", neighbours=neighbours, keep=True
+        ) as box:
             told = box.run(["python3", "-c", _ASK, own, "7000"]).stdout.decode()
             assert _is_answered(told) == bool(neighbours)
             engine.docker("rm", "-f", box.id)
