@@ -131,6 +131,14 @@ class VolumeAnswer(Answer, frozen=True, kw_only=True):
     users: int = -1
 
 
+class Protection(Answer, frozen=True, kw_only=True):
+    """One thing that protects containers or the host: "on", "partly", "off" or "missing"."""
+
+    name: str
+    state: str
+    detail: str
+
+
 class Info(Answer, frozen=True, kw_only=True):
     id: str
     name: str
@@ -149,6 +157,7 @@ class Info(Answer, frozen=True, kw_only=True):
     cgroup_version: str
     cgroup_driver: str
     security: tuple[str, ...]
+    protections: tuple[Protection, ...]
     labels: tuple[str, ...]
     warnings: tuple[str, ...]
     time_ns: int

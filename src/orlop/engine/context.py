@@ -61,6 +61,7 @@ class Context:
         self.snapshots = snapshots
         self.events = Events()
         self.telemetry = Telemetry()
+        self.lacks: dict[str, str] = {}  # protections that this host cannot give, and why
         self.workers = Workers(settings.run, settings.layer_budget)
         self.stacks = Stacks(settings, snapshots, self.workers)
         self.records = Records(metadata, behind=self.sweep_soon)

@@ -16,6 +16,7 @@ from orlop.engine.garbage import remove_garbage
 from orlop.engine.identity import identity
 from orlop.engine.images.images import Images
 from orlop.engine.images.login import login
+from orlop.engine.protections import protections
 from orlop.engine.requests import NO_FILTERS, Credentials, Filters
 from orlop.engine.threads import in_thread
 from orlop.engine.volumes import Volumes, tree_size
@@ -60,7 +61,8 @@ class System:
             memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             cgroup_version="1" if detect().v1 else "2",
             cgroup_driver="cgroupfs",
-            security=("name=seccomp,profile=builtin",),
+            security=("name=seccomp,profile=builtin", "name=cgroupns"),
+            protections=protections(self._context),
             labels=self._context.settings.labels,
             warnings=self._warnings(),
             time_ns=time.time_ns(),

@@ -51,6 +51,11 @@ _X86_64, _X32 = 0xC000003E, 0x4000003E
 _X32_BIT = 0x40000000  # __X32_SYSCALL_BIT: x32 shares the architecture of x86_64
 
 
+def check() -> None:
+    """UnsupportedError if there is no libseccomp."""
+    _Library()
+
+
 class _Compare(ctypes.Structure):
     """struct scmp_arg_cmp."""
 

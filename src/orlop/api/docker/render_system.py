@@ -107,6 +107,9 @@ def _host(info: Info) -> Shape:
         "CgroupDriver": info.cgroup_driver,
         "CgroupVersion": info.cgroup_version,
         "SecurityOptions": info.security,
+        "Protections": [
+            {"Name": one.name, "State": one.state, "Detail": one.detail} for one in info.protections
+        ],
         "Labels": info.labels,
         "ServerVersion": __version__,
         "Warnings": info.warnings or None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orlop.cli.options import Command, text
-from orlop.cli.output.listing import show_objects
+from orlop.cli.output.listing import show_objects, write_table
 from orlop.cli.output.units import binary_size
 from orlop.cli.screen import say
 
@@ -52,6 +52,8 @@ class InfoCommand(Command):
         print(f"Total Memory: {binary_size(found.get('MemTotal') or 0)}", file=out)
         if found.get("SecurityOptions"):
             print("Security Options:", *found["SecurityOptions"], sep="\n  ", file=out)
+        if rows := [[*one.values()] for one in found.get("Protections") or ()]:
+            write_table([["PROTECTION", "STATE", "WHAT"], *rows], out)
         for warning in found.get("Warnings") or ():
             say(err, warning)
         return 0

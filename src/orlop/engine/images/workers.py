@@ -47,7 +47,7 @@ class Workers:
     def __init__(self, run: Path, budget: Budget = DEFAULT) -> None:
         self._bounds = Bounds(run, budget)
         self._command = (*_COMMAND, str(run / _FILTERS))
-        self._missing: tuple[str, ...] = ()
+        self.missing: tuple[str, ...] = ()  # what cannot confine them here, once one has started
         self._slots = asyncio.Semaphore(_MOST)
         self._clients = asyncio.Semaphore(_MOST_CLIENTS)  # that send archives, at their own pace
         self._shares: dict[str, _Share] = {}
@@ -109,8 +109,8 @@ class Workers:
         worker, missing = await _Worker.spawn(self._command, self._bounds)
         if self._bounds.failed:
             missing = (*missing, "cgroup")
-        if missing != self._missing:
-            self._missing = missing
+        if missing != self.missing:
+            self.missing = missing
             log.warning("images are unpacked with less protection", extra={"missing": missing})
         return worker
 

@@ -47,7 +47,7 @@ class Desk:
     def _host(self) -> Host:
         self._context.settings.network_mark.touch(0o600)
         settings = self._context.settings
-        return Host(label(settings.root), settings.run)
+        return Host(label(settings.root), settings.run, self._context.lacks)
 
     def attached(self, network: Network) -> list[tuple[Container, Endpoint]]:
         """Return the running containers on it, each with its endpoint there."""

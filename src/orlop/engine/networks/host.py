@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -40,12 +40,14 @@ class Host:
     be changed by others, and is then put right by who finds it so.
     """
 
-    def __init__(self, engine: str, folder: Path) -> None:
+    def __init__(
+        self, engine: str, folder: Path, lacks: MutableMapping[str, str] | None = None
+    ) -> None:
         self._engine = engine  # eight hex digits, in the aliases of all that is ours
         self._home = Home()
         self._home.postpone()
         self._pool = Pool(self._home)
-        self._wall = Wall(engine, folder, self._home)
+        self._wall = Wall(engine, folder, self._home, {} if lacks is None else lacks)
         self._guards = self._wall.guards()
         self._ports = Ports()
         self._reserved: dict[str, Reservation] = {}  # by container

@@ -1,7 +1,7 @@
 """The firewall's part of attaching: which rules a network and a container's ports mean."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -42,12 +42,14 @@ _METADATA = tuple(map(ip_network, METADATA))
 class Wall:
     """For the network thread. *folder* is lost with a reboot, as the rules are."""
 
-    def __init__(self, engine: str, folder: Path, home: Home) -> None:
+    def __init__(
+        self, engine: str, folder: Path, home: Home, lacks: MutableMapping[str, str]
+    ) -> None:
         self._home = home
         self._firewall = Firewall(engine, folder)
         self._senders = Senders(self._firewall.nft, self._firewall.table)
         self._noted: dict[str, list[Note]] = {}  # by interface
-        self._is_warned = False
+        self._lacks = lacks
 
     def close(self) -> None:
         self._firewall.close()
@@ -133,8 +135,8 @@ class Wall:
         try:
             yield
         except UnsupportedError as error:
-            if not self._is_warned:
-                self._is_warned = True
+            if "bridge" not in self._lacks:
+                self._lacks["bridge"] = str(error)
                 what = "containers can send as others, and nobody is apart from neighbours"
                 log.warning(what, extra={"why": str(error)})
 

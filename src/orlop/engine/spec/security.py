@@ -144,11 +144,16 @@ def _file(path: str) -> str:
     return text
 
 
+def has_apparmor() -> bool:
+    """Whether this host has AppArmor."""
+    return os.path.isdir(_APPARMOR)
+
+
 def _apparmor(profile: str) -> str:
     """Return the profile to ask for; "" where none is, or the host has no AppArmor."""
     if profile == "unconfined":
         return ""
-    if not os.path.isdir(_APPARMOR):
+    if not has_apparmor():
         raise UnsupportedError(
             f"apparmor profile {profile!r} cannot be used: this host has no AppArmor"
         )
