@@ -69,7 +69,9 @@ async def _hijack(writer: Writer, request: Request, reply: Hijack) -> None:
         head = f"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n"
     else:
         head = "HTTP/1.1 200 OK\r\n"
-    head += f"Content-Type: {reply.content_type}\r\n{writer.common_headers}"
+    if reply.content_type:
+        head += f"Content-Type: {reply.content_type}\r\n"
+    head += writer.common_headers
     head += "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items()) + "\r\n"
     client, pending = await writer.detach(head.encode("latin-1"))
     try:

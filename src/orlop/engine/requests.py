@@ -22,6 +22,7 @@ class AttachRequest(msgspec.Struct, frozen=True, kw_only=True):
     logs: bool = False  # first what is logged already
     detach_keys: str = "ctrl-p,ctrl-q"
     pending: bytes = b""  # what the client sent before the hand-over
+    framed: bool = True  # which stream it is stands before each piece
 
 
 class LogRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """A container's streams: attach, logs, resize."""
 
+import asyncio
 import contextlib
 import socket
 import struct
@@ -7,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote_plus
 
-from orlop.api.docker.answers import json, stream_type
+from orlop.api.docker.answers import stream_type
 from orlop.api.docker.routing import Call
 from orlop.api.docker.times import parse_time, rfc3339_padded
 from orlop.api.messages import Hijack, Reply, Response, Stream
@@ -20,24 +21,29 @@ _STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 async def attach(call: Call) -> Reply:
     """POST /containers/{name}/attach."""
-    query = call.query
     container = call.engine.containers.get(call.name)
     terminal = container.options.terminal
 
     async def take(client: socket.socket, pending: bytes) -> None:
-        request = AttachRequest(
-            stdin=query.flag("stdin"),
-            stdout=query.flag("stdout"),
-            stderr=query.flag("stderr"),
-            stream=query.flag("stream"),
-            logs=query.flag("logs"),
-            detach_keys=query.text("detachKeys") or "ctrl-p,ctrl-q",
-            pending=pending,
-        )
+        request = _request(call, pending, framed=not terminal)
         handing = call.engine.containers.attach(container.id, client, request)
         await hand_over(client, handing, terminal=terminal)
 
     return Hijack(take, stream_type(terminal=terminal, version=call.version))
+
+
+def _request(call: Call, pending: bytes, *, framed: bool) -> AttachRequest:
+    query = call.query
+    return AttachRequest(
+        stdin=query.flag("stdin"),
+        stdout=query.flag("stdout"),
+        stderr=query.flag("stderr"),
+        stream=query.flag("stream"),
+        logs=query.flag("logs"),
+        detach_keys=query.text("detachKeys") or "ctrl-p,ctrl-q",
+        pending=pending,
+        framed=framed,
+    )
 
 
 async def hand_over(client: socket.socket, work: Awaitable[None], *, terminal: bool) -> None:
@@ -140,6 +146,19 @@ async def _render(
 
 
 async def attach_websocket(call: Call) -> Reply:
-    """GET /containers/{name}/attach/ws: not here; the raw stream does all that it does."""
-    call.engine.containers.get(call.name)
-    return json({"message": "attach over a websocket is not implemented"}, status=501)
+    """GET /containers/{name}/attach/ws."""
+    from orlop.api.docker import websocket  # rare
+
+    container = call.engine.containers.get(call.name)
+    headers = websocket.accept(call.request)
+    request = _request(call, b"", framed=False)
+
+    async def take(client: socket.socket, pending: bytes) -> None:
+        ours, theirs = socket.socketpair()
+        relaying = asyncio.create_task(websocket.relay(client, pending, ours))
+        await hand_over(
+            theirs, call.engine.containers.attach(container.id, theirs, request), terminal=True
+        )
+        await relaying
+
+    return Hijack(take, "", headers)

@@ -45,7 +45,7 @@ class Streams:
             "stdin": request.stdin and container.options.open_stdin,
             "stdout": request.stdout,
             "stderr": request.stderr,
-            "multiplex": not container.options.terminal,
+            "multiplex": request.framed,
             "detach_keys": request.detach_keys,
             "pending": base64.b64encode(request.pending).decode(),
             "wait": not container.running,
@@ -64,7 +64,7 @@ class Streams:
         async for entries in self.logs(container, wanted):
             for entry in entries:
                 data = entry.text
-                if not container.options.terminal:
+                if request.framed:
                     data = struct.pack(">BxxxI", _NUMBERS[entry.stream], len(data)) + data
                 await loop.sock_sendall(client, data)
 

@@ -1,0 +1,97 @@
+"""A container's streams over a WebSocket: binary messages, both outputs in one. RFC 6455.
+
+client <-- messages --> _Relay <-- socket pair --> the stdio process, as at any attach
+"""
+
+import asyncio
+import contextlib
+import socket
+
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError, generate_accept_token
+
+from orlop.api.messages import Request
+from orlop.errors import InvalidArgumentError
+
+_VERSION = "13"
+_CHUNK = 64 << 10
+_ENDED = 1000  # the normal closure
+#: What a client that has closed must not keep waiting.
+_CLOSING_S = 5.0
+
+
+def accept(request: Request) -> dict[str, str]:
+    """Return the headers that accept *request*; InvalidArgumentError if it asks for none."""
+    headers = request.headers
+    key = headers.get("sec-websocket-key", "")
+    if headers.get("upgrade", "").lower() != "websocket" or not key:
+        raise InvalidArgumentError(
+            "this is for a websocket", hint="send Upgrade: websocket and Sec-WebSocket-Key"
+        )
+    if headers.get("sec-websocket-version") != _VERSION:
+        raise InvalidArgumentError(f"only version {_VERSION} of websockets is spoken here")
+    return {"Sec-WebSocket-Accept": generate_accept_token(key.encode("latin-1")).decode()}
+
+
+async def relay(client: socket.socket, pending: bytes, ours: socket.socket) -> None:
+    """Carry bytes between *client*'s messages and *ours* until one of them ends; close both."""
+    them = await asyncio.open_connection(sock=client)
+    us = await asyncio.open_connection(sock=ours)
+    try:
+        await _Relay(them, us, pending).run()
+    finally:
+        for _, writer in (them, us):
+            writer.close()
+
+
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class _Relay:
+    def __init__(self, client: _Streams, stdio: _Streams, pending: bytes) -> None:
+        self._from_client, self._to_client = client
+        self._from_stdio, self._to_stdio = stdio
+        self._connection = Connection(ConnectionType.SERVER, trailing_data=pending)
+
+    async def run(self) -> None:
+        up = asyncio.create_task(self._up())
+        down = asyncio.create_task(self._down())
+        done, _ = await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+        if up in done:  # the client has gone
+            down.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(up, _CLOSING_S)
+        await asyncio.gather(up, down, return_exceptions=True)
+
+    async def _up(self) -> None:
+        """Write what the client sends, until it closes or talks nonsense."""
+        with contextlib.suppress(ConnectionError, RemoteProtocolError, LocalProtocolError):
+            while await self._take():
+                data = await self._from_client.read(_CHUNK)
+                self._connection.receive_data(data or None)
+
+    async def _take(self) -> bool:
+        """Handle what has been received; False once the client has closed."""
+        for event in self._connection.events():
+            match event:
+                case BytesMessage(data=data):
+                    self._to_stdio.write(bytes(data))
+                case TextMessage(data=text):
+                    self._to_stdio.write(text.encode())
+                case Ping() | CloseConnection():
+                    self._to_client.write(self._connection.send(event.response()))
+                    if isinstance(event, CloseConnection):
+                        await self._to_client.drain()
+                        return False
+        await self._to_stdio.drain()
+        return True
+
+    async def _down(self) -> None:
+        """Send what the container writes, and its end."""
+        with contextlib.suppress(ConnectionError, LocalProtocolError):
+            while data := await self._from_stdio.read(_CHUNK):
+                self._to_client.write(self._connection.send(BytesMessage(data=data)))
+                await self._to_client.drain()
+            self._to_client.write(self._connection.send(CloseConnection(code=_ENDED)))
+            await self._to_client.drain()
