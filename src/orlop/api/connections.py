@@ -1,4 +1,4 @@
-"""How many connections a listening socket has, and how long they may be silent."""
+"""Limits on the number of connections to a listening socket, and timeouts for silent ones."""
 
 import asyncio
 from collections import Counter
@@ -9,10 +9,10 @@ from orlop.errors import ExhaustedError
 
 
 class Limits(NamedTuple):
-    """What clients of one listening socket may have."""
+    """The limits for clients of one listening socket."""
 
     most: int = 4096  # connections
-    most_of_one: int = 2048  # of them one client's: a process, or an address
+    most_of_one: int = 2048  # of one client: a process, or an address
     head_s: float = 30.0  # from a request's first byte to the end of its headers
     silent_s: float = 300.0  # without a request
 
@@ -27,15 +27,15 @@ class Places:
 
     @property
     def are_full(self) -> bool:
-        """Whether no client can have another one."""
+        """Whether no client can have another connection."""
         return self._total >= self._most
 
     def are_full_for(self, client: Hashable) -> bool:
-        """Whether *client* can have no other one."""
+        """Whether *client* cannot have another connection."""
         return self.are_full or self._taken[client] >= self._most_of_one
 
     def take(self, client: Hashable) -> None:
-        """Count one more; ExhaustedError where there are too many, in all or of *client*."""
+        """Count one more; ExhaustedError if there are too many, in all or of *client*."""
         if self.are_full_for(client):
             raise ExhaustedError(
                 f"the engine is busy: {self._total} connections,"
@@ -58,28 +58,28 @@ class Silent(Protocol):
 
     @property
     def client(self) -> Hashable:
-        """Who is at the other end."""
+        """The peer."""
 
     def abort(self) -> None:
-        """Close now; the connection gives its place back."""
+        """Close now, and give its place back."""
 
 
 class Admission:
     """Counts the connections of one socket, and closes silent ones.
 
     A client may always close a connection without a request, and so may we (RFC 9112, 9.5).
-    So when there is no place for a new one, the connection that was silent for longest goes.
+    So if there is no place for a new one, the connection that was silent longest is closed.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._places = Places(limits.most, limits.most_of_one)
-        self._silent: dict[Silent, float] = {}  # and when each is closed; the oldest first
+        self._silent: dict[Silent, float] = {}  # with the time to close each; the oldest first
         self._sweep: asyncio.TimerHandle | None = None
         self._pause_s = min(limits.head_s, limits.silent_s) / 4
 
     def take(self, client: Hashable) -> None:
-        """Count a connection; ExhaustedError where all others have requests."""
+        """Count a connection; ExhaustedError if all others have requests."""
         if self._places.are_full_for(client):
             self._make_room(client)
         self._places.take(client)
@@ -95,19 +95,19 @@ class Admission:
                 return
 
     def wait_for_request(self, connection: Silent) -> None:
-        """Close *connection* if no request begins for a while."""
+        """Close *connection* if no request begins in time."""
         loop = asyncio.get_running_loop()
         self._silent[connection] = loop.time() + self._limits.silent_s
         if self._sweep is None:
             self._sweep = loop.call_later(self._pause_s, self._close_late)
 
     def wait_for_headers(self, connection: Silent) -> None:
-        """Close *connection* if the headers that have begun do not end for a while."""
+        """Close *connection* if its headers do not end in time."""
         now = asyncio.get_running_loop().time()
         self._silent[connection] = now + self._limits.head_s
 
     def stop_waiting(self, connection: Silent) -> None:
-        """Let *connection* take its time, because there is a request, or it has ended."""
+        """Stop the timeout of *connection*: it has a request, or has ended."""
         self._silent.pop(connection, None)
 
     def _close_late(self) -> None:
@@ -121,6 +121,6 @@ class Admission:
             self._sweep = loop.call_later(self._pause_s, self._close_late)
 
     def close(self) -> None:
-        """Close nothing any more."""
+        """Stop all timeouts."""
         if self._sweep is not None:
             self._sweep.cancel()

@@ -1,9 +1,9 @@
-"""HTTP/1.1 over a unix socket: from bytes to Request, from Reply to bytes.
+"""HTTP/1.1 over a unix socket: parse bytes to Requests, write Replies.
 
-A protocol of our own because an upgraded connection must be given away as a
-raw socket, with no byte lost and no proxying afterwards. One request at a time
-per connection: what a client sends early waits its turn, and is handed over
-with the socket if the request turns out to be an upgrade.
+We have our own implementation because an upgraded connection must be passed on as a raw
+socket, without losing a byte and without a proxy. One request at a time per connection:
+bytes that a client sends early wait, and are passed on with the socket if the request is an
+upgrade.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ from orlop.errors import ExhaustedError
 
 log = logging.getLogger(__name__)
 
-#: Bytes of request line and headers together. X-Registry-Auth can be long.
+#: Maximum bytes of request line and headers. X-Registry-Auth can be long.
 HEAD_LIMIT = 256 << 10
-#: Bytes of a following request, or of an upgraded stream, kept while a request is served.
+#: Maximum bytes of a following request, or of an upgraded stream, kept during a request.
 BACKLOG_LIMIT = 64 << 10
 _RECEIVE_BYTES = 256 << 10
-#: How much of a body that no handler wanted is read before the connection is closed on it.
+#: How much of an unread body is read before the connection is closed.
 _DISCARD_BYTES = 4 << 20
 _DISCARD_S = 1.0
 _HEAD_END = b"\r\n\r\n"
 
 
 class Server:
-    """What the connections of one listening socket share."""
+    """The shared state of one listening socket's connections."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class Server:
         self.admission = Admission(limits or Limits())
         self.common_headers = "".join(f"{k}: {v}\r\n" for k, v in (headers or {}).items())
         self.connections: set[Connection] = set()
-        self.handovers: set[asyncio.Task[None]] = set()  # of sockets that are no connections now
-        # One for all: the loop fills it and the connection empties it before the next is served.
+        self.handovers: set[asyncio.Task[None]] = set()  # of sockets that were passed on
+        # One buffer for all: the connection empties it before the loop serves the next.
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._listener: asyncio.Server | None = None
 
     async def listen(self, listener: socket.socket) -> None:
-        """Serve what connects to *listener*, a bound socket, from now on."""
+        """Serve connections to *listener*, a bound socket, from now on."""
         loop = asyncio.get_running_loop()
 
         def connection() -> Connection:
@@ -62,7 +62,7 @@ class Server:
 
         if listener.family != socket.AF_UNIX:
             self._listener = await loop.create_server(connection, sock=listener)
-        elif sys.version_info >= (3, 13):  # would unlink the socket; it may be a service manager's
+        elif sys.version_info >= (3, 13):  # would unlink a socket of a service manager
             self._listener = await loop.create_unix_server(
                 connection, sock=listener, backlog=512, cleanup_socket=False
             )
@@ -70,9 +70,9 @@ class Server:
             self._listener = await loop.create_unix_server(connection, sock=listener, backlog=512)
 
     async def close(self, *, grace_s: float = 5.0) -> None:
-        """Stop listening, cut streams off, let other requests end for *grace_s* seconds.
+        """Stop listening, cut streams, let other requests end for *grace_s* seconds.
 
-        What has not ended by then is cancelled, and given a moment to come to its end.
+        Requests that have not ended by then are cancelled, and get a moment to end.
         """
         if self._listener is not None:
             self._listener.close()
@@ -106,7 +106,7 @@ class Connection(asyncio.BufferedProtocol):
         self._drained: asyncio.Future[None] | None = None
         self._begin()
 
-    # -- what the transport calls
+    # -- called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -124,18 +124,18 @@ class Connection(asyncio.BufferedProtocol):
         self.server.admission.wait_for_request(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.lost:  # else the place goes with what it was handed over to
+        if not self.lost:  # otherwise the new owner of the socket gives the place back
             self._leave()
         self.lost = True
         self.server.connections.discard(self)
         self._body.end(lost=True)
-        del self._parser  # which knows us: a cycle that only a collection would end
+        del self._parser  # it refers to us: a cycle that only the garbage collector breaks
         if self.task is not None:
-            self.task.cancel()  # nobody waits for the answer
+            self.task.cancel()  # the client is gone
         self.resume_writing()
 
     def _leave(self) -> None:
-        """Give the place back, which another client may have at once."""
+        """Give the place back, so that another client can have it at once."""
         self.server.admission.stop_waiting(self)
         if self._has_place:
             self._has_place = False
@@ -154,7 +154,7 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """Keep the connection if it is, or becomes, a stream that only the client has ended."""
         self._eof = True
-        # Of any other request it means that the client went away: connection_lost() follows.
+        # For any other request it means that the client is gone: connection_lost() follows.
         return self._request is not None and self._request.upgrade
 
     def pause_writing(self) -> None:
@@ -165,10 +165,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
-    # -- from bytes to requests
+    # -- parsing requests
 
     def _begin(self) -> None:
-        """Be ready for the next request."""
+        """Prepare for the next request."""
         self._parser = httptools.HttpRequestParser(self)
         self._body = Body(on_first_read=self._first_read, on_room=self._room)
         self._request: Request | None = None
@@ -176,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
         self._tail = b""
-        self._remaining: int | None = None  # bytes of the body to come; None when chunked
+        self._remaining: int | None = None  # bytes of the body to come; None if chunked
         self._refused = False
 
     def _receive(self, data: bytes) -> None:
@@ -198,7 +198,7 @@ class Connection(asyncio.BufferedProtocol):
             self._receive(rest)
 
     def _feed_head(self, data: bytes) -> bytes:
-        """Parse up to the empty line that ends the headers; return what is behind it."""
+        """Parse up to the empty line that ends the headers; return the rest."""
         at = (self._tail + data).find(_HEAD_END)
         end = len(data) if at < 0 else at + len(_HEAD_END) - len(self._tail)
         self._tail = (self._tail + data)[-3:]
@@ -220,7 +220,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             piece, rest = data[: self._remaining], data[self._remaining :]
             self._remaining -= len(piece)
-            if self._parser.should_upgrade():  # for httptools an upgrade has no body
+            if self._parser.should_upgrade():  # httptools expects no body in an upgrade
                 self._body.feed(piece)
                 if not self._remaining:
                     self._body.end()
@@ -231,17 +231,17 @@ class Connection(asyncio.BufferedProtocol):
         return rest
 
     def _feed(self, data: bytes) -> bytes:
-        """Give *data* to the parser; return what belongs to the protocol upgraded to."""
+        """Pass *data* to the parser; return the bytes of the upgraded protocol."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             return data[upgrade.args[0] :]
         return b""
 
-    # -- what the parser calls
+    # -- called by the parser
 
     def on_message_begin(self) -> None:
-        if self._request is not None:  # only behind a chunked body, where we cannot cut
+        if self._request is not None:  # only after a chunked body, which we cannot split off
             self._request.keep_alive = False
 
     def on_url(self, url: bytes) -> None:
@@ -279,7 +279,7 @@ class Connection(asyncio.BufferedProtocol):
         if not (self._remaining and self._parser.should_upgrade()):
             self._body.end()
 
-    # -- from replies to bytes
+    # -- writing replies
 
     async def _serve(self, request: Request) -> None:
         try:
@@ -298,7 +298,7 @@ class Connection(asyncio.BufferedProtocol):
                 await self._after(request)
 
     async def _after(self, request: Request) -> None:
-        """Close the connection or go on to the next request on it."""
+        """Close the connection or continue with its next request."""
         if not self._body.ended and "expect" not in request.headers:
             await self._discard()
         if self.lost:
@@ -314,7 +314,7 @@ class Connection(asyncio.BufferedProtocol):
             self._receive(early)
 
     async def _discard(self) -> None:
-        """Read on for a moment, for a client that sends all of a body before it looks up."""
+        """Read on for a moment, for a client that sends its whole body before it reads."""
         left = _DISCARD_BYTES
         with contextlib.suppress(TimeoutError, ConnectionResetError):
             async with asyncio.timeout(_DISCARD_S):
@@ -328,7 +328,7 @@ class Connection(asyncio.BufferedProtocol):
         return self.server.common_headers
 
     async def write(self, data: bytes) -> None:
-        """Send *data*; return when the client has taken enough of it.
+        """Send *data*; return when the client has read enough of it.
 
         Raises ConnectionResetError when the client is gone.
         """
@@ -342,26 +342,26 @@ class Connection(asyncio.BufferedProtocol):
                 raise ConnectionResetError("the client went away")
 
     async def detach(self, last: bytes) -> tuple[socket.socket, bytes]:
-        """Send *last*, and leave the connection to the caller.
+        """Send *last*, and give the connection to the caller.
 
         Returns the socket, which the caller closes, and the bytes that the
-        client has sent beyond its request.
+        client has sent after its request.
         """
         self._transport.pause_reading()
         self._transport.set_write_buffer_limits(high=0)
         await self.write(last)
         peer = self._transport.get_extra_info("socket").dup()
         self.lost = True
-        if self.task is not None:  # the end of the transport shall not cancel it
+        if self.task is not None:  # closing the transport must not cancel it
             self.server.handovers.add(self.task)
             self.task.add_done_callback(self._end_handover)
             self.task = None
-        self._transport.close()  # nothing waits to be sent; abort() would leave a cycle
+        self._transport.close()  # everything has been sent; abort() would leave a cycle
         pending, self._backlog = bytes(self._backlog), bytearray()
         return peer, pending
 
     def close_when_idle(self) -> None:
-        """Close now, or behind the answer that is being made; a stream might never end."""
+        """Close now, or after the current answer; a stream might never end."""
         self._closing = True
         if self.task is None:
             self._transport.close()
@@ -369,16 +369,16 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
 
     def abort(self) -> None:
-        """Close now, whatever is under way."""
+        """Close now, whatever is in progress."""
         if not self.lost:
             self._leave()
             self._transport.abort()
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer what is no request, and close."""
+        """Answer an invalid request, and close."""
         self._refused = self._closing = True
         self.server.admission.stop_waiting(self)
-        if self._request is not None:  # its handler reads a body that turned out malformed
+        if self._request is not None:  # its handler is reading a malformed body
             self._body.end(lost=True)
             return
         request = Request(method="GET", target="/", headers={}, body=self._body)

@@ -1,7 +1,7 @@
-"""What is taken in of that which programs ask for: each has its share, the rest waits.
+"""Admission control for client requests: each program has its share, the rest waits.
 
-A program is a process, however many connections it has. What waits is in its sockets, and
-costs the engine nothing.
+A program is a process, with any number of connections. Waiting requests stay in its sockets,
+and cost the engine nothing.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from collections.abc import Callable
 from orlop.api.connections import Places
 from orlop.engine.owner import open_process
 
-_AT_ONCE = 16  # messages of a program's in one round of the loop
-_BYTES_AT_ONCE = 1 << 16  # then it has had its turn
-_CONNECTIONS = 2  # one for so many descriptors that the engine may have
+_AT_ONCE = 16  # a program's messages in one round of the loop
+_BYTES_AT_ONCE = 1 << 16  # after these its turn ends
+_CONNECTIONS = 2  # one connection for this many descriptors of the engine's limit
 _REQUESTS = 16
 
 
 class Intake:
-    """All programs that are connected; *most_open* descriptors are the engine's limit."""
+    """All connected programs; *most_open* is the engine's limit of descriptors."""
 
     def __init__(self, most_open: int, *, gone: Callable[[str], None]) -> None:
         """*gone* is called with each owner that has ended."""
@@ -33,14 +33,14 @@ class Intake:
 
     @property
     def held_back(self) -> int:
-        """How many connections are not read until something is done."""
+        """How many connections are not read until a request is done."""
         return sum(len(share.waiting) for share in self._waiting)
 
     def join(self, owner: str, ended: Callable[[], None]) -> "Share":
-        """Take in a connection of *owner*'s; *ended* is called when that process ends.
+        """Add a connection of *owner*'s; *ended* is called when that process ends.
 
         Raises:
-            ExhaustedError: there are too many, of all or of this program.
+            ExhaustedError: there are too many, in all or of this program.
         """
         self._places.take(owner)
         share = self._shares.get(owner) or Share(self, owner)
@@ -64,7 +64,7 @@ class Intake:
         return self._under_way >= most or 2 * share.under_way >= most
 
     def _done(self, share: "Share") -> None:
-        """Let one that waits go on, of each program in turn."""
+        """Let one waiting connection continue, of each program in turn."""
         self._under_way -= 1
         self._forget(share)
         for other in (share, *self._waiting):
@@ -78,19 +78,19 @@ class Intake:
 
 
 class Share:
-    """One program's."""
+    """The share of one program."""
 
     def __init__(self, intake: Intake, owner: str) -> None:
         self.owner = owner
-        self.ended: dict[Callable[[], None], None] = {}  # of each connection
-        self.under_way = 0  # requests
+        self.ended: dict[Callable[[], None], None] = {}  # one for each connection
+        self.under_way = 0  # requests in progress
         self.waiting: OrderedDict[Callable[[], bool], None] = OrderedDict()
         self._intake = intake
         self._process: int | None = None
-        self._messages = self._bytes = 0  # of this round
+        self._messages = self._bytes = 0  # in this round
 
     def open(self) -> None:
-        """Watch the process: a child of its may have inherited its connections."""
+        """Watch the process, because a child may have inherited its connections."""
         self._process = open_process(self.owner)
         if self._process is not None:
             asyncio.get_running_loop().add_reader(self._process, self._has_ended)
@@ -101,7 +101,7 @@ class Share:
         self._intake._gone(self.owner)
 
     def leave(self, ended: Callable[[], None]) -> None:
-        """Be a connection less."""
+        """Remove a connection."""
         del self.ended[ended]
         if not self.ended and self._process is not None:
             asyncio.get_running_loop().remove_reader(self._process)
@@ -111,21 +111,21 @@ class Share:
 
     @property
     def has_had_turn(self) -> bool:
-        """Whether others are to have theirs before more is read of this program's."""
+        """Whether others have their turn before more of this program is read."""
         return self._messages >= _AT_ONCE or self._bytes >= _BYTES_AT_ONCE
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more is to be read before something is done: see wait()."""
+        """Whether nothing is read until a request is done: see wait()."""
         return self._intake._is_full(self)
 
     def wait(self, go_on: Callable[[], bool]) -> None:
-        """Have *go_on* called once there is room; it returns whether it takes it."""
+        """Call *go_on* when there is room; it returns whether it uses it."""
         self.waiting[go_on] = None
         self._intake._waiting[self] = None
 
     def begin(self, size: int) -> None:
-        """Take note of a request of *size* bytes; done() is the caller's."""
+        """Count a request of *size* bytes; the caller calls done()."""
         if not self._messages:
             asyncio.get_running_loop().call_soon(self._next_round)
         self._messages += 1
@@ -137,6 +137,6 @@ class Share:
         self._messages = self._bytes = 0
 
     def done(self) -> None:
-        """A request is no longer under way."""
+        """Note that a request is done."""
         self.under_way -= 1
         self._intake._done(self)

@@ -1,4 +1,4 @@
-"""What passes between the HTTP protocol and the handlers: requests in, responses out."""
+"""Messages between the HTTP protocol and the handlers: requests and responses."""
 
 import asyncio
 import collections
@@ -11,24 +11,24 @@ import msgspec
 
 from orlop.errors import InvalidArgumentError, UnavailableError
 
-#: Bytes of a body that may wait for a handler before the client is made to wait.
+#: Bytes of a body that may wait for a handler before we stop receiving.
 BODY_HIGH_WATER = 256 << 10
 
-#: Bytes of documents that may be on their way into memory, those of all clients together.
+#: Bytes of documents that are being read into memory, for all clients together.
 MOST_HELD_BYTES = 32 << 20
 
-#: Spellings of "no" that Docker's clients use; anything else that is present means "yes".
+#: Docker's clients' spellings of "no"; any other value means "yes".
 _FALSE = frozenset(("", "0", "no", "false", "none"))
 
 
 class Body:
-    """A request's body as it arrives. Reading it is what lets more of it arrive.
+    """A request's body while it arrives. Reading it lets more of it arrive.
 
     An iterator over the bytes, in pieces as the client sent them. A client
     that goes away before the end makes the reader raise ConnectionResetError.
     """
 
-    _held_bytes = 0  # by read(), of all bodies
+    _held_bytes = 0  # by read(), for all bodies
 
     def __init__(self, *, on_first_read: Callable[[], None], on_room: Callable[[], None]) -> None:
         self._pieces: collections.deque[bytes] = collections.deque()
@@ -41,19 +41,19 @@ class Body:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits to be read that no more should be received."""
+        """Whether no more should be received, because so much waits to be read."""
         return self._waiting_bytes >= BODY_HIGH_WATER
 
     def feed(self, piece: bytes) -> None:
-        """Append what the parser has found."""
+        """Append a piece from the parser."""
         self._pieces.append(piece)
         self._waiting_bytes += len(piece)
         self._wake()
 
     def end(self, *, lost: bool = False) -> None:
-        """Say that no more comes; *lost* if the client went away in the middle.
+        """End the body; *lost* if the client went away before its end.
 
-        It lets go of the connection, or the two would be a cycle until the next collection.
+        It releases the connection, because the two would be a cycle until the next collection.
         """
         self.lost = lost and not self.ended
         self.ended = True
@@ -89,7 +89,7 @@ class Body:
 
         Raises:
             InvalidArgumentError: it is larger than *limit_bytes*.
-            UnavailableError: clients send too much at once for the engine's memory.
+            UnavailableError: clients send more at once than the engine has memory for.
         """
         pieces = []
         size = 0
@@ -111,7 +111,7 @@ class Body:
 
 
 class Query:
-    """The parameters after the "?", read with the types that Docker's clients mean."""
+    """The parameters after the "?", read with the types that Docker's clients use."""
 
     def __init__(self, text: str) -> None:
         self._values = urllib.parse.parse_qs(text, keep_blank_values=True) if text else {}
@@ -128,7 +128,7 @@ class Query:
         return values[0].strip().lower() not in _FALSE if values else default
 
     def integer(self, name: str) -> int | None:
-        """Return the number, None if it is not given; InvalidArgumentError if it is not one."""
+        """Return the number, None if not given; InvalidArgumentError if it is not one."""
         text = self.text(name)
         if not text:
             return None
@@ -141,7 +141,7 @@ class Query:
 
 
 class Peer(NamedTuple):
-    """Who is at the other end of the socket (SO_PEERCRED)."""
+    """The process at the other end of the socket (SO_PEERCRED)."""
 
     pid: int
     uid: int
@@ -149,7 +149,7 @@ class Peer(NamedTuple):
 
 
 class Request:
-    """A request whose headers have arrived. The body may still be on its way."""
+    """A request whose headers have arrived. The body may still be arriving."""
 
     __slots__ = (
         "body",
@@ -179,7 +179,7 @@ class Request:
 
 
 class Response(NamedTuple):
-    """An answer that is complete."""
+    """A complete answer."""
 
     status: int = 200
     body: bytes = b""
@@ -188,12 +188,12 @@ class Response(NamedTuple):
 
     @staticmethod
     def message(status: int, message: str) -> "Response":
-        """Return an error as Docker's clients read it."""
+        """Return an error in the form that Docker's clients read."""
         return Response(status, msgspec.json.encode({"message": message}))
 
 
 class Stream(NamedTuple):
-    """An answer whose headers go out at once and whose *pieces* follow as they come."""
+    """An answer whose headers are sent at once and whose *pieces* follow."""
 
     pieces: AsyncIterator[bytes]
     content_type: str = "application/json"
@@ -204,8 +204,8 @@ class Stream(NamedTuple):
 class Hijack(NamedTuple):
     """An answer after which the connection is no longer HTTP.
 
-    *take* gets the client's socket and the bytes that the client has sent
-    early. The socket is its to close, unless it raises.
+    *take* gets the client's socket and the bytes that the client has sent early. It closes
+    the socket, unless it raises.
     """
 
     take: Callable[[socket.socket, bytes], Awaitable[None]]

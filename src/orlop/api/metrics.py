@@ -1,4 +1,4 @@
-"""GET /metrics: what Prometheus reads, on the engine's socket and, where asked for, a TCP port."""
+"""GET /metrics for Prometheus, on the engine's socket and, if configured, on a TCP port."""
 
 from orlop.api.messages import Reply, Request, Response
 from orlop.engine.engine import Engine
@@ -16,7 +16,7 @@ async def metrics(engine: Engine, request: Request) -> Response:
 
 
 class MetricsAPI:
-    """Answers on a port that has nothing but the metrics."""
+    """Serves the metrics, and nothing else, on a port."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -1,4 +1,4 @@
-"""From a Reply to bytes on a connection."""
+"""Write a Reply to a connection."""
 
 import contextlib
 import socket
@@ -12,13 +12,13 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Writer(Protocol):
-    """What a connection lets replies do."""
+    """The part of a connection that replies use."""
 
     async def write(self, data: bytes) -> None:
-        """Send; ConnectionResetError when the client is gone."""
+        """Send; ConnectionResetError if the client is gone."""
 
     async def detach(self, last: bytes) -> tuple[socket.socket, bytes]:
-        """Send *last* and give the socket away, with the bytes the client sent early."""
+        """Send *last* and give the socket away, with the bytes that the client sent early."""
 
     @property
     def common_headers(self) -> str:
@@ -26,7 +26,7 @@ class Writer(Protocol):
 
 
 async def send(writer: Writer, request: Request, reply: Reply) -> None:
-    """Write *reply* as the answer to *request*; sets request.keep_alive when the end closes."""
+    """Write *reply* as the answer to *request*; clear request.keep_alive if it ends by closing."""
     if isinstance(reply, Response):
         await _send_response(writer, request, reply)
     elif isinstance(reply, Stream):
@@ -57,7 +57,7 @@ async def _send_stream(writer: Writer, request: Request, reply: Stream) -> None:
         async for piece in reply.pieces:
             if request.http_1_0:
                 await writer.write(piece)
-            elif piece:  # an empty chunk would be the end
+            elif piece:  # an empty chunk would end the body
                 await writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
     if not request.http_1_0:
         await writer.write(b"0\r\n\r\n")

@@ -34,27 +34,27 @@ class BenchCommand(Command):
     only = text(
         "--only", metavar="PARTS", help="of warm,concurrency,exec,pool,fork,neighbours,density,soak"
     )
-    also = text("--also", metavar="MODULE", help="PARTS of a Python module can be measured, too")
-    settings = texts("--set", metavar="NAME=VALUE", help="a setting of a single part")
+    also = text("--also", metavar="MODULE", help="a Python module with more PARTS")
+    settings = texts("--set", metavar="NAME=VALUE", help="a setting of one part")
     peers = text(
         "--peers",
         metavar="PEERS",
         help="of docker,podman,ctr,runc,crun,orlop-runtime,orlop-command,floor, or none",
     )
-    start_peers = flag("--start-peers", help="start dockerd and containerd where they do not run")
+    start_peers = flag("--start-peers", help="start dockerd and containerd if they are not running")
     rounds = number("--rounds", help="rounds of each wave (3)")
     clients = text("--clients", metavar="N,N", help="clients at once (1,16,100)")
-    wave = number("--wave", help="starts in a round; peers do a tenth (200)")
+    wave = number("--wave", help="starts in a round, a tenth for peers (200)")
     starts = number("--starts", help="starts one after the other, and execs (100)")
-    limit = number("--limit", help="peers' clients at once, at most (16)")
-    live = number("--live", help="sandboxes that live at a time (1000)")
-    peer_density = number("--peer-density", help="of each peer's (20)")
-    soak = number("--soak", help="starts in a row of each of Orlop's ways (2000)")
+    limit = number("--limit", help="maximum clients at once for peers (16)")
+    live = number("--live", help="sandboxes alive at the same time (1000)")
+    peer_density = number("--peer-density", help="the same for each peer (20)")
+    soak = number("--soak", help="starts in a row with each of Orlop's drivers (2000)")
     folder = text(
-        "--folder", metavar="FOLDER", help="for engines' state (/var/tmp)", completes=FOLDER
+        "--folder", metavar="FOLDER", help="folder for engines' state (/var/tmp)", completes=FOLDER
     )
     run_folder = text(
-        "--run-folder", metavar="FOLDER", help="for their sockets (/run)", completes=FOLDER
+        "--run-folder", metavar="FOLDER", help="folder for their sockets (/run)", completes=FOLDER
     )
     form = text(
         "--format",
@@ -63,9 +63,11 @@ class BenchCommand(Command):
         choices=("table", "json", "markdown"),
     )
     outputs = texts(
-        "-o", "--output", metavar="FILE", help="write it there: .json, .md or text", completes=FILE
+        "-o", "--output", metavar="FILE", help="write a file: .json, .md or text", completes=FILE
     )
-    plots = text("--plots", metavar="FOLDER", help="draw SVG and PNG there", completes=FOLDER)
+    plots = text(
+        "--plots", metavar="FOLDER", help="folder for plots, SVG and PNG", completes=FOLDER
+    )
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:
         """Measure, then write what was found; 130 where it was interrupted."""

@@ -99,7 +99,7 @@ class VolumeInspectCommand(Command):
 class VolumeRmCommand(Command):
     description = "Removes volumes and what is in them; not those that a container has."
 
-    force = flag("-f", "--force", help="it need not exist")
+    force = flag("-f", "--force", help="ignore a missing one")
     names = operands("VOLUME", completes=VOLUME)
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:
@@ -114,7 +114,7 @@ class VolumeRmCommand(Command):
 class VolumePruneCommand(Command):
     description = "Removes volumes that no container has: those without a name, or with -a all."
 
-    all_unused = flag("-a", "--all", help="also those with a name")
+    all_unused = flag("-a", "--all", help="also named volumes")
     force = flag("-f", "--force", help="do not ask")
     filters = texts("--filter", metavar="KEY=VALUE", help="label=…")
 

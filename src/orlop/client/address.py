@@ -1,4 +1,4 @@
-"""Where the engine is: from options and environment to folders and a socket's address."""
+"""Find the engine: from options and environment to folders and a socket's address."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SOCKET_PATH_BYTES = 107
 
 
 class Settings:
-    """Which engine is meant.
+    """The engine to use.
 
-    *host* is given only for an engine that somebody else starts: then nothing
-    is started on demand. Otherwise the engine of *root* (what survives a
-    reboot) and *run* (what does not, the socket among it) is meant.
+    With *host*, an engine that is managed elsewhere: none is started on demand.
+    Otherwise the engine with the folders *root* (state that survives a reboot) and
+    *run* (other state, with the socket).
     """
 
     __slots__ = ("host", "root", "run")
@@ -49,9 +49,9 @@ class Address:
 def settings(
     *, root: str | None = None, run: str | None = None, host: str | None = None
 ) -> Settings:
-    """Return what the arguments say; where they are silent, the environment; else the defaults.
+    """Return the settings: from the arguments, else the environment, else the defaults.
 
-    DOCKER_HOST is left to the docker command: a user who has it set means Docker's engine.
+    DOCKER_HOST is for the docker command: a user who has set it means Docker's engine.
     """
     chosen_root = root or variable("ORLOP_ROOT") or DEFAULT_ROOT
     chosen_run = run or variable("ORLOP_RUN") or DEFAULT_RUN
@@ -68,7 +68,7 @@ def _absolute(path: str) -> str:
 
 
 def parse_host(text: str) -> Address:
-    """Return the address that *text* names: unix://PATH, tcp://HOST:PORT or a plain path."""
+    """Parse an address: unix://PATH, tcp://HOST:PORT or a plain path."""
     scheme, separator, rest = text.partition("://")
     if not separator and text.startswith("/"):
         scheme, rest = "unix", text

@@ -1,4 +1,4 @@
-"""Requests to one engine, below its verbs: on a kept connection, on one of their own, streaming."""
+"""Requests to one engine: on a kept connection, on a separate one, or streaming."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     Query = Mapping[str, str | int | bool | float | list[str] | Mapping[str, list[str]] | None]
 
 API_VERSION = "1.45"
-_TRIES = 3  # an engine that is dying may take connections yet
+_TRIES = 3  # because a dying engine may still accept connections
 _PREFIX = f"/v{API_VERSION}"
 _JSON = {"Content-Type": "application/json"}
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:@")
 
 
 class Caller:
-    """A connection to one engine, and more of them where a verb streams.
+    """A connection to one engine, and more for operations that stream.
 
-    Nothing is connected, and no engine started, before the first verb.
+    It connects, and starts an engine, only at the first operation.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -55,7 +55,7 @@ class Caller:
             self._kept = None
 
     def connection(self) -> http.Connection:
-        """Return a new connection, made; it starts the engine if there is none."""
+        """Return a new connection; start the engine if none is running."""
         made = http.Connection(self.settings.address)
         try:
             made.connect()
@@ -69,7 +69,7 @@ class Caller:
         return made
 
     def shut(self) -> None:
-        """End what another thread waits for here, now or later, as if the engine had gone."""
+        """Abort other threads' waits here, now or later, as if the engine were gone."""
         self._is_shut = True
         if self._latest is not None:
             self._latest.shut()
@@ -96,9 +96,9 @@ class Caller:
         return http.check(self.heard(ask) if is_whole else ask()).json()
 
     def heard(self, ask: Callable[[], T]) -> T:
-        """Return what *ask*, which sends one request whole, gives; again if no engine read it.
+        """Return the result of *ask*, which sends one request; retry if no engine has read it.
 
-        A unix socket is reset only where what was sent has not been read, so nothing is done
+        A unix socket is reset only if the peer has not read everything, so nothing is done
         twice. Linux, net/unix/af_unix.c, unix_release_sock().
         """
         tries = 1 if self.settings.address.path is None else _TRIES
@@ -120,9 +120,9 @@ class Caller:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> http.Response:
-        """Make one request on a connection of its own; the response may stream.
+        """Make one request on a separate connection; the response may stream.
 
-        A *body* of bytes or an iterable of bytes goes out as it is, any other as JSON.
+        A *body* of bytes or an iterable of bytes is sent unchanged, any other as JSON.
         """
         target, data, sent = _request(path, query, body, headers)
         connection = self.connection()
@@ -130,7 +130,7 @@ class Caller:
         return checked(connection)
 
     def begin(self, method: str, path: str, *, query: Query | None = None) -> http.Connection:
-        """Send a request on a connection of its own without waiting for any answer."""
+        """Send a request on a separate connection without waiting for the answer."""
         connection = self.connection()
         target, data, sent = _request(path, query, None, None)
         connection.send(method, target, body=data, headers=sent)
@@ -139,7 +139,7 @@ class Caller:
     def begin_upgrade(
         self, path: str, *, query: Query | None = None, body: Any = None
     ) -> http.Connection:
-        """Ask, on a connection of its own, for a raw stream; see finish_upgrade()."""
+        """Request a raw stream on a separate connection; see finish_upgrade()."""
         connection = self.connection()
         upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
         target, data, sent = _request(path, query, body, upgrade)
@@ -155,7 +155,7 @@ class Caller:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[Any]:
-        """Make one request and yield the JSON values of its answer, a line each, as they come."""
+        """Make one request and yield the JSON values of its answer, one per line, as they come."""
         response = self.open(method, path, query=query, body=body, headers=headers)
         try:
             for line in response.lines():
@@ -178,7 +178,7 @@ def _request(
 
 
 def encode(query: Query) -> str:
-    """Return *query* as ?a=b&c=d, without what is None, False or empty."""
+    """Return *query* as ?a=b&c=d, without values that are None, False or empty."""
     pairs = []
     for name, value in query.items():
         if value is None or value is False or value in ("", [], {}):
@@ -203,12 +203,12 @@ def quote(text: str) -> str:
 
 
 def finish_upgrade(connection: http.Connection) -> http.RawStream:
-    """Return the raw stream that the engine makes of *connection*, or raise its error."""
+    """Return the raw stream that *connection* has become, or raise the engine's error."""
     return raw_stream(connection, checked(connection))
 
 
 def checked(connection: http.Connection) -> http.Response:
-    """Return the response to what was sent; its error is raised, and the connection closed."""
+    """Return the response; raise its error, with the connection closed."""
     try:
         return http.check(connection.receive())
     except BaseException:
@@ -217,5 +217,5 @@ def checked(connection: http.Connection) -> http.Response:
 
 
 def raw_stream(connection: http.Connection, response: http.Response) -> http.RawStream:
-    """Return what *connection* has become by *response*."""
+    """Return the raw stream of *connection* after *response*."""
     return http.RawStream(*connection.upgrade(), headers=response.headers)

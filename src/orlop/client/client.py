@@ -1,10 +1,10 @@
-"""The engine's verbs from another process.
+"""The engine's operations for other processes.
 
     with Client(settings()) as client:
         identifier = client.containers.create({"Image": "alpine"})["Id"]
 
-Values are those of the Docker Engine API, as JSON has them; failures are the
-classes of orlop.errors with the engine's message.
+Values are those of the Docker Engine API, as JSON; errors are the classes of orlop.errors with
+the engine's message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Client(Caller):
-    """The verbs, each kind of thing with its own; imported when they are first used."""
+    """The operations, grouped by object; each group is imported when first used."""
 
     @property
     def containers(self) -> Containers:

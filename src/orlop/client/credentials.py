@@ -1,4 +1,4 @@
-"""User names and passwords for registries, in ~/.docker/config.json as docker login writes it.
+"""Credentials for registries, in ~/.docker/config.json as docker login writes it.
 
 Helpers ("credHelpers", "credsStore") are programs named docker-credential-NAME
 that speak JSON on their standard streams.
@@ -25,7 +25,7 @@ _HELPER_TIMEOUT_S = 60
 
 
 class Credentials:
-    """What a registry is told. *identity_token* stands in place of a password."""
+    """The credentials for a registry. *identity_token* replaces a password."""
 
     def __init__(self, *, username: str = "", password: str = "", identity_token: str = "") -> None:
         self.username = username
@@ -40,7 +40,7 @@ def config_path() -> str:
 
 
 def registry_of(image: str) -> str:
-    """Return the registry that an image's name means: docker.io unless its first part is a host."""
+    """Return the registry of an image's name: docker.io unless its first part is a host."""
     first, slash, _ = image.partition("/")
     is_host = "." in first or ":" in first or first == "localhost"
     if not slash or not is_host or first == "index.docker.io":
@@ -49,7 +49,7 @@ def registry_of(image: str) -> str:
 
 
 def header_for(image: str) -> str | None:
-    """Return X-Registry-Auth for *image*; None if nothing is known of its registry."""
+    """Return X-Registry-Auth for *image*; None if there are no credentials for its registry."""
     registry = registry_of(image)
     found = find(registry)
     return None if found is None else header(found, registry=registry)
@@ -66,12 +66,12 @@ def header(credentials: Credentials, *, registry: str) -> str:
 
 
 def key_of(registry: str) -> str:
-    """Return the name under which the file has *registry*."""
+    """Return the key of *registry* in the file."""
     return HUB_KEY if registry == HUB else registry
 
 
 def find(registry: str) -> Credentials | None:
-    """Return what is known for *registry*, asking its helper if it has one."""
+    """Return the credentials for *registry*, from its helper if it has one."""
     config = _read()
     key = key_of(registry)
     helper = _helper(config, registry)
@@ -85,7 +85,7 @@ def find(registry: str) -> Credentials | None:
 
 
 def save(registry: str, credentials: Credentials) -> str:
-    """Keep *credentials*, in the helper if there is one; return where they are now."""
+    """Store *credentials*, in the helper if there is one; return where they are stored."""
     config = _read()
     key = key_of(registry)
     helper = _helper(config, registry)
@@ -104,7 +104,7 @@ def save(registry: str, credentials: Credentials) -> str:
 
 
 def forget(registry: str) -> bool:
-    """Remove what is known for *registry*; return whether there was anything."""
+    """Remove the credentials for *registry*; return whether there were any."""
     config = _read()
     key = key_of(registry)
     helper = _helper(config, registry)
@@ -133,7 +133,7 @@ def _ask(helper: str, key: str) -> Credentials | None:
 
 
 def _call(helper: str, verb: str, request: Any) -> dict[str, Any] | None:
-    """Run a helper; None if it says that it knows nothing. The request is a name or an object."""
+    """Run a helper; None if it has no entry. The request is a name or an object."""
     program = f"docker-credential-{helper}"
     text = request if isinstance(request, str) else json.dumps(request)
     try:
@@ -188,7 +188,7 @@ def _read() -> dict[str, Any]:
 
 
 def _write(config: dict[str, Any]) -> None:
-    """Replace the file as a whole, readable by its owner alone."""
+    """Replace the file atomically, readable by its owner only."""
     path = config_path()
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".config.json-")

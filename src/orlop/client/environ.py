@@ -1,4 +1,4 @@
-"""The environment without os, which takes a millisecond to import: docs/decisions/cli-start.md."""
+"""Environment variables without os, which takes 1 ms to import: docs/decisions/cli-start.md."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import posix
 
 
 def variable(name: str) -> str | None:
-    """Return what os.environ has for *name*; None if it is not set."""
+    """Return the value of *name* as in os.environ; None if it is not set."""
     value = posix.environ.get(name.encode(errors="surrogateescape"))
     return None if value is None else value.decode(errors="surrogateescape")

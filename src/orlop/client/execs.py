@@ -1,4 +1,4 @@
-"""The verbs of further processes in a running container. Docker Engine API 1.45, "Exec"."""
+"""Operations on further processes in a container. Docker Engine API 1.45, "Exec"."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Execs:
         self._client = client
 
     def create(self, container: str, body: Mapping[str, Any]) -> str:
-        """Say what is to run; nothing runs yet. Returns the exec's id."""
+        """Create an exec, without starting it; return its id."""
         answer = self._client.call("POST", f"/containers/{quote(container)}/exec", body=body)
         return str(answer["Id"])
 
     def run(self, container: str, body: Mapping[str, Any]) -> tuple[str, http.RawStream]:
-        """Create and start it; returns its id and its streams.
+        """Create and start it; return its id and its streams.
 
-        In one request, of Orlop's own, after which frames end with the exit code
-        (Demultiplexer.status). An engine that does not know it makes two of it.
+        This is one request, Orlop's own, whose last frame is the exit code
+        (Demultiplexer.status). An engine that does not know it gets two requests.
         """
         path = f"/containers/{quote(container)}/exec"
         connection = self._client.begin_upgrade(path, query={"start": True}, body=body)
@@ -38,13 +38,13 @@ class Execs:
         return response.headers["orlop-exec-id"], raw_stream(connection, response)
 
     def start(self, identifier: str, *, terminal: bool) -> http.RawStream:
-        """Run it, and return its streams."""
+        """Start it, and return its streams."""
         body = {"Detach": False, "Tty": terminal}
         path = f"/exec/{quote(identifier)}/start"
         return finish_upgrade(self._client.begin_upgrade(path, body=body))
 
     def start_detached(self, identifier: str, *, terminal: bool) -> None:
-        """Run it, with nobody attached."""
+        """Start it without attaching."""
         body = {"Detach": True, "Tty": terminal}
         self._client.call("POST", f"/exec/{quote(identifier)}/start", body=body)
 
@@ -53,7 +53,7 @@ class Execs:
         return found
 
     def kill(self, identifier: str) -> None:
-        """Kill it, and where it was asked for with "Group" all that it has started."""
+        """Kill it, and if it was created with "Group" everything that it has started."""
         self._client.call("POST", f"/exec/{quote(identifier)}/kill")
 
     def resize(self, identifier: str, *, height: int, width: int) -> None:

@@ -1,4 +1,4 @@
-"""From what the kernel refuses a program to what it can do about it."""
+"""Turn the kernel's refusals of a program's calls into errors that say what to do."""
 
 import errno
 
@@ -8,7 +8,7 @@ _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 
 def check_descriptors(error: OSError) -> None:
-    """Raise ExhaustedError where *error* says that there is no descriptor left."""
+    """Raise ExhaustedError if *error* means that no descriptor is left."""
     if error.errno in _TOO_MANY:
         whose = "this program" if error.errno == errno.EMFILE else "this machine"
         raise ExhaustedError(

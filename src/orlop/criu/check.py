@@ -1,4 +1,4 @@
-"""What CRIU has restored, held against the bundle before any of it runs.
+"""Compare the processes that CRIU has restored with the bundle, before any of them runs.
 
 An image says by itself in which namespaces its processes are and what they may
 do. Made by somebody else, it could ask for the host's.
@@ -22,25 +22,25 @@ _SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 
 class NotOfBundleError(InvalidArgumentError):
-    """What was restored has more than the bundle gives."""
+    """The restored processes have more than the bundle allows."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the checkpoint is not of this bundle: {why}")
 
 
 class Bounds(NamedTuple):
-    """What the bundle gives its processes."""
+    """The limits that the bundle sets for its processes."""
 
     namespaces: Namespaces
     process: ProcessPlan
     filtered: bool  # by seccomp
-    cgroups: Mapping[str, str]  # as cgroups_of() tells
+    cgroups: Mapping[str, str]  # as from cgroups_of()
 
 
 def check_restored(pid: int, bounds: Bounds) -> None:
-    """Raise NotOfBundleError if *pid* or a process below it goes beyond *bounds*.
+    """Raise NotOfBundleError if *pid* or a process below it exceeds *bounds*.
 
-    Those that have ended, and wait to be reaped, are nowhere and may nothing.
+    Zombies are skipped: they are in no namespace and can do nothing.
     """
     for task in tree(pid):
         if has_ended(read_stat(task)):
@@ -50,12 +50,12 @@ def check_restored(pid: int, bounds: Bounds) -> None:
 
 
 def may_mount(process: ProcessPlan) -> bool:
-    """Whether the bundle lets its processes change what is mounted."""
+    """Whether the bundle lets its processes change mounts."""
     return bool(process.capabilities.bounding >> _CAP_SYS_ADMIN & 1)
 
 
 def tree(pid: int) -> Iterator[int]:
-    """Give *pid* and all its descendants."""
+    """Yield *pid* and all its descendants."""
     yield pid
     for thread in os.listdir(f"/proc/{pid}/task"):
         for child in children_of(pid, thread):
@@ -63,20 +63,20 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def children_of(pid: int | str, thread: str) -> list[int]:
-    """Return what *thread* of process *pid* has started. proc_pid_task_children(5)."""
+    """Return the children started by *thread* of process *pid*. proc_pid_task_children(5)."""
     with open(f"/proc/{pid}/task/{thread}/children") as file:
         return [int(child) for child in file.read().split()]
 
 
 def cgroups_of(pid: int) -> dict[str, str]:
-    """Return where process *pid* is in each hierarchy, by its controllers. cgroups(7)."""
+    """Return process *pid*'s cgroup in each hierarchy, by its controllers. cgroups(7)."""
     with open(f"/proc/{pid}/cgroup") as file:
         lines = [line.rstrip("\n").split(":", 2) for line in file]
     return {controllers: path for _, controllers, path in lines}
 
 
 def _where(pid: int, first: int, bounds: Bounds) -> str:
-    """Say in what process *pid* is that it must not be in, or ""."""
+    """Return what process *pid* is in that it must not be in, or ""."""
     for kind, file in FILES.items():
         if kind in bounds.namespaces.new and _namespace(pid, file) == _namespace("self", file):
             return f"a process is in the host's {file} namespace"
@@ -90,7 +90,7 @@ def _where(pid: int, first: int, bounds: Bounds) -> str:
 
 
 def _belongs(pid: int, namespaces: Namespaces) -> str:
-    """Say what is wrong with the namespaces of the first process, *pid*, or ""."""
+    """Return what is wrong with the namespaces of the first process, *pid*, or ""."""
     for kind, path in namespaces.join:
         if _namespace(pid, FILES[kind]) != os.stat(path).st_ino:
             return f"its first process is not in the {FILES[kind]} namespace {path}"
@@ -102,7 +102,7 @@ def _belongs(pid: int, namespaces: Namespaces) -> str:
 
 
 def _power(pid: int, first: int, bounds: Bounds) -> str:
-    """Say what process *pid* may do that it must not, or ""."""
+    """Return what process *pid* may do that it must not, or ""."""
     if pid != first and _namespace(pid, "user") != _namespace(first, "user"):
         return ""  # in a user namespace of its own, where it has every capability
     status = _status(pid)

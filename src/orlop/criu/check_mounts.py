@@ -1,8 +1,8 @@
-"""What CRIU has mounted, held against the bundle before anybody inside sees it.
+"""Compare the mounts that CRIU has made with the bundle, before anybody inside sees them.
 
-A container without CAP_SYS_ADMIN can have changed nothing of what a start
-mounts. So there must be the bundle's mounts and no others, open for no more,
-with all that is to be hidden hidden.
+A container without CAP_SYS_ADMIN cannot have changed a mount that its start has made. So there
+must be exactly the bundle's mounts, with the same restrictions, and everything that has to be
+masked must be masked.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def check_mounts(pid: int, plan: ContainerPlan, stage: Stage, process: ProcessPl
 
 
 class _Check:
-    """What may be mounted where."""
+    """The allowed mounts by place."""
 
     def __init__(self, root: int, plan: ContainerPlan, stage: Stage) -> None:
         self._plan = plan
@@ -72,7 +72,7 @@ class _Check:
         self._readonly = {resolved(root, path) for path in plan.readonly}
 
     def of(self, mounted: Mounted) -> str:
-        """Say what is wrong with a mount, or ""."""
+        """Return what is wrong with a mount, or ""."""
         place = mounted.mountpoint
         if place == "/":
             wanted = ("ro",) if self._plan.root_readonly else ()
@@ -100,7 +100,7 @@ class _Check:
 
 
 def _is(mounted: Mounted, plan: MountPlan) -> bool:
-    """Whether a new file system is what *plan* says."""
+    """Whether a new file system matches *plan*."""
     if is_staged(plan):
         return False
     wanted = _strict_words(plan)
@@ -115,13 +115,13 @@ def _strict_words(plan: MountPlan) -> list[str]:
 
 
 def _laxer(mounted: Mounted, wanted: list[str] | tuple[str, ...]) -> str:
-    """Say which of the *wanted* words a mount does not have, or ""."""
+    """Return those *wanted* words that a mount lacks, or ""."""
     missing = [word for word in wanted if word not in mounted.options.split(",")]
     return f"a mount without {', '.join(missing)}" if missing else ""
 
 
 def _is_hidden(root: int, path: str) -> bool:
-    """Whether nothing of *path* is to be seen: it is the null device, or an empty folder."""
+    """Whether *path* is masked: it is the null device, or an empty folder."""
     fd = _open(root, path)
     if fd < 0:
         return True

@@ -1,4 +1,4 @@
-"""From processes that run to images of them: what CRIU is told of a container."""
+"""Dump running processes to images, with CRIU."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 
 class Subject(NamedTuple):
-    """A container whose processes run, or stand still."""
+    """A container whose processes run, or are frozen."""
 
     pid: int  # of its first process
-    bundle: Bundle  # whose config.json names the namespaces that were joined by their paths
-    root: str  # where the root is on the host, or would be
-    freezer: str | None  # the cgroup by which they are to be stopped, or have been
-    streams: Sequence[str]  # what the standard streams were at its start, as readlink(2) has it
+    bundle: Bundle  # its config.json has the namespaces that were joined by path
+    root: str  # the root's path on the host, real or not
+    freezer: str | None  # the cgroup that stops them, or has stopped them
+    streams: Sequence[str]  # the standard streams at its start, as from readlink(2)
 
 
 def dump(
@@ -51,9 +51,9 @@ def dump(
     *,
     patience_s: float = math.inf,
 ) -> None:
-    """Have CRIU do *kind*, a DUMP or SINGLE_PRE_DUMP, in the way that is *wanted*.
+    """Run CRIU's *kind*, DUMP or SINGLE_PRE_DUMP, with the options *wanted*.
 
-    Where this raises, what ran runs on; also where CRIU is silent for *patience_s*.
+    If this raises, the processes keep running; also if CRIU is silent for *patience_s*.
     """
     options = {
         "pid": subject.pid,
@@ -73,12 +73,12 @@ def dump(
 
 
 def freezer(directories: Mapping[str, str]) -> str | None:
-    """Return the cgroup by which all processes are stopped at once; else they are one by one."""
+    """Return the cgroup that can stop all processes at once, or None: then one by one."""
     return next((path for path, _ in _freezers(directories)), None)
 
 
 def frozen(directories: Mapping[str, str]) -> str | None:
-    """Return the cgroup by which they have been stopped, and which CRIU has to let go."""
+    """Return the cgroup that has stopped them, and that CRIU has to thaw."""
     return next((path for path, file in _freezers(directories) if _is_frozen(file)), None)
 
 
@@ -95,7 +95,7 @@ def _is_frozen(file: str) -> bool:
 
 
 def _joined(bundle: Bundle) -> list[str]:
-    """Name the namespaces that are not the container's to restore."""
+    """Return the kinds of namespace that were joined, and so are not restored."""
     namespaces = plan_namespaces(bundle.config.get("linux", {}))
     return [
         f"{EXTERNAL_NAMESPACES[kind]}[{os.stat(path).st_ino}]:{external_namespace(kind)}"
@@ -105,7 +105,7 @@ def _joined(bundle: Bundle) -> list[str]:
 
 
 def _resources(subject: Subject, external: dict[int, str]) -> dict[str, Any]:
-    """Name all that processes use and that is not the container's."""
+    """Return the resources that processes use and that are not the container's."""
     bundle = subject.bundle
     plan = plan_container(bundle, plan_namespaces(bundle.config.get("linux", {})), None)
     if any(planned.kind is MountKind.INSIDE for planned in plan.mounts):
@@ -118,7 +118,7 @@ def _resources(subject: Subject, external: dict[int, str]) -> dict[str, Any]:
 
 
 def _externals(pid: int, *, terminals: bool) -> dict[int, str]:
-    """Return which standard streams are files of the host's, in CRIU's words."""
+    """Return the standard streams that are files of the host, by CRIU's names."""
     inside = {mounted.number for mounted in mounts_of(pid)}
     found = {}
     for number in range(3):
@@ -139,12 +139,12 @@ def _externals(pid: int, *, terminals: bool) -> dict[int, str]:
 
 
 def _is_terminal(device: int) -> bool:
-    """Whether *device* is a pseudo-terminal's. devices.txt, majors 136 to 143."""
+    """Whether *device* is a pseudo-terminal. devices.txt, majors 136 to 143."""
     return os.major(device) in range(136, 144)
 
 
 def _write_descriptors(folders: Folders, known: Sequence[str], external: dict[int, str]) -> None:
-    """Keep what the standard streams were, so that a restore can put others in their place."""
+    """Record the standard streams, so that a restore can replace them."""
     streams = [external.get(n, known[n] if n < len(known) else "") for n in range(3)]
     data = jsontext.dumps(streams)
     with suppress(FileNotFoundError):

@@ -1,8 +1,8 @@
 """CRIU's messages, from dictionaries to bytes and back.
 
-CRIU speaks Protocol Buffers (images/rpc.proto). A library for them takes longer
-to import than all the rest of a checkpoint's code, and these few messages use
-little of it: numbers, truth values, texts, and messages in messages.
+CRIU speaks Protocol Buffers (images/rpc.proto). Importing a library for them takes longer
+than all other imports of a checkpoint, and these few messages use little of it: numbers,
+booleans, texts, and nested messages.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ _MOST_BITS = 64
 
 
 def encode(schema: Schema, message: Message) -> bytes:
-    """Return *message* as bytes; None stands for a field that is not there, a list for many."""
+    """Encode *message*; None means that a field is missing, a list that it is repeated."""
     parts: list[bytes] = []
     for name, value in message.items():
         if value is None:
@@ -101,10 +101,10 @@ def encode(schema: Schema, message: Message) -> bytes:
 
 
 def decode(schema: Schema, data: bytes) -> dict[str, Any]:
-    """Return what of *data* is in *schema*; of a field that comes twice the last one counts.
+    """Return the fields in *data* that *schema* knows; of a repeated field the last one counts.
 
     Raises:
-        CorruptError: *data* is no such message.
+        CorruptError: *data* is not such a message.
     """
     names = {field.number: (name, field.kind) for name, field in schema.items()}
     message: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What is mounted in a process's mount namespace. proc_pid_mountinfo(5)."""
+"""The mounts in a process's mount namespace. proc_pid_mountinfo(5)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from orlop.runtime.cgroups.layout import unescape
 class Mounted(NamedTuple):
     number: int
     device: str  # "major:minor" of the file system
-    root: str  # what of the file system is shown
+    root: str  # the part of the file system that is shown
     mountpoint: str
     options: str  # of this mount
     fstype: str
-    master: str = ""  # the peer group that it gets mounts from
+    master: str = ""  # the peer group that it receives mounts from
 
 
 def mounts_of(pid: int | str) -> list[Mounted]:

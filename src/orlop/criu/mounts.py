@@ -1,9 +1,8 @@
-"""Which of a container's mounts are not its own, and what CRIU is to mount in their place.
+"""The host's mounts in a container, and the mounts for CRIU that replace them.
 
-The container's own file systems CRIU dumps and makes anew. What was bound from
-the host it calls external: dumped by name only, the name being where it is
-mounted. At a restore the names are mapped to mounts that we make, from the
-bundle's own configuration; what an image says of the host counts for nothing.
+CRIU dumps and restores the container's own file systems. It calls bind mounts from the host
+external, and dumps only their name, which is their mount point. At a restore we map the names
+to mounts made from the bundle's configuration; paths of the host in an image have no effect.
 """
 
 from __future__ import annotations
@@ -39,25 +38,25 @@ _SLAVE = int(MountFlag.REC | MountFlag.SLAVE)
 
 
 class External(NamedTuple):
-    """A mount that is the host's: where the container has it, and CRIU's name or source of it."""
+    """A mount of the host: its place in the container, and CRIU's name or source for it."""
 
     mountpoint: str
     source: str
 
 
 class Stage(NamedTuple):
-    """What is mounted for CRIU to restore from."""
+    """The mounts from which CRIU restores."""
 
     root: str
     external: list[External]
-    places: list[tuple[str, MountPlan]]  # where each mount of the bundle is inside
-    mounted: dict[str, Mounted]  # what the kernel says of root and sources, by path
+    places: list[tuple[str, MountPlan]]  # the place of each mount of the bundle
+    mounted: dict[str, Mounted]  # the kernel's view of root and sources, by path
 
     def has_distinct_slaves(self) -> bool:
-        """Whether two external mounts get mounts from one group, and show different folders.
+        """Whether two external mounts have the same master group, and show different folders.
 
-        CRIU's newer code for mounts copies the group from one of them to the other, which
-        the kernel refuses. criu/mount-v2.c, restore_one_sharing_group().
+        CRIU's newer mount code copies the group from one of them to the other, which the
+        kernel refuses. criu/mount-v2.c, restore_one_sharing_group().
         """
         folders: dict[str, str] = {}
         return any(
@@ -71,7 +70,7 @@ class Stage(NamedTuple):
 
 
 def external_mounts(pid: int, plan: ContainerPlan, rootfs: str) -> list[External]:
-    """Return the mounts of the container of process *pid* that are the host's, by name."""
+    """Return the host's mounts in the container of process *pid*, by name."""
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         places = {resolved(root, planned.destination): planned for planned in plan.mounts}
@@ -102,19 +101,19 @@ def external_mounts(pid: int, plan: ContainerPlan, rootfs: str) -> list[External
 
 
 def is_staged(plan: MountPlan) -> bool:
-    """Whether we mount it, and not CRIU: what is bound, and overlays of folders of the host's."""
+    """Whether we mount it, not CRIU: bind mounts, and overlays of the host's folders."""
     return plan.kind is MountKind.BIND or plan.fstype == "overlay"
 
 
 def _place(mountpoint: str, places: dict[str, MountPlan]) -> str:
-    """Return the innermost of *places* that *mountpoint* is in, "/" if none."""
+    """Return the innermost of *places* that contains *mountpoint*, "/" if none."""
     while mountpoint != "/" and mountpoint not in places:
         mountpoint = os.path.dirname(mountpoint)
     return mountpoint
 
 
 def resolved(root: int, path: str) -> str:
-    """Return where *path* leads inside *root*."""
+    """Return the true path of *path* inside *root*."""
     try:
         fd = open_in_root(root, path)
     except OSError:
@@ -139,7 +138,7 @@ def _has_host_nodes(plan: ContainerPlan) -> bool:
 
 @contextmanager
 def own_mounts() -> Iterator[None]:
-    """Be in a mount namespace that is a copy of ours, and goes with what is started there."""
+    """Enter a copy of our mount namespace, which disappears with the processes started there."""
     with _on_a_visit():
         unshare(Namespace.MOUNT)
         mount("", "/", flags=_SLAVE)
@@ -147,7 +146,7 @@ def own_mounts() -> Iterator[None]:
 
 
 def protect_root(pid: int) -> None:
-    """Make the root of process *pid* read-only: CRIU does not, and cannot work with one that is."""
+    """Make the root of process *pid* read-only: CRIU does not, and needs a writable one."""
     fd = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         with _on_a_visit():
@@ -163,7 +162,7 @@ def protect_root(pid: int) -> None:
 
 @contextmanager
 def _on_a_visit() -> Iterator[None]:
-    """Come back to our mount namespace and working directory in the end."""
+    """Return to our mount namespace and working directory at the end."""
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -178,7 +177,7 @@ def _on_a_visit() -> Iterator[None]:
 def stage(plan: ContainerPlan, folder: str) -> Stage:
     """Mount the container's root and all its external mounts below *folder*, an empty one.
 
-    For a mount namespace that nobody else sees.
+    For a private mount namespace.
     """
     mount("orlop", folder, fstype="tmpfs", data="mode=0700,size=64k")
     stage_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -232,7 +231,7 @@ def _stage_mounts(
 
 
 def _made(planned: MountPlan, idmap: IDMap | None) -> int:
-    """Mount what is staged, attached nowhere."""
+    """Make a staged mount, detached."""
     if planned.kind is not MountKind.BIND:
         return filesystem(planned.fstype, planned.source, planned.options)
     mapped = planned.idmap or (idmap if planned.options.special & _IDMAPS else None)
@@ -246,7 +245,7 @@ def _made(planned: MountPlan, idmap: IDMap | None) -> int:
 
 
 def _make_target(root: int, planned: MountPlan, source: int) -> int:
-    """Open the mount point, made as a start would make it if the root does not have it."""
+    """Open the mount point; if the root lacks it, make it as a start would."""
     if source >= 0 and not stat.S_ISDIR(os.fstat(source).st_mode):
         return make_file(root, planned.destination)
     return make_directories(root, planned.destination)
@@ -257,7 +256,7 @@ def _is_below(place: str, covered: Sequence[str]) -> bool:
 
 
 def _attach(stage_fd: int, name: str, fd: int) -> int:
-    """Mount *fd* at a new *name* of the stage, and return it opened there."""
+    """Mount *fd* at a new *name* of the stage, and return the opened mount."""
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         os.mkdir(name, dir_fd=stage_fd)
     else:
@@ -269,7 +268,7 @@ def _attach(stage_fd: int, name: str, fd: int) -> int:
 
 
 def _below(path: str, place: str) -> list[External]:
-    """Return what is mounted below *path*, which the container has at *place*."""
+    """Return the mounts below *path*, which the container has at *place*."""
     return [
         External(place + mounted.mountpoint[len(path) :], mounted.mountpoint)
         for mounted in mounts_of("self")

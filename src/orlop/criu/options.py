@@ -1,4 +1,4 @@
-"""What checkpoint and restore have in common: the command line's options, and the folders."""
+"""The common options and folders of checkpoint and restore."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from orlop.kernel.namespaces import Namespace
 from orlop.model.light import Any, Mapping, NamedTuple, Sequence
 from orlop.model.light_context import ExitStack
 
-#: The inherited streams, as they were at the checkpoint: a list of three texts. runc's name.
+#: The standard streams at the checkpoint: a list of three texts. runc's name.
 DESCRIPTORS = "descriptors.json"
 
-#: Begin CRIU's names of a file and a terminal of the host's: file[mount:inode], tty[rdev:dev].
+#: Prefixes of CRIU's names for a file and a terminal: file[mount:inode], tty[rdev:dev].
 EXTERNAL_FILE = "file["
 EXTERNAL_TERMINAL = "tty["
 
-#: What says which file with more options CRIU reads; crun's and runc's name.
+#: The annotation that names a file with more options for CRIU; crun's and runc's name.
 _ANNOTATION = "org.criu.config"
 _CONFIG_FOLDER = "/etc/criu"
 _CONFIG_FILES = ("orlop-runtime.conf", "runc.conf")
@@ -27,12 +27,12 @@ _CONFIG_FILES = ("orlop-runtime.conf", "runc.conf")
 _CGROUP_MODES: Mapping[str, int] = {"": 6, "soft": 3, "full": 4, "strict": 5, "ignore": 0}
 _DEEPEST_CHAIN = 64
 
-#: Namespaces that, joined by path, are none of the images' business, as CRIU calls them.
+#: CRIU's names of namespaces that are not in the images if they are joined by path.
 EXTERNAL_NAMESPACES: Mapping[Namespace, str] = {Namespace.NET: "net", Namespace.PID: "pid"}
 
 
 class Options(NamedTuple):
-    """Options that mean the same for both."""
+    """Options with the same meaning for both."""
 
     image_path: str = "checkpoint"
     work_path: str = ""
@@ -47,7 +47,7 @@ class Options(NamedTuple):
 
 
 class Folders(NamedTuple):
-    """The opened folder of images, and CRIU's log in the work folder."""
+    """The open folder of images, and CRIU's log in the work folder."""
 
     images: int
     work: int | None
@@ -55,13 +55,13 @@ class Folders(NamedTuple):
 
 
 def require_root() -> None:
-    """Refuse an ordinary user: CRIU can do no whole container for one."""
+    """Refuse an ordinary user, for whom CRIU cannot handle whole containers."""
     if os.geteuid():
         raise PermissionDeniedError("checkpoint and restore need root")
 
 
 def requested(options: Options, annotations: Mapping[str, str]) -> dict[str, Any]:
-    """Return what CRIU is to be told for *options*."""
+    """Return CRIU's request for *options*."""
     if options.manage_cgroups_mode not in _CGROUP_MODES:
         known = ", ".join(word for word in _CGROUP_MODES if word)
         raise InvalidArgumentError(
@@ -80,14 +80,14 @@ def requested(options: Options, annotations: Mapping[str, str]) -> dict[str, Any
         "manage_cgroups": True,
         "manage_cgroups_mode": _CGROUP_MODES[options.manage_cgroups_mode],
         "orphan_pts_master": True,
-        # Interfaces are of who made the network: hooks, or an engine. Only "lo" is ours.
+        # The interfaces belong to hooks, or to an engine. Only "lo" is ours.
         "empty_ns": int(Namespace.NET),
         "config_file": _config_file(annotations),
     }
 
 
 def open_folders(options: Options, log_name: str, ours: ExitStack, *, make: bool) -> Folders:
-    """Open the folder of images, made with *make*, and the work folder, which is always made."""
+    """Open the folder of images (created if *make*) and the work folder (always created)."""
     if make:
         os.makedirs(options.image_path, mode=0o700, exist_ok=True)
     images = _open(options.image_path, "image", ours)
@@ -136,10 +136,10 @@ def _open(path: str, what: str, ours: ExitStack) -> int:
 
 
 def _config_file(annotations: Mapping[str, str]) -> str | None:
-    """Return the file of options that CRIU reads after ours, or None.
+    """Return the file with more options for CRIU, or None.
 
-    It can name programs to be run as root, so an annotation, which may be anybody's,
-    only chooses among the administrator's.
+    The file can name programs to run as root, and an annotation may come from anybody, so
+    it only selects one of the administrator's files.
     """
     wanted = annotations.get(_ANNOTATION)
     if wanted is None:

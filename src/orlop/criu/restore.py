@@ -1,4 +1,4 @@
-"""From images of processes to processes that go on where those were: our own children.
+"""Restore processes from images with CRIU, as our own children.
 
     restore                              criu                        first process
       | root and binds mounted              |                             |
@@ -9,8 +9,7 @@
       |<------------------- "pre-resume"    |                             | complete, stopped
       | checked, committed ---------------->| ends                        | runs
 
-The bundle decides what is run and with which rights, the images only how far it
-had come.
+The bundle determines what runs and with which rights; the images only the state.
 """
 
 from __future__ import annotations
@@ -63,18 +62,18 @@ _STREAM_KINDS = ("pipe:[", "socket:[", EXTERNAL_FILE, EXTERNAL_TERMINAL)
 
 
 class Origin(NamedTuple):
-    """What it is restored from, and how."""
+    """The source of a restore."""
 
-    place: str  # an empty folder to mount in, where nobody else sees it
-    open: Callable[[ExitStack], Folders]  # called once, in the mount namespace that CRIU is in
-    wanted: Mapping[str, Any]  # of CRIU, beside what follows from the bundle
+    place: str  # an empty folder to mount in, in a private mount namespace
+    open: Callable[[ExitStack], Folders]  # called once, in CRIU's mount namespace
+    wanted: Mapping[str, Any]  # options for CRIU, besides those that follow from the bundle
 
 
 class Restoring:
-    """One restore, and what it knows when CRIU tells of its progress.
+    """One restore, and its state between CRIU's notifications.
 
-    *commit* is called when the container is complete, and stands still: it runs when that
-    has returned, and is ended where it raises. What it returns is the outcome.
+    *commit* is called when the container is complete and stopped. It runs when commit
+    returns, and is killed if commit raises. The result of commit is the outcome.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class Restoring:
         self._starting: Starting | None = None
 
     def run(self, stdio: Stdio) -> Starting:
-        """Restore, with *stdio* in the place of the streams that were of the host."""
+        """Restore; *stdio* replaces the streams that were files of the host."""
         before = set(_children())
         try:
             with ExitStack() as ours:
@@ -152,7 +151,7 @@ class Restoring:
         criu.run(talk, criu.RESTORE, wanted, folders.log, self._happened)
 
     def _open_namespaces(self, ours: ExitStack) -> list[tuple[str, int]]:
-        """Open the namespaces that images do not hold, each with CRIU's name of it."""
+        """Open the namespaces that are not in the images, each with CRIU's name for it."""
         opened = []
         for kind, path in self._namespaces.join:
             if kind in EXTERNAL_NAMESPACES:
@@ -176,7 +175,7 @@ class Restoring:
             self._look_after_criu()
 
     def _check(self) -> None:
-        """Hold what CRIU has restored against the bundle."""
+        """Compare everything that CRIU has restored with the bundle."""
         assert self._staged is not None
         check_restored(self._pid, self._bounds)
         if self._plan.root_readonly:
@@ -185,17 +184,17 @@ class Restoring:
         self._cgroup.update(resources_of(self._bundle.config))  # "full" has set the images'
 
     def _look_after_criu(self) -> None:
-        """End CRIU where it waits for a process that waits for it.
+        """Kill CRIU if it waits for a process that waits for it.
 
-        It kills the first process of a restore that failed, and that does not end
-        before all others of its pid namespace have, which CRIU, their tracer, does not let go.
+        After a failed restore CRIU kills the first process, which cannot end before all
+        others in its pid namespace have; CRIU is their tracer and does not release them.
         """
         was_dying, self._dying = self._dying, bool(self._pid) and is_ending(self._pid)
         if was_dying and self._dying and self._talk is not None:
             os.kill(self._talk.pid, signal.SIGKILL)
 
     def _set_up_network(self) -> None:
-        """Do what a start does for a new network namespace, and let hooks do the rest."""
+        """Set up a new network namespace as a start does; hooks do the rest."""
         if Namespace.NET in self._namespaces.new:
             fd = os.open(f"/proc/{self._pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -210,7 +209,7 @@ class Restoring:
             hooks.close()
 
     def _note(self) -> None:
-        """Have it noted: it is complete, and waits."""
+        """Commit: the container is complete, and waits."""
         starting = Starting(
             self._what,
             self._pid,
@@ -228,7 +227,7 @@ class Restoring:
         self._console = self._starting.console
 
     def _abort(self, before: set[int]) -> None:
-        """End and reap what CRIU has begun; it is our own child."""
+        """Kill and reap the processes that CRIU has made; they are our own children."""
         for pid in set(_children()) - before:
             with suppress(OSError):
                 for task in tree(pid):
@@ -250,7 +249,7 @@ def _mount(external: External) -> dict[str, str]:
 
 
 def _join(namespaces: Namespaces) -> list[dict[str, str]]:
-    """Name the namespaces that CRIU itself joins by path."""
+    """Return the namespaces that CRIU itself joins by path."""
     for kind, path in namespaces.join:
         if kind in (Namespace.CGROUP, Namespace.MOUNT):
             raise InvalidArgumentError(
@@ -270,13 +269,13 @@ def _cgroup_roots(places: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _streams(streams: Sequence[str], stdio: Stdio) -> list[tuple[str, int]]:
-    """Put our standard streams in the place of what were the host's; not of the container's own."""
-    places = dict(zip(reversed(streams), reversed(stdio), strict=False))  # of two alike the first
+    """Replace streams that were the host's by ours; leave the container's own alone."""
+    places = dict(zip(reversed(streams), reversed(stdio), strict=False))  # of equal ones the first
     return [(name, fd) for name, fd in places.items() if name.startswith(_STREAM_KINDS)]
 
 
 def _read_descriptors(folders: Folders) -> list[str]:
-    """Return what the standard streams were at the checkpoint."""
+    """Return the standard streams as recorded at the checkpoint."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with open(os.open(DESCRIPTORS, flags, dir_fd=folders.images), "rb") as file:

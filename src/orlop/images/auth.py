@@ -1,8 +1,7 @@
-"""Who we are to a registry: credentials, and the tokens they are exchanged for.
+"""Authenticate to a registry: credentials, and the tokens that they are exchanged for.
 
-The token flow: distribution's "Token Authentication Specification" and its
-OAuth2 form. Credentials are sent to the host they are for, and to the token
-server that this host names, and to nobody else.
+The token flow: distribution's "Token Authentication Specification" and its OAuth2 form.
+Credentials are sent only to their own host, and to the token server that this host names.
 """
 
 import base64
@@ -27,18 +26,18 @@ _PARAMETER = re.compile(r'\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A user's name and password, or what a registry or its user was given in their place."""
+    """A user's name and password, or the tokens that replace them."""
 
     username: str = ""
     password: str = ""
     identity_token: str = ""  # OAuth2 refresh token
-    registry_token: str = ""  # a bearer token, to be sent as it is
+    registry_token: str = ""  # a bearer token, sent unchanged
 
     def __bool__(self) -> bool:
         return bool(self.username or self.identity_token or self.registry_token)
 
     def __repr__(self) -> str:
-        return f"Credentials(username={self.username!r})"  # secrets reach no log
+        return f"Credentials(username={self.username!r})"  # no secrets in logs
 
 
 class _Token(msgspec.Struct):
@@ -52,7 +51,7 @@ def encode_basic(username: str, password: str) -> str:
 
 
 def parse_challenges(values: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return parameters by lower-case scheme, of WWW-Authenticate headers. RFC 9110, 11.6.1."""
+    """Return the parameters in WWW-Authenticate headers by lower-case scheme. RFC 9110, 11.6.1."""
     challenges: dict[str, dict[str, str]] = {}
     for value in values:
         scheme = _SCHEME.match(value)
@@ -65,7 +64,7 @@ def parse_challenges(values: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 class Authorizer:
-    """Answers one registry's challenges. Safe in threads."""
+    """Answers one registry's challenges. Thread-safe."""
 
     def __init__(
         self,
@@ -85,7 +84,7 @@ class Authorizer:
         return not self._credentials
 
     def value(self, scope: str) -> str | None:
-        """Return the Authorization to send for *scope*, as far as it is known."""
+        """Return the Authorization for *scope* if it is known already."""
         if self._credentials.registry_token:
             return f"Bearer {self._credentials.registry_token}"
         return self._values.get(scope)
@@ -93,11 +92,11 @@ class Authorizer:
     def answer(self, challenges: Iterable[str], *, scope: str, refused: str | None) -> bool:
         """Get an Authorization for *scope*; False if there is none better than *refused*.
 
-        PermissionDeniedError if the token server does not accept the credentials.
+        PermissionDeniedError if the token server rejects the credentials.
         """
         with self._lock:
             if self._values.get(scope) != refused:
-                return True  # another thread did it meanwhile
+                return True  # another thread has just got one
             value = self._exchange(parse_challenges(challenges), scope)
             if value is None or (value == refused and value.startswith("Basic ")):
                 return False
@@ -169,7 +168,7 @@ class Authorizer:
 
 
 def refused(host: str, *, anonymous: bool, what: str = "") -> PermissionDeniedError:
-    """Return the error for a registry that does not let us in."""
+    """Return the error for a registry that denies access."""
     host = DEFAULT_DOMAIN if host == HUB else host
     whose = f"{host} refuses access{f' to {what}' if what else ''}"
     if anonymous:

@@ -1,4 +1,4 @@
-"""Images made here: a layer from a tar, and the documents on top of it."""
+"""Build images: a layer from a tar, and the documents for it."""
 
 import hashlib
 from types import TracebackType
@@ -29,13 +29,13 @@ from orlop.model.image import (
 from orlop.model.platform import Platform, host_platform
 from orlop.store.content import Content
 
-_GZIP_WINDOW = 31  # zlib's word for: with a gzip header
+_GZIP_WINDOW = 31  # zlib's value for a gzip header
 _LEVEL = 1
 _BLOCK = 1 << 20
 
 
 class Base(NamedTuple):
-    """The image that a new one is built upon."""
+    """The image that a new one is based on."""
 
     manifest: Manifest
     config: ImageConfig
@@ -49,9 +49,9 @@ class Built(NamedTuple):
 
 
 class LayerWriter:
-    """A file to write an uncompressed layer tar to; it becomes a gzip blob.
+    """A file for an uncompressed layer tar, stored as a gzip blob.
 
-    A context manager; leaving it without finish() leaves nothing.
+    A context manager; leaving it without finish() leaves nothing behind.
     """
 
     def __init__(self, content: Content, *, keep: Keep = keep_nothing) -> None:
@@ -107,10 +107,10 @@ def build_image(
     history: History,
     keep: Keep = keep_nothing,
 ) -> Built:
-    """Store the documents of an image: *base*, then *layer*, run as *process* says.
+    """Store the documents of an image: *base*, then *layer*, with the settings *process*.
 
-    A *base* that is only a platform has no layers; without one it is the host's.
-    *history* is the new step; its `created` is the image's too.
+    A *base* that is only a platform has no layers; the default is the host's platform.
+    *history* is the new step; its `created` becomes the image's.
     """
     added = (layer,) if layer else ()
     step = msgspec.structs.replace(history, empty_layer=layer is None)
@@ -159,7 +159,7 @@ def _store(content: Content, data: bytes, media_type: str, keep: Keep) -> Descri
 
 
 class _Tee:
-    """Reads from one, and writes to the other what it read."""
+    """Reads from one file, and writes everything to another."""
 
     def __init__(self, stream: Stream, out: LayerWriter) -> None:
         self._stream = stream

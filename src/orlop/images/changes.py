@@ -1,4 +1,4 @@
-"""`--change` of commit and import: instructions of a Dockerfile, applied to a configuration."""
+"""`--change` of commit and import: apply Dockerfile instructions to a configuration."""
 
 import posixpath
 import re
@@ -15,11 +15,11 @@ _PORT = re.compile(r"\d{1,5}(?:-\d{1,5})?(?:/(?:tcp|udp|sctp))?")
 
 
 def apply_changes(process: Process, changes: Iterable[str]) -> Process:
-    """Return *process* after each instruction; InvalidArgumentError names one that is wrong.
+    """Return *process* after each instruction; InvalidArgumentError names a wrong one.
 
     CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL,
-    USER, VOLUME and WORKDIR, as in Dockerfile reference. Variables are those of the
-    environment before the instruction.
+    USER, VOLUME and WORKDIR, as in the Dockerfile reference. Variables have their values
+    from the environment before the instruction.
     """
     for change in changes:
         word, _, rest = change.strip().partition(" ")
@@ -140,7 +140,7 @@ _INSTRUCTIONS: Mapping[str, Callable[[Process, str], Process]] = {
 
 
 def _command(process: Process, rest: str) -> tuple[str, ...]:
-    """Return a JSON list as it is, anything else as an argument of the shell."""
+    """Return a JSON list unchanged, anything else as an argument of the shell."""
     listed = _json_list(rest)
     if listed is not None:
         return listed
@@ -165,7 +165,7 @@ def _expanded(process: Process, text: str) -> str:
 
 
 def _pairs(process: Process, text: str) -> dict[str, str]:
-    """Return `A=1 B="two words $A"`, or the old form `A the rest`."""
+    """Parse `A=1 B="two words $A"`, or the old form `A the rest`."""
     first, _, rest = text.partition(" ")
     if first and "=" not in first:
         return {_expanded(process, first): _expanded(process, _needed(rest.strip()))}

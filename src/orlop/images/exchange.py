@@ -1,4 +1,4 @@
-"""Requests to one registry that survive its moods: login, redirects, retries."""
+"""Requests to one registry, with login, redirects and retries."""
 
 import email.utils
 import http.client
@@ -23,22 +23,22 @@ BROKEN = (OSError, http.client.HTTPException)
 
 
 class Patience(NamedTuple):
-    """How often to try, and how long to wait between; the waits grow, with jitter."""
+    """How often to try, and how long to wait in between; the waits grow, with jitter."""
 
     attempts: int = 5
     first_wait_s: float = 0.2
-    longest_wait_s: float = 30.0  # of a Retry-After too
+    longest_wait_s: float = 30.0  # also for a Retry-After
     sleep: Callable[[float], object] = time.sleep
 
     def waits(self) -> Iterator[float]:
-        """Yield how long to wait before each further attempt."""
+        """Yield the wait before each further attempt."""
         for attempt in range(self.attempts - 1):
             wait_s = min(self.first_wait_s * 2**attempt, self.longest_wait_s)
             yield wait_s * random.uniform(0.5, 1.0)
 
 
 class Exchange:
-    """Speaks to one endpoint on behalf of one user."""
+    """Sends requests to one endpoint for one user."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class Exchange:
         )
 
     def send(self, request: Request, *, scope: str) -> Answer:
-        """Return the answer to *request*, whatever its status, but 401.
+        """Return the answer to *request*, with any status except 401.
 
-        *scope* is the permission it needs, as in "repository:a/b:pull".
+        *scope* is the permission it needs, such as "repository:a/b:pull".
         UnavailableError if the registry does not answer, PermissionDeniedError
-        if it does not let us in.
+        if it denies access.
         """
         return self._patiently(request, lambda again: self._authorized(again, scope))
 
@@ -70,7 +70,7 @@ class Exchange:
         return self._authorized(request, scope)
 
     def url(self, path: str) -> str:
-        """Return the URL of *path* (after /v2) here; a mirror is told whose images are meant."""
+        """Return the URL of *path* (after /v2); a mirror also gets the images' own registry."""
         mark = "&" if "?" in path else "?"
         namespace = f"{mark}ns={self.endpoint.namespace}" if self.endpoint.namespace else ""
         return f"{self.endpoint.url}{path}{namespace}"
@@ -95,16 +95,16 @@ class Exchange:
             raise explain(self.endpoint.host, error) from error
 
     def _authorized(self, request: Request, scope: str) -> Answer:
-        if not self._is_ours(request.url):  # an upload's location, elsewhere
+        if not self._is_ours(request.url):  # the location of an upload on another host
             return self._follow(request, known=False)
-        for _ in range(3):  # no token, a token that ran out, a new one
+        for _ in range(3):  # without a token, with an expired one, with a new one
             value = self._authorizer.value(scope)
             headers = {**self.endpoint.headers, **request.headers}
             if value:
                 headers["Authorization"] = value
             answer = self._follow(request._replace(headers=headers))
             if answer.status != 401 or answer.origin != urlsplit(self.endpoint.url)[:2]:
-                return answer  # where we were sent nobody may ask for our credentials
+                return answer  # another host must not ask for our credentials
             challenges = answer.headers.get_all("WWW-Authenticate") or []
             answer.drain()
             if not self._authorizer.answer(challenges, scope=scope, refused=value):
@@ -118,8 +118,8 @@ class Exchange:
     def _follow(self, request: Request, *, known: bool = True) -> Answer:
         """Send, and follow redirects.
 
-        Headers that are for this registry go to no other host. Our certificate goes to the
-        one that is asked first, if that is *known* to be ours or the token server.
+        Headers for this registry go to no other host. Our certificate is only for the first
+        host, if it is *known* to be this registry or its token server.
         """
         first = urlsplit(request.url)[:2]
         for _ in range(_MAX_REDIRECTS):
@@ -135,7 +135,7 @@ class Exchange:
         raise UnavailableError(f"{self.endpoint.host} redirects in circles")
 
     def moved(self, request: Request, location: str) -> Request:
-        """Return *request* for the *location* that was named; UnavailableError if unsafe."""
+        """Return *request* for the new *location*; UnavailableError if it is unsafe."""
         url = urljoin(request.url, location) if is_plain(location) else ""
         here, there = urlsplit(request.url), urlsplit(url)
         downgrade = here.scheme == "https" and there.scheme == "http"
@@ -157,7 +157,7 @@ class Exchange:
 
 
 def is_plain(location: str) -> bool:
-    """Whether *location* can be taken apart and sent."""
+    """Whether *location* can be parsed and sent."""
     try:
         return location.isascii() and location.isprintable() and urlsplit(location).port != 0
     except ValueError:
@@ -165,13 +165,13 @@ def is_plain(location: str) -> bool:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether it may go better the next time; not where nobody listens, hurries, or is trusted."""
+    """Whether a retry may help; not if nobody listens, or TLS fails."""
     lasting = (socket.gaierror, ConnectionRefusedError, ssl.SSLError, TooSlowError)
     return isinstance(error, ssl.SSLEOFError) or not isinstance(error, lasting)
 
 
 def explain(host: str, error: Exception) -> OrlopError:
-    """Return what a broken connection means to the user."""
+    """Return the user's error for a broken connection."""
     if isinstance(error, socket.gaierror):
         return UnavailableError(f"no such host: {host}", hint="check the name and the network")
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -193,7 +193,7 @@ def explain(host: str, error: Exception) -> OrlopError:
 
 
 def _retry_after_s(value: str | None) -> float:
-    """Return the seconds that a Retry-After header asks for, 0 if none. RFC 9110, 10.2.3."""
+    """Return the seconds in a Retry-After header, 0 if there is none. RFC 9110, 10.2.3."""
     if not value:
         return 0.0
     if value.strip().isdigit():

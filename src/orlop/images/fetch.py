@@ -1,4 +1,4 @@
-"""From a registry to the content store: one blob, verified as it streams, resumed if cut."""
+"""Download one blob from a registry, verified as a stream, resumed if interrupted."""
 
 import http.client
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from orlop.store.ingest import Writer
 _BLOCK = 1 << 20
 _RENEWING = 1 << 16
 
-#: Takes the blob's bytes in order. The view is valid only during the call.
+#: Receives the blob's bytes in order. The view is valid only during the call.
 Consumer = Callable[[memoryview], object]
 
 
@@ -27,7 +27,7 @@ def fetch_blob(
     progress: Progress = silent,
     consumer: Consumer | None = None,
 ) -> None:
-    """Make the blob be in *content*; returns at once if it is, waits if another fetches it.
+    """Make sure the blob is in *content*; if another is fetching it, wait for that.
 
     A *consumer* sees every byte, also of a blob that was here, so that it can
     unpack meanwhile. What it saw is verified only when this returns. If the
@@ -50,7 +50,7 @@ def fetch_blob(
 
 
 def replay(content: Content, descriptor: Descriptor, consumer: Consumer) -> None:
-    """Give a stored blob to *consumer*; CorruptError at its end if it is damaged."""
+    """Pass a stored blob to *consumer*; CorruptError at its end if it is damaged."""
     buffer = bytearray(_BLOCK)
     check = Checker(descriptor.digest)
     with content.open(descriptor.digest) as blob:
@@ -62,7 +62,7 @@ def replay(content: Content, descriptor: Descriptor, consumer: Consumer) -> None
 
 
 class _Fetch:
-    """One blob's download, over as many connections as it takes."""
+    """One blob's download, over as many connections as it needs."""
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class _Fetch:
         self._buffer = bytearray(_BLOCK)
 
     def adopt(self) -> None:
-        """Give the consumer what an interrupted download left."""
+        """Pass the part that an interrupted download left to the consumer."""
         if self._consumer is not None:
             for view in self._writer.replay(self._buffer):
                 self._consumer(view)
 
     def run(self) -> None:
-        """Download all that is missing; patience is renewed whenever _RENEWING bytes have come."""
+        """Download the missing part; the retries start again after every _RENEWING bytes."""
         waits = self._registry.patience.waits()
         renewed_at = self._writer.offset
         while self._missing:
@@ -107,7 +107,7 @@ class _Fetch:
         return self._descriptor.size - self._writer.offset
 
     def _attempt(self) -> Exception | None:
-        """Download from one connection; return what broke it, if that was the connection."""
+        """Download from one connection; return the error if the connection broke."""
         answer, start = self._registry.open_blob(
             self._descriptor.digest, offset=self._writer.offset
         )
@@ -137,7 +137,7 @@ class _Fetch:
         self._progress(self._descriptor.digest, Kind.DOWNLOAD, self._writer.offset, size)
 
     def _short(self, answer: Answer) -> Exception:
-        """Tell a cut connection from a server that says that there is no more."""
+        """Distinguish a broken connection from a server that has no more data."""
         if answer.headers.get("Content-Length") is None:
             return UnavailableError(f"{self._registry.host} closed the connection")
         end = self._writer.offset
@@ -150,7 +150,7 @@ class _Fetch:
         try:
             more = answer.readinto(memoryview(self._buffer)[:1])
         except (OSError, http.client.HTTPException):
-            return  # all that was wanted is here
+            return  # we have everything
         if more:
             self._writer.restart()
             raise self._wrong()

@@ -4,10 +4,10 @@
     /usr                    the machine's /usr, below an overlay of the container's own
     /bin /lib /lib64 /sbin  links into /usr, as on the machine
 
-Nothing is copied but a few files of /etc without which programs of /usr do not
-work. Which, is a list of names: no users, no keys, no host names, no settings of
-an administrator's. The layer is a tar like any other, with a DiffID, so every
-snapshot driver takes it, and it is made anew when what it is made of changes.
+Only a few files of /etc are copied, without which programs of /usr do not work. They are
+listed by name: no users, no keys, no host names, no settings of an administrator. The
+layer is a tar like any other, with a DiffID, so every snapshot driver can use it. It is
+made again when its sources change.
 """
 
 import io
@@ -43,7 +43,7 @@ _LINKS = {
     "var/run": "/run",
 }
 
-#: Of the machine's /etc: files that say where programs of /usr find each other.
+#: Files of the machine's /etc that tell where programs of /usr find each other.
 _COPIED = (
     "alternatives",
     "debian_version",
@@ -69,7 +69,7 @@ _SECRET = b"PRIVATE KEY"
 
 _FILES = {
     "etc/host.conf": "multi on\n",
-    "etc/hostname": "",  # this and the next two are given by the engine
+    "etc/hostname": "",  # the engine provides this and the next two
     "etc/hosts": "",
     "etc/resolv.conf": "",
     "etc/nsswitch.conf": (
@@ -102,11 +102,11 @@ class HostImage(NamedTuple):
     config: ImageConfig
     diff_id: DiffID  # of *tar*, its only layer
     tar: bytes
-    base: tuple[Mount, ...]  # what Snapshots.prepare() is to be given
+    base: tuple[Mount, ...]  # for Snapshots.prepare()
 
 
 def host_image(*, etc: str = "/etc", root: str = "/") -> HostImage:
-    """Return the image of this machine as it is now: the same, bytes for bytes, if it is."""
+    """Return the image of this machine; it is the same, byte for byte, until a source changes."""
     tar = _tar(etc, root)
     diff_id = DiffID(digest_of(tar))
     platform = host_platform()
@@ -122,7 +122,7 @@ def host_image(*, etc: str = "/etc", root: str = "/") -> HostImage:
 
 
 def _base(root: str) -> tuple[Mount, ...]:
-    """Return the mounts of what the machine has; folders beside /usr where it is not merged."""
+    """Return the mounts of the machine's programs; folders beside /usr if it is not merged."""
     apart = [name for name in _MERGED if stat.S_ISDIR(_mode(f"{root}/{name}"))]
     return (
         Mount("overlay", "overlay", "/usr", ("lowerdir+=/usr",)),
@@ -164,7 +164,7 @@ def _contents(etc: str, root: str) -> Iterator[tuple[Entry, bytes]]:
 
 
 def _clock(etc: str) -> Iterator[tuple[Entry, bytes]]:
-    """The time zone, where it is a link into /usr."""
+    """The time zone, if it is a link into /usr."""
     if stat.S_ISLNK(_mode(f"{etc}/localtime")):
         target = os.path.normpath(os.path.join("/etc", os.readlink(f"{etc}/localtime")))
         if target.startswith("/usr/share/zoneinfo/"):
@@ -172,7 +172,7 @@ def _clock(etc: str) -> Iterator[tuple[Entry, bytes]]:
 
 
 def _copied(etc: str, pattern: str) -> Iterator[tuple[Entry, bytes]]:
-    import glob  # 5 ms, and wanted here only
+    import glob  # 5 ms, and used only here
 
     for path in sorted(glob.glob(f"{glob.escape(etc)}/{pattern}")):
         name = os.path.relpath(path, etc)
@@ -194,12 +194,12 @@ def _tree(path: str, name: str) -> Iterator[tuple[Entry, bytes]]:
         data = _public(path)
         if data is not None:
             entry = _entry(name, FILE, mode=0o755 if mode & 0o111 else 0o644)
-            entry.mtime_ns = os.stat(path).st_mtime_ns  # compiled Python is checked against it
+            entry.mtime_ns = os.stat(path).st_mtime_ns  # for compiled Python, which checks it
             yield entry, data
 
 
 def _public(path: str) -> bytes | None:
-    """Return the file's bytes, unless they hold a key, or are too many to belong here."""
+    """Return the file's bytes, unless it contains a key or is too large."""
     with open(path, "rb") as file:
         data = file.read(_MOST_BYTES + 1)
     return None if _SECRET in data or len(data) > _MOST_BYTES else data

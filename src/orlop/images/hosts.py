@@ -1,8 +1,8 @@
-"""From the host in a reference to the registries to ask, in order.
+"""Find the registries to ask for the host in a reference, in order.
 
-Configured as in containerd: `certs.d/HOST/hosts.toml`, and `certs.d/_default/`
-for hosts without a folder; containerd's docs/hosts.md. Docker's form (`*.crt`,
-`*.cert` and `*.key` in the folder) is read where there is no hosts.toml.
+Configured as in containerd: `certs.d/HOST/hosts.toml`, and `certs.d/_default/` for hosts
+without a folder; containerd's docs/hosts.md. If there is no hosts.toml, Docker's form is
+read (`*.crt`, `*.cert` and `*.key` in the folder).
 """
 
 import os
@@ -26,12 +26,12 @@ _ALL = ("pull", "resolve", "push")
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A registry to ask."""
 
-    url: str  # up to and with /v2, without a slash at the end
+    url: str  # up to /v2, without a final slash
     capabilities: tuple[str, ...] = _ALL
     tls: Tls = Tls()
     headers: dict[str, str] = {}
-    namespace: str = ""  # a mirror is told whose images are meant
-    primary: bool = False  # the host that the reference names: credentials are for it
+    namespace: str = ""  # the images' own registry, sent to a mirror
+    primary: bool = False  # the host in the reference: the one to send credentials to
 
     @property
     def host(self) -> str:
@@ -42,10 +42,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def endpoints(domain: str, folders: Iterable[str] = CONFIG_FOLDERS) -> tuple[Endpoint, ...]:
-    """Return the registries for *domain* in the order to ask them; the last is its own server.
+    """Return the registries for *domain* in order; the last one is its own server.
 
-    InvalidArgumentError for a configuration that cannot be read: to go on
-    without it might ask, and trust, a host that the administrator replaced.
+    InvalidArgumentError if the configuration cannot be read: ignoring it might ask, and
+    trust, a host that the administrator has replaced.
     """
     for folder in folders:
         for name in (domain, _spelled(domain), "_default"):
@@ -58,7 +58,7 @@ def endpoints(domain: str, folders: Iterable[str] = CONFIG_FOLDERS) -> tuple[End
 
 
 def _spelled(domain: str) -> str:
-    """Return containerd's second spelling, for file systems without colons: `host_5000_`."""
+    """Return containerd's other spelling, for file systems without colons: `host_5000_`."""
     host, colon, port = domain.rpartition(":")
     return f"{host}_{port}_" if colon else domain
 
@@ -158,7 +158,7 @@ def _docker_tls(place: Path) -> Tls:
 
 
 def _path(place: Path, name: str) -> str:
-    return str(place / name)  # an absolute name stays what it is
+    return str(place / name)  # an absolute name is not changed
 
 
 def _list(value: Any) -> Sequence[Any]:

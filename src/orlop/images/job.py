@@ -1,11 +1,11 @@
-"""What the engine says to a worker and hears from it: one JSON value per line.
+"""The messages between the engine and a worker: one JSON value per line.
 
     engine -> worker   Job, StackJob or ArchiveJob
     worker -> engine   Report: ready, once; then for each job progress…, and done or failed;
-                       of an archive also keep…, image… or layer
+                       for an archive also keep…, image… or layer
 
-A worker takes any number of jobs, one after another, each in a fork of its own that is
-confined (programs/confinement.py). It ends when its input does, or its parent.
+A worker runs any number of jobs, one after the other, each in a confined fork
+(programs/confinement.py). It ends when its input ends, or its parent.
 See programs/worker.py.
 """
 
@@ -21,24 +21,24 @@ from orlop.layers.budget import DEFAULT, Budget
 from orlop.model.digest import DiffID, Digest
 from orlop.model.image import Descriptor, Size
 
-#: For asyncio's StreamReader: no line is longer.
+#: For asyncio's StreamReader: the maximum length of a line.
 MAX_LINE_BYTES = 1 << 20
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="layer"):
-    """Fetch a layer's blob into the content store, and unpack it, in one pass."""
+    """Fetch a layer's blob into the content store, and unpack it at the same time."""
 
     layer: Descriptor
     diff_id: DiffID
     content: str  # the store's folder
     snapshots: str  # the folder of all drivers
-    driver: str  # one that is known to work
+    driver: str  # one that works on this host
     budget: Budget = DEFAULT
-    source: Source | None = None  # None: the blob is in the store
+    source: Source | None = None  # None: the blob is stored already
 
 
 class StackJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="stack"):
-    """Make ready what an image's layers, which are all unpacked, need to be mounted together."""
+    """Prepare an image's unpacked layers to be mounted together."""
 
     layers: tuple[DiffID, ...]  # bottom first
     snapshots: str
@@ -47,7 +47,7 @@ class StackJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class ArchiveJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="archive"):
-    """Store what a client sends: an archive of images, or the tar of a root file system."""
+    """Store a client's upload: an archive of images, or the tar of a root file system."""
 
     stream: str  # the path of a pipe
     content: str  # the store's folder
@@ -62,20 +62,20 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of a worker's output."""
 
     event: Literal["ready", "progress", "keep", "image", "layer", "done", "failed"]
-    kind: str = ""  # of progress: images.progress.Kind; of failure: a class in errors
+    kind: str = ""  # for progress: images.progress.Kind; for failure: a class in errors
     done: Size = 0  # bytes
     total: Size = 0
     size: Size = 0  # of the unpacked layer, in bytes on disk
     message: str = ""
-    digest: Digest | None = None  # of keep: a blob that is used, as soon as its digest is known
-    image: LoadedImage | None = None  # one that an archive holds, now stored
-    layer: Layer | None = None  # what a root file system has become
-    missing: tuple[str, ...] = ()  # of ready: what cannot confine jobs on this host
+    digest: Digest | None = None  # for keep: a blob in use, as soon as its digest is known
+    image: LoadedImage | None = None  # an image of an archive, now stored
+    layer: Layer | None = None  # the layer made from a root file system
+    missing: tuple[str, ...] = ()  # for ready: protections that this host lacks
     hint: str | None = None
 
 
 def failure(error: OrlopError) -> Report:
-    """Return the report that says that a job failed with *error*."""
+    """Return the report of a job that failed with *error*."""
     return Report(event="failed", kind=kind_of(error), message=str(error.args[0]), hint=error.hint)
 
 

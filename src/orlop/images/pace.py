@@ -1,7 +1,7 @@
-"""How slowly an answer may come: a server that drips must not hold us for ever.
+"""A minimum speed for answers, so that a slow server cannot hold us for ever.
 
-A limit for each read is not enough, as one byte then resets it. So the time that we wait
-for a server counts, and in each minute of that something has to come.
+A timeout for each read is not enough, because one byte resets it. So we count the time that
+we wait for the server, and in each minute of waiting some data has to arrive.
 """
 
 import http.client
@@ -20,11 +20,11 @@ class Pace(NamedTuple):
 
 
 class TooSlowError(TimeoutError):
-    """The server sends, but hardly anything."""
+    """The server sends too slowly."""
 
 
 class PacedResponse(http.client.HTTPResponse):
-    """A response that is read at a Pace. Its head, and what is hastened, has one *every_s*."""
+    """A response read at a Pace. Its head, and the rest after hasten(), has one *every_s*."""
 
     pace = Pace()
 
@@ -39,7 +39,7 @@ class PacedResponse(http.client.HTTPResponse):
         self._paced.pace = with_time
 
     def hasten(self) -> Pace:
-        """Expect the rest within one *every_s*; return the pace until now."""
+        """Expect the rest within one *every_s*; return the pace used so far."""
         before = self._paced.pace
         self._paced.start(before._replace(least_bytes=math.inf))
         return before
@@ -51,7 +51,7 @@ class _Paced(io.RawIOBase):
         self.start(pace)
 
     def start(self, pace: Pace) -> None:
-        """Count from now, by *pace*."""
+        """Start counting, with *pace*."""
         self.pace = pace
         self._waited_s = 0.0
         self._bytes = 0

@@ -1,4 +1,4 @@
-"""How far a transfer is, told while it goes on."""
+"""The progress of a transfer."""
 
 import enum
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from orlop.model.digest import Digest
 
 
 class Kind(enum.StrEnum):
-    """What is being done with a blob."""
+    """What is happening to a blob."""
 
     EXISTS = "exists"  # nothing to do
     DOWNLOAD = "download"
     UPLOAD = "upload"
-    MOUNT = "mount"  # taken from another repository of the same registry
+    MOUNT = "mount"  # mounted from another repository of the same registry
     LOAD = "load"
     UNPACK = "unpack"
 
@@ -22,4 +22,4 @@ Progress = Callable[[Digest, Kind, int, int], None]
 
 
 def silent(digest: Digest, kind: Kind, done: int, total: int, /) -> None:
-    """Take no notice."""
+    """Ignore the progress."""

@@ -1,4 +1,4 @@
-"""From a reference to an image's documents and layers, in the content store."""
+"""Pull an image: from a reference to its documents and layers in the content store."""
 
 import threading
 from collections.abc import Callable
@@ -28,12 +28,12 @@ from orlop.store.content import Content
 
 _MAX_DEPTH = 4
 
-#: Keeps digests from the collector: Lease.add. Called before a blob is looked for.
+#: Protects digests from garbage collection: Lease.add. Called before a blob is looked for.
 Keep = Callable[..., object]
 
 
 def keep_nothing(*digests: Digest) -> None:
-    """Hold no lease, where no collector is about."""
+    """Hold no lease, if no garbage collection can run."""
 
 
 class Layer(NamedTuple):
@@ -44,7 +44,7 @@ class Layer(NamedTuple):
 class Resolved(NamedTuple):
     """An image for one platform; its documents are stored, its layers may not be."""
 
-    target: Descriptor  # what the reference leads to: an index or a manifest
+    target: Descriptor  # what the reference names: an index or a manifest
     descriptor: Descriptor  # of the manifest
     manifest: Manifest
     config: ImageConfig
@@ -92,7 +92,7 @@ def fetch_layers(
     progress: Progress = silent,
     parallel: int = 4,
 ) -> None:
-    """Make every layer's blob be in *content*.
+    """Make sure every layer's blob is in *content*.
 
     The first failure stops the others, and is raised. What came so far is kept
     for the next attempt.
@@ -126,7 +126,7 @@ class _StoppedError(Exception):
 
 
 class _Search:
-    """The way from a reference down to a configuration."""
+    """The search from a reference down to a configuration."""
 
     def __init__(
         self, registry: Registry, content: Content, platform: Platform | None, keep: Keep
@@ -167,7 +167,7 @@ class _Search:
         return decode_config(self._content.read(descriptor))
 
     def _child(self, chosen: Descriptor) -> tuple[Descriptor, bytes]:
-        """Return a document that an index names, from here if it is here."""
+        """Return a document that an index names; use the stored one if there is one."""
         self._keep(chosen.digest)
         known = chosen.media_type in INDEX_TYPES | MANIFEST_TYPES
         if known and self._content.has(chosen.digest, chosen.size):

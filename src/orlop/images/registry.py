@@ -37,10 +37,10 @@ T = TypeVar("T")
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A repository and how to reach it; a value, so that it can be told to a worker."""
+    """A repository and how to reach it; a plain value, to be sent to a worker."""
 
     repository: str  # path, without the host
-    endpoints: tuple[Endpoint, ...]  # to be asked in this order
+    endpoints: tuple[Endpoint, ...]  # in the order in which to ask them
     credentials: Credentials | None = None
 
 
@@ -63,7 +63,7 @@ def source_of(
     *,
     folders: Sequence[str] = CONFIG_FOLDERS,
 ) -> Source:
-    """Return where *reference* is, after the administrator's certs.d *folders*."""
+    """Return the source of *reference*, as configured in the certs.d *folders*."""
     return Source(
         repository=reference.path,
         endpoints=endpoints(reference.domain, folders),
@@ -72,7 +72,7 @@ def source_of(
 
 
 class Registry:
-    """One repository, seen through its mirrors and its server. Safe in threads; close() it."""
+    """One repository, through its mirrors and its server. Thread-safe; close() it."""
 
     def __init__(
         self,
@@ -91,12 +91,12 @@ class Registry:
 
     @property
     def host(self) -> str:
-        """The host that the reference names, for messages."""
+        """The host in the reference, for messages."""
         return self._exchanges[-1].endpoint.host
 
     @property
     def server(self) -> Exchange:
-        """Whom to push to; UnavailableError if the configuration allows nobody."""
+        """The endpoint for pushes; UnavailableError if the configuration allows none."""
         for exchange in self._exchanges:
             if exchange.endpoint.can("push"):
                 return exchange
@@ -110,7 +110,7 @@ class Registry:
         self._transport.close()
 
     def break_off(self) -> None:
-        """End what other threads wait for here: UnavailableError for them."""
+        """Abort the waits of other threads: they get UnavailableError."""
         self._transport.break_off()
 
     def __enter__(self) -> Self:
@@ -126,18 +126,18 @@ class Registry:
         return f"/{self.source.repository}/{rest}"
 
     def called(self, target: str) -> str:
-        """Return the name of a tag or digest here, for messages."""
+        """Return the full name of a tag or digest here, for messages."""
         return f"{self.host}/{self.source.repository}{'@' if ':' in target else ':'}{target}"
 
     def ping(self) -> None:
-        """Check that the server is a registry and lets us in. Errors as manifest()'s."""
+        """Check that the server is a registry and grants access. Errors as manifest()."""
         exchange = self._exchanges[-1]
         with exchange.send(Request("GET", f"{exchange.endpoint.url}/"), scope="") as answer:
             if answer.status != 200:
                 raise self.problem(answer, exchange)
 
     def manifest(self, target: str) -> tuple[Descriptor, bytes]:
-        """Return a manifest or index by tag or digest, verified against a digest.
+        """Return a manifest or index by tag or digest; a digest is verified.
 
         NotFoundError, PermissionDeniedError, UnavailableError, CorruptError.
         """
@@ -154,7 +154,7 @@ class Registry:
         return self._first("resolve", ask)
 
     def head(self, target: str) -> Descriptor | None:
-        """Return what manifest() would, without its bytes; None if it does not exist or say."""
+        """Return manifest()'s descriptor without the bytes; None if missing or unknown."""
 
         def ask(exchange: Exchange) -> Descriptor | None:
             request = self._manifest_request("HEAD", target, exchange)
@@ -176,9 +176,9 @@ class Registry:
             return answer.status == 200
 
     def open_blob(self, digest: Digest, *, offset: int = 0) -> tuple[Answer, int]:
-        """Return the blob's bytes, and from where they start: *offset*, or 0 if it cannot seek.
+        """Return the blob's bytes, and their start: *offset*, or 0 if the server cannot seek.
 
-        The caller closes the answer. Errors as manifest()'s.
+        The caller closes the answer. Errors as manifest().
         """
 
         def ask(exchange: Exchange) -> tuple[Answer, int]:
@@ -209,7 +209,7 @@ class Registry:
             yield from page.tags or ()
 
     def problem(self, answer: Answer, exchange: Exchange, what: str = "") -> OrlopError:
-        """Return the error that a refusing *answer* means; reads its body."""
+        """Return the error for a failed *answer*; reads its body."""
         host = exchange.endpoint.host
         said = _said(answer)
         if answer.status in (401, 403):
@@ -221,13 +221,13 @@ class Registry:
         )
 
     def _first(self, capability: str, ask: Callable[[Exchange], T]) -> T:
-        """Ask one endpoint after the other; what the last one says, is said."""
+        """Ask one endpoint after the other; if all fail, raise the last one's error."""
         able = [one for one in self._exchanges if one.endpoint.can(capability)]
         for exchange in able[:-1]:
             try:
                 found = _steadily(exchange, ask)
             except OrlopError:
-                continue  # a mirror is an optimisation: the next may know
+                continue  # a mirror is an optimisation: the next endpoint may know it
             if found is not None:
                 return found
         if not able:
@@ -252,7 +252,7 @@ class Registry:
 
 
 def _steadily(exchange: Exchange, ask: Callable[[Exchange], T]) -> T:
-    """Ask again where the connection broke in the middle of an answer."""
+    """Ask again if the connection broke in the middle of an answer."""
     for wait_s in exchange.patience.waits():
         try:
             return ask(exchange)
@@ -267,7 +267,7 @@ def _steadily(exchange: Exchange, ask: Callable[[Exchange], T]) -> T:
 
 
 def decode(answer: Answer, cls: type[T]) -> T:
-    """Return the JSON in *answer*; CorruptError if it is none."""
+    """Return the JSON in *answer*; CorruptError if it is not JSON."""
     try:
         return msgspec.json.decode(answer.read(MAX_DOCUMENT_BYTES), type=cls)
     except (msgspec.DecodeError, RecursionError, http.client.HTTPException) as error:
@@ -275,7 +275,7 @@ def decode(answer: Answer, cls: type[T]) -> T:
 
 
 def _said(answer: Answer) -> str:
-    """Return the first message of an error body, made harmless; "" if it has none."""
+    """Return the first message of an error body, sanitized; "" if it has none."""
     try:
         data = answer.read(1 << 16)
         problems = msgspec.json.decode(data, type=_Problems).errors or [_Problem()]
@@ -286,7 +286,7 @@ def _said(answer: Answer) -> str:
 
 
 def _range_start(answer: Answer, offset: int) -> int:
-    """Return where a partial answer starts: at *offset*, or the server is not to be trusted."""
+    """Return the start of a partial answer: it must be *offset*."""
     said = answer.headers.get("Content-Range", "")
     if not said.startswith(f"bytes {offset}-"):
         answer.close()

@@ -1,4 +1,4 @@
-"""One blob, from the content store to a repository. Distribution spec 1.1, "Pushing blobs"."""
+"""Upload one blob to a repository. Distribution spec 1.1, "Pushing blobs"."""
 
 import io
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from orlop.store.content import Content
 
 CHUNK_BYTES = 16 << 20
 _OCTETS = {"Content-Type": "application/octet-stream"}
-_SMALLER = frozenset({413, 416})  # what a proxy says that takes no large bodies
+_SMALLER = frozenset({413, 416})  # from proxies that accept no large bodies
 
 
 def upload_blob(
@@ -26,10 +26,10 @@ def upload_blob(
     mount_from: str | None = None,
     progress: Progress,
 ) -> None:
-    """Make the blob be in the repository: found there, mounted from another, or sent.
+    """Make sure the blob is in the repository: found there, mounted from another, or sent.
 
-    Sent in one request; in chunks, each of them tried again, where that fails.
-    UnavailableError, PermissionDeniedError; NotFoundError if it is not in *content*.
+    It is sent in one request; if that fails, in chunks with retries. UnavailableError,
+    PermissionDeniedError; NotFoundError if it is not in *content*.
     """
     size = content.size(descriptor.digest)
     if registry.has_blob(descriptor.digest):
@@ -65,7 +65,7 @@ class _Upload:
             self._scope += f" repository:{mount_from}:pull"
 
     def begin(self) -> str | None:
-        """Return where to send the blob; None if the registry mounted it from elsewhere."""
+        """Return the upload's location; None if the registry mounted the blob."""
         url = self._exchange.url(self._registry.path("blobs/uploads/"))
         if self._mount_from:
             query = urlencode({"mount": self._digest, "from": self._mount_from})
@@ -78,7 +78,7 @@ class _Upload:
             return self._location(answer, url)
 
     def send_whole(self, location: str) -> bool:
-        """Send all in one request; False if it should be tried in chunks."""
+        """Send everything in one request; False if it should be tried in chunks."""
         try:
             with self._exchange.send_once(self._closing(location, 0), scope=self._scope) as answer:
                 if answer.status in TRY_AGAIN | _SMALLER:
@@ -90,7 +90,7 @@ class _Upload:
         return True
 
     def send_in_chunks(self) -> None:
-        """Send piece by piece; each piece that arrives renews patience."""
+        """Send chunk by chunk; each chunk that arrives resets the retries."""
         location, offset = self.begin(), 0
         waits = self._registry.patience.waits()
         while location is not None and offset < self._size:
@@ -120,7 +120,7 @@ class _Upload:
             return self._location(answer, location), end
 
     def _where(self, location: str) -> tuple[str | None, int]:
-        """Ask how much arrived; begin again if the registry has forgotten."""
+        """Ask how much has arrived; begin again if the registry has forgotten the upload."""
         with self._exchange.send(Request("GET", location), scope=self._scope) as answer:
             if answer.status != 204:
                 return self.begin(), 0
@@ -129,7 +129,7 @@ class _Upload:
             return self._location(answer, location), arrived
 
     def _closing(self, location: str, offset: int) -> Request:
-        """Return the request that sends what is left and names the blob."""
+        """Return the request that sends the rest and names the blob."""
         mark = "&" if "?" in location else "?"
         url = f"{location}{mark}{urlencode({'digest': self._digest})}"
         return self._request("PUT", url, _OCTETS, part=(offset, self._size))
@@ -154,7 +154,7 @@ class _Upload:
 
 
 class _Part:
-    """A body: the bytes of a blob from a first to a last."""
+    """A body: a range of a blob's bytes."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Words of a Dockerfile's instruction: quotes, backslashes and variables.
+"""Split the words of a Dockerfile instruction: quotes, backslashes and variables.
 
 Dockerfile reference, "Environment replacement".
 """

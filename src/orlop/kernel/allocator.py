@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep little of what is freed. mallopt(3)."""
+"""The C library's allocator, set to return freed memory. mallopt(3)."""
 
 import ctypes
 from contextlib import suppress
@@ -13,8 +13,8 @@ _ARENAS = 2
 def keep_little() -> None:
     """Return the memory of large buffers to the kernel when they are freed.
 
-    glibc otherwise takes a freed buffer for the size to keep, up to 32 MiB, in an arena for
-    each thread. Other C libraries have no such option, and keep less.
+    By default glibc keeps freed buffers of up to 32 MiB, in an arena for each thread. Other C
+    libraries have no such option, and keep less.
     """
     with suppress(AttributeError):
         mallopt = bind("mallopt", ctypes.c_int, ctypes.c_int)

@@ -19,7 +19,7 @@ _bpf = bind_number("bpf", by_machine(x86_64=321, aarch64=280), ctypes.c_int, cty
 
 
 def call(command: int, attributes: bytes) -> int:
-    """Do bpf(2) *command*; returns what it returns, for most a descriptor."""
+    """Call bpf(2) with *command*; return its result, for most commands a descriptor."""
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     return _bpf(command, ctypes.addressof(buffer), len(attributes))
 
@@ -42,7 +42,7 @@ def load_device_program(instructions: bytes) -> int:
 
 
 def attach_device_program(cgroup: int, program: int, *, replace: int | None = None) -> None:
-    """Attach *program* to the cgroup v2 folder *cgroup*, in the place of *replace* if given.
+    """Attach *program* to the cgroup v2 folder *cgroup*, replacing *replace* if given.
 
     Programs of the cgroups above stay in force: all must agree.
     """

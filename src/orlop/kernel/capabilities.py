@@ -70,7 +70,7 @@ _prctl = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 
 
 def mask(names: Iterable[str]) -> int:
-    """Return the bits of *names*; a name that the table does not have has none."""
+    """Return the bits of *names*; unknown names have no bit."""
     bits = 0
     for name in names:
         if (bit := BIT.get(name)) is not None:
@@ -101,7 +101,7 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 
 def is_ordinary() -> bool:
-    """Whether we lack CAP_SYS_ADMIN, and so can neither mount nor join where we are."""
+    """Whether we lack CAP_SYS_ADMIN, so that we can neither mount nor join namespaces."""
     return not capget()[0] & _SYS_ADMIN
 
 
@@ -115,14 +115,14 @@ def bounding() -> int:
 
 @cache
 def supported() -> int:
-    """Return every capability that this kernel and our table know."""
+    """Return every capability that both this kernel and our table know."""
     with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
         last = int(file.read())
     return (1 << min(last + 1, len(NAMES))) - 1
 
 
 def drop_bounding(bits: int) -> None:
-    """Take *bits* out of our bounding set, for ever. Needs CAP_SETPCAP."""
+    """Remove *bits* from our bounding set, for ever. Needs CAP_SETPCAP."""
     for bit in range(len(NAMES)):
         if bits >> bit & 1:
             _prctl(_PR_CAPBSET_DROP, bit, 0, 0, 0)

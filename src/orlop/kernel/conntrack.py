@@ -1,11 +1,11 @@
-"""The kernel's memory of connections (nf_conntrack): finding some, forgetting them.
+"""The kernel's connection tracking (nf_conntrack): find connections, and forget them.
 
 <linux/netfilter/nfnetlink_conntrack.h>, spoken over netlink.
 """
 
 from __future__ import annotations
 
-import _socket as socket  # socket is twice as much to import as all else here
+import _socket as socket  # importing socket costs twice as much as all other imports here
 import struct
 from contextlib import suppress
 
@@ -37,7 +37,7 @@ _GENERIC = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
 
 
 class Flow(NamedTuple):
-    """A connection: what its first packet was sent to, and who answers."""
+    """A connection: where its first packet was sent to, and who answers."""
 
     family: int
     protocol: int
@@ -45,11 +45,11 @@ class Flow(NamedTuple):
     destination_port: int
     answering: str
     answering_port: int
-    handle: bytes  # what the kernel knows it by
+    handle: bytes  # the kernel's key for it
 
 
 class Conntrack:
-    """A connection to the memory of one network namespace: the thread's when it is made."""
+    """A connection to conntrack in one network namespace: the thread's when it is made."""
 
     def __init__(self) -> None:
         self._netlink = Netlink(_NETLINK_NETFILTER)
@@ -61,10 +61,10 @@ class Conntrack:
         self._netlink.close()
 
     def flows(self, family: int, protocol: int, port: int | None = None) -> list[Flow]:
-        """Return the connections of *protocol*, or those that were first sent to *port*.
+        """Return the connections of *protocol*, or those whose first packet went to *port*.
 
-        The kernel chooses since Linux 5.8, and we look again for those before. It walks
-        through its whole table, which takes some milliseconds.
+        The kernel filters since Linux 5.8; for older kernels we filter again. It walks its
+        whole table, which takes some milliseconds.
         """
         wanted, by = u8(_CTA_PROTO_NUM, protocol), _BY_PROTOCOL
         if port is not None:
@@ -81,10 +81,10 @@ class Conntrack:
         ]
 
     def forget_all(self, protocol: int, port: int, answering: tuple[str, int]) -> None:
-        """Forget all that was first sent to *port*, and is answered by that address and port.
+        """Forget connections whose first packet went to *port* and that *answering* answers.
 
-        The kernel does it in one go, with however many. Since Linux 6.11; OSError EINVAL
-        before. Of IPv4 alone: of IPv6 it takes those of all addresses but that one.
+        The kernel forgets any number in one request. Since Linux 6.11; OSError EINVAL before.
+        IPv4 only: for IPv6 the kernel takes all addresses except that one.
         """
         address, answering_port = answering
         sent = u8(_CTA_PROTO_NUM, protocol) + u16_network(_CTA_PROTO_DST_PORT, port)
@@ -104,7 +104,7 @@ class Conntrack:
         self._netlink.ask(Request(_DELETE, PLAIN, body, "connections"))
 
     def forget_address(self, address: str) -> None:
-        """Forget all that was sent or is answered by an address of IPv4, as forget_all() does."""
+        """Forget connections to or from an IPv4 address, as forget_all() does."""
         source = attribute(_SOURCES[0], socket.inet_pton(socket.AF_INET, address))
         for which, flags in (
             (_CTA_TUPLE_ORIG, (_BY_SOURCE, 0)),
@@ -120,7 +120,7 @@ class Conntrack:
             self._netlink.ask(Request(_DELETE, PLAIN, body, "connections"))
 
     def forget(self, flow: Flow) -> None:
-        """Forget *flow*: its next packet is looked at anew. One that is gone is no error."""
+        """Forget *flow*: its next packet is checked anew. A flow that is gone is no error."""
         body = _GENERIC.pack(flow.family, 0, 0) + flow.handle
         with suppress(FileNotFoundError):
             self._netlink.ask(Request(_DELETE, PLAIN, body, "connection"))

@@ -17,7 +17,7 @@ _SIGKILL = 9
 
 
 class Mapping(NamedTuple):
-    """*size* ids from *inside* up are those from *outside* up."""
+    """*size* ids from *inside* up map to those from *outside* up."""
 
     inside: int
     outside: int
@@ -41,16 +41,16 @@ def write_map(pid: int, name: str, mappings: Sequence[Mapping]) -> None:
 
 
 def read_map(pid: int, name: str) -> list[Mapping]:
-    """Return one of the two of process *pid*'s user namespace, as our own sees the ids outside."""
+    """Return one of the two maps of process *pid*'s user namespace, seen from our own."""
     with open(f"/proc/{pid}/{name}") as file:
         return [Mapping(*map(int, line.split())) for line in file]
 
 
 @contextmanager
 def acting_as(uid: int, gid: int) -> Iterator[None]:
-    """Touch files as user *uid* of the host for a while, keeping every capability.
+    """Access files as user *uid* of the host inside the block, keeping every capability.
 
-    What is made belongs to it, and a file system mounted meanwhile remembers it.
+    New files belong to that user, and a file system mounted in the block remembers it.
     setfsuid(2), capabilities(7) "Effect of user ID changes on capabilities".
     """
     effective, permitted, inheritable = capget()
@@ -86,7 +86,7 @@ def _wait_for_the_end() -> NoReturn:
 
 
 def is_of_host() -> bool:
-    """Whether our user namespace is the first one, where user 0 is the host's root."""
+    """Whether our user namespace is the initial one, where user 0 is the host's root."""
     try:
         with open("/proc/self/uid_map") as file:
             return file.read().split() == ["0", "0", str((1 << 32) - 1)]

@@ -1,4 +1,4 @@
-"""Keyrings: a session keyring of one's own. keyctl(2)."""
+"""Keyrings: a session keyring of our own. keyctl(2)."""
 
 from orlop.kernel.light_ctypes import c_char_p, c_int
 from orlop.kernel.syscall import bind_number, by_machine
@@ -9,5 +9,5 @@ _keyctl = bind_number("keyctl", by_machine(x86_64=250, aarch64=219), c_int, c_ch
 
 
 def join_session_keyring(name: str) -> int:
-    """Leave the session keyring for a new one, or one of that *name* that we may search."""
+    """Replace our session keyring by a new one, or by one with *name* that we may search."""
     return _keyctl(_JOIN_SESSION_KEYRING, name.encode())

@@ -15,7 +15,7 @@ _SCOPES = 3  # abstract sockets and signals
 
 
 class Access(IntFlag, boundary=STRICT):
-    """What may be done with the files below a path. LANDLOCK_ACCESS_FS_*."""
+    """The allowed access to files below a path. LANDLOCK_ACCESS_FS_*."""
 
     EXECUTE = 1 << 0
     WRITE_FILE = 1 << 1
@@ -40,7 +40,7 @@ EVERYTHING = Access((1 << 16) - 1) & ~Access.EXECUTE & ~Access.IOCTL_DEVICE
 _OF_FILES = (
     Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEVICE
 )
-_NEEDED = 2  # without REFER nothing can be moved to another folder
+_NEEDED = 2  # without REFER no file can be moved to another folder
 
 _create_ruleset = bind_number("landlock_create_ruleset", 444, c_char_p, c_size_t, c_uint)
 _add_rule = bind_number("landlock_add_rule", 445, c_int, c_int, c_char_p, c_uint)
@@ -48,7 +48,7 @@ _restrict_self = bind_number("landlock_restrict_self", 446, c_int, c_uint)
 
 
 def abi() -> int:
-    """Return the version of the kernel's interface, 0 where restrict() cannot be had."""
+    """Return the version of the kernel's interface, 0 if restrict() is not available."""
     try:
         version = _create_ruleset(None, 0, _VERSION)
     except OSError:  # not built in, or not switched on
@@ -57,11 +57,11 @@ def abi() -> int:
 
 
 def restrict(allowed: Mapping[str, Access], *, connects: bool) -> None:
-    """Leave this thread, and what it begins, access to the *allowed* paths alone.
+    """Restrict this thread, and its future children, to the *allowed* paths.
 
-    A path that does not exist is left out. TCP ports cannot be bound, and connected to
-    only if *connects*, where abi() is 4 or more; processes outside get no signals from 6 on.
-    Needs no_new_privs; mounts can no longer be changed.
+    Paths that do not exist are skipped. From abi() 4 on TCP ports cannot be bound, and
+    connected to only if *connects*; from 6 on processes outside cannot be signalled. Needs
+    no_new_privs; mounts can no longer be changed.
     """
     version = abi()
     handled = _handled(version)

@@ -19,10 +19,10 @@ _OPEN = os.O_RDWR | os.O_CLOEXEC
 
 @contextmanager
 def attached(path: str) -> Iterator[str]:
-    """Give the loop device of the file *path*: the one that it has already, or a new one.
+    """Yield the loop device of the file *path*: its existing one, or a new one.
 
-    What mounts it meanwhile keeps it, and it goes with the last mount. Others who ask for the
-    same file wait, because two devices of one file would destroy the file system in it.
+    A mount made in the block keeps the device; it disappears with the last mount. Other
+    callers for the same file wait, because two devices would destroy the file system in it.
     """
     file = os.open(path, _OPEN)
     try:
@@ -33,12 +33,12 @@ def attached(path: str) -> Iterator[str]:
         finally:
             os.close(device)
     finally:
-        fcntl.flock(file, fcntl.LOCK_UN)  # the device has the same open file, and keeps it
+        fcntl.flock(file, fcntl.LOCK_UN)  # the device shares the open file, and keeps the lock
         os.close(file)
 
 
 def _find(file: int) -> tuple[str, int] | None:
-    """Return name and descriptor of the device that *file* has."""
+    """Return name and descriptor of *file*'s device."""
     status = os.fstat(file)
     for name in os.listdir(_DEVICES):
         if not os.path.exists(f"{_DEVICES}/{name}/loop/backing_file"):
@@ -66,7 +66,7 @@ def _attach(file: int) -> tuple[str, int]:
             except BaseException as error:
                 os.close(device)
                 if isinstance(error, OSError) and error.errno == errno.EBUSY:
-                    continue  # somebody else was quicker
+                    continue  # another process took it
                 raise
             return name, device
     finally:

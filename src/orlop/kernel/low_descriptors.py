@@ -1,4 +1,4 @@
-"""Descriptors below FD_SETSIZE, for libraries that wait by select(2): it aborts at higher ones."""
+"""Descriptors below FD_SETSIZE, for libraries that use select(2), which aborts at higher ones."""
 
 import os
 
@@ -8,10 +8,10 @@ _kept: list[int] = []
 
 
 def keep(count: int) -> None:
-    """Keep *count* low descriptors, each for one connection that is made later.
+    """Reserve *count* low descriptors, one for each connection that is opened later.
 
-    A program with many open files calls this when it starts: the kernel gives out the
-    lowest number that is free, and later there may be none below FD_SETSIZE.
+    A program with many open files calls this when it starts: the kernel allocates the lowest
+    free number, and later there may be none below FD_SETSIZE.
     """
     for _ in range(count):
         fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -22,10 +22,10 @@ def keep(count: int) -> None:
 
 
 def are_kept() -> bool:
-    """Return whether there is one to give up."""
+    """Whether a reserved descriptor is left."""
     return bool(_kept)
 
 
 def give_up() -> None:
-    """Close one that is kept, so that its number is the next open file's."""
+    """Close a reserved descriptor, so that the next open file gets its number."""
     os.close(_kept.pop())

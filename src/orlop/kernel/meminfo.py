@@ -2,7 +2,7 @@
 
 
 def available_bytes() -> int:
-    """Return how much can be had without swapping, as the kernel estimates it."""
+    """Return how much memory is available without swapping, as the kernel estimates it."""
     with open("/proc/meminfo", encoding="ascii") as file:
         for line in file:
             if line.startswith("MemAvailable:"):

@@ -29,12 +29,12 @@ _mmap = bind(
 
 
 def shared_number() -> ctypes.c_int:
-    """Return a number, 0 at first, that we share with all that we fork from now on. For ever."""
+    """Return a number, initially 0, shared with all future forks. It is never freed."""
     return ctypes.c_int.from_address(_mmap(None, _PAGE, _READ_WRITE, _SHARED_ANONYMOUS, -1, 0))
 
 
 def make_executable(code: bytes) -> int:
-    """Return where *code* is, in pages that can be run and not written. For ever."""
+    """Return the address of *code*, in pages that are executable and read-only. Never freed."""
     size = -(-len(code) // _PAGE) * _PAGE
     address = _mmap(None, size, _READ_WRITE, _PRIVATE_ANONYMOUS, -1, 0)
     ctypes.memmove(address, code, len(code))
@@ -43,9 +43,9 @@ def make_executable(code: bytes) -> int:
 
 
 def own_pages(ranges: Iterable[Range]) -> None:
-    """Copy now the pages that a fork has left us sharing, not when each is written to.
+    """Copy the pages that we share after a fork now, instead of at the first write to each.
 
-    Where the kernel refuses, nothing is lost but time. MADV_POPULATE_WRITE.
+    If the kernel refuses, only time is lost. MADV_POPULATE_WRITE.
     """
     for start, end in ranges:
         with suppress(OSError):
@@ -53,9 +53,9 @@ def own_pages(ranges: Iterable[Range]) -> None:
 
 
 class Pages:
-    """Our private pages, of which a fork shares those that neither has written to since.
+    """Our private pages. A fork shares those that neither process has written to since.
 
-    Made from /proc/self, and good for when that is out of reach. OSError as open(2).
+    It reads /proc/self when it is made, and works after that is out of reach. OSError as open(2).
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Pages:
         self._pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
 
     def written(self) -> list[Range]:
-        """Return those that are ours alone; for once."""
+        """Return the pages that only we have. Works once."""
         found: list[Range] = []
         for start, end in self._memory:
             entries = array.array("Q")

@@ -1,7 +1,7 @@
-"""Mounting: the descriptor-based calls (Linux 5.2), and mount(2) where they do not reach.
+"""Mounting: the descriptor-based calls (Linux 5.2), and mount(2) for the rest.
 
 A mount made by fsmount() or cloned by open_tree() is detached: it is in no
-namespace, and dies with its descriptor unless move_mount() attaches it.
+namespace, and disappears with its descriptor unless move_mount() attaches it.
 """
 
 import _codecs
@@ -61,7 +61,7 @@ class MountAttr(IntFlag, boundary=STRICT):
     NOSYMFOLLOW = 0x200000
 
 
-#: The bits that say how access times are kept; to set one, all are cleared.
+#: The bits for access times; setting one clears all others.
 ATIME_MASK = 0x70
 
 
@@ -158,12 +158,12 @@ def umount(target: str, flags: Unmount) -> None:
 
 
 def mount_points() -> list[tuple[str, str]]:
-    """Return the path and the type of each mount that we have. proc_pid_mountinfo(5)."""
+    """Return the path and the type of each mount of ours. proc_pid_mountinfo(5)."""
     with open("/proc/self/mountinfo", "rb") as file:
         lines = [line.split() for line in file]
     return [
         (
-            os.fsdecode(_codecs.escape_decode(words[4])[0]),  # by no codec that is imported late
+            os.fsdecode(_codecs.escape_decode(words[4])[0]),  # no codec that is imported late
             words[words.index(b"-", 6) + 1].decode(),
         )
         for words in lines
@@ -184,17 +184,17 @@ def open_tree(path: str | bytes, flags: OpenTree, *, dir_fd: int = AT_FDCWD) -> 
 
 
 def clone_mount(fd: int, *, recursive: bool = False) -> int:
-    """Return a detached copy of what *fd* (O_PATH will do) refers to, a file or a folder."""
+    """Return a detached copy of the file or folder *fd* (may be O_PATH)."""
     return _open_tree(fd, b"", _CLONE_BY_FD | (AT_RECURSIVE if recursive else 0))
 
 
 def move_mount(source_fd: int, target_fd: int) -> None:
-    """Attach the mount *source_fd* on what *target_fd* refers to; no path is resolved."""
+    """Attach the mount *source_fd* at *target_fd*; no path is resolved."""
     _move_mount(source_fd, b"", target_fd, b"", _MOVE_BY_FD)
 
 
 def fsopen(fstype: str) -> int:
-    """Begin a new file system; returns its configuration descriptor. fsopen(2)."""
+    """Begin a new file system; return its configuration descriptor. fsopen(2)."""
     return _fsopen(fstype.encode(), _FSOPEN_CLOEXEC, path=fstype)
 
 
@@ -214,27 +214,27 @@ def fsconfig_fd(fd: int, key: str, value: int) -> None:
 
 
 def fsconfig_create(fd: int) -> None:
-    """Make the file system of what was configured. The reason of a refusal: fs_messages()."""
+    """Create the configured file system. If it fails, fs_messages() has the reason."""
     _fsconfig(fd, _CREATE, None, None, 0)
 
 
 def fspick(fd: int) -> int:
-    """Begin to change the file system of the mount *fd*; returns as fsopen(). fspick(2)."""
+    """Begin to reconfigure the file system of the mount *fd*; returns as fsopen(). fspick(2)."""
     return _fspick(fd, b"", _FSPICK_CLOEXEC_EMPTY_PATH)
 
 
 def fsconfig_reconfigure(fd: int) -> None:
-    """Change the file system as configured."""
+    """Apply the new configuration."""
     _fsconfig(fd, _RECONFIGURE, None, None, 0)
 
 
 def fs_messages(fd: int) -> str:
-    """Return what the kernel said about the configuration on *fd*, or ""."""
+    """Return the kernel's messages about the configuration on *fd*, or ""."""
     lines: list[str] = []
     while len(lines) < 16:
         try:
             lines.append(os.read(fd, 1024).decode(errors="replace").strip())
-        except OSError:  # ENODATA: nothing more
+        except OSError:  # ENODATA: no more messages
             break
     return "; ".join(lines)
 

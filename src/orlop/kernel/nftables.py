@@ -1,7 +1,7 @@
-"""Packet filters: nftables, by its own library (libnftables(3)), found by name.
+"""Packet filters: nftables, through its own library (libnftables(3)), found by name.
 
-Rules are said in nft's language. What one call is given is one transaction: all of
-it, or nothing.
+Rules are written in nft's language. The commands of one call are one transaction: all of
+them are carried out, or none.
 """
 
 import ctypes
@@ -77,19 +77,19 @@ def _library() -> _Library:
 class Nftables:
     """A connection to the rules of one network namespace: the caller's when it is made.
 
-    For one thread. *port* is the netlink address of its socket: what the kernel
-    tells its listeners about our own changes comes from there.
+    For one thread. *port* is the netlink address of its socket: notifications about our own
+    changes come from there.
 
     Raises:
         UnsupportedError: the library is not installed.
-        OSError: EPERM without CAP_NET_ADMIN, at the first change; EMFILE if too many files
-            are open for the library, see kernel/low_descriptors.py.
+        OSError: EPERM without CAP_NET_ADMIN, at the first change; EMFILE if the library gets
+            no descriptor low enough, see kernel/low_descriptors.py.
     """
 
     def __init__(self) -> None:
         self._library = _library()
         self._context: Any = None
-        self._socket: socket.socket | None = None  # the library's, once it is ours too
+        self._socket: socket.socket | None = None  # the library's socket, once we know it
         self._uses_kept = low_descriptors.are_kept()
         try:
             self._open()
@@ -102,7 +102,7 @@ class Nftables:
             raise
 
     def _open(self) -> None:
-        """Make the context. Another thread may take the descriptor that we give up for it."""
+        """Make the context. Another thread may take the descriptor that we free for it."""
         before = _netfilter_sockets()
         while True:
             is_last = not low_descriptors.are_kept()
@@ -123,7 +123,7 @@ class Nftables:
                 raise OSError(errno.EMFILE, f"nftables: no descriptor below {FD_SETSIZE} is free")
 
     def close(self) -> None:
-        """Give the connection back; a second time is no error."""
+        """Close the connection; a second time is no error."""
         context, self._context = self._context, None
         if self._socket is not None:
             self._socket.close()
@@ -133,30 +133,30 @@ class Nftables:
                 low_descriptors.keep(1)
 
     def run(self, commands: str) -> None:
-        """Do *commands* as one transaction. OSError with nft's reason; then nothing is done."""
+        """Run *commands* as one transaction. OSError with nft's reason; then nothing changes."""
         self._run(commands, 0)
 
     def add_elements(self, family: str, table: str, elements: Iterable[tuple[str, bytes]]) -> None:
-        """Add elements, each a set's name and a key, to sets that are there, as one transaction.
+        """Add elements, each a set's name and a key, to existing sets, as one transaction.
 
-        This takes a fifth of run()'s time, which asks the kernel for all tables first. A key
-        is as the kernel has it, each of its fields filled up to a multiple of four bytes.
+        It takes a fifth of the time of run(), which first asks the kernel for all tables. A
+        key is in the kernel's format, with each field padded to a multiple of four bytes.
 
         Raises:
-            OSError: nothing is done; ENOENT where there is no such table or set.
+            OSError: nothing changes; ENOENT if a table or set does not exist.
         """
         self._change(_NFT_MSG_NEWSETELEM, family, table, elements)
 
     def delete_elements(
         self, family: str, table: str, elements: Iterable[tuple[str, bytes]]
     ) -> None:
-        """Delete elements as one transaction; OSError ENOENT, and none is, where one is missing."""
+        """Delete elements as one transaction; OSError ENOENT, and no change, if one is missing."""
         self._change(_NFT_MSG_DELSETELEM, family, table, elements)
 
     def _change(
         self, what: int, family: str, table: str, elements: Iterable[tuple[str, bytes]]
     ) -> None:
-        """Speak for ourselves on the library's socket, which is silent between its commands."""
+        """Send on the library's socket, which is idle between the library's commands."""
         kind, head = _SUBSYSTEM << 8 | what, _GENERIC.pack(_FAMILIES[family], 0, 0)
         bodies = [head + _element(table, name, key) for name, key in elements]
         if not bodies:
@@ -174,9 +174,9 @@ class Nftables:
             raise OSError(refused, f"nftables: {os.strerror(refused)}")
 
     def listing(self, command: str) -> str:
-        """Return what *command* ("list chains") lists, as libnftables-json(5), with handles."""
+        """Return the output of *command* ("list chains") as libnftables-json(5), with handles."""
         told = self._run(command, _OUTPUT_JSON | _OUTPUT_HANDLE)
-        return told[max(0, told.find("{")) :]  # the first of a context has lines of text before
+        return told[max(0, told.find("{")) :]  # a context's first answer has lines of text before
 
     def _run(self, commands: str, flags: int) -> str:
         self._library.set_flags(self._context, flags)
@@ -189,7 +189,7 @@ class Nftables:
 
 
 def _refused(peer: socket.socket, last: int) -> int:
-    """Read the answers up to number *last*, and return the first errno. All have arrived."""
+    """Read the answers up to number *last*; return the first errno. All have arrived."""
     refused = 0
     while True:
         try:
@@ -210,7 +210,7 @@ def _element(table: str, name: str, key: bytes) -> bytes:
 
 
 def _refusal(complaint: str) -> OSError:
-    """Return the first error that nft told, which is followed by the line and a marker below."""
+    """Return nft's first error; the quoted line and a marker follow it in *complaint*."""
     first = next((line for line in complaint.splitlines() if "Error:" in line), complaint)
     reason = first.partition("Error:")[2].strip() or first.strip() or "no reason given"
     told = reason.partition(_GUESS)[0].rpartition(": ")[2]
@@ -221,7 +221,7 @@ def _refusal(complaint: str) -> OSError:
 def _netfilter_sockets() -> dict[str, int]:
     """Return the descriptors of this process's netfilter sockets, by inode.
 
-    The library does not tell which is its own, so who asks before and after knows.
+    The library does not say which socket is its own, so the caller compares before and after.
     """
     found = {}
     for name in os.listdir("/proc/self/fd"):
@@ -234,7 +234,7 @@ def _netfilter_sockets() -> dict[str, int]:
                         and peer.getsockopt(socket.SOL_SOCKET, _SO_PROTOCOL) == _NETLINK_NETFILTER
                     ):
                         found[inode] = int(name)
-        except OSError:  # closed meanwhile, by another thread
+        except OSError:  # another thread has closed it
             continue
     return found
 

@@ -1,4 +1,4 @@
-"""From which memory nodes a process gets its memory. set_mempolicy(2)."""
+"""The memory nodes that a process allocates from. set_mempolicy(2)."""
 
 from collections.abc import Collection
 from ctypes import c_char_p, c_int, c_ulong
@@ -13,11 +13,11 @@ _set_mempolicy = bind_number(
 
 
 def set_memory_policy(mode: int, nodes: Collection[int]) -> None:
-    """Set our policy, which lasts over exec and fork; *mode* has MPOL_* and its flags."""
+    """Set our policy, which exec and fork keep; *mode* is MPOL_* with its flags."""
     if not nodes:
         _set_mempolicy(mode, None, 0)
         return
     bits = sum(1 << node for node in set(nodes))
     size = _WORD_BITS * (bits.bit_length() // _WORD_BITS + 1)
-    # The kernel takes one bit less than it is told.
+    # The kernel takes one bit less than it is given.
     _set_mempolicy(mode, bits.to_bytes(size // 8, "little"), size + 1)

@@ -1,4 +1,4 @@
-"""Paths that cannot leave a root, whatever is in it and whoever changes it meanwhile."""
+"""Open paths that cannot leave a root, even if somebody changes the tree meanwhile."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from orlop.model.light_enum import STRICT, IntEnum, IntFlag
 
 
 class Resolve(IntFlag, boundary=STRICT):
-    """How openat2(2) may walk. <linux/openat2.h> RESOLVE_*."""
+    """How openat2(2) may resolve a path. <linux/openat2.h> RESOLVE_*."""
 
     NO_XDEV = 0x01
     NO_MAGICLINKS = 0x02
@@ -23,7 +23,7 @@ class Resolve(IntFlag, boundary=STRICT):
 
 
 class FileSystem(IntEnum):
-    """What statfs(2) calls a file system. <linux/magic.h>."""
+    """Magic numbers of file systems, for statfs(2). <linux/magic.h>."""
 
     TMPFS = 0x01021994
     CGROUP = 0x27E0EB
@@ -39,14 +39,14 @@ _IN_ROOT = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)
 _PLAIN = int(Resolve.IN_ROOT | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS)
 _NO_XDEV = int(Resolve.NO_XDEV)
 _BENEATH = int(Resolve.BENEATH | Resolve.NO_MAGICLINKS)
-_MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
+_MOST_LINKS = 40  # the kernel's own limit, path_resolution(7)
 
 _openat2 = bind_number("openat2", 437, c_int, c_char_p, c_char_p, c_size_t)
 _fstatfs = bind("fstatfs", c_int, c_void_p)
 
 
 def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) -> int:
-    """Open *path* as *resolve* allows; close-on-exec. EAGAIN, when racing renames, is retried."""
+    """Open *path* as *resolve* allows; close-on-exec. Retries EAGAIN, which renames cause."""
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
     name = os.fsencode(path)
     for _ in range(128):
@@ -58,29 +58,29 @@ def openat2(dir_fd: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
 
 
 def open_in_root(root: int, path: str, flags: int = os.O_PATH) -> int:
-    """Open *path* as a process whose root is *root* would, without magic links."""
+    """Open *path* as a process with the root *root* would, without magic links."""
     return openat2(root, path.lstrip("/") or ".", flags, resolve=_IN_ROOT)
 
 
 def open_beneath(folder: int, path: str, flags: int = os.O_PATH) -> int:
-    """Open *path* under *folder*. Links are followed; EXDEV for one that leads out."""
+    """Open *path* under *folder*. Links are followed; EXDEV for one that leads outside."""
     return openat2(folder, path, flags, resolve=_BENEATH)
 
 
 def open_plain(root: int, path: str, flags: int = os.O_PATH) -> int:
-    """Open *path* under *root*, refusing (ELOOP) every symbolic link on the way."""
+    """Open *path* under *root*, refusing (ELOOP) every symbolic link in it."""
     return openat2(root, path.lstrip("/") or ".", flags, resolve=_PLAIN)
 
 
 def open_on_mount(root: int, path: str, flags: int = os.O_PATH) -> int:
-    """As open_plain(), and refusing (EXDEV) whatever is mounted below *root*."""
+    """Like open_plain(), and refuse (EXDEV) everything mounted below *root*."""
     return openat2(root, path.lstrip("/") or ".", flags, resolve=_PLAIN | _NO_XDEV)
 
 
 def make_directories(root: int, path: str, *, mode: int = 0o755) -> int:
-    """Open the folder *path* under *root*, making what is missing; the caller closes it.
+    """Open the folder *path* under *root*, making missing folders; the caller closes it.
 
-    A link that leads nowhere is followed, inside the root, and its target made.
+    A dangling link is followed, inside the root, and its target made.
     """
     return _make(root, path, mode=mode, links=_MOST_LINKS)
 
@@ -88,7 +88,7 @@ def make_directories(root: int, path: str, *, mode: int = 0o755) -> int:
 def make_file(root: int, path: str, *, mode: int = 0o644) -> int:
     """Open *path* under *root* (O_PATH), making an empty file and its folders if missing.
 
-    A link that leads nowhere is followed, inside the root, and its target made.
+    A dangling link is followed, inside the root, and its target made.
     """
     for _ in range(_MOST_LINKS):
         try:
@@ -112,9 +112,9 @@ def make_file(root: int, path: str, *, mode: int = 0o644) -> int:
 
 
 def change_mode(name: str | bytes, mode: int, *, dir_fd: int) -> None:
-    """Set the mode of *name* in a folder in which others may swap it. ELOOP for a link.
+    """Set the mode of *name* in a folder where others may swap it. ELOOP for a link.
 
-    chmod(2) follows links, and an absolute one would lead to a file of the host's.
+    chmod(2) follows links, and an absolute one would lead to a file of the host.
     """
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
@@ -126,14 +126,14 @@ def change_mode(name: str | bytes, mode: int, *, dir_fd: int) -> None:
 
 
 def change_mode_of(fd: int, mode: int) -> None:
-    """Set the mode of what *fd*, which may be O_PATH, refers to; a link is none that has one."""
+    """Set the mode of the file *fd* (may be O_PATH), which must not be a link."""
     os.chmod(f"/proc/self/fd/{fd}", mode)
 
 
 def open_regular(name: str | bytes, *, dir_fd: int) -> int:
-    """Open the file *name* for reading. ENXIO, unopened, if it is no regular file.
+    """Open the file *name* for reading. ENXIO, without opening, if it is not a regular file.
 
-    Merely to open a device may do something, and a FIFO may wait.
+    Opening a device may have side effects, and opening a FIFO may block.
     """
     found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
@@ -163,7 +163,7 @@ def _make(root: int, path: str, *, mode: int, links: int) -> int:
     try:
         try:
             os.mkdir(name, mode, dir_fd=parent)
-        except FileExistsError:  # or a link that leads nowhere yet
+        except FileExistsError:  # or a dangling link
             if target := _dangling(parent, name):
                 if not links:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
@@ -174,7 +174,7 @@ def _make(root: int, path: str, *, mode: int, links: int) -> int:
 
 
 def _dangling(parent: int, name: str) -> str:
-    if file_system_type(parent) == FileSystem.PROC:  # its links come and go, and lead anywhere
+    if file_system_type(parent) == FileSystem.PROC:  # its links change, and lead anywhere
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     try:
         if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):

@@ -1,36 +1,36 @@
 """A child that carries out a table of system calls, in our memory and without an interpreter.
 
-clone3 with CLONE_VM and CLONE_VFORK copies no page tables and shares every page, so
-nothing faults; we sleep until the child has begun another program or ended. Python must
-not run in it, whose stack and locks are ours: 150 bytes of machine code walk the table.
-x86-64 alone. The listing, of which tests/unit/kernel/test_procedure.py makes the bytes:
+clone3 with CLONE_VM and CLONE_VFORK copies no page tables and shares every page, so there
+are no page faults; we sleep until the child has executed a program or exited. The child has
+our stack and locks, so it must not run Python: 150 bytes of machine code walk the table.
+x86-64 only. The listing, which tests/unit/kernel/test_procedure.py assembles:
 
     run:    mov eax, 435            ; clone3(rdi: arguments, rsi: their size)
             syscall
             test rax, rax
             jz child
-            ret                     ; we: the pid, or -errno
+            ret                     ; parent: the pid, or -errno
     child:  mov r12, rdx            ; the first call
             mov r13, rdx
     next:   mov ebx, [r12+56]       ; flags
-            mov rdi, [r12+8]        ; argument 0; if its bit is set, what it points to
+            mov rdi, [r12+8]        ; argument 0; if its bit is set, dereference it
             test bl, 1
             jz 1f
             mov rdi, [rdi]
-    1:      …                       ; so for rsi, rdx, r10, r8; r9 is as it is
+    1:      …                       ; the same for rsi, rdx, r10, r8; r9 is not dereferenced
             mov rax, [r12]
             syscall
             mov [r12+64], rax       ; the result
             cmp rax, -4095
             jb done
-            test bl, 64             ; a failure is no matter
+            test bl, 64             ; ignore a failure
             jnz done
-            test bl, 128            ; a failure leaves out the next call
+            test bl, 128            ; a failure skips the next call
             jz failed
             add r12, 72
     done:   add r12, 72
             jmp next
-    failed: mov [r13-8], r12        ; which one it was
+    failed: mov [r13-8], r12        ; which call failed
             mov eax, 60             ; exit(1)
             mov edi, 1
             syscall
@@ -72,7 +72,7 @@ _CODE = bytes.fromhex(
     "eb8e"
     "4d8965f8b83c000000bf010000000f05"
 )
-_WORDS = 9  # of a call: number, six arguments, flags, result
+_WORDS = 9  # per call: number, six arguments, flags, result
 _BYTES = 8 * _WORDS
 _FLAGS, _RESULT = 7, 8
 _MAY_FAIL, _ELSE_SKIP = 64, 128
@@ -85,13 +85,13 @@ _CLONE_ARGUMENTS = struct.Struct("=11Q")
 
 
 class Result(NamedTuple):
-    """What an earlier call returns, as an argument of a later one."""
+    """The result of an earlier call, as an argument of a later one."""
 
     call: int
 
 
 class Slot(NamedTuple):
-    """An argument that is filled in for each run, by name."""
+    """A named argument that is filled in for each run."""
 
     name: str
 
@@ -107,16 +107,16 @@ class Failure(NamedTuple):
 
 
 def is_supported() -> bool:
-    """Whether this machine runs procedures."""
+    """Whether this machine supports procedures."""
     return os.uname().machine == "x86_64"
 
 
 class Procedure:
-    """Calls in the order in which they are written; the last must not return (execve)."""
+    """System calls in order; the last one must not return (execve)."""
 
     def __init__(self) -> None:
-        self._words: list[int] = [0]  # before the first call: where the failed one is
-        self._kept: list[object] = []  # what arguments point to
+        self._words: list[int] = [0]  # before the first call: the address of the failed one
+        self._kept: list[object] = []  # the memory that arguments point to
         self._references: list[tuple[int, Result]] = []
         self._places: dict[str, list[int]] = {}
         self._table: ctypes.Array[ctypes.c_uint64] | None = None
@@ -129,10 +129,10 @@ class Procedure:
         may_fail: bool = False,
         else_skip: bool = False,
     ) -> Result:
-        """Add the system call *number*. bytes are passed by address, with a NUL behind.
+        """Add the system call *number*. bytes are passed by address, with a NUL appended.
 
-        A failure ends the child, unless it *may_fail*, or with *else_skip* the next call is
-        left out instead.
+        A failure ends the child, unless it *may_fail*, or, with *else_skip*, skips the next
+        call.
         """
         assert self._table is None
         assert len(arguments) <= _MOST_ARGUMENTS
@@ -156,13 +156,13 @@ class Procedure:
         return argument & _WORD if isinstance(argument, int) else self.keep(argument)
 
     def keep(self, data: bytes) -> int:
-        """Return where *data* is, with a NUL behind it, as long as this object lives."""
+        """Return the address of *data*, with a NUL appended, valid as long as this object."""
         kept = ctypes.create_string_buffer(data, len(data) + 1)
         self._kept.append(kept)
         return ctypes.addressof(kept)
 
     def finish(self) -> None:
-        """Fix the table; call() no more."""
+        """Fix the table; no more call()."""
         self._table = (ctypes.c_uint64 * len(self._words))(*self._words)
         base = ctypes.addressof(self._table)
         self._first = base + 8
@@ -171,28 +171,28 @@ class Procedure:
 
     @property
     def calls(self) -> int:
-        """How many there are so far."""
+        """The number of calls so far."""
         return len(self._words) // _WORDS
 
     @property
     def slots(self) -> frozenset[str]:
-        """The names that fill() is to give."""
+        """The names that fill() must set."""
         return frozenset(self._places)
 
     def fill(self, name: str, value: int) -> None:
-        """Give the slot *name* its value for the next run."""
+        """Set the slot *name* for the next run."""
         assert self._table is not None
         for at in self._places.get(name, ()):
             self._table[at] = value
 
     def run(self, flags: int, *, cgroup_fd: int = -1, pid: ctypes.c_int | None = None) -> int:
-        """Carry it out in a child of our own parent's, in new namespaces as *flags* say.
+        """Run it in a child of our own parent, in new namespaces given by *flags*.
 
-        Returns its pid when it has begun its program or ended; failure() tells which. The
-        pid is in *pid*, which others may share, as soon as there is a child.
+        Returns the pid after the child has executed its program or exited; failure() says
+        which. *pid*, which may be shared memory, is set as soon as the child exists.
 
         Raises:
-            OSError: there is no child.
+            OSError: no child was made.
         """
         assert self._table is not None
         self._table[0] = 0
@@ -211,7 +211,7 @@ class Procedure:
         return made
 
     def failure(self) -> Failure | None:
-        """Return what failed in the last run; None where its program has begun."""
+        """Return the failure of the last run; None if its program was executed."""
         assert self._table is not None
         if not self._table[0]:
             return None
@@ -219,7 +219,7 @@ class Procedure:
         return Failure(call, -self.result(call))
 
     def result(self, call: int) -> int:
-        """Return what *call* gave in the last run: -errno where it failed."""
+        """Return the result of *call* in the last run: -errno if it failed."""
         assert self._table is not None
         value = self._table[1 + call * _WORDS + _RESULT]
         return value - (1 << 64) if value >> 63 else value
@@ -234,7 +234,7 @@ class Strings:
 
     @property
     def address(self) -> int:
-        """Where it is, as long as this object lives."""
+        """The address, valid as long as this object."""
         return ctypes.addressof(self._array)
 
 

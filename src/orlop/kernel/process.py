@@ -1,4 +1,4 @@
-"""Processes: making one, naming one by descriptor, and what prctl(2) sets."""
+"""Processes: clone, pidfds, and the settings of prctl(2)."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ from orlop.model.light_enum import STRICT, IntFlag
 
 
 class Clone(IntFlag, boundary=STRICT):
-    """Flags of clone3(2) beside the namespaces. <linux/sched.h> CLONE_*."""
+    """Flags of clone3(2) besides the namespaces. <linux/sched.h> CLONE_*."""
 
     FILES = 0x00000400
     PIDFD = 0x00001000
@@ -22,11 +22,11 @@ class Clone(IntFlag, boundary=STRICT):
 
 
 class ExitUsage(NamedTuple):
-    """What an ended child, and those that it has waited for, have used. getrusage(2)."""
+    """The resources that an ended child and its reaped children have used. getrusage(2)."""
 
     user_us: int
     system_us: int
-    peak_bytes: int  # of the largest of them, in which what it was before its exec counts too
+    peak_bytes: int  # of the largest process, including its size before exec
     read_bytes: int
     written_bytes: int
 
@@ -54,7 +54,7 @@ _PIDFD_GET_INFO = 0xC040FF0B
 _PIDFD_INFO_EXIT = 1 << 3
 _PIDFD_INFO = struct.Struct("=QQ11Ii")
 
-#: A mask for sched_setaffinity(2); the kernel leaves out what there is not.
+#: A mask for sched_setaffinity(2); the kernel ignores missing processors.
 EVERY_PROCESSOR = b"\xff" * 1024
 
 _PR_SET_PDEATHSIG = 1
@@ -89,14 +89,14 @@ _sched_setattr = bind_number(
 
 
 def clone3(flags: int, *, cgroup_fd: int = -1) -> Cloned:
-    """Make a child that goes on from here, in new namespaces as *flags* say. clone3(2).
+    """Make a child that continues from here, in new namespaces given by *flags*. clone3(2).
 
     Returns twice. Only for a process without threads: the interpreter is not
     told, no at-fork handler runs, and the child must exec or os._exit(). The
-    pidfd is close-on-exec, and the parent's. With *cgroup_fd* (an open cgroup v2
-    folder) the child begins its life there.
+    parent gets the pidfd, close-on-exec. With *cgroup_fd* (an open cgroup v2
+    folder) the child is born in that cgroup.
     """
-    flags = int(flags) | _PIDFD  # int: an IntFlag refuses the bits of another
+    flags = int(flags) | _PIDFD  # int: an IntFlag refuses the bits of another flag
     if cgroup_fd >= 0:
         flags |= _INTO_CGROUP
     pidfd = ctypes.c_int(-1)
@@ -113,10 +113,10 @@ def clone3(flags: int, *, cgroup_fd: int = -1) -> Cloned:
 
 
 def clone(flags: int, pid: ctypes.c_int, *, cgroup_fd: int = -1) -> bool:
-    """Make a child as clone3() does, with its pid in *pid* before it runs; false in the child.
+    """Make a child as clone3() does; *pid* is set before the child runs. False in the child.
 
-    Without a cgroup this is clone(2): the usual filters refuse clone3(2), whose flags they
-    cannot read, and allow the older call.
+    Without a cgroup this is clone(2): common filters refuse clone3(2), whose flags they
+    cannot read, but allow the older call.
     """
     flags = int(flags) | _PARENT_SETTID
     exit_signal = 0 if flags & _PARENT else _SIGCHLD
@@ -129,29 +129,29 @@ def clone(flags: int, pid: ctypes.c_int, *, cgroup_fd: int = -1) -> bool:
 
 
 def clone_over(flags: int, pid: ctypes.c_int, *, cgroup_fd: int = -1) -> None:
-    """Make a child of our own parent in our own memory; it alone returns.
+    """Make a child of our own parent in our own memory; only the child returns.
 
-    Its pid is in *pid* before it runs: whoever shares that need not hear from it, who
-    may be frozen, stopped or killed as soon as it is there.
+    *pid* is set before the child runs, so a process that shares it learns the pid
+    even if the child is frozen, stopped or killed at once.
 
-    The caller comes back only once the child has ended or begun another program,
-    and must not then: the child has been using its stack. So it is to be held
-    (ptrace.hold_after_vfork) or killed before. CLONE_VM, CLONE_VFORK, CLONE_PARENT.
+    The caller would return once the child has ended or executed a program, and must
+    not, because the child has used its stack. So hold it (ptrace.hold_after_vfork) or
+    kill it before. CLONE_VM, CLONE_VFORK, CLONE_PARENT.
 
     Raises:
-        OSError: there is no child.
+        OSError: no child was made.
     """
     flags = int(flags) | _VM | _VFORK | _PARENT | _PARENT_SETTID
     if cgroup_fd >= 0:
         flags |= _INTO_CGROUP
-    pid.value = 0  # so that its page is there: the kernel would not tell a fault
+    pid.value = 0  # touch its page: the kernel would ignore a page fault
     place = ctypes.addressof(pid)
     arguments = struct.pack("=11Q", flags, 0, 0, place, *([0] * 6), max(cgroup_fd, 0))
     _clone3(arguments, len(arguments))
 
 
 def pidfd_open(pid: int) -> int:
-    """Return a descriptor that names the process even after its pid is used again."""
+    """Return a descriptor of the process, valid even after its pid is reused."""
     return _pidfd_open(pid, 0)
 
 
@@ -161,9 +161,9 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
 
 
 def pidfd_exit_status(pidfd: int) -> int | None:
-    """Return the wait status of a process that has been reaped, whoever's child it was.
+    """Return the wait status of a process that has been reaped, whoever was its parent.
 
-    None while it runs, or where the kernel is older than 6.15. PIDFD_GET_INFO.
+    None while it runs, or on kernels older than 6.15. PIDFD_GET_INFO.
     """
     request = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *([0] * 13)))
     try:
@@ -175,9 +175,9 @@ def pidfd_exit_status(pidfd: int) -> int | None:
 
 
 def exit_usage(pidfd: int) -> ExitUsage:
-    """Return what our child has used, which has ended and is not reaped by this. waitid(2).
+    """Return the resources used by our ended child, without reaping it. waitid(2).
 
-    ChildProcessError where it is not our child, or was reaped already.
+    ChildProcessError if it is not our child, or was reaped already.
     """
     counted = ctypes.create_string_buffer(_RUSAGE.size)
     _waitid(_P_PIDFD, pidfd, None, _ENDED_AND_LEFT, ctypes.addressof(counted))
@@ -192,12 +192,12 @@ def exit_usage(pidfd: int) -> ExitUsage:
 
 
 def wait_exit(pidfd: int) -> int:
-    """Wait for our child and reap it: its exit code, or 128 plus the signal that ended it.
+    """Wait for our child and reap it; return its exit code, or 128 plus the signal.
 
-    ChildProcessError where it is not our child, or was reaped already.
+    ChildProcessError if it is not our child, or was reaped already.
     """
     result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    assert result is not None  # only WNOHANG gives None
+    assert result is not None  # only WNOHANG returns None
     return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
 
 
@@ -207,7 +207,7 @@ def close_on_exec_from(first: int) -> None:
 
 
 def close_all_but(wanted: Iterable[int], *, first: int) -> None:
-    """Close every descriptor from *first* up but the *wanted* ones. close_range(2)."""
+    """Close every descriptor from *first* up except the *wanted* ones. close_range(2)."""
     for fd in sorted(fd for fd in wanted if fd >= first):
         if fd > first:
             _close_range(first, fd - 1, 0)
@@ -216,17 +216,17 @@ def close_all_but(wanted: Iterable[int], *, first: int) -> None:
 
 
 def set_parent_death_signal(signal: int) -> None:
-    """Get *signal* when the parent dies; 0 for none. PR_SET_PDEATHSIG."""
+    """Receive *signal* when the parent dies; 0 for none. PR_SET_PDEATHSIG."""
     _prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0)
 
 
 def set_dumpable(*, dumpable: bool) -> None:
-    """Say whether others may trace us and read our memory; exec resets it. PR_SET_DUMPABLE."""
+    """Set whether others may trace us and read our memory; exec resets it. PR_SET_DUMPABLE."""
     _prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0)
 
 
 def set_keep_capabilities(*, keep: bool) -> None:
-    """Say whether the permitted set stays when the user changes from 0. PR_SET_KEEPCAPS."""
+    """Keep the permitted set when the user changes from 0, or not. PR_SET_KEEPCAPS."""
     _prctl(_PR_SET_KEEPCAPS, int(keep), 0, 0, 0)
 
 
@@ -236,23 +236,23 @@ def set_name(name: str) -> None:
 
 
 def set_child_subreaper() -> None:
-    """Become the parent of descendants whose own parent dies. PR_SET_CHILD_SUBREAPER."""
+    """Become the parent of orphaned descendants. PR_SET_CHILD_SUBREAPER."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def set_no_new_privileges() -> None:
-    """Gain nothing by exec from now on, for ever. PR_SET_NO_NEW_PRIVS."""
+    """Gain no privileges by exec any more, for ever. PR_SET_NO_NEW_PRIVS."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def set_file_ids(user: int, group: int) -> None:
-    """Set whose the files are that this thread makes. Needs CAP_SETUID, CAP_SETGID; setfsuid(2).
+    """Set the owner of files that this thread makes. Needs CAP_SETUID, CAP_SETGID; setfsuid(2).
 
-    From another to 0 the capabilities about files become effective, as far as permitted.
+    Changing to 0 makes the permitted capabilities about files effective.
     """
     for call, number in ((_setfsgid, group), (_setfsuid, user)):
         call(number)
-        if call(number) != number:  # the kernel returns the one before, whatever it does
+        if call(number) != number:  # the kernel always returns the previous id
             raise PermissionError(f"the files' owner cannot be {number}")
 
 

@@ -1,4 +1,4 @@
-"""Holding a process of our own in the kernel. ptrace(2)."""
+"""Hold a process of our own in the kernel. ptrace(2)."""
 
 import ctypes
 
@@ -14,8 +14,8 @@ _ptrace = bind(
 
 
 def hold_after_vfork(pid: int) -> None:
-    """Let the process *pid* not come back from a clone3 with Clone.VFORK: it stops there, for ever.
+    """Keep process *pid* from returning from a clone3 with Clone.VFORK: it stops there, for ever.
 
-    We are its tracer from then on; it dies with us. PTRACE_SEIZE, PTRACE_O_TRACEVFORKDONE.
+    We become its tracer; it dies with us. PTRACE_SEIZE, PTRACE_O_TRACEVFORKDONE.
     """
     _ptrace(_SEIZE, pid, None, _TRACE_VFORK_DONE | _EXIT_KILL)

@@ -1,4 +1,4 @@
-"""An interface that goes into another network namespace with its addresses. rtnetlink(7)."""
+"""Move an interface into another network namespace with its addresses. rtnetlink(7)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _ADDRESS = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix, flags, scope, i
 
 
 class Address(NamedTuple):
-    """An address of an interface with all that it takes along."""
+    """An address of an interface with all its attributes."""
 
     family: int
     prefix: int
     flags: int
-    parts: tuple[tuple[int, bytes], ...]  # attributes: the address, the peer's, the broadcast
+    parts: tuple[tuple[int, bytes], ...]  # the address, the peer's, the broadcast, …
 
 
 class Rtnetlink:
@@ -40,7 +40,7 @@ class Rtnetlink:
         self._netlink.close()
 
     def permanent_addresses(self, index: int) -> list[Address]:
-        """Return the addresses of interface *index* that are of global scope and for ever."""
+        """Return the addresses of interface *index* that are permanent and of global scope."""
         found = []
         for body in self._netlink.dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, index), "addresses"):
             family, prefix, flags, scope, of = _ADDRESS.unpack_from(body)
@@ -57,7 +57,7 @@ class Rtnetlink:
         return found
 
     def move(self, index: int, namespace: int, name: str) -> None:
-        """Move interface *index* into the network namespace *namespace*, to be called *name*."""
+        """Move interface *index* into the network namespace *namespace*, renamed to *name*."""
         self._netlink.ask(links.change(index, links.Settings(namespace=namespace, name=name)))
 
     def set_up(self, index: int, addresses: Sequence[Address], name: str) -> None:

@@ -25,11 +25,11 @@ class FilterFlag(IntFlag, boundary=STRICT):
 
 
 def load(program: bytes, flags: int) -> int:
-    """Filter this thread and its children by *program*, classic BPF (`struct sock_filter`s).
+    """Filter this thread and its future children by *program*, classic BPF (`sock_filter`s).
 
-    For good: a filter cannot be taken off. With FilterFlag.NEW_LISTENER this
-    returns the descriptor, close-on-exec, on which the program's notifications
-    are read and answered; from then on any call of ours may be one of them.
+    A filter cannot be removed. With FilterFlag.NEW_LISTENER this returns the
+    descriptor, close-on-exec, on which the filter's notifications are read and
+    answered; from then on any of our own calls may cause one.
 
     Raises:
         OSError: EACCES without CAP_SYS_ADMIN in this user namespace, unless the

@@ -1,4 +1,4 @@
-"""What TCP remembers of connections that are over, and how it forgets. sock_diag(7)."""
+"""Make TCP forget connections that have ended. sock_diag(7)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _ID = slice(4, 52)  # of inet_diag_msg
 
 
 def forget_ended() -> None:
-    """Have TCP forget connections of this network namespace whose data the other side has.
+    """Forget ended TCP connections of this network namespace whose data has arrived.
 
-    Their ports are free then: a connection is remembered for a minute after its end.
-    OSError EOPNOTSUPP where the kernel was built without INET_DIAG_DESTROY.
+    That frees their ports, which TCP otherwise keeps for a minute. OSError EOPNOTSUPP if
+    the kernel was built without INET_DIAG_DESTROY.
     """
     with Netlink(_NETLINK_SOCK_DIAG) as netlink:
         for family in (socket.AF_INET, socket.AF_INET6):
             request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, _OVER)
             with suppress(FileNotFoundError):  # a kernel without IPv6
                 for found in netlink.dump(_BY_FAMILY, request + _ANY, "connections"):
-                    with suppress(FileNotFoundError):  # it has just been forgotten
+                    with suppress(FileNotFoundError):  # TCP has just forgotten it
                         netlink.ask(Request(_DESTROY, PLAIN, request + found[_ID], "connection"))

@@ -1,4 +1,4 @@
-"""Sockets that get what is sent to another address than their own. bpf(2), BPF_SK_LOOKUP.
+"""Direct packets for another address to our sockets. bpf(2), BPF_SK_LOOKUP.
 
 Linux 5.9; Documentation/bpf/prog_sk_lookup.rst, <linux/bpf.h> struct bpf_sk_lookup.
 """
@@ -27,12 +27,12 @@ _CALL, _EXIT, _IF_EQUAL, _IF_UNEQUAL = 0x85, 0x95, 0x15, 0x55
 
 
 def redirect(address: str, port: int, *, udp: int, tcp: int) -> int:
-    """Give what comes to *address* (IPv4) and *port* to two sockets, in this network namespace.
+    """Direct packets for *address* (IPv4) and *port* to two sockets, in this network namespace.
 
-    Returns a descriptor: closing it ends that. The TCP socket has to listen already.
+    Returns a descriptor; closing it ends the redirection. The TCP socket must listen already.
 
     Raises:
-        OSError: EPERM: no CAP_BPF or CAP_NET_ADMIN. EINVAL: a kernel that has no such thing.
+        OSError: EPERM: no CAP_BPF or CAP_NET_ADMIN. EINVAL: the kernel does not support it.
     """
     sockets = call(_MAP_CREATE, struct.pack("=5I", _MAP_TYPE_SOCKMAP, 4, 8, _MOST_PROTOCOLS, 0))
     try:
@@ -73,7 +73,7 @@ def _link(program: int) -> int:
 
 
 def _program(address: str, port: int, sockets: int) -> bytes:
-    """Return: is it IPv4, the port, the address, and a protocol with a socket? Then that one."""
+    """Return the program: if it is IPv4, this port and address, take the protocol's socket."""
     packed = int.from_bytes(socket.inet_aton(address), sys.byteorder)
     body = [
         _step(_MOVE, 6, 1),
@@ -99,7 +99,7 @@ def _program(address: str, port: int, sockets: int) -> bytes:
 
 
 def _unless_equal(field: int, number: int) -> list[bytes | tuple[int, int, int]]:
-    """Go on only where the context's *field* is *number*."""
+    """Go on only if the context's *field* is *number*."""
     return [_step(_LOAD, 2, 6, offset=field), (_IF_UNEQUAL, 2, number)]
 
 

@@ -1,8 +1,7 @@
-"""How the rest of this room binds a function of libc, or a system call by number.
+"""Bind a function of libc, or a system call by number, for the rest of this room.
 
-Every call goes through a prototype of its own, raises OSError naming the call,
-and starts again after EINTR. Nothing here is loaded with find_library, which
-runs a compiler.
+Every call has its own prototype, raises an OSError that names the call, and is repeated
+after EINTR. We avoid find_library, which runs a compiler.
 """
 
 import errno
@@ -20,7 +19,7 @@ AT_RECURSIVE = 0x8000
 
 
 class KernelCall(Protocol):
-    """A bound call: returns what the kernel returned, or raises OSError about *path*."""
+    """A bound call: returns the kernel's result, or raises OSError about *path*."""
 
     def __call__(self, *args: object, path: str | bytes | None = None) -> int: ...
 
@@ -28,7 +27,7 @@ class KernelCall(Protocol):
 def bind(name: str, *argtypes: Any, restype: Any = ctypes.c_int) -> KernelCall:
     """Bind libc's *name* with a prototype of its own.
 
-    Its own, because `_libc.name.argtypes` is shared by the whole process.
+    `_libc.name.argtypes` would be shared by the whole process.
     """
     function = ctypes.CFUNCTYPE(restype, *argtypes, use_errno=True)((name, _libc))
     return _checked(name, function)

@@ -13,7 +13,7 @@ _TIOCGPTN = 0x80045430
 
 
 def unlock(master: int) -> None:
-    """Let the other end of *master* be opened. TIOCSPTLCK."""
+    """Unlock the other end of *master*, so that it can be opened. TIOCSPTLCK."""
     fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
 
 
@@ -34,13 +34,13 @@ def set_size(fd: int, *, height: int, width: int) -> None:
 
 
 def make_controlling(fd: int) -> None:
-    """Make the terminal ours; we lead a session that has none. TIOCSCTTY."""
+    """Make the terminal ours; we must lead a session without one. TIOCSCTTY."""
     fcntl.ioctl(fd, _TIOCSCTTY, 0)
 
 
 def keep_newlines(fd: int) -> None:
-    """Have no carriage returns added to what is written to a terminal. ONLCR, termios(3)."""
-    import termios  # for those who serve a terminal themselves
+    """Add no carriage returns to output on the terminal. ONLCR, termios(3)."""
+    import termios  # only processes that serve a terminal need it
 
     settings = termios.tcgetattr(fd)
     settings[1] &= ~termios.ONLCR

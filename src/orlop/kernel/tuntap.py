@@ -1,4 +1,4 @@
-"""Interfaces whose other end is a descriptor. tuntap.rst, <linux/if_tun.h>."""
+"""TUN and TAP interfaces, whose other end is a descriptor. tuntap.rst, <linux/if_tun.h>."""
 
 import enum
 import fcntl
@@ -12,7 +12,7 @@ _REQUEST = struct.Struct("=16sH22x")  # ifreq
 
 
 class Layer(enum.IntEnum):
-    """What the descriptor reads and writes. <linux/if_tun.h> IFF_*."""
+    """The unit that the descriptor reads and writes. <linux/if_tun.h> IFF_*."""
 
     PACKETS = 0x0001  # IFF_TUN
     FRAMES = 0x0002  # IFF_TAP
@@ -21,8 +21,8 @@ class Layer(enum.IntEnum):
 def make(name: str, layer: Layer, *, vnet_header: bool = False, persistent: bool = False) -> int:
     """Make the interface *name* in this thread's network namespace; return its descriptor.
 
-    FileExistsError where the name is taken (EBUSY too). It goes with the descriptor,
-    unless *persistent*: then with its namespace, or by links.remove().
+    FileExistsError if the name is taken (also for EBUSY). The interface disappears with the
+    descriptor; a *persistent* one with its namespace, or by links.remove().
     """
     fd = _open(name, layer | _IFF_TUN_EXCL, vnet_header=vnet_header)
     try:
@@ -35,7 +35,7 @@ def make(name: str, layer: Layer, *, vnet_header: bool = False, persistent: bool
 
 
 def attach(name: str, layer: Layer, *, vnet_header: bool = False) -> int:
-    """Return a descriptor of the persistent interface *name*, which nobody else has open."""
+    """Return a descriptor of the persistent interface *name*, if nobody else has it open."""
     return _open(name, layer, vnet_header=vnet_header)
 
 

@@ -1,4 +1,4 @@
-"""From a layer's tar to a tree of files. OCI image-spec layer.md, "Applying Changesets"."""
+"""Unpack a layer's tar to a tree of files. OCI image-spec layer.md, "Applying Changesets"."""
 
 import errno
 import os
@@ -28,9 +28,9 @@ WHITEOUT = b".wh."
 OPAQUE_WHITEOUT = b".wh..wh..opq"
 META_WHITEOUT = b".wh..wh."
 
-#: What only the host may say: overlay's own marks, and labels of its policy.
+#: Attributes that only the host may set: overlay's own marks, and labels of its policy.
 REFUSED_XATTRS = ("trusted.overlay.", "user.overlay.", "security.selinux", "system.nfs4_acl")
-#: What the kernel says of names and targets that no file can have.
+#: The kernel's errors for names and targets that no file can have.
 _IMPOSSIBLE = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 _SPECIAL = {CHAR: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,17 +38,17 @@ _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Applied(NamedTuple):
-    """What applying a layer found out."""
+    """What we learned while applying a layer."""
 
-    implicit: frozenset[bytes]  # folders that had to be made and that the layer says nothing of
-    marked: frozenset[bytes]  # folders that hold whiteouts
-    root_given: bool  # whether the layer says what its root is like
+    implicit: frozenset[bytes]  # folders that had to be made without an entry in the layer
+    marked: frozenset[bytes]  # folders with whiteouts
+    root_given: bool  # whether the layer has an entry for its root
     entries: int
     file_bytes: int
 
 
 class Marks(Protocol):
-    """How a removal is written down."""
+    """How a removal is recorded."""
 
     def whiteout(self, folders: Folders, parent: bytes, name: bytes) -> None: ...
 
@@ -56,7 +56,7 @@ class Marks(Protocol):
 
 
 class OverlayMarks:
-    """Removals become overlay's whiteouts and opaque folders: the layer is a layer still."""
+    """Record removals as overlay's whiteouts and opaque folders: the tree is still a layer."""
 
     def whiteout(self, folders: Folders, parent: bytes, name: bytes) -> None:
         fd = folders.open(parent)
@@ -64,7 +64,7 @@ class OverlayMarks:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=fd)
         except FileExistsError:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):  # the layer's own, and not what was below it
+            if stat.S_ISDIR(status.st_mode):  # made by this layer, not by one below
                 self.opaque(folders, parent + b"/" + name if parent else name)
 
     def opaque(self, folders: Folders, path: bytes) -> None:
@@ -72,10 +72,10 @@ class OverlayMarks:
 
 
 class FlatMarks:
-    """Removals remove: the tree already holds the layers below."""
+    """Carry out removals: the tree already has the files of the layers below."""
 
     def __init__(self) -> None:
-        self.own: set[bytes] = set()  # what this layer itself put there stays
+        self.own: set[bytes] = set()  # files that this layer has added stay
 
     def whiteout(self, folders: Folders, parent: bytes, name: bytes) -> None:
         path = parent + b"/" + name if parent else name
@@ -107,11 +107,10 @@ class FlatMarks:
 def apply(stream: Stream, root: int, *, flat: bool = False, budget: Budget = DEFAULT) -> Applied:
     """Write the layer in *stream* into the folder *root*, a descriptor.
 
-    *flat* applies it to a tree that holds the layers below; otherwise *root* is
-    empty and becomes a layer for overlay. Raises CorruptError for what is wrong
-    with the archive, ExhaustedError beyond the *budget*, OSError for what the kernel
-    refuses; a half-written tree remains, to be removed by the caller, though no
-    half-written file in it.
+    *flat* applies it to a tree with the layers below; otherwise *root* is empty and
+    becomes a layer for overlay. Raises CorruptError for an invalid archive,
+    ExhaustedError beyond the *budget*, OSError if the kernel refuses. After an error the
+    caller removes the incomplete tree; no file in it is half-written.
     """
     account = Account(budget, fd=root)
     unpacker = Unpacker(root, account, flat=flat)
@@ -127,8 +126,8 @@ def apply(stream: Stream, root: int, *, flat: bool = False, budget: Budget = DEF
 class Unpacker:
     """Writes a layer entry by entry; see apply(). After the last: finish(), always: close().
 
-    Without *whiteouts* the tar is no layer: a name that begins with `.wh.` is a name,
-    and the root may have other mounts inside it.
+    Without *whiteouts* the tar is not a layer: names that begin with `.wh.` are ordinary
+    names, and the root may have other mounts inside it.
     """
 
     def __init__(
@@ -149,7 +148,7 @@ class Unpacker:
         self._marks: Marks = marks
         self._whiteouts = whiteouts
         self._own = marks.own if isinstance(marks, FlatMarks) else None
-        self._times: dict[bytes, int] = {}  # of folders, set when nothing more is put in them
+        self._times: dict[bytes, int] = {}  # of folders, set after the last file is added to them
         self._make: dict[bytes, Callable[[Entry, bytes, bytes, int], None]] = {
             SYMLINK: self._symlink,
             LINK: self._link,
@@ -159,7 +158,7 @@ class Unpacker:
         }
 
     def take(self, entry: Entry, reader: TarReader) -> None:
-        """Write the entry, its data from *reader*. CorruptError for what no file can be."""
+        """Write the entry, with its data from *reader*. CorruptError if no file can be like it."""
         try:
             self._take(entry, reader)
         except OSError as error:
@@ -168,7 +167,7 @@ class Unpacker:
             raise
 
     def finish(self) -> Applied:
-        """Set what has to wait to the end, and return what was found out."""
+        """Set what has to be set last, and return what we learned."""
         self._set_times()
         implicit = frozenset(self._folders.implicit)
         marked = frozenset(self._marked)
@@ -208,7 +207,7 @@ class Unpacker:
         try:
             self._fill(fd, entry, reader)
         except BaseException:
-            with suppress(OSError):  # half a file is worse than none
+            with suppress(OSError):  # remove it: half a file is worse than none
                 os.unlink(name, dir_fd=self._folders.open(parent))
             raise
         finally:
@@ -268,12 +267,12 @@ class Unpacker:
         true_path = self._folders.true_path(fd)
         self._account.place(true_path)
         if replaced and self._own is None:
-            os.setxattr(fd, OPAQUE, b"y")  # what was there hid any folder below
+            os.setxattr(fd, OPAQUE, b"y")  # the removed file hid folders below it
         self._folders.implicit.discard(true_path)
         return fd
 
     def _other(self, entry: Entry, parent: bytes, name: bytes) -> None:
-        """Make what is neither file nor folder, in place of what may be there."""
+        """Make a special file, replacing an existing file."""
         if not name:
             raise CorruptError(f"layer has a link or device named {os.fsdecode(entry.name)!r}")
         make = self._make[entry.kind]
@@ -358,7 +357,7 @@ def _write_sparse(fd: int, entry: Entry, reader: TarReader) -> None:
 
 
 def _set_xattrs(target: int | bytes, entry: Entry) -> None:
-    """Set what the entry carries, but for what images may not decide or the host cannot hold."""
+    """Set the entry's attributes that images may set and that the host supports."""
     assert entry.xattrs is not None
     for name, value in entry.xattrs.items():
         if name.startswith(REFUSED_XATTRS):
@@ -371,7 +370,7 @@ def _set_xattrs(target: int | bytes, entry: Entry) -> None:
 
 
 def _may_miss(error: OSError, name: str, entry: Entry) -> bool:
-    """Whether to go without: no such thing on this file system or, xattr(7), this kind of file."""
+    """Whether the error is acceptable: this file system or kind of file has none. xattr(7)."""
     if error.errno in (errno.ENOTSUP, errno.EINVAL):
         return True
     return (

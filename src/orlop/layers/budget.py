@@ -1,7 +1,7 @@
-"""What one layer may cost, counted as it streams by: a few bytes can ask for millions of folders.
+"""Limits for unpacking one layer, counted as a stream: a few bytes can ask for millions of folders.
 
-The defaults are several times what the largest known images need (500,000 files, 60 GB, names
-of 60 MB, 40 folders deep). docs/decisions/hostile-layers.md.
+The defaults are several times what the largest known images need (500,000 files, 60 GB, 60 MB
+of names, 40 nested folders). docs/decisions/hostile-layers.md.
 """
 
 import os
@@ -14,9 +14,9 @@ from orlop.layers.header import FILE, FOLDER, SYMLINK, Entry
 from orlop.layers.tar import Stream
 from orlop.store.space import Space
 
-_BLOCK = 4096  # what most file systems give out
+_BLOCK = 4096  # the allocation unit of most file systems
 _INODE = 512
-_SHORT_LINK = 59  # held in the inode, as ext4 does
+_SHORT_LINK = 59  # stored in the inode, as in ext4
 What = Literal["layer", "archive", "image"]
 _HINTS: Mapping[What, str] = {
     "layer": "if you trust the image, raise {} in ORLOP_LAYER_BUDGET of the engine",
@@ -26,15 +26,13 @@ _HINTS: Mapping[What, str] = {
 
 
 class Budget(NamedTuple):
-    """The most that one layer may ask for. More is an ExhaustedError that names the budget."""
+    """The limits of one layer. Exceeding one is an ExhaustedError that names it."""
 
-    entries: int = (
-        2_000_000  # files, folders, links and removals; folders that are only implied too
-    )
-    depth: int = 256  # folders inside each other
-    path_bytes: int = 256 << 20  # of all names together, each from the root
-    bytes: int = 128 << 30  # of the uncompressed tar, and on the disk
-    file_bytes: int = 1 << 43  # of one file, holes included: ext4 could hold 1 << 44
+    entries: int = 2_000_000  # files, folders, links and removals, including implied folders
+    depth: int = 256  # nesting of folders
+    path_bytes: int = 256 << 20  # length of all paths together
+    bytes: int = 128 << 30  # size of the uncompressed tar, and on the disk
+    file_bytes: int = 1 << 43  # size of one file, including holes: ext4 could hold 1 << 44
     processor_s: int = 3600
     memory_bytes: int = 2 << 30  # of the process that unpacks
 
@@ -43,7 +41,7 @@ DEFAULT = Budget()
 
 
 def parse_budget(text: str) -> Budget:
-    """Return the default budget changed as *text*, `entries=4000000,depth=512`, says."""
+    """Return the default budget with the changes in *text*, such as `entries=4000000,depth=512`."""
     changed: dict[str, int] = {}
     for part in filter(None, text.split(",")):
         name, _, number = part.partition("=")
@@ -59,7 +57,7 @@ def parse_budget(text: str) -> Budget:
 
 
 class Account:
-    """What a layer, an archive or a stack of layers has asked for so far.
+    """What a layer, an archive or a stack of layers has used so far.
 
     Each method raises ExhaustedError beyond the budget, or when the disk that *fd* is on is
     almost full. Used in one thread, whose time counts.
@@ -80,22 +78,22 @@ class Account:
         return self._entries
 
     def metered(self, stream: Stream) -> "Metered":
-        """Return *stream*, with what is read from it counted."""
+        """Return *stream*, with the bytes read from it counted."""
         return Metered(stream, self)
 
     def read(self, count: int) -> None:
-        """Count bytes of the tar, and look at the clock."""
+        """Count bytes of the tar, and check the time."""
         self._tar_bytes += count
         self._check("bytes", self._tar_bytes, "more than {:,} bytes")
         self.tick()
 
     def tick(self) -> None:
-        """Check the time; to be called often while nothing is read."""
+        """Check the time; call it often while nothing is read."""
         if time.thread_time() > self._end_s:
             self._refuse("processor_s", "more than {:,} s of processor time")
 
     def entry(self, entry: Entry, path: bytes) -> None:
-        """Count a member of the tar that is to be at *path*."""
+        """Count a member of the tar with the path *path*."""
         self._check("file_bytes", entry.size, "a file of more than {:,} bytes")
         self._count(path)
         self._takes(_INODE + _disk_bytes(entry))
@@ -106,7 +104,7 @@ class Account:
         self._takes(_INODE + _BLOCK)
 
     def place(self, path: bytes) -> None:
-        """Check how deep *path* is. Links may have led to it, so that its name did not tell."""
+        """Check the depth of *path*, which links may have changed from the entry's name."""
         self._check("depth", path.count(b"/"), "files deeper than {:,} folders")
 
     def _takes(self, count: int) -> None:
@@ -131,13 +129,13 @@ class Account:
 
 
 def exceeded(budget: Budget, name: str, what: str, *, of: What = "layer") -> ExhaustedError:
-    """Return the error that says that more than the *name* of the *budget* is needed."""
+    """Return the error for exceeding the limit *name* of the *budget*."""
     most = getattr(budget, name)
     return ExhaustedError(f"{of} needs {what.format(most)}", hint=_HINTS[of].format(name))
 
 
 class Metered:
-    """A stream whose bytes an account counts."""
+    """A stream whose bytes are counted."""
 
     def __init__(self, stream: Stream, account: Account) -> None:
         self._stream = stream
@@ -150,7 +148,7 @@ class Metered:
 
 
 def _disk_bytes(entry: Entry) -> int:
-    """Return what an entry takes beside its inode, in whole blocks."""
+    """Return the disk space of an entry besides its inode, in whole blocks."""
     taken = 0
     if entry.kind == FOLDER:
         taken = _BLOCK

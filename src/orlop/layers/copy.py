@@ -1,4 +1,4 @@
-"""Laying one unpacked layer over a tree by copying: what overlay would show, in plain files."""
+"""Copy one unpacked layer over a tree: the result is what overlay would show, in plain files."""
 
 import errno
 import fcntl
@@ -15,15 +15,15 @@ _FICLONE = 0x40049409  # <linux/fs.h>
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_SHARING = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL)
 _MOST_AT_ONCE = 1 << 30
-#: Overlay's notes on where in the layers below a file was: of no meaning in a copy of it.
+#: Overlay's attributes about a file's origin in the layers below; meaningless in a copy.
 _ORIGINS = ("origin", "impure", "nlink", "upper", "uuid")
 
 
 def lay_over(layer: int, tree: int, *, keep: Container[str] = ()) -> None:
     """Copy the folder *layer* over the folder *tree*, both descriptors; whiteouts delete.
 
-    Folders in *keep*, "" being the root, stay as they are where they exist already:
-    the layer does not know better. Data is shared where the file system can (reflink).
+    Folders in *keep* ("" is the root) are not changed if they exist, because the layer has
+    no attributes for them. Data is shared if the file system supports it (reflink).
     """
     merge = _Merge(layer, tree, keep)
     try:
@@ -37,8 +37,8 @@ def lay_over(layer: int, tree: int, *, keep: Container[str] = ()) -> None:
 def copy_upper(upper: int, target: int) -> None:
     """Copy the upper layer of an overlay, a folder, into an empty folder, both descriptors.
 
-    With its whiteouts and opaque folders; nothing in it changes meanwhile. Data is shared
-    where the file system can.
+    With its whiteouts and opaque folders; it must not change meanwhile. Data is shared if
+    the file system supports it.
     """
     merge = _Merge(upper, target, (), as_upper=True)
     try:
@@ -50,10 +50,10 @@ def copy_upper(upper: int, target: int) -> None:
 
 
 def copy_folder(root: int, path: str, target: int) -> None:
-    """Copy what is in the folder *path* of the tree *root* into the folder *target*, and its looks.
+    """Copy the folder *path* of the tree *root* into the folder *target*, with its attributes.
 
-    *root* and *target* are descriptors. Where *path* is missing, or no folder, nothing is
-    done. It cannot lead out of *root*.
+    *root* and *target* are descriptors. If *path* is missing, or not a folder, nothing is
+    copied. It cannot lead outside *root*.
     """
     try:
         source = open_in_root(root, path, os.O_RDONLY | os.O_DIRECTORY)
@@ -70,7 +70,7 @@ class _Merge:
         self, layer: int, tree: int, keep: Container[str], *, as_upper: bool = False
     ) -> None:
         self._layer = layer
-        self._as_upper = as_upper  # what marks something for overlay is copied as it is
+        self._as_upper = as_upper  # copy overlay's marks unchanged
         self._keep = keep
         self._tree = tree
         self._folders = Folders(tree)
@@ -105,7 +105,7 @@ class _Merge:
         self._copy(name, self._open_source(parent), target, status)
 
     def set_times(self) -> None:
-        """Set folders' times, when nothing more is put in them."""
+        """Set folders' times, after the last file is added to them."""
         for path, mtime_ns in self._times.items():
             fd = self._folders.open(os.fsencode(path))
             os.utime(fd, ns=(mtime_ns, mtime_ns))
@@ -128,7 +128,7 @@ class _Merge:
             os.close(source)
 
     def _make_folder(self, parent: str, name: str, *, opaque: bool) -> bool:
-        """Make the folder unless it is there; returns whether it was, and stays."""
+        """Make the folder unless it exists; return whether it existed and was kept."""
         target = self._folders.open(os.fsencode(parent))
         with suppress(FileNotFoundError):
             status = os.stat(name, dir_fd=target, follow_symlinks=False)
@@ -220,10 +220,10 @@ def _copy_data(reading: int, writing: int) -> None:
 
 
 def _copy_range(reading: int, writing: int, start: int, count: int) -> int:
-    """Copy up to *count* bytes from *start*; return how many. In the kernel, whatever it takes."""
+    """Copy up to *count* bytes from *start*, in the kernel if possible; return how many."""
     try:
         return os.copy_file_range(reading, writing, count, start, start)
-    except OSError as error:  # copy_file_range(2): between file systems of one kind only
+    except OSError as error:  # copy_file_range(2) works only within one kind of file system
         if error.errno not in _NO_SHARING:
             raise
     os.lseek(writing, start, os.SEEK_SET)

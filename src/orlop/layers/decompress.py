@@ -1,7 +1,7 @@
-"""From a layer's blob to its tar, in bounded memory, whatever the blob claims to be.
+"""Decompress a layer's blob to its tar, in bounded memory, whatever the blob claims to be.
 
-What a layer is compressed with is told from its first bytes, not from its media
-type: registries hold layers whose type is wrong, and other engines accept them.
+The compression is detected from the first bytes, not from the media type: registries have
+layers with the wrong type, and other engines accept them.
 """
 
 import functools
@@ -16,19 +16,19 @@ _SKIPPABLE_REST = b"\x2a\x4d\x18"
 _UNSUPPORTED = {b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
 _MOST_MAGIC = 6
 _CHUNK = 1 << 20
-_LEAST_SLICE, _MOST_SLICE = 64, 4096  # bytes given to zstd at once: 4 may make a block of 128 KiB
+_LEAST_SLICE, _MOST_SLICE = 64, 4096  # bytes passed to zstd: 4 bytes may become 128 KiB
 
 
 class Decompressor(Protocol):
     def feed(self, data: memoryview) -> Iterator[bytes]:
-        """Yield what *data* decompresses to, in pieces of bounded size; CorruptError."""
+        """Yield the decompressed *data* in pieces of bounded size; CorruptError."""
 
     def end(self) -> None:
-        """Say that no more comes; CorruptError if more was to come."""
+        """End the input; CorruptError if it is incomplete."""
 
 
 class Layer:
-    """Decompresses a layer of whatever kind it turns out to be."""
+    """Decompresses a layer of any kind."""
 
     def __init__(self) -> None:
         self._start = b""
@@ -44,7 +44,7 @@ class Layer:
         yield from self._inner.feed(data)
 
     def rest(self) -> Iterator[bytes]:
-        """Yield what was held back, the layer being shorter than any magic; then as end()."""
+        """Yield the bytes of a layer that is shorter than any magic number; then as end()."""
         if self._inner is None:
             self._inner = _choose(self._start)
             yield from self._inner.feed(memoryview(self._start))
@@ -60,7 +60,7 @@ class _Plain:
 
 
 class _Member(Protocol):
-    """What zlib's decompressobj() has, and its kin."""
+    """The interface of zlib's decompressobj() and similar objects."""
 
     eof: bool
     unconsumed_tail: bytes
@@ -70,7 +70,7 @@ class _Member(Protocol):
 
 
 class _Gzip:
-    """Members one after another, as pigz and others write; zeros may follow the last."""
+    """Several gzip members, as pigz and others write; zeros may follow the last."""
 
     def __init__(self) -> None:
         from isal import isal_zlib
@@ -78,7 +78,7 @@ class _Gzip:
         self._new: Callable[[], _Member] = functools.partial(isal_zlib.decompressobj, wbits=31)
         self._error = cast("type[Exception]", isal_zlib.error)
         self._member: _Member = self._new()
-        self._fresh = True  # nothing of the member was seen
+        self._fresh = True  # no byte of the member has been read
 
     def feed(self, data: memoryview) -> Iterator[bytes]:
         left: bytes | memoryview = data
@@ -137,7 +137,7 @@ class _Zstd:
             raise CorruptError("layer is truncated: its zstd ends too early")
 
     def _pieces(self, data: bytes) -> Iterator[bytes]:
-        """Yield *data* in pieces of bounded size, and see to it that less comes at once."""
+        """Yield *data* in pieces of bounded size, and reduce the next slice if it grew much."""
         if len(data) > _CHUNK:
             self._slice = max(_LEAST_SLICE, self._slice // 8)
         elif len(data) < _CHUNK // 8:

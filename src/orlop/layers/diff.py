@@ -1,7 +1,7 @@
-"""From a tree and its base to the changes. OCI image-spec layer.md, "Change Types".
+"""Find the changes of a tree relative to its base. OCI image-spec layer.md, "Change Types".
 
-Two ways to find them: the upper layer of an overlay holds them already, with
-marks for what is gone; a plain copy is compared with what it is a copy of.
+The upper layer of an overlay contains exactly the changes, with marks for removals; a
+plain copy is compared with its original.
 """
 
 import enum
@@ -18,7 +18,7 @@ from orlop.layers.folders import OPAQUE
 from orlop.layers.header import MAX_PATH_BYTES
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # or something else is there now
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # or replaced by something else
 
 
 class ChangeKind(enum.StrEnum):
@@ -35,16 +35,16 @@ class Change(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A difference; or, with no kind, a folder that is as it was, on the way to one."""
+    """A difference; or, without a kind, an unchanged folder on the path to one."""
 
     path: str  # from the root, without a leading "/"; "" is the root
     kind: ChangeKind | None
-    status: os.stat_result | None = None  # None for what is deleted
-    opaque: bool = False  # nothing of the base shows in this folder
+    status: os.stat_result | None = None  # None if it was deleted
+    opaque: bool = False  # the folder hides the base's folder
 
 
 def changes(found: Iterable[Found]) -> Iterator[Change]:
-    """Yield what `docker diff` shows: a folder counts as changed when something came or went."""
+    """Yield the output of `docker diff`: a folder is changed if a file was added or deleted."""
     pending: list[str] = []
     for item in found:
         pending = [path for path in pending if item.path.startswith(path + "/")]
@@ -59,7 +59,7 @@ def changes(found: Iterable[Found]) -> Iterator[Change]:
 
 
 def in_upper(upper: int, lower: int, *, prefix: str = "") -> Iterator[Found]:
-    """Yield the differences that overlay's upper layer *upper* makes to *lower*, parents first."""
+    """Yield the differences of overlay's upper layer *upper* from *lower*, parents first."""
     for path, status in walk(upper):
         was = _status(lower, path)
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
@@ -76,7 +76,7 @@ def in_upper(upper: int, lower: int, *, prefix: str = "") -> Iterator[Found]:
 
 
 def in_copy(tree: int, base: int) -> Iterator[Found]:
-    """Yield the differences of *tree* to *base*, which it began as a copy of, parents first."""
+    """Yield the differences of *tree* from *base*, its original, parents first."""
     for path, status in walk(tree):
         was = _status(base, path)
         if was is not None and not stat.S_ISDIR(status.st_mode) and _same_file(status, was):
@@ -90,9 +90,10 @@ def in_copy(tree: int, base: int) -> Iterator[Found]:
 def walk(
     root: int, *, enters: Callable[[str, os.stat_result], bool] = lambda _path, _status: True
 ) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield each path below *root*, with "" for itself, and its status, parents first, sorted.
+    """Yield each path below *root* with its status, parents first, sorted; "" is the root.
 
-    What goes meanwhile is left out, and what is in a folder that it does not enter.
+    Files that disappear meanwhile are left out, and so is the content of folders that it
+    does not enter.
     """
     yield "", os.fstat(root)
     pending = [_listed(root, "")]
@@ -131,13 +132,13 @@ def _status_in(fd: int, name: str) -> os.stat_result:
 
 
 def _status(root: int, path: str) -> os.stat_result | None:
-    """Return the status of *path* below *root* if it is there, following no link on the way."""
+    """Return the status of *path* below *root* if it exists, without following links."""
     parent, _, name = path.rpartition("/")
     if not name:
         return os.fstat(root)
     try:
         fd = open_plain(root, parent, os.O_PATH | os.O_DIRECTORY)
-    except OSError:  # not there, or no folder
+    except OSError:  # missing, or not a folder
         return None
     try:
         return _status_in(fd, name)
@@ -161,7 +162,7 @@ def _attributes(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _same_file(status: os.stat_result, was: os.stat_result) -> bool:
-    """Whether a copy is still one, as far as can be told without reading it."""
+    """Whether a copied file is unchanged, as far as can be told without reading it."""
     return (*_attributes(status), status.st_size, status.st_rdev) == (
         *_attributes(was),
         was.st_size,
@@ -170,7 +171,7 @@ def _same_file(status: os.stat_result, was: os.stat_result) -> bool:
 
 
 def _hidden(tree: int, base: int, path: str) -> list[str]:
-    """Return the names in the base's folder that the tree's folder has not."""
+    """Return the names that the base's folder has and the tree's folder lacks."""
     names: list[set[str]] = []
     for root in (base, tree):
         try:

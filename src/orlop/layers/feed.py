@@ -1,8 +1,8 @@
-"""A layer's bytes on their way from whoever has them to whoever unpacks them.
+"""Pass a layer's bytes from their producer to the unpacker.
 
-Producing (download, digest of the blob, decompression) runs in a thread, the
-DiffID is taken in another, consuming is the caller's: almost all of it is done
-without the interpreter's lock, so that the cores are used.
+The producer (download, digest of the blob, decompression) runs in one thread, the DiffID is
+computed in another, and the consumer is the caller's. Almost all of it runs without the
+interpreter's lock, so that it uses several cores.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ Producer = Callable[[Callable[[memoryview], None]], object]
 
 
 class _StoppedError(Exception):
-    """Raised in the producer, for nobody wants any more."""
+    """Raised in the producer when nobody needs more bytes."""
 
 
 def through(produce: Producer, consume: Callable[[Stream], T], *, diff_id: DiffID) -> T:
-    """Let *consume* read the tar of the blob that *produce* gives, and return its result.
+    """Let *consume* read the tar of the blob from *produce*, and return its result.
 
     The stream's end is reached only once the producer has returned and the tar
     has that *diff_id*; else reading raises the producer's error, or CorruptError.
@@ -45,7 +45,7 @@ def through(produce: Producer, consume: Callable[[Stream], T], *, diff_id: DiffI
         if isinstance(feed.failure, OrlopError) and feed.failure is not error:
             raise feed.failure from error
         raise
-    if not feed.ended:  # else it only has to end, and discard() would look now and then
+    if not feed.ended:  # otherwise it only has to end, and discard() would poll
         feed.discard(thread, stop=True)
     thread.join()
     return result
@@ -62,7 +62,7 @@ class _Feed:
         self._broken = False
         self._unwanted = False
         self._stop = False
-        self.failure: Exception | None = None  # the producer's own
+        self.failure: Exception | None = None  # of the producer
 
     def run(self, produce: Producer) -> None:
         with self._digest:
@@ -95,7 +95,7 @@ class _Feed:
         return data
 
     def discard(self, thread: threading.Thread, *, stop: bool) -> None:
-        """Let the producer end, at once or with all that it has, and wait for that."""
+        """Wait until the producer has ended, at once (*stop*) or with all its data."""
         self._unwanted = True
         self._stop = stop
         while thread.is_alive():
@@ -109,7 +109,7 @@ class _Feed:
         if self._stop:
             raise _StoppedError
         if self._broken:
-            return  # the producer may yet find out why
+            return  # the producer may still find the reason
         try:
             for piece in self._layer.feed(data):
                 self._pass(piece)
@@ -141,7 +141,7 @@ class _Feed:
 
 
 class _Digest:
-    """A digest taken in a thread of its own, which lives as long as the context."""
+    """A digest computed in its own thread, which lives as long as the context."""
 
     def __init__(self, algorithm: str) -> None:
         self._hash = hashlib.new(algorithm)
@@ -152,14 +152,14 @@ class _Digest:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        self._queue.put(None)  # one too many after finish(), which nobody reads
+        self._queue.put(None)  # superfluous after finish()
         self._thread.join()
 
     def update(self, data: bytes) -> None:
         self._queue.put(data)
 
     def finish(self) -> str:
-        """Return the digest of all that was given, in hexadecimal."""
+        """Return the digest of all data, in hexadecimal."""
         self._queue.put(None)
         self._thread.join()
         return self._hash.hexdigest()

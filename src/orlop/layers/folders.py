@@ -1,8 +1,8 @@
-"""The folders of a tree being written, held open, so that no path is walked twice.
+"""The open folders of a tree that is being written, so that no path is resolved twice.
 
-A path is resolved by openat2(2) with RESOLVE_IN_ROOT and nothing else, and what
-is done in a folder names one component and follows no link: hence nothing that
-an archive says is outside of the root.
+A path is resolved only by openat2(2) with RESOLVE_IN_ROOT, and an operation in a folder
+names one component and follows no link. So no entry of an archive can lead outside the
+root.
 """
 
 import errno
@@ -43,11 +43,11 @@ class Folders:
         self._making = making
         self._resolve = _RESOLVE if mounts else _RESOLVE | _ONE_MOUNT
         self._open: dict[bytes, int] = {b"": root}
-        self.implicit: set[bytes] = set()  # made because something in them was named
+        self.implicit: set[bytes] = set()  # made because a file in them was named
         self.times = {b"": os.fstat(root).st_mtime_ns}  # of folders when first opened, nanoseconds
 
     def open(self, path: bytes) -> int:
-        """Return a descriptor of the folder at *path*, made if missing; ours to close.
+        """Return a descriptor of the folder at *path*, made if missing; it stays ours.
 
         Valid until the next call of open() or forget().
         """
@@ -60,7 +60,7 @@ class Folders:
         return fd
 
     def existing(self, path: bytes) -> int | None:
-        """As open(), but None where there is no such folder."""
+        """Like open(), but return None if the folder does not exist."""
         fd = self._open.get(path)
         if fd is None:
             fd = self._try_open(path)
@@ -77,7 +77,7 @@ class Folders:
         self._open[path] = fd
 
     def forget(self) -> None:
-        """Close all; needed once a path may lead elsewhere than it did."""
+        """Close all; necessary when a path may lead elsewhere than before."""
         del self._open[b""]
         for fd in self._open.values():
             os.close(fd)
@@ -86,7 +86,7 @@ class Folders:
     close = forget
 
     def remove(self, parent: bytes, name: bytes) -> None:
-        """Remove what is at *name* in the folder *parent*, with all below it."""
+        """Remove *name* in the folder *parent*, with everything below it."""
         fd = self.open(parent)
         try:
             os.unlink(name, dir_fd=fd)
@@ -103,7 +103,7 @@ class Folders:
         }
 
     def true_path(self, fd: int) -> bytes:
-        """Return where below the root the open folder *fd* is, links resolved."""
+        """Return the path of the open folder *fd* below the root, links resolved."""
         root = os.readlink(b"/proc/self/fd/%d" % self._root)
         return os.readlink(b"/proc/self/fd/%d" % fd)[len(root) :].strip(b"/")
 
@@ -132,7 +132,7 @@ class Folders:
         raise _not_a_folder(path)
 
     def _make(self, path: bytes) -> bytes:
-        """Make the first missing folder on the way to *path*; return where that leads."""
+        """Make the first missing folder on the way to *path*; return its true path."""
         parts = path.split(b"/")
         parent = os.dup(self._root)
         try:
@@ -161,13 +161,13 @@ class Folders:
                 raise _not_a_folder(name) from error
             raise
         fd = os.open(name, _OPEN_FOLDER, dir_fd=parent)
-        inherited = os.fstat(fd).st_mode & stat.S_ISGID  # inode(7); other engines leave it too
+        inherited = os.fstat(fd).st_mode & stat.S_ISGID  # inode(7); other engines keep it too
         os.fchmod(fd, 0o755 | inherited)
         self.implicit.add(path)
         return fd
 
     def _lift_whiteout(self, path: bytes) -> bool:
-        """Turn the first whiteout on the way to *path* into an opaque folder; False if none is."""
+        """Turn the first whiteout on the way to *path* into an opaque folder; False if none."""
         parts = path.split(b"/")
         for index, part in enumerate(parts):
             parent = self._try_open(b"/".join(parts[:index]))
@@ -188,7 +188,7 @@ class Folders:
 
 
 def is_whiteout(name: bytes, parent: int) -> bool:
-    """Whether *name* in the folder *parent* is overlay's mark of a removed file."""
+    """Whether *name* in the folder *parent* is overlay's mark for a removed file."""
     with suppress(FileNotFoundError):
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0

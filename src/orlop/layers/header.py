@@ -1,4 +1,4 @@
-"""From the 512-byte blocks of a tar to entries. pax(1), GNU tar's manual "Basic Tar Format".
+"""Parse the 512-byte headers of a tar. pax(1), GNU tar's manual "Basic Tar Format".
 
 Reads what tar, pax, star, Go and Python write: ustar, PAX and GNU long names,
 binary numbers, the three sparse formats of GNU tar. Every field comes from a
@@ -16,8 +16,8 @@ BLOCK = 512
 MAX_EXTENSION_BYTES = 1 << 20  # of one PAX or long-name record, or one sparse map; as Go's reader
 MAX_PATH_BYTES = 4095  # PATH_MAX less its NUL
 _MAX_INT = (1 << 63) - 1
-_MAX_ID = (1 << 32) - 2  # the last is "no id"; credentials(7)
-_MAX_TIME_S = 1 << 34  # what ext4 can hold; later and earlier times are cut to it
+_MAX_ID = (1 << 32) - 2  # the next one means "no id"; credentials(7)
+_MAX_TIME_S = 1 << 34  # the range of ext4; other times are clamped to it
 _MAX_MAJOR, _MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1
 
 FILE, LINK, SYMLINK, CHAR, BLOCK_DEVICE, FOLDER, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
@@ -33,7 +33,7 @@ _XATTR = b"SCHILY.xattr."
 
 
 class Segment(NamedTuple):
-    """Where a run of a sparse file's stored bytes belongs."""
+    """A run of a sparse file's stored bytes, and its place in the file."""
 
     offset: int
     size: int
@@ -44,11 +44,11 @@ class Entry:
     """One member of a tar. Names are as written: clean() makes them safe."""
 
     name: bytes
-    kind: bytes  # one of KNOWN, and for all kinds of file, FILE
+    kind: bytes  # one of KNOWN; FILE for all kinds of regular file
     mode: int
     uid: int
     gid: int
-    size: int  # the file's length in bytes, holes included
+    size: int  # the file's length in bytes, including holes
     stored: int  # bytes of data that follow the header
     mtime_ns: int
     link: bytes
@@ -60,7 +60,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Extension:
-    """What the records before a header say about it."""
+    """What the records before a header say about its file."""
 
     pax: dict[bytes, bytes] = field(default_factory=dict)
     sparse: list[int] = field(default_factory=list)  # offset, size, offset, … of PAX format 0.0
@@ -69,9 +69,9 @@ class Extension:
 
 
 def clean(name: bytes) -> bytes:
-    """Return *name* as a relative path in its simplest form; `..` stops at the root, which is b"".
+    """Return *name* as a simple relative path; `..` stops at the root, which is b"".
 
-    Raises CorruptError for what no path can be.
+    Raises CorruptError if it cannot be a path.
     """
     if len(name) > MAX_PATH_BYTES or b"\0" in name:
         raise CorruptError(f"layer holds an impossible file name {name[:64]!r}")
@@ -87,7 +87,7 @@ def clean(name: bytes) -> bytes:
 
 
 def number(text: bytes) -> int:
-    """Return a numeric header field: octal text, or base 256 when its first bit is set."""
+    """Return a numeric header field: octal text, or base 256 if its first bit is set."""
     if text[0] & 0x80:
         value = int.from_bytes(text, "big") & ((1 << (8 * len(text) - 1)) - 1)
         if text[0] & 0x40:
@@ -107,7 +107,7 @@ def number(text: bytes) -> int:
 
 
 def parse(block: bytes) -> Entry:
-    """Return the entry that a header block starts; CorruptError if its checksum is wrong."""
+    """Return the entry in a header block; CorruptError if its checksum is wrong."""
     (name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, _, major, minor, prefix) = (
         _HEADER.unpack(block)
     )
@@ -137,7 +137,7 @@ def parse(block: bytes) -> Entry:
 
 
 def parse_pax(data: bytes) -> Extension:
-    """Return what an extended header says: records of `LENGTH KEY=VALUE\\n`. pax(1)."""
+    """Parse an extended header: records of `LENGTH KEY=VALUE\\n`. pax(1)."""
     extension = Extension()
     start = 0
     while start < len(data):
@@ -156,7 +156,7 @@ def parse_pax(data: bytes) -> Extension:
 
 
 def extend(entry: Entry, extension: Extension) -> None:
-    """Let the records before its header override an entry's fields, but for a sparse map."""
+    """Override an entry's fields by the records before its header, except for a sparse map."""
     pax = extension.pax
     entry.name = pax.get(b"path", entry.name if extension.name is None else extension.name)
     entry.link = pax.get(b"linkpath", entry.link if extension.link is None else extension.link)
@@ -179,7 +179,7 @@ def extend(entry: Entry, extension: Extension) -> None:
 
 
 def _check(entry: Entry) -> None:
-    """Refuse numbers that the kernel would not take for what they are."""
+    """Refuse numbers that the kernel would interpret differently."""
     if (
         entry.stored < 0
         or not 0 <= entry.uid <= _MAX_ID
@@ -195,7 +195,7 @@ def _check(entry: Entry) -> None:
 
 
 def decimal(text: bytes) -> int:
-    """Return a number of a PAX record; CorruptError unless it is one of at most 63 bits."""
+    """Return a number of a PAX record; CorruptError unless it is a number of at most 63 bits."""
     if not text.isdigit() or len(text) > 19 or int(text) > _MAX_INT:
         raise CorruptError(f"layer has a malformed number {text[:24]!r} in a PAX header")
     return int(text)
@@ -211,6 +211,6 @@ def _time(text: bytes) -> int:
 
 
 def _signed_sum(block: bytes, checksum: bytes) -> bool:
-    """Some old tars summed signed bytes."""
+    """Return the sum of signed bytes, as some old tars have it."""
     total = sum(block) - 256 * sum(byte > 127 for byte in block) - sum(checksum) + 256
     return total == number(checksum)

@@ -1,10 +1,9 @@
-"""From any layer's tar to one that all readers understand alike.
+"""Rewrite a layer's tar so that all readers understand it in the same way.
 
-mkfs.erofs(1) indexes a tar. What it makes of odd archives is not worth knowing
-(1.8 misreads fractions of seconds, and knows no sparse files), nor is it good to
-let it parse what strangers wrote. So it gets a tar of ours, and only of layers
-that are *plain*: nothing is named twice, nothing has holes, no name needs any
-thought. All that engines make is so. What is not plain is unpacked by apply.py.
+mkfs.erofs(1) indexes a tar. Version 1.8 misreads fractions of seconds and does not know
+sparse files, and it should not parse untrusted input. So it gets a tar that we have
+written, and only for *plain* layers: no name twice, no holes, no unusual names. All
+layers made by engines are plain. Other layers are unpacked by apply.py.
 """
 
 from typing import BinaryIO
@@ -30,7 +29,7 @@ _SETGID = 0o2000
 class Normal:
     """Rewrites the layer in *stream* to *out*, as far as it is plain.
 
-    run() returns whether all of it was. If not, unpack() goes on where it
+    run() returns whether all of it was. If not, unpack() continues where it
     stopped: the first entry that was not plain is not lost.
     """
 
@@ -44,7 +43,7 @@ class Normal:
         self._odd: Entry | None = None
         self._root_given = False
         self._bytes = 0
-        self._files: set[bytes] = set()  # and links, devices, …
+        self._files: set[bytes] = set()  # also links, devices, …
         self._folders: dict[bytes, int] = {}  # modes
         self._implicit: set[bytes] = set()
         self._whiteouts: set[bytes] = set()
@@ -63,12 +62,12 @@ class Normal:
         return self._whiteouts.isdisjoint(self._files | self._folders.keys())
 
     def applied(self) -> Applied:
-        """Return what was found out about a plain layer."""
+        """Return what we learned about a plain layer."""
         implicit, marked = frozenset(self._implicit), frozenset(self._marked)
         return Applied(implicit, marked, self._root_given, self._account.entries, self._bytes)
 
     def unpack(self, written: Stream, root: int) -> Applied:
-        """Unpack what run() has *written*, without what it added, and then the rest."""
+        """Unpack what run() has *written*, without its additions, and then the rest."""
         unpacker = Unpacker(root, Account(self._budget, fd=root))
         try:
             before = TarReader(written)
@@ -131,12 +130,12 @@ class Normal:
         if entry.kind == LINK:
             entry.link = b"./" + clean(entry.link)
         elif entry.kind == SYMLINK:
-            entry.mode = 0o777  # as Linux has it, whatever the header says
+            entry.mode = 0o777  # as in Linux, whatever the header says
         self._bytes += entry.size
         self._writer.add(entry, self._reader.pieces(entry.size) if entry.size else ())
 
     def _add_folders(self, path: bytes) -> None:
-        """Name the folders that the layer puts something in, but says nothing of; the root too."""
+        """Write entries for folders that the layer only implies; the root too."""
         missing: list[bytes] = []
         while path not in self._folders:
             missing.append(path)

@@ -1,4 +1,4 @@
-"""Removing a tree, however deep, that a hostile hand may have made."""
+"""Remove a tree of any depth, which may be hostile."""
 
 import errno
 import os
@@ -10,9 +10,9 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def remove_tree(name: str | bytes, *, dir_fd: int | None = None) -> None:
     """Remove the file or folder *name*; one that is already gone is no error.
 
-    Follows no link, keeps no more than two folders open and does not recurse:
-    deep folders are renamed to the top as they are met, so that neither a path
-    longer than PATH_MAX nor a million levels stop it.
+    Follows no link, opens at most two folders at a time and does not recurse: nested
+    folders are renamed to the top level, so neither a path longer than PATH_MAX nor a
+    million levels stop it.
     """
     with suppress(FileNotFoundError):
         try:
@@ -71,7 +71,7 @@ def _removed(name: str, dir_fd: int) -> bool:
 
 
 def _remove_files(fd: int) -> list[str]:
-    """Remove what is no folder in *fd*, and return the names of its folders."""
+    """Remove everything in *fd* except folders, and return the names of the folders."""
     folders: list[str] = []
     with os.scandir(fd) as entries:
         names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]

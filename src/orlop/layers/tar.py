@@ -1,4 +1,4 @@
-"""Reading a tar as it streams by."""
+"""Read a tar as a stream."""
 
 import struct
 from collections.abc import Iterator
@@ -35,16 +35,16 @@ _MAX_SEGMENTS = MAX_EXTENSION_BYTES // 8
 
 
 class Stream(Protocol):
-    """Bytes in order. read() may return fewer than asked; b"" is the end."""
+    """Bytes in order. read() may return fewer than requested; b"" is the end."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
 class TarReader:
-    """Iterates over the entries of *stream*; an entry's data is read, if at all, before the next.
+    """Iterates over the entries of *stream*; read an entry's data, if at all, before the next.
 
-    Bytes after the archive's end are read too, so that a digest taken on the
-    way covers the whole stream. Every error of the archive is a CorruptError.
+    Bytes after the archive's end are read too, so that a digest of the stream covers
+    everything. Every error in the archive is a CorruptError.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -54,7 +54,7 @@ class TarReader:
         self._unread = 0  # bytes of the current entry's data
         self._padding = 0
         self.offset = 0  # of the next unread byte in the stream
-        self.unusual = False  # whether there was anything that readers differ about
+        self.unusual = False  # whether something was found that readers interpret differently
 
     def __iter__(self) -> Iterator[Entry]:
         extension: Extension | None = None
@@ -90,11 +90,11 @@ class TarReader:
             yield piece
 
     def _header(self) -> bytes | None:
-        """Return the next header block, or None after the last, the rest of the stream read."""
+        """Return the next header block, or None after the last; then the stream is at its end."""
         self._skip(self._unread + self._padding)
         self._unread = self._padding = 0
         if self._at == len(self._buffer) and not self._try_refill():
-            return None  # some writers leave the closing blocks out
+            return None  # some writers omit the closing blocks
         block = self._take(BLOCK)
         if block != _ZEROS:
             return block
@@ -103,7 +103,7 @@ class TarReader:
         return None
 
     def _begin(self, entry: Entry) -> None:
-        """From here on the entry's data is what is read; links and the like have none."""
+        """Start reading the entry's data; links and the like have none."""
         if entry.kind not in HAS_DATA:
             entry.size = entry.stored = 0
         self._unread = entry.stored
@@ -116,7 +116,7 @@ class TarReader:
         self._skip(-entry.stored % BLOCK)
         if entry.kind in (PAX_GLOBAL, GNU_VOLUME):
             self.unusual = True
-            return earlier  # says nothing about files, or nothing that other engines heed
+            return earlier  # not about files, or ignored by other engines
         now = earlier or Extension()
         if entry.kind == GNU_LONG_NAME:
             now.name = data.partition(b"\0")[0]
@@ -129,7 +129,7 @@ class TarReader:
         return now
 
     def _sparse(self, entry: Entry, extension: Extension | None, block: bytes) -> None:
-        """Find the map of a sparse file, in whichever of GNU tar's formats."""
+        """Return the map of a sparse file, in any of GNU tar's formats."""
         numbers: list[int] | None = None
         if entry.kind == GNU_SPARSE:
             entry.size = number(block[483:495])
@@ -158,7 +158,7 @@ class TarReader:
                 return numbers
             if len(numbers) > 2 * _MAX_SEGMENTS:
                 raise CorruptError("layer has a sparse file with too long a map")
-            following = self._take(BLOCK)  # between the header and the data, counted in neither
+            following = self._take(BLOCK)  # between header and data, counted in neither
             table, more = following[:504], following[504]
 
     def _map_in_data(self, entry: Entry, pax: dict[bytes, bytes]) -> list[int] | None:
@@ -211,7 +211,7 @@ class TarReader:
 
 
 def _checked(numbers: list[int], *, size: int, stored: int) -> list[Segment]:
-    """Return the map as segments; CorruptError unless they are in order, fit, and use all data."""
+    """Return the map as segments; CorruptError unless they are sorted, fit, and use all data."""
     segments = [Segment(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=False)]
     at = total = 0
     for offset, length in segments:

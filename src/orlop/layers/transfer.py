@@ -1,7 +1,7 @@
-"""Files in and out of a container's root, as tars: `cp` and `export`.
+"""Copy files into and out of a container's root, as tars: `cp` and `export`.
 
-Every path is resolved beneath the root (openat2, RESOLVE_IN_ROOT), however a
-container changes its links meanwhile (CVE-2018-15664).
+Every path is resolved beneath the root (openat2, RESOLVE_IN_ROOT), even if the container
+changes links meanwhile (CVE-2018-15664).
 """
 
 import os
@@ -26,7 +26,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Place(NamedTuple):
-    """What is at a path."""
+    """The file at a path."""
 
     name: str
     status: os.stat_result
@@ -34,17 +34,17 @@ class Place(NamedTuple):
 
 
 class Ids(NamedTuple):
-    """The ids of a user namespace, whose files are read and written from outside."""
+    """The ids of a user namespace, for reading and writing its files from outside."""
 
     uids: Sequence[Mapping]
     gids: Sequence[Mapping]
 
     def outside(self, uid: int, gid: int) -> tuple[int, int]:
-        """Return this machine's ids for two of the namespace's. InvalidArgumentError."""
+        """Return this machine's ids for two ids of the namespace. InvalidArgumentError."""
         return _outside("user", uid, self.uids), _outside("group", gid, self.gids)
 
     def inside(self, uid: int, gid: int) -> tuple[int, int]:
-        """Return the namespace's ids for two of this machine's, as processes in it see them."""
+        """Return the namespace's ids for two of this machine's ids."""
         return _inside(uid, self.uids), _inside(gid, self.gids)
 
 
@@ -63,7 +63,7 @@ def _inside(number: int, mappings: Sequence[Mapping]) -> int:
 
 
 class _InsideWriter(TarWriter):
-    """Writes owners as users of a namespace."""
+    """Writes owners as ids of a namespace."""
 
     def __init__(self, out: BinaryIO, ids: Ids) -> None:
         super().__init__(out)
@@ -75,9 +75,9 @@ class _InsideWriter(TarWriter):
 
 
 def look(root: int, path: str, *, shown: str = "") -> Place:
-    """Return what is at *path*; a trailing "/" or "/." follows a link. NotFoundError.
+    """Return the file at *path*; a trailing "/" or "/." follows a link. NotFoundError.
 
-    *shown* is its name, if that is not the last part of *path*.
+    *shown* is its name, if it is not the last part of *path*.
     """
     with _parent(root, path) as (parent, name):
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -89,9 +89,9 @@ def look(root: int, path: str, *, shown: str = "") -> Place:
 
 
 def read(root: int, path: str, out: BinaryIO, *, shown: str = "", ids: Ids | None = None) -> None:
-    """Write what is at *path* to *out* as a tar; names begin with *shown*, or its last part.
+    """Write the file or folder at *path* to *out* as a tar; names begin with *shown*.
 
-    Owners are users of *ids*, if there are any.
+    *shown* defaults to the last part of *path*. Owners are ids of *ids*, if given.
     """
     writer = TarWriter(out) if ids is None else _InsideWriter(out, ids)
     shown = shown or _shown(path)
@@ -109,7 +109,7 @@ def read(root: int, path: str, out: BinaryIO, *, shown: str = "", ids: Ids | Non
 
 
 def read_all(root: int, out: BinaryIO, *, ids: Ids | None = None) -> None:
-    """Write the whole root to *out* as a tar. Owners are users of *ids*, if there are any."""
+    """Write the whole root to *out* as a tar. Owners are ids of *ids*, if given."""
     writer = _InsideWriter(out, ids) if ids else TarWriter(out)
     export(_found(root, ""), root, writer)
     writer.close()
@@ -126,9 +126,9 @@ def write(
 ) -> None:
     """Unpack the tar *source* into the folder *path*.
 
-    *owner* is then everything's. Owners are users of *ids*, if there are any. With
-    *keep_kinds* no folder takes the place of a file, nor a file that of a folder.
-    NotFoundError, InvalidArgumentError.
+    *owner*, if given, owns everything. Owners are ids of *ids*, if given. With *keep_kinds*
+    a folder never replaces a file, nor a file a folder. NotFoundError,
+    InvalidArgumentError.
     """
     prefix = os.fsencode(_folder_within(root, path))
     account = Account(DEFAULT, "archive")
@@ -154,7 +154,7 @@ def write(
 
 
 def _found(tree: int, shown: str) -> Iterator[Found]:
-    """Yield all below *tree*; of what the kernel makes up, as in /proc, the folder alone."""
+    """Yield everything below *tree*; of the kernel's file systems, as /proc, only the folder."""
     own = os.fstat(tree).st_dev
 
     def enters(path: str, status: os.stat_result) -> bool:
@@ -182,7 +182,7 @@ def _shown(path: str) -> str:
 
 @contextmanager
 def _parent(root: int, path: str) -> Iterator[tuple[int, str]]:
-    """Open the folder that *path* is in, and give the name in it."""
+    """Open the folder that *path* is in, and return the name in it."""
     clean = posixpath.normpath("/" + path.lstrip("/"))
     follow = path.endswith(("/", "/.")) or clean == "/"
     folder, name = (clean, ".") if follow else posixpath.split(clean)

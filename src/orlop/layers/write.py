@@ -1,4 +1,4 @@
-"""Writing the tar of a layer: ustar headers, with PAX records for what does not fit them."""
+"""Write the tar of a layer: ustar headers, and PAX records for what does not fit them."""
 
 import errno
 import os
@@ -25,10 +25,10 @@ from orlop.layers.header import (
 )
 
 _CHUNK = 1 << 20
-#: Of files that the kernel makes up when they are read. proc(5), sysfs(5).
+#: Size of files that the kernel generates when they are read. proc(5), sysfs(5).
 _UNTOLD_SIZES = (0, os.sysconf("SC_PAGE_SIZE"))
 OF_THE_KERNEL = (FileSystem.PROC, FileSystem.SYSFS, FileSystem.CGROUP, FileSystem.CGROUP2)
-#: What is said of a file that has gone, or become another kind of file, since it was seen.
+#: Errors for a file that was removed, or replaced by another kind of file, meanwhile.
 _CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL)
 _MOST_TEXT = 16 << 20
 _MOST_OCTAL = 0o7777777
@@ -55,7 +55,7 @@ class TarWriter:
         self._out = out
 
     def add(self, entry: Entry, data: Iterable[bytes | memoryview] = ()) -> None:
-        """Write the entry and its data: *entry.size* bytes, cut or filled with zeros."""
+        """Write the entry and its data: *entry.size* bytes, truncated or padded with zeros."""
         records = _pax(entry)
         if records:
             header = Entry(b"PaxHeaders/0", PAX, 0o644, 0, 0, len(records), 0, 0, b"", 0, 0)
@@ -66,7 +66,7 @@ class TarWriter:
             piece = piece[:left]
             self._out.write(piece)
             left -= len(piece)
-        while left:  # the file shrank meanwhile
+        while left:  # the file has shrunk
             filling = bytes(min(left, _CHUNK))
             self._out.write(filling)
             left -= len(filling)
@@ -77,10 +77,10 @@ class TarWriter:
 
 
 def export(found: Iterable[Found], tree: int, writer: TarWriter, *, prefix: str = "") -> None:
-    """Write the differences as a layer; *tree*, where they are, is at *prefix* in the root.
+    """Write the differences as a layer; *tree*, their folder, is at *prefix* in the root.
 
-    Sockets are left out, as are names that a layer cannot hold (`.wh.…`), and files that
-    a running container removes or replaces meanwhile.
+    Sockets are left out, and so are names that a layer cannot have (`.wh.…`), and files
+    that a running container removes or replaces meanwhile.
     """
     links: dict[tuple[int, int], bytes] = {}
     for item in found:
@@ -132,7 +132,7 @@ def _export_one(
 
 
 def _open_contents(entry: Entry, own: str, tree: int) -> int | None:
-    """Add to the entry what can be read only from the file, its link and xattrs.
+    """Add to the entry what can only be read from the file: its link and xattrs.
 
     Returns a descriptor of its data, if it is a regular file.
     """
@@ -164,7 +164,7 @@ def _add_file(entry: Entry, file: FileIO, writer: TarWriter) -> None:
 
 
 def _pieces(file: RawIOBase, size: int) -> Iterator[bytes]:
-    """Yield *size* bytes: the file may be growing, or have no end."""
+    """Yield *size* bytes: the file may be growing, or endless."""
     left = size
     while left and (piece := file.read(min(left, _CHUNK))):
         yield piece
@@ -172,7 +172,7 @@ def _pieces(file: RawIOBase, size: int) -> Iterator[bytes]:
 
 
 def _text(file: RawIOBase, entry: Entry) -> bytes:
-    """Return what the kernel says in a file of its own, whose size it does not."""
+    """Return the content of a kernel file, whose size the kernel does not tell."""
     text = bytearray()
     while piece := file.read(_CHUNK):
         text += piece
@@ -187,7 +187,7 @@ def _plain(name: bytes) -> Entry:
 
 
 def _pax(entry: Entry) -> bytes:
-    """Return the records of what a ustar header cannot say."""
+    """Return the PAX records for what a ustar header cannot express."""
     values: dict[bytes, bytes] = {}
     if len(entry.name) > 100 or not entry.name.isascii():
         values[b"path"] = entry.name
@@ -209,7 +209,7 @@ def _pax(entry: Entry) -> bytes:
 
 def _time(time_ns: int) -> bytes:
     seconds, fraction = divmod(abs(time_ns), 1_000_000_000)
-    text = f"{seconds}.{fraction:09}" if fraction else f"{seconds}"  # mkfs.erofs wants all digits
+    text = f"{seconds}.{fraction:09}" if fraction else f"{seconds}"  # mkfs.erofs needs all digits
     return (("-" if time_ns < 0 else "") + text).encode()
 
 

@@ -1,4 +1,4 @@
-"""The cgroup of a container that is there already, and those below it."""
+"""The cgroup of an existing container, and cgroups below it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def of_record(record: Record) -> Cgroup | None:
-    """Return a handle of the container's cgroup; None if it has none of its own."""
+    """Return a handle of the container's cgroup; None if it has no own one."""
     path = record["orlop"]["cgroup"]
     systemd = bool(record["config"]["cgroups"].get("Systemd"))
     return cgroups.open(path, systemd=systemd) if path else None
 
 
 def below(cgroup: Cgroup, places: Sequence[str]) -> Cgroup:
-    """Return what a child enters in place of *cgroup*: cgroups below it, which must exist.
+    """Return what a child enters instead of *cgroup*: cgroups below it, which must exist.
 
-    A place is a PATH, for every hierarchy that has it, or CONTROLLER,…:PATH.
+    A place is a PATH, in every hierarchy that has it, or CONTROLLER,…:PATH.
     """
     from orlop.runtime.cgroups.entrance import Entrance  # rare
 

@@ -1,4 +1,4 @@
-"""From a running container to images of it, and to nothing, or to a container that runs on."""
+"""Write images of a running container, which then ends or keeps running."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """What the command line says about a checkpoint."""
+    """The command line's options for a checkpoint."""
 
     options: Options = Options()
-    parent_path: str = ""  # images that came before, relative to these
+    parent_path: str = ""  # earlier images, relative to these
     leave_running: bool = False
-    pre_dump: bool = False  # only the memory; the container runs on
+    pre_dump: bool = False  # only the memory; the container keeps running
     tcp_skip_in_flight: bool = False
     link_remap: bool = False
     page_server: str = ""  # ADDRESS:PORT
-    status_fd: int = -1  # gets a zero byte when pages can be asked for
+    status_fd: int = -1  # gets a zero byte when pages can be requested
 
 
 def checkpoint(folder: Folder, request: Request) -> None:
-    """Write images of the container, which ends with that unless it is to run on.
+    """Write images of the container, and end it unless it has to keep running.
 
-    Where this raises, it runs as before.
+    If this raises, it runs as before.
     """
     require_root()
     with ExitStack() as ours:
@@ -61,7 +61,7 @@ def checkpoint(folder: Folder, request: Request) -> None:
 
 
 class _Events:
-    """What we do when CRIU tells that something has happened."""
+    """Our reactions to CRIU's notifications."""
 
     def __init__(self, status_fd: int) -> None:
         self._status_fd = status_fd
@@ -85,7 +85,7 @@ def _subject(folder: Folder, record: Record, config: Config) -> Subject:
 
 
 def _wanted(request: Request, config: Config) -> dict[str, Any]:
-    """Return what CRIU is to be told of the command line's."""
+    """Return CRIU's options for those of the command line."""
     wanted = requested(request.options, config.get("annotations", {}))
     wanted |= {
         "leave_running": request.leave_running,

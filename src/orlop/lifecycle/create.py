@@ -1,4 +1,4 @@
-"""From a bundle to a container whose first process waits for its start, or has gone on.
+"""Create a container from a bundle; its first process waits for `start`, or runs.
 
     create                                       first process
       | folder, record with pid 0                   |
@@ -8,8 +8,8 @@
       | consent ----------------------------------->| waits at the FIFO, or runs
       | ends                                        |
 
-Killed at any point, create leaves a folder that says what else there may be, and
-a process that ends by itself unless the record has its pid.
+If create is killed at any point, it leaves a folder that records everything else that may
+exist, and a process that ends by itself unless its pid is in the record.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """What the command line says about a container to be."""
+    """The command line's options for a new container."""
 
     bundle: str
     config_file: str = "config.json"
@@ -56,25 +56,25 @@ class Request(NamedTuple):
     no_new_keyring: bool = False
     systemd_cgroup: bool = False
     no_cgroup: bool = False
-    detach: bool = True  # nobody stays to serve a terminal
+    detach: bool = True  # no process stays to serve a terminal
 
 
 class Created(NamedTuple):
-    """A container that has just been made; *starting*'s descriptors are the caller's."""
+    """A new container; the caller owns *starting*'s descriptors."""
 
     record: Record
     starting: Starting
-    notifier: Notifier | None = None  # the caller's to wait for, and to close
+    notifier: Notifier | None = None  # the caller waits for it, and closes it
     warnings: Sequence[str] = ()
 
 
 def create(folder: Folder, request: Request) -> Created:
-    """Make the container; its program waits for start(). Nothing is left where this raises."""
+    """Create the container; its program waits for start(). A failure leaves nothing behind."""
     return _make(folder, request, stdio=Stdio(0, 1, 2), gated=True)
 
 
 def run(folder: Folder, request: Request, stdio: Stdio) -> Created:
-    """Make the container and let its program run. Nothing is left where this raises."""
+    """Create the container and run its program. A failure leaves nothing behind."""
     return _make(folder, request, stdio=stdio, gated=False)
 
 
@@ -109,7 +109,7 @@ def _make(folder: Folder, request: Request, *, stdio: Stdio, gated: bool) -> Cre
         timeout_s = patience_s(config)
         starting = admit(starting, gate, noted, timeout_s=timeout_s)
         if gated:
-            os.read(starting.report, 1)  # its end: the process no longer dies with us
+            os.read(starting.report, 1)  # end of file: the process no longer dies with us
             os.close(starting.report)
         else:
             wait_ready(starting, timeout_s=timeout_s)
@@ -137,7 +137,7 @@ def _grant(starting: Starting, config: Config) -> list[str]:
 def _prepare_to_notify(
     folder: Folder, config: Config, *, gated: bool
 ) -> tuple[bytes, Notifier | None]:
-    """Change *config*, and return it as text with the container's socket, if it starts now."""
+    """Change *config*, and return it as text, with the container's socket if it starts now."""
     from orlop.lifecycle import notify
 
     notify.prepare(folder, config)
@@ -146,7 +146,7 @@ def _prepare_to_notify(
 
 
 def read_config(request: Request) -> tuple[bytes, Config]:
-    """Return config.json as it is, and as a value."""
+    """Return config.json as bytes and as a value."""
     path = os.path.join(request.bundle, request.config_file)
     try:
         text = read(path)
@@ -165,7 +165,7 @@ def read_config(request: Request) -> tuple[bytes, Config]:
 
 
 def _run_poststart(starting: Starting, record: Record, config: Config) -> None:
-    """Run the hooks; where one fails the container is ended, and reaped, for it is our child."""
+    """Run the hooks; if one fails, kill and reap the container, which is our child."""
     from orlop.lifecycle import hooks
 
     try:
@@ -178,7 +178,7 @@ def _run_poststart(starting: Starting, record: Record, config: Config) -> None:
 
 
 def _run_poststop(folder: Folder, request: Request, config: Config) -> None:
-    """Do as delete does for a container that could not be made; runtime.md, "Lifecycle"."""
+    """Do what delete does, for a container whose creation failed; runtime.md, "Lifecycle"."""
     if config.get("hooks", {}).get("poststop"):
         from orlop.lifecycle import hooks
 
@@ -186,12 +186,12 @@ def _run_poststop(folder: Folder, request: Request, config: Config) -> None:
 
 
 def external_descriptors(stdio: Stdio) -> list[str]:
-    """Return what the standard streams are, for a restore to put others in their place."""
+    """Return the standard streams, so that a restore can replace them."""
     return [os.readlink(f"/proc/self/fd/{fd}") for fd in stdio]
 
 
 def note(folder: Folder, record: Record, starting: Starting) -> None:
-    """Write down the process and its cgroup: from here on the container exists."""
+    """Record the process and its cgroup: from here on the container exists."""
     pid = starting.pid
     record["init_process_pid"] = pid
     record["init_process_start"] = start_ticks(pid)
@@ -212,7 +212,7 @@ def note(folder: Folder, record: Record, starting: Starting) -> None:
 
 
 def new_record(folder: Folder, request: Request, config: Config) -> Record:
-    """Return the record of a container whose process is still to be made."""
+    """Return the record of a container whose process does not exist yet."""
     bundle = os.path.abspath(request.bundle)
     namespaces = config.get("linux", {}).get("namespaces", [])
     hooks = config.get("hooks", {})
@@ -240,7 +240,7 @@ def new_record(folder: Folder, request: Request, config: Config) -> Record:
 
 
 def _runc_config(bundle: str, request: Request, config: Config) -> dict[str, Any]:
-    """Return what of the configuration others look for in state.json, as runc has it there."""
+    """Return the part of the configuration that others read in state.json, in runc's form."""
     linux = config.get("linux", {})
     labels = (f"{name}={value}" for name, value in config.get("annotations", {}).items())
     return {
@@ -261,7 +261,7 @@ def _runc_config(bundle: str, request: Request, config: Config) -> dict[str, Any
 
 
 def _cgroup_path(folder: Folder, request: Request, config: Config) -> str:
-    """Return where a cgroup may be left if we are killed; systemd removes its own."""
+    """Return the cgroup that may be left if we are killed; systemd removes its own."""
     if request.systemd_cgroup or request.no_cgroup:
         return ""
     return config.get("linux", {}).get("cgroupsPath") or f"/orlop/{folder.name}"
@@ -270,6 +270,6 @@ def _cgroup_path(folder: Folder, request: Request, config: Config) -> str:
 def _runc_word(kind: str) -> str:
     """Return runc's name of a kind of namespace."""
     if kind not in NAMESPACES:
-        return kind  # to be refused by its field
+        return kind  # refused later, with the field's name
     file = FILES[NAMESPACES[kind]]
     return f"NEW{'NS' if file == 'mnt' else file.upper()}"

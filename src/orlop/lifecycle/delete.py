@@ -1,4 +1,4 @@
-"""From stopped, or whatever a crash left, to nothing."""
+"""Delete a container that has stopped, or the remains of a crash."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _LOCK_TIMEOUT_S = 2.0
 def delete(folder: Folder, *, force: bool = False) -> list[str]:
     """Remove the container. Without *force*, WrongStateError if it runs.
 
-    With *force* it is killed first, and one that does not exist is no error.
-    Returns what its hooks complain of: it is gone all the same.
+    With *force* it is killed first, and a missing one is no error. Returns the failures of
+    its hooks: it is removed all the same.
     """
     try:
         with _lock(folder, force=force):
@@ -35,9 +35,9 @@ def delete(folder: Folder, *, force: bool = False) -> list[str]:
 
 
 def _lock(folder: Folder, *, force: bool) -> Lock:
-    """Return the lock; with *force* from whoever does not finish, by ending him.
+    """Return the lock; with *force* kill a holder that does not finish.
 
-    He may wait for a hook, or for a program's start; what he was making ends with him.
+    The holder may wait for a hook, or for a program's start; its unfinished work ends with it.
     """
     if not force:
         return Lock(folder)
@@ -56,7 +56,7 @@ def _lock(folder: Folder, *, force: bool) -> Lock:
 def _delete(folder: Folder, *, force: bool) -> list[str]:
     try:
         record = folder.load()
-    except NotFoundError:  # its creator came no further than the folder
+    except NotFoundError:  # create was killed after making the folder
         folder.remove()
         return []
     current = status_under_lock(folder, record)
@@ -69,14 +69,14 @@ def _delete(folder: Folder, *, force: bool) -> list[str]:
 
 
 def status_under_lock(folder: Folder, record: Record) -> str:
-    """Return the status for who holds the lock: nobody else is at work, so nothing is in making."""
+    """Return the status for the lock's holder: nobody else is creating or starting it."""
     return status(folder, record) if record["init_process_pid"] else STOPPED
 
 
 def end(record: Record) -> None:
-    """Kill what is left of the container, and see it dead."""
+    """Kill all processes of the container, and wait until they are dead."""
     if is_alive(record):
-        with suppress(WrongStateError):  # it has ended just now
+        with suppress(WrongStateError):  # it has just ended
             kill.send(record, kill.SIGKILL)
         _thaw(record)
         _await_death(record)
@@ -85,7 +85,7 @@ def end(record: Record) -> None:
 
 
 def _thaw(record: Record) -> None:
-    """Let a paused container die: under cgroup v1 it would not otherwise."""
+    """Thaw a paused container so that it can die: necessary under cgroup v1."""
     if is_frozen(record):
         from orlop.lifecycle.cgroup import of_record
 
@@ -104,7 +104,7 @@ def _await_death(record: Record) -> None:
 
 
 def destroy(folder: Folder, record: Record) -> list[str]:
-    """Remove all that there was beside the processes; return what hooks complain of."""
+    """Remove everything besides the processes; return the failures of hooks."""
     remove_cgroup(record)
     if not record["orlop"]["poststop"]:
         folder.remove()
@@ -118,7 +118,7 @@ def destroy(folder: Folder, record: Record) -> list[str]:
 
 
 def remove_cgroup(record: Record) -> None:
-    """Remove the cgroup's folders: mostly it takes no more than a call for each."""
+    """Remove the cgroup's folders: usually with one call for each."""
     kept_by_systemd = record["config"]["cgroups"].get("Systemd")
     if not kept_by_systemd and _removed(record["cgroup_paths"]):
         return
@@ -132,7 +132,7 @@ def remove_cgroup(record: Record) -> None:
             cgroup.remove()
     except WrongStateError:
         if record["init_process_pid"]:
-            raise  # else it is somebody else's: our creator died before he had made one
+            raise  # otherwise it is somebody else's: create was killed before making one
 
 
 def _removed(paths: dict[str, str]) -> bool:

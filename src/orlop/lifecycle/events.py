@@ -1,7 +1,6 @@
-"""What a container uses, and when the kernel killed for want of memory, in runc's shape.
+"""A container's statistics and OOM kills, in runc's format.
 
-Numbers that are 0 are left out where runc leaves them out; "limit" stands for no
-limit with the largest number of the kernel's.
+Zeros are left out where runc does so; "limit" without a limit is the kernel's largest number.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _OOM_LOOK_S = 0.2
 
 
 def statistics(folder: Folder, record: Record) -> Event:
-    """Return one event with what the container uses now."""
+    """Return one event with the container's current statistics."""
     if status(folder, record) == STOPPED:
         raise WrongStateError(f"container with id {folder.name} is not running")
     data = _data(_cgroup(record), record["cgroup_paths"])
@@ -50,9 +49,9 @@ def statistics(folder: Folder, record: Record) -> Event:
 
 
 def follow(folder: Folder, record: Record, *, interval_s: float) -> Iterator[Event]:
-    """Give what the container uses every *interval_s*, and each kill for want of memory.
+    """Yield the container's statistics every *interval_s*, and each OOM kill.
 
-    Until the container stops.
+    Ends when the container stops.
     """
     if status(folder, record) == STOPPED:
         raise WrongStateError(f"container with id {folder.name} is not running")
@@ -105,7 +104,7 @@ def _data(cgroup: Cgroup, paths: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _some(**values: Any) -> dict[str, Any]:
-    """Return those *values* that say something."""
+    """Return those *values* that are not empty."""
     return {name: value for name, value in values.items() if value}
 
 
@@ -127,7 +126,7 @@ def _cpu(read: Statistics, paths: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _psi(read: Statistics, resource: str) -> dict[str, Any]:
-    """Return how long processes waited for *resource*, where the kernel counts that."""
+    """Return how long processes waited for *resource*, if the kernel counts that."""
     stalls = read.pressure.get(resource, {})
     told = {
         who: {"avg10": s.avg10, "avg60": s.avg60, "avg300": s.avg300, "total": s.total_us}
@@ -141,7 +140,7 @@ def _numbers(path: str) -> list[int]:
 
 
 def _cpuset(directory: str | None) -> dict[str, Any]:
-    """Return v1's cpuset; v2's tells runc's readers only of cpus and mems."""
+    """Return v1's cpuset; under v2 runc has only cpus and mems."""
     if directory is None:
         return {}
     flags = {name: read_number(f"{directory}/cpuset.{name}") for name in _CPUSET_FLAGS}

@@ -1,4 +1,4 @@
-"""Another process in a container that runs."""
+"""Run another process in a running container."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """What the command line says of a process to be."""
+    """The command line's options for a new process."""
 
     process: Process
     pid_file: str = ""
@@ -52,15 +52,15 @@ def load_config(folder: Folder) -> Config:
 
 
 def run(folder: Folder, config: Config, request: Request, stdio: Stdio) -> Starting:
-    """Run a process in the container; its descriptors are the caller's to close.
+    """Run a process in the container; the caller closes its descriptors.
 
-    A failure leaves nothing of it.
+    A failure leaves nothing behind.
     """
     record = folder.load()
     _check(folder, record, ignore_paused=request.ignore_paused)
     terminal = check_terminal(request.process, request)
     check_open(request.preserve_fds)
-    timeout_s = None if request.ignore_paused else START_S  # a paused one goes on who knows when
+    timeout_s = None if request.ignore_paused else START_S  # a paused one may wait for ever
     with ExitStack() as ours:
         target = _target(record, config, request)
         ours.callback(os.close, target.pidfd)
@@ -92,7 +92,7 @@ def _check(folder: Folder, record: Record, *, ignore_paused: bool) -> None:
 
 
 def _target(record: Record, config: Config, request: Request) -> Target:
-    """Say into which container; the pidfd is the caller's to close."""
+    """Return the target container; the caller closes the pidfd."""
     pid = record["init_process_pid"]
     cgroup = of_record(record)
     if cgroup is not None and request.cgroups:
@@ -101,7 +101,7 @@ def _target(record: Record, config: Config, request: Request) -> Target:
         pidfd = os.pidfd_open(pid)
     except OSError:
         raise WrongStateError("cannot exec in a stopped container") from None
-    if not is_alive(record):  # looked at after it was opened, so that it is the same process
+    if not is_alive(record):  # checked after opening the pidfd, so it is the same process
         os.close(pidfd)
         raise WrongStateError("cannot exec in a stopped container")
     keep_keyring = bool(record["config"].get("no_new_keyring"))

@@ -1,10 +1,10 @@
 """A container's folder: ROOT/<id>, 0700, with its record, its lock and the gate of its start.
 
-state.json   what the container is; whole or not there
+state.json   the container's record; written atomically
 config.json  the bundle's, as it was when the container was created
-gate         FIFO: a byte lets the program run; gone once that was asked for
-outcome      FIFO: what became of it, for whoever asked
-lock         held by whoever creates, starts or deletes, and by no child of his
+gate         FIFO: a byte lets the program run; removed after that was requested
+outcome      FIFO: the result of the start, for `start`
+lock         held by the command that creates, starts or deletes, but not by its children
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST_BYTES = 16 << 20
 
 
 def check_id(name: str) -> str:
-    """Return *name* if a container can be called so: it becomes the name of a folder."""
+    """Return *name* if it is valid for a container: it becomes the name of a folder."""
     plain = name
     for character in _FURTHER:
         plain = plain.replace(character, "")
@@ -41,7 +41,7 @@ def check_id(name: str) -> str:
 
 
 class Folder:
-    """The folder of container *name* under *root*, which may not exist yet, or no more."""
+    """The folder of container *name* under *root*, which may not exist."""
 
     __slots__ = ("name", "path", "root")
 
@@ -54,7 +54,7 @@ class Folder:
         return f"{self.path}/{name}"
 
     def make(self) -> None:
-        """Make the folder. AlreadyExistsError if there is one."""
+        """Make the folder. AlreadyExistsError if it exists."""
         os.makedirs(self.root, mode=0o700, exist_ok=True)
         try:
             os.mkdir(self.path, 0o700)
@@ -65,7 +65,7 @@ class Folder:
         return os.path.isdir(self.path)
 
     def owner(self) -> str:
-        """Return the name of the user whose container it is, or the number of one unknown."""
+        """Return the name of the container's user, or its number if it has no name."""
         import pwd
 
         uid = os.stat(self.path).st_uid
@@ -75,7 +75,7 @@ class Folder:
             return str(uid)
 
     def load(self) -> Record:
-        """Return the record. NotFoundError where there is none."""
+        """Return the record. NotFoundError if there is none."""
         try:
             record: Record = jsontext.loads(read(self.file("state.json")))
         except (FileNotFoundError, NotADirectoryError):
@@ -93,11 +93,11 @@ class Folder:
         )
 
     def save(self, record: Record) -> None:
-        """Replace the record; a reader sees the old one or the new one, whole."""
+        """Replace the record atomically."""
         replace(self.file("state.json"), jsontext.dumps(record))
 
     def remove(self) -> None:
-        """Remove the folder with what is in it; one already gone is no error."""
+        """Remove the folder with its content; a missing one is no error."""
         try:
             with os.scandir(self.path) as entries:
                 for entry in entries:
@@ -111,7 +111,7 @@ class Folder:
 
 
 def _has(value: Any, shape: Mapping[str, Any]) -> bool:
-    """Whether *value* is an object with the names of *shape*, and their kinds of values."""
+    """Whether *value* is an object with the names of *shape*, with the right types."""
     return isinstance(value, dict) and all(
         _has(value.get(name), kind) if isinstance(kind, dict) else isinstance(value.get(name), kind)
         for name, kind in shape.items()
@@ -119,7 +119,7 @@ def _has(value: Any, shape: Mapping[str, Any]) -> bool:
 
 
 def _remove_below(path: str) -> None:
-    """Remove a folder of files, as the one of the notify socket."""
+    """Remove a folder with only files, such as the notify socket's."""
     with os.scandir(path) as entries:
         for entry in entries:
             os.unlink(entry.path)
@@ -127,10 +127,10 @@ def _remove_below(path: str) -> None:
 
 
 class Lock:
-    """The lock of a folder, held for as long as a with statement lasts.
+    """The lock of a folder, held during a with statement.
 
-    A record lock, which belongs to the process: a child that waits at the gate
-    keeps copies of our descriptors, but no lock. fcntl_locking(2).
+    It is a record lock, which belongs to the process: a child that waits at the gate has
+    copies of our descriptors, but not the lock. fcntl_locking(2).
     """
 
     __slots__ = ("_fd", "_folder", "_wait")
@@ -154,7 +154,7 @@ class Lock:
         os.close(self._fd)
 
     def _taken(self) -> bool:
-        """Take the lock; False if the folder was removed or made anew while we waited."""
+        """Take the lock; False if the folder was removed or made again while we waited."""
         name = self._folder.file("lock")
         try:
             self._fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -174,18 +174,18 @@ class Lock:
 
 
 def is_locked(folder: Folder) -> bool:
-    """Whether somebody is at work on the container just now."""
+    """Whether a command is working on the container right now."""
     try:
         with Lock(folder, wait=False):
             return False
     except BlockingIOError:
         return True
-    except PermissionError:  # EACCES is the other way to say so
+    except PermissionError:  # EACCES means the same
         return True
 
 
 def end_holder(folder: Folder) -> None:
-    """Kill whoever holds the lock. fcntl_locking(2), F_GETLK."""
+    """Kill the process that holds the lock. fcntl_locking(2), F_GETLK."""
     import struct
 
     try:
@@ -196,7 +196,7 @@ def end_holder(folder: Folder) -> None:
         asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_GETLK, asked))
         if kind != fcntl.F_UNLCK and pid > 0:
-            os.kill(pid, 9)  # it holds the lock just now, so the number is its own
+            os.kill(pid, 9)  # it holds the lock right now, so the pid is valid
     except ProcessLookupError:
         return
     finally:
@@ -204,7 +204,7 @@ def end_holder(folder: Folder) -> None:
 
 
 def all_folders(root: str) -> Iterator[Folder]:
-    """Give the folders under *root*, by name; none if there is no root."""
+    """Yield the folders under *root*, by name; none if there is no root."""
     try:
         names = sorted(os.listdir(root))
     except FileNotFoundError:
@@ -233,14 +233,14 @@ def read(path: str) -> bytes:
 
 
 def replace(path: str, text: str | bytes, *, mode: int = 0o600) -> None:
-    """Write a file beside *path* and give it that name; links that are there are not followed."""
+    """Write a file beside *path* and rename it; links are not followed."""
     folder, name = os.path.split(path)
     beside = os.path.join(folder, f".{name}")
     left = text if isinstance(text, bytes) else text.encode(errors="surrogateescape")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         fd = os.open(beside, flags, mode)
-    except FileExistsError:  # of somebody who was killed, or who means ill
+    except FileExistsError:  # from a killed process, or an attacker
         os.unlink(beside)
         fd = os.open(beside, flags, mode)
     try:

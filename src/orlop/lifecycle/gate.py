@@ -1,6 +1,6 @@
-"""Letting a process go on only after it has been noted: see runtime's bundle.Gate.
+"""Let a process run only after it has been recorded: see the runtime's bundle.Gate.
 
-Until then it dies with us; a caller that is killed leaves no process that nobody knows.
+Until then it dies with us, so a killed caller leaves no unrecorded process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def open_gate(ours: ExitStack, folder: Folder | None = None) -> Gate:
-    """Return a gate that *ours* closes; with *folder*, one with the FIFOs for a later start."""
+    """Return a gate, closed by *ours*; with *folder*, with the FIFOs for a later start."""
     consent, consenting = os.pipe()
     ours.callback(os.close, consent)
     ours.callback(os.close, consenting)
@@ -29,7 +29,7 @@ def open_gate(ours: ExitStack, folder: Folder | None = None) -> Gate:
     fifos = []
     for name in ("gate", "outcome"):
         os.mkfifo(folder.file(name), 0o600)
-        # For writing too, so that it has no end of file when whoever wrote closes it. fifo(7)
+        # Also open for writing, so that it has no end of file when a writer closes it. fifo(7)
         fifos.append(os.open(folder.file(name), os.O_RDWR | os.O_CLOEXEC))
         ours.callback(os.close, fifos[-1])
     return Gate(consent, consenting, *fifos)
@@ -42,7 +42,7 @@ def admit(
     *,
     timeout_s: float | None,
 ) -> Starting:
-    """Wait for the process at its gate, *note* it, and let it go on; where that raises, end it."""
+    """Wait for the process at its gate, *note* it, and let it run; if that raises, kill it."""
     wait_created(starting, timeout_s=timeout_s)
     with ExitStack() as undo:
         undo.callback(_abort, starting)

@@ -1,4 +1,4 @@
-"""The hooks of a container that has started, and of one that is gone: only where there are some."""
+"""Run the poststart and poststop hooks, if there are any."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def started(record: Record, config: Config) -> None:
-    """Run what the bundle wants to be run now; a failure ends the container."""
+    """Run the bundle's poststart hooks; a failure ends the container."""
     own = record["orlop"]
     pid = record["init_process_pid"]
     try:
@@ -24,5 +24,5 @@ def started(record: Record, config: Config) -> None:
 
 
 def stopped(record: Record, config: Config) -> list[str]:
-    """Run what the bundle wants to be run in the end; return what failed, which stops nothing."""
+    """Run the bundle's poststop hooks; return the failures, which stop nothing."""
     return hooks.run_poststop(config, container=record["id"], bundle=record["orlop"]["bundle"])

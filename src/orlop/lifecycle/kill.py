@@ -1,4 +1,4 @@
-"""Signals for a container's first process, or for all of them."""
+"""Send signals to a container's first process, or to all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def send(record: Record, number: int) -> None:
     except (ProcessLookupError, OSError):
         raise WrongStateError("container not running") from None
     try:
-        if not is_alive(record):  # looked at after it was opened, so that it is the same process
+        if not is_alive(record):  # checked after opening the pidfd, so it is the same process
             raise WrongStateError("container not running")
         _signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
@@ -32,9 +32,9 @@ def send(record: Record, number: int) -> None:
 
 
 def kill(record: Record, number: int) -> None:
-    """Signal the first process, as runc does; SIGKILL is for all that would outlive it.
+    """Signal the first process, as runc does; SIGKILL also goes to all that would outlive it.
 
-    WrongStateError if it is gone, and nothing has outlived it.
+    WrongStateError if it is gone, and no process has outlived it.
     """
     own = record["orlop"]
     others_live_on = bool(own["cgroup"]) and not own["own_pids"]
@@ -52,7 +52,7 @@ def kill(record: Record, number: int) -> None:
 
 
 def send_all(record: Record, number: int) -> None:
-    """Signal every process in the container's cgroup; none is no error."""
+    """Signal every process in the container's cgroup; having none is no error."""
     from orlop.lifecycle.cgroup import of_record
 
     if (cgroup := of_record(record)) is None:

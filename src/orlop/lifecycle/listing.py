@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def states(root: str, complain: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Give the state of each container, by id; one that goes meanwhile is left out.
+    """Yield the state of each container, by id; one that disappears meanwhile is left out.
 
-    One that cannot be read is left out too, and *complain* told why.
+    So is one that cannot be read; *complain* gets the reason.
     """
     for folder in all_folders(root):
         try:

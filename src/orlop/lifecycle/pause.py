@@ -1,4 +1,4 @@
-"""Stopping all processes of a container for a while."""
+"""Pause and resume all processes of a container."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pause(folder: Folder) -> None:
 
 
 def resume(folder: Folder) -> None:
-    """Let the container go on. WrongStateError unless it is paused."""
+    """Thaw the container. WrongStateError unless it is paused."""
     with Lock(folder):
         record = folder.load()
         if status(folder, record) != PAUSED:

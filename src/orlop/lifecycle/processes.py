@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def pids(record: Record) -> list[int]:
-    """Return the pids, as we see them; none of a container that has stopped."""
+    """Return the pids in our pid namespace; none if the container has stopped."""
     cgroup = of_record(record)
     if cgroup is None:
         return [record["init_process_pid"]] if is_alive(record) else []

@@ -1,4 +1,4 @@
-"""What a container is doing now: by its record, and by the kernel's account."""
+"""The current state of a container, from its record and from the kernel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAUSED, STOPPED = "paused", "stopped"
 
 
 def now() -> str:
-    """Return the time as Go writes it: RFC 3339 with nanoseconds."""
+    """Return the time in Go's format: RFC 3339 with nanoseconds."""
     seconds, rest = divmod(time.time_ns(), 1_000_000_000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}Z"
 
@@ -31,7 +31,7 @@ def start_ticks(pid: int) -> int:
 
 
 def is_alive(record: Record) -> bool:
-    """Whether the first process is there, and is not another that has got its pid."""
+    """Whether the first process exists, and its pid has not been reused."""
     pid = record["init_process_pid"]
     return pid > 0 and start_ticks(pid) == record["init_process_start"]
 
@@ -46,7 +46,7 @@ def _stat(pid: int) -> tuple[int, int]:
 
 
 def _waits(folder: Folder, record: Record) -> bool:
-    """Whether the first process is at its gate; a start that was killed may have left the FIFO."""
+    """Whether the first process is at its gate; a killed `start` may have left the FIFO."""
     if not os.path.exists(folder.file("gate")):
         return False
     return bool(_stat(record["init_process_pid"])[1] & FORKED)
@@ -64,7 +64,7 @@ def status(folder: Folder, record: Record) -> str:
 
 
 def is_frozen(record: Record) -> bool:
-    """Whether the container's cgroup is frozen, or asked to be."""
+    """Whether the container's cgroup is frozen, or about to be."""
     for hierarchy, name, word in (("", "cgroup.freeze", b"1"), ("freezer", "freezer.state", b"F")):
         if (path := record["cgroup_paths"].get(hierarchy)) is not None:
             try:

@@ -1,7 +1,7 @@
-"""From images of a container and its bundle to the container, going on where it was.
+"""Restore a container from its images and its bundle.
 
-Its folder and record are made before, as create() does it, and have the pid when it
-is complete and does not run yet: criu/restore.py.
+Its folder and record are made first, as by create(), and get the pid when the container is
+complete and not running yet: criu/restore.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """What the command line says about a restore."""
+    """The command line's options for a restore."""
 
     create: create.Request
     options: Options = Options()
@@ -35,7 +35,7 @@ class Request(NamedTuple):
 
 
 def restore(folder: Folder, request: Request, stdio: Stdio) -> create.Created:
-    """Make the container from its images. Nothing is left where this raises."""
+    """Make the container from its images. A failure leaves nothing behind."""
     require_root()
     text, config = create.read_config(request.create)
     descriptors.check_terminal(config.get("process", {}), request.create)
@@ -80,7 +80,7 @@ def _origin(folder: Folder, request: Request, config: Config, ours: ExitStack) -
 
 
 def _note_clocks(folder: Folder, record: Record, config: Config, pid: int) -> None:
-    """Let later processes be in the time namespace that CRIU has put the first one in."""
+    """Make later processes join the time namespace in which CRIU has put the first one."""
     namespaces = config.setdefault("linux", {}).setdefault("namespaces", [])
     if has_own_clocks(pid) and not any(entry["type"] == "time" for entry in namespaces):
         namespaces.append({"type": "time"})

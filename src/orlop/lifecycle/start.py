@@ -1,4 +1,4 @@
-"""From created to running."""
+"""Start a created container."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MOST_REPORT = 64 << 10
 
 
 def start(folder: Folder) -> Record:
-    """Let the container's program run; return once it does, or raise what kept it from it.
+    """Let the container's program run; return when it does, or raise the reason why not.
 
-    A container whose program could not be run is stopped; one whose hooks fail then is deleted.
+    A container whose program cannot be run is stopped; if its poststart hooks fail it is deleted.
     """
     with Lock(folder):
         record = folder.load()
@@ -50,7 +50,7 @@ def start(folder: Folder) -> Record:
 
 
 def _run_poststart(folder: Folder, record: Record) -> None:
-    """Run the hooks; one that fails is the end of the container. runtime.md, "Lifecycle"."""
+    """Run the hooks; if one fails, the container is deleted. runtime.md, "Lifecycle"."""
     from orlop.lifecycle import hooks
     from orlop.lifecycle.delete import delete
     from orlop.lifecycle.execute import load_config
@@ -58,21 +58,21 @@ def _run_poststart(folder: Folder, record: Record) -> None:
     try:
         hooks.started(record, load_config(folder))
     except OrlopError as error:
-        error.hint = "; ".join(delete(folder, force=True)) or None  # what other hooks complain of
+        error.hint = "; ".join(delete(folder, force=True)) or None  # failures of other hooks
         raise
 
 
 def _open_gate(folder: Folder, record: Record) -> bytes:
-    """Write the byte that lets the program run; return what is told of it: nothing, if it runs.
+    """Write the byte that lets the program run; return the report: empty, if it runs.
 
-    One that does not come to run, for others in its pid namespace can stop it, is ended.
+    If others in its pid namespace stop it, so that it never runs, it is killed.
     """
     outcome = os.open(folder.file("outcome"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.set_blocking(outcome, True)
         try:
             gate = os.open(folder.file("gate"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:  # nobody has it open for reading
+        except OSError:  # no process has it open for reading
             raise WrongStateError(_REFUSED[STOPPED]) from None
         os.write(gate, b"g")
         os.close(gate)

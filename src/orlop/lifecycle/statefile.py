@@ -1,7 +1,6 @@
-"""What is written down about a container, in its folder's state.json.
+"""A container's record, in its folder's state.json.
 
-The names are those of runc's where other programs read them; what is ours alone
-is below "orlop".
+Keys that other programs read have runc's names; our own are below "orlop".
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from orlop.model.light import Any, TypedDict
 
 
 class Own(TypedDict):
-    """What runc has no word for."""
+    """The keys that runc does not have."""
 
     bundle: str
     cgroup: str  # cgroupsPath
-    own_pids: bool  # a pid namespace of its own: all end with the first process
+    own_pids: bool  # it has a pid namespace: all processes end with the first one
     annotations: dict[str, str]
     poststart: bool
     poststop: bool
@@ -22,11 +21,11 @@ class Own(TypedDict):
 
 
 class Record(TypedDict):
-    """The whole file. The pid is 0 while the process is being made."""
+    """The whole file. The pid is 0 until the process exists."""
 
     id: str
     init_process_pid: int
-    init_process_start: int  # /proc/PID/stat field 22: with the pid it names the process
+    init_process_start: int  # /proc/PID/stat field 22: together with the pid it is unique
     created: str
     config: dict[str, Any]
     rootless: bool
@@ -37,7 +36,7 @@ class Record(TypedDict):
     orlop: Own
 
 
-#: What has to be there, for whoever reads the file not to trip over it.
+#: Keys that must exist, so that readers of the file do not fail.
 RECORD = {
     "id": str,
     "init_process_pid": int,

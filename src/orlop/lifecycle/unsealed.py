@@ -1,6 +1,6 @@
-"""Why the interpreter of an installed `orlop-runtime` could not be sealed, until the next boot.
+"""The reason why an `orlop-runtime`'s interpreter could not be sealed, until the next boot.
 
-`orlop-runtime` writes it down, and `orlop info` tells it.
+`orlop-runtime` records it, and `orlop info` shows it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _PROGRAM = "orlop-runtime"
 
 
 def record(programs: str, reason: str) -> None:
-    """Write down why the `orlop-runtime` in the folder *programs* runs unsealed.
+    """Record why the `orlop-runtime` in the folder *programs* runs unsealed.
 
-    Where nothing can be written, its log alone tells it.
+    If nothing can be written, only its log says so.
     """
     with suppress(OSError):
         os.makedirs(_FOLDER, 0o755, exist_ok=True)
@@ -24,10 +24,10 @@ def record(programs: str, reason: str) -> None:
 
 
 def forget(programs: str) -> None:
-    """Remove what record() has written; it is no error if there is nothing."""
+    """Remove the record; a missing one is no error."""
     with suppress(OSError):
         os.unlink(_file(programs))
-        os.rmdir(_FOLDER)  # unless others are in it
+        os.rmdir(_FOLDER)  # unless it has other records
 
 
 def reasons() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Other limits for a container that is there."""
+"""Change the limits of an existing container."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def update(folder: Folder, resources: Resources) -> None:
-    """Put *resources* in force, and leave alone what they do not name."""
+    """Set the limits in *resources*, and leave the others alone."""
     with Lock(folder):
         record = folder.load()
         if status(folder, record) == STOPPED:

@@ -13,9 +13,9 @@ _DIGEST = re.compile(r"(?P<algorithm>sha256|sha512):(?P<hex>[0-9a-f]+)")
 
 
 def parse_digest(text: str) -> Digest:
-    """Check that *text* is a digest of an algorithm we can verify, and return it as one.
+    """Return *text* as a digest whose algorithm we can verify.
 
-    Raises InvalidArgumentError for anything else; what passes is safe in a path.
+    Raises InvalidArgumentError for anything else; a digest is safe in a path.
     """
     match = _DIGEST.fullmatch(text)
     if match is None or len(match["hex"]) != _HEX_LENGTH[match["algorithm"]]:

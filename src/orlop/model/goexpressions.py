@@ -1,4 +1,4 @@
-"""What stands between {{ and }}: fields, variables, literals, calls and pipes."""
+"""Evaluate the expressions between {{ and }}: fields, variables, literals, calls, pipes."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-#: Their keys are the user's: one that is missing is no mistake in the template.
+#: Maps with the user's own keys: a missing key is not an error in the template.
 _MAPS = frozenset(
     ["Annotations", "Attributes", "Labels", "Networks", "Options", "Ports", "Sysctls", "Volumes"]
 )
-_LONGEST = 1 << 20  # characters: templates come over the engine's socket, too
+_LONGEST = 1 << 20  # characters: clients send templates to the engine, too
 _MOST_NESTED = 50
 _WIDTH = re.compile(r"%[^a-zA-Z%]*\d{4}|%[^a-zA-Z%]*\*")
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 
 
 class Scope:
-    """Where an expression is evaluated: the dot and the variables."""
+    """The context of an expression: the dot and the variables."""
 
     def __init__(self, dot: Any, variables: dict[str, Any]) -> None:
         self.dot = dot
         self.variables = variables
 
     def within(self, dot: Any) -> Scope:
-        """Return a scope inside this one, about another *dot*."""
+        """Return a nested scope with another *dot*."""
         return Scope(dot, dict(self.variables))
 
 
@@ -46,12 +46,12 @@ Expression = Callable[[Scope], Any]
 
 
 def wrong(what: str) -> InvalidArgumentError:
-    """Return the error for a template that says *what*."""
+    """Return the error about a template: *what*."""
     return InvalidArgumentError(f"invalid template: {what}")
 
 
 def parse_expression(source: str) -> Expression:
-    """Return what evaluates *source*; InvalidArgumentError if it is none."""
+    """Return a function that evaluates *source*; InvalidArgumentError if it is invalid."""
     if source.count("(") > _MOST_NESTED:
         raise wrong("too many parentheses")
     tokens: list[tuple[str, str]] = []
@@ -70,7 +70,7 @@ def parse_expression(source: str) -> Expression:
 
 
 def _pipeline(tokens: list[tuple[str, str]]) -> Expression:
-    """COMMAND | COMMAND …: what one gives is the last argument of the next."""
+    """COMMAND | COMMAND …: the result of one is the last argument of the next."""
     expression = _command(tokens, piped=None)
     while tokens and tokens[-1] == ("mark", "|"):
         tokens.pop()
@@ -114,7 +114,7 @@ def _call(name: str, arguments: list[Expression]) -> Expression:
 
 
 def _method(head: Expression, arguments: list[Expression]) -> Expression:
-    """`.Label "name"`: a field that is a function of its arguments."""
+    """`.Label "name"`: a field that is a function."""
 
     def evaluate(scope: Scope) -> Any:
         function = head(scope)
@@ -156,14 +156,14 @@ def _unescaped(text: str) -> str:
 
 
 def _path(text: str, begin: Expression | None = None) -> Expression:
-    """Return the fields of *text* of a variable, of the dot, or of what *begin* gives."""
+    """Return the fields in *text* of a variable, the dot, or the result of *begin*."""
     head, *fields = text.split(".")
     fields = [field for field in fields if field]
     start = begin or _variable(head)
 
     def evaluate(scope: Scope) -> Any:
         value = start(scope)
-        free = begin is not None  # what a function gives may be any map
+        free = begin is not None  # the result of a function may be any map
         for field in fields:
             value = _field(value, field, free=free)
             free = field in _MAPS
@@ -192,7 +192,7 @@ def _field(value: Any, name: str, *, free: bool) -> Any:
 
 
 def truth(value: Any) -> bool:
-    """Whether Go's templates take *value* as true: not empty, not zero."""
+    """Whether Go's templates treat *value* as true: not empty, not zero."""
     return bool(value)
 
 

@@ -1,8 +1,8 @@
-"""The part of Go's text/template that `--format` and the log option `tag` need.
+"""The part of Go's text/template that `--format` and the log option `tag` use.
 
 Text with actions: {{.Field.Inner}}, {{json .}}, {{index .Map "key"}}, pipes,
 {{range}} {{if}} {{with}} with {{else}} and {{end}}, {{range $key, $value := .Map}},
-{{- trims -}}. Nothing else is evaluated: a template is a user's, but values are not.
+{{- trims -}}. Nothing else is evaluated: templates come from users, values from anybody.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _BLOCKS = ("range", "if", "with")
 
 
 class Template:
-    """A parsed template; InvalidArgumentError, with what is wrong, if it cannot be parsed.
+    """A parsed template; InvalidArgumentError says why it cannot be parsed.
 
-    Without *loops* it has no {{range}}, whose work can be any multiple of its length.
+    Without *loops* it has no {{range}}, which can take arbitrarily long.
     """
 
     def __init__(self, source: str, *, loops: bool = True) -> None:
@@ -38,7 +38,7 @@ class Template:
             raise _wrong(f"unexpected {{{{{ended}}}}}")
 
     def render(self, value: Any) -> str:
-        """Return the text for *value*; InvalidArgumentError for a field it does not have."""
+        """Return the text for *value*; InvalidArgumentError for a field that it does not have."""
         output: list[str] = []
         scope = Scope(value, {"$": value})
         for node in self._body:
@@ -46,7 +46,7 @@ class Template:
         return "".join(output)
 
     def _nodes(self, *, depth: int) -> tuple[list[_Node], str]:
-        """Return the nodes up to {{end}} or {{else …}} and which of them it was; "" at the end."""
+        """Return the nodes up to {{end}} or {{else …}}, and which it was; "" at the end."""
         nodes: list[_Node] = []
         while self._position < len(self._tokens):
             text, action = self._tokens[self._position]
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
 
 
 def _tokens(source: str) -> list[tuple[str, str | None]]:
-    """Split into (text, action behind it), trimming where the action says so."""
+    """Split into (text, following action), trimmed as the action says."""
     tokens: list[tuple[str, str | None]] = []
     position, trim = 0, False
     for match in _ACTION.finditer(source):

@@ -1,10 +1,9 @@
-"""What an image is made of: descriptors, manifests, indexes, configurations.
+"""The documents of an image: descriptors, manifests, indexes, configurations.
 
-The documents of the OCI image specification and of Docker's schema 2, which
-say the same in other media types. They come from strangers: decoding bounds
-their size and depth and raises CorruptError. A document is never encoded again
-to be stored or sent, since its bytes are its name: what is unknown here is kept
-by keeping the bytes.
+They are those of the OCI image specification and of Docker's schema 2, which differ only in
+their media types. They are untrusted: decoding limits size and depth and raises CorruptError.
+A document is never encoded again to be stored or sent, because its digest is its name: keeping
+the bytes also keeps unknown fields.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ from orlop.model.digest import DiffID, Digest, parse_digest
 from orlop.model.platform import Platform
 
 MAX_DOCUMENT_BYTES = 8 << 20
-#: Lists and objects, and commas, of a document: 8 MiB of them would take 9 s and 740 MB to read.
+#: Limit of lists, objects and commas: 8 MiB of them would take 9 s and 740 MB to read.
 _MAX_GROUPS = 100_000
 _MAX_ITEMS = 300_000
 _MAX_DEPTH = 64
@@ -40,7 +39,7 @@ INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
-#: Set by BuildKit on manifests of an index that are no images.
+#: Set by BuildKit on manifests in an index that are not images.
 REFERENCE_TYPE = "vnd.docker.reference.type"
 REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -57,7 +56,7 @@ class Pascal(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_de
 
 
 class Descriptor(Camel, frozen=True, kw_only=True):
-    """A blob: what it is, its digest, its size in bytes. descriptor.md."""
+    """A blob: its media type, digest, and size in bytes. descriptor.md."""
 
     media_type: str = ""
     digest: Digest
@@ -72,7 +71,7 @@ class Descriptor(Camel, frozen=True, kw_only=True):
 
     @property
     def is_attestation(self) -> bool:
-        """Whether it describes provenance or the like, and no image."""
+        """Whether it is an attestation, such as provenance, and not an image."""
         return REFERENCE_TYPE in self.annotations or bool(
             self.platform and self.platform.os == "unknown"
         )
@@ -106,7 +105,7 @@ class Manifest(Camel, frozen=True, kw_only=True):
         return self.config.media_type in CONFIG_TYPES
 
 
-SHORTEST_CHECK_NS = 1_000_000  # Docker's, for each time of a check
+SHORTEST_CHECK_NS = 1_000_000  # Docker's minimum for the times of a check
 
 
 class Healthcheck(Pascal, frozen=True, kw_only=True):
@@ -151,7 +150,7 @@ class RootFS(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One step of an image's making; without *empty_layer* it made the next layer."""
+    """One step of an image's history; without *empty_layer* it made the next layer."""
 
     created: str = ""
     created_by: str = ""
@@ -161,7 +160,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An image's configuration; its digest is what Docker calls the image's id. config.md."""
+    """An image's configuration; its digest is Docker's image id. config.md."""
 
     created: str = ""  # RFC 3339
     author: str = ""
@@ -179,7 +178,7 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 def decode_manifest(data: bytes) -> Manifest:
-    """Return the manifest in *data*; CorruptError if it is none, or an index as well."""
+    """Return the manifest in *data*; CorruptError if it is invalid, or also an index."""
     tree = _tree(data, "manifest")
     if "manifests" in tree or tree.get("mediaType") in INDEX_TYPES:
         raise CorruptError("the manifest is an index as well")
@@ -190,7 +189,7 @@ def decode_manifest(data: bytes) -> Manifest:
 
 
 def decode_index(data: bytes) -> Index:
-    """Return the index in *data*; CorruptError if it is none, or a manifest as well."""
+    """Return the index in *data*; CorruptError if it is invalid, or also a manifest."""
     tree = _tree(data, "index")
     if "layers" in tree or "config" in tree or tree.get("mediaType") in MANIFEST_TYPES:
         raise CorruptError("the index is a manifest as well")
@@ -198,12 +197,12 @@ def decode_index(data: bytes) -> Index:
 
 
 def decode_config(data: bytes) -> ImageConfig:
-    """Return the image configuration in *data*; CorruptError if it is none."""
+    """Return the image configuration in *data*; CorruptError if it is invalid."""
     return _typed(_tree(data, "image configuration"), ImageConfig, "image configuration")
 
 
 def media_type_of(data: bytes) -> str:
-    """Tell what manifest or index *data* is where nothing else says so; CorruptError if neither."""
+    """Detect the media type of a manifest or index without one; CorruptError if it is neither."""
     tree = _tree(data, "manifest")
     said = tree.get("mediaType")
     if isinstance(said, str) and said in INDEX_TYPES | MANIFEST_TYPES:
@@ -242,7 +241,7 @@ def _tree(data: bytes, what: str) -> dict[str, Any]:
 
 
 def _without_nulls(value: Any, what: str, depth: int) -> Any:
-    """Go writes null for an empty list or map: it means what absence means."""
+    """Remove nulls: Go writes null for an empty list or map, with the meaning of a missing one."""
     if depth == 0:
         raise CorruptError(f"the {what} is nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, dict):
@@ -266,7 +265,7 @@ def _typed(tree: dict[str, Any], cls: type[T], what: str) -> T:
 def choose(descriptors: Iterable[Descriptor], wanted: Sequence[Platform]) -> Descriptor | None:
     """Return the image that fits the earliest of *wanted*; None if none does.
 
-    Of equals the first wins. One that does not say its platform fits last of all.
+    Among equals the first wins. An image without a platform comes last.
     """
     ranks = {platform: rank for rank, platform in enumerate(wanted)}
     best: Descriptor | None = None

@@ -1,14 +1,14 @@
-"""JSON without the json module, whose regular expressions cost as much as an interpreter's start.
+"""JSON without the json module, whose regular expressions take as long as starting Python.
 
-CPython's own C scanner and string encoder do the work when they are there;
-where they are not, the json module does. Figures: docs/decisions/cli-start.md.
+CPython's own C scanner and string encoder do the work; if they are missing, the json module
+does. Figures: docs/decisions/cli-start.md.
 """
 
 from __future__ import annotations
 
 from orlop.errors import CorruptError
 
-TYPE_CHECKING = False  # typing costs 6 ms, so its names are for the type checker alone
+TYPE_CHECKING = False  # importing typing takes 6 ms, so only the type checker does
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _ScanSettings:
-    """What the C scanner asks its context for: the defaults of json.JSONDecoder."""
+    """The settings that the C scanner reads: the defaults of json.JSONDecoder."""
 
     strict = False
     object_hook = None
@@ -44,7 +44,7 @@ _scan, _quote = _tools()
 
 
 def loads(text: str | bytes) -> Any:
-    """Return the value of a JSON *text*; CorruptError if it is none."""
+    """Return the value of a JSON *text*; CorruptError if it is not JSON."""
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
         stripped = decoded.strip(" \t\r\n")
@@ -57,7 +57,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
-    """Return *value* as JSON text, one line unless *indent* says how far to indent each level."""
+    """Return *value* as JSON, on one line unless *indent* is given."""
     if indent is None:
         return _compact(value)
     return _indented(value, " " * indent, "\n")

@@ -1,10 +1,10 @@
-"""A mount, as snapshots hand it to the runtime. Light: the shim imports this."""
+"""A mount, as snapshots pass it to the runtime. Imports little, for the shim."""
 
 from orlop.model.light import NamedTuple
 
 
 class Mount(NamedTuple):
-    """One mount to make, in the words of mount(8).
+    """One mount to make, in mount(8)'s terms.
 
     The mounts of a root file system come as a list, to be made in order inside
     the container's own mount namespace. The one whose *target* is "/" is the
@@ -16,10 +16,10 @@ class Mount(NamedTuple):
         Mount("overlay", "overlay", "/", ("lowerdir+=mount:1", "lowerdir+=mount:0",
                                           "upperdir=/…/fs", "workdir=/…/work")),
 
-    Lower layers are named top-most first. A `lowerdir+=` that is a path is a
-    plain directory. `mount:N/NAME` is the folder NAME in the N-th mount. The
-    source of a detached "ext4" is a file. A bind mount is type "bind" with
-    option "rbind" or "bind".
+    Lower layers are listed top-most first. A path after `lowerdir+=` is a plain
+    directory. `mount:N/NAME` is the folder NAME in the N-th mount. The source of
+    a detached "ext4" is a file. A bind mount has the type "bind" and the option
+    "rbind" or "bind".
     """
 
     type: str

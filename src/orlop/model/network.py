@@ -1,8 +1,8 @@
-"""Networks: what one is, what a container asks of it, and what it has there.
+"""Networks: a network, a container's options for it, and the resulting endpoint.
 
 Values here are stored as JSON and read back, so a field added later needs a default.
-Addresses are text as people write them ("172.17.0.2", "fd00::2"), prefixes come after
-a slash where the name says interface address.
+Addresses are text as users write them ("172.17.0.2", "fd00::2"); interface addresses have a
+prefix length after a slash.
 """
 
 from typing import Literal
@@ -11,20 +11,20 @@ import msgspec
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A value that is stored as JSON; a changed one is a new one (msgspec.structs.replace)."""
+    """A value stored as JSON; change it by making a new one (msgspec.structs.replace)."""
 
 
 class Subnet(Value, frozen=True, kw_only=True):
-    """A range of addresses of a network: one for IPv4, one for IPv6, or several."""
+    """A range of addresses of a network: IPv4 or IPv6; a network may have several."""
 
     subnet: str  # "172.18.0.0/16", no host bits
     gateway: str = ""  # the bridge's own address there; "" on networks without one
-    ip_range: str = ""  # dynamic addresses come from here; "" for the whole subnet
-    reserved: dict[str, str] = {}  # name: address, never given out (Docker's aux-address)
+    ip_range: str = ""  # the source of dynamic addresses; "" for the whole subnet
+    reserved: dict[str, str] = {}  # name: address, never allocated (Docker's aux-address)
 
 
 class Network(Value, frozen=True, kw_only=True):
-    """A network as it was made; *options* are the driver's, in Docker's words."""
+    """A network as it was created; *options* are the driver's, in Docker's terms."""
 
     id: str  # 64 hex digits
     name: str
@@ -35,13 +35,13 @@ class Network(Value, frozen=True, kw_only=True):
     ipv4: bool = True
     ipv6: bool = False
     subnets: tuple[Subnet, ...] = ()
-    mtu: int = 0  # 0: what the driver finds right
+    mtu: int = 0  # 0: the driver chooses
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
 
 
 class EndpointOptions(Value, frozen=True, kw_only=True):
-    """What a container asks of a network; empty means: choose for me."""
+    """A container's options for a network; empty fields are chosen by the engine."""
 
     ipv4: str = ""
     ipv6: str = ""
@@ -68,16 +68,16 @@ class Route(Value, frozen=True, kw_only=True):
 
 
 class Endpoint(Value, frozen=True, kw_only=True):
-    """A container's place in a network, all chosen; what a driver makes real."""
+    """A container's endpoint in a network, with all choices made; a driver creates it."""
 
     id: str  # 64 hex digits
     network: str  # the network's id
     container: str  # the container's id
     interface: str  # its name inside: "eth0"
-    host_interface: str = ""  # of a veth's other end, or ""
+    host_interface: str = ""  # the name of a veth's other end, or ""
     mac: str = ""
     addresses: tuple[str, ...] = ()  # interface addresses: "172.17.0.2/16", "fd00::2/64"
-    routes: tuple[Route, ...] = ()  # with the default routes, where this endpoint has them
+    routes: tuple[Route, ...] = ()  # including default routes, if this endpoint has them
     mtu: int = 0  # 0: the network's
     aliases: tuple[str, ...] = ()
     bandwidth: Bandwidth = Bandwidth()
@@ -89,7 +89,7 @@ Protocol = Literal["tcp", "udp", "sctp"]
 
 
 class PortMapping(Value, frozen=True, kw_only=True):
-    """One published port, the host's port chosen."""
+    """One published port, with the host's port chosen."""
 
     protocol: Protocol
     container_port: int

@@ -1,16 +1,16 @@
 """The OCI runtime specification's config.json as typed dictionaries.
 
-Dictionaries, not classes, for the same value is written by the engine as JSON
-and read by the runtime, whose start-up cannot afford a decoder: typing costs
-nothing there. Field names and meaning: runtime-spec config.md, config-linux.md.
-Everything optional in the specification is optional here.
+They are dictionaries, not classes, because the engine writes them as JSON and the runtime,
+whose start cannot afford a decoder, reads them: the types cost nothing there. Field names and
+meaning: runtime-spec config.md, config-linux.md. Everything optional in the specification is
+optional here.
 """
 
 from __future__ import annotations
 
 from orlop.model.light import TypedDict
 
-#: The version of the specification that this is.
+#: The version of the specification described here.
 VERSION = "1.3.0"
 
 
@@ -300,7 +300,7 @@ class Config(TypedDict, total=False):
 
 
 class State(TypedDict, total=False):
-    """What is told of a container. runtime-spec runtime.md, "State"."""
+    """The state of a container. runtime-spec runtime.md, "State"."""
 
     ociVersion: str
     id: str

@@ -1,12 +1,12 @@
-"""What a config.json of other people's may hold: the type and the bounds of every field.
+"""The type and the bounds of every field in a foreign config.json.
 
     str, bool       that type
     (low, high)     an integer within these bounds
-    [shape]         a list of such
+    [shape]         a list of this shape
     {"*": shape}    an object with any names
-    {name: shape}   an object; a name with "!" after it must be there, one unknown is ignored
+    {name: shape}   an object; a name with "!" is required, unknown names are ignored
 
-Bounds are those of the specification's types, or closer where the kernel has less room.
+Bounds are those of the specification's types, or tighter if the kernel's are.
 runtime-spec config.md and schema/; a test compares the names with oci.py.
 """
 
@@ -25,8 +25,8 @@ _U64 = (0, (1 << 64) - 1)
 _I32 = (-(1 << 31), (1 << 31) - 1)
 _U32 = (0, (1 << 32) - 1)
 _U16 = (0, (1 << 16) - 1)
-_SIZE = (-1, (1 << 63) - 1)  # -1 is no limit
-_NUMBER = (-1, (1 << 32) - 1)  # of a device; -1 is any
+_SIZE = (-1, (1 << 63) - 1)  # -1 means no limit
+_NUMBER = (-1, (1 << 32) - 1)  # of a device; -1 means any
 _WORDS = [str]
 _TABLE = {"*": str}
 
@@ -203,10 +203,10 @@ _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or fal
 
 
 def check(value: Any, shape: Shape, name: str = "") -> None:
-    """Look that *value*, out of a JSON text, is of *shape*; *name* begins what a refusal calls it.
+    """Check that *value*, from JSON, has the *shape*; an error's path begins with *name*.
 
-    A null stands for what is not there, and is taken out. InvalidArgumentError
-    names the first field that does not fit.
+    A null counts as missing, and is removed. InvalidArgumentError names the first field
+    that does not fit.
     """
     if isinstance(shape, dict):
         _check_object(value, shape, name)
@@ -243,7 +243,7 @@ def _check_list(value: Any, shape: Shape, name: str) -> None:
     if not isinstance(value, list):
         raise _unfit(value, _KINDS[list], name)
     if shape is str and set(map(type, value)) <= {str}:
-        joined = "".join(value)  # most lists are of many short words
+        joined = "".join(value)  # most lists consist of many short words
         if joined.isascii() and "\0" not in joined:
             return
     for index, item in enumerate(value):

@@ -1,4 +1,4 @@
-"""Platforms: which of an index's manifests fits a machine. OCI image spec, image-index.md."""
+"""Platforms: which manifest of an index fits a machine. OCI image spec, image-index.md."""
 
 import functools
 import os
@@ -8,7 +8,7 @@ import msgspec
 
 from orlop.errors import InvalidArgumentError
 
-#: What people and uname(2) say, and what Go, and so every image, says.
+#: Names used by people and uname(2), and the names of Go, which images use.
 _ARCHITECTURES = {
     "x86_64": "amd64",
     "x86-64": "amd64",
@@ -43,7 +43,7 @@ class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
         return "/".join(part for part in parts if part)
 
     def normalized(self) -> "Platform":
-        """Return the one spelling of this platform: `arm64/v8` is `arm64`, `arm` is `arm/v7`."""
+        """Return the canonical form: `arm64/v8` is `arm64`, `arm` is `arm/v7`."""
         system = self.os.lower()
         given = self.architecture.lower()
         architecture = _ARCHITECTURES.get(given, given)
@@ -61,10 +61,10 @@ def _normal_variant(architecture: str, variant: str) -> str:
 
 
 def parse_platform(text: str) -> Platform:
-    """Return the platform that *text* names, normalized.
+    """Return the platform in *text*, normalized.
 
-    That is OS, ARCH, ARCH/VARIANT, OS/ARCH or OS/ARCH/VARIANT; what is left out
-    is the host's. InvalidArgumentError for anything else.
+    *text* is OS, ARCH, ARCH/VARIANT, OS/ARCH or OS/ARCH/VARIANT; missing parts are the
+    host's. InvalidArgumentError for anything else.
     """
     parts = text.split("/")
     if not 1 <= len(parts) <= 3 or not all(part.isascii() and part.strip() for part in parts):
@@ -92,10 +92,10 @@ def host_platform() -> Platform:
 
 
 def preference(platform: Platform) -> list[Platform]:
-    """Return what can run on *platform*, best first.
+    """Return the platforms that run on *platform*, best first.
 
-    A processor runs the older variants of its own architecture, an amd64 one
-    386 code, and an arm64 one the 32-bit arm variants.
+    A processor runs the older variants of its own architecture, amd64 also runs 386 code,
+    and arm64 the 32-bit arm variants.
     """
     wanted = platform.normalized()
     return [

@@ -8,9 +8,9 @@ _MOST: int = _signal.NSIG - 1
 
 
 def signal_number(text: str) -> int:
-    """Return the number of "TERM", "SIGTERM", "15", "RTMIN+1", "RTMAX-1"; ValueError for none.
+    """Return the number of "TERM", "SIGTERM", "15", "RTMIN+1", "RTMAX-1"; else ValueError.
 
-    0 is a number, too: kill(2) asks with it whether a process exists.
+    0 is allowed, too: with it kill(2) checks whether a process exists.
     """
     word = text.strip()
     if word.isascii() and word.isdecimal():

@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write them."""
+"""Parse sizes in bytes, as users write them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def parse_size(text: str) -> int:
 
 
 def parse_limit(text: str, what: str) -> int:
-    """Return the bytes of *text*, the option *what*; 0 for nothing or -1, which mean no limit.
+    """Return the bytes in *text*, the option *what*; 0 for "" and -1, which mean no limit.
 
-    InvalidArgumentError for any other text that is no size.
+    InvalidArgumentError for any other text that is not a size.
     """
     if text in ("", "-1"):
         return 0

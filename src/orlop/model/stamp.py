@@ -1,4 +1,4 @@
-"""Times as logs have them."""
+"""Times in logs."""
 
 import time
 

@@ -1,9 +1,8 @@
-"""Where the time of a start went: steps, each with its begin and end.
+"""The steps of a start, each with its begin and end.
 
-Times are nanoseconds of CLOCK_MONOTONIC, so those of all processes of one machine
-fit together; a step is part of the shortest one that contains it. A room notes its
-steps with a Recorder, or with OFF where nobody asked, which makes nothing and reads
-no clock:
+Times are nanoseconds of CLOCK_MONOTONIC, so those of all processes on a machine can be
+compared; a step is part of the shortest one that contains it. A room records its steps with a
+Recorder, or, if nobody asked for them, with OFF, which makes no objects and reads no clock:
 
     times = Recorder("shim") if asked else OFF
     since = times.now()
@@ -25,12 +24,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-#: Who calls whom; "child" is a container's process before its program, "container" the program.
+#: In the order of calls; "child" is a container's process before its program.
 ROOMS = ("client", "engine", "shim", "child", "container")
 
 
 class Step(NamedTuple):
-    """Something that was done, and by whom: one of ROOMS."""
+    """A step, and who did it: one of ROOMS."""
 
     name: str
     room: str
@@ -43,15 +42,15 @@ class Step(NamedTuple):
         return (self.end_ns - self.begin_ns) / 1e9
 
     def contains(self, other: Step) -> bool:
-        """Whether *other* lies within it, the same time included."""
+        """Whether *other* lies within it, or has the same times."""
         return self.begin_ns <= other.begin_ns and other.end_ns <= self.end_ns
 
 
-_step = tuple.__new__  # a third of what Step() costs
+_step = tuple.__new__  # takes a third of the time of Step()
 
 
 class Recorder:
-    """Takes down the steps of one room, for one start."""
+    """Records the steps of one room, for one start."""
 
     __slots__ = ("room", "steps")
 
@@ -60,22 +59,22 @@ class Recorder:
         self.steps: list[Step] = []
 
     def now(self) -> int:
-        """Return when a step begins."""
+        """Return the time at which a step begins."""
         return time.monotonic_ns()
 
     def note(self, name: str, begin_ns: int) -> int:
-        """Take down a step that ends now; return now, for the next begins then."""
+        """Record a step that ends now; return now, the begin of the next one."""
         end_ns = time.monotonic_ns()
         self.steps.append(_step(Step, (name, self.room, begin_ns, end_ns)))
         return end_ns
 
     def add(self, steps: Iterable[Step]) -> None:
-        """Take in what others have taken down."""
+        """Add the steps that others have recorded."""
         self.steps.extend(steps)
 
 
 class _Off(Recorder):
-    """Takes nothing down."""
+    """Records nothing."""
 
     __slots__ = ()
 
@@ -89,31 +88,31 @@ class _Off(Recorder):
         return
 
 
-#: For who was not asked.
+#: The recorder of a start that is not timed.
 OFF: Recorder = _Off("")
 
 
 def steps_of(told: Iterable[Sequence[Any]]) -> list[Step]:
-    """Return the steps that another process has told, as JSON gave them."""
+    """Return another process's steps, from JSON."""
     return [Step(*step) for step in told]
 
 
 class Place(NamedTuple):
-    """Where a step is among others."""
+    """The position of a step among the others."""
 
     step: Step
-    depth: int  # how many steps it is part of
-    outer: int  # the number, in order of their begin, of the step that it is part of; or -1
+    depth: int  # the number of steps that it is part of
+    outer: int  # the index, by begin, of the step that it is part of; or -1
 
 
 def nested(steps: Iterable[Step]) -> Iterator[Place]:
-    """Yield the steps in order of their begin, each with its place.
+    """Yield the steps in order of their begin, each with its position.
 
-    Rooms work at the same time, so that what contains a step need not have called for it:
-    it is part of the innermost of its own room, else of the nearest that calls it.
+    Rooms work at the same time, so a step that contains another need not have called it: a
+    step is part of the innermost one of its own room, else of the nearest room that calls it.
     """
     places: list[Place] = []
-    open_: list[int] = []  # numbers of those that contain the next, outermost first
+    open_: list[int] = []  # indexes of those that contain the next, outermost first
     for step in sorted(steps, key=lambda step: (step.begin_ns, -step.end_ns)):
         while open_ and not places[open_[-1]].step.contains(step):
             open_.pop()

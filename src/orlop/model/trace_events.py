@@ -1,7 +1,7 @@
-"""Steps as a trace file: what Perfetto and chrome://tracing open.
+"""Write steps as a trace file, for Perfetto and chrome://tracing.
 
-The "Trace Event Format", as a JSON object. Each room is a process of the trace. Events
-of one thread have to lie within each other or apart, so what overlaps gets a thread more.
+The "Trace Event Format", as a JSON object. Each room is a process in the trace. Events of one
+thread must be nested or disjoint, so overlapping steps get further threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def trace(steps: Sequence[Step]) -> dict[str, Any]:
-    """Return the trace of *steps*, whose time begins with the first of them."""
+    """Return the trace of *steps*; its time begins with the first of them."""
     rooms: dict[str, int] = {}
     ordered = sorted(steps, key=lambda step: (step.begin_ns, -step.end_ns))
     for step in ordered:
@@ -46,8 +46,8 @@ def _event(step: Step, pid: int, thread: int, origin_ns: int) -> dict[str, Any]:
 
 
 def _on_threads(steps: Iterable[Step]) -> Iterable[tuple[int, Step]]:
-    """Yield the steps, in order of their begin, each with the first thread that it fits into."""
-    threads: list[list[Step]] = []  # what is under way in each, outermost first
+    """Yield the steps, by their begin, each with the first thread that it fits into."""
+    threads: list[list[Step]] = []  # the open steps of each, outermost first
     for step in steps:
         number = next((n for n, open_ in enumerate(threads) if _fits(step, open_)), len(threads))
         if number == len(threads):
@@ -57,7 +57,7 @@ def _on_threads(steps: Iterable[Step]) -> Iterable[tuple[int, Step]]:
 
 
 def _fits(step: Step, open_: list[Step]) -> bool:
-    """Whether *step* lies within what is under way, when what has ended is taken away."""
+    """Whether *step* lies within the open steps, after removing those that have ended."""
     while open_ and open_[-1].end_ns <= step.begin_ns:
         open_.pop()
     return not open_ or open_[-1].contains(step)

@@ -1,10 +1,10 @@
-"""Steps as a waterfall for a terminal: when each began, how long it took, who did it.
+"""Draw steps as a waterfall on a terminal: begin, duration, and who did it.
 
     begin     took
      0.00    14.21 ms  client    run                ██████████████████████
      0.31     2.10 ms  engine      create           ▕███▏
 
-The program itself may run for hours: it is drawn no longer than a third of all else.
+The program itself may run for hours: it gets at most a third of the width.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 PROGRAM = "container"  # the room of the program's own time
 _LEAST_BAR, _MOST_NAME = 20, 40
-_NARROW = 45  # columns beside the names: times, room, spaces
+_NARROW = 45  # columns besides the names: times, room, spaces
 _COLORS = {"client": "36", "engine": "34", "shim": "35", "child": "33", PROGRAM: "32"}
 
 
 class _Axis:
-    """From a time to a column, with the program's time drawn shorter than it was."""
+    """Maps times to columns, with the program's time shortened."""
 
     def __init__(self, steps: Sequence[Step], columns: int) -> None:
         self.begin_ns = min(step.begin_ns for step in steps)
@@ -44,7 +44,7 @@ class _Axis:
         return self._factor < 1
 
     def _place(self, time_ns: int) -> float:
-        """Return how far *time_ns* is from the begin, in nanoseconds as they are drawn."""
+        """Return the distance of *time_ns* from the begin, in nanoseconds as drawn."""
         place = float(time_ns - self.begin_ns)
         if self._cut is not None and time_ns > self._cut.begin_ns:
             inside = min(time_ns, self._cut.end_ns) - self._cut.begin_ns
@@ -56,7 +56,7 @@ class _Axis:
 
 
 def waterfall(steps: Sequence[Step], *, width: int, color: bool = False) -> Iterator[str]:
-    """Yield the lines, at most *width* columns each where that is enough."""
+    """Yield the lines, each at most *width* columns if possible."""
     if not steps:
         return
     rows = list(nested(steps))
@@ -77,7 +77,7 @@ def waterfall(steps: Sequence[Step], *, width: int, color: bool = False) -> Iter
 
 
 def _bar(begin: float, end: float) -> str:
-    """Return a bar from column to column; what is shorter than one is a thin line."""
+    """Return a bar from column to column; one shorter than a column is a thin line."""
     first = int(begin)
     full = round(end) - first
     return " " * first + ("█" * full if full >= 1 and end - begin >= 0.5 else "▏")

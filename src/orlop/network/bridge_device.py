@@ -1,4 +1,4 @@
-"""The bridge of a network: made, put right, found again, removed. For every driver that has one."""
+"""The bridge of a network: make, repair, find, remove. For every driver that has one."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from orlop.network import options, ownership
 from orlop.network.namespace import Home
 from orlop.network.refusal import refusals
 
-TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+TYPE_CHECKING = False  # programs that start often pass plain values: network/cni/plugin
 if TYPE_CHECKING:
     from orlop.model.network import Network
 
 _PREFIX = "or-"
 _ROUTED_ELSEWHERE = "isolated"
-_MARK = 0x6F  # of the addresses that we give to a bridge that was there before
+_MARK = 0x6F  # of the addresses that we add to an existing bridge
 
 
 def name_of(network: Network) -> str:
-    """Return the bridge's name: the option's, or one made of the network's id."""
+    """Return the bridge's name: from the option, or made from the network's id."""
     given = network.options.get(options.BRIDGE_NAME)
     return given or ownership.device_name(_PREFIX, network)
 
 
 def ensure(home: Home, engine: str, network: Network) -> int:
-    """Return the index of the network's bridge, made or put right: up, with its gateways.
+    """Return the index of the network's bridge, made or repaired: up, with its gateways.
 
-    A bridge that was there before and that no engine made is used as it is, and given
-    the gateways' addresses that it lacks. AlreadyExistsError where the name is another's.
+    An existing bridge that no engine made is used as it is, and gets the gateways'
+    addresses that it lacks. AlreadyExistsError if the name belongs to somebody else.
     """
     name = name_of(network)
     with refusals(f"make bridge {name}", lacking="bridge"), ExitStack() as undo:
@@ -53,9 +53,9 @@ def ensure(home: Home, engine: str, network: Network) -> int:
 
 
 def find(home: Home, engine: str, network: Network) -> int | None:
-    """Return the index of the network's bridge, or None where it is gone or not ready.
+    """Return the index of the network's bridge, or None if it is gone or not ready.
 
-    AlreadyExistsError where the name is another's.
+    AlreadyExistsError if the name belongs to somebody else.
     """
     link = links.find(home.netlink, name_of(network))
     if link is None:
@@ -65,7 +65,7 @@ def find(home: Home, engine: str, network: Network) -> int | None:
 
 
 def remove(home: Home, engine: str, network: Network) -> None:
-    """Remove the bridge; from one that was there before only our addresses."""
+    """Remove the bridge; from one that we did not make remove only our addresses."""
     name = name_of(network)
     with refusals(f"remove bridge {name}"):
         link = links.find(home.netlink, name)
@@ -101,9 +101,9 @@ def _make(home: Home, engine: str, network: Network) -> Link:
     name = name_of(network)
     settings = Settings(name=name, mac=_mac(network), mtu=network.mtu)
     with ExitStack() as undo:
-        undo.callback(_undo, home, name)  # that there was none is known
+        undo.callback(_undo, home, name)  # we know that there was none before
         alias = links.change(name, Settings(alias=ownership.alias(engine, network.id)))
-        home.netlink.ask(links.make("bridge", kinds.bridge(), settings), alias)  # or none is ours
+        home.netlink.ask(links.make("bridge", kinds.bridge(), settings), alias)  # marks it as ours
         _set(home, name, network)
         _, answer = home.netlink.ask(links.change(name, Settings(up=True)), links.look(name))
         undo.pop_all()
@@ -111,7 +111,7 @@ def _make(home: Home, engine: str, network: Network) -> Link:
 
 
 def _set(home: Home, name: str, network: Network) -> None:
-    """Nobody on the network tells this host about routes, nor do we speak IPv6 there unasked."""
+    """Accept no router advertisements on the network, and use no IPv6 there unless requested."""
     if not home.sysctl.read(f"ipv6/conf/{name}/disable_ipv6"):
         return
     if not has_ipv6(network):
@@ -126,7 +126,7 @@ def _give_gateways(home: Home, index: int, network: Network) -> None:
 
 
 def _lend_gateways(home: Home, index: int, network: Network) -> None:
-    """Give a bridge that was there what it lacks, so that it can be told and taken back."""
+    """Add missing gateways to a foreign bridge, marked so that we can remove them later."""
     there = {one.address for one in _addresses(home, index)}
     lacking = (address for address in gateways(network) if address not in there)
     home.netlink.ask(*(addresses.add(index, address, mark=_MARK) for address in lacking))
@@ -137,7 +137,7 @@ def _addresses(home: Home, index: int) -> list[addresses.Address]:
 
 
 def _is_foreign(link: Link, engine: str, network: Network) -> bool:
-    """Return whether a bridge is one that no engine made; AlreadyExistsError where it cannot be."""
+    """Whether no engine made the bridge; AlreadyExistsError if it cannot be used."""
     if link.kind != "bridge":
         raise AlreadyExistsError(f"{link.name} is a network interface, and no bridge")
     if not ownership.is_an_engine(link.alias):
@@ -148,7 +148,7 @@ def _is_foreign(link: Link, engine: str, network: Network) -> bool:
 
 
 def _mac(network: Network) -> str:
-    """Return the same address each time; else the bridge's would change with its ports."""
+    """Return the same address each time; otherwise the bridge's would change with its ports."""
     import hashlib
 
     digest = hashlib.sha256(network.id.encode()).digest()

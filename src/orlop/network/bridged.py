@@ -1,4 +1,4 @@
-"""What drivers with a bridge on this host have in common; one of them is a few lines more."""
+"""The common part of drivers with a bridge on this host; each driver adds a few lines."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from orlop.network import bridge_device, options, ownership, shaping, veth
 from orlop.network.namespace import Home
 from orlop.network.uplink import path_mtu
 
-TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+TYPE_CHECKING = False  # programs that start often pass plain values: network/cni/plugin
 if TYPE_CHECKING:
     from orlop.model.network import Endpoint, Network
 
 
 class Bridged:
-    """A driver whose containers are on a bridge by veth pairs. *engine* is 8 hex digits."""
+    """A driver that connects containers to a bridge by veth pairs. *engine* is 8 hex digits."""
 
     name = "bridged"
-    kinds: Collection[str] = ("bridge", "veth", "tun", "ifb")  # of what it makes on the host
+    kinds: Collection[str] = ("bridge", "veth", "tun", "ifb")  # that it makes on the host
 
     def __init__(self, home: Home, engine: str) -> None:
         self.home = home
@@ -46,7 +46,7 @@ class Bridged:
         bridge_device.remove(self.home, self.engine, network)
 
     def attach(self, network: Network, endpoint: Endpoint, namespace: int) -> None:
-        """Attach by a veth pair; a bridge that somebody removed is made again."""
+        """Attach by a veth pair; make the bridge again if somebody has removed it."""
         shaping.check(endpoint.bandwidth)
         veth.attach(self.home, self.engine, self.plug(network), endpoint, namespace)
         if endpoint.bandwidth.ingress_bps or endpoint.bandwidth.egress_bps:
@@ -57,9 +57,9 @@ class Bridged:
                 raise
 
     def detach(self, network: Network, endpoint: Endpoint, namespace: int | None) -> None:
-        """Remove the pair, unless the container has ended: its namespace takes it along then.
+        """Remove the pair, unless the container has ended: then its namespace removes it.
 
-        Where somebody else holds that namespace, strays() names what has remained.
+        If another process keeps that namespace, strays() lists what is left.
         """
         del network
         shaping.lift_sent(self.home, endpoint)
@@ -71,7 +71,7 @@ class Bridged:
         shaping.limit(self.home, self.engine, endpoint)
 
     def strays(self, networks: Collection[Network], endpoints: Collection[Endpoint]) -> list[str]:
-        """Return our interfaces whose network or endpoint is none of these: all there are."""
+        """Return all our interfaces that belong to none of these networks and endpoints."""
         bridges = {network.id for network in networks}
         ends = {ownership.veth_name(endpoint) for endpoint in endpoints}
         ends |= {ownership.shaper_name(endpoint) for endpoint in endpoints}
@@ -86,13 +86,13 @@ class Bridged:
         return found
 
     def plug(self, network: Network) -> veth.Socket:
-        """Return where an interface of the host becomes part of the network."""
+        """Return how an interface of the host becomes part of the network."""
         return veth.Socket(self._bridge(network), network.mtu, self.port(network))
 
     def port(self, network: Network) -> Port:
         """Return how the bridge treats the containers' ports."""
         apart = not options.flag(network.options, options.ICC, default=True)
-        # Where rules see bridged frames, they may send one back to where it came from.
+        # If rules see bridged frames, they may send one back to where it came from.
         rewritten = self.home.sysctl.read("bridge/bridge-nf-call-iptables") == "1"
         return Port(isolated=apart or None, hairpin=rewritten or None)
 

@@ -1,4 +1,4 @@
-"""Which network driver, by name."""
+"""Choose the network driver, by name."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -11,7 +11,7 @@ ENTRY_POINTS = "orlop.networks"
 
 
 class Maker(Protocol):
-    """Makes a driver; a class will do. *engine* is 8 hex digits, for aliases (ownership.py)."""
+    """Makes a driver; a class works. *engine* is 8 hex digits, for aliases (ownership.py)."""
 
     def __call__(self, home: Home, engine: str, /) -> Driver: ...
 
@@ -46,7 +46,7 @@ def _tun() -> Maker:
     return Tun
 
 
-#: Each is loaded when wanted.
+#: Each is loaded when needed.
 DRIVERS: Mapping[str, Callable[[], Maker]] = {
     "bridge": _bridge,
     "macvlan": _macvlan,
@@ -57,14 +57,14 @@ DRIVERS: Mapping[str, Callable[[], Maker]] = {
 
 
 def driver(name: str, home: Home, engine: str) -> Driver:
-    """Return driver *name*, a built-in one or another package's."""
+    """Return driver *name*, built in or from another package."""
     return _find(name)(home, engine)
 
 
 def _find(name: str) -> Maker:
     if name in DRIVERS:
         return DRIVERS[name]()
-    from importlib.metadata import entry_points  # 20 ms, for drivers of other packages only
+    from importlib.metadata import entry_points  # 20 ms; only for drivers in other packages
 
     for point in entry_points(group=ENTRY_POINTS, name=name):
         found: Maker = point.load()

@@ -1,4 +1,4 @@
-"""What went through a container's interfaces, as `stats` shows it: one question to the kernel."""
+"""The traffic of a container's interfaces, for `stats`, read with one request to the kernel."""
 
 from collections.abc import Iterable
 
@@ -10,9 +10,9 @@ from orlop.network.namespace import Home
 
 
 def of_endpoints(home: Home, endpoints: Iterable[Endpoint]) -> dict[str, Counters]:
-    """Return counters by the interface's name inside, read at the links' ends on the host.
+    """Return counters by the interface's name inside, read at the ends on the host.
 
-    Without those of interfaces that have no such end (macvlan, tun), or are gone.
+    Interfaces without an end on the host (macvlan, tun), and missing ones, are left out.
     """
     found = {}
     for endpoint in endpoints:
@@ -23,13 +23,13 @@ def of_endpoints(home: Home, endpoints: Iterable[Endpoint]) -> dict[str, Counter
 
 
 def of_namespace(home: Home, namespace: int) -> dict[str, Counters]:
-    """Return counters of all interfaces but lo in a *namespace* (a descriptor)."""
+    """Return counters of all interfaces except lo in a *namespace* (a descriptor)."""
     with home.open_netlink(namespace) as there:
         return {name: seen for name, seen in links.each_counted(there) if name != "lo"}
 
 
 def _from_inside(seen: Counters) -> Counters:
-    """What one end sends the other receives."""
+    """Swap directions: what one end sends the other receives."""
     return Counters(
         rx_packets=seen.tx_packets,
         tx_packets=seen.rx_packets,

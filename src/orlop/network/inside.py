@@ -1,8 +1,8 @@
-"""An interface within a container's namespace: its settings, addresses, routes; told to others."""
+"""A container's end of an interface: its settings, addresses, routes, and announcement."""
 
 from __future__ import annotations
 
-import _socket as socket  # socket is twice as much to import as all else here
+import _socket as socket  # importing socket costs twice as much as all other imports here
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -14,34 +14,34 @@ from orlop.model.light import NamedTuple
 from orlop.network import sysctl
 from orlop.network.namespace import Home
 
-TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+TYPE_CHECKING = False  # programs that start often pass plain values: network/cni/plugin
 if TYPE_CHECKING:
     from orlop.model.network import Endpoint
 
-_SECOND = 2  # the index of the first interface after lo, which is what most are
+_SECOND = 2  # the index of the first interface after lo, the usual case
 
 
 class Interface(NamedTuple):
-    """An interface in a namespace that has been set up; *netlink* holds the namespace."""
+    """A complete interface in a namespace; *netlink* keeps the namespace alive."""
 
     netlink: Netlink
     ifindex: int
     mac: str
 
     def announce(self) -> None:
-        """Tell the neighbours which MAC address ours are at: gratuitous ARP, unsolicited NA.
+        """Tell the neighbours our MAC address: gratuitous ARP, unsolicited NA.
 
-        And let go of the namespace. The kernel tells them when the MAC address is set,
-        even to what it is. A packet socket would cost 10 ms and more in its close.
+        Then release the namespace. The kernel announces it when the MAC address is set, even
+        to the same value. A packet socket would take 10 ms and more to close.
         """
-        with self.netlink, suppress(OSError):  # somebody may have removed it meanwhile
+        with self.netlink, suppress(OSError):  # somebody may have removed it
             self.netlink.ask(links.change(self.ifindex, Settings(mac=self.mac)))
 
 
 class Plan:
-    """What an endpoint's interface is to get; made before anything is touched.
+    """The settings of an endpoint's interface; computed before anything is changed.
 
-    InvalidArgumentError, OSError or ValueError for what is no address, route or setting.
+    InvalidArgumentError, OSError or ValueError for an invalid address, route or setting.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -51,14 +51,14 @@ class Plan:
         self._guess = self._requests(_SECOND)
 
     def apply(self, home: Home, namespace: int, *, again: bool = False) -> Interface:
-        """Set up the interface, which is in the *namespace* already, but not tell neighbours.
+        """Set up the interface, which is in the *namespace* already, without announcing it.
 
-        *again*: it was set up before, and may have a default route that is not wanted now.
-        Whoever calls closes the result's netlink, or announces.
+        *again*: it was set up before, and may have a default route that is wrong now. The
+        caller closes the result's netlink, or announces.
         """
         with home.inside(namespace):
             index = socket.if_nametoindex(self.endpoint.interface)
-            if not self.ipv6:  # a kernel without IPv6 has it disabled anyhow
+            if not self.ipv6:  # a kernel without IPv6 has it disabled anyway
                 with suppress(FileNotFoundError):
                     home.sysctl.write(f"ipv6/conf/{self.endpoint.interface}/disable_ipv6", "1")
             home.sysctl.apply(self._settings)
@@ -80,7 +80,7 @@ class Plan:
         return [
             (f"ipv6/conf/{name}/disable_ipv6", "0"),
             (f"ipv6/conf/{name}/accept_ra", "0"),
-            (f"ipv6/conf/{name}/accept_dad", "0"),  # its link-local one is made of the MAC address
+            (f"ipv6/conf/{name}/accept_dad", "0"),  # the MAC makes its link-local address unique
             (f"ipv6/conf/{name}/ndisc_notify", "1"),
         ]
 
@@ -112,7 +112,7 @@ def _mac(netlink: Netlink, index: int) -> str:
 
 
 def _covered(gateway: str, interface_addresses: Sequence[str]) -> bool:
-    """Return whether the *gateway* is on the link, by one of the addresses or by its own kind."""
+    """Whether the *gateway* is on the link, by one of the addresses or because it is link-local."""
     wanted = packed(gateway)
     if len(wanted) == 16 and wanted[0] == 0xFE and wanted[1] & 0xC0 == 0x80:
         return True

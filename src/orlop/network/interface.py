@@ -1,10 +1,9 @@
-"""What a network driver promises; what others may extend.
+"""The interface of network drivers, which other packages may implement.
 
-A driver makes a network of the host real (a bridge, a tunnel), and puts containers'
-network namespaces on it. It decides no address and knows no container: all that is
-chosen comes in a Network and an Endpoint. The contract is
-tests/integration/network/contract.py; a driver of another package registers in the
-entry-point group `orlop.networks`, as the built-in ones do.
+A driver makes a network on the host (a bridge, a tunnel), and connects containers' network
+namespaces to it. It chooses no address and knows no container: all choices are in a Network
+and an Endpoint. The contract is tests/integration/network/contract.py. Drivers in other
+packages register, like the built-in ones, in the entry-point group `orlop.networks`.
 
 Drivers are called from one thread, which is in the host's network namespace.
 """
@@ -16,34 +15,34 @@ from orlop.model.network import Endpoint, Network
 
 
 class Driver(Protocol):
-    """A driver. Every method undoes what it did when it fails, and may be repeated.
+    """A driver. Every method undoes its work when it fails, and may be repeated.
 
-    InvalidArgumentError for what cannot be, AlreadyExistsError for an interface name
-    or address that somebody else has, UnsupportedError where the kernel lacks a part.
+    InvalidArgumentError for invalid input, AlreadyExistsError for an interface name or
+    address that is in use, UnsupportedError if the kernel lacks a feature.
     """
 
     name: str
 
     def check(self, network: Network) -> Network:
-        """Return *network* with what the driver decides filled in (names, MTU); makes nothing."""
+        """Return *network* with the driver's choices filled in (names, MTU); makes nothing."""
 
     def create(self, network: Network) -> None:
-        """Make the network's devices; what is there already is put right, not made anew."""
+        """Make the network's devices; repair existing ones, without making them again."""
 
     def remove(self, network: Network) -> None:
-        """Remove the network's devices; what is gone is no error."""
+        """Remove the network's devices; missing ones are no error."""
 
     def attach(self, network: Network, endpoint: Endpoint, namespace: int) -> None:
-        """Put the network namespace (a descriptor) on the network as *endpoint* says.
+        """Connect the network namespace (a descriptor) to the network as *endpoint*.
 
-        Ends with the interface up, its addresses and routes there, and neighbours told.
+        Afterwards the interface is up, with its addresses and routes, and is announced.
         """
 
     def detach(self, network: Network, endpoint: Endpoint, namespace: int | None) -> None:
-        """Take the endpoint away; *namespace* is None where the container has ended."""
+        """Disconnect the endpoint; *namespace* is None if the container has ended."""
 
     def limit(self, network: Network, endpoint: Endpoint) -> None:
-        """Apply endpoint.bandwidth to an attached endpoint, or lift what was there."""
+        """Apply endpoint.bandwidth to an attached endpoint, or remove an earlier limit."""
 
     def strays(self, networks: Collection[Network], endpoints: Collection[Endpoint]) -> list[str]:
-        """Return names of the host's interfaces that this driver made and nobody speaks of."""
+        """Return the host's interfaces made by this driver that belong to none of these."""

@@ -1,6 +1,6 @@
-"""Choosing subnets, addresses and MACs. Pure: what is taken is told by who asks.
+"""Choose subnets, addresses and MACs. Pure: the caller says what is taken.
 
-The pools, and what is said when there is nothing left, are Docker's.
+The pools, and the errors when nothing is left, are Docker's.
 """
 
 import heapq
@@ -14,7 +14,7 @@ from orlop.model.network import Subnet
 AnyNetwork = IPv4Network | IPv6Network
 AnyAddress = IPv4Address | IPv6Address
 
-#: Where subnets come from when nobody names one: a block, and the length of what is cut from it.
+#: The source of subnets if none is given: a block, and the prefix length of its parts.
 DEFAULT_POOLS: Sequence[tuple[str, int]] = (
     *((f"172.{number}.0.0/16", 16) for number in range(17, 32)),
     ("192.168.0.0/16", 20),
@@ -38,7 +38,7 @@ def choose_ipv4(taken: Iterable[str], pools: Sequence[tuple[str, int]] = DEFAULT
 
 
 def choose_ipv6(taken: Iterable[str], site: bytes) -> str:
-    """Return a free /64 of the unique local block that *site* means: any bytes, always the same."""
+    """Return a free /64 of the unique local block of *site*: any bytes, always the same."""
     others = _ranges(taken, 6)
     number = int.from_bytes(site[: _SITE_BITS // 8].ljust(_SITE_BITS // 8, b"\0"))
     prefix = (0xFD << _SITE_BITS | number) << _SUBNET_BITS
@@ -54,7 +54,7 @@ def choose_ipv6(taken: Iterable[str], site: bytes) -> str:
 
 
 def check_free(subnet: str, taken: Iterable[str]) -> None:
-    """Raise WrongStateError, in Docker's words, where *subnet* overlaps one of *taken*."""
+    """Raise WrongStateError, in Docker's words, if *subnet* overlaps one of *taken*."""
     if clashes([subnet], taken):
         raise WrongStateError(
             "invalid pool request: Pool overlaps with other one on this address space",
@@ -63,7 +63,7 @@ def check_free(subnet: str, taken: Iterable[str]) -> None:
 
 
 def clashes(subnets: Iterable[str], others: Iterable[str]) -> bool:
-    """Return whether one of *subnets* overlaps one of *others*, default routes apart."""
+    """Whether one of *subnets* overlaps one of *others*; default routes are ignored."""
     others = list(others)
     return any(
         _overlaps(wanted, _ranges(others, wanted.version)) for wanted in map(ip_network, subnets)
@@ -71,7 +71,7 @@ def clashes(subnets: Iterable[str], others: Iterable[str]) -> bool:
 
 
 def _ranges(networks: Iterable[str], version: int) -> list[tuple[int, int]]:
-    """Return first and last of each; a default route is no obstacle."""
+    """Return first and last address of each; default routes are left out."""
     parsed = (ip_network(text, strict=False) for text in networks)
     return [
         (int(network.network_address), int(network.broadcast_address))
@@ -86,7 +86,7 @@ def _overlaps(network: AnyNetwork, others: Iterable[tuple[int, int]]) -> bool:
 
 
 def checked(subnet: Subnet) -> Subnet:
-    """Return *subnet* with its addresses spelled the one way; InvalidArgumentError if in vain."""
+    """Return *subnet* with its addresses in canonical form; InvalidArgumentError if invalid."""
     whole = _block(subnet.subnet, "subnet")
     if subnet.ip_range:
         part = _block(subnet.ip_range, "ip-range")
@@ -117,7 +117,7 @@ def checked(subnet: Subnet) -> Subnet:
 
 
 def with_gateway(subnet: Subnet) -> Subnet:
-    """Return *subnet* with a gateway: the first address that may be one, unless it has one."""
+    """Return *subnet* with a gateway: its own, or the first address that may be one."""
     if subnet.gateway:
         return subnet
     addresses = Addresses(Subnet(subnet=subnet.subnet, reserved=subnet.reserved))
@@ -160,7 +160,7 @@ def _contains(whole: AnyNetwork, part: AnyNetwork) -> bool:
 
 
 def parse_address(text: str, what: str = "IP address") -> AnyAddress:
-    """Parse an address without a zone; InvalidArgumentError names *what* it should have been."""
+    """Parse an address without a zone; InvalidArgumentError says that it is no *what*."""
     try:
         return ip_address("" if "%" in text else text)
     except ValueError:
@@ -168,9 +168,9 @@ def parse_address(text: str, what: str = "IP address") -> AnyAddress:
 
 
 class Addresses:
-    """Which addresses of one subnet are in use. The lowest free one is the next to be given.
+    """The addresses in use of one subnet. The lowest free one is allocated next.
 
-    Taking and giving back cost the same with few and with many in use.
+    Allocating and releasing cost the same with few and with many in use.
     """
 
     def __init__(self, subnet: Subnet) -> None:
@@ -183,7 +183,7 @@ class Addresses:
         kept = [subnet.gateway, *subnet.reserved.values()]
         self._kept = {int(ip_address(address)) for address in kept if address}
         self._used: set[int] = set()
-        self._freed: list[int] = []  # a heap of those below _next, each at most once
+        self._freed: list[int] = []  # a heap of addresses below _next, each at most once
         self._in_heap: set[int] = set()
 
     def __len__(self) -> int:
@@ -193,11 +193,11 @@ class Addresses:
         return ip_address(address) in self.whole
 
     def taken(self) -> list[str]:
-        """Return the addresses that are in use, or kept."""
+        """Return the addresses that are in use, or reserved."""
         return [self._text(number) for number in self._used | self._kept]
 
     def take(self) -> str | None:
-        """Take the lowest free address; None if there is none."""
+        """Allocate the lowest free address; None if there is none."""
         for number in self._candidates():
             if number not in self._used and number not in self._kept:
                 self._used.add(number)
@@ -205,7 +205,7 @@ class Addresses:
         return None
 
     def claim(self, address: str) -> None:
-        """Take this address; AlreadyExistsError, in Docker's words, if it is taken."""
+        """Allocate this address; AlreadyExistsError, in Docker's words, if it is taken."""
         number = int(ip_address(address))
         first, last = _hosts(self.whole)
         if not first <= number <= last or number in self._used or number in self._kept:
@@ -215,7 +215,7 @@ class Addresses:
         self._used.add(number)
 
     def release(self, address: str) -> None:
-        """Give it back; one that is not in use is no error."""
+        """Release it; an address that is not in use is no error."""
         number = int(ip_address(address))
         self._used.discard(number)
         if self._first <= number < self._next and number not in self._in_heap:
@@ -238,7 +238,7 @@ class Addresses:
 def _hosts(network: AnyNetwork) -> tuple[int, int]:
     """Return the first and the last address that an interface may have.
 
-    Not an IPv4 subnet's own and its broadcast address, nor IPv6's for "any router"
+    Without an IPv4 subnet's own and its broadcast address, and IPv6's for "any router"
     (RFC 4291, 2.6.1); but both of a subnet of two (RFC 3021, RFC 6164).
     """
     first, last = int(network.network_address), int(network.broadcast_address)
@@ -248,9 +248,9 @@ def _hosts(network: AnyNetwork) -> tuple[int, int]:
 
 
 def mac_for(address: str) -> str:
-    """Return a locally administered MAC: made of an IPv4 address, else by chance.
+    """Return a locally administered MAC: derived from an IPv4 address, else random.
 
-    Of the address, so that neighbours who know it still know it when another has it next.
+    If it is derived, neighbours' caches stay right when another container gets the address.
     """
     ipv4 = address and ip_address(address.partition("/")[0])
     tail = ipv4.packed if isinstance(ipv4, IPv4Address) else secrets.token_bytes(4)
@@ -258,7 +258,7 @@ def mac_for(address: str) -> str:
 
 
 def link_local(mac: str) -> str:
-    """Return the address that the kernel makes of a MAC address. RFC 4291, appendix A."""
+    """Return the link-local address that the kernel derives from a MAC. RFC 4291, appendix A."""
     octets = bytes.fromhex(mac.replace(":", ""))
     identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]]).hex(":", 2)
     return f"fe80::{identifier}"

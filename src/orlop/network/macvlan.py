@@ -1,4 +1,4 @@
-"""Driver `macvlan`: containers beside the host on one of its networks, each with a MAC address."""
+"""Driver `macvlan`: containers on one of the host's networks, each with a MAC address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orlop.network.inside import Plan
 from orlop.network.namespace import Home
 from orlop.network.refusal import refusals
 
-TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+TYPE_CHECKING = False  # programs that start often pass plain values: network/cni/plugin
 if TYPE_CHECKING:
     from orlop.model.network import Endpoint, Network
 
@@ -27,11 +27,11 @@ _MODES = {
     "vepa": MacvlanMode.VEPA,
     "passthru": MacvlanMode.PASSTHRU,
 }
-_STAND_INS = ("dummy", "ifb")  # what a network without parent sits on: the first that there is
+_STAND_INS = ("dummy", "ifb")  # the parent of a network without one: the first that works
 
 
 class Macvlan:
-    """Option `parent` names the host's interface; without one containers see only each other."""
+    """Option `parent` is the host's interface; without it containers reach only each other."""
 
     name = "macvlan"
 
@@ -40,7 +40,7 @@ class Macvlan:
         self._engine = engine
 
     def check(self, network: Network) -> Network:
-        """Return *network* with its parent's MTU, and internal where it has no parent."""
+        """Return *network* with its parent's MTU, and internal if it has no parent."""
         import msgspec
 
         _mode(network)
@@ -56,7 +56,7 @@ class Macvlan:
         return msgspec.structs.replace(network, mtu=mtu or link.mtu)
 
     def create(self, network: Network) -> None:
-        """Make sure that the parent is there, or make the stand-in."""
+        """Check that the parent exists, or make a stand-in."""
         with refusals(f"make network {network.name}", lacking="macvlan"):
             self._base(network)
 

@@ -1,7 +1,7 @@
-"""Network namespaces that only descriptors hold, and how this thread goes into one and back.
+"""Network namespaces that only descriptors keep alive, and how this thread enters them.
 
-Nothing in the file system names them: with the last descriptor (or process) of one
-the kernel takes it away, and the veths in it. So a killed engine leaves none.
+They have no name in the file system: with the last descriptor (or process) the kernel
+removes the namespace, and the veths in it. So a killed engine leaves none.
 """
 
 import os
@@ -15,14 +15,14 @@ from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.netlink.connection import Netlink
 from orlop.network.sysctl import Sysctl
 
-_MOST_ERRANDS = 32  # each holds a namespace
+_MOST_ERRANDS = 32  # each keeps a namespace alive
 _OWN = "/proc/thread-self/ns/net"
 
 
 class Home:
     """The network namespace of the thread that makes it: the host's, from where others are set up.
 
-    For that thread only, since it is the thread that goes.
+    Only for that thread, because the thread itself enters namespaces.
     """
 
     def __init__(self) -> None:
@@ -53,10 +53,10 @@ class Home:
 
     @contextmanager
     def inside(self, namespace: int) -> Iterator[None]:
-        """Be in the network *namespace* (a descriptor) meanwhile.
+        """Enter the network *namespace* (a descriptor) inside the block.
 
-        Sockets made there, and /proc/sys/net opened there, are that namespace's. What
-        else the thread sees stays the host's.
+        Sockets made there, and /proc/sys/net opened there, are that namespace's. Everything
+        else stays the host's.
         """
         setns(namespace, Namespace.NET)
         try:
@@ -65,12 +65,12 @@ class Home:
             self._return()
 
     def open_netlink(self, namespace: int) -> Netlink:
-        """Return a socket to the *namespace*; it holds it until it is closed."""
+        """Return a socket to the *namespace*, which it keeps alive until it is closed."""
         with self.inside(namespace):
             return Netlink()
 
     def make(self) -> int:
-        """Return the descriptor of a new network namespace, in which nothing but lo is up."""
+        """Return the descriptor of a new network namespace, in which only lo is up."""
         try:
             unshare(Namespace.NET)
         except OSError as error:
@@ -90,16 +90,16 @@ class Home:
         return made
 
     def silence(self, interface: str) -> None:
-        """Leave IPv6 to others on an interface here: it has no address and hears no router."""
+        """Disable IPv6 on an interface here: no address, and no router advertisements."""
         with suppress(FileNotFoundError):
             self.sysctl.write(f"ipv6/conf/{interface}/disable_ipv6", "1")
 
     def postpone(self) -> None:
-        """Let soon() mean: when settle() is called, which the caller promises to do often."""
+        """Make soon() wait until settle(), which the caller promises to call often."""
         self._errands = self._errands or deque()
 
     def soon(self, errand: Callable[[], None]) -> None:
-        """Run what nobody need wait for: at once, or after postpone() a little later."""
+        """Run a task that nobody waits for: at once, or, after postpone(), a little later."""
         if self._errands is None:
             errand()
             return
@@ -108,7 +108,7 @@ class Home:
             self._errands.popleft()()
 
     def settle(self) -> None:
-        """Run what was put off, and what keeps later work quick."""
+        """Run the postponed tasks, and maintenance that keeps later work quick."""
         while self._errands:
             self._errands.popleft()()
         self.sysctl.renew()
@@ -116,14 +116,14 @@ class Home:
     def _return(self) -> None:
         try:
             setns(self._own, Namespace.NET)
-        except OSError as error:  # nothing that is done in this thread now is done where it should
+        except OSError as error:  # the thread is in the wrong namespace: it must do nothing more
             raise SystemError("the network thread cannot get back to its own namespace") from error
 
 
 class Pool:
-    """A few namespaces made ahead, so that a start need not wait for one (0.8 ms and more).
+    """A few namespaces made ahead, so that a start does not wait for one (0.8 ms or more).
 
-    Whoever has one calls refill() whenever there is nothing else to do.
+    Call refill() whenever there is nothing else to do.
     """
 
     def __init__(self, home: Home, size: int = 4) -> None:
@@ -137,7 +137,7 @@ class Pool:
         return self._ready.popleft() if self._ready else self._home.make()
 
     def refill(self) -> bool:
-        """Do what was put off, and make one more if there is room; True if for yet another."""
+        """Run postponed tasks, and make one more if there is room; True if another one fits."""
         self._home.settle()
         if len(self._ready) < self._size:
             self._ready.append(self._home.make())

@@ -1,4 +1,4 @@
-"""A network's options, in Docker's words, as values; and which names interfaces may have."""
+"""Parse a network's options, which are Docker's, and check names of interfaces."""
 
 from collections.abc import Mapping
 
@@ -13,10 +13,10 @@ GATEWAY_MODES = (
     "com.docker.network.bridge.gateway_mode_ipv4",
     "com.docker.network.bridge.gateway_mode_ipv6",
 )
-SPOOFING = "spoofing"  # containers may send in the name of others
-METADATA = "metadata"  # containers may reach what a cloud tells its machines
-NEIGHBOURS = "icc"  # of an endpoint: it reaches its network's other containers, and they it
-#: Drivers whose containers each have a port of a bridge of this host.
+SPOOFING = "spoofing"  # containers may send from addresses of others
+METADATA = "metadata"  # containers may reach cloud metadata
+NEIGHBOURS = "icc"  # of an endpoint: it and other containers of its network reach each other
+#: Drivers that give each container a port on a bridge of this host.
 BRIDGED = ("bridge", "tap", "vxlan")
 PARENT = "parent"
 MACVLAN_MODE = "macvlan_mode"
@@ -28,7 +28,7 @@ _LONGEST_NAME = 15
 
 
 def flag(options: Mapping[str, str], name: str, *, default: bool) -> bool:
-    """Return option *name*, which is true or false in one of Go's spellings."""
+    """Return the boolean option *name*, in any of Go's spellings."""
     text = options.get(name, "")
     if text in _TRUE:
         return True
@@ -40,7 +40,7 @@ def flag(options: Mapping[str, str], name: str, *, default: bool) -> bool:
 
 
 def mtu(options: Mapping[str, str], given: int, *, ipv6: bool) -> int:
-    """Return the MTU that the option or *given* says, 0 where neither does."""
+    """Return the MTU from the option or from *given*, 0 if there is neither."""
     text = options.get(MTU, "")
     if text and not (text.isascii() and text.isdigit()):
         raise InvalidArgumentError(f"option {MTU} is no number: {text!r}")
@@ -52,7 +52,7 @@ def mtu(options: Mapping[str, str], given: int, *, ipv6: bool) -> int:
 
 
 def interface_name(text: str) -> str:
-    """Return *text* if an interface may be called so; InvalidArgumentError else."""
+    """Return *text* if it is valid as an interface's name; otherwise InvalidArgumentError."""
     size = len(text.encode())
     bad = any(c in "/:%" or c.isspace() or not c.isprintable() for c in text)
     if not 0 < size <= _LONGEST_NAME or bad or text in (".", "..", "all", "default", "lo"):

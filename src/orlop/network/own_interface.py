@@ -1,4 +1,4 @@
-"""What drivers have in common whose interface is in the container's namespace and nowhere else."""
+"""The common part of drivers whose interface is only in the container's namespace."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from orlop.kernel.netlink import links
 from orlop.kernel.netlink.connection import Netlink
 from orlop.network.namespace import Home
 
-TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+TYPE_CHECKING = False  # programs that start often pass plain values: network/cni/plugin
 if TYPE_CHECKING:
     from orlop.model.network import Endpoint
 
 
 @contextmanager
 def looking(home: Home, namespace: int, endpoint: Endpoint, kind: str) -> Iterator[bool]:
-    """Yield whether the interface is there from an earlier call; remove it if what follows fails.
+    """Yield whether the interface exists already; remove it if the block fails.
 
-    AlreadyExistsError where something else has its name.
+    AlreadyExistsError if another interface has its name.
     """
     with home.open_netlink(namespace) as there:
         link = links.find(there, endpoint.interface)
@@ -36,7 +36,7 @@ def looking(home: Home, namespace: int, endpoint: Endpoint, kind: str) -> Iterat
 
 
 def remove(home: Home, namespace: int | None, endpoint: Endpoint, kind: str) -> None:
-    """Remove the interface; where there is no namespace any more it went with it."""
+    """Remove the interface; without a namespace it is gone already."""
     if namespace is None:
         return
     with home.open_netlink(namespace) as there:
@@ -46,7 +46,7 @@ def remove(home: Home, namespace: int | None, endpoint: Endpoint, kind: str) -> 
 
 
 def refuse_limit(endpoint: Endpoint, driver: str) -> None:
-    """UnsupportedError for bandwidth limits, which need an end on the host."""
+    """Raise UnsupportedError for bandwidth limits, which need an end on the host."""
     if endpoint.bandwidth.ingress_bps or endpoint.bandwidth.egress_bps:
         raise UnsupportedError(f"networks of driver {driver} have no bandwidth limits")
 

@@ -1,12 +1,12 @@
-"""How interfaces on the host say whose they are: their alias, and names made of identifiers.
+"""Ownership of interfaces on the host: their alias, and names derived from ids.
 
-Two engines side by side never touch each other's, and after a crash those of ours
-that no record speaks of are found. Alias: `orlop:<engine, 8 hex>:<network's or container's id>`.
+Two engines on one host never touch each other's interfaces, and after a crash ours without a
+record are found. Alias: `orlop:<engine, 8 hex>:<network's or container's id>`.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+TYPE_CHECKING = False  # programs that start often pass plain values: network/cni/plugin
 if TYPE_CHECKING:
     from orlop.model.network import Endpoint, Network
 
@@ -19,13 +19,13 @@ def alias(engine: str, identifier: str) -> str:
 
 
 def owned_by(engine: str, text: str) -> str | None:
-    """Return the identifier in an alias of this *engine*, or None for somebody else's."""
+    """Return the id in an alias of this *engine*, or None if it is not this engine's."""
     start = alias(engine, "")
     return text[len(start) :] if text.startswith(start) else None
 
 
 def is_an_engine(text: str) -> bool:
-    """Return whether some engine, ours or another, made the interface with that alias."""
+    """Whether an engine, ours or another, made the interface with that alias."""
     return text.startswith(_PREFIX)
 
 
@@ -40,5 +40,5 @@ def veth_name(endpoint: Endpoint) -> str:
 
 
 def shaper_name(endpoint: Endpoint) -> str:
-    """Return the name of the interface that an endpoint's outgoing traffic waits in."""
+    """Return the name of the interface with the queue of an endpoint's outgoing traffic."""
     return f"vi{endpoint.id[:12]}"

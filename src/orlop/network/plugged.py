@@ -1,4 +1,4 @@
-"""A network namespace that was set up ahead, and can be told whether it is as it was then."""
+"""A network namespace that was set up ahead, and can be checked for changes since."""
 
 import os
 import re
@@ -16,14 +16,14 @@ _REMEMBERED = re.compile(rb" tw [1-9]")
 
 
 class Plugged:
-    """*fd* is the namespace, and *system* a detached mount of the sysfs that shows it."""
+    """*fd* is the namespace, and *system* a detached sysfs mount that shows it."""
 
     def __init__(
         self, home: Home, namespace: int, interface: str, sysctls: Mapping[str, str]
     ) -> None:
         """Take a *namespace* with an *interface*, and set *sysctls* there: "net.ipv4.…".
 
-        It is closed with this object, unless making that fails.
+        The namespace is closed with this object, unless making the object fails.
         """
         self._opened: list[int] = []
         try:
@@ -46,25 +46,25 @@ class Plugged:
         return fd
 
     def is_quiet(self) -> bool:
-        """Whether no socket is left in it, wherever that may be, nor what TCP remembers of one."""
+        """Whether it has no socket left, in any process, and no closed TCP connection."""
         return os.pread(self._sockets, len(_NONE_USED), 0) == _NONE_USED
 
     def calm(self, home: Home) -> bool:
-        """Have TCP forget what is over; return whether it is quiet now."""
+        """Make TCP forget closed connections; return whether it is quiet now."""
         if _REMEMBERED.search(os.pread(self._sockets, 100, 0)):
-            with home.inside(self.fd), suppress(OSError):  # a kernel that forgets in its own time
+            with home.inside(self.fd), suppress(OSError):  # a kernel that cannot
                 forget_ended()
         return self.is_quiet()
 
     def sent(self) -> int | None:
-        """Return how many packets its interface has sent; None where somebody has removed that."""
+        """Return how many packets its interface has sent; None if it was removed."""
         try:
             return int(os.pread(self._sent, 32, 0))
         except OSError:
             return None
 
     def close(self) -> None:
-        """Let go of it; it ends with the last process and socket in it."""
+        """Release it; it ends with the last process and socket in it."""
         while self._opened:
             os.close(self._opened.pop())
 

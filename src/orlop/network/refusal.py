@@ -1,4 +1,4 @@
-"""What the kernel refuses, in the words of the domain: said once, for every driver."""
+"""Convert the kernel's errors to ours, for every driver."""
 
 import errno
 from collections.abc import Iterator
@@ -33,9 +33,9 @@ _CLASSES: dict[int, type[OrlopError]] = {
 
 @contextmanager
 def refusals(doing: str, *, lacking: str = "") -> Iterator[None]:
-    """Say of an OSError meanwhile that *doing* failed; *lacking* names what the kernel may lack.
+    """Convert an OSError in the block to "*doing* failed"; *lacking* is what the kernel may lack.
 
-    What is no address or number (ValueError) is an InvalidArgumentError as well.
+    A ValueError, for an invalid address or number, becomes an InvalidArgumentError.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which subnets this machine has routes to, as /proc tells: no netlink is needed to ask."""
+"""The subnets that this machine has routes to, read from /proc, without netlink."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +10,7 @@ _MULTICAST = IPv6Network("ff00::/8")
 
 
 def routed_subnets(*, without: str = "") -> list[str]:
-    """Return the destinations of the routes, not over the device *without*, no default routes."""
+    """Return the destinations of routes, except default routes and the device *without*."""
     return [*_ipv4(without), *_ipv6(without)]
 
 

@@ -1,8 +1,8 @@
-"""Limits of what a container receives and sends, both set on the host's end of its link.
+"""Bandwidth limits for what a container receives and sends, both at the host's end.
 
-What it receives waits in the queue of the host's end. What it sends arrives there, and
-is led through an interface of its own (ifb) in whose queue it waits: a queue at the
-container's end could be taken away by a container with CAP_NET_ADMIN.
+Incoming traffic waits in the queue of the host's end. Outgoing traffic arrives there and is
+redirected through an interface (ifb), in whose queue it waits: a container with CAP_NET_ADMIN
+could remove a queue at its own end.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from orlop.network import ownership
 from orlop.network.namespace import Home
 from orlop.network.refusal import refusals
 
-TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+TYPE_CHECKING = False  # programs that start often pass plain values: network/cni/plugin
 if TYPE_CHECKING:
     from orlop.model.network import Bandwidth, Endpoint
 
 _LEAST_BPS = 8 * 1024
-_LATENCY_S = 0.025  # that a packet may wait; what comes when the queue is full is dropped
+_LATENCY_S = 0.025  # the longest wait of a packet; packets for a full queue are dropped
 _LEAST_BURST_BYTES = 16 * 1024
 _BURST_S = 0.01
 _NOTHING = frozenset((errno.ENOENT, errno.EINVAL))
 
 
 def limit(home: Home, engine: str, endpoint: Endpoint) -> None:
-    """Make the limits of an attached endpoint be what it says; none where it says none."""
+    """Set or remove the limits of an attached endpoint, as in *endpoint*."""
     name, bandwidth = ownership.veth_name(endpoint), endpoint.bandwidth
     check(bandwidth)
     with refusals(f"limit the bandwidth of {endpoint.interface}", lacking="sch_tbf or ifb"):
@@ -51,7 +51,7 @@ def limit(home: Home, engine: str, endpoint: Endpoint) -> None:
 
 
 def lift_sent(home: Home, endpoint: Endpoint) -> None:
-    """Remove the interface in which sent packets wait; also after the container's end."""
+    """Remove the interface with the queue of outgoing packets; also after the container's end."""
     shaper = links.find(home.netlink, ownership.shaper_name(endpoint))
     if shaper is None:
         return
@@ -63,7 +63,7 @@ def lift_sent(home: Home, endpoint: Endpoint) -> None:
 
 
 def check(bandwidth: Bandwidth) -> None:
-    """InvalidArgumentError for a limit that nothing would get through."""
+    """Raise InvalidArgumentError for a limit that lets nothing through."""
     for rate in (bandwidth.ingress_bps, bandwidth.egress_bps):
         if rate and rate < _LEAST_BPS:
             raise InvalidArgumentError(
@@ -95,7 +95,7 @@ def _rate(bits_s: int, burst_bits: int, mtu: int) -> Rate | None:
         return None
     bytes_s = bits_s // 8
     burst = burst_bits // 8 or max(int(bytes_s * _BURST_S), _LEAST_BURST_BYTES)
-    burst = max(burst, mtu + 64)  # less than a packet would let none through, ever
+    burst = max(burst, mtu + 64)  # with less than a packet nothing would ever pass
     return Rate(bytes_s, burst, burst + max(int(bytes_s * _LATENCY_S), mtu + 64))
 
 

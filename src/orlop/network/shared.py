@@ -1,4 +1,4 @@
-"""Addresses of a subnet that several hosts give out: each from ranges of its own."""
+"""Addresses of a subnet shared by several hosts: each host allocates from its own ranges."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
@@ -9,14 +9,14 @@ from orlop.network.ipam import Addresses
 
 
 class SharedAddresses(Addresses):
-    """As Addresses, but nothing is given until own() says from where."""
+    """Like Addresses, but nothing is allocated before own() sets the ranges."""
 
     def __init__(self, subnet: Subnet) -> None:
         super().__init__(subnet)
         self._spans: list[tuple[int, int]] = []
 
     def own(self, ranges: Iterable[str]) -> None:
-        """From now on give addresses of these *ranges* only; those in use stay in use."""
+        """Allocate only from these *ranges* from now on; addresses in use stay in use."""
         self._spans = []
         for text in ranges:
             part = ip_network(text)
@@ -26,7 +26,7 @@ class SharedAddresses(Addresses):
                 self._spans.append((first, last))
 
     def take(self) -> str | None:
-        """Take the lowest free address of each range in turn; None if there is none."""
+        """Allocate the lowest free address of the first range with one; None if there is none."""
         number = self._free()
         if number is None:
             return None
@@ -34,7 +34,7 @@ class SharedAddresses(Addresses):
         return self._text(number)
 
     def claim(self, address: str) -> None:
-        """Take this address; AlreadyExistsError too if another host gives it out."""
+        """Allocate this address; AlreadyExistsError also if it is in another host's range."""
         if not self._owns(address):
             raise AlreadyExistsError(
                 f"address {address} is another host's to give",
@@ -43,11 +43,11 @@ class SharedAddresses(Addresses):
         super().claim(address)
 
     def adopt(self, address: str) -> None:
-        """Take an address that is in use already, whoever gives it out by now."""
+        """Mark an address that is in use already, whatever range it is in."""
         super().claim(address)
 
     def can_give(self, address: str = "") -> bool:
-        """Whether there is a free address, or whether *address* is ours to give."""
+        """Whether there is a free address, or whether *address* is in our ranges."""
         return self._owns(address) if address else self._free() is not None
 
     def _owns(self, address: str) -> bool:

@@ -1,4 +1,4 @@
-"""Settings of one interface under /proc/sys/net: of the namespace that this thread is in."""
+"""Sysctls of one interface under /proc/sys/net, in the namespace that this thread is in."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -12,11 +12,11 @@ _ENOUGH_USES = 200
 
 
 class Sysctl:
-    """The settings below /proc/sys/net of whichever namespace this thread is in.
+    """The sysctls below /proc/sys/net of the namespace that this thread is in.
 
-    In a /proc of our own, made anew from time to time: the kernel's names for one
-    setting in each namespace lie in one list, which it walks, so that after 500
-    containers a setting would take 0.3 ms.
+    They are accessed in a /proc of our own, mounted again from time to time: the kernel keeps
+    one list with an entry for each sysctl and namespace, so that after 500 containers an
+    access would take 0.3 ms.
     """
 
     def __init__(self) -> None:
@@ -27,14 +27,14 @@ class Sysctl:
         os.close(self._root)
 
     def renew(self) -> None:
-        """Begin anew if it is worth it: the old one takes a millisecond to go."""
+        """Mount a new one if it is worth it: the old one takes a millisecond to go."""
         if self._uses >= _ENOUGH_USES:
             root, self._root = self._root, _new_proc()
             self._uses = 0
             os.close(root)
 
     def write(self, path: str, value: str) -> None:
-        """Write below /proc/sys/net; FileNotFoundError where there is no such setting."""
+        """Write below /proc/sys/net; FileNotFoundError if the sysctl does not exist."""
         self._uses += 1
         fd = os.open(f"sys/net/{path}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._root)
         try:
@@ -43,7 +43,7 @@ class Sysctl:
             os.close(fd)
 
     def read(self, path: str) -> str:
-        """Read below /proc/sys/net; "" where there is no such setting."""
+        """Read below /proc/sys/net; "" if the sysctl does not exist."""
         try:
             fd = os.open(f"sys/net/{path}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._root)
         except FileNotFoundError:
@@ -54,7 +54,7 @@ class Sysctl:
             os.close(fd)
 
     def apply(self, settings: Iterable[tuple[str, str]]) -> None:
-        """Write them; an OrlopError that names the first that the kernel has not, or refuses."""
+        """Write them; an OrlopError names the first that is missing or refused."""
         for path, value in settings:
             name = path.replace("/", ".")
             try:
@@ -68,7 +68,7 @@ class Sysctl:
 
 
 def parse(settings: Mapping[str, str], interface: str) -> list[tuple[str, str]]:
-    """Return paths and values of "net.ipv4.conf.IFNAME.rp_filter", IFNAME being *interface*."""
+    """Return paths and values of "net.ipv4.conf.IFNAME.rp_filter", IFNAME meaning *interface*."""
     return [(_path(name, interface), value) for name, value in settings.items()]
 
 
@@ -80,7 +80,7 @@ def _new_proc() -> int:
             return fsmount(configuration)
         finally:
             os.close(configuration)
-    except OSError:  # not ours to mount here
+    except OSError:  # we may not mount here
         return os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 

@@ -15,7 +15,7 @@ from orlop.network.refusal import refusals
 
 
 class Tap(Bridged):
-    """As `bridge`, with open_tap(). A network of another driver with a bridge has it too."""
+    """Like `bridge`, with open_tap(), which works for networks of other bridge drivers too."""
 
     name = "tap"
 
@@ -25,9 +25,9 @@ def open_tap(
 ) -> int:
     """Return the descriptor of a tap device on the network's bridge: a machine's network card.
 
-    Frames are read from and written to it, after a virtio_net header if *vnet_header*.
-    The device is called endpoint.host_interface, and goes with the descriptor. What is
-    behind it has to use endpoint.mac and the addresses; nothing is set up here.
+    Frames are read from and written to it, after a virtio_net header if *vnet_header*. The
+    device's name is endpoint.host_interface; it disappears with the descriptor. The machine
+    has to use endpoint.mac and the addresses; nothing is set up here.
     """
     name = ownership.veth_name(endpoint)
     with refusals(f"make tap device {name}", lacking="tun"), ExitStack() as undo:

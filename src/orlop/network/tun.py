@@ -1,4 +1,4 @@
-"""Driver `tun`: layer 3; what a container sends is read from a descriptor, packet by packet."""
+"""Driver `tun`: layer 3; a container's packets are read from a descriptor."""
 
 import errno
 import os
@@ -23,12 +23,12 @@ _KIND = "tun"
 
 
 class Tun:
-    """Each endpoint has a tun device of its own, and open_tun() its other end."""
+    """Each endpoint has its own tun device; open_tun() opens the other end."""
 
     name = "tun"
 
     def __init__(self, home: Home, engine: str) -> None:
-        del engine  # nothing of it is on the host
+        del engine  # it has nothing on the host
         self._home = home
 
     def check(self, network: Network) -> Network:
@@ -36,10 +36,10 @@ class Tun:
         return msgspec.structs.replace(network, mtu=mtu or path_mtu(self._home))
 
     def create(self, network: Network) -> None:
-        """Make nothing: each endpoint is a link of its own."""
+        """Do nothing: each endpoint is a link of its own."""
 
     def remove(self, network: Network) -> None:
-        """Remove nothing."""
+        """Do nothing."""
 
     def attach(self, network: Network, endpoint: Endpoint, namespace: int) -> None:
         own_interface.refuse_limit(endpoint, self.name)
@@ -64,14 +64,14 @@ class Tun:
         own_interface.refuse_limit(endpoint, self.name)
 
     def strays(self, networks: Collection[Network], endpoints: Collection[Endpoint]) -> list[str]:
-        """Return none: all that there is goes with the container's namespace."""
+        """Return none: everything disappears with the container's namespace."""
         del networks, endpoints
         return []
 
     def open_tun(self, endpoint: Endpoint, namespace: int) -> int:
-        """Return the descriptor of an attached endpoint's other end: IP packets, one a read.
+        """Return the descriptor of an attached endpoint's other end: each read is an IP packet.
 
-        One at a time; closed, the interface has no carrier until it is opened again.
+        One at a time; after it is closed, the interface has no carrier until the next one.
         """
         with refusals(f"open {endpoint.interface}"), self._home.inside(namespace):
             try:
@@ -82,7 +82,7 @@ class Tun:
                 raise WrongStateError(f"{endpoint.interface} is open already") from error
             try:
                 with Netlink() as there:
-                    there.ask(links.look(endpoint.interface))  # it carries from here on
+                    there.ask(links.look(endpoint.interface))  # the carrier is on from here
             except BaseException:
                 os.close(fd)
                 raise

@@ -1,4 +1,4 @@
-"""What a vxlan network's options say, and the way its packets take."""
+"""A vxlan network's options, and the route of its packets."""
 
 import secrets
 import socket
@@ -21,7 +21,7 @@ VNI, PORT, LOCAL, GROUP = "vni", "port", "local", "group"
 OVERHEAD_BYTES = {4: 50, 6: 70}  # outer IP, UDP, VXLAN header, and the inner Ethernet header
 _DEFAULT_PORT = 4789  # RFC 7348
 _MOST_VNI = (1 << 24) - 1
-_LEAST_CHOSEN_VNI = 4096  # below are those that people choose by hand
+_LEAST_CHOSEN_VNI = 4096  # people choose lower ones by hand
 _IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_PORT, _IFLA_VXLAN_LOCAL6 = 1, 4, 15, 17
 _ELSEWHERE = (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6))  # RFC 5737, 3849
 
@@ -40,7 +40,7 @@ class Tunnel(NamedTuple):
         return 6 if ":" in self.local else 4
 
     def matches(self, link: Link) -> bool:
-        """Whether an interface is this tunnel, made with the same settings."""
+        """Whether an interface is this tunnel, with the same settings."""
         parts = attributes(link.data)
         own = parts.get(_IFLA_VXLAN_LOCAL) or parts.get(_IFLA_VXLAN_LOCAL6)
         return (
@@ -51,7 +51,7 @@ class Tunnel(NamedTuple):
         )
 
     def data(self, link: int) -> bytes:
-        """Return what links.make("vxlan", …) needs; *link* is the way of the group's packets."""
+        """Return the parameters for links.make("vxlan", …); *link* carries the group's packets."""
         return Vxlan(
             vni=self.vni,
             port=self.port,
@@ -67,7 +67,7 @@ def name_of(network: Network) -> str:
 
 
 def tunnel_of(network: Network) -> Tunnel:
-    """Return the tunnel of a network whose options are filled in."""
+    """Return the tunnel of a network whose options are complete."""
     chosen = network.options
     return Tunnel(
         name=name_of(network),
@@ -79,7 +79,7 @@ def tunnel_of(network: Network) -> Tunnel:
 
 
 def filled(home: Home, network: Network) -> Network:
-    """Return *network* with VNI, port, this host's address and MTU chosen, or found to be right."""
+    """Return *network* with VNI, port, this host's address and MTU chosen, or checked."""
     given = network.options
     local, parent = _local(home, given)
     group = given.get(GROUP, "")
@@ -112,7 +112,7 @@ def parent_of(home: Home, local: str) -> Link:
 
 
 def used_vnis(home: Home, port: int, *, but: str) -> Collection[int]:
-    """Return the VNIs that other tunnels of this host have on *port*."""
+    """Return the VNIs of this host's other tunnels on *port*."""
     found = set()
     for link in links.each(home.netlink, "vxlan"):
         parts = attributes(link.data)

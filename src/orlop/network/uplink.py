@@ -1,6 +1,6 @@
-"""The way out of the host: what size of packets it takes."""
+"""The MTU of the host's route to the outside."""
 
-import _socket as socket  # socket is twice as much to import as all else here
+import _socket as socket  # importing socket costs twice as much as all other imports here
 
 from orlop.kernel.netlink import links, routes
 from orlop.network.namespace import Home
@@ -10,7 +10,7 @@ _ANYWHERE = ("0.0.0.0/0", "::/0")
 
 
 def path_mtu(home: Home) -> int:
-    """Return the MTU of the interface that the default route goes by, 1500 without one."""
+    """Return the MTU of the default route's interface, 1500 without one."""
     found = [
         route
         for family in (socket.AF_INET, socket.AF_INET6)

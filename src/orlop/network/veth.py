@@ -14,13 +14,13 @@ from orlop.network.inside import Plan
 from orlop.network.namespace import Home
 from orlop.network.refusal import refusals
 
-TYPE_CHECKING = False  # a program that starts often brings plain values: network/cni/plugin
+TYPE_CHECKING = False  # programs that start often pass plain values: network/cni/plugin
 if TYPE_CHECKING:
     from orlop.model.network import Endpoint
 
 
 class Socket(NamedTuple):
-    """Where a pair is plugged in."""
+    """Where to connect a pair."""
 
     bridge: int  # its index
     mtu: int
@@ -28,10 +28,10 @@ class Socket(NamedTuple):
 
 
 def attach(home: Home, engine: str, socket: Socket, endpoint: Endpoint, namespace: int) -> None:
-    """Make the pair, its other end set up in the *namespace*, and tell the neighbours.
+    """Make the pair, set up its other end in the *namespace*, and announce it.
 
-    The other end is made in the namespace, not moved. A pair that is there from an
-    earlier call is put right.
+    The other end is made in the namespace, not moved. An existing pair from an earlier
+    call is repaired.
     """
     host = ownership.veth_name(endpoint)
     with refusals(f"attach {endpoint.interface}", lacking="veth"), ExitStack() as undo:
@@ -39,16 +39,16 @@ def attach(home: Home, engine: str, socket: Socket, endpoint: Endpoint, namespac
         made = _make(home, engine, socket, endpoint, namespace)
         if made:
             undo.callback(remove, home, host)
-        home.silence(host)  # the bridge speaks for its ports
+        home.silence(host)  # a bridge port needs no IPv6
         interface = plan.apply(home, namespace, again=not made)
         undo.callback(interface.netlink.close)
-        home.netlink.ask(links.look(host), links.look(socket.bridge))  # both carry from here on
+        home.netlink.ask(links.look(host), links.look(socket.bridge))  # the carrier is on now
         undo.pop_all()
     home.soon(interface.announce)
 
 
 def detach(home: Home, engine: str, endpoint: Endpoint) -> None:
-    """Remove the pair, if it is the endpoint's."""
+    """Remove the pair, if it belongs to the endpoint."""
     with refusals(f"detach {endpoint.interface}"):
         link = links.find(home.netlink, ownership.veth_name(endpoint))
         if link is not None and link.kind == "veth" and _may_be_of(engine, endpoint, link):
@@ -56,13 +56,13 @@ def detach(home: Home, engine: str, endpoint: Endpoint) -> None:
 
 
 def remove(home: Home, of: int | str) -> None:
-    """Remove an interface; one that is gone is no error."""
+    """Remove an interface; a missing one is no error."""
     with suppress(OSError):
         home.netlink.ask(links.remove(of))
 
 
 def _make(home: Home, engine: str, socket: Socket, endpoint: Endpoint, namespace: int) -> bool:
-    """Make the pair, all or nothing; False where it is there already, as it should."""
+    """Make the pair, all or nothing; False if it exists already and is right."""
     host, mtu = ownership.veth_name(endpoint), endpoint.mtu or socket.mtu
     peer = Settings(
         name=endpoint.interface, namespace=namespace, mac=endpoint.mac, mtu=mtu, queues=1
@@ -95,9 +95,9 @@ def _port(socket: Socket, host: str) -> list[Request]:
 
 
 def _is_there(home: Home, engine: str, endpoint: Endpoint, namespace: int) -> bool:
-    """Return whether the pair is there as it should; one that has lost its end is removed.
+    """Whether the pair exists and is right; one that has lost its other end is removed.
 
-    AlreadyExistsError where the name on the host, or inside, is another's.
+    AlreadyExistsError if another interface has the name on the host, or inside.
     """
     host = ownership.veth_name(endpoint)
     link = links.find(home.netlink, host)
@@ -122,7 +122,7 @@ def _is_of(engine: str, endpoint: Endpoint, link: links.Link) -> bool:
 
 
 def _may_be_of(engine: str, endpoint: Endpoint, link: links.Link) -> bool:
-    """Whether the pair is the endpoint's, or its maker was killed before it could say whose."""
+    """Whether the pair is the endpoint's, or its maker was killed before it could mark it."""
     return not link.alias or _is_of(engine, endpoint, link)
 
 

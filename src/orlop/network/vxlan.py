@@ -1,9 +1,9 @@
 """Driver `vxlan`: one layer-2 network over several hosts, a bridge on each and a tunnel between.
 
-The kernel learns nothing by itself: who is where comes from the engines (`know`). The
-bridge answers ARP and neighbour discovery for endpoints of other hosts, and frames for
-them go to their host alone. Only what nobody knows, and broadcasts, go to every host.
-Packets are not encrypted; those of hosts that are no members are dropped.
+The kernel learns nothing by itself: the engines tell it where each endpoint is (`know`). The
+bridge answers ARP and neighbour discovery for endpoints on other hosts, and sends frames only
+to the right host. Only broadcasts, and frames to unknown addresses, go to every host. Packets
+are not encrypted; those from hosts that are not members are dropped.
 docs/decisions/vxlan-peers.md has the reasons.
 """
 
@@ -32,7 +32,7 @@ _GONE = frozenset((errno.ENOENT, errno.ENODEV, errno.ESRCH))
 
 
 class _Entries(NamedTuple):
-    """What bridge and tunnel know of other hosts."""
+    """The entries of bridge and tunnel about other hosts."""
 
     forwards: frozenset[Forward]
     neighbours: frozenset[Neighbour]
@@ -54,7 +54,7 @@ class Vxlan(Bridged):
         return super().check(tunnel.filled(self.home, network))
 
     def create(self, network: Network) -> None:
-        """Make or put right bridge, tunnel and filter; tell them what is known of others."""
+        """Make or repair bridge, tunnel and filter, with all entries about other hosts."""
         wanted = tunnel.tunnel_of(network)
         with ExitStack() as undo:
             is_new = links.find(self.home.netlink, bridge_device.name_of(network)) is None
@@ -80,7 +80,7 @@ class Vxlan(Bridged):
             self._unfilter(self._table(network.id))
 
     def know(self, network: Network, peering: Peering) -> None:
-        """Take over what is known of the other hosts: now, or once the network has devices."""
+        """Take over the state of the other hosts: now, or once the network has devices."""
         before = self._peerings.get(network.id)
         self._peerings[network.id] = peering
         bridge = bridge_device.find(self.home, self.engine, network)
@@ -92,7 +92,7 @@ class Vxlan(Bridged):
             self._tell(network, bridge)
 
     def strays(self, networks: Collection[Network], endpoints: Collection[Endpoint]) -> list[str]:
-        """Return interfaces that nobody speaks of; filters without a network go at once."""
+        """Return interfaces that belong to none of these; remove filters without a network."""
         known = {self._table(network.id) for network in networks}
         for name in self._tables():
             if name not in known:
@@ -119,7 +119,7 @@ class Vxlan(Bridged):
         elif link.master != bridge or not link.up or link.mtu != network.mtu:
             right = Settings(master=bridge, mtu=network.mtu, up=True)
             self.home.netlink.ask(links.change(link.ifindex, right))
-        apart = self.port(network).isolated  # containers of other hosts too
+        apart = self.port(network).isolated  # from containers on other hosts too
         port = Port(isolated=apart, learning=False, neighbours_suppressed=True)
         self.home.netlink.ask(links.change_port(link.ifindex, port))
 
@@ -137,10 +137,10 @@ class Vxlan(Bridged):
         with suppress(OSError):
             self.home.netlink.ask(links.remove(name))
 
-    # What is known of others
+    # Entries about other hosts
 
     def _tell(self, network: Network, bridge: int) -> None:
-        """Make the kernel's entries those of the peering."""
+        """Make the kernel's entries match the peering."""
         peering = self._peerings.get(network.id)
         link = links.find(self.home.netlink, tunnel.name_of(network))
         if peering is None or link is None:
@@ -191,7 +191,7 @@ class Vxlan(Bridged):
         return f"vxlan-{self.engine}-{network_id[:12]}"
 
     def _ensure_filter(self, network: Network, wanted: Tunnel, undo: ExitStack) -> None:
-        """Have a filter; that of an engine before us holds until we know who the members are."""
+        """Make sure there is a filter; an earlier engine's stays until we know the members."""
         name = self._table(network.id)
         is_there = name in self._tables()
         if not is_there:
@@ -200,7 +200,7 @@ class Vxlan(Bridged):
             self._filter(network, wanted)
 
     def _filter(self, network: Network, wanted: Tunnel) -> None:
-        """Let in the packets of members only: one transaction, the old rules stand until then."""
+        """Accept packets of members only: one transaction, the old rules are valid until then."""
         peering = self._peerings.get(network.id)
         members = peering.members if peering is not None else ()
         name = self._table(network.id)
@@ -216,10 +216,10 @@ class Vxlan(Bridged):
             self._nft().run(f"add table inet {name}\ndelete table inet {name}")
 
     def _tables(self) -> Collection[str]:
-        """Return the names of our filters that are there.
+        """Return the names of our existing filters.
 
-        By looking for them in whatever form it comes: a new connection's first
-        `list tables` is text and JSON, one after the other (libnftables 1.1.3).
+        It accepts any format: a new connection's first `list tables` prints text and JSON,
+        one after the other (libnftables 1.1.3).
         """
         listing = self._nft().listing("list tables inet")
         return set(re.findall(rf"\b{re.escape(self._table(''))}[0-9a-f]{{12}}\b", listing))
@@ -231,7 +231,7 @@ class Vxlan(Bridged):
 
 
 def bridge_mac(network: Network) -> str:
-    """Return the MAC of this host's bridge: each host has its own, while all share the id."""
+    """Return the MAC of this host's bridge: it differs between hosts, while they share the id."""
     text = f"{network.id} {network.options.get(tunnel.LOCAL, '')}"
     return f"02:{hashlib.sha256(text.encode()).digest()[:5].hex(':')}"
 

@@ -1,14 +1,14 @@
-"""What the process of a worker's job can reach: little, because a stranger wrote what it reads.
+"""Confine the process of a worker's job, because its input is untrusted.
 
     plan = Plan.make(cache)           # once, while nothing is confined
-    plan.missing                      # what this host cannot do
+    plan.missing                      # protections that this host lacks
     in the child: plan.enter(Reach(writable=…, readable=…, network=…), budget)
 
-Its user owns nothing and runs nothing else, but the files that it makes belong to root.
-It has the capabilities that unpacking needs, and for them these bounds: its own
-mount table, in which no device can be opened; access to the *writable* folders and what
-Python needs to read (Landlock); no system call that mounts, traces, joins or loads
-(seccomp), and no socket unless it fetches; limits of memory, processor time and file size.
+Its user owns nothing and runs nothing else; files that it makes belong to root. It has the
+capabilities for unpacking, bounded by: its own mount table, in which no device can be opened;
+access only to the *writable* folders and to what Python needs to read (Landlock); no system
+call that mounts, traces, joins namespaces or loads code (seccomp), and no socket unless it
+fetches; limits of memory, processor time and file size.
 
 docs/decisions/hostile-layers.md.
 """
@@ -49,7 +49,7 @@ from orlop.runtime.seccomp import compile as compile_filter
 from orlop.runtime.seccomp_default import profile
 from orlop.runtime.seccomp_profile import resolve
 
-#: Its user and group: of no account, and of no range that is mapped to containers.
+#: Its user and group: without an account, and in no range that is mapped to containers.
 USER = 2_147_480_000
 _KEPT = (
     *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP"),
@@ -58,14 +58,14 @@ _KEPT = (
 )
 _ADMIN = "CAP_SYS_ADMIN"
 
-#: Harmless to containers, and of no use here.
+#: Allowed in containers, but not needed here.
 _REFUSED = frozenset(
     {"accept", "accept4", "listen", "ptrace", "process_vm_readv", "process_vm_writev"}
     | {"process_mrelease", "pidfd_send_signal", "name_to_handle_at"}
     | {"shmat", "shmget", "msgget", "semget", "mq_open", "socket"}
 )
 _OF_NETWORK = frozenset({"bind", "connect", "recvmmsg", "recvmmsg_time64", "sendmmsg"})
-_AF_INET, _AF_INET6, _AF_NETLINK = 2, 10, 16  # no AF_UNIX: the engine's own socket is one
+_AF_INET, _AF_INET6, _AF_NETLINK = 2, 10, 16  # not AF_UNIX: the engine's socket is of that kind
 
 _NETWORK_FILES = (
     *("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"),
@@ -79,12 +79,12 @@ _NETWORK_FILES = (
 )
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 _LOADERS = ("/lib64/ld-*.so*", "/lib/ld-*.so*", "/usr/lib/ld-*.so*")
-_CPU_FACTOR = 4  # the budget is of the thread that unpacks; others download and decompress
+_CPU_FACTOR = 4  # the budget is the unpacking thread's; others download and decompress
 _OPEN_FILES = 1024
 
 
 class Reach(NamedTuple):
-    """What one job may touch."""
+    """The resources of one job."""
 
     writable: Sequence[str]
     readable: Sequence[str] = ()
@@ -92,15 +92,15 @@ class Reach(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is the same for all jobs; made once."""
+    """The part that is the same for all jobs; made once."""
 
     readable: dict[str, Access]
-    filters: dict[bool, bytes]  # by whether there is a network; none where the host has no seccomp
+    filters: dict[bool, bytes]  # by whether there is a network; empty without seccomp on this host
     missing: tuple[str, ...]
 
     @classmethod
     def make(cls, cache: str | None = None) -> Self:
-        """Look at the host; compiled filters are in the folder *cache*."""
+        """Check what the host supports; compiled filters are in the folder *cache*."""
         missing = [] if landlock.abi() else ["landlock"]
         filters: dict[bool, bytes] = {}
         try:
@@ -115,7 +115,7 @@ class Plan(NamedTuple):
         limit(budget)
         _hide_devices(reach.writable)
         _become_user()
-        set_parent_death_signal(signal.SIGKILL)  # which a change of user clears
+        set_parent_death_signal(signal.SIGKILL)  # again: a change of user clears it
         set_dumpable(dumpable=False)
         set_no_new_privileges()
         if "landlock" not in self.missing:
@@ -129,7 +129,7 @@ class Plan(NamedTuple):
 
 
 def _policy(*, network: bool) -> Seccomp:
-    """Return a container's policy without CAP_SYS_ADMIN's calls, and without what no job needs."""
+    """Return a container's policy without CAP_SYS_ADMIN's calls, and without unneeded calls."""
     policy = resolve(profile(), [name for name in _KEPT if name != _ADMIN])
     refused = _REFUSED if network else _REFUSED | _OF_NETWORK
     rules: list[SeccompSyscall] = []
@@ -146,12 +146,12 @@ def _policy(*, network: bool) -> Seccomp:
             }
         )
     policy["syscalls"] = rules
-    policy.pop("architectures", None)  # ours alone
+    policy.pop("architectures", None)  # only the native one
     return policy
 
 
 def _needed_to_run() -> dict[str, Access]:
-    """Return what Python and mkfs.erofs read, whatever the job."""
+    """Return the paths that Python and mkfs.erofs read in every job."""
     allowed = {path: READ for path in (*_LIBRARIES, *_import_folders()) if path}
     allowed |= {"/dev/null": READ | Access.WRITE_FILE, "/dev/urandom": READ}
     programs = [shutil.which("mkfs.erofs") or ""]
@@ -173,7 +173,7 @@ def _network_files() -> Iterable[str]:
 
 
 def limit(budget: Budget) -> None:
-    """Limit what this process uses to the *budget*."""
+    """Limit this process to the *budget*."""
     for kind, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, budget.processor_s * _CPU_FACTOR + 2),
@@ -190,7 +190,7 @@ def limit(budget: Budget) -> None:
 
 
 def _hide_devices(folders: Iterable[str]) -> None:
-    """Have mounts of our own, in which device nodes that a layer brings cannot be opened."""
+    """Make a mount namespace in which device nodes from a layer cannot be opened."""
     unshare(Namespace.MOUNT | Namespace.IPC)
     mount("", "/", flags=MountFlag.REC | MountFlag.PRIVATE)
     for folder in folders:
@@ -208,7 +208,7 @@ def _hide_devices(folders: Iterable[str]) -> None:
 
 
 def _become_user() -> None:
-    """Be USER with the capabilities of _KEPT; files that we make are root's still."""
+    """Become USER with the capabilities of _KEPT; new files still belong to root."""
     kept = capabilities.mask(_KEPT)
     set_keep_capabilities(keep=True)
     capabilities.drop_bounding(capabilities.supported() & ~kept)

@@ -1,11 +1,10 @@
 """`orlop engine`: the engine's process.
 
-Under a service manager it stays in the foreground, logs to stderr, takes its
-socket from LISTEN_FDS and says READY=1 to NOTIFY_SOCKET. Started on demand, its
-stderr is <run>/engine.log, which it then rotates. SIGTERM and SIGINT end it;
-containers run on.
+Under a service manager it stays in the foreground, logs to stderr, takes its socket from
+LISTEN_FDS and sends READY=1 to NOTIFY_SOCKET. If it is started on demand, its stderr is
+<run>/engine.log, which it rotates. SIGTERM and SIGINT end it; containers keep running.
 
-Most of its start is imports, and the start of the shim: they go on at once, so
+Most of its start is imports, and the start of the shim. They happen at the same time, so
 this module imports little.
 """
 
@@ -63,12 +62,12 @@ def _run(settings: Settings) -> None:
 
 
 def _launch_shim(settings: Settings) -> None:
-    with contextlib.suppress(OrlopError, OSError):  # the engine tries again, and then it counts
+    with contextlib.suppress(OrlopError, OSError):  # the engine tries again, and reports errors
         launch(str(settings.run))
 
 
 def _settings(arguments: Sequence[str] | None) -> tuple[Settings, bool]:
-    """Return the settings, and whether the engine of them is to be ended."""
+    """Return the settings, and whether to stop their engine."""
     parser = argparse.ArgumentParser(prog="orlop engine", description="Run the engine.")
     parser.add_argument("--root", type=Path, metavar="DIR", help="what survives a reboot")
     parser.add_argument("--run", type=Path, metavar="DIR", help="sockets and running state")
@@ -88,7 +87,7 @@ def _settings(arguments: Sequence[str] | None) -> tuple[Settings, bool]:
 
 @contextlib.contextmanager
 def _lock(settings: Settings) -> Iterator[None]:
-    """Be the only engine of these folders; WrongStateError if one of them has one already."""
+    """Lock these folders; WrongStateError if one of them has an engine already."""
     if os.geteuid() != 0:
         raise UnavailableError("the engine needs root", hint="use sudo")
     for folder in (settings.root, settings.run):
@@ -103,7 +102,7 @@ def _lock(settings: Settings) -> Iterator[None]:
 
 
 def _open_lock(path: Path) -> int:
-    """Open the file, if only to read it: a lock needs no more, and a disk may be read-only."""
+    """Open the file, perhaps read-only: that is enough for a lock, on a read-only disk."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -136,7 +135,7 @@ def _take(descriptor: int, folder: Path, option: str) -> None:
             f"another engine runs on {folder} (pid {pid})", hint=f"choose another {option}"
         ) from None
     text = f"{os.getpid()}\n".encode()
-    with contextlib.suppress(OSError):  # of a full disk: the lock is held, and that counts
+    with contextlib.suppress(OSError):  # on a full disk: the lock is held all the same
         os.pwrite(descriptor, text, 0)
         os.ftruncate(descriptor, len(text))
 

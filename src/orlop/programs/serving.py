@@ -1,4 +1,4 @@
-"""The engine's loop: from settings to a socket that answers, until a signal ends it."""
+"""Run the engine's event loop: open its socket and serve it until a signal ends it."""
 
 import asyncio
 import contextlib
@@ -35,14 +35,14 @@ _LOG_FILES = 3
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3)
 _SOCKET_MODE = 0o660
 _FILTERS = 4  # connections to packet filters: one for rules, one for tunnels, and spare ones
-_DESCRIPTORS = 4  # there may be one client for so many
+_DESCRIPTORS = 4  # one client is allowed for this many descriptors
 _TOO_MANY = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SAID_AGAIN_S = 10.0
 _THREADS = 64  # each waits for a disk or a registry most of the time
 
 
 def log_to(settings: Settings) -> None:
-    """Log to stderr, with rotation if that is our own log file."""
+    """Log to stderr; rotate it if it is our own log file."""
     path = settings.run / _LOG_NAME
     handler: logging.Handler = logging.StreamHandler()
     with contextlib.suppress(OSError):
@@ -57,7 +57,7 @@ def log_to(settings: Settings) -> None:
 
 
 class Format(logging.Formatter):
-    """One line a record, with the fields of "extra" as name=value behind the text."""
+    """One line per record, with the fields of "extra" as name=value after the text."""
 
     _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -72,20 +72,20 @@ class Format(logging.Formatter):
 
 
 def _allow_descriptors() -> None:
-    """Lift the limit: a container that is served names costs four descriptors."""
+    """Raise the limit: a container with names needs four descriptors."""
     low_descriptors.keep(_FILTERS)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Troubles:
-    """What asyncio says of the loop; that no connection can be accepted it says by the hundred."""
+    """Logs the event loop's errors; repeated accept failures only now and then."""
 
     def __init__(self) -> None:
         self._next_s = 0.0
 
     def handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log *context*, or now and then that clients wait until open files are to be had."""
+        """Log *context*, or now and then that clients wait because no descriptor is free."""
         error = context.get("exception")
         if not (isinstance(error, OSError) and error.errno in _TOO_MANY and "socket" in context):
             loop.default_exception_handler(context)
@@ -123,16 +123,16 @@ async def serve(settings: Settings, watchdog: Watchdog) -> None:
 
 
 def _limits() -> Limits:
-    """Return what clients may have, which is a part of the descriptors that we may have."""
+    """Return the limits for clients, derived from our own limit of descriptors."""
     most = min(Limits().most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _DESCRIPTORS)
     return Limits(most=most, most_of_one=most // 2)
 
 
 def _leave_if_busy(api: DockerAPI) -> None:
-    """End now if something still runs in a thread, such as a pull from a registry that hangs.
+    """Exit now if a thread is still running, such as a pull from a slow registry.
 
-    A thread cannot be ended, and it must not meet a store that is closed under it. The
-    next start clears up behind it, as behind an engine that was killed.
+    A thread cannot be stopped, and the store must not be closed while it runs. The next
+    start cleans up, as after a killed engine.
     """
     busy = api.changes.union(task for task in asyncio.all_tasks() if task.cancelling())
     if busy:
@@ -150,7 +150,7 @@ def _listener(settings: Settings) -> Iterator[socket.socket]:
             yield passed
         return
     path = settings.api_socket
-    path.unlink(missing_ok=True)  # left by an engine that was killed; we hold the lock
+    path.unlink(missing_ok=True)  # left by a killed engine; we hold the lock
     with socket.socket(socket.AF_UNIX) as listener:
         before = os.umask(0o777 & ~_SOCKET_MODE)
         try:

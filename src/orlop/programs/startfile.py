@@ -1,10 +1,10 @@
-"""Start files: what a command imports, in one file of bytecode, in the order it is done.
+"""Start files: all imports of a command, in one file of bytecode, in order.
 
-To look for a module on the path and to read it takes a hundred microseconds, and `orlop
-exec` needs twenty-two. So the first `run` and the first `exec` write down what they import,
-in lib/orlop beside the folder of commands, and `scripts/orlop` has the interpreter run
-that file. Like the interpreter's own, the bytecode counts only while each source has the
-size and the time that it had; else it is written anew (startfile_begin.py).
+Finding and reading a module takes a hundred microseconds, and `orlop exec` needs twenty-two.
+So the first `run` and the first `exec` record their imports, in lib/orlop beside the folder of
+commands, and `scripts/orlop` has the interpreter run that file. As for the interpreter's own
+bytecode, each source must have its recorded size and time; otherwise the file is written again
+(startfile_begin.py).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     Entry = tuple[str, list[str] | None, str, int, int, CodeType]
 
 _BEGIN = "orlop.programs.startfile_begin"
-_UNCHECKED = (1).to_bytes(4, "little") + bytes(8)  # flags: by hash, not looked at; PEP 552
+_UNCHECKED = (1).to_bytes(4, "little") + bytes(8)  # flags: by hash, unchecked; PEP 552
 
 
 def recorded(word: str, script: str) -> int:
-    """Run the command line, whose command is *word*; return its exit code, the start file written.
+    """Run the command line with the command *word*; return its exit code; write the start file.
 
-    *script* is where `orlop-main` is.
+    *script* is the path of `orlop-main`.
     """
     folder = os.path.join(os.path.dirname(os.path.dirname(script)), "lib", "orlop")
     recorder = _Recorder() if _can_write(folder) else None
@@ -50,39 +50,39 @@ def _can_write(folder: str) -> bool:
 
 
 class _Recorder:
-    """Sees which modules of the package are imported from now on, and in what order."""
+    """Records the package's modules that are imported from now on, in order."""
 
     def __init__(self) -> None:
         self._modules: list[Entry] = []
         for name in [name for name in sys.modules if _is_ours(name)]:
-            del sys.modules[name]  # they were imported to find us, before we could see it
+            del sys.modules[name]  # imported before we could record them
         self._before = set(sys.modules)
         sys.meta_path.insert(0, self)  # type: ignore[arg-type]  # a finder by its method
 
     def find_spec(
         self, name: str, path: list[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return how to import *name* as always, and to have it written down, if it is ours."""
+        """Return the normal spec of *name*; record it if it is ours."""
         spec = PathFinder.find_spec(name, path, target) if _is_ours(name) else None
         if spec is not None and type(spec.loader) is SourceFileLoader:
             spec.loader = _Loader(name, spec.loader.path, self._modules)
         return spec
 
     def is_of_the_package_alone(self) -> bool:
-        """Whether nobody else's Python came with them, which would be slow every time."""
+        """Whether only our own modules were imported; foreign ones would be slow every time."""
         new = [module for name, module in sys.modules.items() if name not in self._before]
         sources = [m.__name__ for m in new if (getattr(m, "__file__", None) or "").endswith(".py")]
         return all(map(_is_ours, sources))
 
     def write(self, path: str, script: str) -> None:
-        """Write the start file; a disk that will not have it is no error."""
+        """Write the start file; failing to is no error."""
         try:
             _replace(path, MAGIC_NUMBER + _UNCHECKED + marshal.dumps(self._beginning(script)))
         except OSError:
             return
 
     def _beginning(self, script: str) -> CodeType:
-        """Return the code of startfile_begin, with what it is to load."""
+        """Return the code of startfile_begin, with the modules to load."""
         parent = os.path.dirname(os.path.dirname(__file__))
         source = os.path.join(parent, "programs", "startfile_begin.py")
         code = SourceFileLoader(_BEGIN, source).get_code(_BEGIN)
@@ -94,7 +94,7 @@ class _Recorder:
 
 
 class _Loader(SourceFileLoader):
-    """Loads as always, and writes down what it has loaded."""
+    """Loads normally, and records what it has loaded."""
 
     def __init__(self, name: str, path: str, modules: list[Entry]) -> None:
         super().__init__(name, path)
@@ -119,5 +119,5 @@ def _replace(path: str, data: bytes) -> None:
     beside = f"{path}.{os.getpid()}"
     with open(beside, "xb") as file:
         file.write(data)
-        os.fsync(file.fileno())  # or a power cut could leave an empty one, which nothing would mend
+        os.fsync(file.fileno())  # a power failure could leave an empty file, which would stay
     os.rename(beside, path)

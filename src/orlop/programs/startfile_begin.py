@@ -1,7 +1,7 @@
-"""What a start file runs: the modules that it holds, then the command line.
+"""The beginning of a start file: loads its modules, then runs the command line.
 
-Compiled into the file by startfile.py, which puts the values in the place of the three
-names below; so it imports nothing but what the interpreter has built in.
+startfile.py compiles it into the file and replaces the three values below; so it imports only
+built-in modules.
 """
 
 import gc
@@ -18,7 +18,7 @@ _SCRIPT = "SCRIPT"  # orlop-main, which writes start files
 
 
 def _are_current() -> bool:
-    """Whether every source is as it was."""
+    """Whether every source is unchanged."""
     try:
         for _, _, source, size, time_ns, _ in _MODULES:
             status = posix.stat(source)
@@ -46,7 +46,7 @@ def _load() -> None:
 if not _are_current():
     posix.execv(sys.executable, [sys.executable, "-I", "-S", _SCRIPT, *sys.argv[1:]])
 sys.path[:] = _PATH
-gc.disable()  # nothing of this is garbage
+gc.disable()  # none of this is garbage
 _load()
 gc.enable()
 

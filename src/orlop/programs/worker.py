@@ -1,7 +1,7 @@
-"""`python -I -m orlop.programs.worker`: fetches and unpacks layers, and takes archives apart.
+"""`python -I -m orlop.programs.worker`: fetches and unpacks layers, and reads archives.
 
-See images/job.py for the lines. All that a job may need is imported before the
-first one is read, so that an engine that keeps a worker ready pays for it early.
+images/job.py has the messages. Everything that a job may need is imported before the first
+one is read, so that an engine that keeps a worker ready pays for it early.
 """
 
 import os
@@ -41,9 +41,9 @@ def main() -> int:
     parent = os.getppid()
     set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent:
-        return 1  # it died before it could be told
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, meant for the engine
-    boot()  # read while we may, for the jobs
+        return 1  # the parent died before we asked to be told
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal, meant for the engine
+    boot()  # read it for the jobs, while we may
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer, Plan.make(*sys.argv[1:2]))
     except BrokenPipeError:
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def serve(lines: BinaryIO, out: BinaryIO, plan: Plan) -> None:
-    """Do the job of each of *lines*, in a child, and report to *out*."""
+    """Run the job in each of *lines* in a child, and report to *out*."""
     decoder = msgspec.json.Decoder(AnyJob)
     _say(out, Report(event="ready", missing=plan.missing))
     for line in lines:
@@ -66,19 +66,19 @@ def serve(lines: BinaryIO, out: BinaryIO, plan: Plan) -> None:
         if child == 0:
             os._exit(_in_child(job, out, plan, parent))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status != 0:  # it could not report
+        if status != 0:  # the child could not report
             _say(out, failure(_end_of(status, job)))
 
 
 def _in_child(job: AnyJob, out: BinaryIO, plan: Plan, parent: int) -> int:
-    """Do the job, confined, and report; return the exit code: 0 if that was possible."""
+    """Run the job, confined, and report; return the exit code: 0 if it has reported."""
     try:
         os.dup2(
             os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0
         )  # more jobs are not its business
         stream = os.open(job.stream, os.O_RDONLY) if isinstance(job, ArchiveJob) else -1
         _confine(job, plan)
-        if os.getppid() == parent:  # else nobody waits for it
+        if os.getppid() == parent:  # otherwise nobody waits for the report
             _say(out, _report_on(job, out, stream))
     except BaseException:
         return 1
@@ -86,12 +86,12 @@ def _in_child(job: AnyJob, out: BinaryIO, plan: Plan, parent: int) -> int:
 
 
 def _confine(job: AnyJob, plan: Plan) -> None:
-    """Take from this process what the job does not need, and tie its life to the parent's."""
+    """Drop privileges that the job does not need, and tie our life to the parent's."""
     if isinstance(job, ArchiveJob):
         plan.enter(Reach((job.content,)), job.budget)
     elif isinstance(job, Job) and job.driver in DRIVERS:
         plan.enter(_reach(job), job.budget)
-    else:  # layers are mounted to be stacked; what drivers of others need is not known
+    else:  # stacking mounts layers; the needs of foreign drivers are not known
         set_parent_death_signal(signal.SIGKILL)
         limit(job.budget)
 
@@ -114,7 +114,7 @@ def _report_on(job: AnyJob, out: BinaryIO, stream: int) -> Report:
 
 
 def _reach(job: Job) -> Reach:
-    """Return what the job's process may touch."""
+    """Return the resources that the job's process may access."""
     for folder in (job.content, job.snapshots):
         os.makedirs(folder, mode=0o700, exist_ok=True)
     endpoints = job.source.endpoints if job.source is not None else ()
@@ -133,7 +133,7 @@ def _kind(job: AnyJob) -> What:
 
 
 def _end_of(status: int, job: AnyJob) -> OrlopError:
-    """Return what the end of a child that did not report means."""
+    """Return the error for a child that ended without a report."""
     if -status == signal.SIGXCPU:
         what = "more than {:,} s of processor time"
         return exceeded(job.budget, "processor_s", what, of=_kind(job))
@@ -198,7 +198,7 @@ def _counting(consumer: Consumer, job: Job, progress: Progress) -> Consumer:
 
 
 def _reporter(out: BinaryIO) -> Progress:
-    """Return a function that tells the engine now and then."""
+    """Return a function that reports progress now and then."""
     last_s = 0.0
 
     def progress(digest: Digest, kind: Kind, done: int, total: int) -> None:

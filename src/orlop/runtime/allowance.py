@@ -1,7 +1,7 @@
-"""Limits that a process may not raise, nor its score lower, by itself: its parent tries, or tells.
+"""Limits that a process may not raise, and an OOM score that it may not lower, by itself.
 
-Both take CAP_SYS_RESOURCE of the host's, which root in a user namespace never has.
-Without it a container goes on with what it has (design: clamp, say so once, go on).
+Both need CAP_SYS_RESOURCE of the host, which root in a user namespace never has. The parent
+tries; if it may not either, the container keeps the values it has, with a warning.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _SYS_RESOURCE = 1 << BIT["CAP_SYS_RESOURCE"]
 
 
 def grant(pid: int, rlimits: Iterable[Rlimit], score: int | None) -> list[str]:
-    """Give child *pid* what it may not take itself; return what we may not give either.
+    """Set limits and score of child *pid* that it may not set itself; return what failed.
 
-    Only while it waits, for it sets its limits itself later, and these last.
+    Call it while the child waits: the child sets its own limits later, and these stay.
     """
 
     def raise_to(number: int, hard: int) -> None:
@@ -36,7 +36,7 @@ def grant(pid: int, rlimits: Iterable[Rlimit], score: int | None) -> list[str]:
 
 
 def refused(rlimits: Iterable[Rlimit], score: int | None) -> list[str]:
-    """Return what grant() would of a child yet to be made, as far as that is known before."""
+    """Return what grant() would fail to set, as far as that is known before there is a child."""
 
     def ask(_: int, hard: int = 0) -> None:
         del hard
@@ -47,12 +47,12 @@ def refused(rlimits: Iterable[Rlimit], score: int | None) -> list[str]:
 
 
 def higher(one: int, other: int) -> bool:
-    """Whether limit *one* is above *other*; -1 is none."""
+    """Whether limit *one* is above *other*; -1 means no limit."""
     return other != -1 and (one == -1 or one > other)
 
 
 def within(limit: Rlimit) -> Rlimit:
-    """Return as much of *limit* as may be set without raising our own."""
+    """Return *limit* reduced to what may be set without raising our own."""
     _, highest = resource.getrlimit(limit.number)
     hard = highest if higher(limit.hard, highest) else limit.hard
     return limit._replace(soft=hard if higher(limit.soft, hard) else limit.soft, hard=hard)
@@ -65,9 +65,9 @@ def _kept_low(rlimits: Iterable[Rlimit], raise_to: Callable[[int, int], None]) -
         if higher(hard, highest):
             try:
                 raise_to(number, hard)
-            except (PermissionError, ValueError):  # EPERM is PermissionError but for prlimit(2)
+            except (PermissionError, ValueError):  # EPERM is PermissionError except for prlimit(2)
                 kept.append(f"{_name(number)} (stays at {highest})")
-            except ProcessLookupError:  # who waits for it will know
+            except ProcessLookupError:  # whoever waits for it will notice
                 return []
     return [f"process.rlimits: not ours to raise: {', '.join(kept)}"] if kept else []
 

@@ -1,4 +1,4 @@
-"""Which capabilities a container gets: Docker's default set, more, fewer, or all."""
+"""Which capabilities a container gets: Docker's default set, with changes, or all."""
 
 from orlop.errors import InvalidArgumentError
 from orlop.kernel.capabilities import BIT, NAMES, bounding
@@ -26,7 +26,7 @@ DEFAULT = frozenset(
 
 
 def everything() -> tuple[str, ...]:
-    """Return every capability that we have to give, in the kernel's order."""
+    """Return every capability that we have, in the kernel's order."""
     ours = bounding()
     return tuple(name for name in NAMES if ours >> BIT[name] & 1)
 
@@ -34,9 +34,8 @@ def everything() -> tuple[str, ...]:
 def adjusted(add: Iterable[str], drop: Iterable[str]) -> tuple[str, ...]:
     """Return the default set with *add* and without *drop*, in the kernel's order.
 
-    Names are as people write them: "net_admin", "CAP_NET_ADMIN", "ALL". What is
-    both added and dropped by name is dropped; one added by name survives a
-    dropped "ALL".
+    Names are as users write them: "net_admin", "CAP_NET_ADMIN", "ALL". A name that is both
+    added and dropped is dropped; a name that is added survives a dropped "ALL".
 
     Raises:
         InvalidArgumentError: there is no such capability.

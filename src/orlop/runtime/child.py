@@ -1,4 +1,4 @@
-"""What a child knows between clone3 and execve, and what every step takes."""
+"""The state of a child between clone3 and execve, which every step takes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class ContainerPlan(NamedTuple):
-    """All that the first process has to set up for its container."""
+    """Everything that the first process sets up for its container."""
 
     id: str
     namespaces: Namespaces
     root: tuple[Mount, ...]
     root_readonly: bool
-    root_path: str  # where the root is on the host; "" where it is of mounts alone
+    root_path: str  # the root's path on the host; "" for a root made of mounts only
     no_pivot: bool
     propagation: str
     mounts: tuple[MountPlan, ...]
@@ -40,7 +40,7 @@ class ContainerPlan(NamedTuple):
 
     @property
     def seals_dev(self) -> bool:
-        """Whether a new /dev is read-only in the end."""
+        """Whether a new /dev is made read-only at the end."""
         new = (m for m in self.mounts if m.destination == "/dev" and m.kind == "filesystem")
         return any(plan.options.set_ != plan.fillable.set_ for plan in new)
 
@@ -97,37 +97,37 @@ class Child:
         self.container = container
         self.stdio = stdio
         self.filter = filter_
-        self.listener: Listener | None = None  # of a filter that notifies
+        self.listener: Listener | None = None  # of a filter with notification
         self.gate: Gate | None = None
-        self.preserve_fds = 0  # descriptors from 3 up that the program gets
+        self.preserve_fds = 0  # number of descriptors from 3 up that the program inherits
         self.join: Sequence[tuple[Namespace, int]] = ()  # namespaces to join, by descriptor
         self.pidfd = -1  # of the process whose namespaces are joined
         self.root = -1  # the container's root
-        self.contexts: list[int] = []  # for proc, of a pid namespace that is joined
+        self.contexts: list[int] = []  # for proc, if a pid namespace is joined
         self.proc = -1  # a proc of the container's pid namespace
-        self.mounts: dict[int, int] = {}  # detached, by their place in the plan
-        self.devices: dict[str, int] = {}  # nodes of the host's, detached, by path
-        self.keyring = ""  # name of the session keyring to be in; "" for the caller's
+        self.mounts: dict[int, int] = {}  # detached, by their index in the plan
+        self.devices: dict[str, int] = {}  # nodes of the host, detached, by path
+        self.keyring = ""  # name of the session keyring to join; "" for the caller's
         self.personality: int | None = None
         self.memory_policy: MemoryPolicy | None = None
         self.hooks: Hooks | None = None
-        self.console = -1  # socket on which the terminal's master goes to the parent
-        self.held = -1  # the parent writes one byte when it has moved us into our cgroup
-        self.cgroup = -1  # folder in which a helper that is elsewhere makes the process
-        self.doors: Sequence[int] = ()  # files of the cgroup to write "0" to
-        self.born_last = False  # a process that makes it takes the first steps
-        self.exposed = False  # to processes of its pid namespace that may trace it
+        self.console = -1  # socket that sends the terminal's master to the parent
+        self.held = -1  # the parent writes one byte after moving us into our cgroup
+        self.cgroup = -1  # folder in which a helper outside the cgroup makes the process
+        self.doors: Sequence[int] = ()  # cgroup.procs files of the cgroup, to write "0" to
+        self.born_last = False  # its maker takes the first steps for it
+        self.exposed = False  # processes in its pid namespace may trace it
         self.report = -1
-        self.timed = False  # tell on the report when each step began: noting.py
+        self.timed = False  # report when each step began: noting.py
         self.go = -1  # the parent writes one byte when its part is done
         self.witness = -1  # an eventfd: WITNESSED, and then our OUTLIVES
-        self.parent = -1  # a pipe that ends with who is to write to that
+        self.parent = -1  # a pipe that closes when the process that writes to the witness dies
         self.uid, self.gid = 0, 0
         self.groups: Sequence[int] = ()
         self.home, self.program = "/", ""
 
     def last_descriptors(self) -> Iterator[int]:
-        """Find the descriptors that last_steps() use. init.py"""
+        """Find the descriptors that the last_steps() of init.py use."""
         yield from self.stdio or ()
         yield from self.gate or ()
         yield from self.listener.descriptors() if self.listener else ()
@@ -151,11 +151,11 @@ class Child:
         return self.container
 
 
-#: A step does one thing to the process it runs in, or raises OSError or StepError.
+#: A step changes one thing in the process it runs in, or raises OSError or StepError.
 Step = Callable[[Child], None]
 
 
 def take(fd: int) -> None:
-    """Close *fd* if it is one; a detached mount dies with it, an attached one stays."""
+    """Close *fd* if it is open; a detached mount disappears with it, an attached one stays."""
     if fd >= 0:
         os.close(fd)

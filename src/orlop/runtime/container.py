@@ -1,4 +1,4 @@
-"""From config.json to what the first process sets up for its container."""
+"""Plan from config.json what the first process sets up for its container."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PROPAGATIONS = ("", "shared", "slave", "private", "unbindable")
 
 
 def plan_container(bundle: Bundle, namespaces: Namespaces, cgroup: Cgroup | None) -> ContainerPlan:
-    """Check and compute all that is about the container and not about its process."""
+    """Check and compute everything about the container, but not about its process."""
     config = bundle.config
     linux = config.get("linux", {})
     _refuse_unsupported(linux)
@@ -87,14 +87,14 @@ def _mounts(bundle: Bundle) -> tuple[MountPlan, ...]:
         plan_mount(mount, bundle.path, f"mounts[{index}]", label)
         for index, mount in enumerate(bundle.config.get("mounts", ()))
     ]
-    if not bundle.rootfs:  # an engine's way to say where links end is none of a bundle's
+    if not bundle.rootfs:  # only an engine's bundle may say where links end
         plans = [plan._replace(source=plan.source.replace(BENEATH, "/")) for plan in plans]
         plans = _of_the_root(plans, os.path.normpath(_root_path(bundle)) + "/")
     return tuple(plans)
 
 
 def _of_the_root(plans: Sequence[MountPlan], root: str) -> list[MountPlan]:
-    """Have a bind mount's source looked for inside the *root* where earlier mounts put it there."""
+    """Resolve a bind mount's source inside the *root* if an earlier mount made it there."""
     found = []
     for index, plan in enumerate(plans):
         source = os.path.normpath(plan.source)
@@ -126,7 +126,7 @@ def _root(bundle: Bundle) -> tuple[Mount, ...]:
 
 
 def _root_path(bundle: Bundle) -> str:
-    """Return where the root is on the host: "" where it is of mounts, and none needs to find it."""
+    """Return the root's path on the host; "" if it is made of mounts, and no mount needs it."""
     if bundle.rootfs and not bundle.config.get("hooks") and not bundle.manner.no_pivot:
         return ""
     path = bundle.config.get("root", {}).get("path", "")
@@ -160,7 +160,7 @@ def _cgroup_folders(
 ) -> tuple[tuple[str, str], ...]:
     if not any(plan.kind is MountKind.CGROUP for plan in mounts):
         return ()
-    # An ordinary user's container is in his own cgroup, where he can make none.
+    # An ordinary user's container is in the user's own cgroup, which may not be changed.
     folders = own_directories() if cgroup is None else cgroup.directories
     if len(folders) == 1:
         return tuple(folders.items())

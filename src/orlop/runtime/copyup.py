@@ -1,4 +1,4 @@
-"""Filling a tmpfs with what the folder beneath it holds (option tmpcopyup)."""
+"""Fill a tmpfs with the files of the folder below it (option tmpcopyup)."""
 
 import errno
 import os
@@ -9,10 +9,10 @@ _DEEPEST = 64
 
 
 def copy_up(source: int, target: int) -> None:
-    """Copy the tree under the folder *source* (O_PATH will do) into the folder *target*.
+    """Copy the tree under the folder *source* (may be O_PATH) into the folder *target*.
 
-    Files, folders, links and device nodes, with modes, owners and times; of hard
-    links each becomes a file. OSError for a tree deeper than 64 folders.
+    Files, folders, links and device nodes, with modes, owners and times; each hard
+    link becomes a file. OSError for a tree deeper than 64 folders.
     """
     opened = os.open(".", _DIRECTORY, dir_fd=source)
     try:

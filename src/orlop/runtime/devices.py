@@ -1,4 +1,4 @@
-"""Steps: what a container finds in /dev. runtime-spec config-linux.md, "Default Devices"."""
+"""Steps: the files in a container's /dev. runtime-spec config-linux.md, "Default Devices"."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from orlop.runtime.users import MOST_ID
 _TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
-#: Name, major, minor; all of them character devices that anybody may use.
+#: Name, major, minor; all are character devices that everybody may use.
 DEFAULT_NODES = (
     ("null", 1, 3),
     ("zero", 1, 5),
@@ -70,14 +70,14 @@ def _check(device: Device, where: str) -> None:
 
 
 def open_host_nodes(child: Child) -> None:
-    """Open the host's nodes, where the kernel will not let us make our own."""
+    """Open the host's nodes, if the kernel does not let us make our own."""
     for device in child.plan.devices:
         if device["type"] != "p":
             child.devices[device["path"]] = bind(_host_path(device), recursive=False)
 
 
 def _host_path(device: Device) -> str:
-    """Return where the host has this very device: by the same name, or as the kernel calls it."""
+    """Return the host's path of this device: the same name, or the kernel's name for it."""
     path, number = device["path"], os.makedev(device["major"], device["minor"])
     kind = _TYPES[device["type"]]
     if path in _DEFAULTS or _is_device(path, kind, number):
@@ -105,7 +105,7 @@ def _is_device(path: str, kind: int, number: int) -> bool:
 
 
 def make_devices(child: Child) -> None:
-    """Make the nodes and links of /dev; with it already a bind mount, leave it alone."""
+    """Make the nodes and links of /dev; leave /dev alone if it is a bind mount."""
     folders: dict[str, int] = {}
     try:
         for device in child.plan.devices:
@@ -124,7 +124,7 @@ def make_devices(child: Child) -> None:
 
 
 def node_of(device: Device) -> tuple[int, int]:
-    """Return mode and number for mknod(2)."""
+    """Return mode and device number for mknod(2)."""
     mode = _TYPES[device["type"]] | stat.S_IMODE(device.get("fileMode", 0o666))
     return mode, os.makedev(device.get("major", 0), device.get("minor", 0))
 
@@ -133,7 +133,7 @@ def _make_node(folder: int, name: str, device: Device) -> None:
     mode, number = node_of(device)
     try:
         os.mknod(name, mode, number, dir_fd=folder)
-    except FileExistsError:  # the image's; it may be a link, or another device
+    except FileExistsError:  # from the image; it may be a link, or another device
         if device["path"] in _DEFAULTS:
             os.unlink(name, dir_fd=folder)
             os.mknod(name, mode, number, dir_fd=folder)
@@ -145,7 +145,7 @@ def _make_node(folder: int, name: str, device: Device) -> None:
 
 
 def _take_over(folder: int, name: str, mode: int, number: int) -> None:
-    """Use a node that is there if it is the right one. config-linux.md, "Devices"."""
+    """Use an existing node if it is the right device. config-linux.md, "Devices"."""
     found = os.open(name, _PATH, dir_fd=folder)
     try:
         status = os.fstat(found)
@@ -173,6 +173,6 @@ def _make_links(folder: int) -> None:
         try:
             os.symlink(target, name, dir_fd=folder)
         except FileExistsError:
-            if name == "ptmx":  # the image's would be another devpts
+            if name == "ptmx":  # the image's would belong to another devpts
                 os.unlink(name, dir_fd=folder)
                 os.symlink(target, name, dir_fd=folder)

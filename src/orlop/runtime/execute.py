@@ -1,4 +1,4 @@
-"""Another process in a running container."""
+"""Start another process in a running container."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def execute(
 ) -> Starting:
     """Run *process* in the container *target*: its namespaces, its cgroup, its seccomp filter.
 
-    Returns and is waited for as start(); a failure leaves the container alone.
-    WrongStateError where the container's first process is gone.
+    Returns like start(); wait for it in the same way. A failure does not affect the container.
+    WrongStateError if the container's first process is gone.
     """
     planned = plan_process(process)
     what = f"cannot run a command in container {target.id}"
@@ -68,13 +68,13 @@ def execute(
             raise
         except OSError as error:
             _check_lasting(target)
-            if f"/proc/{target.pid}/" in str(error.filename):  # it ends: its namespaces go first
+            if f"/proc/{target.pid}/" in str(error.filename):  # it is exiting, namespaces first
                 raise _not_running(target) from error
             raise failure.translate(what, "make_process", error) from error
 
 
 def _is_usual(child: Child) -> bool:
-    """Whether all that concerns it can be told to a process that exists already."""
+    """Whether an existing process can be told everything about it."""
     rare = child.gate or child.listener or child.memory_policy or child.root >= 0
     return not (rare or child.exposed)
 
@@ -152,7 +152,7 @@ def _check_running(target: Target) -> None:
 
 
 def _check_lasting(target: Target) -> None:
-    """As _check_running(), also where it ends just now: nobody is born in its namespace then."""
+    """Like _check_running(), also while it exits: no process can be made in its namespace then."""
     _check_running(target)
     if is_ending(target.pid):
         raise _not_running(target)

@@ -1,4 +1,4 @@
-"""What a child says to its parent when a step fails, and what that means to a user.
+"""The failure of a step: how a child reports it to its parent, and what it means to a user.
 
 One JSON object on the report pipe: {"step", "errno", "message", "kind"}.
 """
@@ -36,7 +36,7 @@ class Report(TypedDict):
 
 
 class StepError(Exception):
-    """A step's failure for which the errno says too little."""
+    """A step's failure that needs a message besides the errno."""
 
     def __init__(
         self, message: str, *, kind: Kind = Kind.FAILED, number: int = errno.EINVAL
@@ -67,7 +67,7 @@ _ERRORS_BY_NUMBER: dict[int, type[OrlopError]] = {
 
 
 def encode(step: str, error: BaseException) -> bytes:
-    """Write *error* down as the report of *step*."""
+    """Encode *error* as the report of *step*."""
     number, kind = errno.EINVAL, Kind.FAILED
     if isinstance(error, StepError):
         number, kind = error.number, error.kind
@@ -82,7 +82,7 @@ def encode(step: str, error: BaseException) -> bytes:
 
 
 def decode(what: str, data: bytes) -> OrlopError:
-    """Return the error that the report *data* stands for; *what* begins it ("cannot start …")."""
+    """Return the error of the report *data*; its message begins with *what* ("cannot start …")."""
     try:
         report: Report = jsontext.loads(data)
         step, number, message = report["step"], report["errno"], report["message"]
@@ -99,12 +99,12 @@ def decode(what: str, data: bytes) -> OrlopError:
 
 
 def translate(what: str, step: str, error: OSError) -> OrlopError:
-    """Return the error for a call of the parent's own that failed."""
+    """Return the error for a failed call of the parent itself."""
     return decode(what, encode(step, error))
 
 
 def _text(error: OSError) -> str:
-    reason = os.strerror(error.errno or 0)  # in a clause, so not with a capital
+    reason = os.strerror(error.errno or 0)  # inside a clause, so without a capital
     text = (error.strerror or reason).replace(reason, reason[:1].lower() + reason[1:])
     if error.filename is not None:
         text += f": {os.fsdecode(error.filename)!r}"

@@ -1,4 +1,4 @@
-"""Mounts that are attached nowhere: new file systems, and copies of mounts that exist."""
+"""Detached mounts: new file systems, and copies of existing mounts."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ from orlop.kernel.paths import open_beneath
 from orlop.model.light_context import ExitStack
 from orlop.runtime.options import Options
 
-#: In a bind's source: what follows is reached over no link.
+#: In a bind's source: no link is followed in the part after it.
 BENEATH = "/./"
 
 _READ_ONLY_DEVICE = (errno.EACCES, errno.EROFS)
@@ -37,9 +37,9 @@ _CLONE_TREE = OpenTree.CLONE | OpenTree.RECURSIVE
 
 
 def filesystem(fstype: str, source: str, options: Options, *, context: int = -1) -> int:
-    """Return a detached mount of a new file system; OSError carries the kernel's own words.
+    """Return a detached mount of a new file system; OSError carries the kernel's message.
 
-    A *context* of fsopen(2) that another has made is closed.
+    An fsopen(2) *context* made by another process is closed.
     """
     if context >= 0:
         return _configured(context, fstype, source, options)
@@ -53,8 +53,8 @@ def filesystem(fstype: str, source: str, options: Options, *, context: int = -1)
 
 
 def reconfigure(mount: int, options: Options) -> None:
-    """Give the mount that *mount* refers to, and its file system, other options."""
-    config = fspick(mount)  # which refuses what is no mount
+    """Change the options of the mount *mount* and of its file system."""
+    config = fspick(mount)  # fails if it is not a mount
     try:
         if options.filesystem:
             _configure(config, options)
@@ -90,8 +90,8 @@ def _configure(config: int, options: Options) -> None:
 def bind(source: str, *, recursive: bool) -> int:
     """Return a detached copy of the mount at *source*, a folder or a file.
 
-    What follows a "/./" in *source* cannot lead out of what comes before: so a folder
-    is named whose parents a container can write to.
+    The part of *source* after "/./" cannot lead out of the part before it. This is for a
+    folder whose parents a container can write to.
     """
     trusted, mark, inside = source.partition(BENEATH)
     if not mark:
@@ -108,7 +108,7 @@ def bind(source: str, *, recursive: bool) -> int:
 
 
 def set_attributes(fd: int, options: Options) -> None:
-    """Give a mount its attributes and propagation."""
+    """Set a mount's attributes and propagation."""
     if options.tree_set or options.tree_clear:
         mount_setattr(fd, set_=options.tree_set, clear=options.tree_clear, recursive=True)
     if options.set_ or options.clear:
@@ -118,9 +118,9 @@ def set_attributes(fd: int, options: Options) -> None:
 
 
 def set_bind_attributes(fd: int, options: Options) -> None:
-    """Give a bind mount its attributes. One that names a flag has no other flag of its source's.
+    """Set a bind mount's attributes. If one flag is named, its source's other flags are cleared.
 
-    So mount(2) has it with MS_REMOUNT. What a user namespace keeps locked stays.
+    So does mount(2) with MS_REMOUNT. Flags that a user namespace locks stay.
     """
     if options.set_ or options.clear:
         unnamed = _FLAGS & ~(options.set_ | options.tree_set)
@@ -134,9 +134,9 @@ def set_bind_attributes(fd: int, options: Options) -> None:
 
 
 def set_locked_attributes(fd: int, source: str, options: Options) -> None:
-    """Give a bind mount of *source* its attributes as far as a user namespace may set them.
+    """Set the attributes of a bind mount of *source* that a user namespace may set.
 
-    PermissionError if that takes a flag of the source away. mount_namespaces(7), "Restrictions".
+    PermissionError if that clears a flag of the source. mount_namespaces(7), "Restrictions".
     """
     if not options.clear and not options.tree_clear:
         set_attributes(fd, options)
@@ -161,7 +161,7 @@ def _mounts_below(source: str) -> list[str]:
 
 
 def explained(error: OSError, config: int, fstype: str) -> OSError:
-    """Add what the kernel said about the configuration on *config* to *error*."""
+    """Add the kernel's messages about the configuration on *config* to *error*."""
     said = fs_messages(config)
     text = error.strerror or os.strerror(error.errno or 0)
     return OSError(error.errno, f"{text} ({said})" if said else text, error.filename or fstype)

@@ -1,4 +1,4 @@
-"""Steps: paths of proc and sys that a container must not read, or not write."""
+"""Steps: mask paths of proc and sys, or make them read-only."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import Options
 
 _A = MountAttr
-#: Of a folder in which there is nothing.
+#: For an empty folder.
 EMPTY = Options(set_=int(_A.RDONLY | _A.NOSUID | _A.NODEV | _A.NOEXEC))
 _RDONLY = int(_A.RDONLY)
 _NULL = os.makedev(1, 3)
@@ -36,13 +36,13 @@ def mask_paths(child: Child) -> None:
             continue
         if not stat.S_ISDIR(os.fstat(target).st_mode):
             cover = clone_mount(null)
-            mount_setattr(cover, set_=_RDONLY)  # else root could chmod the node
+            mount_setattr(cover, set_=_RDONLY)  # otherwise root could chmod the node
         else:
             cover = clone_mount(empty) if empty >= 0 else filesystem("tmpfs", "", EMPTY)
         move_mount(cover, target)
         os.close(target)
         if empty < 0 and cover != null and stat.S_ISDIR(os.fstat(cover).st_mode):
-            empty = cover  # attached now, and so it can be cloned
+            empty = cover  # attached now, so it can be cloned
         else:
             os.close(cover)
     os.close(null)
@@ -62,7 +62,7 @@ def protect_paths(child: Child) -> None:
 
 
 def _open_null(root: int) -> int:
-    """Open the container's null device, and look that it is one: the image may have put a link."""
+    """Open the container's null device, and check it: the image may have put a link there."""
     fd = open_in_root(root, "/dev/null", os.O_PATH | os.O_NOFOLLOW)
     status = os.fstat(fd)
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL:

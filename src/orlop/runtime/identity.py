@@ -1,4 +1,4 @@
-"""Steps: who the process is: user, groups, capabilities."""
+"""Steps: user, groups and capabilities of the process."""
 
 import os
 import stat
@@ -22,21 +22,21 @@ _FOR_STEPS = sum(
 
 
 def find_user(child: Child) -> None:
-    """Find out who the process will be; names are the image's."""
+    """Look up the process's user; names are the image's."""
     needs_home = not child.process.variable("HOME")
     found = users.find(child.root, child.process.user, needs_home=needs_home)
     child.uid, child.gid, child.groups, child.home = found
 
 
 def become_root_inside(child: Child) -> None:
-    """Be user 0 of the new user namespace, whose mappings the parent has written."""
+    """Become user 0 of the new user namespace, whose mappings the parent has written."""
     _set_groups(child, ())
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
 
 
 def _set_groups(child: Child, groups: Sequence[int]) -> None:
-    """Set the groups; in a user namespace that may not, having none of them is as good."""
+    """Set the groups. If a user namespace may not, having no groups is as good."""
     try:
         os.setgroups(groups)
     except PermissionError:
@@ -46,7 +46,7 @@ def _set_groups(child: Child, groups: Sequence[int]) -> None:
 
 
 def own_stdio(child: Child) -> None:
-    """Give 0, 1 and 2 to the user, so that /dev/stdout can be opened; refusals do not matter."""
+    """Give 0, 1 and 2 to the user, so that /dev/stdout can be opened; failures are ignored."""
     for fd in (0, 1, 2):
         status = os.fstat(fd)
         if status.st_uid == child.uid or (stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL):
@@ -70,7 +70,7 @@ def become_user(child: Child) -> None:
 
 
 def limit_capabilities(child: Child) -> None:
-    """Keep only what the process gets and what its remaining steps need."""
+    """Keep only the capabilities of the program and those that the remaining steps need."""
     capabilities.drop_bounding(capabilities.supported() & ~child.process.capabilities.bounding)
     effective, permitted, inheritable = capabilities.capget()
     keep = _needed(child, filtered=child.exposed)
@@ -78,7 +78,7 @@ def limit_capabilities(child: Child) -> None:
 
 
 def raise_capabilities(child: Child) -> None:
-    """Keep only what the process gets and what its remaining steps need, and make it effective."""
+    """The same as limit_capabilities(), and make them effective."""
     _, permitted, inheritable = capabilities.capget()
     keep = permitted & _needed(child, filtered=False)
     capabilities.capset(keep, keep, inheritable)
@@ -98,7 +98,7 @@ def _needed(child: Child, *, filtered: bool) -> int:
 
 
 def set_capabilities(child: Child) -> None:
-    """Set the capabilities that the program gets, as far as we have them to give."""
+    """Set the program's capabilities, as far as we have them."""
     _, have, _ = capabilities.capget()
     given = child.process.capabilities.within(have)
     capabilities.capset(given.effective, given.permitted, given.inheritable)
@@ -107,6 +107,6 @@ def set_capabilities(child: Child) -> None:
 
 
 def forgo_privileges(child: Child) -> None:
-    """Gain nothing by exec."""
+    """Set no_new_privs: exec gains no privileges."""
     del child
     set_no_new_privileges()

@@ -1,4 +1,4 @@
-"""Security labels: refused by name where the kernel has none of the kind."""
+"""Security labels: refused by name if the kernel does not support them."""
 
 from orlop.errors import UnsupportedError
 from orlop.model import oci
@@ -7,7 +7,7 @@ _APPARMOR = "/sys/module/apparmor/parameters/enabled"
 
 
 def check_labels(process: oci.Process) -> None:
-    """Look whether this host has what the process's labels are for."""
+    """Check that this host supports the process's labels."""
     if process.get("apparmorProfile") and not _has_apparmor():
         raise UnsupportedError("process.apparmorProfile: this host has no AppArmor")
     if process.get("selinuxLabel") and not _has_selinux():
@@ -15,7 +15,7 @@ def check_labels(process: oci.Process) -> None:
 
 
 def check_mount_label(linux: oci.Linux) -> None:
-    """Look whether this host has what the mounts' label is for."""
+    """Check that this host supports the mounts' label."""
     if linux.get("mountLabel") and not _has_selinux():
         raise UnsupportedError("linux.mountLabel: this host has no SELinux")
 

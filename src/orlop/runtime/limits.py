@@ -1,4 +1,4 @@
-"""Steps: names, limits and scheduling; a refusal that a container can live with is no failure."""
+"""Steps: names, limits and scheduling; a refusal that a container can tolerate is no failure."""
 
 import os
 import resource
@@ -13,7 +13,7 @@ from orlop.runtime.scheduling import MemoryPolicy
 
 
 def set_oom_score(child: Child) -> None:
-    """Say how soon the kernel may kill us; lowering needs CAP_SYS_RESOURCE, so it may stay."""
+    """Set our OOM score; lowering it needs CAP_SYS_RESOURCE, without which it stays."""
     score = child.process.oom_score_adj
     if score is None:
         return
@@ -26,7 +26,7 @@ def set_oom_score(child: Child) -> None:
 
 
 def set_names(child: Child) -> None:
-    """Set the host's and the domain's name in our UTS namespace."""
+    """Set host name and domain name in our UTS namespace."""
     if child.plan.hostname:
         sethostname(child.plan.hostname)
     if child.plan.domainname:
@@ -34,7 +34,7 @@ def set_names(child: Child) -> None:
 
 
 def set_rlimits(child: Child) -> None:
-    """Set the limits; one above what we may raise becomes the highest that we may: allowance.py."""
+    """Set the limits; one above what we may set becomes the highest that we may: allowance.py."""
     for limit in child.process.rlimits:
         try:
             resource.setrlimit(limit.number, (limit.soft, limit.hard))
@@ -44,7 +44,7 @@ def set_rlimits(child: Child) -> None:
 
 
 def set_scheduling(child: Child) -> None:
-    """Set execution domain, scheduler and I/O priority, where the bundle has them."""
+    """Set execution domain, scheduler and I/O priority, if the bundle has them."""
     if child.personality is not None:
         personality(child.personality)
     if child.process.scheduler:
@@ -59,7 +59,7 @@ def set_scheduling(child: Child) -> None:
 
 
 def set_initial_affinity(child: Child) -> None:
-    """Move to the processors on which a later process is to be until it is in its cgroup."""
+    """Move to the processors that a later process uses until it is in its cgroup."""
     if child.process.affinity and child.process.affinity.initial:
         os.sched_setaffinity(0, child.process.affinity.initial)
 
@@ -74,9 +74,9 @@ def _set_memory_policy(policy: MemoryPolicy) -> None:
 
 
 def join_keyring(child: Child) -> None:
-    """Take a session keyring of our own, not the caller's; a host may have no keys left.
+    """Join a new session keyring, not the caller's; the host may have no keys left.
 
-    Nobody may search for it: else whoever knows the container's id could join it.
+    Other processes must not find it: otherwise anybody who knows the id could join it.
     """
     if child.keyring:
         with suppress(OSError):

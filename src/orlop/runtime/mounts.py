@@ -1,9 +1,9 @@
-"""Steps: the container's mounts, made detached first and attached inside its root.
+"""Steps: the container's mounts, first made detached, then attached inside its root.
 
-In between lies pivot_root: sources are host paths and are opened before it,
-destinations are the image's and are resolved after it, when there is no host
-left to reach. A destination is opened once, under the root, and mounted on by
-descriptor, so a link swapped meanwhile changes nothing.
+pivot_root happens in between. Sources are host paths and are opened before it;
+destinations are the image's and are resolved after it, when no host path can be
+reached. A destination is opened once, under the root, and mounted on by
+descriptor, so swapping a link meanwhile has no effect.
 """
 
 import errno
@@ -54,7 +54,7 @@ _RECURSIVE_PRIVATE = int(MountFlag.REC | MountFlag.PRIVATE)
 _RDONLY = int(MountAttr.RDONLY)
 _MADE_HERE = (MountKind.FILESYSTEM, MountKind.BIND)
 _LINKLESS = frozenset(("proc", "sysfs"))
-#: What tools like LXCFS put in the place of the kernel's own.
+#: Files that tools like LXCFS put in place of the kernel's own.
 _PROC_FILES = frozenset(
     f"/proc/{name}"
     for name in (
@@ -66,7 +66,7 @@ _CGROUP_ROOT = Options(set_=int(MountAttr.NOSUID | MountAttr.NODEV | MountAttr.N
 
 
 def cut_propagation(child: Child) -> None:
-    """Keep our mounts from reaching the host, as far as the bundle allows."""
+    """Stop our mounts from propagating to the host, as far as the bundle allows."""
     wanted = child.plan.propagation
     if wanted in _SHARED:
         mount("", "/", flags=int(MountFlag.PRIVATE))
@@ -77,13 +77,13 @@ def cut_propagation(child: Child) -> None:
 
 
 def make_root(child: Child) -> None:
-    """Make the root file system, attached nowhere."""
+    """Make the root file system, detached."""
     if child.root < 0:
         child.root = assemble(child.plan.root)
 
 
 def make_mounts(child: Child) -> None:
-    """Make every mount but the root, attached nowhere."""
+    """Make every mount except the root, detached."""
     for index, plan in enumerate(child.plan.mounts):
         if index not in child.mounts and plan.kind in _MADE_HERE and not _is_like_its_target(plan):
             child.mounts[index] = _made(child, plan)
@@ -92,9 +92,9 @@ def make_mounts(child: Child) -> None:
 
 
 def bind_source(plan: MountPlan, *, userns_fd: int | None, locked: bool) -> int:
-    """Make a bind mount for a child that could not; with *userns_fd*, id-mapped by it.
+    """Make a bind mount for a child that may not; with *userns_fd*, id-mapped by it.
 
-    With *locked* it keeps the flags of its source, because a user namespace gets it.
+    If *locked*, it keeps the flags of its source, because it is for a user namespace.
     """
     special = plan.options.special
     fd = bind(plan.source, recursive=Special.RBIND in special)
@@ -117,14 +117,14 @@ def make_cgroup_mounts(child: Child) -> None:
 
 
 def open_device(plan: MountPlan) -> int:
-    """Mount a disk for a child whose cgroup may not let it."""
+    """Mount a disk for a child whose cgroup may deny the device."""
     fd = filesystem(plan.fstype, plan.source, plan.options)
     set_attributes(fd, Options(propagation=plan.options.propagation))
     return fd
 
 
 def enter_root(child: Child) -> None:
-    """Make the root ours and let go of the host's mounts. pivot_root(2), NOTES."""
+    """Pivot to the root and detach the host's mounts. pivot_root(2), NOTES."""
     host = os.open("/", os.O_PATH | os.O_CLOEXEC)
     move_mount(child.root, host)
     os.fchdir(child.root)
@@ -132,9 +132,9 @@ def enter_root(child: Child) -> None:
 
 
 def _leave(child: Child, host: int) -> None:
-    """Enter the root, the working directory, and detach the mounts of *host*, the root so far.
+    """Enter the root, our working directory, and detach the mounts of *host*, the old root.
 
-    Mounts that are shared with the host would take the host's along. mount_namespaces(7).
+    Mounts that are shared would be unmounted on the host too. mount_namespaces(7).
     """
     pivot_root(".", ".")
     if child.plan.propagation in _SHARED:
@@ -145,9 +145,9 @@ def _leave(child: Child, host: int) -> None:
 
 
 def place_root(child: Child) -> None:
-    """Attach the root where it is on the host, so that what comes before we enter it finds it.
+    """Attach the root at its path on the host, so that earlier steps find it there.
 
-    In a mount namespace that is not only ours it is used where it is, unless it has
+    In a mount namespace that is not only ours the root is used where it is, unless it has
     to be read-only.
     """
     plan = child.plan
@@ -164,7 +164,7 @@ def place_root(child: Child) -> None:
 
 
 def change_root(child: Child) -> None:
-    """Enter the root that place_root() has attached."""
+    """Enter the root that place_root() has attached, by chroot."""
     os.fchdir(child.root)
     if Namespace.MOUNT not in child.plan.namespaces.new:
         os.chroot(".")
@@ -184,8 +184,8 @@ def change_root(child: Child) -> None:
 def _take_kernel_mounts_away(root: str) -> None:
     """Unmount every proc and sysfs that is not below *root*; cover those that cannot be unmounted.
 
-    Under a root that was not pivoted to they stay in the mount namespace, and the kernel lets a
-    process in a user namespace mount a proc or sysfs if a whole one is there. user_namespaces(7).
+    Without pivot_root they stay in the mount namespace, and the kernel lets a process in a
+    user namespace mount a proc or sysfs if an unmasked one exists. user_namespaces(7).
     """
     for place, kind in reversed(mount_points()):
         if kind not in ("proc", "sysfs") or f"{place}/".startswith(f"{root}/"):
@@ -200,7 +200,7 @@ def _take_kernel_mounts_away(root: str) -> None:
 
 
 def _make_private(path: str) -> None:
-    """Keep what is mounted on *path* from the peers of the mount that it is in."""
+    """Make mounts on *path* private, so that peers of the mount it is in do not get them."""
     while True:
         try:
             return mount("", path, flags=int(MountFlag.PRIVATE))
@@ -211,7 +211,7 @@ def _make_private(path: str) -> None:
 
 
 def attach_mounts(child: Child) -> None:
-    """Attach the mounts in order, making the destinations that are missing."""
+    """Attach the mounts in order, making missing destinations."""
     for index, plan in enumerate(child.plan.mounts):
         fd = child.mounts.get(index, -1)
         try:
@@ -230,7 +230,7 @@ def attach_mounts(child: Child) -> None:
 
 
 def finish_root(child: Child) -> None:
-    """Give the root its propagation, and make it read-only if asked."""
+    """Set the root's propagation, and make it read-only if requested."""
     if Namespace.MOUNT not in child.plan.namespaces.new:
         if child.plan.root_readonly:
             mount_setattr(child.root, set_=_RDONLY)
@@ -243,7 +243,7 @@ def finish_root(child: Child) -> None:
 
 
 def protect_dev(child: Child) -> None:
-    """Make a /dev read-only that was left writable for what we make in it."""
+    """Make /dev read-only, which was writable until we had made its files."""
     if child.plan.seals_dev:
         dev = open_in_root(child.root, "/dev")
         mount_setattr(dev, set_=_RDONLY)
@@ -272,7 +272,7 @@ def _made(child: Child, plan: MountPlan) -> int:
 
 
 def _copy_of_inside(child: Child, plan: MountPlan) -> int:
-    """Return a bind mount of what is in the root, and on it, so far."""
+    """Return a bind mount of a path in the root, with everything mounted there so far."""
     source = open_in_root(child.root, plan.source)
     try:
         fd = clone_mount(source, recursive=Special.RBIND in plan.options.special)
@@ -293,7 +293,7 @@ def _cgroup(child: Child, plan: MountPlan) -> int:
 
 
 def _shown_by_the_host(child: Child, plan: MountPlan) -> str:
-    """Return where the host has what a user namespace may not mount anew, or ""."""
+    """Return the host's path of a file system that a user namespace may not mount, or ""."""
     if plan.fstype == "sysfs":
         return "/sys"
     if plan.fstype == "proc" and Namespace.PID not in child.plan.namespaces.new:
@@ -302,7 +302,7 @@ def _shown_by_the_host(child: Child, plan: MountPlan) -> str:
 
 
 def _remount(child: Child, plan: MountPlan) -> None:
-    """Change the options of a mount that is there already."""
+    """Change the options of an existing mount."""
     target = open_in_root(child.root, plan.destination)
     try:
         reconfigure(target, plan.options)
@@ -354,7 +354,7 @@ def _make_target(root: int, plan: MountPlan, fd: int) -> int:
 
 
 def _refuse_inside_proc(plan: MountPlan, fd: int, target: int) -> None:
-    """Keep /proc the kernel's: a link of the image's may have led there, to be written to by us."""
+    """Refuse to mount inside /proc: a link of the image may lead there, and we write to it."""
     if (
         file_system_type(target) == FileSystem.PROC
         and plan.destination not in _PROC_FILES
@@ -364,18 +364,18 @@ def _refuse_inside_proc(plan: MountPlan, fd: int, target: int) -> None:
 
 
 def _check_kinds(plan: MountPlan, fd: int, target: int) -> None:
-    """Say what the kernel calls an invalid argument: a file on a folder, a folder on a file."""
+    """Explain the kernel's "invalid argument": a file on a folder, or a folder on a file."""
     ours, theirs = ("folder" if stat.S_ISDIR(os.fstat(x).st_mode) else "file" for x in (fd, target))
     if ours != theirs:
         raise StepError(
             f"{plan.source!r} on {plan.destination!r}: a {ours} cannot be mounted on a {theirs}"
-            ": not a directory",  # the words by which Docker knows what to advise
+            ": not a directory",  # Docker looks for these words to give advice
             number=errno.ENOTDIR,
         )
 
 
 def _is_like_its_target(plan: MountPlan) -> bool:
-    """Whether it is a tmpfs without a mode, which has that of the folder that it covers."""
+    """Whether it is a tmpfs without a mode, which takes the mode of the folder it covers."""
     if plan.fstype != "tmpfs" or plan.kind is not MountKind.FILESYSTEM:
         return False
     return all(key != "mode" for key, _ in plan.options.filesystem)
@@ -418,7 +418,7 @@ def _attach_hierarchies(child: Child, plan: MountPlan, fd: int) -> None:
 
 
 def open_hierarchies(child: Child) -> None:
-    """Open our cgroup's folder in each hierarchy, while host paths mean something."""
+    """Open our cgroup's folder in each hierarchy, while host paths are valid."""
     if len(child.plan.cgroup_folders) == 1 and not child.plan.cgroup_folders[0][0]:
         return
     if any(plan.kind is MountKind.CGROUP for plan in child.plan.mounts):
@@ -429,7 +429,7 @@ def open_hierarchies(child: Child) -> None:
 def _cgroup_folder(child: Child, path: str) -> int:
     fd = bind(path, recursive=False)
     if Namespace.CGROUP in child.plan.namespaces.new:
-        mount_setattr(fd, propagation=int(MountFlag.PRIVATE))  # as a mount of its own would be
+        mount_setattr(fd, propagation=int(MountFlag.PRIVATE))  # like a new mount
     return fd
 
 

@@ -1,7 +1,7 @@
-"""Mounts of another container: a bind whose source is /proc/PID/root/…
+"""Bind mounts from another container: the source is /proc/PID/root/…
 
-The kernel copies no mount of a mount namespace that one is not in, so the child
-goes there, takes the copy along, and comes back. open_tree(2), setns(2).
+The kernel copies no mount of another mount namespace, so the child enters that
+namespace, copies the mount, and comes back. open_tree(2), setns(2).
 """
 
 import os
@@ -21,10 +21,10 @@ def is_of_neighbour(source: str) -> bool:
 
 
 def bind_from_neighbour(source: str, *, recursive: bool) -> int:
-    """Return a detached copy of the mount at *source*; the path's links stay in its root.
+    """Return a detached copy of the mount at *source*; links in the path stay in its root.
 
-    For a child that forks no more and shares its file system with nobody: root and
-    working directory are the namespace's own afterwards.
+    For a child that does not fork any more and shares its file system with nobody, because
+    afterwards its root and working directory are the namespace's own.
     """
     _, _, pid, _, path = source.split("/", 4)
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)

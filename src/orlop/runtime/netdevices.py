@@ -1,8 +1,8 @@
-"""Interfaces of the host's that become a container's. config-linux.md, "Network Devices".
+"""Interfaces of the host that move into a container. config-linux.md, "Network Devices".
 
-The parent moves them, for only it may in both namespaces; the child waits meanwhile.
-Nobody moves them back: physical ones come back to the host with the end of the
-namespace, others end with it.
+The parent moves them, because only it has the right in both namespaces; the child waits.
+They are not moved back: when the namespace ends, physical ones return to the host, and
+others are removed.
 """
 
 import errno
@@ -20,7 +20,7 @@ _LONGEST_NAME = 15
 
 
 def plan_net_devices(linux: Linux, namespaces: Namespaces) -> tuple[tuple[str, str], ...]:
-    """Return names on the host with the names inside; InvalidArgumentError for what cannot be."""
+    """Return pairs of names, on the host and inside; InvalidArgumentError if one is wrong."""
     wanted = linux.get("netDevices", {})
     joined = dict(namespaces.join)
     if wanted and Namespace.NET not in namespaces.new and Namespace.NET not in joined:
@@ -40,8 +40,8 @@ def plan_net_devices(linux: Linux, namespaces: Namespaces) -> tuple[tuple[str, s
 def move_devices(devices: Iterable[tuple[str, str]], namespace: str) -> None:
     """Move *devices* into the network namespace at the path *namespace*, with their addresses.
 
-    For a caller without threads: it is in that namespace for a moment. OSError about
-    the one that cannot be moved.
+    For a caller without threads, because it enters that namespace for a moment. OSError
+    names the interface that cannot be moved.
     """
     own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     target = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
@@ -74,9 +74,9 @@ def _find(here: Rtnetlink, name: str, inside: str) -> _Device:
 
 
 def _move(here: Rtnetlink, there: Rtnetlink, device: _Device, target: int) -> None:
-    """Move one, from within the *target* namespace; its index may be another there."""
+    """Move one, from inside the *target* namespace, where its index may change."""
     before = dict(socket.if_nameindex())
-    if device.inside in before.values():  # the kernel would move it first, and refuse then
+    if device.inside in before.values():  # the kernel would move it before refusing the name
         number = errno.EEXIST
         raise OSError(number, "the container has a network interface of that name", device.inside)
     here.move(device.number, target, device.inside)

@@ -1,9 +1,8 @@
-"""The steps of one start: the parent's, and those of its child.
+"""The timed steps of one start, of the parent and of its child.
 
-The child takes its own down, and tells on its report when each began: a line before the
-filter is loaded, which may forbid to read the clock or to write. So the last step that is
-told of goes on until the program runs:
-
+The child records its own steps and writes the begin of each to its report, as one line,
+before it loads the filter, which may forbid reading the clock or writing. So the last
+reported step lasts until the program runs:
     NUL shield 1200300 enter_cgroup 1200310 … load_filter 1203400 LF
 """
 
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
 
 _BEGIN, _END = b"\0", b"\n"
 _UNTOLD = "load_filter"
-_LAST = "execve"  # from there to the program: the filter, capabilities, execve(2)
+_LAST = "execve"  # until the program runs: the filter, capabilities, execve(2)
 
 
 class Notes:
-    """Takes down steps that follow each other; called with the name of the one that ends now."""
+    """Records consecutive steps; call it with the name of the step that ends now."""
 
     def __init__(self, room: str) -> None:
         self._times = Recorder(room)
@@ -41,7 +40,7 @@ class Notes:
 
 
 def noted(child: Child, steps: Sequence[Step]) -> Iterator[Step]:
-    """Yield the steps, and tell the parent when each of them began."""
+    """Yield the steps, and report to the parent when each of them began."""
     begun: list[str] = []
     for step in steps:
         name = step.__name__

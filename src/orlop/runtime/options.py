@@ -1,7 +1,7 @@
-"""Mount options: from the words of mount(8) and the OCI specification to what the kernel takes.
+"""Parse mount options: from the words of mount(8) and the OCI specification to flags.
 
-The tables are the list of what is understood; every other word goes to the file
-system as it is. runtime-spec config.md, "Linux mount options".
+The tables list the known words; every other word is passed to the file system.
+runtime-spec config.md, "Linux mount options".
 """
 
 from orlop.kernel.mount import ATIME_MASK, MountAttr, MountFlag
@@ -10,8 +10,8 @@ from orlop.model.light_enum import StrEnum
 
 _A = MountAttr
 
-#: Word: attributes to set, attributes to clear. With an "r" before it, a word is
-#: for the whole tree of mounts.
+#: Word: attributes to set, attributes to clear. With an "r" in front, a word
+#: applies to the whole tree of mounts.
 ATTRIBUTES: Mapping[str, tuple[int, int]] = {
     "ro": (int(_A.RDONLY), 0),
     "rw": (0, int(_A.RDONLY)),
@@ -37,7 +37,7 @@ RECURSIVE_ATTRIBUTES: Mapping[str, tuple[int, int]] = {
     f"r{word}": bits for word, bits in ATTRIBUTES.items()
 }
 
-#: Word: the propagation, and whether it is for the whole tree.
+#: Word: the propagation, and whether it applies to the whole tree.
 PROPAGATION: Mapping[str, tuple[int, bool]] = {
     f"{prefix}{flag.name.lower()}": (int(flag), bool(prefix))
     for flag in (MountFlag.SHARED, MountFlag.SLAVE, MountFlag.PRIVATE, MountFlag.UNBINDABLE)
@@ -45,15 +45,15 @@ PROPAGATION: Mapping[str, tuple[int, bool]] = {
     for prefix in ("", "r")
 }
 
-#: What mount(8) keeps for itself, and what is a default of the kernel's.
+#: Words that only mount(8) uses, and words for the kernel's defaults.
 IGNORED = frozenset(("defaults", "loud", "silent", "async", "nomand", "nolazytime", "noiversion"))
 
-#: Words for a file system as a whole; those of a bind mount are as its file system was mounted.
+#: Words for a whole file system; a bind mount keeps those that its file system was mounted with.
 SUPERBLOCK = frozenset(("sync", "dirsync", "mand", "lazytime", "iversion", "acl", "noacl"))
 
 
 class Special(StrEnum):
-    """Words that are about how the mount is made."""
+    """Words about how the mount is made."""
 
     BIND = "bind"
     RBIND = "rbind"
@@ -67,7 +67,7 @@ _SPECIAL = frozenset(str(word) for word in Special)
 
 
 class Options(NamedTuple):
-    """Mount options, sorted by who takes them."""
+    """Mount options, sorted by the system call that takes them."""
 
     set_: int = 0
     clear: int = 0
@@ -100,7 +100,7 @@ def parse(words: Iterable[str]) -> Options:
 
 
 def for_new(options: Options) -> Options:
-    """Return *options* for a mount with none below it: what is for the tree is for it, too."""
+    """Return *options* for a mount with none below it, where options for the tree apply too."""
     if not options.tree_set and not options.tree_clear:
         return options
     here = _then((options.set_, options.clear), (options.tree_set, options.tree_clear))

@@ -1,11 +1,11 @@
-"""Overlay: one file system of a stack of layers, on every kernel that we support.
+"""Overlay mounts: one file system from a stack of layers, on every supported kernel.
 
-    6.15    a layer may be a mount that is attached nowhere
+    6.15    a layer may be a detached mount
     6.13    a layer may be given by descriptor
     6.5     layers may be given one by one, each up to 255 bytes
     before  all layers in one option of mount(2), up to a page together
 
-The newest way is tried first; what is refused there is tried in the older ones.
+The newest interface is tried first; what it refuses is tried with the older ones.
 """
 
 import errno
@@ -42,10 +42,10 @@ _PATH = os.O_PATH | os.O_CLOEXEC
 def overlay(
     source: str, options: Options, made: Sequence[int], *, userns_fd: int | None = None
 ) -> int:
-    """Return a detached overlay mount; `lowerdir+=mount:N` is the N-th of *made*.
+    """Return a detached overlay mount; `lowerdir+=mount:N` is item N of *made*.
 
-    With *userns_fd* each layer is id-mapped. Without it, and only in a mount
-    namespace that is to be thrown away, *made* may be attached for an old kernel.
+    With *userns_fd* each layer is id-mapped. Without it, and only in a temporary mount
+    namespace, *made* may be attached for an old kernel.
     """
     try:
         return _overlay(source, options, made, userns_fd)
@@ -76,7 +76,7 @@ def _with_attached_layers(source: str, options: Options, made: Sequence[int]) ->
 
 
 def _in_one_call(source: str, options: Options, made: Sequence[int]) -> int:
-    """Mount on a layer's own folder, take a copy, and unmount it again."""
+    """Mount on a layer's own folder, copy the mount, and unmount it again."""
     with ExitStack() as layers:
         lower: list[int] = []
         words: list[str] = []
@@ -123,9 +123,9 @@ def _overlay(source: str, options: Options, made: Sequence[int], userns_fd: int 
 
 
 def _writable_layer(options: Options, layers: ExitStack, userns_fd: int | None) -> dict[str, int]:
-    """Open upperdir and workdir, where a string will not do: too long, or to be id-mapped.
+    """Open upperdir and workdir if a string does not work: too long, or to be id-mapped.
 
-    Overlay wants both on one mount, so their common folder is what is mapped.
+    Overlay requires both on one mount, so their common folder is mapped.
     """
     paths = {k: v for k, v in options.filesystem if v and k in ("upperdir", "workdir")}
     if userns_fd is None:
@@ -151,7 +151,7 @@ def _opened(path: str, layers: ExitStack) -> int:
 
 
 def _lower(value: str, made: Sequence[int], layers: ExitStack, userns_fd: int | None) -> int | None:
-    """Return the descriptor of a lower layer, or None where its path will do."""
+    """Return the descriptor of a lower layer, or None if its path works."""
     if value.startswith("mount:"):
         return made[int(value[len("mount:") :])]
     if userns_fd is not None:
@@ -172,5 +172,5 @@ def _set_lower(config: int, key: str, value: str, fd: int | None) -> None:
 def _set_layer(config: int, key: str, fd: int) -> None:
     try:
         fsconfig_fd(config, key, fd)
-    except OSError:  # before Linux 6.13 a layer is a path
+    except OSError:  # before Linux 6.13 a layer must be a path
         fsconfig_string(config, key, f"/proc/self/fd/{fd}")

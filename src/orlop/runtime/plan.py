@@ -1,6 +1,6 @@
-"""From config.json to what init does: checked and computed before there is a child.
+"""Plan a start from config.json: checked and computed before there is a child.
 
-Everything that can be refused without touching the kernel is refused here.
+Everything that can be refused without a system call is refused here.
 """
 
 import os
@@ -39,18 +39,18 @@ NAMESPACES: Mapping[str, Namespace] = {
 _BINDS = frozenset((Special.BIND, Special.RBIND))
 _RDONLY = int(MountAttr.RDONLY)
 _UNLABELLED = frozenset(("proc", "sysfs", "mqueue"))
-#: A capability can be in the first set only if it is in the others. capabilities(7)
+#: A capability can be in the first set only if it is in the other sets. capabilities(7)
 _NEEDED_SETS = {"effective": ("permitted",), "ambient": ("permitted", "inheritable")}
 _CLOCKS = ("monotonic", "boottime")
-_MOST_ID = (1 << 31) - 1  # larger ones wrap around in programs that keep them signed
+_MOST_ID = (1 << 31) - 1  # larger ones wrap around in programs that store them as signed
 
 
 class MountKind(StrEnum):
     FILESYSTEM = "filesystem"
     BIND = "bind"
-    INSIDE = "inside"  # a bind mount of what is in the root by then
+    INSIDE = "inside"  # a bind mount of a path in the root at that point
     CGROUP = "cgroup"
-    REMOUNT = "remount"  # no mount of its own: another one's options change
+    REMOUNT = "remount"  # not a mount of its own: changes another one's options
 
 
 class IDMap(NamedTuple):
@@ -58,11 +58,11 @@ class IDMap(NamedTuple):
     gids: tuple[IDMapping, ...]
 
     def host_uid(self, uid: int) -> int:
-        """Return what the host calls user *uid* of the container."""
+        """Return the host's id of user *uid* of the container."""
         return _outside(self.uids, uid)
 
     def host_gid(self, gid: int) -> int:
-        """Return what the host calls group *gid* of the container."""
+        """Return the host's id of group *gid* of the container."""
         return _outside(self.gids, gid)
 
 
@@ -76,7 +76,7 @@ class MountPlan(NamedTuple):
 
     @property
     def fillable(self) -> Options:
-        """The options as long as something is put in: a folder in memory is read-only last."""
+        """The options while files are added: a folder in memory becomes read-only last."""
         is_filled = self.fstype == "tmpfs" or self.destination == "/dev"
         if self.kind is not MountKind.FILESYSTEM or not is_filled:
             return self.options
@@ -97,7 +97,7 @@ class Capabilities(NamedTuple):
     ambient: int = 0
 
     def within(self, have: int) -> "Capabilities":
-        """Return what of them a process can give that has *have* itself. capabilities(7)"""
+        """Return those that a process with the set *have* can give. capabilities(7)"""
         permitted, inheritable = self.permitted & have, self.inheritable & have
         return self._replace(
             effective=self.effective & permitted,
@@ -109,12 +109,12 @@ class Capabilities(NamedTuple):
 
 class Rlimit(NamedTuple):
     number: int  # <asm-generic/resource.h>
-    soft: int  # -1 is none
+    soft: int  # -1 means no limit
     hard: int
 
 
 class ProcessPlan(NamedTuple):
-    """The process itself, first or later one of its container."""
+    """The process itself, the first or a later one of its container."""
 
     args: tuple[str, ...]
     env: tuple[str, ...]
@@ -152,7 +152,7 @@ class Namespaces(NamedTuple):
 
 
 def plan_namespaces(linux: oci.Linux) -> Namespaces:
-    """Say which namespaces are new and which are joined."""
+    """Return which namespaces are new and which are joined."""
     new = seen = 0  # plain numbers, for speed
     join: list[tuple[Namespace, str]] = []
     for index, entry in enumerate(linux.get("namespaces", ())):
@@ -207,7 +207,7 @@ def plan_idmap(
     gids: Iterable[oci.IDMapping] | None,
     where: str = "linux",
 ) -> IDMap | None:
-    """Turn the specification's mappings into ours; None where there are none."""
+    """Convert the specification's mappings; None if there are none."""
     if not uids and not gids:
         return None
     if not uids or not gids:
@@ -220,7 +220,7 @@ def plan_mount(
 ) -> MountPlan:
     """Plan one entry of config.json's mounts, which errors call *where*.
 
-    A new file system gets the *label* for all that is in it. config-linux.md, "Mount Label".
+    Everything in a new file system gets the *label*. config-linux.md, "Mount Label".
     """
     destination = mount.get("destination", "")
     if not destination:
@@ -239,7 +239,7 @@ def plan_mount(
             words = (*options.filesystem, ("context", label))
             options = options._replace(filesystem=words)
     if kind is MountKind.BIND and (source == "/sys" or source.startswith("/sys/")):
-        # The cgroups below it, which may be the user's to write to (CVE-2023-25809).
+        # With the cgroups below it, which the user may be able to write to (CVE-2023-25809).
         options = options._replace(tree_set=options.tree_set | options.set_ & _RDONLY)
     idmap = plan_idmap(mount.get("uidMappings"), mount.get("gidMappings"), where)
     if idmap and kind is not MountKind.BIND:
@@ -248,7 +248,7 @@ def plan_mount(
 
 
 def _ignored_options(mount: oci.OCIMount) -> list[str]:
-    """Return the options that mean nothing to a bind mount."""
+    """Return the options that have no effect on a bind mount."""
     options = parse(mount.get("options", ()))
     if Special.REMOUNT in options.special or not options.special & _BINDS:
         return []
@@ -256,7 +256,7 @@ def _ignored_options(mount: oci.OCIMount) -> list[str]:
 
 
 def warnings(config: oci.Config) -> list[str]:
-    """Return what a bundle had better not do, though it is done, and what of it is not done."""
+    """Return warnings: values that are allowed but bad, and values that have no effect."""
     told = [
         f"mounts[{index}].destination {mount['destination']!r} is not absolute, which is"
         " deprecated; it is taken as relative to /"
@@ -280,7 +280,7 @@ def warnings(config: oci.Config) -> list[str]:
 
 
 def capability_warnings(process: oci.Process, config: oci.Config) -> list[str]:
-    """Return what of a process's capabilities is not done, in a container of *config*."""
+    """Return warnings about the capabilities that a process of *config* does not get."""
     told = []
     sets: dict[str, list[str]] = {**process.get("capabilities", {})}  # type: ignore[dict-item] # TypedDict
     named = dict.fromkeys(name for names in sets.values() for name in names)
@@ -302,7 +302,7 @@ def capability_warnings(process: oci.Process, config: oci.Config) -> list[str]:
 
 
 def plan_process(process: oci.Process) -> ProcessPlan:
-    """Check and compute what concerns the process alone."""
+    """Check and compute everything that concerns only the process."""
     args, env, cwd = _command(process)
     if process.get("apparmorProfile") or process.get("selinuxLabel"):
         from orlop.runtime.labels import check_labels  # rare
@@ -336,7 +336,7 @@ def plan_process(process: oci.Process) -> ProcessPlan:
 
 
 def _command(process: oci.Process) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    """Return what is run, with its environment, and where."""
+    """Return the command, its environment, and its working directory."""
     args = tuple(process.get("args", ()))
     if not args or not args[0]:
         raise InvalidArgumentError("no command specified", hint="process.args is empty")
@@ -367,7 +367,7 @@ def check_user(user: oci.User) -> oci.User:
 
 
 def plan_capabilities(sets: oci.Capabilities | None) -> Capabilities:
-    """Turn names into bits, leaving out what nobody has: warnings() tells of it."""
+    """Convert names to bits, skipping unknown capabilities: warnings() reports them."""
     if sets is None:
         return Capabilities()
     return Capabilities(
@@ -395,7 +395,7 @@ def _mappings(mappings: Iterable[oci.IDMapping], where: str) -> tuple[IDMapping,
 
 
 def plan_rlimits(limits: Iterable[oci.Rlimit]) -> tuple[Rlimit, ...]:
-    """Check process.rlimits, and return them as the kernel takes them."""
+    """Check process.rlimits, and return them in the kernel's form."""
     planned: dict[int, Rlimit] = {}
     for index, limit in enumerate(limits):
         where, name = f"process.rlimits[{index}]", limit["type"]

@@ -1,4 +1,4 @@
-"""Steps: the last ones, from the working directory to the program itself."""
+"""Steps: the last ones, from the working directory to the program."""
 
 import _signal  # type: ignore[import-not-found]  # has no stub; the enums of signal cost 1 ms
 import errno
@@ -24,21 +24,21 @@ from orlop.runtime.failure import Kind, StepError
 from orlop.runtime.plan import variable
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
-#: Python ignores these, and what is ignored stays so over exec.
+#: Python ignores these signals, and exec keeps ignored signals ignored.
 IGNORED = tuple(
     number
     for number in sorted(_signal.valid_signals())
     if _signal.getsignal(number) == _signal.SIG_IGN
 )
-#: What ends a container that waits for its start: the first of a pid namespace would not notice.
+#: Signals that end a container waiting at its gate: a pid namespace's first process ignores them.
 _ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
-_MOST_INTERPRETERS = 5  # as the kernel
+_MOST_INTERPRETERS = 5  # as in the kernel
 _MOST_DESCRIPTORS = (1 << 31) - 1
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY
 
 
 def make_working_directory(child: Child) -> None:
-    """Make the working directory if it is missing; what else is wrong is told by who enters it."""
+    """Make the working directory if it is missing; entering it reports other errors."""
     path = child.process.cwd
     try:
         fd = open_in_root(child.root, path, _DIRECTORY)
@@ -50,7 +50,7 @@ def make_working_directory(child: Child) -> None:
 
 
 def enter_working_directory(child: Child) -> None:
-    """Change to the working directory; it cannot be outside the root."""
+    """Change to the working directory, which must be inside the root."""
     path = child.process.cwd
     try:
         fd = open_in_root(child.root, path, _DIRECTORY)
@@ -62,7 +62,7 @@ def enter_working_directory(child: Child) -> None:
 
 
 def check_working_directory(child: Child) -> None:
-    """Look that the kernel has a path for where we are: there is none outside the root."""
+    """Check that the kernel has a path for our directory: there is none outside the root."""
     try:
         inside = os.getcwd().startswith("/")
     except FileNotFoundError:
@@ -72,9 +72,9 @@ def check_working_directory(child: Child) -> None:
 
 
 def find_program(child: Child) -> None:
-    """Find the program, as the user and with the process's PATH, before seccomp may forbid to.
+    """Find the program, as the user and with the process's PATH, before seccomp may forbid it.
 
-    It has to be one that the process may run with the capabilities that it will have.
+    The process must be allowed to run it with the capabilities that it will have.
     """
     _, permitted, inheritable = capget()
     capset(child.process.capabilities.effective & permitted, permitted, inheritable)
@@ -88,9 +88,9 @@ def find_program(child: Child) -> None:
 
 
 def refuse_ourselves(child: Child) -> None:
-    """Refuse a program, or a script's interpreter, that is reached over a magic link of /proc.
+    """Refuse a program, or a script's interpreter, that is reached through a magic link of /proc.
 
-    /proc/self/exe would be our own interpreter: the host's, inside the container.
+    /proc/self/exe would be our own interpreter: a file of the host, inside the container.
     """
     path = child.program
     for _ in range(_MOST_INTERPRETERS):
@@ -108,7 +108,7 @@ def refuse_ourselves(child: Child) -> None:
 
 
 def _interpreter(path: str) -> str:
-    """Return what a script is for, or "" for a program. execve(2), "Interpreter scripts"."""
+    """Return a script's interpreter, or "" for a program. execve(2), "Interpreter scripts"."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         head = os.read(fd, 256)
@@ -119,7 +119,7 @@ def _interpreter(path: str) -> str:
 
 
 def places_of(name: str, env: Sequence[str]) -> list[str]:
-    """Return where the program *name* may be, in order, by the PATH of *env*."""
+    """Return the paths where the program *name* may be, in order, by the PATH of *env*."""
     if "/" in name:
         return [name]
     return [os.path.join(folder or ".", name) for folder in variable(env, "PATH").split(":")]
@@ -133,13 +133,13 @@ def _search(name: str, places: Sequence[str]) -> str:
 
 
 def not_in_path(name: str) -> StepError:
-    """Return the error of a program that is in no folder of its PATH."""
+    """Return the error for a program that is in no folder of its PATH."""
     text = f'exec: "{name}": executable file not found in $PATH'
     return StepError(text, kind=Kind.NOT_FOUND, number=errno.ENOENT)
 
 
 def label_process(child: Child) -> None:
-    """Ask for the security labels that exec is to give."""
+    """Request the security labels that exec will set."""
     if label := child.process.apparmor:
         _write_attribute(child, f"exec {label}", "attr/apparmor/exec", "attr/exec")
     if label := child.process.selinux:
@@ -147,18 +147,18 @@ def label_process(child: Child) -> None:
 
 
 def close_others(child: Child) -> None:
-    """Close what the steps that remain do not need: it may lead to the host."""
+    """Close descriptors that the remaining steps do not need: they may lead to the host."""
     needed = child.last_descriptors() if child.exposed else child.descriptors()
     close_all_but((*needed, child.cgroup), first=3 + child.preserve_fds)
 
 
 def seal_descriptors(child: Child) -> None:
-    """Let nothing but 0, 1, 2 and what the caller wants preserved pass into the program."""
+    """Let the program inherit only 0, 1, 2 and the descriptors that the caller preserves."""
     close_on_exec_from(3 + child.preserve_fds)
 
 
 def wait_at_gate(child: Child) -> None:
-    """Wait until the caller has noted us, and until the program may run."""
+    """Wait until the caller has recorded us, and until the program may run."""
     gate = child.gate
     assert gate
     os.close(gate.consenting)
@@ -169,7 +169,7 @@ def wait_at_gate(child: Child) -> None:
     if gate.fifo < 0:
         return
     child.report = gate.outcome
-    # The caller may end now, and whoever waits for our copies of its descriptors to close with it.
+    # The caller may end now, and others may wait for our copies of its descriptors to close.
     needed = sorted(fd for fd in (gate.fifo, gate.outcome, child.proc, child.root) if fd >= 0)
     first = 3 + child.preserve_fds
     for fd in needed:
@@ -186,9 +186,9 @@ def _end(number: int, _: object) -> NoReturn:
 
 
 def release_signals(child: Child) -> None:
-    """Give the program signals as a fresh process has them, and let it outlive the parent.
+    """Reset signals to their defaults, and let the program outlive the parent.
 
-    Not before somebody knows of it who can tell of its end.
+    Wait until another process knows the program and can report its end.
     """
     for number in IGNORED:
         _signal.signal(number, _signal.SIG_DFL)
@@ -202,7 +202,7 @@ def release_signals(child: Child) -> None:
 
 
 def _await_witness(child: Child) -> None:
-    """Wait for the parent to say that we are known, or end where it is dead."""
+    """Wait for the parent to say that we are recorded; fail if the parent dies."""
     while True:
         try:
             os.eventfd_read(child.witness)
@@ -214,14 +214,14 @@ def _await_witness(child: Child) -> None:
 
 
 def environment(child: Child) -> dict[str, str]:
-    """Return the variables of the program."""
+    """Return the program's environment variables."""
     env = dict(text.partition("=")[::2] for text in child.process.env if "=" in text)
-    env["HOME"] = env.get("HOME") or child.home  # Podman writes an empty one
+    env["HOME"] = env.get("HOME") or child.home  # Podman passes an empty one
     return env
 
 
 def run_program(child: Child) -> NoReturn:
-    """Become the program. execve(2)."""
+    """Execute the program. execve(2)."""
     try:
         os.execve(child.program, child.process.args, environment(child))
     except OSError as error:
@@ -244,7 +244,7 @@ def _may_run(path: str) -> bool:
 
 
 def no_program(path: str, number: int, *, is_there: bool = False) -> StepError:
-    """Return the error of a program that cannot be run, or of which a part is missing."""
+    """Return the error for a program that cannot be run, or whose interpreter is missing."""
     kind = Kind.NOT_FOUND if number in _ABSENT else Kind.NOT_EXECUTABLE
     said = f"stat {path}: " if number in _ABSENT and not is_there else ""
     reason = os.strerror(number)

@@ -1,4 +1,4 @@
-"""The root file system: from a list of mounts to one detached mount."""
+"""Assemble the root file system: from a list of mounts to one detached mount."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ _IDMAP = int(MountAttr.IDMAP)
 
 
 class Owner(NamedTuple):
-    """Whose the root is to be: a user namespace, and its user 0 as the host sees it."""
+    """The owner of the root: a user namespace, and the host's id of its user 0."""
 
     userns_fd: int
     uid: int
@@ -26,10 +26,9 @@ class Owner(NamedTuple):
 def assemble(mounts: Sequence[Mount], *, owner: Owner | None = None) -> int:
     """Make *mounts* and return the root, the one whose target is "/", detached.
 
-    With *owner* every layer is id-mapped by its user namespace, so that
-    nothing on disk changes owner; only a caller that is root where the file
-    systems were mounted may do that. What was made for the root lives as long
-    as the root does.
+    With *owner* every layer is id-mapped by its user namespace, so that nothing on
+    disk changes owner; only root of the user namespace in which the file systems
+    were mounted may do that. Everything made for the root lives as long as the root.
     """
     made: list[int] = []
     with ExitStack() as undo:
@@ -47,14 +46,14 @@ def _make(mount: Mount, made: Sequence[int], owner: Owner | None) -> int:
     if mount.type == "overlay":
         if owner is None:
             return overlay(mount.source, options, made)
-        # Overlay works in its upper layer as who mounts it, so that must be somebody there.
+        # Overlay writes to its upper layer as the user who mounts it, who must be mapped.
         with acting_as(owner.uid, owner.gid):
             return overlay(mount.source, options, made, userns_fd=owner.userns_fd)
     if mount.type == "bind":
         fd = bind(mount.source, recursive=Special.RBIND in options.special)
         set_attributes(fd, options)
     elif mount.type == "ext4":
-        return of_file(mount)  # the overlay maps the folders that it takes of it
+        return of_file(mount)  # the overlay maps the folders that it uses of it
     else:
         fd = filesystem(mount.type, mount.source, options)
     if owner is not None:
@@ -63,7 +62,7 @@ def _make(mount: Mount, made: Sequence[int], owner: Owner | None) -> int:
 
 
 def of_file(mount: Mount) -> int:
-    """Make the detached mount of a file system in a file."""
+    """Mount the file system in a file, detached."""
     from orlop.kernel.loop import attached  # rare
 
     with attached(mount.source) as device:
@@ -71,7 +70,7 @@ def of_file(mount: Mount) -> int:
 
 
 def _found(option: str, made: Sequence[int]) -> str:
-    """Return the option with the path of what is in a mount that was made: `mount:N/NAME`."""
+    """Return the option with `mount:N/NAME` replaced by a path in the mount that was made."""
     key, found, rest = option.partition("=mount:")
     number, inside, name = rest.partition("/")
     return f"{key}=/proc/self/fd/{made[int(number)]}/{name}" if found and inside else option

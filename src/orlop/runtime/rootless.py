@@ -1,8 +1,8 @@
-"""Containers of ordinary users: ids are mapped as far as the user may, and by whose leave he may.
+"""Containers of ordinary users: map as many ids as the user may.
 
-One's own id can be given to a user namespace without more; for a group's, the
-namespace must give up setgroups(2). Ranges are for newuidmap and newgidmap,
-which look them up in /etc/subuid and /etc/subgid. user_namespaces(7)
+A user may map the own id into a user namespace; for the group's id, the namespace
+must give up setgroups(2). Ranges are mapped by newuidmap and newgidmap, which check
+them against /etc/subuid and /etc/subgid. user_namespaces(7)
 """
 
 import os
@@ -18,7 +18,7 @@ _MOST_SAID = 4096
 def write_maps(pid: int, idmap: IDMap) -> None:
     """Give the user namespace of process *pid* its mappings.
 
-    PermissionDeniedError with what newuidmap or newgidmap said.
+    PermissionDeniedError with the message of newuidmap or newgidmap.
     """
     if _is_own(idmap.uids, os.geteuid()):
         write_map(pid, "uid_map", idmap.uids)

@@ -1,4 +1,4 @@
-"""From the specification's words to what the kernel's schedulers take."""
+"""Convert the specification's scheduling settings to the kernel's."""
 
 from __future__ import annotations
 
@@ -66,19 +66,19 @@ class Scheduler(NamedTuple):
 
 
 class MemoryPolicy(NamedTuple):
-    mode: int  # with its flags
+    mode: int  # including its flags
     nodes: frozenset[int]
 
 
 class Affinity(NamedTuple):
-    """On which processors a later process is: before it is in the cgroup, and then."""
+    """The processors of a later process: before it is in the cgroup, and afterwards."""
 
-    initial: frozenset[int]  # empty: left alone
+    initial: frozenset[int]  # empty: no change
     final: frozenset[int]
 
 
 def plan_scheduler(process: oci.Process) -> Scheduler | None:
-    """Check process.scheduler; None where there is none."""
+    """Check process.scheduler; None if it is not set."""
     wanted = process.get("scheduler")
     if wanted is None:
         return None
@@ -128,7 +128,7 @@ def plan_affinity(process: oci.Process) -> Affinity | None:
 
 
 def plan_personality(linux: oci.Linux) -> int | None:
-    """Return the number of the execution domain, or None where none is asked for."""
+    """Return the number of the execution domain, or None if it is not set."""
     wanted = linux.get("personality")
     if wanted is None:
         return None
@@ -138,7 +138,7 @@ def plan_personality(linux: oci.Linux) -> int | None:
 
 
 def plan_memory_policy(linux: oci.Linux) -> MemoryPolicy | None:
-    """Check linux.memoryPolicy; which modes want nodes is the kernel's to say."""
+    """Check linux.memoryPolicy; the kernel checks which modes need nodes."""
     wanted = linux.get("memoryPolicy")
     if wanted is None:
         return None
@@ -164,7 +164,7 @@ def _flags(known: Mapping[str, int], names: list[str] | tuple[()], where: str) -
 
 
 def _numbers(text: str, where: str) -> frozenset[int]:
-    """Return the numbers of a list as the kernel writes it: "0-3,7"."""
+    """Return the numbers of a list in the kernel's format: "0-3,7"."""
     numbers: set[int] = set()
     for part in text.split(",") if text.strip() else ():
         first, dash, last = part.strip().partition("-")

@@ -1,10 +1,10 @@
-"""Seccomp policy of config.json -> filter program, compiled once and cached.
+"""Compile the seccomp policy of config.json to a filter program, once, and cache it.
 
     filter = compile(config["linux"]["seccomp"])       # the parent
-    kernel.seccomp.load(filter.program, filter.flags)  # the child, last of all
+    kernel.seccomp.load(filter.program, filter.flags)  # the child, at the end
 
-config-linux.md, "Seccomp". libseccomp is loaded only when no cache knows the
-policy; the cache on disk outlives the process that filled it.
+config-linux.md, "Seccomp". libseccomp is loaded only if the policy is in no cache;
+the cache on disk outlives the process that filled it.
 """
 
 import marshal
@@ -17,13 +17,13 @@ from orlop.model.light import NamedTuple
 from orlop.model.light_context import suppress
 from orlop.model.oci import Seccomp
 
-_FORMAT = 2  # in the cached files' names; raise it when the same policy compiles differently
+_FORMAT = 2  # part of the cached files' names; raise it when the compiled program changes
 _MOST_BYTES = 4096 * 8  # BPF_MAXINSNS
 _MOST_KNOWN = 64
 _NOTIFY = "SCMP_ACT_NOTIFY"
 
-#: What a policy may ask for. TSYNC is for threads, of which a process that loads a filter
-#: has none.
+#: The flags of a policy. TSYNC is for threads, and a process that loads a filter has only
+#: one.
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": FilterFlag(0),
     "SECCOMP_FILTER_FLAG_LOG": FilterFlag.LOG,
@@ -35,8 +35,8 @@ FLAGS = {
 class Filter(NamedTuple):
     """*program* is classic BPF, *flags* are kernel.seccomp.FilterFlag.
 
-    Where the policy notifies, *listener* is the socket of the agent who is to be
-    asked, and *metadata* what he is told beside the container's state.
+    If the policy notifies, *listener* is the agent's socket, and *metadata* is sent to
+    the agent with the container's state.
     """
 
     program: bytes
@@ -51,13 +51,13 @@ _compiled: dict[bytes, Filter] = {}
 def compile(policy: Seccomp, *, cache: str | None = None) -> Filter:  # noqa: A001 - seccomp.compile
     """Return the filter of *policy*, from memory, from the folder *cache*, or by libseccomp.
 
-    *cache* defaults to "seccomp" in the run directory; a folder or a file there
-    that somebody else could have written is not used.
+    *cache* defaults to "seccomp" in the run directory; a folder or a file in it
+    that other users could have written is not used.
 
     Raises:
         InvalidArgumentError: an action, an operator, an architecture or a flag is unknown,
-            or one that notifies has no listenerPath.
-        UnsupportedError: there is no libseccomp.
+            or an action notifies without a listenerPath.
+        UnsupportedError: libseccomp is not installed.
     """
     text = _text(policy)
     if (known := _compiled.get(text)) is not None:
@@ -85,9 +85,9 @@ def default_cache() -> str:
 
 
 def _text(policy: Seccomp) -> bytes:
-    """Return bytes that are the same for the same policy: faster than JSON, and nothing to import.
+    """Return bytes that are equal for equal policies; faster than JSON, and without an import.
 
-    Version 2 of the format, for later ones depend on how often an object is referred to.
+    Version 2 of the format, because later ones depend on the number of references.
     """
     try:
         return marshal.dumps(dict(policy), 2)
@@ -96,7 +96,7 @@ def _text(policy: Seccomp) -> bytes:
 
 
 def _program_text(policy: Seccomp, text: bytes) -> bytes:
-    """Leave out what has no part in the program and may differ with each container."""
+    """Leave out the parts that do not affect the program and may differ between containers."""
     if "listenerPath" not in policy and "listenerMetadata" not in policy:
         return text
     bare = policy.copy()
@@ -115,7 +115,7 @@ def _flags(policy: Seccomp, *, notifies: bool) -> int:
             raise InvalidArgumentError(f"unknown seccomp flag {name!r}") from None
     if notifies:
         return flags | FilterFlag.NEW_LISTENER
-    return flags & ~FilterFlag.WAIT_KILLABLE_RECV  # which the kernel takes with a listener only
+    return flags & ~FilterFlag.WAIT_KILLABLE_RECV  # the kernel allows it only with a listener
 
 
 def _listener(policy: Seccomp, *, notifies: bool) -> tuple[str, str]:
@@ -145,7 +145,7 @@ def _cached_name(text: bytes, folder: str) -> str:
 
 
 def _read(path: str) -> bytes | None:
-    """Return the cached program, or None if there is none that can be trusted."""
+    """Return the cached program, or None if there is none that is safe to use."""
     try:
         if not _ours(os.lstat(os.path.dirname(path)), stat.S_ISDIR):
             return None
@@ -164,7 +164,7 @@ def _read(path: str) -> bytes | None:
 
 
 def _ours(status: os.stat_result, kind: object) -> bool:
-    """Whether it is of the right *kind* and only we or root can have written it."""
+    """Whether it has the right *kind* and only we or root can have written it."""
     writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return (
         callable(kind)
@@ -176,7 +176,7 @@ def _ours(status: os.stat_result, kind: object) -> bool:
 
 def _write(path: str, program: bytes) -> None:
     folder = os.path.dirname(path)
-    for place in (os.path.dirname(folder), folder):  # makedirs() would leave the upper one open
+    for place in (os.path.dirname(folder), folder):  # makedirs() would not protect the upper one
         with suppress(FileExistsError):
             os.mkdir(place, 0o700)
     beside = f"{path}.{os.getpid()}"

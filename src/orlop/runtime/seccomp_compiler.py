@@ -1,8 +1,8 @@
-"""Seccomp policy -> BPF, by libseccomp, with an answer of our own for unknown calls.
+"""Compile a seccomp policy to BPF, by libseccomp, with a prologue for unknown calls.
 
-A call newer than the policy gets ENOSYS, not the policy's error: C libraries
-try a new call first and fall back only on ENOSYS. libseccomp cannot say that,
-so a prologue before its program does (runc came to the same answer).
+A call newer than the policy gets ENOSYS, not the policy's error: C libraries try a new
+call first and fall back only on ENOSYS. libseccomp cannot express that, so our prologue
+in front of its program does. (runc has the same solution.)
 """
 
 import ctypes
@@ -27,10 +27,10 @@ ACTIONS = {
     "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": 0x7FFF0000,
 }
-#: Actions that carry a number, and the highest: MAX_ERRNO of the kernel, what a tracer can get.
+#: Actions with a number, and its maximum: MAX_ERRNO of the kernel, a tracer's message.
 _WITH_NUMBER = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 0xFFFF}
 
-#: By default the call is made, or somebody decides who can know it: no ENOSYS before that.
+#: Default actions that allow the call, or ask somebody: then unknown calls get no ENOSYS.
 _PERMISSIVE = frozenset({"SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY"})
 
 #: <seccomp.h>, enum scmp_compare
@@ -68,7 +68,7 @@ class _Compare(ctypes.Structure):
 
 
 class _Library:
-    """The functions of libseccomp that we call, with prototypes."""
+    """The functions of libseccomp that we use, with prototypes."""
 
     def __init__(self) -> None:
         try:
@@ -125,7 +125,7 @@ def _context(library: _Library, default: int) -> Iterator[int]:
     if not context:
         raise InvalidArgumentError("libseccomp refuses the seccomp policy's defaultAction")
     try:
-        library.attribute(context, _ATTRIBUTE_NO_NEW_PRIVS, 0)  # the runtime's business
+        library.attribute(context, _ATTRIBUTE_NO_NEW_PRIVS, 0)  # the runtime sets it
         library.attribute(context, _ATTRIBUTE_OPTIMIZE, _BINARY_TREE)  # libseccomp 2.5
         yield context
     finally:
@@ -160,7 +160,7 @@ def _add_archs(library: _Library, context: int, policy: Seccomp) -> list[int]:
 
 
 def _add_rule(library: _Library, context: int, rule: SeccompSyscall, *, default: int) -> None:
-    """Add *rule* for each name it has; names this libseccomp does not know are left out."""
+    """Add *rule* for each of its names; names that this libseccomp does not know are skipped."""
     action = _action(rule.get("action", ""), rule.get("errnoRet"))
     if not rule.get("names"):
         raise InvalidArgumentError("a seccomp rule names no system call")
@@ -178,9 +178,9 @@ def _add_rule(library: _Library, context: int, rule: SeccompSyscall, *, default:
 
 
 def _alternatives(arguments: list[SeccompArg]) -> list[list[SeccompArg]]:
-    """All must hold; but with two tests of one argument any may, each its own rule.
+    """Split a rule: all tests must hold; but of several tests of one argument any one suffices.
 
-    So runc reads profiles, and Docker's are written for that.
+    runc reads profiles in this way, and Docker's are written for that.
     """
     places = [argument.get("index", 0) for argument in arguments]
     if len(set(places)) == len(places):
@@ -215,7 +215,7 @@ def _export(library: _Library, context: int) -> bytes:
 
 
 def _newest(library: _Library, arch: int, policy: Seccomp) -> int:
-    """Return the highest number of a call that *policy* names, on *arch*."""
+    """Return the highest number, on *arch*, of a call that *policy* names."""
     names = {name for rule in policy.get("syscalls", []) for name in rule.get("names", [])}
     numbers = (library.number_of_name(arch, name.encode()) for name in names)
     return max((number for number in numbers if number >= 0), default=0)
@@ -231,7 +231,7 @@ def _statement(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> b
 
 
 def _prologue(newest: dict[int, int]) -> bytes:
-    """Answer ENOSYS for numbers above the *newest* of their architecture, else fall through."""
+    """Return ENOSYS for numbers above the *newest* of their architecture, else fall through."""
     program = b""
     for arch, number in reversed([item for item in newest.items() if item[0] != _X32]):
         rest = len(program) // 8

@@ -1,10 +1,10 @@
-"""The default seccomp policy, in the form of a profile that users may write too.
+"""The default seccomp policy, in the form of a profile that users can write too.
 
-What it allows is what Docker's default profile (moby/profiles, 2026) allows, so
-that an image which runs there runs here; with one difference, for a 32-bit
-program's socketcall(2) hides the address family behind a pointer, where no
-filter sees it, and would bring back AF_ALG. It gets ENOSYS; 32-bit programs that
-know only that call have no network, unless they run with a profile that allows it.
+It allows what Docker's default profile (moby/profiles, 2026) allows, so that an image
+which runs there runs here; with one exception: socketcall(2) of 32-bit programs passes
+the address family behind a pointer, which no filter can see, and would allow AF_ALG. It
+gets ENOSYS; 32-bit programs that know only that call have no network, unless they run
+with a profile that allows it.
 """
 
 import errno
@@ -60,7 +60,7 @@ _ALWAYS = """
     write writev
 """
 
-#: Calls that come with a capability; each is refused without it.
+#: Calls that need a capability; each is refused without it.
 _BY_CAPABILITY = {
     "CAP_BPF": "bpf",
     "CAP_DAC_READ_SEARCH": "open_by_handle_at",
@@ -96,11 +96,11 @@ _BY_MACHINE = {
     ("s390", "s390x"): "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr",
 }
 
-#: PER_LINUX, PER_LINUX32, both with UNAME26, and the question what it is. personality(2).
+#: PER_LINUX, PER_LINUX32, both with UNAME26, and the query. personality(2).
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
-#: All but AF_ALG (38) and AF_VSOCK (40). Never "greater than": the kernel drops the upper
-#: half of the register, a filter does not, so 2**32 + 38 would pass as a large number.
+#: All except AF_ALG (38) and AF_VSOCK (40). Never "greater than": the kernel ignores the
+#: upper half of the register, a filter does not, so 2**32 + 38 would pass as a large number.
 _SOCKETS = (("SCMP_CMP_LT", 38), *(("SCMP_CMP_EQ", family) for family in (39, 41, 42, 43, 44, 45)))
 
 #: CLONE_NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWNS. clone(2).
@@ -135,9 +135,9 @@ def profile() -> dict[str, Any]:
 
 
 def _clone() -> list[dict[str, Any]]:
-    """Without CAP_SYS_ADMIN, no new namespaces: clone3's flags cannot be seen, so it is missing."""
+    """Forbid new namespaces without CAP_SYS_ADMIN; a filter cannot see the flags of clone3."""
     no_admin = {"caps": ["CAP_SYS_ADMIN"]}
-    s390 = ["s390", "s390x"]  # takes the stack before the flags
+    s390 = ["s390", "s390x"]  # the stack comes before the flags
     flags, second = (_argument(index, "SCMP_CMP_MASKED_EQ", _NAMESPACES) for index in (0, 1))
     return [
         _allow("clone", flags) | {"excludes": no_admin | {"arches": s390}},

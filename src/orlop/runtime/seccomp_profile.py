@@ -1,8 +1,8 @@
-"""A seccomp profile as Docker's users write it -> the policy of one container.
+"""Convert a seccomp profile in Docker's format to the policy of one container.
 
 A profile is config.json's "seccomp" with conditions: each rule may name the
-capabilities, machines and kernel version it is for ("includes") or not for
-("excludes"); "archMap" stands for "architectures".
+capabilities, machines and kernel version that it applies to ("includes") or does not
+apply to ("excludes"); "archMap" replaces "architectures".
 https://docs.docker.com/engine/security/seccomp/
 """
 
@@ -12,7 +12,7 @@ from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.light import Any, Collection, Mapping
 from orlop.model.oci import Seccomp, SeccompSyscall
 
-#: uname's machine -> the name in conditions (Go's), the name in archMap (libseccomp's)
+#: uname's machine -> its name in conditions (Go's), its name in archMap (libseccomp's)
 _MACHINES = {
     "x86_64": ("amd64", "SCMP_ARCH_X86_64"),
     "i686": ("386", "SCMP_ARCH_X86"),
@@ -32,13 +32,13 @@ def resolve(
     machine: str | None = None,
     kernel: str | None = None,
 ) -> Seccomp:
-    """Return what *profile* says for a container with *capabilities* ("CAP_…").
+    """Return the policy of *profile* for a container with *capabilities* ("CAP_…").
 
     *machine* and *kernel* are this host's unless given, as uname(2) spells them.
 
     Raises:
-        InvalidArgumentError: the profile has not the form of one.
-        UnsupportedError: it wants an agent to be asked, whom the engine would have to wait for.
+        InvalidArgumentError: the profile does not have the right form.
+        UnsupportedError: it has an agent, for whom the engine would have to wait.
     """
     if profile.get("listenerPath"):
         raise UnsupportedError(
@@ -92,7 +92,7 @@ def _applies(
 
 
 def _rule(rule: Mapping[str, Any]) -> SeccompSyscall:
-    """Keep what config.json knows; very old profiles have "name" in place of "names"."""
+    """Keep the keys of config.json; very old profiles have "name" in place of "names"."""
     names = [str(name) for name in _list(rule, "names")]
     if "name" in rule:
         names.append(_text(rule, "name"))

@@ -1,4 +1,4 @@
-"""What others are told of a container: the state of runtime.md, "State", as JSON."""
+"""The state of a container for others: runtime.md, "State", as JSON."""
 
 import json
 
@@ -6,7 +6,7 @@ from orlop.model.oci import VERSION, Config, State
 
 
 def state(config: Config, *, container: str, status: str, pid: int, bundle: str) -> State:
-    """Return the container's state; *pid* 0 is left out, as for one that has stopped."""
+    """Return the container's state; a *pid* of 0 is left out, as for a stopped container."""
     told = State(ociVersion=VERSION, id=container, status=status, bundle=bundle)
     if pid:
         told["pid"] = pid
@@ -16,5 +16,5 @@ def state(config: Config, *, container: str, status: str, pid: int, bundle: str)
 
 
 def encode(told: State) -> bytes:
-    """Return *told* as hooks and listeners read it."""
+    """Encode *told* for hooks and listeners."""
     return json.dumps(told).encode()

@@ -1,4 +1,4 @@
-"""Kernel parameters: only those that belong to a namespace the container has for itself."""
+"""Kernel parameters: only those of namespaces that belong to the container alone."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ _IPC = frozenset(
 
 
 def plan_sysctls(wanted: dict[str, str], namespaces: Namespaces) -> tuple[tuple[str, str], ...]:
-    """Check keys and values, and return paths under /proc/sys with what to write.
+    """Check keys and values, and return paths under /proc/sys with their values.
 
     InvalidArgumentError for a key that would change the host.
     """
@@ -46,11 +46,11 @@ def _is_ours(kind: Namespace, path: str) -> bool:
     try:
         return os.path.samefile(path, f"/proc/self/ns/{FILES[kind]}")
     except OSError:
-        return True  # to join it will say why not
+        return True  # joining it will report the error
 
 
 def write_sysctls(child: Child) -> None:
-    """Write the parameters through a proc of our own, which no image can put a file into."""
+    """Write the parameters through our own proc mount, which no image can put a file into."""
     if child.plan.sysctls and child.proc < 0:
         context = child.contexts.pop() if child.contexts else -1
         child.proc = filesystem("proc", "proc", Options(), context=context)
@@ -74,11 +74,11 @@ def _open(proc: int, path: str) -> int:
 
 
 def _path(key: str, own: Namespace) -> str:
-    import re  # costs more than all the rest here, and sysctls are rare
+    import re  # costs more than everything else here, and sysctls are rare
 
     if not re.fullmatch(_KEY, key):
         raise InvalidArgumentError(f"invalid sysctl name {key!r}")
-    # As sysctl(8): with "/" first, "." belongs to a name, such as that of a VLAN device.
+    # As in sysctl(8): if "/" comes first, "." is part of a name, such as a VLAN device's.
     first = next(c for c in key if c in "./")
     path = key if first == "/" else key.replace("/", "\0").replace(".", "/").replace("\0", ".")
     if any(part in ("", ".", "..") for part in path.split("/")):

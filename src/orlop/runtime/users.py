@@ -1,10 +1,9 @@
-"""From a user as people write it to numbers, by the image's own files.
+"""Resolve a user as written by people to numbers, with the image's own files.
 
 "name", "uid", "name:group", "uid:gid". The primary group is also the first of the
 supplementary groups, so that a set-group-ID program cannot drop it (CVE-2022-36109).
-The files are opened beneath the container's root, read up to a limit, and believed
-only for numbers that can be ids. A name that is not there is refused, never guessed to
-be root.
+The files are opened beneath the container's root, read up to a limit, and only numbers
+that can be ids are accepted. An unknown name is refused, never taken for root.
 """
 
 import os
@@ -28,7 +27,7 @@ class Identity(NamedTuple):
 
 
 def resolve(root: int, text: str) -> Identity:
-    """Return who *text* is in the container at *root*; StepError if it is nobody."""
+    """Return the user *text* in the container at *root*; StepError if it does not exist."""
     user, colon, group = text.partition(":")
     if colon and (not group or ":" in group):
         raise StepError(f"invalid user {text!r}")
@@ -40,7 +39,7 @@ def resolve(root: int, text: str) -> Identity:
 
 
 def find(root: int, user: oci.User, *, needs_home: bool = True) -> Identity:
-    """Return who a process's *user* is in the container at *root*; StepError if it is nobody."""
+    """Return a process's *user* in the container at *root*; StepError if it does not exist."""
     more = tuple(user.get("additionalGids", ()))
     if name := user.get("username"):
         found = resolve(root, name)
@@ -54,7 +53,7 @@ def find(root: int, user: oci.User, *, needs_home: bool = True) -> Identity:
 
 
 def group_id(root: int, text: str) -> int:
-    """Return the number of group *text*, which may be one already."""
+    """Return the number of group *text*, which may be a number already."""
     for fields in _lines(root, "/etc/group", 3):
         if fields[0] == text and (number := _id(fields[2])) is not None:
             return number
@@ -92,7 +91,7 @@ def _memberships(root: int, name: str) -> Iterator[int]:
 
 
 def _id(text: str) -> int | None:
-    """Return *text* as an id, if it is digits only and small enough; no sign, space or 0x."""
+    """Return *text* as an id if it is only digits and small enough; no sign, space or 0x."""
     if not text.isascii() or not text.isdigit() or len(text) > 10:
         return None
     number = int(text)
@@ -109,9 +108,9 @@ def _lines(root: int, path: str, fields: int) -> Iterator[list[str]]:
 
 
 def _read(root: int, path: str) -> str:
-    """Return the beginning of a regular file; "" for what is missing, a fifo or a device.
+    """Return the beginning of a regular file; "" if it is missing, a FIFO or a device.
 
-    A device is not opened: an image may name one of the host's that acts on it, as a watchdog.
+    Devices are not opened: an image may contain a node on which opening acts, as a watchdog's.
     """
     try:
         found = open_in_root(root, path)

@@ -1,6 +1,6 @@
-"""Mounts that an image has inside its root, and their writable halves. See images/host.py.
+"""Mounts inside an image's root, and their writable layers. See images/host.py.
 
-Written down in the snapshot, so that nobody else need remember them.
+They are recorded in the snapshot, so that nobody else has to remember them.
 """
 
 import json
@@ -19,7 +19,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class Bases:
     """The base mounts of the snapshot whose folder is *path*.
 
-    *place*: the folder of what is written, where that is another (sized.py).
+    *place*: the folder for writes, if it is a different one (sized.py).
     """
 
     def __init__(self, path: str, place: str = "") -> None:
@@ -27,7 +27,7 @@ class Bases:
         self._place = place or path
 
     def make(self, base: Sequence[Mount]) -> None:
-        """Write *base* down, and make an upper layer for each overlay that has none."""
+        """Record *base*, and make an upper layer for each overlay that has none."""
         for number, mount in enumerate(base):
             if not mount.target.startswith("/") or mount.target == "/":
                 raise InvalidArgumentError(f"invalid base mount at {mount.target!r}")
@@ -50,19 +50,19 @@ class Bases:
     def mounts(
         self, upper: Callable[[str], tuple[str, ...]], *, readonly: bool
     ) -> tuple[Mount, ...]:
-        """Return the mounts to make after the root; *upper* gives a writable half's options."""
+        """Return the mounts to make after the root; *upper* returns an upper layer's options."""
         return tuple(
             self._mount(number, mount, upper, readonly=readonly)
             for number, mount in enumerate(self.read())
         )
 
     def uppers(self) -> list[str]:
-        """Return the folders that hold the snapshot's changes, that of the root first."""
+        """Return the folders with the snapshot's changes, the root's first."""
         overlays = (number for number, mount in enumerate(self.read()) if mount.type == "overlay")
         return [f"{self._place}/fs", *(f"{self._upper(number)}/fs" for number in overlays)]
 
     def halves(self) -> list[tuple[str, str, str]]:
-        """Return for each overlay where it is in the root, its lower and its upper folder."""
+        """Return each overlay's path in the root, its lower and its upper folder."""
         return [
             (mount.target.strip("/"), _lowers(mount)[0], f"{self._upper(number)}/fs")
             for number, mount in enumerate(self.read())
@@ -88,7 +88,7 @@ class Bases:
 
 
 def read_only_bind(mount: Mount) -> Mount:
-    """Return the overlay *mount* without its writable half, as a bind of its lower folder."""
+    """Return the overlay *mount* without its upper layer, as a bind mount of its lower folder."""
     return Mount("bind", _lowers(mount)[0], mount.target, ("bind", "ro"))
 
 

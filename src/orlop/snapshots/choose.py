@@ -1,4 +1,4 @@
-"""Which snapshot driver: by name, or the best that this host can do."""
+"""Choose the snapshot driver: by name, or the best that works on this host."""
 
 import json
 import os
@@ -13,12 +13,12 @@ _CHOICE = "chosen.json"
 
 
 class Driver(Protocol):
-    """Makes a driver of the folder that is to be its own; a class will do."""
+    """Makes a driver with its folder; a class works."""
 
     def __call__(self, root: str, /, *, volatile: bool = False) -> Snapshots: ...
 
     def probe(self, root: str) -> None:
-        """Try it, in that folder; UnsupportedError, saying why, where this host cannot."""
+        """Try it in that folder; UnsupportedError, with the reason, if it does not work here."""
 
 
 def _erofs() -> Driver:
@@ -39,7 +39,7 @@ def _native() -> Driver:
     return Native
 
 
-#: Best first. Each is loaded when wanted, for a program needs but one.
+#: Best first. Each is loaded when needed, because a program needs only one.
 DRIVERS: Mapping[str, Callable[[], Driver]] = {
     "erofs": _erofs,
     "overlay": _overlay,
@@ -48,10 +48,10 @@ DRIVERS: Mapping[str, Callable[[], Driver]] = {
 
 
 def snapshots(root: str, name: str | None = None, *, volatile: bool = False) -> Snapshots:
-    """Return the driver *name*, or the best, with its layers under `ROOT/NAME`.
+    """Return the driver *name*, or the best one, with its layers under `ROOT/NAME`.
 
-    The best is found by trying, and remembered until the kernel is another, in
-    `ROOT/chosen.json`; layers of another driver would else have to be made anew.
+    The best one is found by trying, and stored in `ROOT/chosen.json` for as long as the
+    kernel is the same; with another driver all layers would have to be made again.
     """
     os.makedirs(root, mode=0o700, exist_ok=True)
     if name is not None:
@@ -67,7 +67,7 @@ def open_driver(root: str, name: str, *, volatile: bool = False) -> Snapshots:
 def _find(name: str) -> Driver:
     if name in DRIVERS:
         return DRIVERS[name]()
-    from importlib.metadata import entry_points  # 20 ms, for drivers of other packages only
+    from importlib.metadata import entry_points  # 20 ms; only for drivers in other packages
 
     for point in entry_points(group=ENTRY_POINTS, name=name):
         driver: Driver = point.load()

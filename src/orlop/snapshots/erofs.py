@@ -1,12 +1,12 @@
-"""Overlay on layers that are mounted as they are: the tar, kept once, with an EROFS index.
+"""Overlay on layers that are mounted without unpacking: the tar, with an EROFS index.
 
-    layers/sha256-…/layer.tar     the layer, rewritten so that every reader agrees about it
-    layers/sha256-…/layer.erofs   the index that mkfs.erofs(1) made of it
+    layers/sha256-…/layer.tar     the layer, rewritten so that every reader understands it alike
+    layers/sha256-…/layer.erofs   its index, made by mkfs.erofs(1)
 
-The kernel reads the index and finds the data in the tar (device=), both plain
-files: no loop devices. Needs Linux 6.13 (6.12 for EROFS on files, 6.13 for
-overlay's layers by descriptor) and erofs-utils 1.8. A layer whose tar is not
-plain (layers/normal.py) is unpacked to a folder instead; the two kinds mix freely.
+The kernel reads the index and finds the data in the tar (device=), both plain files: no
+loop devices. Needs Linux 6.13 (6.12 for EROFS on files, 6.13 for overlay's layers by
+descriptor) and erofs-utils 1.8. A layer whose tar is not plain (layers/normal.py) is
+unpacked to a folder instead; both kinds can be mixed.
 """
 
 import io
@@ -44,7 +44,7 @@ class Erofs(Overlay):
 
     @classmethod
     def probe(cls, root: str) -> None:
-        """Index and mount a small layer, an overlay above; UnsupportedError where that fails."""
+        """Index and mount a small layer under an overlay; UnsupportedError if that fails."""
         with Shelf(root).staging() as folder:
             sample = io.BytesIO()
             writer = TarWriter(sample)
@@ -97,8 +97,8 @@ class Erofs(Overlay):
 def index(folder: str) -> None:
     """Make the index of the tar in *folder*; UnsupportedError if mkfs.erofs is missing or fails.
 
-    Contents and names are a stranger's, so it runs as nobody, and with nothing
-    but the two files, which it is given open.
+    Contents and names are untrusted, so mkfs.erofs runs as nobody, with access only to the
+    two files, which it gets open.
     """
     program = shutil.which("mkfs.erofs")
     if program is None:
@@ -126,7 +126,7 @@ def index(folder: str) -> None:
 
 
 def _indexed(folder: str) -> bool:
-    """Make the index, and tell whether that worked: where it did not, there is another way."""
+    """Make the index; return whether that worked. If not, the layer is unpacked."""
     try:
         index(folder)
     except UnsupportedError as error:

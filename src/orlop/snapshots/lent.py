@@ -1,8 +1,8 @@
-"""What a container writes to folders that are not a driver's, but lent by descriptor.
+"""A container's writable layers that are not in a driver's folder, but given by descriptor.
 
-The container runs, so what is in the folders is whatever it likes, and changes meanwhile:
-they are walked as untrusted layers are, over no link, and nothing in them but folders and
-plain files is ever opened.
+The container is running, so the folders may contain anything and change meanwhile. They are
+read like untrusted layers: no link is followed, and only folders and regular files are
+opened.
 """
 
 import functools
@@ -29,7 +29,7 @@ class Upper(NamedTuple):
 
 
 class Lent:
-    """*lower* returns the mounts of what is below, as Snapshots.mounts() with *readonly* does.
+    """*lower* returns the mounts of the layers below, as Snapshots.mounts() with *readonly*.
 
     It is called once, when they are first needed.
     """
@@ -71,7 +71,7 @@ class Lent:
 
     @contextmanager
     def _below(self, upper: Upper) -> Iterator[int]:
-        """Open what is below one of the folders."""
+        """Open the layers below one of the folders."""
         if not upper.target:
             with closing(open_root(list(self._lower_root()))) as fd:
                 yield fd

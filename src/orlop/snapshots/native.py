@@ -1,8 +1,8 @@
-"""Plain copies, for where there is no overlay: slow to prepare, and works everywhere.
+"""Plain copies, for hosts without overlay: slow to prepare, but they work everywhere.
 
-Layers are kept as for overlay. Each stack in use is laid together once, as one
-tree, which every snapshot is a copy of (blocks are shared where the file system
-can) and is later compared with.
+Layers are stored as for overlay. Each stack in use is copied into one tree, once. Every
+snapshot is a copy of that tree (blocks are shared if the file system supports it), and is
+later compared with it.
 """
 
 import os
@@ -25,7 +25,7 @@ from orlop.store.faults import explained
 
 
 class Native(UnpackedLayers):
-    """The driver `native`. *volatile* changes nothing: nothing is flushed here anyway."""
+    """The driver `native`. *volatile* has no effect: nothing is flushed here anyway."""
 
     name = "native"
     copies = True
@@ -34,11 +34,11 @@ class Native(UnpackedLayers):
         super().__init__(root)
 
     def show_everywhere(self, name: str) -> None:
-        """Do nothing: each copy would have to be told from what a container writes."""
+        """Do nothing: in a copy the file could not be distinguished from a container's."""
 
     @classmethod
     def probe(cls, root: str) -> None:
-        """Find that the folder can be made; OSError if not."""
+        """Check that the folder can be made; OSError if not."""
         Shelf(root)
 
     def prepare(

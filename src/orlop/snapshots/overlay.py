@@ -1,4 +1,4 @@
-"""Overlay on unpacked layers: each layer a folder, whatever image it belongs to."""
+"""Overlay on unpacked layers: each layer is a folder, shared by all images that have it."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -30,19 +30,19 @@ from orlop.store.faults import explained
 MOST_LAYERS = 499  # the kernel's OVL_MAX_STACK is 500, and one is for show_everywhere()
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
-#: Redirects and metacopy would be marks in layers that only overlay understands.
+#: Redirects and metacopy would leave marks in layers that only overlay understands.
 _OPTIONS = ("index=off", "metacopy=off", "redirect_dir=nofollow")
 
 
 class Overlay(UnpackedLayers):
-    """The driver `overlay`. With *volatile*, what containers write is not flushed for them."""
+    """The driver `overlay`. With *volatile*, writes of containers are not flushed on sync."""
 
     name = "overlay"
     copies = False
 
     def __init__(self, root: str, *, volatile: bool = False) -> None:
         super().__init__(root)
-        #: For where overlay wants more folders below than there are layers.
+        #: Used when overlay needs more lower folders than there are layers.
         self._empty = [os.path.join(self._shelf.root, name) for name in ("empty-0", "empty-1")]
         for folder in self._empty:
             os.makedirs(folder, mode=0o755, exist_ok=True)
@@ -58,7 +58,7 @@ class Overlay(UnpackedLayers):
 
     @classmethod
     def probe(cls, root: str) -> None:
-        """Mount an overlay with an upper layer in *root*; UnsupportedError where that fails."""
+        """Mount an overlay with an upper layer in *root*; UnsupportedError if that fails."""
         with Shelf(root).staging() as folder:
             for name in ("fs", "work", "lower"):
                 os.mkdir(f"{folder}/{name}")
@@ -84,7 +84,7 @@ class Overlay(UnpackedLayers):
                     set_attributes(fd, root)
                 if base:
                     Bases(path, place).make(base)
-            if size_bytes:  # what this kernel cannot mount is refused here, not at a start
+            if size_bytes:  # refuse here what this kernel cannot mount, not at a start
                 os.close(open_root(self.mounts(snapshot, layers)))
 
     def copy(self, snapshot: str, source: str) -> None:
@@ -119,13 +119,13 @@ class Overlay(UnpackedLayers):
         return self._stacked(*self._lowers(layers))
 
     def _stacked(self, before: tuple[Mount, ...], lowers: tuple[str, ...]) -> tuple[Mount, ...]:
-        """Return the overlay of *lowers*; it wants two where it has no upper one."""
+        """Return the overlay of *lowers*; without an upper folder it needs at least two."""
         fill = self._empty[: max(0, 2 - len(lowers))]
         options = (*lowers, *(f"lowerdir+={folder}" for folder in fill), *_OPTIONS)
         return (*before, Mount("overlay", "overlay", "/", options))
 
     def _unmark(self, path: str) -> None:
-        """Remove the mark that overlay leaves, and refuses a second mount for."""
+        """Remove overlay's mark for "in use", which would prevent a second mount."""
         if self._volatile:
             with sized.place(path) as place:
                 for upper in Bases(path, place).uppers():
@@ -143,7 +143,7 @@ class Overlay(UnpackedLayers):
         return tuple(before), (*lowers, *self._lowest)
 
     def _lower(self, key: LayerKey, before: list[Mount]) -> str:
-        """Return what names one layer; a mount that it needs goes to *before*."""
+        """Return the name of one layer for overlay; a mount that it needs goes to *before*."""
         return f"{self._shelf.layer_path(key)}/fs"
 
     def _lay(self, layers: Sequence[Layer], staged: str, name: str, account: Account) -> Stack:
@@ -165,7 +165,7 @@ class Overlay(UnpackedLayers):
         writer.close()
 
     def _opened(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[tuple[str, int, int]]:
-        """Yield each writable part: where in the root it is, its upper and lower folder, open."""
+        """Yield each writable layer: its path in the root, its upper and lower folder, open."""
         path = self._shelf.existing_snapshot(snapshot)
         lower = open_root(self.lower_mounts(layers))
         with sized.place(path) as place:
@@ -176,6 +176,6 @@ class Overlay(UnpackedLayers):
                     yield target, upper, lower
 
     def upper(self, path: str) -> tuple[str, ...]:
-        """Return the options that make *path* the writable part of an overlay."""
+        """Return the options that make *path* the writable layer of an overlay."""
         options = (f"upperdir={path}/fs", f"workdir={path}/work", *_OPTIONS)
         return (*options, "volatile") if self._volatile else options

@@ -1,7 +1,8 @@
-"""Writable snapshots of limited size: `disk.ext4` in their folder, a file system of their own.
+"""Writable snapshots with a size limit: `disk.ext4` in their folder, a file system of its own.
 
-The file is sparse, so it takes what is written to it. The kernel counts, whoever writes. It is
-mounted like an image's layers: attached nowhere, and gone with the last container or look at it.
+The file is sparse, so it takes as much as is written to it. The kernel enforces the limit,
+whoever writes. It is mounted like an image's layers: detached, until the last container or
+reader is gone.
 """
 
 import os
@@ -23,7 +24,7 @@ def make(path: str, size_bytes: int) -> None:
     """Make the file system of the snapshot in the folder *path*.
 
     Raises:
-        InvalidArgumentError: it would be too small.
+        InvalidArgumentError: the size is too small.
         UnsupportedError: mkfs.ext4 is missing, or it fails.
     """
     if size_bytes < LEAST_BYTES:
@@ -54,12 +55,12 @@ def make(path: str, size_bytes: int) -> None:
 
 
 def _journal(size_bytes: int) -> list[str]:
-    """Return options that keep the journal of a large one small: it takes its space at once."""
+    """Return options that keep the journal of a large one small: its space is taken at once."""
     return ["-J", "size=8"] if size_bytes >= _LARGE_BYTES else []
 
 
 def is_sized(path: str) -> bool:
-    """Return whether the snapshot in the folder *path* has a size."""
+    """Whether the snapshot in the folder *path* has a size limit."""
     return os.path.exists(f"{path}/{_FILE}")
 
 
@@ -70,7 +71,7 @@ def mount(path: str) -> Mount:
 
 @contextmanager
 def place(path: str) -> Iterator[str]:
-    """Give the folder where what is written to the snapshot is, mounted if it has a size."""
+    """Yield the folder with the snapshot's writes, mounted if it has a size limit."""
     if not is_sized(path):
         yield path
         return

@@ -1,14 +1,14 @@
-"""What a stack of layers needs beyond the layers themselves.
+"""What a stack of layers needs besides the layers.
 
-A layer may put a file in a folder that it says nothing of; unpacked alone, the
-folder has to be made, with attributes of no meaning, and in a stack those would
-hide the true ones, of a layer below. Such folders are known from unpacking, and a
-*patch* mends them: one more layer on top, of nothing but the folders concerned,
-made once per stack. Unpacking thus needs no order, and shared layers are shared.
+A layer may have a file in a folder for which it has no entry. Unpacked alone, the folder has
+to be made with arbitrary attributes, which in a stack would hide the real ones, from a layer
+below. Unpacking records such folders, and a *patch* corrects them: one more layer on top,
+with only these folders, made once per stack. So layers can be unpacked in any order, and be
+shared.
 
-A patch also mends what overlay does with a whiteout that has nothing to hide: in
-a folder of a single layer its name is listed, though there is no such file. With
-the folder in the patch too it is of two layers, and whiteouts are left out.
+A patch also corrects a whiteout that hides no file: in a folder of a single layer overlay
+lists its name, although there is no such file. With the folder also in the patch it is
+merged from two layers, and overlay leaves whiteouts out.
 """
 
 import enum
@@ -27,7 +27,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Attributes(NamedTuple):
-    """What a folder is like, apart from what is in it."""
+    """The attributes of a folder."""
 
     mode: int = 0o755
     uid: int = 0
@@ -37,7 +37,7 @@ class Attributes(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether a folder that nobody described would be the same, but for its time."""
+        """Whether an implied folder would have the same attributes, except for its time."""
         return self._replace(mtime_ns=0) == Attributes()
 
 
@@ -62,14 +62,14 @@ class _Seen(enum.Enum):
 
 
 class Stack(NamedTuple):
-    """Layers made ready to be mounted."""
+    """Layers prepared to be mounted together."""
 
-    patch: str | None  # a folder to go on top
+    patch: str | None  # a folder to mount on top
     root: Attributes
 
 
 def stack_as_json(stack: Stack) -> dict[str, Any]:
-    """Return what json.dump() can write, to be read by stack_from_json()."""
+    """Return a value for json.dump(), to be read by stack_from_json()."""
     xattrs = [[name, value.hex()] for name, value in stack.root.xattrs]
     return {"patch": stack.patch, "root": [*stack.root[:-1], xattrs]}
 
@@ -81,7 +81,7 @@ def stack_from_json(value: dict[str, Any]) -> Stack:
 
 
 def attributes_of(fd: int) -> Attributes:
-    """Return the attributes of the open folder *fd*, overlay's own marks left out."""
+    """Return the attributes of the open folder *fd*, without overlay's own marks."""
     status = os.fstat(fd)
     names = (name for name in _xattrs_of(fd) if not name.startswith("trusted.overlay."))
     xattrs = tuple((name, os.getxattr(fd, name)) for name in sorted(names))
@@ -90,7 +90,7 @@ def attributes_of(fd: int) -> Attributes:
 
 
 def _xattrs_of(fd: int) -> list[str]:
-    """Name them; a file system that knows of none has none, as virtiofs and NFS at times."""
+    """List them; none on a file system without xattrs, as virtiofs and NFS sometimes are."""
     try:
         return os.listxattr(fd)
     except OSError as error:
@@ -100,7 +100,7 @@ def _xattrs_of(fd: int) -> list[str]:
 
 
 def set_attributes(fd: int, attributes: Attributes) -> None:
-    """Make the open folder *fd* be like that."""
+    """Set the attributes of the open folder *fd*."""
     os.fchown(fd, attributes.uid, attributes.gid)
     for name, value in attributes.xattrs:
         os.setxattr(fd, name, value)
@@ -109,7 +109,7 @@ def set_attributes(fd: int, attributes: Attributes) -> None:
 
 
 def root_attributes(layers: Sequence[Layer]) -> Attributes:
-    """Return what the stack's root is like: as the topmost layer says that says so."""
+    """Return the attributes of the stack's root: from the topmost layer with an entry for it."""
     for layer in reversed(layers):
         if layer.root_given:
             return attributes_of(layer.root)
@@ -117,7 +117,7 @@ def root_attributes(layers: Sequence[Layer]) -> Attributes:
 
 
 def patch_of(layers: Sequence[Layer], account: Account) -> dict[str, Attributes]:
-    """Return the folders to mend, parents first, "" being the root; empty if none need it.
+    """Return the folders to correct, parents first, "" is the root; empty if none.
 
     *account* counts them, and the time it takes: ExhaustedError.
     """
@@ -154,16 +154,16 @@ def write_patch(root: int, patch: dict[str, Attributes]) -> None:
 
 
 class _View:
-    """Finds folders of one layer; quickly if asked in order of path."""
+    """Finds folders of one layer; quick if asked in order of path."""
 
     def __init__(self, layer: Layer, account: Account) -> None:
         self._layer = layer
         self._account = account
-        self._parts: list[str] = []  # of the path asked for last, as far as there are folders
-        self._found = [_Found(_Seen.GIVEN, hides=_is_opaque(layer.root))]  # the root, and each
+        self._parts: list[str] = []  # of the last path, as far as its folders exist
+        self._found = [_Found(_Seen.GIVEN, hides=_is_opaque(layer.root))]  # for the root and each
 
     def look(self, path: str) -> "_Found":
-        """Tell what is at *path*, and whether the layer hides what layers below have there."""
+        """Return what is at *path*, and whether the layer hides what layers below have there."""
         self._account.tick()
         parts = path.split("/")
         known = _in_common(self._parts, parts)
@@ -174,7 +174,7 @@ class _View:
         return self._found[-1]
 
     def attributes(self, path: str) -> Attributes:
-        """Return what the folder at *path*, which look() has found, is like."""
+        """Return the attributes of the folder at *path*, which look() has found."""
         fd = self._open(path)
         try:
             return attributes_of(fd)
@@ -201,7 +201,7 @@ class _View:
 
 
 def _in_common(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return with how many equal items both begin."""
+    """Return the number of equal items at the beginning of both."""
     for number, (mine, theirs) in enumerate(zip(one, other, strict=False)):
         if mine != theirs:
             return number
@@ -214,18 +214,18 @@ class _Found(NamedTuple):
 
 
 def _is_wrong(views: Sequence[_View], path: str) -> bool:
-    """Whether the merged folder would show made-up attributes while a layer has true ones."""
+    """Whether the merged folder would show arbitrary attributes while a layer has real ones."""
     first = next(_merge(views, path), None)
     return first is not None and first[1] is _Seen.IMPLICIT and _merged(views, path) is not None
 
 
 def _is_alone(views: Sequence[_View], path: str) -> bool:
-    """Whether the merged folder is that of a single layer."""
+    """Whether the merged folder comes from a single layer."""
     return len(list(_merge(views, path))) == 1
 
 
 def _merged(views: Sequence[_View], path: str) -> Attributes | None:
-    """Return what the topmost layer that speaks of the folder says; None if none does."""
+    """Return the attributes in the topmost layer with an entry for the folder, or None."""
     for view, seen in _merge(views, path):
         if seen is _Seen.GIVEN:
             return view.attributes(path)

@@ -1,4 +1,4 @@
-"""Looking into mounts without mounting them anywhere: detached, gone with their descriptor."""
+"""Look into mounts without attaching them: they disappear with their descriptor."""
 
 import errno
 import os
@@ -13,16 +13,16 @@ from orlop.kernel.namespaces import Namespace, setns, unshare_paths
 from orlop.model.mount import Mount
 
 _BY_PLACE = "mount:"
-_NODEV = int(kernel.MountAttr.NODEV)  # a running container may put one where a file was
+_NODEV = int(kernel.MountAttr.NODEV)  # a running container may replace a file by a device
 
 _READ_ONLY = int(kernel.MountAttr.RDONLY | kernel.MountAttr.NODEV)
 
 
 def open_root(mounts: Sequence[Mount]) -> int:
-    """Return the root that *mounts* make, as an open folder; the caller closes it.
+    """Return the root made from *mounts*, as an open folder; the caller closes it.
 
-    Only the mounts that make the root itself are made, not those inside it.
-    Raises UnsupportedError with the kernel's words for what this host cannot mount.
+    Only the mounts for the root itself are made, not those inside it.
+    Raises UnsupportedError with the kernel's message if this host cannot mount it.
     """
     made: list[int] = []
     with ExitStack() as undo:
@@ -38,11 +38,11 @@ def open_root(mounts: Sequence[Mount]) -> int:
 def open_mounted_root(namespace: int) -> int:
     """Return the root of a mount namespace, as an open folder; the caller closes it.
 
-    It is the mount that processes there have, so an overlay's upper folder is not mounted
-    a second time, and it lasts when the namespace ends. What is mounted in the root is
-    left out.
+    It is the mount that processes there use, so an overlay's upper folder is not mounted
+    a second time, and it stays valid when the namespace ends. Mounts inside the root are
+    not included.
     """
-    with ThreadPoolExecutor(1) as thread:  # for this alone: it stays in the namespace
+    with ThreadPoolExecutor(1) as thread:  # only for this: it stays in the namespace
         return thread.submit(_copied_root, namespace).result()
 
 
@@ -121,7 +121,7 @@ def _set_by_place(fd: int, key: str, place: int, name: str) -> None:
 
 
 def _set_folder(fd: int, key: str, path: str) -> None:
-    """Name a folder, by descriptor where its path is longer than fsconfig(2) takes."""
+    """Set a folder option, by descriptor if its path is too long for fsconfig(2)."""
     if len(os.fsencode(path)) < 256:
         kernel.fsconfig_string(fd, key, path)
         return

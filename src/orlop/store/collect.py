@@ -1,9 +1,8 @@
-"""Garbage: what no image, no container and no lease needs.
+"""Garbage collection of everything that no image, container or lease needs.
 
-Marking starts from the records and follows manifests down to layers; sweeping
-removes the rest. A blob that a live download needs is leased; see leases.py for
-why no race is possible. An interrupted collection leaves nothing half done: the
-next one finds the same garbage.
+Marking starts from the records and follows manifests down to layers; sweeping removes the
+rest. Blobs of a running download are leased; leases.py explains why there are no races. An
+interrupted collection leaves nothing half done: the next one finds the same garbage.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,24 +24,24 @@ from orlop.store.metadata import ImageRecord, Metadata
 
 
 class Live(NamedTuple):
-    """What must stay."""
+    """Everything that must stay."""
 
     blobs: set[Digest]
     layers: set[str]  # diff_ids of images' layers, and the layer keys of containers
 
 
 class Item(NamedTuple):
-    """Something a sweeper may remove."""
+    """Something that a sweeper may remove."""
 
     key: str
     size: int  # bytes
 
 
 class Sweeper(NamedTuple):
-    """One kind of thing that is kept elsewhere than in the content store.
+    """A kind of item that is stored outside the content store.
 
-    *items* lists all there are, *live* tells from the marks which must stay,
-    *remove* takes one away, and takes one that is gone as done.
+    *items* lists all of them, *live* returns those that must stay according to the marks,
+    *remove* removes one; a missing one counts as removed.
     """
 
     kind: str
@@ -52,7 +51,7 @@ class Sweeper(NamedTuple):
 
 
 class Garbage(NamedTuple):
-    """What one collection removed, or would: (kind, key) and bytes."""
+    """What one collection removed, or would remove: (kind, key) and bytes."""
 
     removed: list[tuple[str, str]]
     reclaimed_bytes: int
@@ -66,10 +65,10 @@ def collect(
     partial: bool = True,
     dry_run: bool = False,
 ) -> Garbage:
-    """Remove what nothing needs, and return what that was.
+    """Remove everything that is not needed, and return what that was.
 
-    Interrupted downloads go too unless *partial* is false: a later pull would
-    go on from them. With *dry_run* nothing is removed.
+    This includes interrupted downloads unless *partial* is false: a later pull would
+    continue them. With *dry_run* nothing is removed.
     """
     with metadata.leases.closed():
         live = mark(content, metadata)
@@ -81,7 +80,7 @@ def collect(
 
 
 def mark(content: Content, metadata: Metadata) -> Live:
-    """Return what images, containers and leases need."""
+    """Return everything that images, containers and leases need."""
     live = Live(set(), set())
     for image in metadata.images.list():
         mark_image(content, image, live)
@@ -94,7 +93,7 @@ def mark(content: Content, metadata: Metadata) -> Live:
 
 
 def mark_image(content: Content, image: ImageRecord, live: Live) -> None:
-    """Add to *live* all of one image that is here: its blobs and the diff_ids of its layers."""
+    """Add one image's stored parts to *live*: its blobs and the diff_ids of its layers."""
     _follow(content, image.target, live)
     _follow(content, image.manifest, live)
 
@@ -106,8 +105,8 @@ def _mark_container(container: Container, live: Live) -> None:
 
 
 def _follow(content: Content, descriptor: Descriptor, live: Live, depth: int = 0) -> None:
-    """Mark a descriptor and what it leads to. What is missing or damaged leads nowhere."""
-    if depth > 4:  # an index of indexes of …; nobody needs more
+    """Mark a descriptor and everything it refers to. Missing or damaged blobs are skipped."""
+    if depth > 4:  # an index of indexes of …; no image needs more
         return
     live.blobs.add(descriptor.digest)
     if descriptor.media_type not in INDEX_TYPES | MANIFEST_TYPES:

@@ -3,17 +3,16 @@
     content/oci-layout
     content/index.json            one entry for each image name; see publish()
     content/blobs/sha256/HEX      read-only, complete and verified when they appear
-    content/ingest/HEX            being written; its writer holds a lock (flock(2)) on it
+    content/ingest/HEX            being written; its writer holds a lock (flock(2))
 
-Several processes may write at once. A blob appears by rename, so there is never
-half a one, whatever is killed. What is in ingest/ unlocked is the start of an
-interrupted download, and the next writer of the same digest goes on from there.
+Several processes may write at once. A blob appears by rename, so a kill never leaves an
+incomplete one. An unlocked file in ingest/ is the beginning of an interrupted download, and
+the next writer of the same digest continues it.
 
-What a power failure may do: a blob is not flushed before its rename unless the
-writer asks (durable), since a lost blob is fetched again; file systems order
-size after data, so a lost one is short, and has() compares sizes. Small
-documents are verified on each read. Blobs made here, which nobody else has,
-are written durable.
+After a power failure: a blob is flushed before its rename only if the writer asks for it
+(durable), because a lost blob can be fetched again. File systems write the size after the
+data, so a lost blob is too short, and has() compares sizes. Small documents are verified at
+each read. Blobs made here, which nobody else has, are written durable.
 """
 
 import hashlib
@@ -59,7 +58,7 @@ class Ingest(NamedTuple):
 
 
 class Checker:
-    """Verifies a blob while somebody reads it."""
+    """Verifies a blob while it is read."""
 
     def __init__(self, digest: Digest) -> None:
         self._digest = digest
@@ -69,13 +68,13 @@ class Checker:
         self._hash.update(data)
 
     def finish(self) -> None:
-        """Raise CorruptError if the bytes were not what the digest says."""
+        """Raise CorruptError if the bytes do not match the digest."""
         if self._hash.hexdigest() != split_digest(self._digest)[1]:
             raise _damaged(self._digest)
 
 
 class Content:
-    """The blobs under *root*. Safe in threads, but for publish(): the disk is all its state."""
+    """The blobs under *root*. Thread-safe except publish(): all its state is on disk."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -84,7 +83,7 @@ class Content:
 
     @classmethod
     def create(cls, root: Path) -> Self:
-        """Return the content store at *root*, made if there is none."""
+        """Return the content store at *root*, created if missing."""
         content = cls(root)
         with explained(f"the content store {root}"):
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,7 +94,7 @@ class Content:
         return content
 
     def path(self, digest: Digest) -> Path:
-        """Return where the blob is or would be; InvalidArgumentError unless it is sha256."""
+        """Return the path of the blob, stored or not; InvalidArgumentError unless it is sha256."""
         algorithm, name = split_digest(digest)
         if algorithm != "sha256" or not _HEX.fullmatch(name):
             raise InvalidArgumentError(
@@ -104,7 +103,7 @@ class Content:
         return self._blobs / name
 
     def has(self, digest: Digest, size: int | None = None) -> bool:
-        """Whether the blob is here, whole: with *size* bytes, where that is known."""
+        """Whether the blob is here and complete: *size* bytes, if that is known."""
         try:
             there = self.path(digest).stat().st_size
         except FileNotFoundError:
@@ -126,13 +125,13 @@ class Content:
             raise _missing(digest) from None
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Return a document, verified. CorruptError if it is not what it should be, or too long."""
+        """Return a document, verified. CorruptError if it does not match, or is too long."""
         if descriptor.size > MAX_DOCUMENT_BYTES:
             raise CorruptError(f"document {descriptor.digest} is too large")
         return self.read_document(descriptor.digest)
 
     def read_document(self, digest: Digest) -> bytes:
-        """Return the document with this digest, verified, where its size is not known."""
+        """Return the document with this digest, verified, if its size is not known."""
         with self.open(digest) as blob:
             data = blob.read(MAX_DOCUMENT_BYTES + 1) or b""
         if len(data) > MAX_DOCUMENT_BYTES or digest_of(data) != digest:
@@ -140,18 +139,17 @@ class Content:
         return data
 
     def verify(self, digest: Digest) -> None:
-        """Read the whole blob; CorruptError if it is not what its name says."""
+        """Read the whole blob; CorruptError if it does not match its digest."""
         with self.open(digest) as blob:
             actual = hashlib.file_digest(blob, "sha256").hexdigest()
         if actual != split_digest(digest)[1]:
             raise _damaged(digest)
 
     def writer(self, digest: Digest, *, size: int | None = None, durable: bool = False) -> Writer:
-        """Return a writer for the blob *digest*; waits while another writes the same one.
+        """Return a writer for the blob *digest*; wait while another writes the same one.
 
-        Look at its `done`: another may have finished the blob meanwhile.
-        *size* is the exact number of bytes to come. *durable* flushes the blob
-        to disk before it appears.
+        Check its `done`: the other may have finished the blob. *size* is the exact number
+        of bytes to come. *durable* flushes the blob to disk before it appears.
         """
         target = self.path(digest)
         with explained(f"blob {digest}"):
@@ -173,14 +171,14 @@ class Content:
         return digest
 
     def delete(self, digest: Digest) -> None:
-        """Remove the blob; one that is already gone is no error."""
+        """Remove the blob; one already gone is no error."""
         with explained(f"blob {digest}"), suppress(FileNotFoundError):
             self.path(digest).unlink()
 
     def publish(self, names: Mapping[str, Descriptor]) -> None:
-        """Make index.json name exactly *names*, for other tools that read the layout.
+        """Make index.json contain exactly *names*, for other tools that read the layout.
 
-        Ours is the metadata; this is written from it, whole, by rename. One
+        Our own source is the metadata; this file is written from it, whole, by rename. One
         call at a time.
         """
         manifests = tuple(
@@ -203,7 +201,7 @@ class Content:
                     yield Blob(Digest(f"sha256:{entry.name}"), stat.st_size, stat.st_mtime_ns)
 
     def abandoned(self) -> Iterator[Ingest]:
-        """Yield what interrupted writers left, and no live one holds."""
+        """Yield the ingests of interrupted writers, which no live writer holds."""
         for entry in _scan(self._ingests):
             with suppress(FileNotFoundError):
                 stat = entry.stat(follow_symlinks=False)
@@ -211,7 +209,7 @@ class Content:
                     yield Ingest(entry.name, stat.st_size, stat.st_mtime_ns)
 
     def discard(self, name: str) -> None:
-        """Remove an abandoned ingest, unless it came back to life or is already gone."""
+        """Remove an abandoned ingest, unless it is in use again or already gone."""
         with explained(f"ingest {name}"), suppress(FileNotFoundError):
             remove_unless_busy(self._ingests / name)
 
@@ -222,7 +220,7 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _write_once(path: Path, data: bytes) -> None:
-    """Write a file that exists whole or not at all."""
+    """Write a file completely or not at all."""
     if path.exists():
         return
     _replace(path, data)

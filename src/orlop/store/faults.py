@@ -1,4 +1,4 @@
-"""From what the kernel refuses to what a user can understand, for files the store owns."""
+"""Turn the kernel's errors for the store's files into errors that a user can understand."""
 
 import errno
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from orlop.errors import (
     WrongStateError,
 )
 
-#: Errors of a disk, a quota or a file that is as large as it may be.
+#: Errors of a full disk, a quota or a file that has its maximum size.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 
 
 def fault(error: OSError, what: str) -> OrlopError | None:
-    """Return what *error* means for *what*; None where it means nothing special."""
+    """Return the meaning of *error* for *what*; None if it has no special one."""
     if error.errno in FULL:
         return ExhaustedError(
             f"no space left to write {what}", hint="free some with `orlop system prune`"
@@ -37,7 +37,7 @@ def fault(error: OSError, what: str) -> OrlopError | None:
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Raise the kernel's refusals inside as errors that name *what*."""
+    """Convert the kernel's errors in the block to errors that name *what*."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Bytes on their way to become a blob: hashed as they are written, named when they match."""
+"""Write a blob: hashed while it is written, and named when the hash matches."""
 
 import fcntl
 import hashlib
@@ -19,10 +19,10 @@ _BLOCK = 1 << 20
 
 
 class Writer:
-    """Writes one blob. A context manager; leaving it without commit() keeps what is there.
+    """Writes one blob. A context manager; leaving it without commit() keeps the bytes.
 
-    What is kept is verified again, and gone on from, by the next writer of the
-    same digest: see `offset`.
+    The next writer of the same digest verifies them again and continues from there: see
+    `offset`.
     """
 
     def __init__(self, partial: Path, target: Path, *, size: int | None, durable: bool) -> None:
@@ -42,7 +42,7 @@ class Writer:
 
     @property
     def done(self) -> bool:
-        """Whether the blob is there, whole: nothing need be written."""
+        """Whether the blob is complete: nothing has to be written."""
         try:
             there = self._target.stat().st_size
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class Writer:
         return self._size is None or there == self._size
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append *data*. CorruptError, and nothing kept, if that is more than was announced."""
+        """Append *data*. CorruptError, and nothing kept, if it exceeds the announced size."""
         view = memoryview(data)
         if self._size is not None and self.offset + len(view) > self._size:
             self.restart()
@@ -64,7 +64,7 @@ class Writer:
                 view = view[written:]
 
     def replay(self, buffer: bytearray) -> Iterator[memoryview]:
-        """Yield what is here already, piece by piece, through *buffer*."""
+        """Yield the bytes that are here already, piece by piece, through *buffer*."""
         position = 0
         while position < self.offset:
             count = os.preadv(self._fd, [buffer], position)
@@ -74,14 +74,14 @@ class Writer:
             position += count
 
     def restart(self) -> None:
-        """Throw away what has been written."""
+        """Discard everything that has been written."""
         os.ftruncate(self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
         self._hash = hashlib.sha256()
         self.offset = 0
 
     def commit(self) -> None:
-        """Make the blob appear. CorruptError, and nothing kept, if it is not what was announced."""
+        """Publish the blob. CorruptError, and nothing kept, if it does not match its digest."""
         if self._size is not None and self.offset != self._size:
             short = f"{self._name} ends after {self.offset} of {self._size} bytes"
             self.restart()
@@ -99,7 +99,7 @@ class Writer:
                 _sync_folder(self._target.parent)
 
     def close(self) -> None:
-        """Let the next writer in. An empty rest is removed, for it helps nobody."""
+        """Release the lock. An empty file is removed, because it is of no use."""
         if self._fd < 0:
             return
         with suppress(OSError):
@@ -129,7 +129,7 @@ class Writer:
         return False
 
     def _adopt(self) -> None:
-        """Hash what an interrupted writer left, or drop it if it cannot be the start."""
+        """Hash the bytes of an interrupted writer, or drop them if they cannot be the beginning."""
         left = os.fstat(self._fd).st_size
         if self._size is not None and left > self._size:
             os.ftruncate(self._fd, 0)
@@ -142,7 +142,7 @@ class Writer:
 class Receiver:
     """Writes one blob whose digest is known only at its end. A context manager.
 
-    Leaving it without commit() leaves nothing.
+    Leaving it without commit() leaves nothing behind.
     """
 
     def __init__(self, folder: Path, blobs: Path, *, durable: bool) -> None:
@@ -160,7 +160,7 @@ class Receiver:
         return Digest(f"sha256:{self._hash.hexdigest()}")
 
     def write(self, data: bytes | memoryview) -> int:
-        """Append all of *data*; returns its length, as a file would."""
+        """Append all of *data*; return its length, as a file would."""
         view = memoryview(data)
         self._hash.update(view)
         self._space.take(len(view))
@@ -172,7 +172,7 @@ class Receiver:
         return len(data)
 
     def commit(self) -> Digest:
-        """Make the blob appear, and return its digest. Lease `digest` before, where it matters."""
+        """Publish the blob, and return its digest. Lease `digest` first if it must stay."""
         with explained(f"blob {self.digest}"):
             os.fchmod(self._fd, 0o444)
             if self._durable:
@@ -192,7 +192,7 @@ class Receiver:
 
 
 def _locked(path: Path) -> int:
-    """Return a descriptor of *path*, locked; waits for whoever holds it."""
+    """Return a descriptor of *path*, locked; wait for another holder."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -200,7 +200,7 @@ def _locked(path: Path) -> int:
             if os.path.samestat(os.fstat(fd), os.stat(path)):
                 return fd
         except FileNotFoundError:
-            pass  # the one before us finished, and its name went with it
+            pass  # the previous holder finished, and the file was renamed
         except BaseException:
             os.close(fd)
             raise
@@ -221,7 +221,7 @@ def remove_unless_busy(path: Path) -> None:
     if fd is None:
         return
     try:
-        path.unlink()  # under the lock: a writer that waits for it sees that the name is gone
+        path.unlink()  # under the lock: a writer that waits for it sees that the file is gone
     finally:
         os.close(fd)
 

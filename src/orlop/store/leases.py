@@ -1,10 +1,10 @@
-"""What somebody is about to use: the collector leaves it alone.
+"""Leases protect digests that are about to be used from garbage collection.
 
-Rule: lease a digest *before* looking whether its blob is here. While the
-collector marks and sweeps, no lease can be taken; so either it sees the lease,
-or the look comes after the blob is gone, and finds that.
+Rule: lease a digest *before* checking whether its blob is here. While the collector marks
+and sweeps, no lease can be taken. So either the collector sees the lease, or the check comes
+after the blob is gone, and fails.
 
-Leases are taken in the engine's process only and end with it, so nothing of them is stored.
+Leases exist only in the engine's process and end with it, so they are not stored.
 """
 
 import threading
@@ -15,14 +15,14 @@ from orlop.model.digest import Digest
 
 
 class Lease:
-    """A set of digests that stay. Made by Leases.hold()."""
+    """A set of protected digests. Made by Leases.hold()."""
 
     def __init__(self, gate: threading.RLock) -> None:
         self._gate = gate
         self.digests: set[Digest] = set()
 
     def add(self, *digests: Digest) -> None:
-        """Keep these too; waits while a collection is going on."""
+        """Protect these too; waits for a running collection."""
         with self._gate:
             self.digests.update(digests)
 
@@ -36,7 +36,7 @@ class Leases:
 
     @contextmanager
     def hold(self) -> Iterator[Lease]:
-        """Hold a lease while inside."""
+        """Hold a lease inside the block."""
         lease = Lease(self._gate)
         with self._gate:
             self._held.add(lease)
@@ -47,12 +47,12 @@ class Leases:
                 self._held.remove(lease)
 
     def digests(self) -> set[Digest]:
-        """Return all that is leased."""
+        """Return all leased digests."""
         with self._gate:
             return set[Digest]().union(*(lease.digests for lease in self._held))
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """Let nobody take a lease while inside. For the collector."""
+        """Block new leases inside the block. For the collector."""
         with self._gate:
             yield

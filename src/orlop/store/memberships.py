@@ -1,4 +1,4 @@
-"""Networks shared with other hosts: what this host has to remember of each."""
+"""The state of networks shared with other hosts that this host has to remember."""
 
 import msgspec
 
@@ -7,7 +7,7 @@ from orlop.store.database import Database
 
 
 class Memberships:
-    """By this host's member id. What returned survives a power failure: others rely on it."""
+    """Stored by this host's member id. Changes survive a power failure: other hosts rely on it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -21,7 +21,7 @@ class Memberships:
             )
 
     def remove(self, me: str) -> None:
-        """Forget it; one that is gone is no error."""
+        """Remove it; one already gone is no error."""
         with self._database.write(durable=True) as connection:
             connection.execute("DELETE FROM memberships WHERE me = ?", (me,))
 

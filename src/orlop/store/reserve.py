@@ -1,10 +1,10 @@
-"""Disk space kept for the metadata, so that records still change when a container fills the disk.
+"""Disk space reserved for the metadata, so that records can change on a full disk.
 
-    metadata.db           has free pages in it, which a record that grows takes
-    metadata.db-wal       is as long as it ever becomes, so that nothing is allocated to write it
-    metadata.db-reserve   the same file between two engines: SQLite removes the one above at its end
+    metadata.db           has free pages, which growing records use
+    metadata.db-wal       has its maximum length, so that writing it allocates nothing
+    metadata.db-reserve   the log between two engines: SQLite deletes it at its end
 
-Where a file system copies what is overwritten (btrfs), this is no guarantee.
+On a file system that copies overwritten data (btrfs), this is no guarantee.
 """
 
 import os
@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from sqlite3 import Connection
 
-#: Frames after which SQLite copies the log into the database and begins it anew (its default).
+#: Frames after which SQLite copies the log into the database and starts it again (its default).
 CHECKPOINT_PAGES = 1000
-#: Pages that are free in the database after it was enlarged, and what it may come down to.
+#: Free pages in the database after it was enlarged, and the number at which it is enlarged again.
 FREE_PAGES = 256
 LEAST_FREE_PAGES = 64
 
@@ -26,9 +26,9 @@ _READ_WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def bring_back(database: Path) -> None:
-    """Let the log of a database that is not open be the file that keep() has kept."""
+    """Restore the log that keep() has kept, for a database that is not open."""
     log, kept = _log(database), _kept(database)
-    if log.exists():  # of a process that was killed: it has what is not in the database yet
+    if log.exists():  # of a killed process: it has changes that are not in the database yet
         kept.unlink(missing_ok=True)
         return
     with suppress(FileNotFoundError):
@@ -37,8 +37,8 @@ def bring_back(database: Path) -> None:
 
 
 def keep(database: Path) -> None:
-    """Keep the log's space when SQLite removes it at the end of its last connection."""
-    with suppress(OSError):  # the next engine makes it anew if there is space
+    """Keep the log's space when SQLite deletes the log with its last connection."""
+    with suppress(OSError):  # the next engine makes it again if there is space
         _kept(database).unlink(missing_ok=True)
         os.link(_log(database), _kept(database))
 
@@ -50,9 +50,9 @@ def is_low(connection: Connection) -> bool:
 
 
 def enlarge(connection: Connection) -> None:
-    """Add free pages to the database, on the disk and not as holes in the file.
+    """Add free pages to the database, allocated on disk, not as holes in the file.
 
-    For this they are written, as zeros: freed pages are not, unless deletion is "secure".
+    They are written as zeros: freed pages are written only if deletion is "secure".
     """
     connection.execute("PRAGMA secure_delete = ON")
     try:
@@ -69,7 +69,7 @@ def enlarge(connection: Connection) -> None:
 
 
 def lengthen_log(database: Path) -> None:
-    """Allocate all that the log of an open database may need. Zeros after its end mean nothing."""
+    """Allocate the maximum length of an open database's log. Zeros after its end are ignored."""
     fd = os.open(_log(database), _READ_WRITE)
     try:
         os.posix_fallocate(fd, 0, _LOG_BYTES)
@@ -78,7 +78,7 @@ def lengthen_log(database: Path) -> None:
 
 
 def _blank(log: Path) -> None:
-    """Let the log say that it is empty: what it holds is in the database, and may be old."""
+    """Mark the log as empty: its content is in the database, and may be old."""
     fd = os.open(log, _READ_WRITE)
     try:
         os.pwrite(fd, bytes(_HEADER_BYTES), 0)

@@ -1,16 +1,16 @@
-"""What is left free on a disk when a stranger's data comes in: the rest of the host needs some."""
+"""Free space that untrusted data must leave on a disk, because the rest of the host needs it."""
 
 import os
 
 from orlop.errors import ExhaustedError
 
-_SHARE = 50  # of the disk: 2 %
+_SHARE = 50  # 1/50 of the disk: 2 %
 _MOST_BYTES = 1 << 30
-_EVERY_BYTES, _EVERY_FILES = 16 << 20, 4096  # between two looks, or half of what is to be left
+_EVERY_BYTES, _EVERY_FILES = 16 << 20, 4096  # between two checks, or half of the free share
 
 
 class Space:
-    """The file system of the open file or folder *fd*, for *what* is written to it.
+    """The file system of the open file or folder *fd*, into which *what* is written.
 
     take() raises ExhaustedError when 2 % of the disk, or 1 GiB, are left, or 2 % of its files.
     """
@@ -20,14 +20,14 @@ class Space:
         self._what = what
         status = os.fstatvfs(fd)
         self._least_bytes = min(status.f_blocks * status.f_frsize // _SHARE, _MOST_BYTES)
-        self._least_files = status.f_files // _SHARE  # 0 where there is no limit
+        self._least_files = status.f_files // _SHARE  # 0 if there is no limit
         self._every_bytes = min(_EVERY_BYTES, self._least_bytes // 2)
         self._every_files = min(_EVERY_FILES, self._least_files // 2) or _EVERY_FILES
-        self._bytes = self._every_bytes  # since the last look; the first take() looks
+        self._bytes = self._every_bytes  # since the last check; the first take() checks
         self._files = 0
 
     def take(self, count: int, *, files: int = 0) -> None:
-        """Take note that *count* bytes, and *files*, are to be written now."""
+        """Count *count* bytes, and *files*, that are about to be written."""
         self._bytes += count
         self._files += files
         if self._bytes >= self._every_bytes or self._files >= self._every_files:

@@ -1,4 +1,4 @@
-"""The first process of a run's pid namespace: makes the run's place, and waits for its end."""
+"""The first process of a run's pid namespace: isolates the run, and waits for its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BLOCK = 512  # bytes, in what getrusage(2) counts
 
 
 class Place(NamedTuple):
-    """What each run gets."""
+    """The environment of each run."""
 
     plan: Plan
     uid: int
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 def guard(engine: socket.socket, doors: list[int], place: Place) -> None:
-    """Be the guard, in a pid namespace that is new; never returns."""
+    """Run as the guard, in a new pid namespace; never returns."""
     try:
         for door in doors:
             os.write(door, b"0")
@@ -49,7 +49,7 @@ def guard(engine: socket.socket, doors: list[int], place: Place) -> None:
     for stream in (0, 1, 2):
         os.close(stream)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)  # which the kernel keeps from a first process
+        signal.signal(number, signal.SIG_DFL)  # the kernel ignores them for a first process
     engine.send(b'{"ready": true}')
     status = _wait(child)
     _end_others()
@@ -58,18 +58,18 @@ def guard(engine: socket.socket, doors: list[int], place: Place) -> None:
 
 
 def _isolate(place: Place) -> None:
-    """Leave the template's namespaces, and all rights."""
+    """Leave the template's namespaces, and drop all privileges."""
     flags = calls.NEWNS | calls.NEWIPC | calls.NEWUTS | calls.NEWCGROUP
     calls.unshare(flags | calls.NEWNET if place.own_network else flags)
     if place.own_network:
         _raise_loopback()
-    calls.drop_bounding()  # needs /proc as it was
+    calls.drop_bounding()  # needs the old /proc
     place.plan.build()
     os.setgroups(place.groups)
     os.setresgid(place.gid, place.gid, place.gid)
     os.setresuid(place.uid, place.uid, place.uid)
     calls.drop_capabilities()
-    calls.set_dumpable(False)  # to change our user has set it
+    calls.set_dumpable(False)  # again, because changing our user has set it
     if place.filter:
         calls.load_filter(place.filter)
 
@@ -80,14 +80,14 @@ def _raise_loopback() -> None:
 
 
 def _usage() -> list[int]:
-    """Return what all that has run has used, as Orlop tells it: microseconds and bytes."""
+    """Return what all processes have used, in Orlop's form: microseconds and bytes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     times = [round(used.ru_utime * 1e6), round(used.ru_stime * 1e6)]
     return [*times, used.ru_maxrss << 10, used.ru_inblock * _BLOCK, used.ru_oublock * _BLOCK]
 
 
 def _end_others() -> None:
-    """Kill what the run has left; all are our children by the time that none is left."""
+    """Kill what the run has left; orphans become our children, until none is left."""
     try:
         while True:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
@@ -98,7 +98,7 @@ def _end_others() -> None:
 
 
 def _wait(child: int) -> int:
-    """Reap whoever ends until it is *child*; return its status, 128 and the signal's number."""
+    """Reap children until *child* ends; return its status, or 128 plus the signal's number."""
     while True:
         pid, status = os.wait()
         if pid == child:

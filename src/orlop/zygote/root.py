@@ -1,10 +1,10 @@
-"""A run's own view of files: the template's, and what it writes goes with it.
+"""A run's own view of files: the template's, with a writable layer that ends with the run.
 
-Everything is made in a mount namespace of the run's, below a tmpfs that covers /proc:
+Everything is made in the run's mount namespace, below a tmpfs that covers /proc:
 
-    /proc/u, w     what the run writes: the upper half of an overlay over the template's root
-    /proc/r        that overlay; then /
-    /proc/r/…      what was mounted: bound again, but each tmpfs is a new and empty one
+    /proc/u, w     the run's writes: the upper layer of an overlay over the template's root
+    /proc/r        that overlay; later /
+    /proc/r/…      the template's mounts: bound again, but each tmpfs is a new and empty one
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from orlop.zygote import calls
 
 _NEW = "/proc/r"
 _LAYERS = "lowerdir=/,upperdir=/proc/u,workdir=/proc/w,userxattr"
-_SCRATCH = ("/tmp", "/var/tmp", "/run", "/root", "/home")  # where there can be no layer
+_SCRATCH = ("/tmp", "/var/tmp", "/run", "/root", "/home")  # if no layer is possible
 _SAFE = calls.NOSUID | calls.NODEV | calls.NOEXEC
-_TREES = ("/dev", "/sys")  # with all that is below, and read-only: prepare() sees to that
+_TREES = ("/dev", "/sys")  # with everything below, and read-only: prepare() makes them so
 _PRIVATE = ("/dev/shm", "/dev/mqueue", "/dev/pts")
 
 
@@ -37,26 +37,26 @@ class Mounted:
 
     @property
     def is_scratch(self) -> bool:
-        """Whether it is a tmpfs of the template's, and nothing shown of one of the machine's."""
+        """Whether it is a tmpfs of the template's, and shows nothing of the machine's."""
         return self.kind == "tmpfs" and self.root == "/" and self.is_folder
 
     @property
     def flags(self) -> int:
-        """Return what a mount in its place is to have too."""
+        """Return the flags that a mount in its place must have too."""
         known = {"ro": calls.RDONLY, "nosuid": calls.NOSUID, "nodev": calls.NODEV}
         known["noexec"] = calls.NOEXEC
         return sum(bit for name, bit in known.items() if name in self.options)
 
 
 def mounts() -> list[Mounted]:
-    """Return what is mounted now, in order, but not what is covered by others."""
+    """Return the current mounts, in order, without covered ones."""
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         every = [Mounted(line) for line in file]
     return [found for found in every if _number_at(found.path) == found.number]
 
 
 def _number_at(path: str) -> int:
-    """Return the number of the mount that *path* leads to, -1 for none."""
+    """Return the id of the mount at *path*, -1 for none."""
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -69,9 +69,9 @@ def _number_at(path: str) -> int:
 
 
 def prepare(socket: str, writable: list[str]) -> None:
-    """Take out of the template's own view what runs are not to have, once for all.
+    """Restrict the template's own mounts to what runs may have, once.
 
-    What is mounted can be written to below *writable* only, for all runs share it.
+    Mounts are writable only below *writable*, because all runs share them.
     """
     calls.mount("", "/", flags=calls.REC | calls.PRIVATE)
     calls.unmount(socket)
@@ -95,7 +95,7 @@ def _is_below(path: str, folders: tuple[str, ...]) -> bool:
 
 
 class Plan:
-    """What build() does, thought out once: a fork of the template has only to do it."""
+    """The steps of build(), prepared once for all forks of the template."""
 
     def __init__(self, *, read_only: bool, hidden: list[str]) -> None:
         self.read_only = read_only
@@ -103,13 +103,13 @@ class Plan:
         self.mounts = [found for found in mounts() if _is_carried(found.path)]
 
     def build(self) -> None:
-        """Give our mount namespace, which must be new, a root of its own and enter it."""
+        """Give our mount namespace, which must be new, its own root and enter it."""
         calls.mount("tmpfs", "/proc", "tmpfs", calls.NOSUID | calls.NODEV, "mode=0755")
         for name in ("u", "w", "r"):
             os.mkdir(f"/proc/{name}", 0o755)
         try:
             calls.mount("overlay", _NEW, "overlay", 0, _LAYERS)
-        except OSError:  # as where the template's root is itself on too many layers
+        except OSError:  # for instance if the template's root has too many layers itself
             _make_fixed_root()
         for found in self.mounts:
             _carry(found)
@@ -132,7 +132,7 @@ class Plan:
 
 
 def _make_fixed_root() -> None:
-    """Do without a layer: what is usually written to is empty, and the rest is read-only."""
+    """Without a layer: make the usual writable folders empty, and the rest read-only."""
     calls.mount("/", _NEW, flags=calls.BIND)
     calls.mount("", _NEW, flags=calls.REMOUNT | calls.BIND | calls.RDONLY)
     for path in _SCRATCH:
@@ -148,7 +148,7 @@ def _is_carried(path: str) -> bool:
 
 def _carry(found: Mounted) -> None:
     target = _NEW + found.path
-    if not os.path.lexists(target):  # its place was in a tmpfs, and that is a new one
+    if not os.path.lexists(target):  # it was in a tmpfs, which is a new one now
         os.makedirs(target if found.is_folder else os.path.dirname(target), exist_ok=True)
         if not found.is_folder:
             os.close(os.open(target, os.O_CREAT | os.O_CLOEXEC, 0o644))
@@ -161,7 +161,7 @@ def _carry(found: Mounted) -> None:
 
 
 def _make_dev() -> None:
-    """Mount what is writable below /dev: a run's own of each."""
+    """Mount a new instance of everything writable below /dev."""
     place = f"{_NEW}/dev"
     calls.mount("tmpfs", f"{place}/shm", "tmpfs", _SAFE, "mode=1777")
     calls.mount("mqueue", f"{place}/mqueue", "mqueue", _SAFE)
@@ -170,7 +170,7 @@ def _make_dev() -> None:
 
 
 def _enter() -> None:
-    """Make it the root, and let go of what was there before. pivot_root(2), "."."""
+    """Make it the root, and detach the old one. pivot_root(2), "."."""
     os.chdir(_NEW)
     calls.pivot_root(".", ".")
     calls.unmount(".")

@@ -21,15 +21,15 @@ _NAME = "<run>"
 def wait_and_run(engine: socket.socket, gc_enabled: bool, workdir: str) -> None:  # noqa: FBT001
     """Wait until the engine sends code and streams; never returns.
 
-    Nobody else of our user is in our pid namespace but those that we shall make, and
-    the guard, which nobody can trace.
+    The only processes of our user in our pid namespace are our future children and the
+    guard, which nobody can trace.
     """
     os.setsid()
     os.chdir(workdir)
     _renew_randomness()
     _, given, *_ = engine.recvmsg(_MOST_MESSAGE, socket.CMSG_SPACE(16))
     if not given:
-        os._exit(1)  # nobody wants it any more
+        os._exit(1)  # the run is not needed any more
     fds = array.array("i", given[0][2])
     for standard, fd in enumerate(fds[:3]):
         os.dup2(fd, standard)
@@ -45,7 +45,7 @@ def wait_and_run(engine: socket.socket, gc_enabled: bool, workdir: str) -> None:
 
 
 def _renew_randomness() -> None:
-    """Let no two runs draw the same numbers; os.urandom and what is built on it never did."""
+    """Reseed random generators, so that runs differ; os.urandom and its users need nothing."""
     random.seed()
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
@@ -53,7 +53,7 @@ def _renew_randomness() -> None:
 
 
 def _renew_streams() -> None:
-    """Have sys.stdin and the others know what kind of file they are now."""
+    """Make sys.stdin and the others detect the kind of file that they are now."""
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         old = getattr(sys, f"__{name}__")
         encoding, errors = (old.encoding, old.errors) if old else ("utf-8", "backslashreplace")
@@ -92,7 +92,7 @@ def _exit_code(ending: SystemExit) -> int:
 
 
 def _ending(code: int) -> int:
-    """Do what the end of an interpreter does for a program, not for its own memory."""
+    """Run the exit handlers of the interpreter, without freeing its memory."""
     import atexit
 
     threading = sys.modules.get("threading")

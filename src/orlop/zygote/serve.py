@@ -1,4 +1,4 @@
-"""The template's process: does its imports and setup once, and forks when it is told to."""
+"""The template's process: does its imports and setup once, and forks on request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_COMPLAINT = 8 << 10
 
 
 def serve(control: socket.socket, options: dict[str, Any]) -> None:
-    """Warm up as the engine's *options* say, then fork for as long as the engine is there."""
+    """Warm up with the engine's *options*, then fork for as long as the engine is there."""
     try:
         calls.set_dumpable(False)
         place = _warm(control, options)
@@ -50,7 +50,7 @@ def serve(control: socket.socket, options: dict[str, Any]) -> None:
 
 
 class _RefusedError(Exception):
-    """What the setup has done cannot be forked."""
+    """The state that the setup has left cannot be forked."""
 
 
 def _warm(control: socket.socket, options: dict[str, Any]) -> Place:
@@ -66,7 +66,7 @@ def _warm(control: socket.socket, options: dict[str, Any]) -> Place:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     gc_enabled = gc.isenabled()
-    gc.disable()  # what it writes to would be copied
+    gc.disable()  # otherwise forks would copy the pages that it writes to
     gc.collect()
     why = checks.complaint({control.fileno()})
     if why:
@@ -108,7 +108,7 @@ def _user(text: str) -> dict[str, Any]:
     uid = known.pw_uid if known else int(name)
     gid = known.pw_gid if known else 0
     groups = os.getgrouplist(known.pw_name, gid) if known and not group else []
-    if known and uid and os.environ.get("HOME") == "/root":  # which is the zygote's
+    if known and uid and os.environ.get("HOME") == "/root":  # the zygote's own
         os.environ["HOME"] = known.pw_dir
     if group:
         try:
@@ -127,7 +127,7 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _fork(control: socket.socket, own: int, fds: list[int], place: Place) -> None:
-    """Fork a guard into a new pid namespace; its socket and the doors are not ours to keep."""
+    """Fork a guard into a new pid namespace; close its socket and its doors here."""
     try:
         calls.unshare(calls.NEWPID)
         pid = os.fork()

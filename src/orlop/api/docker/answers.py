@@ -1,4 +1,4 @@
-"""Small pieces that many endpoints answer or ask with."""
+"""Small parts of answers and requests that many endpoints share."""
 
 import base64
 import binascii
@@ -26,14 +26,14 @@ def json(value: object, *, status: int = 200) -> Response:
 
 
 def json_list(values: Iterable[Any]) -> Response:
-    """Answer with a list; Docker's clients want [] where Go would write null."""
+    """Answer with a list; Docker's clients need [] where Go would write null."""
     return json(list(values))
 
 
 async def stream_of(
     pieces: AsyncIterator[bytes], *, headers: Mapping[str, str] | None = None
 ) -> Stream:
-    """Answer with an archive; what fails before its first byte still gets a status."""
+    """Answer with an archive; an error before its first byte still gets a status."""
     first = await anext(pieces, b"")
     return Stream(_with_first(first, pieces), "application/x-tar", headers=headers or {})
 
@@ -49,7 +49,7 @@ async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator
 
 
 def filters_of(request: Request) -> Filters:
-    """Decode "filters": {"name": ["value"]}, or as older clients say {"name": {"value": true}}."""
+    """Decode "filters": {"name": ["value"]}, or older clients' {"name": {"value": true}}."""
     text = request.query.text("filters")
     if not text:
         return {}
@@ -59,12 +59,12 @@ def filters_of(request: Request) -> Filters:
 
 
 def stream_type(*, terminal: bool, version: tuple[int, int]) -> str:
-    """Return the content type of output: clients from 1.42 on are told of the 8-byte headers."""
+    """Return the content type of output: from 1.42 on it says if it has headers."""
     return RAW_STREAM if terminal or version < (1, 42) else MULTIPLEXED_STREAM
 
 
 def credentials_of(request: Request) -> Credentials | None:
-    """Decode X-Registry-Auth: base64url of JSON. None if there is none, or it is empty."""
+    """Decode X-Registry-Auth: base64url of JSON. None if it is missing or empty."""
     text = request.headers.get("x-registry-auth", "")
     if not text:
         return None
@@ -76,7 +76,7 @@ def credentials_of(request: Request) -> Credentials | None:
 
 
 def to_credentials(auth: wire.AuthConfig) -> Credentials | None:
-    """Return the engine's form of *auth*; None if it says nothing."""
+    """Return the engine's form of *auth*; None if it is empty."""
     username, password = auth.username or "", auth.password or ""
     if auth.auth and not username:
         try:

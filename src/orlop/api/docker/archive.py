@@ -29,13 +29,13 @@ _GO_BITS = {stat.S_ISUID: 1 << 23, stat.S_ISGID: 1 << 22, stat.S_ISVTX: 1 << 20}
 
 
 async def stat_path(call: Call) -> Reply:
-    """HEAD /containers/{name}/archive: what is at a path, in a header."""
+    """HEAD /containers/{name}/archive: the file at a path, in a header."""
     found = await call.engine.containers.archive_stat(call.name, _path(call))
     return Response(200, headers={_STAT_HEADER: _render(found)})
 
 
 async def get(call: Call) -> Reply:
-    """GET /containers/{name}/archive: what is at a path, as a tar."""
+    """GET /containers/{name}/archive: the file or folder at a path, as a tar."""
     path = _path(call)
     found, pieces = await call.engine.containers.archive_get(call.name, path)
     return await stream_of(pieces, headers={_STAT_HEADER: _render(found)})
@@ -44,7 +44,7 @@ async def get(call: Call) -> Reply:
 async def put(call: Call) -> Reply:
     """PUT /containers/{name}/archive: unpack a tar into a folder.
 
-    *user*, which only Orlop knows, is who it is to belong to; empty: whom commands run as.
+    *user*, which only Orlop has, owns the files; empty: the user that commands run as.
     """
     path = _path(call)
     options = PutOptions(

@@ -47,7 +47,7 @@ def _request(call: Call, pending: bytes, *, framed: bool) -> AttachRequest:
 
 
 async def hand_over(client: socket.socket, work: Awaitable[None], *, terminal: bool) -> None:
-    """Wait for *work* to take the *client*; where it refuses, say why and hang up."""
+    """Wait until *work* takes over the *client*; if it fails, send the error and close."""
     try:
         await work
     except OrlopError as error:
@@ -56,15 +56,15 @@ async def hand_over(client: socket.socket, work: Awaitable[None], *, terminal: b
 
 
 def _tell(client: socket.socket, error: OrlopError, *, terminal: bool) -> None:
-    """Write *error* to a hijacked connection, as standard error of what did not come."""
+    """Write *error* to a hijacked connection, as standard error."""
     text = f"orlop: {error}" + ("\r\n" if terminal else "\n")
     data = text.encode() if terminal else frame("stderr", text.encode())
-    with contextlib.suppress(OSError):  # the client has gone or does not read: nobody to tell
+    with contextlib.suppress(OSError):  # the client is gone or does not read
         client.send(data, socket.MSG_DONTWAIT)
 
 
 def frame(stream: str, data: bytes) -> bytes:
-    """Return *data* behind Docker's 8-byte header: which stream, how many bytes."""
+    """Return *data* with Docker's 8-byte header: stream and length."""
     return struct.pack(">BxxxL", _STREAMS[stream], len(data)) + data
 
 
@@ -98,7 +98,7 @@ async def logs(call: Call) -> Reply:
         follow=query.flag("follow"),
     )
     batches = await call.engine.containers.logs(container.id, request)
-    await anext(batches)  # opened, before the client is told so and removes the container
+    await anext(batches)  # open the log before the client is answered and removes the container
     terminal = container.options.terminal
     shape = _Shape(
         timestamps=query.flag("timestamps"), details=query.flag("details"), terminal=terminal
@@ -111,12 +111,12 @@ def _tail(text: str) -> int | None:
     if text in ("", "all"):
         return None
     if not text.isdecimal():
-        return None  # Docker takes what is no number for "all"
+        return None  # Docker reads anything but a number as "all"
     return int(text)
 
 
 class _Shape(NamedTuple):
-    """How an entry is sent."""
+    """How to send an entry."""
 
     timestamps: bool
     details: bool
@@ -132,7 +132,7 @@ class _Shape(NamedTuple):
 
 
 def _details(attributes: Mapping[str, str]) -> bytes:
-    """Return the attributes as Docker does: escaped as in a URL's query, and sorted."""
+    """Return the attributes like Docker: escaped as in a URL's query, and sorted."""
     return ",".join(
         sorted(f"{quote_plus(name)}={quote_plus(value)}" for name, value in attributes.items())
     ).encode()

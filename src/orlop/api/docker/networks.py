@@ -1,4 +1,4 @@
-"""Networks: create, list, look at, remove; put containers on them and take them off."""
+"""Networks: create, list, inspect, remove; connect and disconnect containers."""
 
 from orlop.api.docker.answers import NO_CONTENT, filters_of, json
 from orlop.api.docker.parse_network import parse_endpoint, parse_network_create
@@ -26,7 +26,7 @@ async def create(call: Call) -> Reply:
 
 
 async def inspect(call: Call) -> Reply:
-    """GET /networks/{name}. With verbose it is the same: there are no services to tell of."""
+    """GET /networks/{name}. verbose has no effect, because there are no services."""
     if call.query.text("scope") not in ("", "local"):
         raise NotFoundError(f"network {call.name} not found")
     network = call.engine.networks.find(call.name)

@@ -1,4 +1,4 @@
-"""From create, update and exec bodies to the engine's options."""
+"""Parse create, update and exec bodies to the engine's options."""
 
 import shlex
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _RUNTIMES = ("", "runc", "orlop", "io.containerd.runc.v2")
 
 
 def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
-    """Return the options that *body* asks for."""
+    """Return the options in *body*."""
     host = body.host_config or wire.HostConfig()
     if not body.image:
         raise InvalidArgumentError("no image specified")
@@ -55,7 +55,7 @@ def _refuse_what_is_not_there(host: wire.HostConfig) -> None:
 
 
 def _disk_bytes(options: dict[str, str]) -> int | None:
-    """Return the size of --storage-opt size=10g; 0 for -1, which is no limit."""
+    """Return the size of --storage-opt size=10g; 0 for -1, which means no limit."""
     for key in options.keys() - {"size"}:
         raise InvalidArgumentError(
             f"unknown storage option {key[:200]!r}", hint="there is size=10g"
@@ -72,7 +72,7 @@ def _working_dir(path: str) -> str:
 
 
 def _with_process(options: ContainerOptions, body: wire.Create) -> ContainerOptions:
-    """Add what config.json calls "process", and what describes it."""
+    """Add the options of the process."""
     return replace(
         options,
         image=body.image or "",
@@ -96,7 +96,7 @@ def _with_process(options: ContainerOptions, body: wire.Create) -> ContainerOpti
 
 
 def _with_isolation(options: ContainerOptions, host: wire.HostConfig) -> ContainerOptions:
-    """Add what holds the container."""
+    """Add the options about isolation."""
     return replace(
         options,
         init=bool(host.init),
@@ -121,7 +121,7 @@ def _with_isolation(options: ContainerOptions, host: wire.HostConfig) -> Contain
 
 
 def parse_words(words: wire.Words | None) -> tuple[str, ...] | None:
-    """Return the words; None for none, which means "as the image says"."""
+    """Return the words; None if there are none, which means the image's."""
     if isinstance(words, str):
         words = shlex.split(words)
     if any("\0" in word for word in words or ()):
@@ -130,7 +130,7 @@ def parse_words(words: wire.Words | None) -> tuple[str, ...] | None:
 
 
 def _entrypoint(words: wire.Words | None) -> tuple[str, ...] | None:
-    """As parse_words, but one empty word is how clients say "no entry point"."""
+    """Like parse_words, but one empty word means "no entry point"."""
     return () if words in ([""], "") and words is not None else parse_words(words)
 
 
@@ -145,7 +145,7 @@ def _shm_size(size: int) -> int:
 
 
 def parse_health(body: wire.Healthcheck | None) -> Health | None:
-    """Return the health check; None to leave it to the image."""
+    """Return the health check; None for the image's."""
     if body is None:
         return None
     health = Health(
@@ -176,7 +176,7 @@ def parse_health(body: wire.Healthcheck | None) -> Health | None:
 
 
 def parse_restart(body: wire.RestartPolicy | None) -> RestartPolicy:
-    """Return the restart policy; nothing said means "no"."""
+    """Return the restart policy; the default is "no"."""
     name = (body.name if body else "") or "no"
     retries = (body.maximum_retry_count if body else 0) or 0
     if name not in _RESTARTS:
@@ -190,7 +190,7 @@ def parse_restart(body: wire.RestartPolicy | None) -> RestartPolicy:
 
 
 def parse_console_size(size: Sequence[int] | None) -> tuple[int, int] | None:
-    """Return height and width of the client's terminal, None if it does not say."""
+    """Return height and width of the client's terminal, None if not given."""
     if size is None:
         return None
     if len(size) != 2 or not all(0 <= n < 65536 for n in size):
@@ -199,7 +199,7 @@ def parse_console_size(size: Sequence[int] | None) -> tuple[int, int] | None:
 
 
 def parse_exec(body: wire.ExecCreate) -> ExecOptions:
-    """Return what an exec body asks for."""
+    """Return the options in an exec body."""
     command = parse_words(body.cmd)
     if not command:
         raise InvalidArgumentError("no exec command specified")
@@ -224,7 +224,7 @@ def parse_exec(body: wire.ExecCreate) -> ExecOptions:
 
 
 def environment_of(words: Sequence[str]) -> tuple[str, ...]:
-    """Return *words* unchanged once each is NAME=VALUE or NAME."""
+    """Return *words* if each is NAME=VALUE or NAME."""
     for word in words:
         if word.startswith("=") or "\0" in word:
             raise InvalidArgumentError(f"invalid environment variable {word[:100]!r}")

@@ -1,4 +1,4 @@
-"""From a LogConfig to the engine's log options."""
+"""Parse a LogConfig to the engine's log options."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ _ATTRIBUTES = frozenset(("tag", "labels", "labels-regex", "env", "env-regex"))
 _FILES = frozenset(("max-size", "max-file", "compress"))
 _CACHE = frozenset(("cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"))
 _EVERY = frozenset(("mode", "max-buffer-size"))
-#: What each driver takes, beside what every driver does.
+#: The options of each driver, besides those of all drivers.
 DRIVERS: Mapping[str, frozenset[str]] = {
     "json-file": _FILES | _ATTRIBUTES,
     "local": _FILES,
@@ -23,7 +23,7 @@ _MOST_FILES = 1000
 
 
 def parse_log(body: wire.LogConfig | None) -> LogOptions:
-    """Return where the output goes; json-file with rotation when nothing is said."""
+    """Return where the output goes; the default is json-file with rotation."""
     driver = (body.type if body else "") or "json-file"
     given = (body.config if body else None) or {}
     if driver == "none":

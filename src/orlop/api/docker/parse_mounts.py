@@ -1,16 +1,16 @@
-"""Mounts and volumes of a create request: from Docker's three spellings to MountPoint."""
+"""Parse the mounts and volumes of a create request: Docker's three forms to MountPoint."""
 
 from orlop.api.docker import wire
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import MountPoint
 
 _PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", "rslave"))
-#: SELinux relabelling and macOS consistency: accepted, and nothing to do here.
+#: SELinux relabelling and macOS consistency: accepted, but without effect.
 _IGNORED_MODES = frozenset(("z", "Z", "consistent", "cached", "delegated", "default"))
 
 
 def parse_mounts(host: wire.HostConfig) -> tuple[MountPoint, ...]:
-    """Return all mounts that are asked for; InvalidArgumentError for a target named twice."""
+    """Return all requested mounts; InvalidArgumentError if a target appears twice."""
     points = [parse_bind(text, driver=host.volume_driver or "") for text in host.binds or ()]
     points += [parse_mount(mount) for mount in host.mounts or ()]
     points += [
@@ -26,7 +26,7 @@ def parse_mounts(host: wire.HostConfig) -> tuple[MountPoint, ...]:
 
 
 def parse_bind(text: str, *, driver: str = "") -> MountPoint:
-    """Parse -v's [SOURCE:]TARGET[:MODES]; a SOURCE without a slash in front is a volume's name."""
+    """Parse -v's [SOURCE:]TARGET[:MODES]; a SOURCE without a leading slash is a volume's name."""
     parts = text.split(":")
     if len(parts) > 3 or not all(parts):
         raise InvalidArgumentError(

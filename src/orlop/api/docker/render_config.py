@@ -13,7 +13,7 @@ _OF_WINDOWS = ("CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth")
 
 
 def render_config(container: Container) -> Shape:
-    """Return Config: what runs, and what describes it."""
+    """Return Config: the process and its description."""
     options = container.options
     shape: Shape = {
         "Hostname": options.hostname or container.id[:12],
@@ -60,7 +60,7 @@ def _health(health: Health) -> Shape:
 
 
 def render_host_config(container: Container, links: Sequence[tuple[str, str]] = ()) -> Shape:
-    """Return HostConfig: what holds the container; *links* are others' names and aliases."""
+    """Return HostConfig; *links* are other containers' names and aliases."""
     options = container.options
     shape = {
         **_held(options),
@@ -140,7 +140,7 @@ def _isolation(options: ContainerOptions) -> Shape:
 
 
 def render_resources(resources: Resources) -> Shape:
-    """Return the fields that HostConfig and update share; 0 where nothing was asked for."""
+    """Return the fields that HostConfig and update share; 0 if not given."""
     return {
         "Memory": resources.memory_bytes or 0,
         "MemorySwap": resources.memory_swap_bytes or 0,
@@ -189,7 +189,7 @@ def _was_tmpfs(point: MountPoint) -> bool:
 
 
 def _was_bind(point: MountPoint) -> bool:
-    """Whether -v says all of it; then it is shown so, however it was asked for."""
+    """Whether -v can express all of it; then it is shown so, however it was requested."""
     if point.type == "volume" and not point.mode:
         more = (point.labels, point.driver_options, point.subpath, point.no_copy, point.read_only)
         return bool(point.source) and not any(more)
@@ -223,7 +223,7 @@ def _mount(point: MountPoint) -> Shape:
 
 
 def render_mounts(points: Iterable[MountPoint], *, volumes: Path) -> list[Shape]:
-    """Return Mounts: what is there now, sources resolved. --tmpfs is shown in HostConfig only."""
+    """Return Mounts, with their sources resolved. --tmpfs is shown in HostConfig only."""
     return [_mounted(point, volumes) for point in points if not _was_tmpfs(point)]
 
 

@@ -1,4 +1,4 @@
-"""From the engine's networks, and what a container has on them, to the shapes of Docker's API."""
+"""Render the engine's networks and endpoints in the format of Docker's API."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ Networks = Mapping[str, Network]  # by id
 
 _DEFAULT = "bridge"
 _DRIVERS = {"none": "null"}
-#: What a container has of a network on which it is not.
+#: The endpoint of a container that is not connected.
 _NOWHERE: Shape = {
     "EndpointID": "",
     "Gateway": "",
@@ -26,7 +26,7 @@ _NOWHERE: Shape = {
 
 
 def render_network(network: Network, attached: Iterable[tuple[Container, Endpoint]] = ()) -> Shape:
-    """Return a network; with who is *attached*, as inspect has it."""
+    """Return a network, with its endpoints (*attached*) as in inspect."""
     predefined = network.driver in ("host", "null", "none")
     return {
         "Name": network.name,
@@ -94,12 +94,12 @@ def render_settings(container: Container, networks: Networks) -> Shape:
 
 
 def render_networks(container: Container, networks: Networks) -> Shape:
-    """Return what the container asked of each of its networks, and what it has there."""
+    """Return each network of the container, with its options and its endpoint."""
     mode = container.options.network
     ids = {network.name: network.id for network in networks.values()}
     endpoints = {_name(endpoint.network, networks): endpoint for endpoint in container.endpoints}
     asked = container.options.networks
-    main = [mode] if mode in ("none", "host") else []  # of other modes networks tell all
+    main = [mode] if mode in ("none", "host") else []  # other modes are networks
     joined: Shape = {}
     for name in dict.fromkeys((*main, *asked, *endpoints)):
         network = networks.get(ids.get(name, name))
@@ -163,7 +163,7 @@ def _placed(endpoint: Endpoint, network: Network | None) -> Shape:
 
 
 def _first(addresses: Iterable[str], *, ipv6: bool) -> str:
-    """Return the first address of a family; what is of the link alone comes later."""
+    """Return the first address of a family; link-local ones come last."""
     return next((text for text in addresses if (":" in text) == ipv6), "")
 
 
@@ -192,7 +192,7 @@ def _published(container: Container) -> Shape:
 
 
 def render_ports(container: Container) -> list[Shape]:
-    """Return Ports of an item of the list: published and exposed ones."""
+    """Return Ports of a list item: published and exposed ones."""
     published = _published(container)
     return [item for port, places in published.items() for item in _listed(port, places)]
 
@@ -211,5 +211,5 @@ def _listed(port: str, places: list[Shape] | None) -> Iterator[Shape]:
 
 
 def host_addresses(mapping: PortMapping) -> tuple[str, ...]:
-    """Return the addresses that a published port is at, all of them spelled out."""
+    """Return all host addresses of a published port."""
     return (mapping.host_ip,) if mapping.host_ip else ("0.0.0.0", "::")

@@ -1,4 +1,4 @@
-"""Version, info and disk usage in the shapes of Docker's API."""
+"""Render version, info and disk usage in the format of Docker's API."""
 
 import os
 import platform
@@ -154,10 +154,10 @@ def _network_drivers() -> Iterable[str]:
 
 
 def render_disk_usage(usage: DiskUsage, *, volumes: Path, networks: Networks) -> Shape:
-    """Return GET /system/df. *volumes* is the folder that volumes are under.
+    """Return GET /system/df. *volumes* is the folder of volumes.
 
-    ImageUsage is of API 1.52: the figures from which clients of older versions compute what is
-    reclaimable count layers that two images share as such.
+    ImageUsage is from API 1.52: with the figures of older versions clients compute a
+    reclaimable size that counts shared layers twice.
     """
     return {
         "LayersSize": usage.layers,

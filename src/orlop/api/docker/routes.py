@@ -1,4 +1,4 @@
-"""The table: every path of the API, and what answers it."""
+"""The table of routes: every path of the API, and its handler."""
 
 from collections.abc import Sequence
 
@@ -72,7 +72,7 @@ CONTAINERS: Sequence[Route] = (
     Route("POST", "/commit", containers.commit),
 )
 
-#: Names of images have slashes in them, so the words behind them decide, in this order.
+#: Names of images contain slashes, so the words after them decide, in this order.
 IMAGES: Sequence[Route] = (
     Route("GET", "/images/json", images.list_images),
     Route("POST", "/images/create", images.create),
@@ -111,7 +111,7 @@ NETWORKS: Sequence[Route] = (
     Route("POST", "/networks/{name}/disconnect", networks.disconnect, completes=True),
 )
 
-#: What Docker has and we do not: each says so, in the status that its clients expect.
+#: Docker's endpoints that we do not have: each answers with the status that clients expect.
 ABSENT: Sequence[Route] = (
     Route("POST", "/build", system.no_build),
     Route("POST", "/build/prune", system.no_build_cache),

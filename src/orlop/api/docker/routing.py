@@ -1,4 +1,4 @@
-"""From method and path to a handler."""
+"""Find the handler for a method and a path."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,12 +16,12 @@ _PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 
 
 class Call(NamedTuple):
-    """One request on its way through a handler."""
+    """One request for a handler."""
 
     engine: Engine
     request: Request
-    args: Mapping[str, str]  # what the pattern's {names} matched
-    version: tuple[int, int]  # the API version the client speaks
+    args: Mapping[str, str]  # the values of the pattern's {names}
+    version: tuple[int, int]  # the client's API version
 
     @property
     def query(self) -> Query:
@@ -37,7 +37,7 @@ Endpoint = Callable[[Call], Awaitable[Reply]]
 
 
 class Route(NamedTuple):
-    """One line of the table. *completes*: runs to its end even if the client goes away."""
+    """A row of the table. *completes*: runs to its end even if the client is gone."""
 
     method: str
     pattern: str  # {name} is one segment, {name:path} one or more
@@ -63,7 +63,7 @@ class Router:
             self._paths.setdefault(first, []).append(pattern)
 
     def find(self, method: str, path: str) -> Match | None:
-        """Return the route and what its pattern matched; None for an unknown path."""
+        """Return the route and the pattern's values; None for an unknown path."""
         for pattern, route in self._routes.get((method, _first_segment(path)), ()):
             match = pattern.fullmatch(path)
             if match is not None:
@@ -71,12 +71,12 @@ class Router:
         return None
 
     def knows(self, path: str) -> bool:
-        """Whether *path* would be found with another method."""
+        """Whether *path* exists with another method."""
         return any(p.fullmatch(path) for p in self._paths.get(_first_segment(path), ()))
 
 
 def split_version(path: str) -> tuple[tuple[int, int], str]:
-    """Return the API version a path asks for, and the path without it."""
+    """Return the API version in a path, and the path without it."""
     match = _VERSIONED.fullmatch(path)
     if match is None:
         return MAX_VERSION, path

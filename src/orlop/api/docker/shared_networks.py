@@ -1,4 +1,4 @@
-"""Networks over several hosts: no part of Docker's API, though below its /networks."""
+"""Networks over several hosts, below /networks; not part of Docker's API."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 class NetworkJoin(Wire, frozen=True, kw_only=True):
     token: str | None = None
-    address: str | None = None  # this host's, for the tunnel
+    address: str | None = None  # this host's address for the tunnel
 
 
 async def join(call: Call) -> Reply:

@@ -1,4 +1,4 @@
-"""What containers use, once or once a second."""
+"""Statistics of containers, once or every second."""
 
 import asyncio
 import os
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from orlop.kernel.netlink.links import Counters
 
 Shape = dict[str, Any]
-#: Clients draw one line a second; so do Docker's numbers come.
+#: Clients draw one line a second, and Docker sends one a second.
 _INTERVAL_S = 1.0
 
 
 class Sample(NamedTuple):
-    """Counters at one moment; without *statistics* the container did not run."""
+    """Counters at one moment; without *statistics* if the container was not running."""
 
     time_ns: int
     host_cpu_ns: int
@@ -36,8 +36,8 @@ class Sample(NamedTuple):
 async def timeline(call: Call) -> Reply:
     """GET /containers/{name}/timeline, which Docker does not have: see docs/timeline.md.
 
-    Of a container that was created or started with ?timeline=1, also when it is gone; then
-    *name* is its whole id.
+    For a container that was created or started with ?timeline=1, even after its removal;
+    then *name* is its full id.
     """
     return json({"Steps": call.engine.timeline(call.name)})
 
@@ -46,7 +46,7 @@ async def stats(call: Call) -> Reply:
     """GET /containers/{name}/stats.
 
     stream=0 answers once, after a second so that there is a difference to
-    show; one-shot=1 does not wait for that.
+    show; with one-shot=1 at once.
     """
     container = call.engine.containers.get(call.name)
     if call.query.flag("stream", default=True):
@@ -65,7 +65,7 @@ async def _stream(call: Call, container: Container) -> AsyncIterator[bytes]:
         try:
             container = call.engine.containers.get(container.id)
         except OrlopError:
-            return  # it is gone, and that is the end of its figures
+            return  # it is gone, so its figures end
         sample = await _sample(call, container)
         yield line(render_sample(container, sample, before))
         before = sample
@@ -81,14 +81,14 @@ async def _sample(call: Call, container: Container) -> Sample:
 
 
 def _host_cpu_ns() -> int:
-    """Return the time that all processors have been accounted for. proc_stat(5)."""
+    """Return the total time of all processors. proc_stat(5)."""
     with open("/proc/stat", encoding="ascii") as file:
         ticks = sum(int(word) for word in file.readline().split()[1:9])
     return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def render_sample(container: Container, sample: Sample, before: Sample | None) -> Shape:
-    """Return one set of figures in Docker's shape."""
+    """Return one set of figures in Docker's format."""
     now = sample.statistics
     earlier = before.statistics if before else None
     return {

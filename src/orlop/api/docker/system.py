@@ -15,7 +15,7 @@ from orlop.errors import InvalidArgumentError, PermissionDeniedError, Unsupporte
 from orlop.model.container import Event
 
 _PING_HEADERS = {
-    "Builder-Version": "1",  # not BuildKit, so clients do not open a session before they ask
+    "Builder-Version": "1",  # not BuildKit, so clients open no session before they ask
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
     "Swarm": "inactive",
@@ -71,8 +71,8 @@ async def _lines(happened: AsyncIterator[Event]) -> AsyncIterator[bytes]:
 
 
 async def auth(call: Call) -> Reply:
-    """POST /auth: whether a registry takes these credentials."""
-    data = await call.request.body.read(MAX_JSON_BYTES)  # of any Content-Type, as Docker takes it
+    """POST /auth: check credentials with a registry."""
+    data = await call.request.body.read(MAX_JSON_BYTES)  # any Content-Type, like Docker
     body = decode(data or b"{}", AuthConfig)
     credentials = to_credentials(body)
     if credentials is None:
@@ -97,12 +97,12 @@ async def no_build_cache(_call: Call) -> Reply:
 
 
 async def no_swarm(_call: Call) -> Reply:
-    """Answer as an engine that is in no swarm."""
+    """Answer as an engine without swarm."""
     return Response.message(503, "this node is not a swarm manager: Orlop has no swarm mode")
 
 
 async def no_plugins(call: Call) -> Reply:
-    """There are no plugins: an empty list, and nothing that could be changed."""
+    """Answer that there are no plugins: an empty list, and nothing to change."""
     if call.request.method == "GET" and call.request.path.endswith("/plugins"):
         return json([])
     raise UnsupportedError("plugins are not supported")

@@ -1,4 +1,4 @@
-"""Templates: sandboxes whose Python is started once, and forked. Docker does not have them."""
+"""Templates: sandboxes with a Python that is forked for each run. Docker does not have them."""
 
 import socket
 
@@ -21,7 +21,7 @@ class OpenTemplate(Create, frozen=True, kw_only=True):
 
 
 async def open_(call: Call) -> Reply:
-    """POST /templates: as POST /sandboxes; the container's command is the template's own."""
+    """POST /templates: like POST /sandboxes; the container's command is the template's own."""
     body = await read_json(call.request, OpenTemplate)
     options = parse_create(body, platform="")
     given = body.template
@@ -32,11 +32,11 @@ async def open_(call: Call) -> Reply:
 
 
 async def runs(call: Call) -> Reply:
-    """POST /templates/{name}/runs: a connection for runs, once the template is warm.
+    """POST /templates/{name}/runs: a connection for runs, once the template is ready.
 
     The client sends {"timeout_s"} with four descriptors: stdin, stdout, stderr, and a file
     with the code; the answer is {"exit_code", "timed_out", "usage", "oom_killed"}, or {"error"}.
-    Anything that it sends meanwhile ends the run, as the connection's end does.
+    If the client sends anything meanwhile, or closes the connection, the run is killed.
     """
     template = await call.engine.templates.find(call.name)
 

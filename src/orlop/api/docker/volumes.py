@@ -14,7 +14,7 @@ async def list_volumes(call: Call) -> Reply:
 
 
 async def create(call: Call) -> Reply:
-    """POST /volumes/create. The volume that is there already is an answer too."""
+    """POST /volumes/create. An existing volume is returned too."""
     body = await read_json(call.request, VolumeCreate)
     volume = await call.engine.volumes.create(
         body.name or "",

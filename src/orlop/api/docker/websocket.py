@@ -1,6 +1,6 @@
 """A container's streams over a WebSocket: binary messages, both outputs in one. RFC 6455.
 
-client <-- messages --> _Relay <-- socket pair --> the stdio process, as at any attach
+client <-- messages --> _Relay <-- socket pair --> the stdio process, as for any attach
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from orlop.errors import InvalidArgumentError
 _VERSION = "13"
 _CHUNK = 64 << 10
 _ENDED = 1000  # the normal closure
-#: What a client that has closed must not keep waiting.
+#: Timeout for writes to a client that may be gone.
 _CLOSING_S = 5.0
 
 
 def accept(request: Request) -> dict[str, str]:
-    """Return the headers that accept *request*; InvalidArgumentError if it asks for none."""
+    """Return the headers that accept *request*; InvalidArgumentError if it is not an upgrade."""
     headers = request.headers
     key = headers.get("sec-websocket-key", "")
     if headers.get("upgrade", "").lower() != "websocket" or not key:
@@ -35,7 +35,7 @@ def accept(request: Request) -> dict[str, str]:
 
 
 async def relay(client: socket.socket, pending: bytes, ours: socket.socket) -> None:
-    """Carry bytes between *client*'s messages and *ours* until one of them ends; close both."""
+    """Copy bytes between *client*'s messages and *ours* until one of them ends; close both."""
     them = await asyncio.open_connection(sock=client)
     us = await asyncio.open_connection(sock=ours)
     try:
@@ -58,21 +58,21 @@ class _Relay:
         up = asyncio.create_task(self._up())
         down = asyncio.create_task(self._down())
         done, _ = await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
-        if up in done:  # the client has gone
+        if up in done:  # the client is gone
             down.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(up, _CLOSING_S)
         await asyncio.gather(up, down, return_exceptions=True)
 
     async def _up(self) -> None:
-        """Write what the client sends, until it closes or talks nonsense."""
+        """Write the client's data, until it closes or breaks the protocol."""
         with contextlib.suppress(ConnectionError, RemoteProtocolError, LocalProtocolError):
             while await self._take():
                 data = await self._from_client.read(_CHUNK)
                 self._connection.receive_data(data or None)
 
     async def _take(self) -> bool:
-        """Handle what has been received; False once the client has closed."""
+        """Handle the received data; False once the client has closed."""
         for event in self._connection.events():
             match event:
                 case BytesMessage(data=data):
@@ -88,7 +88,7 @@ class _Relay:
         return True
 
     async def _down(self) -> None:
-        """Send what the container writes, and its end."""
+        """Send the container's output, and its end."""
         with contextlib.suppress(ConnectionError, LocalProtocolError):
             while data := await self._from_stdio.read(_CHUNK):
                 self._to_client.write(self._connection.send(BytesMessage(data=data)))

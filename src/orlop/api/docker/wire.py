@@ -1,7 +1,7 @@
 """Request bodies as Docker's clients send them (Engine API, "definitions").
 
-Every field may be absent or null, for Go writes null where nothing was given;
-unknown fields are ignored. From here to the engine's own values: parse_*.py.
+Every field may be absent or null, because Go writes null for empty values; unknown fields are
+ignored. parse_*.py convert them to the engine's own values.
 """
 
 from typing import Any, TypeVar
@@ -11,11 +11,11 @@ import msgspec
 from orlop.api.messages import Request
 from orlop.errors import InvalidArgumentError
 
-#: Largest JSON document that a client may send.
+#: The maximum size of a JSON document from a client.
 MAX_JSON_BYTES = 8 << 20
 
 T = TypeVar("T")
-Words = str | list[str]  # Go's strslice: one word may come without its list
+Words = str | list[str]  # Go's strslice: a single word may come without its list
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -68,7 +68,7 @@ class NetworkingConfig(Wire, frozen=True, kw_only=True):
 
 
 class Bandwidth(Wire, frozen=True, kw_only=True):
-    """Ours, in the words of CNI's bandwidth capability: bits, and bits a second."""
+    """Our own, in the terms of CNI's bandwidth capability: bits, and bits per second."""
 
     ingress_rate: int | None = None
     ingress_burst: int | None = None
@@ -176,7 +176,7 @@ class HostConfig(Resources, frozen=True, kw_only=True):
     port_bindings: dict[str, list[PortBinding] | None] | None = None
     publish_all_ports: bool | None = None
     bandwidth: Bandwidth | None = None
-    egress: list[str] | None = None  # ours: all that it may send to; [] for nothing
+    egress: list[str] | None = None  # ours: the only allowed destinations; [] for none
     restart_policy: RestartPolicy | None = None
     auto_remove: bool | None = None
     console_size: list[int] | None = None
@@ -257,8 +257,8 @@ class ExecCreate(Wire, frozen=True, kw_only=True):
     attach_stderr: bool | None = None
     detach_keys: str | None = None
     console_size: list[int] | None = None
-    group: bool | None = None  # ours: it can be killed with all that it starts
-    timeout: float | None = None  # ours: seconds, after which it is
+    group: bool | None = None  # ours: it can be killed with everything it starts
+    timeout: float | None = None  # ours: seconds, after which that happens
 
 
 class ExecStart(Wire, frozen=True, kw_only=True):
@@ -285,7 +285,7 @@ class Pool(Wire, frozen=True, kw_only=True):
     ip_range: str | None = msgspec.field(default=None, name="IPRange")
     gateway: str | None = None
     auxiliary_addresses: dict[str, str] | None = None
-    aux_address: dict[str, str] | None = None  # what it was called before API 1.40
+    aux_address: dict[str, str] | None = None  # the name before API 1.40
 
 
 class IPAM(Wire, frozen=True, kw_only=True):
@@ -299,7 +299,7 @@ class ConfigFrom(Wire, frozen=True, kw_only=True):
 
 
 class NetworkCreate(Wire, frozen=True, kw_only=True):
-    """POST /networks/create. CheckDuplicate is always done."""
+    """POST /networks/create. CheckDuplicate is always on."""
 
     name: str | None = None
     driver: str | None = None
@@ -344,7 +344,7 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True, rename="lower"):
 async def read_json(request: Request, kind: type[T]) -> T:
     """Decode the request's body as a *kind*; an empty body is an empty object.
 
-    A body must say that it is JSON. Browsers ask before they send such a body to another site.
+    The request must declare JSON, which a browser does not send to another site without asking.
     """
     data = await request.body.read(MAX_JSON_BYTES)
     given = request.headers.get("content-type", "")

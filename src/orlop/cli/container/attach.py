@@ -20,8 +20,8 @@ class AttachCommand(Command):
         "it running, if it has a terminal."
     )
 
-    no_stdin = flag("--no-stdin", help="do not give it our input")
-    sig_proxy = flag("--sig-proxy", help="pass signals on to it (default: true)", default=True)
+    no_stdin = flag("--no-stdin", help="do not connect stdin")
+    sig_proxy = flag("--sig-proxy", help="forward signals to it (default: true)", default=True)
     detach_keys = text(
         "--detach-keys", metavar="KEYS", help="keys that detach (default: ctrl-p,ctrl-q)"
     )

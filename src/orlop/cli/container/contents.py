@@ -34,7 +34,7 @@ class ExportCommand(Command):
     examples = (("orlop export web | tar -t", "what is in it"),)
 
     output = text(
-        "-o", "--output", metavar="FILE", help="write there, not to the output", completes=FILE
+        "-o", "--output", metavar="FILE", help="write to FILE, not to stdout", completes=FILE
     )
     container = operand("CONTAINER", completes=CONTAINER)
 
@@ -48,10 +48,10 @@ class CommitCommand(Command):
     description = "Makes an image of a container's file system; prints its id."
     examples = (("orlop commit -c 'CMD [\"server\"]' work mine:1", "with another command"),)
 
-    author = text("-a", "--author", metavar="NAME", help="who made it")
-    message = text("-m", "--message", metavar="TEXT", help="a line for its history")
+    author = text("-a", "--author", metavar="NAME", help="author")
+    message = text("-m", "--message", metavar="TEXT", help="commit message")
     change = texts("-c", "--change", metavar="LINE", help="a Dockerfile line: CMD, ENV, USER, …")
-    pause = flag("-p", "--pause", default=True, help="freeze it meanwhile (default: true)")
+    pause = flag("-p", "--pause", default=True, help="pause it meanwhile (default: true)")
     container = operand("CONTAINER", completes=CONTAINER)
     reference = operand("NAME[:TAG]", optional=True)
 

@@ -23,9 +23,9 @@ class CpCommand(Command):
         ("orlop cp web:/var/log - | tar -t", "as an archive"),
     )
 
-    archive = flag("-a", "--archive", help="keep owners as the container has them")
-    follow = flag("-L", "--follow-link", help="copy what a link as the source points to")
-    quiet = flag("-q", "--quiet", help="no line at the end")
+    archive = flag("-a", "--archive", help="keep owners")
+    follow = flag("-L", "--follow-link", help="follow a link in the source")
+    quiet = flag("-q", "--quiet", help="print no summary")
     source = operand("SOURCE", help="[CONTAINER:]PATH or -", completes=FILE)
     target = operand("TARGET", help="[CONTAINER:]PATH or -", completes=FILE)
 

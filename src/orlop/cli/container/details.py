@@ -18,7 +18,7 @@ class ContainerInspectCommand(Command):
     description = "Shows all that is known of containers, as JSON or as --format says."
 
     form = text("-f", "--format", metavar="TEMPLATE", help="such as {{.State.Pid}}, or json")
-    size = flag("-s", "--size", help="with the sizes of its file system")
+    size = flag("-s", "--size", help="show the sizes of its file system")
     names = operands("CONTAINER", completes=CONTAINER)
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:

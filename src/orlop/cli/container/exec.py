@@ -22,13 +22,13 @@ class ExecCommand(Command):
         ("orlop exec -u nobody -w /tmp web id", "as somebody else, somewhere else"),
     )
 
-    interactive = flag("-i", "--interactive", help="keep its input open")
+    interactive = flag("-i", "--interactive", help="keep its stdin open")
     tty = flag("-t", "--tty", help="give it a terminal")
     detach = flag("-d", "--detach", help="run in the background")
-    env = texts("-e", "--env", metavar="KEY[=VALUE]", help="set a variable, or hand on your own")
+    env = texts("-e", "--env", metavar="KEY[=VALUE]", help="set a variable, or pass on your own")
     env_file = texts("--env-file", metavar="FILE", help="set the variables in FILE", completes=FILE)
-    user = text("-u", "--user", metavar="USER[:GROUP]", help="run as, name or id")
-    workdir = text("-w", "--workdir", metavar="FOLDER", help="start in FOLDER")
+    user = text("-u", "--user", metavar="USER[:GROUP]", help="user to run as, name or id")
+    workdir = text("-w", "--workdir", metavar="FOLDER", help="working directory")
     privileged = flag("--privileged", help="give it all capabilities")
     detach_keys = text(
         "--detach-keys", metavar="KEYS", help="keys that detach (default: ctrl-p,ctrl-q)"

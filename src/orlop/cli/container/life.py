@@ -21,7 +21,7 @@ class StopCommand(Command):
         "Asks containers to stop with a signal, and kills them if they have not after a while."
     )
 
-    signal = text("-s", "--signal", metavar="SIGNAL", help="in place of the container's own")
+    signal = text("-s", "--signal", metavar="SIGNAL", help="instead of the container's own signal")
     timeout_s = number(
         "-t", "--time", "--timeout", metavar="S", help="seconds before SIGKILL (default: 10)"
     )
@@ -120,7 +120,7 @@ class RenameCommand(Command):
 class RmCommand(Command):
     description = "Removes containers, with their file systems and logs."
 
-    force = flag("-f", "--force", help="kill it if it runs; it need not exist")
+    force = flag("-f", "--force", help="kill it if it is running; ignore a missing one")
     volumes = flag("-v", "--volumes", help="remove its anonymous volumes too")
     link = flag("-l", "--link", help="not supported")
     names = operands("CONTAINER", completes=CONTAINER)

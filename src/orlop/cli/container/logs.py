@@ -23,12 +23,12 @@ class LogsCommand(Command):
         ("orlop logs --since 10m -t web", "the last ten minutes, with times"),
     )
 
-    follow = flag("-f", "--follow", help="go on as more is written")
-    since = text("--since", metavar="TIME", help="from then on: 2026-01-31T12:00:00 or 10m")
-    until = text("--until", metavar="TIME", help="up to then")
+    follow = flag("-f", "--follow", help="keep printing new output")
+    since = text("--since", metavar="TIME", help="start time: 2026-01-31T12:00:00 or 10m")
+    until = text("--until", metavar="TIME", help="end time")
     tail = text("-n", "--tail", metavar="N", default="all", help="only the last N lines")
     timestamps = flag("-t", "--timestamps", help="put the time before each line")
-    details = flag("--details", help="show what was added by --log-opt")
+    details = flag("--details", help="show attributes added by --log-opt")
     container = operand("CONTAINER", completes=CONTAINER)
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:

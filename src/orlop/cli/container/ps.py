@@ -43,14 +43,14 @@ class PsCommand(Command):
         ("orlop rm $(orlop ps -aq)", "ids, for other commands"),
     )
 
-    all_states = flag("-a", "--all", help="also those that do not run")
+    all_states = flag("-a", "--all", help="also show stopped containers")
     filters = texts("-f", "--filter", metavar="KEY=VALUE", help="name, id, status, label, …")
     form = text("--format", metavar="TEMPLATE", help="table, table TEMPLATE, TEMPLATE or json")
-    last = number("-n", "--last", help="the last N made, whatever their state")
-    latest = flag("-l", "--latest", help="the last one made")
+    last = number("-n", "--last", help="show the last N created, in any state")
+    latest = flag("-l", "--latest", help="show the last one created")
     no_trunc = flag("--no-trunc", help="show everything in full")
     quiet = flag("-q", "--quiet", help="only ids")
-    size = flag("-s", "--size", help="with the sizes of their file systems")
+    size = flag("-s", "--size", help="show the sizes of their file systems")
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:
         """List them, newest first."""

@@ -33,7 +33,7 @@ class RunCommand(ContainerArguments):
     )
 
     detach = flag("-d", "--detach", help="run in the background, print the id")
-    sig_proxy = flag("--sig-proxy", help="pass signals on to it (default: true)", default=True)
+    sig_proxy = flag("--sig-proxy", help="forward signals to it (default: true)", default=True)
     detach_keys = text(
         "--detach-keys", metavar="KEYS", help="keys that detach (default: ctrl-p,ctrl-q)"
     )

@@ -19,12 +19,12 @@ class StartCommand(Command):
     description = "Starts containers that were created or have stopped."
     examples = (("orlop start -ai work", "go on in a stopped container's shell"),)
 
-    attach = flag("-a", "--attach", help="show its output, hand signals on")
-    interactive = flag("-i", "--interactive", help="give it this terminal's input")
+    attach = flag("-a", "--attach", help="show its output, forward signals")
+    interactive = flag("-i", "--interactive", help="connect this terminal's input")
     detach_keys = text(
         "--detach-keys", metavar="KEYS", help="keys that detach (default: ctrl-p,ctrl-q)"
     )
-    sig_proxy = flag("--sig-proxy", help="pass signals on to it (default: true)", default=True)
+    sig_proxy = flag("--sig-proxy", help="forward signals to it (default: true)", default=True)
     names = operands("CONTAINER", completes=CONTAINER)
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:

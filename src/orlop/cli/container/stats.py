@@ -38,9 +38,9 @@ class StatsCommand(Command):
     description = "Shows what containers use: all that run, or those that are named."
     examples = (("orlop stats --no-stream --format json", "once, for a program"),)
 
-    all_states = flag("-a", "--all", help="also those that do not run")
+    all_states = flag("-a", "--all", help="also show stopped containers")
     form = text("--format", metavar="TEMPLATE", help="table, table TEMPLATE, TEMPLATE or json")
-    no_stream = flag("--no-stream", help="once, not on and on")
+    no_stream = flag("--no-stream", help="print once and exit")
     no_trunc = flag("--no-trunc", help="show ids in full")
     names = operands("CONTAINER", optional=True, completes=CONTAINER)
 

@@ -31,10 +31,10 @@ class UpdateCommand(Command):
     memory_reservation = number(
         "--memory-reservation",
         metavar="SIZE",
-        help="memory it keeps when memory is short",
+        help="soft limit, for when memory is short",
         convert=parse_size,
     )
-    cpus = number("--cpus", help="processors, such as 1.5", convert=values.cpus)
+    cpus = number("--cpus", help="number of processors, such as 1.5", convert=values.cpus)
     cpu_shares = number("-c", "--cpu-shares", help="weight")
     cpu_period = number("--cpu-period", metavar="US", help="CFS period")
     cpu_quota = number("--cpu-quota", metavar="US", help="CFS quota")

@@ -18,7 +18,7 @@ class SaveCommand(Command):
     examples = (("orlop save -o app.tar app:1 app:2", "two of them"),)
 
     output = text(
-        "-o", "--output", metavar="FILE", help="write there, not to the output", completes=FILE
+        "-o", "--output", metavar="FILE", help="write to FILE, not to stdout", completes=FILE
     )
     names = operands("IMAGE", completes=IMAGE)
 
@@ -50,8 +50,8 @@ class ImportCommand(Command):
     examples = (("tar -C root -c . | orlop import -c 'CMD [\"sh\"]' - small:1", "from a folder"),)
 
     change = texts("-c", "--change", metavar="LINE", help="a Dockerfile line: CMD, ENV, USER, …")
-    message = text("-m", "--message", metavar="TEXT", help="a line for its history")
-    platform = text("--platform", metavar="OS/ARCH", help="what it is for")
+    message = text("-m", "--message", metavar="TEXT", help="commit message")
+    platform = text("--platform", metavar="OS/ARCH", help="its platform")
     source = operand("FILE|URL|-", completes=FILE)
     reference = operand("NAME[:TAG]", optional=True)
 

@@ -29,7 +29,7 @@ LISTING = Listing(
 class HistoryCommand(Command):
     description = "Shows how an image was made, the last step first."
 
-    human = flag("-H", "--human", help="sizes and times for people", default=True)
+    human = flag("-H", "--human", help="print readable sizes and times", default=True)
     form = text("--format", metavar="TEMPLATE", help="table, table TEMPLATE, TEMPLATE or json")
     no_trunc = flag("--no-trunc", help="show everything in full")
     quiet = flag("-q", "--quiet", help="only ids")

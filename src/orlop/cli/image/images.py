@@ -32,8 +32,8 @@ class ImagesCommand(Command):
     description = "Lists images: all, or those of one repository."
     examples = (("orlop images --filter dangling=true -q", "those without a name"),)
 
-    all_images = flag("-a", "--all", help="also those that are only parts")
-    digests = flag("--digests", help="with digests")
+    all_images = flag("-a", "--all", help="also show intermediate images")
+    digests = flag("--digests", help="show digests")
     filters = texts("-f", "--filter", metavar="KEY=VALUE", help="dangling, label, reference, …")
     form = text("--format", metavar="TEMPLATE", help="table, table TEMPLATE, TEMPLATE or json")
     no_trunc = flag("--no-trunc", help="show ids in full")

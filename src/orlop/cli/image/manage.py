@@ -34,8 +34,8 @@ class TagCommand(Command):
 class RmiCommand(Command):
     description = "Removes names of images, and an image with its last name."
 
-    force = flag("-f", "--force", help="also while it has other names; it need not exist")
-    no_prune = flag("--no-prune", help="keep images that lose their last use")
+    force = flag("-f", "--force", help="remove all its names; ignore a missing one")
+    no_prune = flag("--no-prune", help="keep untagged parents")
     names = operands("IMAGE", completes=IMAGE)
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:
@@ -70,7 +70,7 @@ class ImageInspectCommand(Command):
 class ImagePruneCommand(Command):
     description = "Removes images without a name, or with -a all that no container uses."
 
-    all_unused = flag("-a", "--all", help="all that no container uses")
+    all_unused = flag("-a", "--all", help="all images that no container uses")
     force = flag("-f", "--force", help="do not ask")
     filters = texts("--filter", metavar="KEY=VALUE", help="until=24h, label=…")
 

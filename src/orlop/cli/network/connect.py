@@ -19,20 +19,22 @@ class NetworkConnectCommand(Command):
     )
     examples = (("orlop network connect --alias db --ip 10.9.0.7 web store", "known as db there"),)
 
-    alias = texts("--alias", metavar="NAME", help="another name of it there")
-    ip = text("--ip", metavar="IP", help="its IPv4 address there")
-    ip6 = text("--ip6", metavar="IP", help="its IPv6 address there")
-    mac_address = text("--mac-address", metavar="MAC", help="its MAC address there")
+    alias = texts("--alias", metavar="NAME", help="another name on the network")
+    ip = text("--ip", metavar="IP", help="its IPv4 address on the network")
+    ip6 = text("--ip6", metavar="IP", help="its IPv6 address on the network")
+    mac_address = text("--mac-address", metavar="MAC", help="its MAC address on the network")
     link = texts(
         "--link",
         metavar="CONTAINER[:ALIAS]",
-        help="know that container by a name",
+        help="reach that container by a name",
         completes=CONTAINER,
     )
-    link_local_ip = texts("--link-local-ip", metavar="IP", help="a link-local address there")
+    link_local_ip = texts(
+        "--link-local-ip", metavar="IP", help="a link-local address on the network"
+    )
     driver_opt = texts("--driver-opt", metavar="KEY=VALUE", help="for the network's driver")
     gateway_priority = text(
-        "--gw-priority", metavar="N", help="the highest has the default route (default: 0)"
+        "--gw-priority", metavar="N", help="the highest one gets the default route (default: 0)"
     )
     network = operand("NETWORK", completes=NETWORK)
     container = operand("CONTAINER", completes=CONTAINER)
@@ -59,7 +61,7 @@ class NetworkConnectCommand(Command):
 class NetworkDisconnectCommand(Command):
     description = "Takes a container off a network: at once if it runs, and for its later starts."
 
-    force = flag("-f", "--force", help="whatever state the container is in")
+    force = flag("-f", "--force", help="also a container that does not exist any more")
     network = operand("NETWORK", completes=NETWORK)
     container = operand("CONTAINER", completes=CONTAINER)
 

@@ -29,13 +29,17 @@ class NetworkCreateCommand(Command):
 
     driver = text("-d", "--driver", metavar="NAME", default="bridge", help="default: bridge")
     subnet = texts("--subnet", metavar="CIDR", help="a range of addresses; one for IPv4, IPv6")
-    ip_range = texts("--ip-range", metavar="CIDR", help="the part of it that is given out")
+    ip_range = texts(
+        "--ip-range", metavar="CIDR", help="the part that containers get addresses from"
+    )
     gateway = texts("--gateway", metavar="IP", help="the gateway in a subnet")
-    aux_address = texts("--aux-address", metavar="NAME=IP", help="an address never given out")
+    aux_address = texts(
+        "--aux-address", metavar="NAME=IP", help="an address that is never allocated"
+    )
     ipv4 = flag("--ipv4", help="IPv4 (default: true)", default=True)
-    ipv6 = flag("--ipv6", help="IPv6, with a range of its own where none is given")
-    internal = flag("--internal", help="no way out of it, and none in")
-    attachable = flag("--attachable", help="recorded; any container may be put on it")
+    ipv6 = flag("--ipv6", help="IPv6, with a generated range if none is given")
+    internal = flag("--internal", help="no connection to the outside")
+    attachable = flag("--attachable", help="recorded; any container may be connected")
     option = texts("-o", "--opt", metavar="KEY=VALUE", help="for the driver")
     ipam_driver = text("--ipam-driver", metavar="NAME", default="default", help="default: default")
     ipam_option = texts("--ipam-opt", metavar="KEY=VALUE", help="for the IPAM driver")

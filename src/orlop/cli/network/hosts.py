@@ -37,9 +37,7 @@ class NetworkJoinCommand(Command):
     )
     examples = (("orlop network join orlop-join-…", "after orlop network token NETWORK elsewhere"),)
 
-    address = text(
-        "--address", metavar="IP", help="this host's, for the packets (default: as routes say)"
-    )
+    address = text("--address", metavar="IP", help="this host's tunnel address (default: by route)")
     token = operand("TOKEN|-")
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:

@@ -24,7 +24,7 @@ class NetworkInspectCommand(Command):
     )
 
     form = text("-f", "--format", metavar="TEMPLATE", help="such as {{.Driver}}, or json")
-    verbose = flag("-v", "--verbose", help="with what a swarm would know: nothing more")
+    verbose = flag("-v", "--verbose", help="no effect without swarm")
     names = operands("NETWORK", completes=NETWORK)
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:
@@ -39,7 +39,7 @@ class NetworkInspectCommand(Command):
 class NetworkRmCommand(Command):
     description = "Removes networks; not those that a container is on."
 
-    force = flag("-f", "--force", help="it need not exist")
+    force = flag("-f", "--force", help="ignore a missing one")
     names = operands("NETWORK", completes=NETWORK)
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:

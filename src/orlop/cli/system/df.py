@@ -28,7 +28,7 @@ class SystemDfCommand(Command):
     description = "Shows how much disk images, containers and volumes take, and what prune frees."
 
     form = text("--format", metavar="TEMPLATE", help="table, table TEMPLATE, TEMPLATE or json")
-    verbose = flag("-v", "--verbose", help="each image, container and volume")
+    verbose = flag("-v", "--verbose", help="list each image, container and volume")
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:
         """Print the summary, or each thing."""

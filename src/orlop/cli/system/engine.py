@@ -25,9 +25,11 @@ class EngineCommand(Command):
         ("orlop engine --stop", "end the engine that was started on demand; containers run on"),
     )
 
-    snapshotter = text("--snapshotter", metavar="NAME", help="default: the best the host can do")
+    snapshotter = text(
+        "--snapshotter", metavar="NAME", help="default: the best that works on this host"
+    )
     debug = flag("--debug", help="log every request")
-    stop = flag("--stop", help="end the engine that runs; containers run on")
+    stop = flag("--stop", help="stop the running engine; containers keep running")
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:
         """Become the engine; never returns."""

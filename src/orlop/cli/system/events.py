@@ -25,8 +25,8 @@ class EventsCommand(Command):
 
     filters = texts("-f", "--filter", metavar="KEY=VALUE", help="type, event, container, image, …")
     form = text("--format", metavar="TEMPLATE", help="a template, or json")
-    since = text("--since", metavar="TIME", help="begin then: 2026-01-31T12:00:00 or 10m")
-    until = text("--until", metavar="TIME", help="end then")
+    since = text("--since", metavar="TIME", help="start time: 2026-01-31T12:00:00 or 10m")
+    until = text("--until", metavar="TIME", help="end time")
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:
         """Show them until --until, or until interrupted."""

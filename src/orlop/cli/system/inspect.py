@@ -25,7 +25,7 @@ class InspectCommand(Command):
     )
 
     form = text("-f", "--format", metavar="TEMPLATE", help="such as {{.State.Pid}}, or json")
-    size = flag("-s", "--size", help="with the sizes of a container's file system")
+    size = flag("-s", "--size", help="show the sizes of a container's file system")
     kind = text(
         "--type", metavar="KIND", choices=_KINDS, help="container, image, network or volume"
     )

@@ -1,9 +1,9 @@
-"""Archives that clients send, taken apart by confined workers. docs/decisions/hostile-layers.md.
+"""Store archives from clients, read by confined workers. docs/decisions/hostile-layers.md.
 
     client -> engine -> pipe -> worker -> content store
 
-The engine forwards bytes and looks into none. Of what the worker says nothing is believed:
-names and digests are checked, and the store is asked whether the blobs are there.
+The engine forwards bytes without reading them, and does not trust the worker's reports: it
+checks names and digests, and whether the blobs are in the store.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ async def import_layer(context: Context, source: AsyncIterator[bytes], lease: Le
 
 
 def _check_stored(context: Context, digest: Digest, size: int, lease: Lease) -> None:
-    """Look, now that it is leased, whether a blob is still there."""
+    """Check that a blob, which is leased now, is still in the store."""
     if parse_digest(digest) not in lease.digests or not context.content.has(digest, size):
         raise UnavailableError(f"blob {digest} is no longer there", hint="send the archive again")
 
@@ -78,10 +78,10 @@ async def _take_apart(
     holds: Literal["images", "root"],
     hear: Callable[[Report], None],
 ) -> None:
-    """Forward *source* to a worker until it has done its job, or either of them fails."""
+    """Forward *source* to a worker until it has finished, or either of them fails."""
 
     async def keep(digest: Digest) -> None:
-        await in_thread(lease.add, parse_digest(digest))  # waits while garbage is collected
+        await in_thread(lease.add, parse_digest(digest))  # waits for a running collection
 
     def listen(report: Report) -> Coroutine[None, None, None] | None:
         hear(report)
@@ -102,7 +102,7 @@ async def _take_apart(
                 sending.result()
             await working
         except BaseException:
-            context.sweep_soon()  # what came before
+            context.sweep_soon()  # the blobs that came before the failure
             raise
         finally:
             sending.cancel()
@@ -112,7 +112,7 @@ async def _take_apart(
 
 
 async def _ended(working: asyncio.Future[int]) -> None:
-    """Let a worker whose archive has ended remove what it had begun, and kill one that does not."""
+    """Let a worker whose archive has ended clean up; kill it if it does not end."""
     await asyncio.wait({working}, timeout=_END_S)
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
@@ -120,7 +120,7 @@ async def _ended(working: asyncio.Future[int]) -> None:
 
 @contextlib.contextmanager
 def _pipe() -> Iterator[tuple[str, "_Pipe"]]:
-    """Give a path by which a child of ours opens a pipe for reading, and our end of it."""
+    """Yield a path where a child of ours opens a pipe for reading, and our end of it."""
     reader, writer = os.pipe()
     pipe = _Pipe(writer)
     try:
@@ -140,7 +140,7 @@ class _Pipe:
         self._fd = fd
 
     async def write(self, data: bytes) -> None:
-        """Write all of *data*, as the reader takes it."""
+        """Write all of *data*, as fast as the reader reads."""
         rest = memoryview(data)
         while rest:
             try:
@@ -159,7 +159,7 @@ class _Pipe:
                 loop.remove_writer(self._fd)
 
     def close(self) -> None:
-        """Let the reader find the end."""
+        """Close, so that the reader sees the end."""
         if self._fd >= 0:
             asyncio.get_running_loop().remove_writer(self._fd)
             os.close(self._fd)

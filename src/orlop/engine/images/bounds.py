@@ -1,4 +1,4 @@
-"""The cgroup of an engine's workers: what all images that are unpacked may take together."""
+"""The cgroup of an engine's workers: limits for all unpacking together."""
 
 import contextlib
 import hashlib
@@ -12,13 +12,13 @@ from orlop.layers.budget import Budget
 from orlop.model.oci import Resources
 from orlop.runtime import cgroups
 
-_SHARE = 2  # of the machine's memory: half
-_SLACK_BYTES = 512 << 20  # what the kernel keeps for a process, beside its memory
+_SHARE = 2  # 1/2 of the machine's memory
+_SLACK_BYTES = 512 << 20  # kernel memory for a process, besides its own memory
 _MOST_PROCESSES = 512
 
 
 class Bounds:
-    """Made when the first worker is. One that a killed engine left is used again."""
+    """Made with the first worker. The cgroup of a killed engine is reused."""
 
     def __init__(self, run: Path, budget: Budget) -> None:
         name = hashlib.blake2b(os.fsencode(run), digest_size=6).hexdigest()
@@ -26,10 +26,10 @@ class Bounds:
         self._budget = budget
         self._lock = threading.Lock()
         self._cgroup: cgroups.Cgroup | None = None
-        self.failed = False  # and so there are no such bounds
+        self.failed = False  # if true there are no limits
 
     def enter(self, pid: int) -> None:
-        """Move the worker *pid* in, if the host allows that. Blocking."""
+        """Move the worker *pid* into it, if the host allows that. Blocking."""
         if self.failed:
             return
         try:
@@ -38,12 +38,12 @@ class Bounds:
                     self._cgroup = self._made()
             self._cgroup.enter(pid)
         except ProcessLookupError:
-            pass  # it ended at once, and will be missed
+            pass  # it has ended already, and the caller will notice
         except (OSError, OrlopError):
             self.failed = True
 
     def remove(self) -> None:
-        """End what is still in it, and remove it, also if a killed engine made it. Blocking."""
+        """Kill its processes, and remove it, also if a killed engine made it. Blocking."""
         with contextlib.suppress(OSError, OrlopError):
             cgroup = self._cgroup or cgroups.open(self._path)
             self._cgroup = None

@@ -16,7 +16,7 @@ Test = Callable[[ImageRecord], bool]
 
 
 def matcher(filters: Filters, catalog: Catalog) -> Test:
-    """Return the test that *filters* mean; InvalidArgumentError for one that is unknown."""
+    """Return a test for *filters*; InvalidArgumentError for an unknown filter."""
     refuse_unknown(filters, (*_FILTERS, "label", "label!"))
     tests = [
         make(values, catalog) for name, make in _FILTERS.items() if (values := filters.get(name))
@@ -57,7 +57,7 @@ def _reference(values: Sequence[str], catalog: Catalog) -> Test:
 
 
 def with_named(image: ImageRecord, filters: Filters) -> ImageRecord:
-    """Return *image* with those of its names that a filter on "reference" is about."""
+    """Return *image* with those of its names that match a filter on "reference"."""
     patterns = filters.get("reference", ())
     if not patterns:
         return image
@@ -69,7 +69,7 @@ def with_named(image: ImageRecord, filters: Filters) -> ImageRecord:
 
 
 def is_like(tag: str, pattern: str) -> bool:
-    """Return whether *pattern* matches *tag* as users write it, with or without its suffix."""
+    """Whether *pattern* matches *tag* as users write it, with or without its suffix."""
     reference = parse_reference(tag)
     return any(_matches(name, pattern) for name in (reference.familiar, reference.familiar_name))
 

@@ -13,7 +13,7 @@ HOST = host.NAME
 
 @functools.cache
 def _made() -> host.HostImage:
-    """Look at this machine once in an engine's life; it takes some milliseconds."""
+    """Read this machine's files, once per engine; it takes some milliseconds."""
     return host.host_image()
 
 
@@ -34,10 +34,10 @@ def host_layer() -> LayerKey:
 
 
 def add_host_layer(snapshots: Snapshots) -> None:
-    """Make the image's layer be there, and ready to be mounted. Blocking."""
+    """Make sure the image's layer exists and can be mounted. Blocking."""
     if not snapshots.has_layer(host_layer()):
         snapshots.add_layer(host_layer(), io.BytesIO(_made().tar))
-    snapshots.stack([host_layer()])  # small, and of this machine: no worker's work
+    snapshots.stack([host_layer()])  # small, and trusted: it needs no worker
 
 
 def host_base() -> tuple[Mount, ...]:

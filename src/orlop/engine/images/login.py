@@ -1,4 +1,4 @@
-"""Whether a registry takes somebody's credentials."""
+"""Check credentials with a registry."""
 
 from orlop.engine.images.transfer import credentials_for
 from orlop.engine.requests import Credentials

@@ -1,4 +1,4 @@
-"""What an image's layers need to be mounted together, made by a worker, once."""
+"""Prepare an image's layers to be mounted together, in a worker, once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from orlop.snapshots.interface import LayerKey, Snapshots
 
 
 class Stacks:
-    """Stacks of layers that are ready to be mounted."""
+    """The stacks of layers that are ready to be mounted."""
 
     def __init__(self, settings: Settings, snapshots: Snapshots, workers: Workers) -> None:
         self._settings = settings
@@ -20,10 +20,10 @@ class Stacks:
         self._made: dict[tuple[LayerKey, ...], asyncio.Task[None]] = {}
 
     async def make_ready(self, layers: Sequence[LayerKey]) -> None:
-        """Have *layers* ready: then the driver's prepare() and mounts() of them take no time.
+        """Prepare *layers*, so that the driver's prepare() and mounts() of them are quick.
 
-        The layers are unpacked, and the caller holds them. ExhaustedError if that
-        costs more than an image may.
+        The layers are unpacked, and the caller holds a lease. ExhaustedError if that
+        exceeds the budget.
         """
         if self._snapshots.is_stacked(layers) or self._snapshots.find_stack(layers):
             return

@@ -1,4 +1,4 @@
-"""Layers, fetched and unpacked: all of an image in parallel, each of them once."""
+"""Fetch and unpack layers: all of an image in parallel, each of them once."""
 
 import asyncio
 import time
@@ -18,13 +18,13 @@ from orlop.store.metadata import LayerRecord
 
 _MOST_LAYERS = 498  # overlay's own limit is 500, with two of the snapshot driver's
 
-#: Called in the event loop: a layer, what is done with it, bytes done and in all.
-#: Kind.EXISTS means it was here; done == total of UNPACK that it is ready.
+#: Called in the event loop: a layer, what happens to it, bytes done and in total.
+#: Kind.EXISTS means it was stored already; done == total of UNPACK that it is ready.
 LayerListener = Callable[[Digest, Kind, int, int], None]
 
 
 class Unpacker:
-    """Makes layers be in the content store and in the snapshot driver."""
+    """Stores layers in the content store and in the snapshot driver."""
 
     def __init__(self, context: Context, catalog: Catalog) -> None:
         self._context = context
@@ -35,10 +35,10 @@ class Unpacker:
     async def unpack(
         self, layers: Iterable[Layer], *, source: Source | None, listener: LayerListener
     ) -> None:
-        """Make an image's *layers* ready, from *source* or, if that is None, from stored blobs.
+        """Prepare an image's *layers*, from *source* or, if that is None, from stored blobs.
 
         They are in the image's order, bottom first. The caller holds a lease. The first
-        failure stops the others, unless somebody else waits for them too, and is raised.
+        failure is raised and stops the others, unless another image waits for them too.
         """
         layers = list(layers)
         if len(layers) > _MOST_LAYERS:
@@ -90,7 +90,7 @@ class Unpacker:
         try:
             size = await self._context.workers.run(job, told)
         except BaseException:
-            self._context.sweep_soon()  # what a worker that was killed has left
+            self._context.sweep_soon()  # the remains of a killed worker
             raise
         finally:
             self._flights.pop(descriptor.digest, None)
@@ -100,7 +100,7 @@ class Unpacker:
 
 
 class _Flight:
-    """One layer on its way, and who waits for it."""
+    """One layer in progress, and its waiters."""
 
     def __init__(self) -> None:
         self.task: asyncio.Future[None]
@@ -111,7 +111,7 @@ class _Flight:
             listener(digest, kind, done, total)
 
     async def join(self, listener: LayerListener) -> None:
-        """Wait for the layer; when the last who waits gives up, so does the work."""
+        """Wait for the layer; when the last waiter is cancelled, so is the work."""
         self._listeners.append(listener)
         try:
             await asyncio.shield(self.task)

@@ -1,9 +1,9 @@
-"""Asking the name servers that know what the engine does not.
+"""Forward queries to name servers, for names that the engine does not know.
 
-Each question goes out from a socket of its own, so from a random port, with a random id,
-and only an answer to it, from whom it was sent to, is taken. Servers are asked one after
-the other, the next when one fails or is slow, and the first again, for packets get lost;
-who was slow is asked last for a while.
+Each query has its own socket, so a random port, and a random id. Only an answer to it, from
+the server that was asked, is accepted. Servers are asked one after the other, the next one when
+one fails or is slow, and the first one again, because packets get lost. A slow server is asked
+last for a while.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from orlop.network.dns.message import Code, Query, code_of, is_answer, truncated
 from orlop.network.dns.respond import failure
 
-#: Make a socket that is connected to a server: of SOCK_DGRAM, or SOCK_STREAM (it may be under way).
+#: Makes a socket connected to a server: SOCK_DGRAM, or SOCK_STREAM (perhaps still connecting).
 Connect = Callable[[str, int], Awaitable[socket.socket]]
 _Asking = Callable[[str], Awaitable[bytes | None]]
 
@@ -27,15 +27,15 @@ _SLOW_AFTER_S = 1.0
 _GIVE_UP_AFTER_S = 4.0  # clients ask again after 5
 _REST_S = 10.0
 _MOST_RESTING = 1000
-_MOST_ASKED = 3  # as the C library
-_MOST_STRANGERS = 32  # packets that are no answer, before one gives up on a server
+_MOST_ASKED = 3  # as in the C library
+_MOST_STRANGERS = 32  # wrong packets before we give up on a server
 _ANSWER_SIZE = 65535
 
 
 class Forwarder:
     def __init__(self) -> None:
         self._in_flight = 0
-        self._resting: dict[str, float] = {}  # server: until
+        self._resting: dict[str, float] = {}  # slow servers, with the end of their pause
 
     async def ask(
         self,
@@ -46,7 +46,7 @@ class Forwarder:
         connect: Connect,
         stream: bool,
     ) -> bytes:
-        """Return the answer of one of the *servers*, or our own that there is none."""
+        """Return the answer of one of the *servers*, or our own failure."""
         if self._in_flight >= _IN_FLIGHT:
             return failure(query)
         self._in_flight += 1
@@ -62,13 +62,13 @@ class Forwarder:
         return answer if stream else truncated(answer, query)
 
     def _in_order(self, servers: Sequence[str]) -> list[str]:
-        """Return whom to ask: who was slow is last, and the first is asked once more."""
+        """Return the servers in order: slow ones last, and the first one once more."""
         now = time.monotonic()
         order = sorted(servers, key=lambda server: self._resting.get(server, 0.0) > now)
         return [*order[:_MOST_ASKED], order[0]]
 
     async def _first(self, asking: _Asking, servers: list[str]) -> bytes | None:
-        """Return the first answer that says something; else one that says that it failed."""
+        """Return the first useful answer, or else one that reports a failure."""
         poor: bytes | None = None
         deadline = time.monotonic() + _GIVE_UP_AFTER_S
         for left, server in zip(range(len(servers) - 1, -1, -1), servers, strict=True):
@@ -103,7 +103,7 @@ async def _over_udp(connect: Connect, question: bytes, sent: bytes, server: str)
                 answer = await loop.sock_recv(mine, _ANSWER_SIZE)
                 if is_answer(answer, sent, question):
                     return answer
-    except OSError:  # nobody is there, or it cannot be reached
+    except OSError:  # no server there, or unreachable
         pass
     return None
 
@@ -137,7 +137,7 @@ async def connect_from_host(server: str, type_: int) -> socket.socket:
 
 
 def connected(server: str, type_: int) -> socket.socket:
-    """Return a socket that is connected, or begins to be; it does not wait."""
+    """Return a socket that is connected, or connecting; do not wait."""
     family, address = _resolved(server)
     made = socket.socket(family, type_ | socket.SOCK_NONBLOCK)
     try:
@@ -152,7 +152,7 @@ def connected(server: str, type_: int) -> socket.socket:
 
 @lru_cache(256)
 def _resolved(server: str) -> tuple[int, tuple[str, int] | tuple[str, int, int, int]]:
-    """Return family and socket address; of fe80::1%eth0 with the interface's number of now."""
+    """Return family and socket address; for fe80::1%eth0 with the interface's current index."""
     numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     found = socket.getaddrinfo(server, _PORT, type=socket.SOCK_DGRAM, flags=numeric)
     family, _, _, _, address = found[0]

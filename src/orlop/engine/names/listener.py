@@ -1,4 +1,4 @@
-"""Answering one container: its UDP packets, and its TCP connections."""
+"""Answer one container's queries: UDP packets and TCP connections."""
 
 import asyncio
 import contextlib
@@ -15,21 +15,21 @@ from orlop.network.dns.respond import failure
 
 
 class Knowing(Protocol):
-    """What a listener asks for answers, about one container; *stream*: for TCP."""
+    """The source of a listener's answers, about one container; *stream*: for TCP."""
 
     def respond(self, message: bytes, *, stream: bool) -> bytes | Query:
-        """Return the answer (b"": none is due), or the query that has to be forwarded."""
+        """Return the answer (b"": send none), or the query to forward."""
 
     async def forward(self, query: Query, message: bytes, *, stream: bool) -> bytes:
-        """Return the answer of somebody else; always one, if only that it failed."""
+        """Return another server's answer; always one, even if it reports a failure."""
 
 
-_BATCH = 16  # packets that are answered before others have their turn
-_FLOOD_BYTES = 64 * 768  # that wait, by the kernel's count: 64 who ask and wait are no flood
+_BATCH = 16  # packets that are answered in one turn
+_FLOOD_BYTES = 64 * 768  # waiting bytes, as the kernel counts: 64 clients that wait are no flood
 _MEMINFO, _MEMINFO_BYTES = 55, 36  # SO_MEMINFO, <asm-generic/socket.h>; <linux/sock_diag.h>
-_FORWARD_S = 0.00015  # what one question that is forwarded costs
+_FORWARD_S = 0.00015  # the processor time of forwarding one query
 _MOST_BYTES = 4096  # of a query over UDP
-_IN_FLIGHT = 100  # questions that are forwarded at one time
+_IN_FLIGHT = 100  # queries that are forwarded at the same time
 _CONNECTIONS = 16
 _IDLE_S = 10.0
 
@@ -37,7 +37,7 @@ _IDLE_S = 10.0
 class Listener:
     def __init__(self, sockets: Sockets, knowing: Knowing, turns: Turns) -> None:
         self.sockets = sockets
-        self.opening = asyncio.Lock()  # what its names lead to is opened one after the other
+        self.opening = asyncio.Lock()  # addresses in answers are opened one after the other
         self._knowing = knowing
         self._turns = turns
         self._loop = asyncio.get_running_loop()
@@ -49,7 +49,7 @@ class Listener:
         self._loop.add_reader(sockets.tcp, self._accept)
 
     def close(self) -> None:
-        """Stop answering, and let go of the namespace."""
+        """Stop answering, and release the namespace."""
         self._closed = True
         for one in (self.sockets.udp, self.sockets.tcp):
             self._loop.remove_reader(one)
@@ -81,7 +81,7 @@ class Listener:
         return int.from_bytes(meminfo[:4], sys.byteorder) > _FLOOD_BYTES
 
     def _answer_some(self) -> bool:
-        """Answer what has come; False where there is no more of it."""
+        """Answer the packets that have arrived; False if there are no more."""
         receive, reply, respond = (
             self.sockets.udp.recvfrom,
             self.sockets.reply,
@@ -90,7 +90,7 @@ class Listener:
         for _ in range(_BATCH):
             try:
                 message, address = receive(_MOST_BYTES + 1)
-            except OSError:  # no more, for now
+            except OSError:  # no more packets
                 return False
             if len(message) > _MOST_BYTES:
                 continue
@@ -104,7 +104,7 @@ class Listener:
 
     def _pass_on(self, query: Query, message: bytes, address: tuple[str, int]) -> None:
         key = (address, query.id, query.question)
-        if key in self._asked:  # who asks again will have the answer to the first
+        if key in self._asked:  # a repeated query gets the first one's answer
             return
         if len(self._asked) >= _IN_FLIGHT:
             self.sockets.reply(failure(query), address)
@@ -134,14 +134,14 @@ class Listener:
         self._spawn(self._serve(client))
 
     async def _serve(self, client: socket.socket) -> None:
-        """Answer one connection, question by question, until it ends or has none for a while."""
+        """Answer one connection, query by query, until it ends or is idle for a while."""
         try:
             reader, writer = await asyncio.open_connection(sock=client, limit=1 << 16)
             try:
                 while True:
                     async with asyncio.timeout(_IDLE_S):
                         await self._serve_one(reader, writer)
-                    await asyncio.sleep(0)  # those that have come already would starve others
+                    await asyncio.sleep(0)  # queries that have arrived would starve others
             finally:
                 writer.transport.abort()
         except (OSError, EOFError):

@@ -1,10 +1,10 @@
-"""The name server of containers: who is served, and what each of them finds.
+"""The name service of containers.
 
-    put(view)              what a container has and sees: at its start, and at every change
-    open(id, namespace)    sockets at 127.0.0.11 in its network namespace
-    close(id)              at its end, since the sockets keep the namespace alive
+    put(view)              set a container's names: at its start, and at every change
+    open(id, namespace)    open sockets at 127.0.0.11 in its network namespace
+    close(id)              at its end, because the sockets keep the namespace alive
 
-Nothing is stored: an engine that comes after another puts and opens all that runs.
+Nothing is stored: the next engine puts and opens all running containers.
 """
 
 import logging
@@ -29,25 +29,25 @@ from orlop.network.egress.learned import Found
 
 log = logging.getLogger(__name__)
 
-_MOST_OPENED = 64  # addresses of one answer
+_MOST_OPENED = 64  # addresses per answer
 
 T = TypeVar("T")
 
 
 class Inside(Protocol):
-    """Runs a function in a thread that is in the network namespace *namespace*."""
+    """Runs a function in a thread that has entered the network namespace *namespace*."""
 
     def __call__(self, namespace: int, function: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 class Opening(Protocol):
-    """Lets a container with an egress list send to what its names led to."""
+    """Opens, for a container with an egress list, the addresses that its names resolved to."""
 
     def __call__(self, container: str, found: Sequence[Found], /) -> Awaitable[None]: ...
 
 
 class Names:
-    """Used from one event loop."""
+    """For use from one event loop."""
 
     def __init__(
         self, inside: Inside, upstreams: Upstreams | None = None, opening: Opening | None = None
@@ -61,16 +61,16 @@ class Names:
         self._turns = Turns()
 
     def put(self, view: View) -> None:
-        """Let a container have what *view* says, from now on and for all who ask."""
+        """Set a container's names to *view*, for all queries from now on."""
         self._zone.put(view)
 
     async def open(self, container: str, namespace: int) -> None:
-        """Answer the container from now on; *namespace* stays the caller's."""
+        """Answer the container's queries from now on; the caller keeps *namespace*."""
         sockets = await self._inside(namespace, Sockets)
         self.serve(container, sockets)
 
     def serve(self, container: str, sockets: Sockets) -> None:
-        """Answer the container on sockets that somebody made in its namespace; they are ours."""
+        """Answer the container on sockets made in its namespace; we close them."""
         self._stop(container)
         client = _Client(self, container)
         self._listeners[container] = Listener(sockets, client, self._turns)
@@ -79,12 +79,12 @@ class Names:
         return container in self._listeners
 
     def close(self, container: str) -> None:
-        """Forget a container, and let go of its namespace; one that is not known is no error."""
+        """Remove a container, and release its namespace; an unknown one is no error."""
         self._stop(container)
         self._zone.drop(container)
 
     def close_all(self) -> None:
-        """Let go of all; nobody is answered until another engine comes."""
+        """Release all; nobody gets answers until the next engine starts."""
         for container in list(self._listeners):
             self._stop(container)
         self._turns.close()
@@ -95,13 +95,13 @@ class Names:
             listener.close()
 
     def respond(self, container: str, message: bytes, *, stream: bool) -> bytes | Query:
-        """Return what *container* is answered at once, or the query that is to be forwarded."""
+        """Return the immediate answer to *container*, or the query to forward."""
         return respond(self._zone, container, message, stream=stream)
 
     async def forward(self, container: str, query: Query, message: bytes, *, stream: bool) -> bytes:
-        """Ask the container's own servers from where it is, and the host's from the host.
+        """Ask the container's own servers from its network, and the host's from the host.
 
-        Where it has an egress list, all from the host, and what they say is opened first.
+        With an egress list ask all from the host, and open the addresses before answering.
         """
         view = self._zone.view(container)
         if view is None:
@@ -155,7 +155,7 @@ async def _open_nothing(container: str, found: Sequence[Found]) -> None:
 
 
 class _Client:
-    """A container, as its listener knows it."""
+    """A container, as its listener sees it."""
 
     def __init__(self, names: Names, container: str) -> None:
         self.respond = partial(names.respond, container)

@@ -1,11 +1,11 @@
-"""The sockets on which a container's name server is asked: 127.0.0.11, port 53.
+"""The sockets of a container's name server: 127.0.0.11, port 53.
 
-The port has to stay free in the container, where a name server may be what it is there for
-(and listens on every address). So the kernel is told to hand over what comes to 127.0.0.11
-port 53 to sockets that are bound elsewhere (bpf, BPF_SK_LOOKUP). A UDP answer then has to
-come from the port 53 that its socket has not: it is sent raw, headers and all.
+The container may itself run a name server on port 53 of every address, so the port must stay
+free. A BPF program (BPF_SK_LOOKUP) directs packets for 127.0.0.11 port 53 to sockets bound
+elsewhere. A UDP answer must come from port 53, which its socket does not have, so it is sent
+raw, with all headers.
 
-Where bpf is not to be had the port itself is bound, and shared with who asks to share it.
+Without bpf the port itself is bound, and shared with programs that allow sharing.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ _PORT = 53
 _FREEBIND = 15  # IP_FREEBIND, <linux/in.h>
 _GET_NAMESPACE = 0x894C  # SIOCGSKNS, <linux/sockios.h>
 _BACKLOG = 16
-_ip = struct.Struct("!BBHHHBBH4s")  # RFC 791; length, id and checksum are the kernel's
-_udp = struct.Struct("!4sHHHH")  # the last of IP, and RFC 768 without a checksum
+_ip = struct.Struct("!BBHHHBBH4s")  # RFC 791; the kernel sets length, id and checksum
+_udp = struct.Struct("!4sHHHH")  # the last field of IP, and RFC 768 without a checksum
 _IP_START = _ip.pack(0x45, 0, 0, 0, 0, 64, socket.IPPROTO_UDP, 0, socket.inet_aton(SERVER))
 _UDP_HEADER = 8
 
 
 class Sockets:
-    """They keep the network namespace alive that they are in: close them at the container's end."""
+    """They keep their network namespace alive: close them at the container's end."""
 
     def __init__(self) -> None:
         """Make them in this thread's network namespace."""
@@ -40,7 +40,7 @@ class Sockets:
             self.tcp = undo.enter_context(_socket(socket.SOCK_STREAM))
             try:
                 self._bind_elsewhere()
-            except OSError:  # no bpf here: old kernel, or forbidden
+            except OSError:  # no bpf: an old kernel, or not permitted
                 self._bind_in_place()
             self.tcp.listen(_BACKLOG)
             undo.pop_all()
@@ -49,7 +49,7 @@ class Sockets:
         with ExitStack() as undo:
             for one in (self.udp, self.tcp):
                 one.bind((SERVER, 0))
-            self.tcp.listen(_BACKLOG)  # only then can it be looked up
+            self.tcp.listen(_BACKLOG)  # necessary before a lookup can return it
             raw = undo.enter_context(_socket(socket.SOCK_RAW, socket.IPPROTO_RAW))
             self._link = redirect(SERVER, _PORT, udp=self.udp.fileno(), tcp=self.tcp.fileno())
             self._raw = raw
@@ -65,7 +65,7 @@ class Sockets:
             old.bind((SERVER, _PORT))
 
     def reply(self, answer: bytes, address: tuple[str, int]) -> None:
-        """Send a UDP answer; lost where there is no room, as packets may be."""
+        """Send a UDP answer; if there is no room it is lost, as packets may be."""
         with contextlib.suppress(OSError):
             if self._raw is None:
                 self.udp.sendto(answer, address)
@@ -76,7 +76,7 @@ class Sockets:
             self._raw.sendto(_IP_START + rest + answer, (host, 0))
 
     def namespace(self) -> int:
-        """Return a descriptor of the network namespace, which the caller closes."""
+        """Return a descriptor of the network namespace; the caller closes it."""
         return fcntl.ioctl(self.udp.fileno(), _GET_NAMESPACE)
 
     def close(self) -> None:

@@ -1,17 +1,17 @@
-"""A bound on the time that floods can take: a quarter of the event loop's, by however many."""
+"""Limit floods of queries to a quarter of the event loop's time."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
 
-_PAUSE = 3  # times as long as a piece took
+_PAUSE = 3  # times the duration of a piece
 
 
 class Turns:
-    """Lets work that has no end in sight go on piece by piece, one piece after the other.
+    """Runs long work piece by piece, one piece after the other.
 
-    After each piece the loop belongs to others for three times as long as the piece took.
+    After each piece the loop serves others for three times as long as the piece took.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Turns:
     def add(self, work: Callable[[], float | None]) -> None:
         """Call *work* when its turn comes, and again until it returns None.
 
-        Otherwise it returns the seconds of work that will follow from what it did.
+        Otherwise it returns the seconds of work that will follow from this piece.
         """
         self._waiting.append(work)
         if self._handle is None:

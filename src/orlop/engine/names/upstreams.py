@@ -1,4 +1,4 @@
-"""The name servers that the host asks, as they are now."""
+"""The host's current name servers."""
 
 import os
 import time
@@ -13,7 +13,7 @@ _NONE_NAMED = ("127.0.0.1",)  # resolv.conf(5), nameserver
 
 
 class Upstreams:
-    """Reads resolv.conf(5) again once it has changed, and looks no more than once in a second."""
+    """Reads resolv.conf(5) again after changes; checks at most once a second."""
 
     def __init__(self, path: Path = _PATH) -> None:
         self._path = path
@@ -29,7 +29,7 @@ class Upstreams:
         return self._servers
 
     def _look(self) -> None:
-        """Keep what was there while the file is being replaced."""
+        """Keep the old servers while the file is being replaced."""
         try:
             found = os.stat(self._path)
             seen = (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -1,1 +1,1 @@
-"""Networks: what there is, who is on it, and how it gets there."""
+"""Networks, their endpoints, and how containers are connected to them."""

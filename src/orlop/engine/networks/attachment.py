@@ -1,4 +1,4 @@
-"""What a container has of networks, as the network thread is told."""
+"""A container's endpoints, in the form for the network thread."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from orlop.model.network import Endpoint, Network, PortMapping
 
 
 class Place(NamedTuple):
-    """An endpoint, and the network that it is on."""
+    """An endpoint with its network."""
 
     network: Network
     endpoint: Endpoint
@@ -16,14 +16,14 @@ class Place(NamedTuple):
         return [text.partition("/")[0] for text in self.endpoint.addresses]
 
     def is_at(self, network_id: str, address: str) -> bool:
-        """Whether it has this address of the network."""
+        """Whether it has this address in the network."""
         return self.network.id == network_id and address in self.addresses
 
 
 class Attachment(NamedTuple):
-    """All of one container."""
+    """All endpoints of one container."""
 
     container: str  # its id
     places: tuple[Place, ...]
     ports: tuple[PortMapping, ...] = ()
-    egress: tuple[str, ...] | None = None  # all that it may send to: model/egress.py
+    egress: tuple[str, ...] | None = None  # the only allowed destinations: model/egress.py

@@ -1,4 +1,4 @@
-"""The networks there are, by name, id or the start of an id; read when somebody first asks."""
+"""All networks, by name, id or the start of an id; read when first needed."""
 
 import secrets
 import time
@@ -19,7 +19,7 @@ _BRIDGE = "com.docker.network.bridge."
 
 
 class Directory:
-    """Every change is stored before it is seen."""
+    """Every change is stored before it is visible."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -43,7 +43,7 @@ class Directory:
         return self._by_id.get(network_id)
 
     def named(self, name: str) -> Network:
-        """Return the network of this name; NotFoundError, in Docker's words, if there is none."""
+        """Return the network with this name; NotFoundError, in Docker's words, if there is none."""
         network = self._by_name(name)
         if network is None:
             raise NotFoundError(f"network {name[:200]} not found")
@@ -53,7 +53,7 @@ class Directory:
         return next((one for one in self._by_id.values() if one.name == name), None)
 
     def find(self, ref: str) -> Network:
-        """Return the one that *ref* means: an id, a name, or the start of one id only."""
+        """Return the network with the id or name *ref*, or the only one whose id starts so."""
         if ref in self._by_id:
             return self._by_id[ref]
         if (named := self._by_name(ref)) is not None:
@@ -73,12 +73,12 @@ class Directory:
             raise AlreadyExistsError(f"network with name {name} already exists")
 
     def put(self, network: Network) -> None:
-        """Store a new one, or a change."""
+        """Store a new network, or a change."""
         self._stored.put(network)
         self._by_id[network.id] = network
 
     def hide(self, network: Network) -> None:
-        """Have nobody find it: it is being removed, or put() comes after all."""
+        """Hide it while it is removed; put() makes it visible again."""
         self._by_id.pop(network.id, None)
 
     def remove(self, network: Network) -> None:
@@ -90,13 +90,13 @@ class Directory:
         return [subnet.subnet for network in self.all() for subnet in network.subnets]
 
     def with_devices(self) -> list[Network]:
-        """Return the networks whose drivers make something on the host."""
+        """Return the networks whose drivers make devices on the host."""
         return [network for network in self.all() if network.name not in ("host", "none")]
 
     def avoid_clash(self, network: Network) -> bool:
-        """Move the default network where the host has a route to its subnet by now.
+        """Choose another subnet for the default network if the host has a route to its own.
 
-        For one that nobody is on. Return whether it was moved.
+        Only while no container is on it. Return whether it was changed.
         """
         routed = routed_subnets(without=name_of(network))
         if not ipam.clashes((one.subnet for one in network.subnets), routed):

@@ -1,6 +1,6 @@
-"""Egress lists of containers: which may have one, and the outlets that are guarded for it.
+"""Egress lists of containers: which containers may have one, and their guarded outlets.
 
-`Guards.apply` and `Guards.withdraw` are all that who attaches a container has to call.
+Attaching a container only needs `Guards.apply` and `Guards.withdraw`.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -33,43 +33,43 @@ def check_network(options: ContainerOptions, network: Network) -> None:
 
 
 class Guards:
-    """For the network thread; *nft* is whose changes the engine does not take for others'."""
+    """For the network thread; *nft* is the connection of the engine's own changes."""
 
     def __init__(self, home: Home, nft: Nftables, table: str) -> None:
         self._home = home
         self._egress = Egress(nft, f"{table}-egress")
-        self._unknown: list[Attachment] = []  # what a reconcile failed for: held by older rules
+        self._unknown: list[Attachment] = []  # failed in reconcile: older rules still hold them
 
     def apply(self, attachment: Attachment) -> None:
-        """Hold the container to its list, if it has one, before its interfaces are there.
+        """Apply the container's list, if it has one, before its interfaces exist.
 
-        UnavailableError if a bridge is not.
+        UnavailableError if a bridge is missing.
         """
         if attachment.egress is not None:
-            if self._unknown:  # whom new rules would let go
+            if self._unknown:  # new rules would release them
                 self.reconcile(self._unknown)
             outlets = list(self._outlets(attachment))
             self._prepare({one.bridge for one in outlets})
             self._egress.guard(outlets)
 
     def withdraw(self, attachment: Attachment) -> None:
-        """Forget a container, or some of its places: nothing leaves by them any more."""
+        """Remove a container, or some of its endpoints: they can send nothing any more."""
         if attachment.egress is not None:
             ended = attachment.container
             self._unknown = [one for one in self._unknown if one.container != ended]
             self._egress.release([ownership.veth_name(one) for _, one in attachment.places])
 
     def open(self, container: str, found: Sequence[Found]) -> None:
-        """Let a container send to what a name of its list led to, for a while."""
+        """Open, for a while, the addresses that a name of a container's list resolved to."""
         self._egress.learn(container, found)
 
     def restore(self) -> None:
-        """Make the rules again what they were, after somebody changed them."""
+        """Restore the rules, after somebody has changed them."""
         self._egress.restore()
         self._prepare(self._egress.bridges())
 
     def reconcile(self, used: Iterable[Attachment]) -> None:
-        """Hold these to their lists, and know of no others."""
+        """Apply the lists of exactly these containers."""
         self._unknown = [one for one in used if one.egress is not None]
         outlets = [outlet for one in self._unknown for outlet in self._outlets(one)]
         self._egress.reconcile(outlets)
@@ -77,16 +77,16 @@ class Guards:
         self._prepare(self._egress.bridges())
 
     def tidy(self) -> None:
-        """Remove the rules if nobody has a list any more."""
-        for interface in self._egress.leaving():  # or it would be free for a moment
+        """Remove the rules if no container has a list any more."""
+        for interface in self._egress.leaving():  # otherwise it would be free for a moment
             veth.remove(self._home, interface)
         self._egress.tidy()
 
     def _prepare(self, bridges: Collection[str]) -> None:
-        """Have the host route between containers of one bridge.
+        """Make the host route between containers of one bridge.
 
-        It would tell each time that there is a shorter way (an ICMP redirect), and then has
-        no word left for what it refuses. *all* matters only for interfaces that say no, too.
+        It must send no ICMP redirects about the shorter path: they use up the rate limit for
+        its refusals. *all* matters only for interfaces that have it off, too.
         """
         if bridges:
             self._home.sysctl.apply([("ipv4/conf/all/send_redirects", "0")])

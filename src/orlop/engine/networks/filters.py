@@ -1,4 +1,4 @@
-"""Which networks a list shows, and which a prune may remove."""
+"""The filters of a list of networks, and of a prune."""
 
 from collections.abc import Callable, Iterable
 
@@ -17,7 +17,7 @@ _TYPES = ("builtin", "custom")
 def select(
     networks: Iterable[Network], filters: Filters, *, in_use: Callable[[Network], bool]
 ) -> list[Network]:
-    """Return those that pass all *filters*; InvalidArgumentError for a filter there is not."""
+    """Return the networks that pass all *filters*; InvalidArgumentError for an unknown filter."""
     refuse_unknown(filters, _LISTED)
     for kind in filters.get("type", ()):
         if kind not in _TYPES:
@@ -32,7 +32,7 @@ def select(
 
 
 def prunable(networks: Iterable[Network], filters: Filters) -> list[Network]:
-    """Return those that a prune with *filters* is about, by name, whoever uses them."""
+    """Return the networks that a prune with *filters* selects, by name, used or not."""
     refuse_unknown(filters, _PRUNED)
     until = parse_until(filters)
     return [
@@ -45,7 +45,7 @@ def prunable(networks: Iterable[Network], filters: Filters) -> list[Network]:
 
 
 def _fits(network: Network, filters: Filters) -> bool:
-    """Whether it passes the filters that need nothing else; of each one value has to fit."""
+    """Whether it passes the simple filters; for each one value has to match."""
     tests = {
         "driver": lambda value: value == network.driver,
         "id": lambda value: value in network.id,

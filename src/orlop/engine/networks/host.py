@@ -1,4 +1,4 @@
-"""What is done to this machine's network: called in the network thread only."""
+"""Operations on this machine's network, for the network thread only."""
 
 import contextlib
 import logging
@@ -34,16 +34,16 @@ T = TypeVar("T")
 
 
 class Host:
-    """Every method undoes what it did when it fails.
+    """Every method undoes its work when it fails.
 
-    What it remembers of the machine is only what need not be looked up: all of it may
-    be changed by others, and is then put right by who finds it so.
+    It caches only state of the machine that it can look up again: others may change all of
+    it, and whoever notices repairs it.
     """
 
     def __init__(
         self, engine: str, folder: Path, lacks: MutableMapping[str, str] | None = None
     ) -> None:
-        self._engine = engine  # eight hex digits, in the aliases of all that is ours
+        self._engine = engine  # eight hex digits, in the aliases of our interfaces
         self._home = Home()
         self._home.postpone()
         self._pool = Pool(self._home)
@@ -52,16 +52,16 @@ class Host:
         self._ports = Ports()
         self._reserved: dict[str, Reservation] = {}  # by container
         self._drivers: dict[str, Driver] = {}
-        self._made: dict[str, Network] = {}  # whose devices we have made or put right
+        self._made: dict[str, Network] = {}  # whose devices we have made or repaired
 
     def check(self, network: Network) -> Network:
-        """Return the network with what its driver decides filled in."""
+        """Return the network with its driver's choices filled in."""
         return self._driver(network).check(network)
 
     def attach(self, wanted: Attachment, ids: "IDs | None" = None) -> dict[str, int]:
-        """Return a "network" namespace on all the networks; the caller closes what it gets.
+        """Return a "network" namespace connected to all the networks; the caller closes it.
 
-        With *ids* there is a "user" namespace, too, which it belongs to.
+        With *ids* also return its "user" namespace.
         """
         with _explained("make the network of a container"), ExitStack() as undo:
             namespaces = self._namespaces(ids)
@@ -72,7 +72,7 @@ class Host:
         return namespaces
 
     def plug(self, place: Place, sysctls: Mapping[str, str]) -> Plugged:
-        """Return a namespace on one network, for somebody who is yet to come."""
+        """Return a namespace connected to one network, for a future container."""
         with _explained("make a network ahead"), ExitStack() as undo:
             namespace = self._pool.take()
             undo.callback(os.close, namespace)
@@ -83,14 +83,14 @@ class Host:
         return plugged
 
     def unplug(self, some: Sequence[Place]) -> None:
-        """Take interfaces away, now, whose namespaces were let go of."""
+        """Remove interfaces at once, after their namespaces were released."""
         for network, endpoint in some:
             with _logged("detaching", endpoint=endpoint.id):
                 self._driver(network).detach(network, endpoint, self._home.fileno())
         self._expel(some)
 
     def there(self, some: Sequence[Place]) -> list[Place]:
-        """Return those of which the host's end is there."""
+        """Return those whose end on the host exists."""
         return [
             place
             for place in some
@@ -98,7 +98,7 @@ class Host:
         ]
 
     def calm(self, some: Sequence[Plugged]) -> list[Plugged]:
-        """Have TCP forget what is over in them; return those in which no socket is."""
+        """Make TCP forget ended connections in them; return those without sockets."""
         return [one for one in some if one.calm(self._home)]
 
     def _namespaces(self, ids: "IDs | None") -> dict[str, int]:
@@ -109,11 +109,11 @@ class Host:
         return userns.make(self._home, ids)
 
     def counters(self, places: Sequence[Place]) -> dict[str, Counters]:
-        """Return what went through the interfaces, by their names inside."""
+        """Return the traffic of the interfaces, by their names inside."""
         return counters.of_endpoints(self._home, [place.endpoint for place in places])
 
     def traffic(self, containers: Mapping[str, Sequence[Place]]) -> dict[str, tuple[int, int]]:
-        """Return how many bytes went in and out of each that has an interface to be counted at."""
+        """Return the bytes in and out of each container with a countable interface."""
         counted = {name: self.counters(places).values() for name, places in containers.items()}
         return {
             name: (sum(one.rx_bytes for one in each), sum(one.tx_bytes for one in each))
@@ -122,7 +122,7 @@ class Host:
         }
 
     def reserve(self, container: str, requests: Sequence[PortRequest]) -> tuple[PortMapping, ...]:
-        """Keep ports of the host for a container, until it is disconnected as one that ended."""
+        """Hold host ports for a container, until it is disconnected after its end."""
         reservation = self._ports.reserve(requests)
         self.release(container)
         self._reserved[container] = reservation
@@ -131,7 +131,7 @@ class Host:
     def publish(
         self, wanted: Attachment, requests: Sequence[PortRequest]
     ) -> tuple[PortMapping, ...]:
-        """Reserve ports of the host, and have them lead to where a container is."""
+        """Hold host ports, and publish them for a container."""
         ports = self.reserve(wanted.container, requests)
         try:
             with _explained("publish the ports of a container"):
@@ -142,32 +142,32 @@ class Host:
         return ports
 
     def withdraw(self, gone: Attachment) -> None:
-        """Let the ports lead nowhere of a container that has ended, and let them go."""
+        """Withdraw the ports of a container that has ended, and release them."""
         with _logged("withdrawing ports", container=gone.container):
             self._wall.withdraw(gone)
         self.release(gone.container)
 
     def release(self, container: str) -> None:
-        """Let the ports of the host go that are a container's."""
+        """Release a container's host ports."""
         if (reservation := self._reserved.pop(container, None)) is not None:
             reservation.close()
 
     def watch(self) -> Watch:
-        """Return what hears of changes that somebody else makes; for the event loop's thread."""
+        """Return the watch for changes by others; for the event loop's thread."""
         return self._wall.watch()
 
     def bridges(self) -> frozenset[str]:
-        """Return the names of the bridges and tunnels in use; also for the event loop's thread."""
+        """Return the bridges and tunnels in use; also for the event loop's thread."""
         tunnels = {tunnel_name(one) for one in list(self._made.values()) if one.driver == "vxlan"}
         return self._wall.bridges | tunnels
 
     def inside(self, namespace: int, function: Callable[[], T]) -> T:
-        """Return what *function* does in the namespace, such as to make a socket."""
+        """Return the result of *function*, such as a socket, run in the namespace."""
         with self._home.inside(namespace):
             return function()
 
     def settle(self) -> None:
-        """Do what an attach has put off, such as to tell the neighbours."""
+        """Run tasks that an attach has postponed, such as announcements."""
         with _logged("telling neighbours"):
             self._home.settle()
 
@@ -178,19 +178,19 @@ class Host:
         return False
 
     def connect(self, wanted: Attachment, namespace: int) -> None:
-        """Put a namespace that is in use on more networks."""
+        """Connect a namespace that is in use to more networks."""
         with _explained("connect a container to a network"), ExitStack() as undo:
             self._join(wanted, namespace, undo)
             undo.pop_all()
 
     def put_right(self, places: Sequence[Place], namespace: int) -> None:
-        """Make what is there be as the endpoints say: their routes may be others."""
+        """Repair existing endpoints: their routes may have changed."""
         with _explained("change the network of a container"):
             for network, endpoint in places:
                 self._driver(network).attach(network, endpoint, namespace)
 
     def disconnect(self, gone: Attachment, namespace: int | None) -> None:
-        """Take endpoints away, of a container that runs on or, without *namespace*, has ended."""
+        """Disconnect endpoints from a running container, or an ended one if *namespace* is None."""
         with _logged("withdrawing ports", container=gone.container):
             self._wall.withdraw(gone)
         if namespace is None:
@@ -203,24 +203,24 @@ class Host:
             self._guards.withdraw(gone)
 
     def take_away(self, gone: Attachment, namespace: int) -> None:
-        """Take the endpoints of a container that has ended out of *namespace*, and close it."""
+        """Remove the endpoints of a container that has ended from *namespace*, and close that."""
         try:
             self.disconnect(gone, namespace)
         finally:
             os.close(namespace)
 
     def republish(self, before: Attachment, after: Attachment) -> None:
-        """Let the ports of a container that changed its networks lead to where it is now."""
+        """Publish the ports of a container again, after its networks have changed."""
         with _explained("publish the ports of a container"):
             self._wall.republish(before, after)
 
     def open(self, container: str, found: Sequence[Found]) -> None:
-        """Let a container with an egress list send to what a name led to, for a while."""
+        """Open, for a while, the addresses that a name of a container's list resolved to."""
         self._guards.open(container, found)
 
     def know(self, network: Network, peering: Peering) -> None:
-        """Let the tunnel of a shared network know what other hosts have."""
-        from orlop.network.vxlan import Vxlan  # 10 ms that most engines need not spend
+        """Pass the state of other hosts to the tunnel of a shared network."""
+        from orlop.network.vxlan import Vxlan  # takes 10 ms, and most engines do not need it
 
         driver = self._driver(network)
         if isinstance(driver, Vxlan):
@@ -235,7 +235,7 @@ class Host:
             self._driver(network).remove(network)
 
     def reconcile(self, used: Sequence[Attachment], networks: Collection[Network]) -> None:
-        """Have the devices and rules of what is in use, and none that nobody speaks of."""
+        """Make the devices and rules that are in use, and remove all others of ours."""
         places = [place for attachment in used for place in attachment.places]
         needed = {place.network.id: place.network for place in places}
         made = [network for network in needed.values() if self._made_again(network)]
@@ -253,7 +253,7 @@ class Host:
             self._keep(attachment)
 
     def _keep(self, attachment: Attachment) -> None:
-        if attachment.container in self._reserved:  # it was started a moment ago
+        if attachment.container in self._reserved:  # it has just been started
             return
         reservation, lost = self._ports.keep(attachment.ports)
         self._reserved[attachment.container] = reservation
@@ -263,7 +263,7 @@ class Host:
             log.warning("a published port is another's by now", extra=more)
 
     def restore(self, networks: Collection[Network], *, rules: bool) -> None:
-        """Make again what somebody removed: the devices of *networks*, and the *rules*."""
+        """Restore what somebody removed: the devices of *networks*, and the *rules*."""
         filtered = [one for one in self._made.values() if rules and one.driver == "vxlan"]
         for network in {one.id: one for one in (*filtered, *networks)}.values():
             self._made_again(network)
@@ -273,7 +273,7 @@ class Host:
             self.hold()
 
     def hold(self) -> None:
-        """Hold containers to their egress lists again, after somebody changed the rules."""
+        """Apply egress lists again, after somebody has changed the rules."""
         with _logged("restoring egress lists"):
             self._guards.restore()
 
@@ -284,7 +284,7 @@ class Host:
         return network.id in self._made
 
     def tidy(self, unused: Collection[Network]) -> None:
-        """Remove the devices of networks that nobody is on."""
+        """Remove the devices of unused networks."""
         for network in unused:
             with _logged("removing a network's devices", network=network.name):
                 self.remove(network)
@@ -292,7 +292,7 @@ class Host:
             self._guards.tidy()
 
     def close(self) -> None:
-        """Let go of what waits; what containers use stays."""
+        """Release what is pooled; what containers use stays."""
         self._pool.close()
         self._wall.close()
         for container in list(self._reserved):
@@ -333,10 +333,10 @@ class Host:
             driver.detach(network, endpoint, namespace)
 
     def _hold(self, wanted: Attachment) -> None:
-        """Hold a container to its rules before it has interfaces, for it may be running."""
+        """Apply a container's rules before its interfaces exist, because it may be running."""
         try:
             self._apply(wanted)
-        except UnavailableError:  # somebody removed a bridge, a moment ago
+        except UnavailableError:  # somebody has just removed a bridge
             for network, _ in wanted.places:
                 self._driver(network).create(network)
             self._apply(wanted)
@@ -366,7 +366,7 @@ def _explained(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _logged(what: str, **more: str) -> Iterator[None]:
-    """Go on where it fails: what is left is a stray, which the next engine removes."""
+    """Log a failure and continue: what is left is a stray, which the next engine removes."""
     try:
         yield
     except (OSError, OrlopError) as error:

@@ -1,4 +1,4 @@
-"""The network namespace of a container that runs, where it has one of its own."""
+"""The network namespace of a running container, if it has its own."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from orlop.model.container import Container
 
 @contextlib.contextmanager
 def open_network(container: Container) -> Iterator[int]:
-    """Give a descriptor of it; WrongStateError if the container has ended, or is in ours."""
+    """Yield a descriptor; WrongStateError if the container has ended, or shares the host's."""
     with open_namespace(container, "net") as namespace, _host_network() as host:
         if os.path.sameopenfile(namespace, host):
             raise WrongStateError(f"container {container.name} is in the host's network namespace")

@@ -1,4 +1,4 @@
-"""Which addresses are in use: those of the endpoints in the containers' records, no others."""
+"""The addresses in use: exactly those of the endpoints in the containers' records."""
 
 from contextlib import suppress
 
@@ -10,15 +10,15 @@ from orlop.network.shared import SharedAddresses
 
 
 class Leases:
-    """Kept in memory, by network; made of the records when somebody first asks for one."""
+    """Kept in memory, by network; computed from the records when first needed."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._networks: dict[str, list[Addresses]] = {}
-        self._owned: dict[str, tuple[str, ...]] = {}  # of networks shared with other hosts
+        self._owned: dict[str, tuple[str, ...]] = {}  # for networks shared with other hosts
 
     def take(self, network: Network, wanted: EndpointOptions) -> tuple[str, ...]:
-        """Take one address of each family that the network has; all of them, or none.
+        """Allocate one address of each family that the network has; all of them, or none.
 
         Returns interface addresses. Errors are Docker's: "Address already in use",
         "no available IPv4 addresses on this network's address pools: …".
@@ -49,7 +49,7 @@ class Leases:
         return ""
 
     def release(self, network_id: str, addresses: tuple[str, ...]) -> None:
-        """Give interface addresses back; those that are not in use are no error."""
+        """Release interface addresses; those that are not in use are no error."""
         for text in addresses:
             address = text.partition("/")[0]
             for subnet in self._networks.get(network_id, ()):
@@ -60,28 +60,28 @@ class Leases:
         self.release(endpoint.network, endpoint.addresses)
 
     def in_use(self, network: Network) -> int:
-        """Return how many addresses containers have there."""
+        """Return the number of addresses that containers have."""
         return sum(len(addresses) for addresses in self._of(network))
 
     def taken(self, network: Network) -> list[str]:
-        """Return the addresses that nobody else may have: in use, or kept for something."""
+        """Return the addresses that cannot be allocated: in use, or reserved."""
         return [address for subnet in self._of(network) for address in subnet.taken()]
 
     def own(self, network_id: str, owned: tuple[str, ...]) -> None:
-        """Give addresses of these ranges only, of a network that is shared with other hosts."""
+        """Allocate only from these ranges, for a network shared with other hosts."""
         self._owned[network_id] = owned
         for subnet in self._networks.get(network_id, ()):
             if isinstance(subnet, SharedAddresses):
                 subnet.own(owned)
 
     def can_take(self, network: Network, version: int, wanted: str) -> bool:
-        """Whether other hosts need not be asked for an address, or for this one."""
+        """Whether an address, or this one, can be allocated without asking other hosts."""
         subnets = [one for one in self._of(network) if one.whole.version == version]
         shared = [one for one in subnets if isinstance(one, SharedAddresses)]
         return not shared or any(one.can_give(wanted) for one in shared)
 
     def forget(self, network_id: str) -> None:
-        """Drop what is known of a network that is gone, or has other subnets."""
+        """Drop the state of a network that is removed, or has other subnets."""
         self._networks.pop(network_id, None)
         self._owned.pop(network_id, None)
 

@@ -1,4 +1,4 @@
-"""Links on the default network (`--link`): what a container is told of other containers."""
+"""Links on the default network (`--link`): names and variables of other containers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from orlop.errors import NotFoundError, WrongStateError
 from orlop.model.container import Container, ContainerOptions
 from orlop.model.network import EndpointOptions
 
-_NOT_TOLD = ("HOME", "PATH")  # variables that mean nothing in another container
+_NOT_TOLD = ("HOME", "PATH")  # variables that have no meaning in another container
 
 
 class Link(NamedTuple):
@@ -21,7 +21,7 @@ class Link(NamedTuple):
 
 
 def wanted(options: ContainerOptions) -> tuple[str, ...]:
-    """Return the links that a container asks for on the default network, as ID:ALIAS."""
+    """Return a container's requested links on the default network, as ID:ALIAS."""
     return options.networks.get(modes.DEFAULT, EndpointOptions()).links
 
 
@@ -35,7 +35,7 @@ def links_of(container: Container, network: str, records: Records) -> Iterator[L
     """Return the links of *container*; *network* is the id of the default network.
 
     Raises:
-        WrongStateError: a linked container does not run, and *container* is being started.
+        WrongStateError: *container* is being started, and a linked container is not running.
             While *container* runs, others may stop and start.
     """
     for text in wanted(container.options):
@@ -99,7 +99,7 @@ def _of_ports(prefix: str, address: str, ports: Sequence[tuple[int, str]]) -> li
 
 
 def _of_run(prefix: str, address: str, run: Sequence[tuple[int, str]]) -> list[str]:
-    """Return the variables of ports in a row, which are named by the first; none for one port."""
+    """Return the variables of a run of ports, named after the first; none for one port."""
     (first, protocol), (last, other) = run[0], run[-1]
     if first == last:
         return []
@@ -116,7 +116,7 @@ def _of_run(prefix: str, address: str, run: Sequence[tuple[int, str]]) -> list[s
 
 
 def _runs(ports: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Return *ports* in groups of successive numbers."""
+    """Return *ports* in groups of consecutive numbers."""
     run: list[tuple[int, str]] = []
     for port in ports:
         if run and port[0] != run[-1][0] + 1:
@@ -127,7 +127,7 @@ def _runs(ports: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
 
 
 def _ports(exposed: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Return number and protocol of "80/tcp"; an image's words that name no port are left out."""
+    """Return number and protocol of "80/tcp"; skip an image's invalid entries."""
     for text in exposed:
         number, _, protocol = text.partition("/")
         if number.isdecimal():

@@ -1,4 +1,4 @@
-"""What the name server is told of containers on networks."""
+"""The names of containers on networks, for the name service."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Naming:
-    """Serves containers on networks that users made; the default one has no names, as Docker's."""
+    """Serves containers on user-defined networks; the default one has no names, as in Docker."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Naming:
         self._names = Names(inside, opening=opening)  # type: ignore[arg-type] # a generic method fits a generic protocol
 
     async def open(self, container: Container, places: Iterable[Place], namespace: int) -> None:
-        """Have its files and its name server say what it has on networks now."""
+        """Write its files and start its name service for its current networks."""
         places = list(places)
         view = _view(container, places)
         linked = tuple(self._linked(container, places))
@@ -47,16 +47,16 @@ class Naming:
             await self._names.open(container.id, namespace)
 
     def files(self, container: Container, places: Iterable[Place]) -> tuple[bool, dict[str, str]]:
-        """Return whether it is to be opened, and what its files are to say, by their paths."""
+        """Return whether it needs the name service, and the content of its files, by path."""
         places = list(places)
         linked = tuple(self._linked(container, places))
         addressing = _addressing(_view(container, places), places, linked)
         return self._bundles.network_files(container, addressing)
 
     def _linked(self, container: Container, places: Sequence[Place]) -> Iterator[str]:
-        """Return lines of hosts for its links on the default network; elsewhere they are names.
+        """Return lines of /etc/hosts for links on the default network; elsewhere links are names.
 
-        WrongStateError at a start while the other does not run; later it may go and come.
+        WrongStateError at a start if a linked container is not running; later it may stop.
         """
         for network, _ in places:
             if network.name == modes.DEFAULT:
@@ -64,12 +64,12 @@ class Naming:
                     yield from links.hosts_lines(link)
 
     def renamed(self, container: Container, places: Iterable[Place]) -> None:
-        """Let others find it by its new name."""
+        """Make it known by its new name."""
         if self._names.is_open(container.id):
             self._names.put(_view(container, places))
 
     def elsewhere(self, network: Network, neighbours: Iterable[Neighbour]) -> None:
-        """Know the names of a shared network's containers on other hosts: these, and no others."""
+        """Set the names of a shared network's containers on other hosts, replacing all."""
         known = self._elsewhere.pop(network.id, {})
         views = {view.container: view for view in _foreign(network, neighbours)}
         for key in known.keys() - views.keys():
@@ -81,7 +81,7 @@ class Naming:
             self._elsewhere[network.id] = views
 
     def close(self, container_id: str) -> None:
-        """Forget it, and let go of its namespace; one that is not served is no error."""
+        """Remove it, and release its namespace; an unknown one is no error."""
         self._names.close(container_id)
 
     def close_all(self) -> None:
@@ -89,7 +89,7 @@ class Naming:
 
 
 def _foreign(network: Network, neighbours: Iterable[Neighbour]) -> Iterator[zone.View]:
-    """Give the views of containers on other hosts, one for each network that they share."""
+    """Yield the views of containers on other hosts, one for each shared network."""
     for each in neighbours:
         if each.name:
             place = zone.Place(

@@ -1,4 +1,4 @@
-"""Networks that are shared with other hosts: what the peers and the rest tell each other."""
+"""Networks shared with other hosts: the link between the peers and the rest of the engine."""
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
@@ -25,7 +25,7 @@ DRIVER = "vxlan"
 
 
 class Overlay:
-    """The engine's side of the peers; an engine without such networks loads none of them."""
+    """The engine's side of the peers; an engine without such networks does not load them."""
 
     def __init__(
         self,
@@ -48,19 +48,19 @@ class Overlay:
         return Peers(self, self._context.metadata.memberships)
 
     async def open(self, running: Iterable[Container]) -> None:
-        """Be a member again of what this host was a member of."""
+        """Resume this host's memberships."""
         memberships = self._context.metadata.memberships.list()
         for membership in memberships:
             network = self._directory.get(membership.network)
             if membership.status == "joining" and network is not None:
-                self._directory.remove(network)  # killed just before the join had come to its end
+                self._directory.remove(network)  # killed just before the join was complete
         shared = [network for network in self._directory.all() if network.driver == DRIVER]
         if not memberships and not shared:
             return
         await self.peers.open({network.id: network for network in shared})
         known = {membership.network for membership in memberships}
         for network in shared:
-            if network.id not in known:  # killed while it was made
+            if network.id not in known:  # killed during its creation
                 await self.found(network)
             self._put_bridge(network)
         for container in running:
@@ -70,10 +70,10 @@ class Overlay:
         if "peers" in self.__dict__:
             await self.peers.close()
 
-    # What is asked for
+    # Requests
 
     async def found(self, network: Network) -> None:
-        """Let others join a new *network*; where that cannot be, there is no such network."""
+        """Let others join a new *network*; if that fails, the network is not created."""
         if network.driver != DRIVER:
             return
         try:
@@ -89,7 +89,7 @@ class Overlay:
         return network
 
     async def leave(self, network: Network) -> None:
-        """Leave it for good; one that is not shared is no error."""
+        """Leave it for good; a network that is not shared is no error."""
         if network.driver == DRIVER:
             self._naming.elsewhere(network, ())
             await self.peers.leave(network.id)
@@ -100,10 +100,10 @@ class Overlay:
     def members(self, network: Network) -> "Sequence[MemberState]":
         return self.peers.members(network.id)
 
-    # What containers do
+    # Containers
 
     async def prepare(self, network: Network, wanted: EndpointOptions) -> None:
-        """See to it that there are addresses here for one more endpoint, if others have some."""
+        """Get addresses for one more endpoint from other hosts, if we have none left."""
         if network.driver != DRIVER:
             return
         for version, address in ((4, wanted.ipv4), (6, wanted.ipv6)):
@@ -111,7 +111,7 @@ class Overlay:
                 await self.peers.more(network.id, version=version, address=address)
 
     def put(self, container: Container, endpoints: Iterable[Endpoint]) -> None:
-        """Tell the other hosts of endpoints here."""
+        """Announce endpoints here to the other hosts."""
         for network, endpoint in self._shared(endpoints):
             names = (*endpoint.aliases, container.options.hostname)
             told = HostEndpoint(
@@ -124,7 +124,7 @@ class Overlay:
             self.peers.put(network.id, told)
 
     def drop(self, endpoints: Iterable[Endpoint]) -> None:
-        """Tell the other hosts that endpoints are gone."""
+        """Announce to the other hosts that endpoints are gone."""
         for network, endpoint in self._shared(endpoints):
             self.peers.drop(network.id, endpoint.mac)
 
@@ -141,7 +141,7 @@ class Overlay:
         told = HostEndpoint(mac=bridge_mac(network), addresses=addresses)
         self.peers.put(network.id, told)
 
-    # What the peers want (engine/peers/host.py)
+    # Callbacks of the peers (engine/peers/host.py)
 
     def taken(self, network: str) -> Collection[str]:
         known = self._directory.get(network)
@@ -166,7 +166,7 @@ class Overlay:
         self._directory.put(network)
 
     def _check_free(self, network: Network) -> None:
-        """Raise what keeps another host's network from being one of ours."""
+        """Raise the reason why another host's network cannot be used here."""
         if not modes.is_name(network.name):
             raise InvalidArgumentError(f"invalid network name {network.name[:200]!r}")
         self._directory.check_name(network.name)

@@ -1,4 +1,4 @@
-"""From what a container asks of its networks to its endpoints, every choice made."""
+"""Plan endpoints: from a container's options for its networks, with all choices made."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ _SYSCTL = re.compile(r"net\.[a-zA-Z0-9_]+\.[a-zA-Z0-9_]+\.IFNAME\.[a-zA-Z0-9_]+"
 
 
 class Planner:
-    """Takes addresses; who gets endpoints gives them back where the rest fails."""
+    """Allocates addresses; the caller gives endpoints back if a later step fails."""
 
     def __init__(self, directory: Directory, leases: Leases) -> None:
         self._directory = directory
@@ -49,7 +49,7 @@ class Planner:
         wanted: EndpointOptions,
         others: Sequence[Endpoint],
     ) -> Endpoint:
-        """Plan one more endpoint beside *others*, without routes."""
+        """Plan one more endpoint besides *others*, without routes."""
         options = container.options
         asked = wanted.mac or (options.mac_address if network.name == options.network else "")
         mac = _checked_mac(asked)
@@ -76,9 +76,9 @@ class Planner:
         )
 
     def routed(self, container: Container, endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
-        """Return them with the default routes where they belong: one for each family.
+        """Return them with the default routes, one for each family.
 
-        That is the network of the highest priority, of those the first by name.
+        They belong to the network with the highest priority; among equals to the first by name.
         """
         networks = {one.network: self._directory.get(one.network) for one in endpoints}
         known = [network for network in networks.values() if network and not network.internal]
@@ -92,13 +92,13 @@ class Planner:
         )
 
     def give_back(self, endpoints: Iterable[Endpoint]) -> None:
-        """Return the addresses of endpoints that are no more, or never were."""
+        """Release the addresses of endpoints that are gone, or were never made."""
         for endpoint in endpoints:
             self._leases.release_endpoint(endpoint)
 
 
 def standing_in(container: Container, network: Network) -> Endpoint:
-    """Return what stands for the endpoint of a container on "host" or "none", which has none."""
+    """Return a placeholder for the endpoint on "host" or "none", which have none."""
     text = f"{network.id}{container.id}{container.started_ns}"
     return Endpoint(
         id=hashlib.sha256(text.encode()).hexdigest(),
@@ -109,7 +109,7 @@ def standing_in(container: Container, network: Network) -> Endpoint:
 
 
 def _driver_options(container: Container, wanted: EndpointOptions) -> dict[str, str]:
-    """Return the options of an endpoint: a check of what the host's root sends protects nobody."""
+    """Return an endpoint's options; checking a privileged container's packets is pointless."""
     may_spoof = {SPOOFING: "true"} if container.options.privileged else {}
     return {**may_spoof, **wanted.driver_options}
 

@@ -1,4 +1,4 @@
-"""Putting back what somebody else removes while we run: rules (`nft flush ruleset`), bridges."""
+"""Restore what somebody removes while we run: rules (`nft flush ruleset`), bridges."""
 
 import asyncio
 import logging
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SETTLE_S = 0.2  # a reload of a firewall is many changes
+_SETTLE_S = 0.2  # because a reload of a firewall makes many changes
 
 
 class Repair:
-    """Listens from begin() to close(). Each change costs a look, whoever made it."""
+    """Listens from begin() to close(). Each change by anybody costs a check."""
 
     def __init__(self, context: Context, attachments: Attachments) -> None:
         self._context = context
@@ -27,7 +27,7 @@ class Repair:
         self._host: Host | None = None
 
     def begin(self, host: Host) -> None:
-        """Listen; called in the event loop, once the network thread has its host."""
+        """Start listening; called in the event loop, once the network thread has its host."""
         if self._watch is None:
             self._host, self._watch = host, host.watch()
             asyncio.get_running_loop().add_reader(self._watch.fileno(), self._heard)
@@ -48,7 +48,7 @@ class Repair:
             self._context.spawn(self._restore(set(changes.bridges), rules=changes.rules))
 
     async def _restore(self, bridges: set[str], *, rules: bool) -> None:
-        """Restore once the changes have come to an end, and listen again."""
+        """Restore after the changes have ended, and listen again."""
         if rules:
             await self._attachments.hold()
         await asyncio.sleep(_SETTLE_S)

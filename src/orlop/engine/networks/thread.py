@@ -1,7 +1,7 @@
-"""The one thread that is in touch with the machine's network.
+"""The one thread that changes the machine's network.
 
-Its own, because it goes into other network namespaces and comes back, and because
-what it does must be in turn. It is there from the first thing that needs it.
+It is a separate thread because it enters other network namespaces, and because its work must
+be done in order. It is started when first needed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class NetworkThread:
-    """Runs methods of a Host, one after the other; *on_made* is called in the loop, once."""
+    """Runs methods of a Host in order; *on_made* is called in the loop, once."""
 
     def __init__(self, make: "Callable[[], Host]", on_made: "Callable[[Host], None]") -> None:
         self._make = make
@@ -48,7 +48,7 @@ class NetworkThread:
     def post(
         self, method: "Callable[Concatenate[Host, P], None]", *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Have Host.method run in its turn; it says itself, in the log, what goes wrong."""
+        """Queue Host.method; its errors are logged."""
         self._running().submit(functools.partial(self._work, method, *args, **kwargs))
 
     def _running(self) -> ThreadPoolExecutor:
@@ -64,7 +64,7 @@ class NetworkThread:
         return method(self._host, *args, **kwargs)
 
     def close(self) -> None:
-        """End it once its work is done."""
+        """End the thread once its work is done."""
         if self._executor is not None:
             if self._host is not None:
                 self._executor.submit(self._host.close)

@@ -1,8 +1,8 @@
-"""A network namespace that belongs to a container's user namespace, both made ahead of it.
+"""Make a network namespace that belongs to a container's user namespace, before the container.
 
-Whose user namespace a network namespace was made in decides who may change it, and
-mount its /sys. A program makes the two, for a process with threads cannot go into a user
-namespace; once we hold both it may end.
+The user namespace in which a network namespace was made decides who may change it, and
+mount its /sys. A separate program makes the two, because a process with threads cannot enter
+a user namespace; it ends when we hold both.
 """
 
 import os
@@ -26,7 +26,7 @@ sys.stdin.read()
 
 
 class IDs:
-    """Which ids of the host a user namespace's are."""
+    """The host's ids in a user namespace."""
 
     def __init__(self, uids: Sequence[Mapping], gids: Sequence[Mapping]) -> None:
         self.uids = uids
@@ -34,7 +34,7 @@ class IDs:
 
 
 def ids_of(uids: Sequence[IDMapping], gids: Sequence[IDMapping]) -> IDs:
-    """Return what config.json's mappings say."""
+    """Convert config.json's mappings."""
     return IDs(_mappings(uids), _mappings(gids))
 
 

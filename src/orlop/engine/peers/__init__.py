@@ -1,1 +1,1 @@
-"""Engines that share networks: who belongs, and what each tells the others."""
+"""Engines that share networks: membership, and the messages between them."""

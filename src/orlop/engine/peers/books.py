@@ -1,4 +1,4 @@
-"""What a host has to remember of one network: stored first, then believed."""
+"""The state of one shared network: stored first, then used."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Books:
         self._news = asyncio.Condition()
 
     async def commit(self, after: Membership) -> None:
-        """Store a change, then believe it. The caller holds the lock."""
+        """Store a change, then use it. The caller holds the lock."""
         if after is not self.membership:
             await in_thread(self._store.put, after)
             self.membership = after
@@ -32,7 +32,7 @@ class Books:
         await in_thread(self._store.remove, self.membership.me)
 
     async def notify(self) -> None:
-        """Wake who waits: something has changed, here or in the links."""
+        """Wake the waiters: something has changed, here or in the links."""
         async with self._news:
             self._news.notify_all()
 

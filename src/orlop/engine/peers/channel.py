@@ -1,8 +1,8 @@
-"""A connection between two engines that have shown each other the network's secret.
+"""A connection between two engines that have proved that they know the network's secret.
 
-After the handshake each message is 4 bytes of length, the message, and 32 bytes that
-only who knows the secret can make for this message, in this place, of this connection.
-What is sent is not hidden, as the network's packets are not.
+After the handshake each message is 4 bytes of length, the message, and a 32-byte tag, which
+needs the secret, and is valid only for this message at this position of this connection.
+Messages are not encrypted, just as the network's packets are not.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from orlop.errors import CorruptError, PermissionDeniedError, UnavailableError
 BUFFER_BYTES = 16 << 10
 HANDSHAKE_S = 5.0
 _TAG_BYTES = 32
-_MOST_WAITING_BYTES = 8 << 20  # a peer that does not read is cut off
+_MOST_WAITING_BYTES = 8 << 20  # a peer that does not read is disconnected
 
 
 class Channel:
-    """Messages in order, none lost, none twice; or an error, and it is over."""
+    """Messages in order, each exactly once; after an error the channel is closed."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Channel:
         return _address(self._writer.get_extra_info("peername"))
 
     def send(self, message: AnyMessage) -> None:
-        """Send *message* after those before; UnavailableError if the peer has not read for long."""
+        """Queue *message*; UnavailableError if the peer has not read for too long."""
         payload = encode(message)
         tag = handshake.tag(self._sending, self._sent, payload)
         self._sent += 1
@@ -75,11 +75,11 @@ class Channel:
             raise UnavailableError("the peer has closed the connection") from None
 
     def close(self) -> None:
-        """Close at once; what was sent last may be lost."""
+        """Close at once; the last messages may be lost."""
         self._writer.transport.abort()
 
     async def finish(self) -> None:
-        """Close once all is sent."""
+        """Close after everything is sent."""
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 self._writer.close()
@@ -91,7 +91,7 @@ class Channel:
 async def dial(
     address: tuple[str, int], network: str, secret: bytes, *, local: str = ""
 ) -> Channel:
-    """Connect to a member. OSError, or PermissionDeniedError where it does not know the secret."""
+    """Connect to a member. OSError, or PermissionDeniedError if it does not know the secret."""
     reader, writer = await asyncio.open_connection(
         *address, limit=BUFFER_BYTES, local_addr=(local, 0) if local else None
     )

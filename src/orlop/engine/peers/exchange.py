@@ -1,4 +1,4 @@
-"""How addresses move between hosts: asked for, given, and handed on by who leaves."""
+"""Move addresses between hosts: request, give, and hand on when leaving."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ AddressMessage = messages.Ask | messages.Gift | messages.Refused | messages.Take
 
 
 class Exchange:
-    """This host's side; membership.py says why no address is ever given twice."""
+    """This host's side; membership.py explains why no address is ever given twice."""
 
     def __init__(
         self, books: Books, links: Links, *, network: Network, host: Host, timing: Timing
@@ -48,7 +48,7 @@ class Exchange:
             link.send(messages.Gift(number=gift.number, range=gift.range, answers=ask.number))
 
     async def _give(self, to: str, ask: messages.Ask) -> Gift | None:
-        """Part with a range, if one is free; from here on nobody here is given its addresses."""
+        """Give a range away, if one is free; from then on it is not allocated here."""
         membership, network = self._books.membership, self._network
         subnets = [subnet.subnet for subnet in network.subnets]
         if membership.status != "member" or ask.subnet not in subnets:
@@ -85,7 +85,7 @@ class Exchange:
         link.send(messages.Taken(number=gift.number))
         self._answer(gift.answers, got=True)
 
-    # What we ask of others
+    # Our requests
 
     async def ask(self, subnet: str, address: str = "") -> bool:
         """Ask the members for more addresses of *subnet*, or for one *address*."""
@@ -114,7 +114,7 @@ class Exchange:
         await self._books.until(lambda: len(self._links) > 0)
 
     async def part(self) -> None:
-        """Give all away, say goodbye, and forget the network; waits for a member to be there."""
+        """Give all addresses away, leave, and forget the network; waits for a member."""
         while any(True for _ in steps.others(self._books.membership)):
             await self.connected()
             link = next(iter(self._links), None)
@@ -123,7 +123,7 @@ class Exchange:
         await self._books.remove()
 
     async def _part_over(self, link: Link) -> bool:
-        """Whether all that was ours has a new owner, and the others know that we are gone."""
+        """Whether all our ranges have a new owner, and the others know that we have left."""
         books = self._books
         async with books.lock:
             for owned in books.membership.owned:
@@ -137,6 +137,6 @@ class Exchange:
         self._number += 1
         number = self._number
         link.send(messages.Ping(number=number))
-        # The other closes the connection when it has stored that we left: that says it too.
+        # The peer closes the connection after storing that we left, which confirms it too.
         await books.until(lambda: link.pongs >= number or link.closed.is_set())
         return True

@@ -1,4 +1,4 @@
-"""How two engines show each other that they know a network's secret, and never say it.
+"""The handshake: two engines prove that they know a network's secret, without sending it.
 
     dialer                                listener
     magic, network id, nonce     ->                        80 bytes
@@ -6,10 +6,9 @@
     proof of the dialer          ->                        32
                                  <-       proof of the listener 32
 
-Both nonces go into the key of the connection, so neither a proof nor a later message
-of another connection is worth anything here. The two proofs and the two directions
-differ by a word, so that nothing can be reflected. A network that the listener does
-not know is answered like a wrong secret.
+Both nonces are part of the connection's key, so proofs and messages of other connections are
+not valid here. The two proofs and the two directions differ by a word, so nothing can be
+reflected. An unknown network gets the same answer as a wrong secret.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ OPENING_BYTES = len(MAGIC) + 32 + NONCE_BYTES
 
 
 class Keys(NamedTuple):
-    """What both ends derive from the secret and their nonces."""
+    """The keys that both ends derive from the secret and their nonces."""
 
     dialer_proof: bytes
     listener_proof: bytes
@@ -38,14 +37,14 @@ def opening(network: str) -> bytes:
 
 
 def network_of(opening: bytes) -> str | None:
-    """Return the network that an opening asks for; None if it is no opening of ours."""
+    """Return the network in an opening; None if it is not one of ours."""
     if len(opening) != OPENING_BYTES or not opening.startswith(MAGIC):
         return None
     return opening[len(MAGIC) : len(MAGIC) + 32].hex()
 
 
 def keys(secret: bytes, opening: bytes, nonce: bytes) -> Keys:
-    """Return the keys of the one connection that began with *opening* and *nonce*."""
+    """Return the keys of the connection that began with *opening* and *nonce*."""
     session = _mac(secret, b"orlop peers, session\0" + opening + nonce)
     return Keys(
         dialer_proof=_mac(session, b"proof of the dialer"),
@@ -56,7 +55,7 @@ def keys(secret: bytes, opening: bytes, nonce: bytes) -> Keys:
 
 
 def tag(key: bytes, number: int, payload: bytes) -> bytes:
-    """Return what goes behind the message that is *number* in its direction."""
+    """Return the tag of the message with this *number* in its direction."""
     return _mac(key, number.to_bytes(8, "big") + len(payload).to_bytes(4, "big") + payload)
 
 

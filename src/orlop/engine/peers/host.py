@@ -1,4 +1,4 @@
-"""What peers need of the rest of the engine."""
+"""The interface of the rest of the engine for the peers."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
@@ -14,20 +14,20 @@ class Host(Protocol):
         """Return the addresses in use here: containers', the bridge's own, reserved ones."""
 
     def own(self, network: str, owned: tuple[str, ...]) -> None:
-        """From now on give addresses of these ranges only."""
+        """Allocate only from these ranges from now on."""
 
     async def apply(self, network: str, peering: Peering) -> None:
-        """Have the tunnel know this, as soon as there is one."""
+        """Pass this state to the tunnel, as soon as there is one."""
 
     async def check(self, network: Network) -> Network:
-        """Return another host's network as it would be here; the driver's errors if it cannot."""
+        """Return another host's network as it would be here, or raise the driver's error."""
 
     async def adopt(self, network: Network) -> None:
-        """Make another host's network one of ours; AlreadyExistsError if its name is taken."""
+        """Add another host's network to ours; AlreadyExistsError if its name is taken."""
 
 
 class Store(Protocol):
-    """Where memberships are kept. What returned is there after a power failure too."""
+    """The storage of memberships. Changes survive a power failure."""
 
     def put(self, membership: Membership) -> None: ...
 

@@ -10,12 +10,12 @@ from orlop.errors import UnavailableError
 
 
 class Timing(NamedTuple):
-    """How patient a host is with the others."""
+    """The timeouts between hosts."""
 
     ping_s: float = 5.0
-    silent_s: float = 15.0  # a connection without a word for so long is over
-    forget_s: float = 60.0  # a host that does not answer for so long is sent nothing more
-    redial_s: float = 0.25  # doubled at each try …
+    silent_s: float = 15.0  # after so long without a message a connection is closed
+    forget_s: float = 60.0  # after so long without an answer nothing is sent to a host
+    redial_s: float = 0.25  # doubled at each attempt …
     slowest_redial_s: float = 5.0  # … up to this
     answer_s: float = 5.0
 
@@ -30,7 +30,7 @@ class Link:
         self.pongs = 0  # the number of the last one
 
     def send(self, message: AnyMessage) -> None:
-        """Send it, or close the link where that cannot be."""
+        """Send it, or close the link if that fails."""
         try:
             self.channel.send(message)
         except UnavailableError:
@@ -56,10 +56,10 @@ class Links:
         return self._by_member.get(member)
 
     def admit(self, link: Link) -> bool:
-        """Keep *link*, and close the one it replaces; False if the other is the better one.
+        """Keep *link*, and close the one it replaces; False if the other one is kept.
 
-        Two that dial each other at once keep the same one of the two: that of the lower
-        id. After a restart the old connection is worth nothing.
+        Two members that dial each other at once both keep the connection of the lower id.
+        After a restart the old connection is not used any more.
         """
         before = self._by_member.get(link.member)
         if before is not None:
@@ -77,7 +77,7 @@ class Links:
         link.closed.set()
 
     def send(self, message: AnyMessage, *, but: str = "") -> None:
-        """Send *message* to all members, *but* one."""
+        """Send *message* to all members, except *but*."""
         for link in self:
             if link.member != but:
                 link.send(message)

@@ -1,4 +1,4 @@
-"""Where other engines come in: one port, and nothing kept of who is a stranger."""
+"""Accept connections from other engines, on one port, without keeping state for strangers."""
 
 import asyncio
 import logging
@@ -11,8 +11,8 @@ from orlop.errors import AlreadyExistsError
 
 log = logging.getLogger(__name__)
 
-_MOST_STRANGERS = 64  # connections that have not yet shown the secret
-_MOST_OF_ONE = 8  # the same, of one address
+_MOST_STRANGERS = 64  # connections that have not yet proved the secret
+_MOST_OF_ONE = 8  # the same, from one address
 _REPORT_S = 60.0
 
 Secrets = Callable[[str], bytes | None]
@@ -20,7 +20,7 @@ Accept = Callable[[str, Channel], Awaitable[None]]
 
 
 class Listener:
-    """A listening socket of one address; who knows a network's secret is handed to *accept*."""
+    """A listening socket; a peer that knows a network's secret is passed to *accept*."""
 
     def __init__(self, secrets: Secrets, accept: Accept) -> None:
         self._secrets = secrets
@@ -31,7 +31,7 @@ class Listener:
         self._refused, self._reported = 0, -_REPORT_S
 
     async def open(self, address: str, port: int) -> None:
-        """Listen; OSError where the address is not there, AlreadyExistsError if it is taken."""
+        """Listen; OSError if the address does not exist, AlreadyExistsError if it is taken."""
         try:
             self._server = await asyncio.start_server(
                 self._connected, address, port, limit=BUFFER_BYTES, backlog=128
@@ -61,7 +61,7 @@ class Listener:
             if not task.cancelling():
                 raise
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
-            pass  # gone, or never a peer
+            pass  # gone, or not a peer
         finally:
             self._connections.discard(task)
             writer.transport.abort()
@@ -90,7 +90,7 @@ class Listener:
             await self._accept(network, channel)
 
     def _refuse(self) -> None:
-        """Count it; the log gets a line a minute at most, however many there are."""
+        """Count it; the log gets at most one line a minute."""
         self._refused += 1
         now = asyncio.get_running_loop().time()
         if now - self._reported >= _REPORT_S:

@@ -1,9 +1,9 @@
-"""How a membership changes, step by step. Pure: who calls stores each before acting on it.
+"""The changes of a membership. Pure: the caller stores each before acting on it.
 
-Addresses move as gifts. A giver first stores that a range is no longer its own, then
-sends it, again after each lost connection, until the taker says that it has stored it.
-Gifts are numbered for each pair, so one that comes again counts once. Whatever is lost,
-cut off or killed in between: a range has one owner, or is on its way to one.
+Addresses move as gifts. A giver first stores that a range is no longer its own, then sends it,
+again after each lost connection, until the taker confirms that it has stored it. Gifts are
+numbered for each pair, so a repeated one counts once. Whatever is lost, disconnected or killed
+in between: a range has one owner, or is on its way to one.
 """
 
 import secrets
@@ -16,7 +16,7 @@ from orlop.engine.peers.messages import MOST_MEMBERS
 from orlop.model.network import Network
 from orlop.model.overlay import Gift, Member, Membership
 
-_MOST_LEFT = 4 * MOST_MEMBERS  # remembered, so that no late word brings them back
+_MOST_LEFT = 4 * MOST_MEMBERS  # remembered, so that an old message cannot bring them back
 
 
 def founded(network: Network, member: Member) -> Membership:
@@ -42,9 +42,9 @@ def others(membership: Membership) -> Iterator[Member]:
 
 
 def merged(membership: Membership, heard: Iterable[Member]) -> Membership:
-    """Return it with what is new in what another member told; itself if nothing is.
+    """Return it with another member's news; itself if there are none.
 
-    Of one that has left, the gifts that it never took are ours again.
+    Gifts that a member never took before it left are ours again.
     """
     members = dict(membership.members)
     changed = False
@@ -92,7 +92,7 @@ def giving(membership: Membership, to: str, given: str) -> tuple[Membership, Gif
 
 
 def confirmed(membership: Membership, by: str, number: int) -> Membership:
-    """Return it without the gifts up to *number*: the taker has them."""
+    """Return it without the gifts up to *number*: the taker has stored them."""
     left = tuple(g for g in membership.gifts if g.to != by or g.number > number)
     return membership if left == membership.gifts else replace(membership, gifts=left)
 
@@ -109,13 +109,13 @@ def accepting(membership: Membership, giver: str, number: int, given: str) -> Me
 
 
 def parting(membership: Membership) -> Member:
-    """Return the word that this host has left, with which it takes no more gifts."""
+    """Return the announcement that this host has left, which then takes no more gifts."""
     me = membership.members[membership.me]
     return replace(me, version=me.version + 1, left=True, received=membership.received)
 
 
 def moved(membership: Membership, address: str, port: int) -> Membership:
-    """Return it with this host at another address."""
+    """Return it with another address for this host."""
     me = membership.members[membership.me]
     if (me.address, me.port) == (address, port):
         return membership

@@ -1,7 +1,7 @@
-"""One network's hosts, as this one sees them: who is there, and what each has.
+"""One network's hosts, seen from this one: which are connected, and their endpoints.
 
-Every member keeps a connection to every other. All that is decided is in membership.py
-(who owns which addresses) and view.py (what the tunnel is told); this file moves it.
+Every member is connected to every other. membership.py (who owns which addresses) and view.py
+(the tunnel's state) make all decisions; this file carries them out.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _RETRY_S = 1.0
 
 
 class Mesh:
-    """Used from one event loop; `start` it, and `close` it, which tells nobody."""
+    """For one event loop; `start` it, and `close` it, which tells nobody."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class Mesh:
         self._instance = secrets.token_hex(8)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._keepers: dict[str, asyncio.Task[None]] = {}
-        self._seen: dict[str, float] = {}  # when a member was last heard
-        self._answering: set[str] = set()  # hosts that answer, though no engine is there
+        self._seen: dict[str, float] = {}  # when each member was last heard
+        self._answering: set[str] = set()  # hosts that answer, although no engine runs there
         self._begun = time.monotonic()
         self._dirty = asyncio.Event()
         self._applied: Peering | None = None
@@ -70,7 +70,7 @@ class Mesh:
         return bytes.fromhex(self.membership.secret)
 
     def start(self) -> None:
-        """Look for the other members; a second time is no error."""
+        """Start connecting to the other members; a second time is no error."""
         if self._applier is None:
             self._applier = self._spawn(self._apply_changes())
         self._keep_all()
@@ -84,20 +84,20 @@ class Mesh:
             self.links.leave(link)
 
     def put(self, endpoint: HostEndpoint) -> None:
-        """Tell all members of an endpoint here; the same again is no news."""
+        """Announce a local endpoint to all members. Repeating an announcement has no effect."""
         if self.view.local.get(endpoint.mac) != endpoint:
             self.view.local[endpoint.mac] = endpoint
             self.links.send(messages.Change(put=(endpoint,)))
             self._dirty.set()
 
     def drop(self, mac: str) -> None:
-        """Tell all members that an endpoint is gone."""
+        """Announce to all members that an endpoint is gone."""
         if self.view.local.pop(mac, None) is not None:
             self.links.send(messages.Change(drop=(mac,)))
             self._dirty.set()
 
     def peering(self) -> Peering:
-        """Return what the tunnel should know now."""
+        """Return the current state for the tunnel."""
         members = list(steps.others(self.membership))
         expired = [member.id for member in members if self.is_expired(member.id)]
         whole = all(self.view.has_heard(m.id) or m.id in expired for m in members)
@@ -110,14 +110,14 @@ class Mesh:
         return time.monotonic() - self._seen.get(member, self._begun) > self.timing.forget_s
 
     def again(self) -> None:
-        """Give the tunnel all it should know once more: somebody has changed it."""
+        """Pass the whole state to the tunnel again, because somebody has changed it."""
         self._applied = None
         self._dirty.set()
 
     # Connections
 
     async def serve(self, channel: Channel) -> None:
-        """Talk with who has dialed us and knows the secret, until it goes."""
+        """Serve a peer that has dialed us and knows the secret, until it disconnects."""
         first = await self._first(channel)
         if isinstance(first, messages.Fetch):
             channel.send(messages.Config(network=self.network, member=self.me))
@@ -136,14 +136,14 @@ class Mesh:
             return None
 
     def _keep_all(self) -> None:
-        """See to it that there is a link to each member, or somebody trying."""
+        """Make sure that there is a link to each member, or an attempt."""
         for member in steps.others(self.membership):
             keeper = self._keepers.get(member.id)
             if keeper is None or keeper.done():
                 self._keepers[member.id] = self._spawn(self._keep(member.id))
 
     async def _keep(self, member: str) -> None:
-        is_first = self.membership.me < member  # the other leaves it to us for a moment
+        is_first = self.membership.me < member  # the other one waits for us for a moment
         delay = 0.0 if is_first else self.timing.redial_s
         while not self.membership.members[member].left:
             link = self.links.get(member)
@@ -156,14 +156,14 @@ class Mesh:
             delay = min(self.timing.slowest_redial_s, 2 * delay + self.timing.redial_s)
 
     async def _dial(self, member: Member) -> bool:
-        """Talk with *member* for as long as it lasts; False if it could not be reached."""
+        """Stay connected to *member* for as long as possible; False if it cannot be reached."""
         try:
             async with asyncio.timeout(self.timing.answer_s):
                 address = (member.address, member.port)
                 channel = await dial(address, self.network.id, self.secret, local=self.me.address)
                 channel.send(messages.Hello(member=self.me, instance=self._instance))
                 hello = await channel.receive()
-        except ConnectionRefusedError:  # the host is there, its engine is not: containers run on
+        except ConnectionRefusedError:  # the host is up without its engine: containers keep running
             self._answering.add(member.id)
             return False
         except (OSError, TimeoutError, OrlopError):
@@ -205,7 +205,7 @@ class Mesh:
             await self.books.notify()
 
     async def _introduce(self, link: Link, member: Member) -> None:
-        """Tell it all that we know, and others that it is there."""
+        """Send it everything that we know, and announce it to the others."""
         self._seen[member.id] = time.monotonic()
         self._answering.discard(member.id)
         self.view.begin(member.id)
@@ -223,7 +223,7 @@ class Mesh:
         await self.books.notify()
 
     def _gossip(self) -> tuple[Member, ...]:
-        """Return the members to tell of: those there are, and the last that left."""
+        """Return the members to announce: the current ones, and the last that left."""
         members = list(self.membership.members.values())
         here = [member for member in members if not member.left]
         left = [member for member in members if member.left]
@@ -234,7 +234,7 @@ class Mesh:
             await asyncio.sleep(self.timing.ping_s)
             link.send(messages.Ping(number=0))
 
-    # What others say
+    # Messages from others
 
     async def _heard(self, link: Link, message: messages.AnyMessage) -> None:
         match message:
@@ -258,7 +258,7 @@ class Mesh:
     async def _merge(self, heard: Iterable[Member], *, told_by: str) -> None:
         before = self.membership
         await self.books.commit(steps.merged(before, heard))
-        if self.membership.owned != before.owned:  # what one that left has never taken
+        if self.membership.owned != before.owned:  # gifts that a leaving member never took
             self._host.own(self.network.id, self.membership.owned)
         known = before.members
         news = tuple(m for m in self.membership.members.values() if known.get(m.id) != m)
@@ -275,17 +275,17 @@ class Mesh:
         self._keep_all()
         self._dirty.set()
 
-    # Below
+    # Internal
 
     async def part(self) -> None:
-        """Leave: give all addresses to another member and say so. Waits for one to be there."""
+        """Leave: give all addresses to another member and announce it. Waits for a member."""
         await self.books.settle("leaving")
         for mac in list(self.view.local):
             self.drop(mac)
         await self.addresses.part()
 
     async def _apply_changes(self) -> None:
-        """Tell the tunnel what is new, and notice who has been silent for too long."""
+        """Pass changes to the tunnel, and notice members that are silent for too long."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._next_look_s()):
@@ -303,7 +303,7 @@ class Mesh:
                 self._dirty.set()
 
     def _next_look_s(self) -> float | None:
-        """Return when to look again though nothing is heard: only while somebody is missed."""
+        """Return when to check again without a message: only while a member is missing."""
         missed = [m.id for m in steps.others(self.membership) if m.id not in self.links]
         return self.timing.forget_s / 4 if missed else None
 

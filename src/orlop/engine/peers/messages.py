@@ -1,14 +1,14 @@
-"""What engines say to each other once both are known, and the limits of it.
+"""The messages between connected engines, and their limits.
 
-Fetch             ->                       who wants to join, in place of a Hello
-                  <-  Config               and no more
+Fetch             ->                       from a host that wants to join, instead of a Hello
+                  <-  Config               then the connection ends
 Hello             <->  Hello               first, from both
-Members, State    <->  Members, State      all that each knows; State in parts
-Change            ->                       an endpoint came or went
+Members, State    <->  Members, State      everything that each knows; State in parts
+Change            ->                       an endpoint was added or removed
 Ask               ->
-                  <-  Gift or Refused      Gift: again after a lost connection, until Taken
+                  <-  Gift or Refused      Gift: repeated after a lost connection, until Taken
 Taken             ->
-Ping              ->  Pong                 Pong: all that came before is stored
+Ping              ->  Pong                 Pong: everything before it is stored
 """
 
 import ipaddress
@@ -32,7 +32,7 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=False):
-    """One message; unknown fields are a later version's."""
+    """One message; unknown fields are from a later version."""
 
 
 class Fetch(Message, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class Config(Message, frozen=True, kw_only=True):
 
 class Hello(Message, frozen=True, kw_only=True):
     member: Member
-    instance: str  # another after each start of the engine
+    instance: str  # changes with each start of the engine
 
 
 class Members(Message, frozen=True, kw_only=True):
@@ -100,7 +100,7 @@ _decode = msgspec.msgpack.Decoder(AnyMessage).decode
 
 
 def decode(data: bytes) -> AnyMessage:
-    """Return a peer's message, its values checked; CorruptError for what is none."""
+    """Return a peer's message, with its values checked; CorruptError if it is invalid."""
     try:
         message: AnyMessage = _decode(data)
         _check(message)
@@ -110,7 +110,7 @@ def decode(data: bytes) -> AnyMessage:
 
 
 def parts(endpoints: Iterable[HostEndpoint]) -> Iterator[State]:
-    """Yield all *endpoints* in messages that are not too long; the last one says so."""
+    """Yield all *endpoints* in messages of limited length; the last one is marked."""
     part: list[HostEndpoint] = []
     size = 0
     for endpoint in endpoints:
@@ -151,7 +151,7 @@ def _check_members(members: tuple[Member, ...]) -> None:
 
 
 def _check_address(text: str) -> None:
-    """A zone (fe80::1%eth0) would be another host's, and may be any text: rules are made of it."""
+    """Refuse a zone (fe80::1%eth0): it is another host's, and may be any text, used in rules."""
     ipaddress.ip_address("" if "%" in text else text)
 
 

@@ -1,4 +1,4 @@
-"""Networks over several hosts, as the engine uses them."""
+"""Networks over several hosts: the interface for the engine."""
 
 import asyncio
 import logging
@@ -35,11 +35,11 @@ DEFAULT_PORT = 4789  # UDP of the tunnels (RFC 7348), and TCP of the engines
 _FOREGROUND_S = 3.0
 _LISTEN_RETRY_S = 2.0
 _MOST_IN_TOKEN = 4
-_OF_ONE_HOST = ("local", "parent", "com.docker.network.bridge.name")  # options
+_OF_ONE_HOST = ("local", "parent", "com.docker.network.bridge.name")  # options of one host
 
 
 class MemberState(NamedTuple):
-    """A member, for people to look at."""
+    """A member, for users."""
 
     member: Member
     is_this_host: bool
@@ -48,7 +48,7 @@ class MemberState(NamedTuple):
 
 
 class Peers:
-    """The networks that this engine shares. Used from one event loop."""
+    """The networks that this engine shares. For one event loop."""
 
     def __init__(self, host: Host, store: Store, timing: Timing | None = None) -> None:
         self._host, self._store = host, store
@@ -59,10 +59,10 @@ class Peers:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def open(self, networks: Mapping[str, Network]) -> None:
-        """Go on with what this host was a member of; no member is waited for.
+        """Resume this host's memberships, without waiting for other members.
 
-        What was left half joined, or half left, is left; so is a network that is no
-        longer among *networks*.
+        Complete the leave of networks that were half joined or half left, and of networks
+        that are not among *networks* any more.
         """
         for membership in await in_thread(self._store.list):
             network = networks.get(membership.network)
@@ -73,7 +73,7 @@ class Peers:
                 self._leave_soon(self._mesh(Network(id=membership.network, name=""), membership))
 
     async def close(self) -> None:
-        """Let all connections go; the others keep what they know of this host."""
+        """Close all connections; the others keep their state of this host."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -85,7 +85,7 @@ class Peers:
     # Making, joining and leaving
 
     async def found(self, network: Network) -> None:
-        """Be the first member of a new network; its addresses are all this host's."""
+        """Become the first member of a new network, with all its addresses."""
         member = _member(network)
         membership = steps.founded(network, member)
         await self._listen(member.address, member.port)
@@ -94,16 +94,16 @@ class Peers:
         self._host.own(network.id, mesh.membership.owned)
 
     def token(self, network: str) -> str:
-        """Return what another host needs to join."""
+        """Return the secret that another host needs to join."""
         mesh = self._mesh_of(network)
         known = [mesh.me, *steps.others(mesh.membership)][:_MOST_IN_TOKEN]
         addresses = tuple((member.address, member.port) for member in known)
         return str(Token(network, mesh.secret, addresses))
 
     async def join(self, text: str, *, address: str = "") -> Network:
-        """Become a member of the network that the token *text* is of, and make it one of ours.
+        """Join the network of the token *text*, and add it to ours.
 
-        *address* is this host's for the tunnel; else the one that leads to the member.
+        *address* is this host's tunnel address; by default the one that leads to the member.
         """
         token = parse(text)
         if token.network in self._meshes:
@@ -133,7 +133,7 @@ class Peers:
         return network
 
     async def _fetch(self, token: Token, local: str) -> tuple[messages.Config, str]:
-        """Ask a member what the network is. The first that answers counts."""
+        """Ask the members about the network. The first answer counts."""
         failures: list[str] = []
         for address in token.addresses:
             try:
@@ -151,7 +151,7 @@ class Peers:
         )
 
     async def _settle(self, mesh: Mesh, network: Network) -> Network:
-        """Get addresses, and make the network ours."""
+        """Get addresses, and add the network to ours."""
         try:
             async with asyncio.timeout(self._timing.answer_s):
                 await mesh.addresses.connected()
@@ -177,7 +177,7 @@ class Peers:
         return network
 
     async def leave(self, network: str) -> None:
-        """Leave for good: its addresses go to the others, now or once one can be reached."""
+        """Leave for good: its addresses go to another member, now or when one is reachable."""
         mesh = self._meshes.pop(network, None)
         if mesh is None:
             return
@@ -203,28 +203,28 @@ class Peers:
         self._leaving.pop(mesh.membership.me, None)
         await self._stop_listening(mesh.me)
 
-    # While it lasts
+    # While a member
 
     def has(self, network: str) -> bool:
         return network in self._meshes
 
     def put(self, network: str, endpoint: HostEndpoint) -> None:
-        """Tell the members of an endpoint here. A network that is not shared is no error."""
+        """Announce a local endpoint. A network that is not shared is no error."""
         if network in self._meshes:
             self._meshes[network].put(endpoint)
 
     def drop(self, network: str, mac: str) -> None:
-        """Tell the members that an endpoint here is gone."""
+        """Announce that a local endpoint is gone."""
         if network in self._meshes:
             self._meshes[network].drop(mac)
 
     def again(self, network: str) -> None:
-        """Tell the tunnel everything anew."""
+        """Pass the whole state to the tunnel again."""
         if network in self._meshes:
             self._meshes[network].again()
 
     def peering(self, network: str) -> Peering:
-        """Return what is known of the other hosts and their endpoints."""
+        """Return the state of the other hosts and their endpoints."""
         return self._mesh_of(network).peering()
 
     def members(self, network: str) -> Sequence[MemberState]:
@@ -234,9 +234,9 @@ class Peers:
         return [mine, *(self._state(mesh, each) for each in steps.others(mesh.membership))]
 
     async def more(self, network: str, *, version: int, address: str = "") -> bool:
-        """Ask the members for addresses of IPv*version*, as there are none left, or for one.
+        """Ask the members for more addresses of IPv*version*, or for one *address*.
 
-        Whether there are more now; where the network is not shared, never.
+        Return whether there are more now; always false if the network is not shared.
         """
         mesh = self._meshes.get(network)
         if mesh is None:
@@ -255,7 +255,7 @@ class Peers:
             status = "gone" if mesh.is_expired(member.id) else "silent"
         return MemberState(member, False, status, mesh.view.count(member.id))  # noqa: FBT003
 
-    # Below
+    # Internal
 
     def _mesh_of(self, network: str) -> Mesh:
         mesh = self._meshes.get(network)
@@ -281,7 +281,7 @@ class Peers:
         mesh.start()
         try:
             await self._listen(me.address, me.port)
-        except (OSError, OrlopError) as error:  # not at boot, perhaps: the address may come yet
+        except (OSError, OrlopError) as error:  # at boot the address may come later
             log.warning("cannot listen for peers yet", extra={"why": str(error)})
             task = asyncio.get_running_loop().create_task(self._listen_later(mesh))
             self._tasks.add(task)
@@ -356,6 +356,6 @@ def _member(network: Network) -> Member:
 
 
 def _as_here(network: Network, local: str) -> Network:
-    """Return another host's network without what is of that host alone."""
+    """Return another host's network without the options of that host."""
     options = {k: v for k, v in network.options.items() if k not in _OF_ONE_HOST}
     return replace(network, options={**options, "local": local})

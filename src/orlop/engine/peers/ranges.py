@@ -1,6 +1,6 @@
-"""Which addresses a host gives out: ranges that it owns, and gives parts of away.
+"""The addresses that a host allocates: ranges that it owns, and gives parts of away.
 
-At any moment an address is in the ranges of one host at most, or in a gift on its way.
+At any moment an address is in the ranges of at most one host, or in a gift on its way.
 """
 
 import ipaddress
@@ -24,13 +24,13 @@ def overlaps(owned: Iterable[str], other: str) -> bool:
 
 
 def within(owned: Iterable[str], subnet: str) -> list[str]:
-    """Return those of the ranges that are part of *subnet*."""
+    """Return the ranges that are part of *subnet*."""
     whole = ipaddress.ip_network(subnet)
     return [each for each in owned if _is_part(ipaddress.ip_network(each), whole)]
 
 
 def joined(owned: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
-    """Return the ranges of both, neighbouring ones made one."""
+    """Return the ranges of both, with adjacent ones merged."""
     found: list[Range] = [ipaddress.ip_network(each) for each in (*owned, *more)]
     four = [each for each in found if isinstance(each, ipaddress.IPv4Network)]
     six = [each for each in found if isinstance(each, ipaddress.IPv6Network)]
@@ -55,9 +55,9 @@ def without(owned: Iterable[str], given: str) -> tuple[str, ...]:
 
 
 def share(owned: Iterable[str], subnet: str, taken: Collection[str]) -> str | None:
-    """Return the part of what is *owned* of *subnet* to give away: the largest free half.
+    """Return the part of *owned* in *subnet* to give away: the largest free half.
 
-    None of the addresses *taken* is in it; None if there is no such part.
+    It has none of the addresses *taken*; None if there is no such part.
     """
     used = [ipaddress.ip_address(address) for address in taken]
     candidates: list[Range] = [ipaddress.ip_network(each) for each in within(owned, subnet)]
@@ -70,7 +70,7 @@ def share(owned: Iterable[str], subnet: str, taken: Collection[str]) -> str | No
 
 
 def single(owned: Iterable[str], address: str, taken: Collection[str]) -> str | None:
-    """Return the range of *address* alone, if it is ours to give."""
+    """Return the range of *address* alone, if we can give it away."""
     wanted = ipaddress.ip_address(address)
     if not contains(owned, address) or any(ipaddress.ip_address(each) == wanted for each in taken):
         return None
@@ -78,7 +78,7 @@ def single(owned: Iterable[str], address: str, taken: Collection[str]) -> str | 
 
 
 def first_free(owned: Iterable[str], subnet: str, taken: Collection[str]) -> str | None:
-    """Return an address of *subnet* that is owned and free, and no network or broadcast address."""
+    """Return an owned free address of *subnet* that is not its network or broadcast address."""
     whole = ipaddress.ip_network(subnet)
     used = {ipaddress.ip_address(address) for address in taken}
     used |= {whole.network_address, whole.broadcast_address}
@@ -96,7 +96,7 @@ def _addresses(whole: Range) -> Iterator[Address]:
 
 
 def _halves(whole: Range, used: list[Address]) -> list[Range]:
-    """Return the halves that are worth looking into: a full one has no free part."""
+    """Return the halves that may have a free part: full ones are left out."""
     if whole.prefixlen == whole.max_prefixlen:
         return []
     halves: list[Range] = list(whole.subnets())
@@ -104,7 +104,7 @@ def _halves(whole: Range, used: list[Address]) -> list[Range]:
 
 
 def _exclude(whole: Range, part: Range) -> Iterator[Range]:
-    """Yield what is left of *whole*; *part* is of the same family, as part of it."""
+    """Yield the rest of *whole* without *part*, which has the same family."""
     yield from whole.address_exclude(part)  # type: ignore[arg-type]  # see above
 
 

@@ -1,4 +1,4 @@
-"""Join tokens: all that a host needs to become a member of a network. They are secrets."""
+"""Join tokens: everything that a host needs to join a network. They are secrets."""
 
 import base64
 import binascii
@@ -30,7 +30,7 @@ class Token(NamedTuple):
 
 
 def parse(text: str) -> Token:
-    """Return the token that *text* is; InvalidArgumentError if it is none, or cut short."""
+    """Parse a token; InvalidArgumentError if it is invalid, or incomplete."""
     text = text.strip()
     try:
         if not text.startswith(_PREFIX) or len(text) > _MOST_CHARS:

@@ -1,4 +1,4 @@
-"""What a host knows of the endpoints on the others, and what its tunnel is told of it."""
+"""The endpoints on other hosts, and the resulting state for the tunnel."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -9,20 +9,20 @@ from orlop.model.overlay import HostEndpoint, Member, Neighbour, Peering
 
 
 class View:
-    """Endpoints by member and MAC; what is here wins over what another claims to have."""
+    """Endpoints by member and MAC; a local endpoint takes precedence over another host's."""
 
     def __init__(self, subnets: Iterable[str]) -> None:
         self._subnets = [ipaddress.ip_network(subnet) for subnet in subnets]
         self.local: dict[str, HostEndpoint] = {}
         self._remote: dict[str, dict[str, HostEndpoint]] = {}
-        self._coming: dict[str, dict[str, HostEndpoint]] = {}  # a State not yet whole
+        self._coming: dict[str, dict[str, HostEndpoint]] = {}  # incomplete States
 
     def begin(self, member: str) -> None:
-        """Expect the whole state of *member*; what was known stays until it is here."""
+        """Expect the whole state of *member*; the old one is valid until it is complete."""
         self._coming[member] = {}
 
     def state(self, member: str, message: State) -> bool:
-        """Take a part; True once it is whole."""
+        """Add a part; True once it is complete."""
         coming = self._coming.setdefault(member, {})
         self._put(coming, message.endpoints)
         if message.has_more:
@@ -41,7 +41,7 @@ class View:
         self._coming.pop(member, None)
 
     def has_heard(self, member: str) -> bool:
-        """Whether its whole state has come since we started."""
+        """Whether its whole state has arrived since we started."""
         return member in self._remote
 
     def count(self, member: str) -> int:
@@ -50,7 +50,7 @@ class View:
     def peering(
         self, members: Iterable[Member], expired: Iterable[str], *, is_whole: bool
     ) -> Peering:
-        """Return what the tunnel should know now."""
+        """Return the current state for the tunnel."""
         known = sorted(members, key=lambda member: member.id)
         gone = set(expired)
         here = [member for member in known if member.id not in gone]

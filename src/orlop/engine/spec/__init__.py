@@ -1,11 +1,11 @@
-"""From what was asked for to config.json, with Docker's defaults.
+"""Generate config.json from options, with Docker's defaults.
 
     config(given)                       a container's
     exec_process(config, options)       the `process` of a later process in it
     command(options, image)             argv[0] and the rest, for inspect
 
-The engine resolves names first (volumes, containers to join, the user's id
-range); what is left here reads nothing but the numbers of devices.
+The engine resolves names first (volumes, containers to join, the user's id range); this room
+then reads nothing from the host except numbers of devices.
 """
 
 from orlop.engine.spec.devices import devices
@@ -28,8 +28,8 @@ def config(given: Given) -> Config:
     """Return config.json of the container *given*.
 
     Raises:
-        InvalidArgumentError: an option, named in the message, cannot be as it is.
-        UnsupportedError: this build does not do it.
+        InvalidArgumentError: an option, named in the message, is invalid.
+        UnsupportedError: this build does not support it.
     """
     options = given.options
     security = Security.of(options)
@@ -70,7 +70,7 @@ def _linux(given: Given, security: Security) -> Linux:
 
 
 def cgroups_path(parent: str, container_id: str) -> str:
-    """Return where the container's cgroup is: below *parent*, or below ours."""
+    """Return the path of the container's cgroup: below *parent*, or below ours."""
     names = [name for name in (parent or "/orlop").split("/") if name not in ("", ".")]
     if not names or ".." in names or ":" in parent or "\0" in parent:
         raise InvalidArgumentError(f"invalid cgroup parent {parent!r}", hint='such as "/batch"')
@@ -78,7 +78,7 @@ def cgroups_path(parent: str, container_id: str) -> str:
 
 
 def _annotations(wanted: dict[str, str]) -> dict[str, str]:
-    """Pass annotations on, but none that some reader would take for an instruction."""
+    """Pass annotations on, except those that a runtime would take for an instruction."""
     for key in wanted:
         if key.startswith(_RESERVED):
             raise InvalidArgumentError(f"annotation {key!r} is reserved")

@@ -1,4 +1,4 @@
-"""Which device nodes a container has, and which it may use."""
+"""The device nodes of a container, and its device rules."""
 
 import os
 import re
@@ -10,14 +10,14 @@ from orlop.model.container import ContainerOptions, DeviceMapping
 from orlop.model.oci import Device, DeviceRule
 from orlop.runtime.cgroups.devices import ALWAYS_ALLOWED, WITHOUT_TUN
 
-#: Folders and nodes of the host's /dev that a privileged container has its own of.
+#: Folders and nodes of /dev that a privileged container has its own version of.
 _NOT_THE_HOSTS = frozenset(
     ("pts", "shm", "fd", "mqueue", "console", "ptmx", "core", "stdin", "stdout", "stderr", "log")
 )
 _RULE = re.compile(r"([abc]) (\d+|\*):(\d+|\*) ([rwm]{1,3})")
 _MOST_NODES = 4096
 
-#: Nothing, but what every container may use.
+#: Nothing except the devices of every container.
 DEFAULT_RULES: tuple[DeviceRule, ...] = (
     {"allow": False, "access": "rwm"},
     *ALWAYS_ALLOWED,
@@ -29,7 +29,7 @@ def devices(options: ContainerOptions) -> tuple[list[Device], list[DeviceRule]]:
     """Return nodes and rules; a privileged container has the host's, without limit.
 
     Raises:
-        InvalidArgumentError: a path is no device or not there, or a rule is malformed.
+        InvalidArgumentError: a path is not a device or missing, or a rule is malformed.
     """
     if options.privileged:
         return list(_host_nodes()), [{"allow": True, "access": "rwm"}]
@@ -60,7 +60,7 @@ def _access(mapping: DeviceMapping) -> str:
 
 
 def _mapped(mapping: DeviceMapping) -> Iterator[Device]:
-    """Give the device, or every device of a folder."""
+    """Yield the device, or every device in a folder."""
     host, target = mapping.host_path, mapping.container_path or mapping.host_path
     if not os.path.isabs(host) or not os.path.isabs(target):
         raise InvalidArgumentError(f"device {host!r} must be an absolute path, and its target too")
@@ -70,7 +70,7 @@ def _mapped(mapping: DeviceMapping) -> Iterator[Device]:
     try:
         node = _node(host, target)
     except FileNotFoundError:
-        # not NotFoundError: a client would take that for the image, and pull it
+        # not NotFoundError: a client would think the image is missing, and pull it
         raise InvalidArgumentError(f"no device {host}") from None
     if node is None:
         raise InvalidArgumentError(f"{host} is no device")
@@ -84,7 +84,7 @@ def _host_nodes() -> Iterator[Device]:
 def _nodes(
     folder: str, target: str, *, leave_out: frozenset[str] = frozenset()
 ) -> Iterator[Device]:
-    """Give the devices in *folder* and below; links are left out, and what goes meanwhile."""
+    """Yield the devices in *folder* and below; skip links and files that disappear."""
     count = 0
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if place != folder or name not in leave_out]

@@ -1,4 +1,4 @@
-"""What config.json is made from."""
+"""The input of config.json."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from orlop.model.oci import IDMapping
 
 
 class Given(NamedTuple):
-    """A container's options and its image, and every name in them resolved."""
+    """A container's options and its image, with every name in them resolved."""
 
     id: str
     options: ContainerOptions
@@ -21,5 +21,5 @@ class Given(NamedTuple):
     joined: Mapping[str, str] = {}
     uid_mappings: tuple[IDMapping, ...] = ()  # of a user namespace; empty for none
     gid_mappings: tuple[IDMapping, ...] = ()
-    linked: tuple[str, ...] = ()  # environment variables that tell of linked containers
-    init: str = ""  # host path of the init program, where options.init
+    linked: tuple[str, ...] = ()  # environment variables about linked containers
+    init: str = ""  # host path of the init program, if options.init

@@ -12,8 +12,8 @@ def mappings(
 ) -> tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]:
     """Return uid and gid mappings for the mode *userns*; empty for "" and "host".
 
-    "auto" takes the range of the first of orlop, containers and dockremap that
-    has one; "FIRST:SIZE" is a range itself; any other word names the user whose it is.
+    "auto" uses the range of the first of orlop, containers and dockremap that has one;
+    "FIRST:SIZE" is a range itself; any other word is a user's name.
 
     Raises:
         InvalidArgumentError: there is no such range.
@@ -46,7 +46,7 @@ def _ranges(path: str, name: str) -> tuple[IDMapping, ...]:
 
 
 def _stacked(lines: list[list[str]], name: str) -> tuple[IDMapping, ...]:
-    """Stack the ranges of *name* from container id 0 up; lines that are none are left out."""
+    """Stack the ranges of *name* from container id 0 up; invalid lines are skipped."""
     result: list[IDMapping] = []
     inside = 0
     for fields in lines:

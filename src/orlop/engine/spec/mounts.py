@@ -1,4 +1,4 @@
-"""The mounts of config.json: the kernel's file systems, the engine's files, the user's."""
+"""The mounts of config.json: the kernel's file systems, the engine's files, the user's mounts."""
 
 import os
 import posixpath
@@ -37,10 +37,10 @@ _TMPFS_KEYS = frozenset(["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"]
 
 
 def mounts(given: Given, security: Security) -> list[OCIMount]:
-    """Return the mounts in order; the user's come last and replace ours of the same target.
+    """Return the mounts in order; the user's come last and replace ours at the same target.
 
     Raises:
-        InvalidArgumentError: a target or an option cannot be.
+        InvalidArgumentError: a target or an option is invalid.
     """
     ours = [*_kernel(given, security), *_files(given)]
     theirs = sorted((_user(mount) for mount in given.mounts), key=_depth)
@@ -52,7 +52,7 @@ def mounts(given: Given, security: Security) -> list[OCIMount]:
 
 
 def propagation(points: Iterable[MountPoint]) -> str:
-    """Return what the root's propagation must be for the mounts' own to work."""
+    """Return the propagation of the root that the mounts' own propagation needs."""
     wanted = {point.propagation.removeprefix("r") for point in points}
     if "shared" in wanted:
         return "rshared"
@@ -78,7 +78,7 @@ def _kernel(given: Given, security: Security) -> list[OCIMount]:
         _mount("/dev/shm", "tmpfs", *_SEALED, "mode=1777", shm),
     ]
     if given.options.ipc == "host":
-        shared = ("/dev/mqueue", "/dev/shm")  # a host may lack either
+        shared = ("/dev/mqueue", "/dev/shm")  # a host may lack either one
         result[-2:] = [_bind(target) for target in shared if os.path.isdir(target)]
     elif "ipc" in given.joined:
         result[-1] = _of_neighbour("/dev/shm", given)
@@ -92,13 +92,13 @@ def _mount(target: str, kind: str, *options: str) -> OCIMount:
 
 
 def _bind(target: str) -> OCIMount:
-    """Show the host's *target* at the same place."""
+    """Bind-mount the host's *target* at the same path."""
     options = ["rbind", "rprivate", *_SEALED]
     return {"destination": target, "type": "bind", "source": target, "options": options}
 
 
 def _of_neighbour(target: str, given: Given) -> OCIMount:
-    """Show what the container whose IPC namespace is joined has at *target*."""
+    """Bind-mount *target* of the container whose IPC namespace is joined."""
     if given.uid_mappings:
         raise UnsupportedError("joining an IPC namespace from a user namespace is not supported")
     root = given.joined["ipc"].removesuffix("ns/ipc") + "root"
@@ -127,7 +127,7 @@ def _files(given: Given) -> list[OCIMount]:
 
 
 def _has_fixed_files(given: Given) -> bool:
-    """Whether it may not write to the engine's files: they do not count for its disk."""
+    """Whether the engine's files are read-only, because they do not count for its disk."""
     return given.options.read_only or bool(given.options.disk_bytes)
 
 
@@ -146,7 +146,7 @@ def _user(point: MountPoint) -> OCIMount:
     if how not in _PROPAGATIONS:
         raise InvalidArgumentError(f"invalid propagation {how!r} of the mount on {target}")
     words = ["bind" if point.non_recursive else "rbind", how]
-    if point.read_only:  # recursive, or a mount below the source would stay writable
+    if point.read_only:  # recursive, otherwise a mount below the source would stay writable
         words.append("ro" if point.non_recursive else "rro")
     return {"destination": target, "type": "bind", "source": point.source, "options": words}
 
@@ -161,7 +161,7 @@ def _target(path: str) -> str:
 
 
 def _tmpfs_options(point: MountPoint) -> list[str]:
-    """Docker's defaults first, so that the user's words count where they differ."""
+    """Docker's defaults first, so that the user's options override them."""
     words = [*_SEALED]
     for word in filter(None, point.tmpfs_options.split(",")):
         key, equals, _ = word.partition("=")

@@ -1,4 +1,4 @@
-"""--security-opt, --privileged, --cap-add and --cap-drop, read once."""
+"""Parse --security-opt, --privileged, --cap-add and --cap-drop."""
 
 import functools
 import json
@@ -14,7 +14,7 @@ from orlop.runtime import capability_sets, seccomp_default, seccomp_profile
 _MOST_BYTES = 1 << 20
 _APPARMOR = "/sys/kernel/security/apparmor"
 
-#: Docker's: what shows the host's hardware and secrets, whatever the namespace.
+#: Docker's list: paths that show the host's hardware and secrets in every namespace.
 MASKED = (
     "/proc/acpi",
     "/proc/asound",
@@ -44,7 +44,7 @@ class Security(NamedTuple):
 
     @classmethod
     def of(cls, options: ContainerOptions) -> "Security":
-        """Read *options*; InvalidArgumentError for one that nobody knows."""
+        """Parse *options*; InvalidArgumentError for an unknown one."""
         chosen = dict(_choices(options.security_opt))
         privileged = options.privileged
         names = (
@@ -77,7 +77,7 @@ def closed_paths(options: ContainerOptions) -> tuple[tuple[str, ...], tuple[str,
 
 
 def _choices(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Split "key=value", and Docker's old "key:value"; of one key the last counts."""
+    """Split "key=value", and Docker's old "key:value"; of equal keys the last counts."""
     for word in words:
         key, separator, value = word.partition("=")
         if not separator:
@@ -113,12 +113,12 @@ def _seccomp(
 
 @functools.lru_cache(maxsize=32)
 def _default_seccomp(capabilities: tuple[str, ...]) -> Seccomp:
-    """Return the default policy; nobody changes what is returned, so it can be shared."""
+    """Return the default policy, which is shared and never changed."""
     return seccomp_profile.resolve(seccomp_default.profile(), capabilities)
 
 
 def _profile(choice: str) -> dict[str, Any]:
-    """Return the profile that *choice* is, or that is in the file of that path."""
+    """Return the profile *choice*, or the one in the file with that path."""
     text = choice if choice.lstrip().startswith("{") else _file(choice)
     try:
         profile = json.loads(text)
@@ -150,7 +150,7 @@ def has_apparmor() -> bool:
 
 
 def _apparmor(profile: str) -> str:
-    """Return the profile to ask for; "" where none is, or the host has no AppArmor."""
+    """Return the profile to request; "" if there is none, or the host has no AppArmor."""
     if profile == "unconfined":
         return ""
     if not has_apparmor():

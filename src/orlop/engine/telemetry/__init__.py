@@ -1,1 +1,1 @@
-"""What the engine tells of itself: metrics, timelines of starts, and spans."""
+"""The engine's telemetry: metrics, timelines of starts, and spans."""

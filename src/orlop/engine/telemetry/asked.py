@@ -1,7 +1,7 @@
-"""What the request that is being carried out asked to be told of itself.
+"""The tracing options of the current request.
 
-A context variable, so that it follows the work into the tasks and threads it is done
-in: who does a step need not pass on who asked for it.
+They are in a context variable, which follows the work into its tasks and threads, so that
+nobody has to pass them on.
 """
 
 from contextvars import ContextVar
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 
 class Asked(NamedTuple):
-    """Of one request."""
+    """The options of one request."""
 
-    timeline: bool = False  # keep its steps, for GET /containers/ID/timeline
-    traceparent: str = ""  # W3C Trace Context's: whose spans those of this request are part of
+    timeline: bool = False  # record its steps, for GET /containers/ID/timeline
+    traceparent: str = ""  # W3C Trace Context: the parent of the request's spans
 
 
 NOTHING = Asked()

@@ -1,9 +1,9 @@
-"""Counters, histograms and gauges, and the text in which Prometheus reads them.
+"""Counters, histograms and gauges, in Prometheus's text format.
 
-Of our own, for `prometheus-client` takes 30 ms to import: docs/metrics.md. Used from the
-event loop alone, so nothing is locked. A family has at most _MOST_SERIES values of its
-label; what comes after is counted as "other", and of gauges left out. Who reads a gauge may
-set another bound.
+We have our own, because importing `prometheus-client` takes 30 ms: docs/metrics.md. For the
+event loop only, so there are no locks. A family has at most _MOST_SERIES values of its label;
+later ones count as "other", or, for gauges, are left out. The reader of a gauge may set another
+limit.
 """
 
 import math
@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 _MOST_SERIES = 100
 _OTHER = "other"
 
-#: From the shortest step to an image that is not in the cache, in seconds.
+#: From the shortest step to an image that is not cached, in seconds.
 BUCKETS_S = (
     0.00001, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
     0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0,
 )  # fmt: skip
 
-#: A gauge now: one number, or one for each value of its label.
+#: The current value of a gauge: one number, or one for each value of its label.
 Reading = Callable[[], float | Mapping[str, float]]
 
 
@@ -38,14 +38,14 @@ class Family:
         raise NotImplementedError
 
     def labels(self, value: str, more: str = "") -> str:
-        """Return {label="value"} with *more* in it, "" where neither is."""
+        """Return {label="value"} with *more* in it, "" if there is neither."""
         own = f'{self.label}="{_escaped(value)}"' if self.label else ""
         inside = ",".join(part for part in (own, more) if part)
         return f"{{{inside}}}" if inside else ""
 
 
 class Counter(Family):
-    """Counts what happens; its name is to end with _total."""
+    """Counts events; its name ends with _total."""
 
     kind = "counter"
 
@@ -54,7 +54,7 @@ class Counter(Family):
         self._values: dict[str, int] = {}
 
     def count(self, value: str = "") -> None:
-        """Count one of those labelled *value*."""
+        """Count one event with the label *value*."""
         values = self._values
         if value not in values and len(values) >= _MOST_SERIES:
             value = _OTHER
@@ -74,7 +74,7 @@ class _Series:
 
 
 class Histogram(Family):
-    """How long things take; its name is to end with _seconds."""
+    """Measures durations; its name ends with _seconds."""
 
     kind = "histogram"
 
@@ -83,7 +83,7 @@ class Histogram(Family):
         self._series: dict[str, _Series] = {}
 
     def observe(self, value: str, seconds: float) -> None:
-        """Count one of those labelled *value*, which took so long."""
+        """Count one event with the label *value* and this duration."""
         series = self._series.get(value)
         if series is None:
             if len(self._series) >= _MOST_SERIES:
@@ -104,7 +104,7 @@ class Histogram(Family):
 
 
 class Gauge(Family):
-    """What is the case now, asked for when somebody reads it."""
+    """A current value, read when somebody requests the metrics."""
 
     kind = "gauge"
 
@@ -123,13 +123,13 @@ class Gauge(Family):
 
 
 class Total(Gauge):
-    """A counter that somebody else counts; its name is to end with _total."""
+    """A counter whose value is kept elsewhere; its name ends with _total."""
 
     kind = "counter"
 
 
 class Registry:
-    """All families, in the order in which they are told."""
+    """All families, in order."""
 
     def __init__(self) -> None:
         self._families: dict[str, Family] = {}
@@ -147,20 +147,20 @@ class Registry:
     def gauge(
         self, name: str, help_: str, read: Reading, label: str = "", *, most: int = _MOST_SERIES
     ) -> None:
-        """Tell what *read* returns: a number, or up to *most* numbers by the values of *label*."""
+        """Add a gauge: *read* returns a number, or up to *most* numbers by values of *label*."""
         self._families[name] = Gauge(name, help_, read, label, most=most)
 
     def total(
         self, name: str, help_: str, read: Reading, label: str = "", *, most: int = _MOST_SERIES
     ) -> None:
-        """Tell what *read* returns, as gauge(), of what only grows."""
+        """Add a counter whose value *read* returns, like gauge()."""
         self._families[name] = Total(name, help_, read, label, most=most)
 
     def text(self, *, openmetrics: bool = False) -> str:
-        """Return all, in Prometheus's text format 0.0.4, or as OpenMetrics 1.0 has it."""
+        """Return all, in Prometheus's text format 0.0.4, or in OpenMetrics 1.0."""
         lines = []
         for family in self._families.values():
-            # There the name of a counter's family is without the _total of its samples.
+            # In OpenMetrics a counter's family has no _total in its name.
             name = family.name.removesuffix("_total") if openmetrics else family.name
             lines += [f"# HELP {name} {family.help}", f"# TYPE {name} {family.kind}"]
             lines += family.lines()

@@ -1,12 +1,12 @@
-"""OpenTelemetry: a span for each operation, with one for each of its steps, sent to a collector.
+"""OpenTelemetry: a span for each operation and each of its steps, sent to a collector.
 
     engine's loop                 this thread                        OpenTelemetry's own
       | take() -- bounded queue -->| makes spans of finished steps    |
       |                            | -------- bounded queue --------->| OTLP, http/protobuf
 
-Nothing waits for it: what does not fit a queue is dropped, what cannot be sent is too, and
-the log says so once. The packages, of the extra `otel`, are imported by the thread. The
-environment configures them: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME and so on.
+Nothing waits for it: spans that do not fit a queue, or cannot be sent, are dropped, and the log
+says so once. The thread imports the packages, of the extra `otel`. They are configured by the
+environment: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME and so on.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _MOST_WAITING = 1000
-_LONGEST_PARENT = 512  # characters, of which version 00 has 55
-_LAST_S = 2.0  # for what is left when the engine ends
+_LONGEST_PARENT = 512  # characters; version 00 has 55
+_LAST_S = 2.0  # for sending the rest when the engine ends
 _PROTOCOLS = ("", "http/protobuf")
 
 
@@ -47,7 +47,7 @@ def is_configured(environment: Mapping[str, str]) -> bool:
 
 
 class SpanExport:
-    """Sends spans, in threads of its own, from start() to close()."""
+    """Sends spans, in its own threads, from start() to close()."""
 
     def __init__(self) -> None:
         self._waiting: queue.Queue[_Done | None] = queue.Queue(_MOST_WAITING)
@@ -57,7 +57,7 @@ class SpanExport:
         self._thread.start()
 
     def take(self, operation: Step, steps: Sequence[Step], *, parent: str, subject: str) -> None:
-        """Have it sent, some time, if there is room."""
+        """Queue it, if there is room."""
         known = parent if len(parent) <= _LONGEST_PARENT else ""
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(_Done(operation, steps, known, subject))
@@ -67,7 +67,7 @@ class SpanExport:
         return self._waiting.qsize()
 
     def close(self) -> None:
-        """Send what is left, if that can be done soon."""
+        """Send the rest, if that is possible soon."""
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(None)
         self._thread.join(_LAST_S)
@@ -75,7 +75,7 @@ class SpanExport:
     def _run(self) -> None:
         try:
             provider = _provider()
-        except Exception as error:  # of packages that are not here, or refuse their configuration
+        except Exception as error:  # the packages are missing, or refuse their configuration
             log.warning("spans cannot be exported", extra={"why": str(error)})
             provider = None
         while (done := self._waiting.get()) is not None:
@@ -95,7 +95,7 @@ def _provider() -> "TracerProvider":
     if protocol not in _PROTOCOLS:
         raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol[:40]!r}, not http/protobuf")
     for name in ("opentelemetry", "urllib3"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # they tell each failure; we, the first
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # it logs each failure; we, the first
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "orlop"}
     provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
     exporter = OTLPSpanExporter()
@@ -105,7 +105,7 @@ def _provider() -> "TracerProvider":
 
 
 def _tell_first_failure(exporter: Any) -> None:
-    """Have the log say once that nothing arrives, and again only after something has."""
+    """Log once that nothing arrives, and again only after something has arrived."""
     from opentelemetry.sdk.trace.export import SpanExportResult
 
     send, told = exporter.export, False
@@ -115,7 +115,7 @@ def _tell_first_failure(exporter: Any) -> None:
         why = "the collector does not take them"
         try:
             result: SpanExportResult = send(spans)
-        except Exception as error:  # whatever it is, the next may arrive
+        except Exception as error:  # of any kind: the next one may arrive
             result, why = SpanExportResult.FAILURE, str(error)
         if result is SpanExportResult.SUCCESS:
             told = False
@@ -128,7 +128,7 @@ def _tell_first_failure(exporter: Any) -> None:
 
 
 def _record(provider: "TracerProvider", done: _Done) -> None:
-    """Make spans of steps that are over, each in the one that it is part of."""
+    """Make spans from completed steps, nested like the steps."""
     from opentelemetry.trace import set_span_in_context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 

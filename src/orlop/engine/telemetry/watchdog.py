@@ -1,12 +1,12 @@
-"""Tells of callbacks that hold up the engine's event loop, with their stacks.
+"""Report callbacks that block the engine's event loop, with their stacks.
 
     watchdog = Watchdog()
     with asyncio.Runner(loop_factory=watchdog.new_loop) as runner, watchdog.watching():
         runner.run(...)
-    watchdog.stalls  # {"orlop.store.metadata.put": 2}: how often, by who was at work
+    watchdog.stalls  # {"orlop.store.metadata.put": 2}: how often, by the running function
 
-All that the loop does for it is to note, in its selector, whether it waits. A thread
-looks at the loop twenty times a second while it works, and sleeps while it waits.
+The loop only notes, in its selector, whether it waits. A thread checks the loop twenty times a
+second while it works, and sleeps while it waits.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 LIMIT_S = 0.1
 _EVERY_S = 0.05
-_IDLE_LOOKS = 20  # after so many that found the loop waiting, the thread sleeps
+_IDLE_LOOKS = 20  # checks that find the loop waiting before the thread sleeps
 _QUIET_S = 1.0  # between two log lines about the same place
 _MOST_FRAMES = 30
 _MOST_PLACES = 99  # as labels of a metric
@@ -35,7 +35,7 @@ _RUN = asyncio.Handle._run.__code__  # calls every callback
 
 
 class _Selector(selectors.DefaultSelector):
-    """Notes whether the loop waits; wakes the thread where that has gone to sleep."""
+    """Notes whether the loop waits; wakes the thread if it sleeps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class _Sight(NamedTuple):
-    """A callback that is being called, and since when the thread sees it."""
+    """A running callback, and since when the thread has seen it."""
 
     handle: object
     since_s: float
@@ -77,7 +77,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch, while inside, the loop of the thread that calls this."""
+        """Watch, inside the block, the loop of the calling thread."""
         loop_thread = threading.get_ident()
         thread = threading.Thread(
             target=self._watch, args=(loop_thread,), name="loop-watch", daemon=True

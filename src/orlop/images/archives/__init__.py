@@ -1,1 +1,1 @@
-"""Images in files: OCI layouts in a folder or a tar, and what `docker save` writes."""
+"""Image archives: OCI layouts in a folder or a tar, and the format of `docker save`."""

@@ -1,4 +1,4 @@
-"""Archives of Docker before 1.10, where each layer is an image with a parent.
+"""Archives of Docker before 1.10, in which each layer is an image with a parent.
 
 repositories            {"NAME": {"TAG": ID}}
 ID/json                 the image: its configuration, id, parent and command
@@ -17,12 +17,12 @@ from orlop.model.reference import parse_reference
 
 _MOST_LAYERS = 127  # Docker had no more
 _JSON = "/json"
-#: What has no place in a configuration: Docker drops it as well.
+#: Keys that do not belong in a configuration: Docker drops them as well.
 _DROPPED = ("id", "parent", "Size", "parent_id", "layer_id", "throwaway")
 
 
 class _Step(msgspec.Struct):
-    """What one layer's document says of its making."""
+    """The part of a layer's document about its history."""
 
     parent: str | None = None
     created: str | None = None
@@ -32,7 +32,7 @@ class _Step(msgspec.Struct):
 
 
 class Chain:
-    """Documents of one image's layers, the image's own first: give() each that wanted names."""
+    """The documents of one image's layers, from the image down: give() each *wanted* one."""
 
     def __init__(self, image: str) -> None:
         self.wanted = image
@@ -41,9 +41,9 @@ class Chain:
         self._steps: list[_Step] = []
 
     def give(self, document: bytes) -> None:
-        """Take the document of the layer *wanted*; *wanted* is then its parent, or "".
+        """Add the document of the layer *wanted*; *wanted* is then its parent, or "".
 
-        CorruptError for one that is not valid, or a chain that is too long.
+        CorruptError if it is not valid, or the chain is too long.
         """
         if len(self.layers) >= _MOST_LAYERS:
             raise CorruptError(f"the archive has an image with more than {_MOST_LAYERS} layers")
@@ -56,7 +56,7 @@ class Chain:
     def configuration(self, diff_ids: Sequence[Digest]) -> bytes:
         """Return the image's configuration in the form that Docker has had since 1.10.
 
-        It is what Docker makes of the archive, byte for byte, so the image has the same id.
+        It is byte for byte what Docker makes of the archive, so the image has the same id.
         Raises CorruptError if a document is not valid.
         """
         tree = _decoded(self._documents[0], dict[str, msgspec.Raw], self.layers[-1])
@@ -100,13 +100,13 @@ def names_of(repositories: bytes | None) -> dict[str, tuple[str, ...]]:
 
 
 def layers_in(paths: Iterable[str]) -> list[str]:
-    """Return the ids of an archive whose files are *paths*."""
+    """Return the ids in an archive with the files *paths*."""
     ids = (path.removesuffix(_JSON) for path in paths if path.endswith(_JSON))
     return [layer for layer in ids if layer and "/" not in layer]
 
 
 def without_parents(images: Mapping[str, str]) -> list[str]:
-    """Return those of *images*, ids with their parents' ids, that are nobody's parent."""
+    """Return those of *images* (ids with their parents' ids) that are not a parent."""
     parents = set(images.values())
     return [image for image in images if image not in parents]
 

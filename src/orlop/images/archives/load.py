@@ -1,8 +1,8 @@
-"""From an archive to images in the content store.
+"""Load images from an archive into the content store.
 
-An archive comes from a stranger. Its files are hashed and stored by what they
-are, so a name in it can lead nowhere; documents are bounded and typed; layers
-must be there, and plain ones be what the configuration says.
+An archive is untrusted. Its files are stored by digest, so a name in it can lead nowhere;
+documents are bounded and typed; all layers must be there, and uncompressed ones must match
+the configuration.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,9 +47,9 @@ _MAGIC = {b"\x1f\x8b": DOCKER_LAYER_GZIP, b"\x28\xb5": OCI_LAYER_ZSTD}
 
 
 class LoadedImage(NamedTuple):
-    """An image that is now in the content store, whole."""
+    """An image that is now complete in the content store."""
 
-    names: tuple[str, ...]  # canonical references that the archive gives it
+    names: tuple[str, ...]  # canonical references, from the archive
     target: Descriptor
     manifest: Descriptor  # for the platform; the same as target if that is a manifest
     config: Digest
@@ -71,8 +71,8 @@ def load_tar(
 ) -> list[LoadedImage]:
     """Load the images of a tar, compressed or not: OCI archive or docker archive.
 
-    CorruptError if it is neither, or damaged; what came is then garbage for the
-    collector. ExhaustedError.
+    CorruptError if it is neither, or damaged; blobs that were stored are then left to garbage
+    collection. ExhaustedError.
     """
     members = TarMembers(stream, content, keep=keep, progress=progress)
     return _load(members, content, platform=platform, keep=keep)
@@ -86,7 +86,7 @@ def load_folder(
     keep: Keep = keep_nothing,
     progress: Progress = silent,
 ) -> list[LoadedImage]:
-    """Load the images of an OCI layout in a folder. Errors as load_tar()'s, and NotFoundError."""
+    """Load the images of an OCI layout in a folder. Errors as load_tar(), and NotFoundError."""
     members = FolderMembers(folder, content, keep=keep, progress=progress)
     return _load(members, content, platform=platform, keep=keep)
 
@@ -135,7 +135,7 @@ class _Loading:
             yield LoadedImage(given, target, manifest, document.config.digest)
 
     def docker(self, manifest: bytes) -> Iterator[LoadedImage]:
-        """Yield the images of what `docker save` wrote."""
+        """Yield the images of a `docker save` archive."""
         for image in _docker_images(manifest):
             config_blob = self._members.blob(image.config)
             config = decode_config(self._content.read(config_blob))
@@ -144,7 +144,7 @@ class _Loading:
             yield self._made(tags, config_blob, tuple(self._typed(layers, config)))
 
     def legacy(self) -> Iterator[LoadedImage]:
-        """Yield the images of what `docker save` wrote before 1.10."""
+        """Yield the images of a `docker save` archive from before 1.10."""
         parents = {image: self._chain(image, most=1).wanted for image in self._members.images()}
         names = names_of(self._members.document("repositories"))
         images = dict.fromkeys((*names, *without_parents(parents)))
@@ -161,7 +161,7 @@ class _Loading:
             yield self._made(names.get(image, ()), config, typed)
 
     def _chain(self, image: str, *, most: int = 0) -> Chain:
-        """Return the documents of *image* and its parents, or of the first *most* of them."""
+        """Return the documents of *image* and its parents, at most *most* if not 0."""
         chain = Chain(image)
         while chain.wanted and (not most or len(chain.layers) < most):
             chain.give(self._content.read(self._members.blob(f"{chain.wanted}/json")))
@@ -182,7 +182,7 @@ class _Loading:
         return LoadedImage(names, descriptor, descriptor, config.digest)
 
     def _descend(self, target: Descriptor) -> tuple[Descriptor, Descriptor]:
-        """Bring *target* and what is below it, down to the manifest for the platform."""
+        """Store *target* and everything it refers to, down to the manifest for the platform."""
         target = self._document(target)
         at = target
         for _ in range(_MAX_DEPTH):
@@ -199,7 +199,7 @@ class _Loading:
         return decode_index(self._content.read(index)).manifests
 
     def _document(self, descriptor: Descriptor) -> Descriptor:
-        """Bring a manifest or index and return it with its media type."""
+        """Store a manifest or index and return it with its media type."""
         self._bring(descriptor)
         kind = media_type_of(self._content.read(descriptor))
         return msgspec.structs.replace(descriptor, media_type=descriptor.media_type or kind)
@@ -220,7 +220,7 @@ class _Loading:
             raise CorruptError(f"the archive lacks blob {descriptor.digest}")
 
     def _typed(self, layers: list[Descriptor], config: ImageConfig) -> Iterator[Descriptor]:
-        """Give each layer its media type; a plain one must be what the configuration says."""
+        """Give each layer its media type; an uncompressed one must match the configuration."""
         diff_ids = config.rootfs.diff_ids
         if len(diff_ids) != len(layers):
             raise CorruptError("the archive has an image whose layers do not fit its configuration")
@@ -249,7 +249,7 @@ def _docker_images(manifest: bytes) -> list[_DockerImage]:
 
 
 def _tags(manifest: bytes | None) -> dict[Digest, tuple[str, ...]]:
-    """Return the names that manifest.json gives, by configuration, where that is a blob's path."""
+    """Return manifest.json's names by configuration, if the configuration's path is a blob's."""
     if manifest is None:
         return {}
     return {
@@ -261,7 +261,7 @@ def _tags(manifest: bytes | None) -> dict[Digest, tuple[str, ...]]:
 
 
 def _names(entry: Descriptor) -> tuple[str, ...]:
-    """Return the name of an index's entry; a bare tag, as umoci writes, names no repository."""
+    """Return the name in an index entry; a bare tag, as umoci writes, names no repository."""
     given = (entry.annotations.get(key, "") for key in (REF_NAME, CONTAINERD_NAME))
     text = next((name for name in given if "/" in name or ":" in name), "")
     if not text:

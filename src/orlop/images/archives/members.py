@@ -1,4 +1,4 @@
-"""What an archive holds, by name; its files become blobs, and nothing is written by name."""
+"""The files of an archive, by name. They become blobs; no file is written under its name."""
 
 import os
 import posixpath
@@ -27,23 +27,23 @@ _DOCUMENTS = frozenset({"manifest.json", "index.json", "oci-layout", "repositori
 
 
 class Members(Protocol):
-    """The files of an archive, already in the content store but for the few documents."""
+    """The files of an archive, already in the content store except for the documents."""
 
     def document(self, name: str) -> bytes | None:
-        """Return a document at the archive's top, None if there is none."""
+        """Return a document at the archive's top level, None if it does not exist."""
 
     def blob(self, name: str) -> Descriptor:
-        """Return the blob that the file *name* became; CorruptError if there is no such file."""
+        """Return the blob made from the file *name*; CorruptError if there is no such file."""
 
     def images(self) -> Sequence[str]:
-        """Return the ids that have a document each, in an archive of Docker before 1.10."""
+        """Return the ids that have a document, in an archive of Docker before 1.10."""
 
     def bring(self, descriptor: Descriptor) -> bool:
-        """Make the blob of an OCI layout be in the store; False if the archive has none."""
+        """Store a blob of an OCI layout; False if the archive does not have it."""
 
 
 class TarMembers:
-    """The members of a tar, read once, in order, as it comes."""
+    """The members of a tar, read once, in order, as a stream."""
 
     def __init__(
         self, stream: Stream, content: Content, *, keep: Keep, progress: Progress = silent
@@ -112,7 +112,7 @@ class TarMembers:
 
 
 class FolderMembers:
-    """The files of an OCI layout in a folder. Only blobs are opened, by digest, never by link."""
+    """The files of an OCI layout in a folder. Opens only blobs, by digest, without links."""
 
     def __init__(
         self, folder: Path, content: Content, *, keep: Keep, progress: Progress = silent
@@ -166,7 +166,7 @@ class FolderMembers:
 
 
 class Decompressed:
-    """A stream as it is, or decompressed where it is compressed as a whole."""
+    """A stream, decompressed if it is compressed as a whole."""
 
     def __init__(self, stream: Stream) -> None:
         self._pieces = self._decompress(stream)
@@ -189,5 +189,5 @@ class Decompressed:
 
 
 def _normal(name: str) -> str:
-    """Return *name* as a path in the archive; `..` stops at its top."""
+    """Return *name* as a path in the archive; `..` stops at its top level."""
     return os.fsdecode(clean(os.fsencode(name)))

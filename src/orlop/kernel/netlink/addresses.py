@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _socket as socket  # socket is twice as much to import as all else here
+import _socket as socket  # importing socket costs twice as much as all other imports here
 import struct
 
 from orlop.kernel.netlink.connection import Netlink
@@ -36,16 +36,16 @@ class Address(NamedTuple):
     ifindex: int  # the interface's
     address: str  # "10.0.0.1/8"
     scope: int  # 0 for everywhere
-    tentative: bool  # not used yet, for another host may have it
-    duplicate: bool  # not used, for another host has it
-    mark: int = 0  # what add() was told
+    tentative: bool  # not used yet: duplicate address detection runs
+    duplicate: bool  # not used: another host has it
+    mark: int = 0  # as given to add()
 
 
 def add(index: int, address: str, *, mark: int = 0) -> Request:
-    """Give interface *index* the *address* ("10.0.0.1/8"), used at once; again is no error.
+    """Add *address* ("10.0.0.1/8") to interface *index*, usable at once; repeating is no error.
 
-    Without the search for another host that has it (IPv6), which takes a second. *mark*,
-    a byte above the kernel's own (3), says whose it is, since Linux 5.18.
+    IPv6 duplicate address detection, which takes a second, is skipped. *mark*, a byte above
+    the kernel's own (3), identifies who added it, since Linux 5.18.
     """
     bare, prefix = split_prefix(address)
     data = packed(bare)
@@ -68,7 +68,7 @@ def remove(index: int, address: str) -> Request:
     bare, prefix = split_prefix(address)
     data = packed(bare)
     body = _ADDRESS.pack(family_of(bare), prefix, 0, 0, index)
-    body += attribute(_IFA_LOCAL, data) + attribute(_IFA_ADDRESS, data)  # or it may be any prefix
+    body += attribute(_IFA_LOCAL, data) + attribute(_IFA_ADDRESS, data)  # both, or any prefix fits
     return Request(_RTM_DELADDR, PLAIN, body, address)
 
 
@@ -79,7 +79,7 @@ def each(netlink: Netlink, index: int = 0) -> list[Address]:
 
 
 def read(body: bytes) -> Address:
-    """Return the address of an answer, or of a notice."""
+    """Return the address in an answer or a notification."""
     _, prefix, flags, scope, index = _ADDRESS.unpack_from(body)
     parts = attributes(body, _ADDRESS.size)
     if _IFA_FLAGS in parts:

@@ -1,12 +1,12 @@
 """A netlink socket: batches of requests, their answers, and dumps. netlink(7).
 
-A batch is one send. The kernel works through all of it, also after a request that
-failed, so whoever sends one undoes the whole where it matters.
+A batch is one send. The kernel continues after a request that failed, so the caller
+undoes the whole batch if it matters.
 """
 
 from __future__ import annotations
 
-import _socket as socket  # socket is twice as much to import as all else here
+import _socket as socket  # importing socket costs twice as much as all other imports here
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ _NLMSGERR_ATTR_MSG = 1
 
 _ERROR = struct.Struct("=i")
 _MOST_ANSWER = 1 << 16  # a dump's pieces are of 32 KiB at most
-_MOST_BATCH = 100  # answers that the socket's buffer surely holds
-_TRIES = 8  # of a dump that changes under our hands
+_MOST_BATCH = 100  # answers that surely fit the socket's buffer
+_TRIES = 8  # of a dump that changes while we read it
 
 
 class Netlink:
     """A socket to one network namespace: that of the thread when it is made.
 
-    It stays with that namespace wherever the thread goes, and holds it.
+    It stays with that namespace wherever the thread goes, and keeps it alive.
     """
 
     def __init__(self, family: int = socket.NETLINK_ROUTE) -> None:
@@ -48,19 +48,19 @@ class Netlink:
         self._socket.close()
 
     def fileno(self) -> int:
-        """Return the socket, which becomes readable when a group it joined has news."""
+        """Return the descriptor, readable when a group that it joined has a notification."""
         return self._socket.fileno()
 
     def join(self, *groups: int) -> None:
-        """Hear what happens to others' things: RTNLGRP_ numbers. Ask nothing on such a socket."""
+        """Subscribe to notifications: RTNLGRP_ numbers. Send no requests on such a socket."""
         self._socket.bind((0, 0))  # the kernel's own news are not told to port 0
         for group in groups:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
     def heard(self) -> list[tuple[int, bytes]]:
-        """Return the messages that a joined group has for us, type and body, without waiting.
+        """Return the notifications that have arrived, type and body, without waiting.
 
-        OSError ENOBUFS where some were lost.
+        OSError ENOBUFS if some were lost.
         """
         found: list[tuple[int, bytes]] = []
         while True:
@@ -71,11 +71,11 @@ class Netlink:
             found += [(kind, data[start:end]) for kind, _, _, start, end in _split(data)]
 
     def ask(self, *requests: Request) -> list[bytes]:
-        """Send the requests as one batch; return what was answered with, b"" for a mere yes.
+        """Send the requests as one batch; return the answers, b"" for a plain acknowledgement.
 
         Raises:
-            OSError: of the first that was refused: `filename` is its *what*, `strerror`
-                the kernel's own words where it had some. The others may have been done.
+            OSError: the first failure: `filename` is its *what*, `strerror` the kernel's
+                message if there is one. The other requests may have succeeded.
         """
         answers: list[bytes] = []
         for start in range(0, len(requests), _MOST_BATCH):
@@ -83,7 +83,7 @@ class Netlink:
         return answers
 
     def find(self, request: Request) -> bytes | None:
-        """Ask for one thing; None where there is no such thing."""
+        """Send one request for an object; None if it does not exist."""
         try:
             return self.ask(request)[0]
         except OSError as error:
@@ -92,7 +92,7 @@ class Netlink:
             raise
 
     def dump(self, kind: int, body: bytes, what: str) -> list[bytes]:
-        """Return all things that *body* chooses, as they were at one moment."""
+        """Return all objects that *body* selects, as a consistent snapshot."""
         for _ in range(_TRIES):
             self._send([Request(kind, DUMP, body, what)])
             found, torn = self._pieces(what)
@@ -110,7 +110,7 @@ class Netlink:
             for kind, flags, sequence, start, end in _split(data):
                 place = sequence - first
                 if not 0 <= place < len(requests):
-                    continue  # of a batch that was given up
+                    continue  # an answer to an abandoned batch
                 if kind != _NLMSG_ERROR:
                     answers[place] = data[start:end]
                     continue
@@ -122,11 +122,11 @@ class Netlink:
             if refused is not None:
                 raise refused
         finally:
-            del refused  # it names this frame: a cycle that only a collection would end
+            del refused  # it refers to this frame: a cycle that only the garbage collector breaks
         return answers
 
     def _send(self, requests: Sequence[Request]) -> int:
-        """Send them, and return the number of the first."""
+        """Send them, and return the sequence number of the first."""
         number = first = self._sequence = (self._sequence + 1) & 0x7FFFFFFF
         data = b""
         for number, (kind, flags, body, _) in enumerate(requests, first):
@@ -177,5 +177,5 @@ def _refusal(code: int, flags: int, body: bytes, what: str) -> OSError:
 
 
 def get(kind: int, body: bytes, what: str) -> Request:
-    """Return a request for one thing."""
+    """Return a request for one object."""
     return Request(kind, PLAIN, body, what)

@@ -1,4 +1,4 @@
-"""What is particular to each kind of interface, for links.make(). <linux/if_link.h>."""
+"""The parameters of each kind of interface, for links.make(). <linux/if_link.h>."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TICKS_A_SECOND = 100  # USER_HZ
 
 
 class MacvlanMode(enum.IntEnum):
-    """Who hears whom. <linux/if_link.h> MACVLAN_MODE_*."""
+    """Which endpoints see each other. <linux/if_link.h> MACVLAN_MODE_*."""
 
     PRIVATE = 1
     VEPA = 2
@@ -27,7 +27,7 @@ class MacvlanMode(enum.IntEnum):
 
 
 def veth(peer: Settings) -> bytes:
-    """Return a pair's other end. It cannot be made up (`up`): ENOTCONN."""
+    """Return the other end of a pair. It cannot be brought up here (`up`): ENOTCONN."""
     return nested(_VETH_INFO_PEER, peer.body(0))
 
 
@@ -50,15 +50,15 @@ class Vxlan(NamedTuple):
 
     vni: int
     port: int = 4789
-    local: str = ""  # our address, "" for whichever the route says
-    group: str = ""  # multicast, or the one peer; "" where forwarding entries say
-    link: int = 0  # the interface that multicast goes by
+    local: str = ""  # our address, "" for the one of the route
+    group: str = ""  # a multicast group, or the only peer; "" if forwarding entries decide
+    link: int = 0  # the interface for multicast
     learning: bool = False
     proxy: bool = False  # answers for neighbours from its table
     ttl: int = 0
 
     def data(self) -> bytes:
-        """Return it for links.make("vxlan", …)."""
+        """Return the parameters for links.make("vxlan", …)."""
         parts = u32(_IFLA_VXLAN_ID, self.vni) + u16_network(_IFLA_VXLAN_PORT, self.port)
         parts += u8(_IFLA_VXLAN_LEARNING, int(self.learning))
         parts += u8(_IFLA_VXLAN_PROXY, int(self.proxy)) + u8(_IFLA_VXLAN_TTL, self.ttl)

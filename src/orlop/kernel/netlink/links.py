@@ -48,20 +48,20 @@ class Link(NamedTuple):
 
     ifindex: int
     name: str
-    kind: str  # "veth", "bridge"; "" for a card's
+    kind: str  # "veth", "bridge"; "" for hardware
     alias: str
     mac: str
     mtu: int
     up: bool
     carrier: bool
     master: int  # the bridge's index, or 0
-    link: int  # the index of what it sits on, or of a veth's other end
-    link_namespace: int | None  # a number for the namespace where that is, where another
-    data: bytes  # of its kind, attributes
+    link: int  # the index of the interface below, or of a veth's other end
+    link_namespace: int | None  # a number for that interface's namespace, if it is another one
+    data: bytes  # the attributes of its kind
 
 
 class Counters(NamedTuple):
-    """What went through an interface since it was made."""
+    """The traffic of an interface since it was made."""
 
     rx_packets: int
     tx_packets: int
@@ -74,19 +74,19 @@ class Counters(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What to set; what is not named is left alone."""
+    """The settings to apply; None leaves a setting alone."""
 
     mac: str = ""
     mtu: int = 0
     master: int | None = None  # 0 for none
     up: bool | None = None
     alias: str | None = None
-    name: str = ""  # to be called so
-    namespace: int = -1  # a descriptor: make it in, or move it to that namespace
+    name: str = ""  # the new name
+    namespace: int = -1  # a descriptor: the namespace to make it in, or to move it to
     link: int = 0
     queue_length: int | None = None
     queues: int = 0  # 0: one for each processor, each of which takes time to make
-    announces: bool = False  # tells neighbours of its IPv4 addresses when it comes up
+    announces: bool = False  # announce its IPv4 addresses to neighbours when it comes up
 
     def body(self, index: int) -> bytes:
         """Return the message for the interface *index*."""
@@ -119,9 +119,9 @@ _ANNOUNCES = nested(
 
 
 def make(kind: str, data: bytes, settings: Settings, *, index: int = 0) -> Request:
-    """Make an interface of a *kind*, with its *data* from kinds.py.
+    """Make an interface of a *kind*, with *data* from kinds.py.
 
-    An alias is not taken here: name it with change() in the same batch.
+    It cannot set an alias: do that with change() in the same batch.
     """
     info = string(_IFLA_INFO_KIND, kind)
     if data:
@@ -131,14 +131,14 @@ def make(kind: str, data: bytes, settings: Settings, *, index: int = 0) -> Reque
 
 
 def change(of: int | str, settings: Settings) -> Request:
-    """Change the interface of that index or name. To rename one, give its index."""
+    """Change the interface with that index or name. To rename one, give its index."""
     if isinstance(of, int):
         return Request(_RTM_NEWLINK, PLAIN, settings.body(of), settings.name or f"interface {of}")
     return Request(_RTM_NEWLINK, PLAIN, settings.body(0) + string(_IFLA_IFNAME, of), of)
 
 
 def change_kind(of: int, kind: str, data: bytes, what: str) -> Request:
-    """Change what is particular to a *kind* of interface."""
+    """Change the parameters of an interface's *kind*."""
     info = string(_IFLA_INFO_KIND, kind) + nested(_IFLA_INFO_DATA, data)
     body = _LINK.pack(_AF_UNSPEC, 0, of, 0, 0) + nested(_IFLA_LINKINFO, info)
     return Request(_RTM_NEWLINK, PLAIN, body, what)
@@ -150,13 +150,13 @@ def remove(of: int | str) -> Request:
 
 
 class Port(NamedTuple):
-    """How a bridge treats one of its ports; None leaves alone."""
+    """How a bridge treats one of its ports; None leaves a setting alone."""
 
     isolated: bool | None = None  # from other isolated ports
-    hairpin: bool | None = None  # frames may leave by the port they came from
+    hairpin: bool | None = None  # frames may leave by the port they came in
     learning: bool | None = None
     flooding: bool | None = None  # of unicast frames to unknown addresses
-    neighbours_suppressed: bool | None = None  # the bridge answers for those it knows
+    neighbours_suppressed: bool | None = None  # the bridge answers for neighbours it knows
 
 
 def change_port(of: int | str, port: Port) -> Request:
@@ -176,7 +176,7 @@ def change_port(of: int | str, port: Port) -> Request:
 
 
 def look(of: int | str) -> Request:
-    """Ask for an interface. The kernel first finishes what a change of its carrier began."""
+    """Request an interface. The kernel first completes pending changes of its carrier."""
     body, what = _named(of)
     return get(_RTM_GETLINK, body + _NO_STATS, what)
 
@@ -196,7 +196,7 @@ def each(netlink: Netlink, kind: str = "") -> list[Link]:
 
 
 def read(body: bytes) -> Link:
-    """Return the interface of an answer, or of a notice."""
+    """Return the interface in an answer or a notification."""
     _, _, index, flags, _ = _LINK.unpack_from(body)
     parts = attributes(body, _LINK.size)
     info = attributes(parts.get(_IFLA_LINKINFO, b""))
@@ -218,13 +218,13 @@ def read(body: bytes) -> Link:
 
 
 def each_counted(netlink: Netlink) -> Iterator[tuple[str, Counters]]:
-    """Return the namespace's interfaces by name with what went through them."""
+    """Return the namespace's interfaces by name with their traffic."""
     for body in netlink.dump(_RTM_GETLINK, _NOTHING, "interfaces"):
         yield _counted(body)
 
 
 def counters(netlink: Netlink, of: int | str) -> Counters | None:
-    """Return what went through one interface, or None where it is gone."""
+    """Return the traffic of one interface, or None if it is gone."""
     body = netlink.find(get(_RTM_GETLINK, *_named(of)))
     return None if body is None else _counted(body)[1]
 

@@ -1,4 +1,4 @@
-"""Who has which MAC address, and where frames for it go. rtnetlink(7), <linux/neighbour.h>."""
+"""Neighbour tables and forwarding entries. rtnetlink(7), <linux/neighbour.h>."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NTF_SELF, _NTF_MASTER = 2, 4
 _NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
 _AF_BRIDGE = 7
 
-#: Frames for nobody in particular: broadcasts, and addresses that no entry names.
+#: Broadcasts, and frames to addresses without an entry.
 EVERYONE = "00:00:00:00:00:00"
 
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # ndmsg: family, index, state, flags, type
@@ -45,19 +45,19 @@ class Neighbour(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """Where frames for a MAC address go: out of a bridge's port, or to a tunnel's peer."""
+    """Where frames for a MAC address go: to a bridge's port, or to a tunnel's peer."""
 
-    ifindex: int  # the port's, or the tunnel's
+    ifindex: int  # the port or the tunnel
     mac: str
     destination: str = ""  # the peer's address
     port: int = 0  # the peer's; 0 for the tunnel's own
     vni: int = 0  # 0 for the tunnel's own
     permanent: bool = True
-    master: bool = False  # an entry of the bridge whose port it is, not of the tunnel itself
+    master: bool = False  # an entry of the bridge above the port, not of the tunnel itself
 
 
 def add(index: int, address: str, mac: str) -> Request:
-    """Say for ever who has *address* on the link of interface *index*."""
+    """Add a permanent neighbour: the MAC of *address* on the link of interface *index*."""
     body = _NEIGHBOUR.pack(family_of(address), index, _NUD_PERMANENT, 0, 0)
     body += attribute(_NDA_DST, packed(address)) + attribute(_NDA_LLADDR, hardware(mac))
     return Request(_RTM_NEWNEIGH, REPLACE, body, address)
@@ -71,7 +71,7 @@ def remove(index: int, address: str) -> Request:
 
 
 def forward(entry: Forward) -> Request:
-    """Add a forwarding entry; to EVERYONE there may be many, one for each destination."""
+    """Add a forwarding entry; EVERYONE may have many, one for each destination."""
     flags = APPEND if entry.mac == EVERYONE else REPLACE
     return Request(_RTM_NEWNEIGH, flags, _forward(entry), entry.mac)
 

@@ -1,4 +1,4 @@
-"""Queues of interfaces: limits of their rate. rtnetlink(7), tc(8), <linux/pkt_sched.h>."""
+"""Queueing disciplines: rate limits. rtnetlink(7), tc(8), <linux/pkt_sched.h>."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _MIRRED = struct.Struct("=IIiiiiI")  # tc_gen (index, capab, action, refs, binds
 
 
 class Rate(NamedTuple):
-    """So many bytes a second, *burst_bytes* at once; no more than *queue_bytes* wait."""
+    """Bytes per second, with *burst_bytes* at once; at most *queue_bytes* wait."""
 
     bytes_s: int
     burst_bytes: int
@@ -53,7 +53,7 @@ class Rate(NamedTuple):
 
 
 def limit(index: int, rate: Rate, what: str) -> Request:
-    """Let interface *index* send no faster, in the place of a limit that was there."""
+    """Limit the rate at which interface *index* sends, replacing an earlier limit."""
     spec = _RATE.pack(0, 1, 0, -1, 0, min(rate.bytes_s, _MOST_U32))
     ticks = min(rate.burst_bytes * 1_000_000_000 // rate.bytes_s // _TICK_NS, _MOST_U32)
     fields = _TBF.pack(spec, bytes(_RATE.size), min(rate.queue_bytes, _MOST_U32), ticks, 0)
@@ -66,12 +66,12 @@ def limit(index: int, rate: Rate, what: str) -> Request:
 
 
 def lift(index: int, what: str) -> Request:
-    """Take away the limit of interface *index*; FileNotFoundError or EINVAL where there is none."""
+    """Remove the limit of interface *index*; FileNotFoundError or EINVAL if there is none."""
     return Request(_RTM_DELQDISC, PLAIN, _TC.pack(0, index, 0, _TC_H_ROOT, 0), what)
 
 
 def redirect(index: int, to: int, what: str) -> list[Request]:
-    """Send all that interface *index* receives out of interface *to*, from where it comes back."""
+    """Send everything that interface *index* receives through interface *to* first."""
     ingress = _TC.pack(0, index, _INGRESS_HANDLE, _TC_H_INGRESS, 0) + string(_TCA_KIND, "ingress")
     everything = _SELECTOR.pack(_TC_U32_TERMINAL, 0, 1, 0, 0, 0, 0, 0, 0) + _KEY.pack(0, 0, 0, 0)
     mirred = _MIRRED.pack(0, 0, _TC_ACT_STOLEN, 0, 0, _TCA_EGRESS_REDIR, to)
@@ -96,7 +96,7 @@ def stop_redirecting(index: int, what: str) -> Request:
 
 
 def kinds(netlink: Netlink, index: int) -> set[str]:
-    """Return which kinds of queue interface *index* has: "tbf", "ingress", "noqueue"."""
+    """Return the kinds of queue of interface *index*: "tbf", "ingress", "noqueue"."""
     answers = netlink.dump(_RTM_GETQDISC, _TC.pack(0, index, 0, 0, 0), "queues")
     found = set()
     for answer in answers:

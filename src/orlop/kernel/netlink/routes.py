@@ -35,14 +35,14 @@ _ROUTE = struct.Struct("=8BI")  # rtmsg: family, lengths, tos, table, protocol, 
 
 
 class Route(NamedTuple):
-    """Where packets go that are for *destination*."""
+    """The route of packets for *destination*."""
 
     destination: str  # "10.0.0.0/8", "0.0.0.0/0"
     gateway: str = ""
     ifindex: int = 0  # of the interface
     source: str = ""
     metric: int = 0
-    on_link: bool = False  # the gateway is on the link, though no address says so
+    on_link: bool = False  # the gateway is on the link, even if no address says so
     table: int = MAIN
 
     def body(self) -> bytes:
@@ -68,12 +68,12 @@ class Route(NamedTuple):
 
 
 def add(route: Route) -> Request:
-    """Add the route, in the place of one to the same destination (and of the same metric)."""
+    """Add the route, replacing one with the same destination (and the same metric)."""
     return Request(_RTM_NEWROUTE, REPLACE, route.body(), f"route to {route.destination}")
 
 
 def add_local(address: str, ifindex: int, metric: int) -> Request:
-    """Take packets for *address* as our own also where they come in by the interface *ifindex*."""
+    """Accept packets for *address* as our own, also if they come in by interface *ifindex*."""
     family, prefix = family_of(address), 128 if ":" in address else 32
     body = _ROUTE.pack(family, prefix, 0, 0, _LOCAL, _RTPROT_BOOT, 0, _RTN_LOCAL, 0)
     body += attribute(_RTA_DST, packed(address)) + u32(_RTA_OIF, ifindex)
@@ -85,18 +85,18 @@ def remove(route: Route) -> Request:
 
 
 def each(netlink: Netlink, family: int, table: int = MAIN) -> list[Route]:
-    """Return the routes of a *family* in a *table*; of one with many hops the first only."""
+    """Return the routes of a *family* in a *table*; for multipath routes only the first hop."""
     body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + u32(_RTA_TABLE, table)
     try:
         answers = netlink.dump(_RTM_GETROUTE, body, "routes")
-    except FileNotFoundError:  # a table that nobody has put anything into
+    except FileNotFoundError:  # an empty table
         return []
     found = (read(answer) for answer in answers)
     return [route for route in found if route.table == table]
 
 
 def read(body: bytes) -> Route:
-    """Return the route of an answer, or of a notice."""
+    """Return the route in an answer or a notification."""
     family, prefix, _, _, table, _, _, _, flags = _ROUTE.unpack_from(body)
     parts = attributes(body, _ROUTE.size)
     nowhere = b"\0" * (4 if family == _AF_INET else 16)

@@ -1,8 +1,8 @@
-"""Netlink's requests and attributes, to bytes and back. netlink(7)."""
+"""Encode and decode netlink's requests and attributes. netlink(7)."""
 
 from __future__ import annotations
 
-import _socket as socket  # socket is twice as much to import as all else here
+import _socket as socket  # importing socket costs twice as much as all other imports here
 import struct
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _NLM_F_DUMP = 0x300
 _NLA_F_NESTED = 0x8000
 _KIND_BITS = 0x3FFF
 
-#: What a request may ask for besides an answer.
+#: Flags of a request besides the request for an answer.
 PLAIN = _NLM_F_REQUEST | _NLM_F_ACK
 CREATE = PLAIN | _NLM_F_CREATE | _NLM_F_EXCL
 REPLACE = PLAIN | _NLM_F_CREATE | _NLM_F_REPLACE
@@ -28,7 +28,7 @@ _U32 = struct.Struct("=I")
 
 
 class Request(NamedTuple):
-    """One request; *what* names the thing it is about, for the error's text."""
+    """One request; *what* names its object, for the error's text."""
 
     kind: int
     flags: int
@@ -37,7 +37,7 @@ class Request(NamedTuple):
 
 
 def message(kind: int, flags: int, number: int, body: bytes) -> bytes:
-    """Return a request with its header, up to where a next one of the batch may begin."""
+    """Return a request with its header, padded to where the next one of a batch begins."""
     head = HEADER.pack(HEADER.size + len(body), kind, flags, number, 0)
     return head + body + b"\0" * (-len(body) & 3)
 
@@ -84,7 +84,7 @@ def each_attribute(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def number(value: bytes) -> int:
-    """Return the number of an attribute, of whatever size, in the machine's order."""
+    """Return the number in an attribute of any size, in the machine's byte order."""
     return int.from_bytes(value, sys.byteorder)
 
 
@@ -98,7 +98,7 @@ def family_of(address: str) -> int:
 
 
 def packed(address: str) -> bytes:
-    """Return the address's bytes; OSError where it is none."""
+    """Return the address's bytes; OSError if it is not an address."""
     return socket.inet_pton(family_of(address), address)
 
 
@@ -107,16 +107,16 @@ def unpacked(value: bytes) -> str:
 
 
 def split_prefix(address: str) -> tuple[str, int]:
-    """Return address and prefix of "10.0.0.1/8"; without a slash all bits are the prefix."""
+    """Return address and prefix length of "10.0.0.1/8"; without a slash all bits."""
     bare, slash, prefix = address.partition("/")
     return bare, int(prefix) if slash else 128 if ":" in bare else 32
 
 
 def hardware(address: str) -> bytes:
-    """Return the bytes of a MAC address, six of them; ValueError where it is none."""
+    """Return the six bytes of a MAC address; ValueError if it is not one."""
     value = bytes.fromhex(address.replace(":", "").replace("-", ""))
     if len(value) != 6:
-        raise ValueError(f"{address!r} is no MAC address")
+        raise ValueError(f"{address!r} is not a MAC address")
     return value
 
 

@@ -1,6 +1,6 @@
-"""CNI, the Container Network Interface: networks that programs of others make.
+"""CNI, the Container Network Interface: networks set up by plugins, which are separate programs.
 
-`runtime.py` is what an engine calls. `names`, `versions`, `failure`, `result` and
-`program` are also what `orlop-cni` is made of, a program that starts often: they
-import little (docs/decisions/runtime-start.md).
+An engine calls `runtime.py`. `names`, `versions`, `failure`, `result` and `program` are also
+part of `orlop-cni`, a program that starts often: they import little
+(docs/decisions/runtime-start.md).
 """

@@ -1,12 +1,12 @@
-"""What is attached, on disk: for the DEL, CHECK and GC that come after a restart.
+"""The attachments, on disk: for a DEL, CHECK or GC after a restart.
 
     FOLDER/results/NETWORK@CONTAINER@INTERFACE.json    one attachment
-    FOLDER/locks/                                      who works (locks.py)
+    FOLDER/locks/                                      locks for running plugins (locks.py)
 
-A record is there before the first plugin is run and says after each what there is, so
-whatever a killed ADD has left is found. A file is replaced whole, by rename. It is not
-synchronized to the disk: a machine that loses power has lost its interfaces too, and
-the name of a file that came back empty says enough to give addresses free.
+A record is written before the first plugin runs, and after each one, so everything that a
+killed ADD has left is found. A file is replaced by rename. It is not flushed to disk: after a
+power failure the interfaces are lost too, and the name of an empty file is enough to free the
+addresses.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from orlop.model import jsontext
 from orlop.network.cni import configuration, names
 from orlop.network.cni.configuration import Configuration
 
-_SEPARATOR = "@"  # in no name of a network or container
+_SEPARATOR = "@"  # not allowed in names of networks and containers
 _SUFFIX = ".json"
 
 
 class Key(NamedTuple):
-    """Which attachment: of a container to a network, by an interface."""
+    """The key of an attachment: network, container, and interface."""
 
     network: str
     container: str
@@ -33,11 +33,11 @@ class Key(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An attachment, or as much of it as was made.
+    """An attachment, or the part of it that was made.
 
-    *namespace* is a path, *identity* what it then led to. *result* is JSON of the
-    network's version, that of the last plugin that has ended well; it is *complete* once
-    all have.
+    *namespace* is a path, *identity* the namespace that it then led to. *result* is JSON of
+    the network's version, from the last plugin that succeeded; it is *complete* after the
+    last plugin.
     """
 
     key: Key
@@ -51,7 +51,7 @@ class Record(NamedTuple):
 
 
 class Cache:
-    """The records of one folder. Who holds a container's lock may change its own."""
+    """The records of one folder. The holder of a container's lock may change its records."""
 
     def __init__(self, folder: Path) -> None:
         self.locks = folder / "locks"
@@ -60,7 +60,7 @@ class Cache:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def save(self, record: Record) -> None:
-        """Write *record* in place of what there was of its key."""
+        """Write *record*, replacing an older one with the same key."""
         document = record._asdict()
         document["key"] = list(record.key)
         document["network"] = record.network and record.network.document()
@@ -72,7 +72,7 @@ class Cache:
         beside.replace(path)
 
     def get(self, key: Key) -> Record | None:
-        """Return the record of *key*: with nothing but the key where the file cannot be read."""
+        """Return the record of *key*; only the key if the file cannot be read."""
         try:
             text = self._path(key).read_bytes()
         except FileNotFoundError:
@@ -82,12 +82,12 @@ class Cache:
         return Record(key)
 
     def forget(self, key: Key) -> None:
-        """Remove the record of *key*; none is no error."""
+        """Remove the record of *key*; a missing one is no error."""
         with contextlib.suppress(FileNotFoundError):
             self._path(key).unlink()
 
     def keys(self) -> Iterator[Key]:
-        """Yield which attachments there are, or may be."""
+        """Yield the keys of all attachments, complete or not."""
         for name in sorted(os.listdir(self._results)):
             parts = name.removesuffix(_SUFFIX).split(_SEPARATOR, 2)
             if name.endswith(_SUFFIX) and len(parts) == 3:

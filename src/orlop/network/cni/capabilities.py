@@ -1,6 +1,6 @@
-"""What a runtime tells plugins of one container, in the words of CNI's conventions.
+"""The capability arguments of a container, in the terms of CNI's conventions.
 
-A plugin hears of a capability only if its configuration says that it has it.
+A plugin gets an argument only if its configuration declares the capability.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from orlop.model.network import Bandwidth, PortMapping
 
 
 class Names(NamedTuple):
-    """What the container's resolver is to be told."""
+    """Settings for the container's resolver."""
 
     servers: Sequence[str] = ()
     searches: Sequence[str] = ()
@@ -18,7 +18,7 @@ class Names(NamedTuple):
 
 
 class Range(NamedTuple):
-    """A range of addresses; what is empty follows from the subnet."""
+    """A range of addresses; empty fields follow from the subnet."""
 
     subnet: str
     start: str = ""
@@ -27,7 +27,7 @@ class Range(NamedTuple):
 
 
 class Wishes(NamedTuple):
-    """What is asked for one attachment; what is empty is not said."""
+    """The requests for one attachment; empty ones are not sent."""
 
     ports: Sequence[PortMapping] = ()
     bandwidth: Bandwidth = Bandwidth()
@@ -35,7 +35,7 @@ class Wishes(NamedTuple):
     mac: str = ""
     names: Names = Names()
     aliases: Sequence[str] = ()
-    ranges: Sequence[Sequence[Range]] = ()  # an address of each set
+    ranges: Sequence[Sequence[Range]] = ()  # one address from each set
     cgroup: str = ""
 
 
@@ -66,7 +66,7 @@ def _port(port: PortMapping) -> dict[str, Any]:
 
 
 def _bandwidth(limits: Bandwidth) -> dict[str, Any]:
-    """Return rates and bursts, the latter as large as what a tenth of a second brings."""
+    """Return rates and bursts; a burst is as large as the traffic of a tenth of a second."""
     told: dict[str, Any] = {}
     for way, rate, burst in (
         ("ingress", limits.ingress_bps, limits.ingress_burst_bits),

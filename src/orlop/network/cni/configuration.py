@@ -1,10 +1,10 @@
-"""Network configurations: files of a folder, each a network that a chain of plugins makes.
+"""Network configurations: files in a folder, each a network set up by a chain of plugins.
 
     NAME.conflist, or any with "plugins"    a chain
     NAME.conf, NAME.json                    one plugin
 
-Unless a chain has loadOnlyInlinedPlugins, the plugins in a folder beside it that is
-named as the network are added to it.
+Plugins in a folder beside it with the network's name are added to a chain, unless it has
+loadOnlyInlinedPlugins.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from orlop.network.cni import names, versions
 _SUFFIXES = (".conflist", ".conf", ".json")
 _MOST_BYTES = 1 << 20
 _MOST_PLUGINS = 100
-#: What the runtime alone writes into what a plugin gets.
+#: Keys of a plugin's input that only the runtime may set.
 _OURS = ("runtimeConfig", "prevResult", "capabilities")
 
 
@@ -32,7 +32,7 @@ class Configuration(NamedTuple):
     disable_gc: bool = False
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON that parse() reads."""
+        """Return it as JSON for parse()."""
         return {
             "cniVersion": self.version,
             "name": self.name,
@@ -48,7 +48,7 @@ class Configuration(NamedTuple):
         capabilities: Mapping[str, Any],
         previous: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
-        """Return what *plugin* gets: its settings, and of *capabilities* those that it has."""
+        """Return the input of *plugin*: its settings, and those *capabilities* that it has."""
         given = {
             key: value
             for key, value in plugin.items()
@@ -64,16 +64,16 @@ class Configuration(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """What a folder holds: networks by name, in the order of their files, and what was wrong."""
+    """The content of a folder: networks by name, in the order of their files, and errors."""
 
     networks: Mapping[str, Configuration]
     problems: Sequence[str]
 
 
 def parse(document: object, *, folder: Path | None = None) -> Configuration:
-    """Return the network that a JSON *document* is; InvalidArgumentError says why it is none.
+    """Return the network in a JSON *document*; InvalidArgumentError says what is wrong.
 
-    More plugins are looked for in *folder*, if that is given and the document lets.
+    More plugins are read from *folder*, if it is given and the document allows it.
     """
     if not isinstance(document, Mapping):
         raise InvalidArgumentError("it is not a JSON object")
@@ -135,7 +135,7 @@ def _version(document: Mapping[str, Any], name: str) -> str:
 
 def _flag(document: Mapping[str, Any], key: str) -> bool:
     value = document.get(key, False)
-    if value in ("true", "false"):  # as older files have it
+    if value in ("true", "false"):  # older files use strings
         return bool(value == "true")
     if not isinstance(value, bool):
         raise InvalidArgumentError(f"{key} is neither true nor false")
@@ -172,7 +172,7 @@ def load_file(path: Path) -> Configuration:
 
 
 def load(folder: Path) -> Loaded:
-    """Return the networks of a folder; a file that is wrong keeps no other from being read."""
+    """Return the networks of a folder; a wrong file does not affect the others."""
     networks: dict[str, Configuration] = {}
     problems: list[str] = []
     for path in _files(folder, _SUFFIXES):
@@ -189,7 +189,7 @@ def load(folder: Path) -> Loaded:
 
 
 def find(folder: Path, name: str) -> Configuration:
-    """Return the network of that *name*; the first of the folder where it is empty."""
+    """Return the network with that *name*; the folder's first one if it is empty."""
     loaded = load(folder)
     for network in loaded.networks.values():
         if not name or network.name == name:

@@ -1,7 +1,7 @@
-"""Errors between a plugin and who runs it: numbers on the wire, ours within.
+"""Errors between a plugin and its runtime: numbers on the wire, our classes inside.
 
-What a plugin refused is raised as the class that its number stands for; its own words
-are in the message, and number and words apart in the PluginError that caused it.
+The error of a plugin is raised as the class for its number, with the plugin's message; the
+PluginError that caused it has number and message separately.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ DECODING_FAILURE = 6
 INVALID_CONFIGURATION = 7
 TRY_AGAIN_LATER = 11
 NOT_AVAILABLE = 50
-LIMITED = 51  # not available, and containers that are there may be cut off
-INTERNAL = 999  # as Debian's plugins say it
+LIMITED = 51  # not available, and existing containers may lose their connections
+INTERNAL = 999  # as in Debian's plugins
 
 _CLASSES: dict[int, type[OrlopError]] = {
     INCOMPATIBLE_VERSION: UnsupportedError,
@@ -43,7 +43,7 @@ _CLASSES: dict[int, type[OrlopError]] = {
     NOT_AVAILABLE: UnavailableError,
     LIMITED: UnavailableError,
 }
-#: How our own errors are told, most of them as what the specification has no number for.
+#: Numbers for our own errors; most have no number in the specification.
 _CODES: dict[type[OrlopError], int] = {
     InvalidArgumentError: INVALID_CONFIGURATION,
     UnsupportedError: UNSUPPORTED_FIELD,
@@ -55,7 +55,7 @@ _MOST_TEXT = 4096
 
 
 class PluginError(Exception):
-    """A plugin's error as it told it."""
+    """A plugin's error as it was reported."""
 
     def __init__(self, plugin: str, code: int, message: str, details: str) -> None:
         super().__init__(f"{message}; {details}" if details else message)
@@ -66,7 +66,7 @@ class PluginError(Exception):
 
 
 class RefusedError(Exception):
-    """An error of our own plugin's for which the specification has a number."""
+    """An error of our own plugin for which the specification has a number."""
 
     def __init__(self, code: int, message: str, details: str = "") -> None:
         super().__init__(message)
@@ -75,7 +75,7 @@ class RefusedError(Exception):
 
 
 def told(plugin: str, document: dict[str, Any]) -> PluginError | None:
-    """Return the error that a plugin's output is, or None where it is none."""
+    """Return the error in a plugin's output, or None if it is not an error."""
     code, message, details = (document.get(key) for key in ("code", "msg", "details"))
     if isinstance(code, bool) or not isinstance(code, int):
         return None
@@ -84,7 +84,7 @@ def told(plugin: str, document: dict[str, Any]) -> PluginError | None:
 
 
 def raised(failure: PluginError, command: str) -> OrlopError:
-    """Return the error to raise for what a plugin told."""
+    """Return the error to raise for a plugin's error."""
     kind = _CLASSES.get(failure.code, OrlopError)
     error = kind(f"CNI plugin {failure.plugin} refused {command}: {failure}")
     error.__cause__ = failure
@@ -92,12 +92,12 @@ def raised(failure: PluginError, command: str) -> OrlopError:
 
 
 def failure_of(error: OrlopError) -> PluginError | None:
-    """Return what a plugin told, where that is why *error* was raised."""
+    """Return the plugin's error that caused *error*, if there is one."""
     return error.__cause__ if isinstance(error.__cause__, PluginError) else None
 
 
 def document(error: Exception, version: str) -> dict[str, Any]:
-    """Return what our own plugin prints for *error*."""
+    """Return the output of our own plugin for *error*."""
     details = ""
     if isinstance(error, RefusedError):
         code, message, details = error.code, str(error), error.details
@@ -105,7 +105,7 @@ def document(error: Exception, version: str) -> dict[str, Any]:
         code, message, details = error.code, error.message, error.details
     elif isinstance(error, OrlopError):
         cause = failure_of(error)
-        if cause is not None:  # a delegate's own words, not ours around them
+        if cause is not None:  # a delegate's own message, without ours around it
             return document(cause, version)
         code = _CODES.get(type(error), INTERNAL)
         message, details = str(error.args[0]), error.hint or ""

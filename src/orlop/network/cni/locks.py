@@ -1,11 +1,11 @@
-"""Who may run plugins now: one command at a time for a container, and nobody beside GC.
+"""Locks for running plugins: one command at a time for a container, and GC alone.
 
-    LOCKS/NETWORK.network       shared by ADD, DEL and CHECK; alone by GC
-    LOCKS/ID.container          alone by each command of that container
+    LOCKS/NETWORK.network       shared by ADD, DEL and CHECK; exclusive for GC
+    LOCKS/ID.container          exclusive for each command of that container
 
-A lock is the kernel's (flock(2)): it is gone when its holder is. The plugin that a dead
-holder ran is not. So the file says who that is, and the next holder waits for its end,
-or makes one when the time is over, lest an ADD of yesterday come after today's DEL.
+A lock is the kernel's (flock(2)), so it ends with its holder. The plugin of a dead holder may
+still run. So the file has its pid, and the next holder waits for its end, or kills it after a
+timeout, so that an old ADD cannot follow a later DEL.
 """
 
 import contextlib
@@ -26,26 +26,26 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Held(NamedTuple):
-    """A lock that is held; it remembers which plugin runs under it."""
+    """A held lock; it records the plugin that runs under it."""
 
     fd: int
 
     def began(self, pid: int) -> None:
-        """Write down that plugin *pid* runs, in a process group of its own."""
+        """Record that plugin *pid* runs, in a process group of its own."""
         os.pwrite(self.fd, _identity(pid).encode(), 0)
 
     def ended(self) -> None:
-        """Write down that no plugin runs."""
+        """Record that no plugin runs."""
         os.ftruncate(self.fd, 0)
 
 
 def _identity(pid: int) -> str:
-    """Return who *pid* is, in words that no later process of that number has."""
+    """Return an identity of *pid* that no later process with that number has."""
     return f"{pid} {_started(pid)} {_BOOT.read_text().strip()}\n"
 
 
 def _started(pid: int) -> str | None:
-    """Return when *pid* was started, in the kernel's ticks; None if it runs no more."""
+    """Return when *pid* was started, in the kernel's ticks; None if it is not running."""
     try:
         fields = read_stat(pid)
     except OSError:
@@ -55,7 +55,7 @@ def _started(pid: int) -> str | None:
 
 @contextlib.contextmanager
 def container(folder: Path, name: str, *, wait_s: float) -> Iterator[Held]:
-    """Be the only one who runs plugins for a container; its file is gone afterwards."""
+    """Hold the lock to run plugins for a container; its file is removed afterwards."""
     path = folder / f"{name}.container"
     fd = _take(path, fcntl.LOCK_EX, wait_s, f"container {name}")
     try:
@@ -69,7 +69,7 @@ def container(folder: Path, name: str, *, wait_s: float) -> Iterator[Held]:
 
 @contextlib.contextmanager
 def network(folder: Path, name: str, *, wait_s: float, alone: bool = False) -> Iterator[Held]:
-    """Be one of those who run plugins of a network, or *alone*."""
+    """Hold the lock of a network, shared or *alone*."""
     path = folder / f"{name}.network"
     fd = _take(path, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, wait_s, f"network {name}")
     try:
@@ -105,9 +105,9 @@ def _is_still(path: Path, fd: int) -> bool:
 
 
 def _await_orphan(fd: int, wait_s: float) -> None:
-    """Let the plugin of a holder that died before it come to its end, for a while.
+    """Wait a while for the plugin of a dead holder to end.
 
-    Not all plugins can undo half of what they do.
+    Not all plugins can undo a half-done operation.
     """
     written = os.pread(fd, 200, 0).decode(errors="replace")
     if not written:
@@ -118,7 +118,7 @@ def _await_orphan(fd: int, wait_s: float) -> None:
         deadline = time.monotonic() + wait_s
         while _identity(pid) == written and time.monotonic() < deadline:
             time.sleep(_PAUSE_S)
-        # Without its leader, a group that has members still keeps the number from others.
+        # A group whose leader is dead keeps its number while it has members.
         if _started(pid) is None or _identity(pid) == written:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)

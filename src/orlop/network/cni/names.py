@@ -1,6 +1,6 @@
-"""What CNI lets names be; they become file names, arguments and environment variables.
+"""The names that CNI allows; they become file names, arguments and environment variables.
 
-Numbers and characters are those of the specification, section 1 and 2, and of IFNAMSIZ.
+Lengths and characters are from the specification, sections 1 and 2, and from IFNAMSIZ.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345
 _REST = _LETTERS | frozenset("_.-")
 _MOST_IN_A_NAME = 100  # two of them and an interface make one file name, of at most 255
 _MOST_IN_AN_INTERFACE = 15
-#: What no file name may have here: a plugin's type chooses a program (CVE-2021-20206).
+#: Not allowed in a file name here: a plugin's type selects a program (CVE-2021-20206).
 _NOT_IN_A_TYPE = frozenset("/\\\0")
 
 
@@ -40,7 +40,7 @@ def _check(text: str, what: str) -> None:
 
 
 def check_interface(name: str) -> None:
-    """Refuse what cannot be the name of a network interface."""
+    """Refuse a name that is not valid for a network interface."""
     if not name:
         raise InvalidArgumentError("interface name is empty")
     if len(name.encode(errors="surrogateescape")) > _MOST_IN_AN_INTERFACE:
@@ -52,7 +52,7 @@ def check_interface(name: str) -> None:
 
 
 def check_type(name: object, where: str) -> None:
-    """Refuse a plugin's name that is more than the name of a file."""
+    """Refuse a plugin's name that is not a plain file name."""
     if not isinstance(name, str) or not name:
         raise InvalidArgumentError(f"{where} names no plugin")
     if name in (".", "..") or not _NOT_IN_A_TYPE.isdisjoint(name):

@@ -1,8 +1,8 @@
-"""Running one plugin: it is told by environment and stdin, and tells by stdout and its status.
+"""Run one plugin: input by environment and stdin, output by stdout and exit status.
 
-A plugin is a program of others. It gets a process group of its own, which is killed when
-its time is over; what it says is read up to a limit; and nobody waits for what it left
-running, though that may hold its output open.
+A plugin is a separate program. It gets its own process group, which is killed after a
+timeout; its output is read up to a limit; and we do not wait for processes that it leaves
+running, even if they hold its output open.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SIGPIPE = 13
 _SIGXFSZ = 25
 _MOST_OUTPUT = 1 << 20
 _CHUNK = 1 << 16
-_CHUNKS_AT_ONCE = 16  # then it is looked at the clock
+_CHUNKS_AT_ONCE = 16  # then the time is checked
 _MOST_LOG = 16 << 10
 _MOST_IN_A_MESSAGE = 1000
 _TRIES_WHILE_WRITTEN = 5
@@ -35,7 +35,7 @@ _PAUSE_WHILE_WRITTEN_S = 0.1
 
 
 class Done(NamedTuple):
-    """How a program ended: a status as waitstatus_to_exitcode() has it, and what it said."""
+    """How a program ended: status as from waitstatus_to_exitcode(), and its output."""
 
     status: int
     out: bytes
@@ -50,10 +50,10 @@ def run(
     timeout_s: float,
     began: Callable[[int], None] | None = None,
 ) -> Done:
-    """Run a program to its end, or kill it; *began* is told its pid, which is its group's too.
+    """Run a program to its end, or kill it; *began* gets its pid, which is also its group's.
 
-    It has its configuration only after that, and so does nothing that nobody knows of: when
-    we are killed before, it reads an empty one.
+    The program gets its configuration only after that, so it does nothing that is not
+    recorded: if we are killed before, it reads an empty one.
     """
     pipes = (os.pipe(), os.pipe(), os.pipe())
     theirs = (pipes[0][0], pipes[1][1], pipes[2][1])
@@ -99,7 +99,7 @@ def _spawn(path: str, environment: Mapping[str, str], ends: tuple[int, int, int]
                     setsigdef=(_SIGPIPE, _SIGXFSZ),
                 )
             except OSError as error:
-                if error.errno != errno.ETXTBSY:  # somebody installs it at this moment
+                if error.errno != errno.ETXTBSY:  # it is being installed right now
                     raise
             time.sleep(_PAUSE_WHILE_WRITTEN_S)
         raise UnavailableError(f"CNI plugin {_name(path)} is being written")
@@ -113,7 +113,7 @@ def _name(path: str) -> str:
 
 
 class _Talk:
-    """Our ends of a plugin's pipes: it is fed, and listened to, until it ends."""
+    """Our ends of a plugin's pipes: write its input and read its output until it ends."""
 
     def __init__(self, name: str, configuration: bytes, feed: int, out: int, log: int) -> None:
         self._name = name
@@ -135,7 +135,7 @@ class _Talk:
         os.close(fd)
 
     def until_end(self, pid: int, timeout_s: float) -> None:
-        """Talk until *pid* has ended; UnavailableError where it does not in time."""
+        """Serve the pipes until *pid* has ended; UnavailableError after the timeout."""
         deadline = time.monotonic() + timeout_s
         pidfd = os.pidfd_open(pid)
         try:
@@ -149,7 +149,7 @@ class _Talk:
                     self._work(fd)
         finally:
             os.close(pidfd)
-        for fd in tuple(self._open):  # what it has left to say
+        for fd in tuple(self._open):  # the rest of its output
             self._work(fd)
 
     def _ready(self, pidfd: int, deadline: float) -> list[int]:
@@ -160,12 +160,12 @@ class _Talk:
         return [fd for fd, _ in poller.poll(left_s * 1000)] if left_s > 0 else []
 
     def _work(self, fd: int) -> None:
-        """Write or read what can be at once; an end that is done is closed."""
+        """Write or read what is possible now; close an end that is done."""
         try:
             done = self._tell() if fd == self._feed else self._hear(fd)
         except BlockingIOError:
             return
-        except BrokenPipeError:  # it does not want to hear more
+        except BrokenPipeError:  # it does not read further
             done = True
         if done:
             self._finish(fd)
@@ -191,7 +191,7 @@ class _Talk:
 
 
 class Plugins(NamedTuple):
-    """Plugins by name: the folders that have them, in order, and how long each may take."""
+    """Plugins by name: the folders with them, in order, and a timeout for each run."""
 
     folders: tuple[str, ...]
     timeout_s: float
@@ -219,7 +219,7 @@ class Plugins(NamedTuple):
         *,
         began: Callable[[int], None] | None = None,
     ) -> bytes:
-        """Run a plugin for a command, and return what it printed; its error is raised as ours."""
+        """Run a plugin for a command, and return its output; its error is raised as ours."""
         path = self.find(plugin)
         text = jsontext.dumps(dict(configuration)).encode(errors="surrogatepass")
         given = {**environment, "CNI_COMMAND": command, "CNI_PATH": ":".join(self.folders)}
@@ -244,7 +244,7 @@ def _refused(plugin: str, command: str, done: Done) -> OrlopError:
 
 
 def document_of(plugin: str, command: str, out: bytes) -> dict[str, Any]:
-    """Return the JSON object that a plugin printed; CorruptError if it is anything else."""
+    """Return the JSON object in a plugin's output; CorruptError if it is anything else."""
     if not out.strip():
         raise CorruptError(f"CNI plugin {plugin} printed nothing at {command}")
     try:

@@ -1,11 +1,11 @@
-"""Results of ADD: read in whichever version a plugin wrote, written in the one that is asked for.
+"""Results of ADD: read in any version, written in the requested one.
 
-    0.3.0 – 0.4.0   an address says "version": "4" or "6"
+    0.3.0 – 0.4.0   an address has "version": "4" or "6"
     1.0.0           it does not
     1.1.0           interfaces have mtu, socketPath, pciID; routes have mtu, advmss, priority,
                     table, scope
 
-Everything read was written by a program of others, and is checked.
+Results come from other programs, so everything is checked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_ITEMS = 1000
 
 
 class Interface(NamedTuple):
-    """An interface that an attachment has made; with a sandbox, inside the container."""
+    """An interface of an attachment; one with a sandbox is inside the container."""
 
     name: str
     mac: str = ""
@@ -36,7 +36,7 @@ class Interface(NamedTuple):
 
 
 class Address(NamedTuple):
-    """An address with its prefix ("10.0.0.2/24"), and the index of the interface that has it."""
+    """An address with its prefix ("10.0.0.2/24"), and the index of its interface."""
 
     address: str
     gateway: str = ""
@@ -44,7 +44,7 @@ class Address(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route; what is None was not said."""
+    """A route; None means not given."""
 
     dst: str
     gw: str = ""
@@ -56,7 +56,7 @@ class Route(NamedTuple):
 
 
 class Dns(NamedTuple):
-    """What a network says of name servers."""
+    """A network's name servers and search domains."""
 
     nameservers: tuple[str, ...] = ()
     domain: str = ""
@@ -65,7 +65,7 @@ class Dns(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What an attachment has: interfaces, addresses, routes, name servers."""
+    """The result of an attachment: interfaces, addresses, routes, name servers."""
 
     interfaces: tuple[Interface, ...] = ()
     ips: tuple[Address, ...] = ()
@@ -77,7 +77,7 @@ _NEW_IN_A_ROUTE = ("mtu", "advmss", "priority", "table", "scope")
 
 
 def family(address: str) -> int:
-    """Return 4 or 6 for an address or prefix; CorruptError if it is none."""
+    """Return 4 or 6 for an address or prefix; CorruptError if it is neither."""
     text, slash, prefix = address.partition("/")
     version = 6 if ":" in text else 4
     most = 32 if version == 4 else 128
@@ -92,7 +92,7 @@ def family(address: str) -> int:
 
 
 def parse(document: object, *, where: str) -> Result:
-    """Return the result that *document* is; CorruptError, beginning with *where*, if it is none."""
+    """Return the result in *document*; CorruptError, beginning with *where*, if it is invalid."""
     if not isinstance(document, dict):
         raise CorruptError(f"{where}: the result is not an object")
     try:
@@ -161,7 +161,7 @@ def _route(item: dict[str, Any]) -> Route:
 
 
 def dns(document: object) -> Dns:
-    """Return what a `dns` object says; CorruptError if it is not of that shape."""
+    """Return the content of a `dns` object; CorruptError if it is invalid."""
     if document is None:
         return Dns()
     if not isinstance(document, dict):
@@ -176,7 +176,7 @@ def dns(document: object) -> Dns:
 
 
 def render(result: Result, version: str) -> dict[str, Any]:
-    """Return *result* as JSON of that *version*; what it has no word for is left out."""
+    """Return *result* as JSON of that *version*; fields that it does not have are left out."""
     told: dict[str, Any] = {"cniVersion": version}
     makers: tuple[tuple[str, tuple[Any, ...], Callable[[Any, str], Any]], ...] = (
         ("interfaces", result.interfaces, _interface_document),

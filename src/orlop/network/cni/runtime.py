@@ -1,7 +1,7 @@
-"""CNI as a runtime: attaches network namespaces to networks, by plugins, and takes them off.
+"""CNI as a runtime: run plugins that connect network namespaces to networks.
 
-Blocking, and safe to call from several threads and processes: locks.py has the order.
-Whatever is killed, what was made is in the cache, and delete() or collect() removes it.
+Calls block, and are safe from several threads and processes (locks.py). Whatever is killed, the
+cache has what was made, and delete() or collect() removes it.
 """
 
 import contextlib
@@ -25,15 +25,15 @@ from orlop.network.cni.locks import Held
 from orlop.network.cni.program import Plugins
 from orlop.network.cni.result import Result
 
-#: What a plugin gets of our environment is all but this.
+#: Variables of our environment that a plugin does not get.
 _OURS = "CNI_"
 
 
 class Attachment(NamedTuple):
-    """A network namespace, a path, that is to have an interface.
+    """A network namespace, by path, that gets an interface.
 
-    /proc/PID/ns/net and /proc/PID/fd/N do for a path. *arguments* are CNI_ARGS,
-    *capabilities* what capabilities.arguments() returns.
+    /proc/PID/ns/net and /proc/PID/fd/N work as paths. *arguments* are CNI_ARGS,
+    *capabilities* the result of capabilities.arguments().
     """
 
     container: str
@@ -44,13 +44,13 @@ class Attachment(NamedTuple):
 
 
 class Cni:
-    """Plugins of some folders, and a folder that remembers what they were asked for.
+    """Plugins from some folders, and a folder that records their attachments.
 
-    Plugins run in the network and mount namespace of the thread that calls: the host's.
+    Plugins run in the network and mount namespace of the calling thread: the host's.
     """
 
     def __init__(self, folder: Path, plugins: Sequence[str], *, timeout_s: float = 60.0) -> None:
-        """Use *folder*, /var/lib/… of one engine alone; *timeout_s* is what each plugin has."""
+        """Use *folder*, /var/lib/… of one engine; *timeout_s* is each plugin's timeout."""
         self._cache = Cache(folder)
         self._plugins = Plugins(tuple(plugins), timeout_s)
         self._wait_s = 2 * timeout_s
@@ -59,10 +59,10 @@ class Cni:
                 raise InvalidArgumentError(f"folder of plugins {path!r} is not an absolute path")
 
     def add(self, network: Configuration, attachment: Attachment) -> Result:
-        """Attach a namespace; what a plugin that fails has left is removed by DEL.
+        """Attach a namespace; if a plugin fails, DEL removes what is left.
 
-        AlreadyExistsError for an attachment that is there. Of one that a killed add()
-        has begun, the rest is removed first.
+        AlreadyExistsError if the attachment exists. The remains of a killed add() are
+        removed first.
         """
         key = Key(network.name, attachment.container, attachment.interface)
         record = _new(network, attachment, key)
@@ -107,12 +107,12 @@ class Cni:
     def delete(
         self, key: Key, *, namespace: str = "", fallback: Configuration | None = None
     ) -> None:
-        """Take an attachment off, by the plugins that made it; none is no error.
+        """Detach, with the plugins that made the attachment; a missing one is no error.
 
-        They are run as add() was told, not as a configuration says that changed since.
-        *fallback* is for an attachment that was made elsewhere. *namespace* is a path
-        that leads to it now, if add()'s does not. When a plugin fails the rest stays,
-        and is tried again the next time.
+        They run with add()'s configuration, even if the file has changed since. *fallback* is
+        for an attachment that was made elsewhere. *namespace* is a path that leads to it now,
+        if add()'s does not. When a plugin fails the rest stays, and is tried again the next
+        time.
         """
         with self._alone(key) as held:
             record = self._cache.get(key) or Record(key)
@@ -140,7 +140,7 @@ class Cni:
         self._cache.forget(record.key)
 
     def check(self, key: Key, *, namespace: str = "") -> None:
-        """Raise what a plugin finds wrong with an attachment, NotFoundError if there is none."""
+        """Raise a plugin's complaint about an attachment, NotFoundError if there is none."""
         with self._alone(key) as held:
             record = self._known(key)
             network = _network(record)
@@ -157,18 +157,18 @@ class Cni:
                 self._call(record, plugin, "CHECK", held, path)
 
     def result(self, key: Key) -> Result:
-        """Return what add() did; NotFoundError if there is no such attachment."""
+        """Return the result of add(); NotFoundError if there is no such attachment."""
         return result.parse(self._known(key).result, where=f"the record of {key.container}")
 
     def attachments(self) -> list[Key]:
-        """Return which attachments there are, those included that were not finished."""
+        """Return all attachments, including incomplete ones."""
         return list(self._cache.keys())
 
     def collect(self, network: Configuration, keep: Collection[tuple[str, str]]) -> None:
-        """Remove what no attachment in *keep*, of containers and interfaces, needs.
+        """Remove everything that no attachment in *keep* (containers and interfaces) needs.
 
-        Attachments of ours by DEL, what only plugins know by GC where they have it. All
-        is tried; the first error is raised afterwards.
+        Our own attachments by DEL, the rest by the plugins' GC, if they have it. All are
+        tried; the first error is raised at the end.
         """
         errors: list[OrlopError] = []
         with self._network(network.name, alone=True) as held:
@@ -179,7 +179,7 @@ class Cni:
                         self._delete(found._replace(network=found.network or network), own)
             if versions.has_collection(network.version) and not network.disable_gc:
                 valid = [{"containerID": c, "ifname": i} for c, i in sorted(keep)]
-                # The second name is the one of the specification's first drafts.
+                # The second name is from the specification's first drafts.
                 more = {"cni.dev/valid-attachments": valid, "cni.dev/attachments": valid}
                 for plugin in network.plugins:
                     with _collected(errors):
@@ -188,14 +188,14 @@ class Cni:
             raise errors[0]
 
     def status(self, network: Configuration) -> None:
-        """Raise why *network* could not be attached to now."""
+        """Raise the error that attaching to *network* would have now."""
         for plugin in network.plugins:
             self._plugins.find(plugin["type"])
             if versions.has_collection(network.version):
                 self._call_for_network(network, plugin, "STATUS", {})
 
     def versions(self, plugin: str) -> tuple[str, ...]:
-        """Return the versions of CNI that a plugin says it has."""
+        """Return the versions of CNI that a plugin supports."""
         given = {"cniVersion": versions.LATEST}
         out = self._plugins.call(plugin, "VERSION", _environment(), given)
         told = program.document_of(plugin, "VERSION", out).get("supportedVersions")
@@ -204,7 +204,7 @@ class Cni:
         return tuple(told)
 
     def validate(self, network: Configuration) -> None:
-        """Raise UnsupportedError for a plugin that does not have the network's version."""
+        """Raise UnsupportedError if a plugin does not support the network's version."""
         for plugin in network.plugins:
             have = self.versions(plugin["type"])
             if network.version not in have:
@@ -297,7 +297,7 @@ def _new(network: Configuration, attachment: Attachment, key: Key) -> Record:
 
 
 def _identity(path: str) -> str:
-    """Return what namespace a path leads to; "" for none."""
+    """Return the identity of the namespace at a path; "" if there is none."""
     try:
         status = os.stat(path)
     except OSError:
@@ -306,10 +306,10 @@ def _identity(path: str) -> str:
 
 
 def _path(record: Record, namespace: str) -> str:
-    """Return a path to the namespace that was attached, "" if none leads there any more.
+    """Return a path to the attached namespace, "" if none leads there any more.
 
-    A path may lead to a namespace of others by now, as /proc/PID does once the number
-    is given out again; plugins would remove what is not ours.
+    A path may lead to another namespace by now, as /proc/PID does after the pid is reused;
+    plugins would remove interfaces that are not ours.
     """
     for path in (namespace, record.namespace):
         if path and record.identity and _identity(path) == record.identity:

@@ -1,4 +1,4 @@
-"""The versions of CNI, and what came with which."""
+"""The versions of CNI, and what each of them added."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Those spoken here, oldest first. Before 0.3.0 a result was of another shape.
+#: The supported versions, oldest first. Before 0.3.0 results had another format.
 SUPPORTED = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 LATEST = SUPPORTED[-1]
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return *version* as numbers that compare as versions do."""
+    """Return *version* as numbers, for comparisons."""
     parts = version.split(".")
     if len(parts) != 3 or not all(part.isascii() and part.isdecimal() for part in parts):
         raise InvalidArgumentError(f"{version[:40]!r} is not a version of CNI")
@@ -22,7 +22,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def newest(wanted: Iterable[str], what: str) -> str:
-    """Return the newest of the versions that *what* has and we have."""
+    """Return the newest version that both *what* and we support."""
     given = list(wanted)
     both = [version for version in SUPPORTED if version in given]
     if not both:
@@ -34,15 +34,15 @@ def newest(wanted: Iterable[str], what: str) -> str:
 
 
 def has_check(version: str) -> bool:
-    """Whether CHECK is there, and DEL is told what ADD had as its result."""
+    """Whether there is CHECK, and DEL gets ADD's result."""
     return numbers(version) >= (0, 4, 0)
 
 
 def has_collection(version: str) -> bool:
-    """Whether GC and STATUS are there, and the newer fields of a result."""
+    """Whether there are GC and STATUS, and the newer fields of a result."""
     return numbers(version) >= (1, 1, 0)
 
 
 def has_families(version: str) -> bool:
-    """Whether an address in a result says which version of IP it is of."""
+    """Whether an address in a result has its IP version."""
     return numbers(version) < (1, 0, 0)

@@ -1,4 +1,4 @@
-"""The addresses in an answer of somebody else, which is otherwise passed on as it came."""
+"""Read the addresses in a forwarded answer, which is otherwise passed on unchanged."""
 
 import ipaddress
 import struct
@@ -10,7 +10,7 @@ _SIZES = {Type.A: 4, Type.AAAA: 16}
 
 
 def addresses(message: bytes) -> Iterator[tuple[str, int]]:
-    """Give each address in the answer section with its time to live; of a broken one no more."""
+    """Yield each address in the answer section with its TTL; stop at the first invalid record."""
     try:
         questions, answers = struct.unpack_from("!HH", message, 4)
         at = HEADER_SIZE

@@ -1,12 +1,12 @@
-"""DNS messages, as far as a server of few names needs them. RFC 1035, RFC 6891.
+"""DNS messages, as far as a server with few names needs them. RFC 1035, RFC 6891.
 
-A query is read no further than its question and its OPT record, and an answer is written
-in one piece. dnslib and dnspython read everything into objects, which costs ten times the
-time for each query (and 14 ms or 84 ms of import), and what is forwarded must not be
-read and written anew: it passes as it came.
+A query is read only up to its question and its OPT record, and an answer is written in one
+piece. dnslib and dnspython parse everything into objects, which takes ten times as long for
+each query (and 14 ms or 84 ms to import). Forwarded messages must not be parsed and written
+again: they pass unchanged.
 
-Names are compared as they are on the wire, in lower case: lengths of labels are below the
-codes of letters, so bytes.lower() leaves them alone.
+Names are compared in wire format, in lower case: the lengths of labels are smaller than the
+codes of letters, so bytes.lower() does not change them.
 """
 
 import enum
@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 HEADER_SIZE = 12
 PLAIN_UDP_SIZE = 512  # an answer over UDP without EDNS; RFC 1035, 4.2.1
-_OWN_UDP_SIZE = 1232  # what is said in our OPT records
+_OWN_UDP_SIZE = 1232  # announced in our OPT records
 _MOST_UDP_SIZE = 4096
-_MOST_ADDITIONAL = 8  # records beside the OPT that a query may have: TSIG, SIG(0)
+_MOST_ADDITIONAL = 8  # records besides the OPT that a query may have: TSIG, SIG(0)
 _NAME_SIZE = 255
 _LABEL_SIZE = 63
 _POINTER = 0xC0
@@ -38,7 +38,7 @@ class Type(enum.IntEnum):
 
 
 class Code(enum.IntEnum):
-    """How a query went. RFC 1035, 4.1.1; RFC 6891, 9."""
+    """The result of a query. RFC 1035, 4.1.1; RFC 6891, 9."""
 
     NOERROR = 0
     FORMERR = 1
@@ -53,20 +53,20 @@ IN = 1
 
 
 class Query(NamedTuple):
-    """What somebody asks; *question* is the section as it came, whose name *name* is."""
+    """A query; *question* is the section as received, *name* the name in it."""
 
     id: int
     flags: int
-    name: bytes  # on the wire, lower case
+    name: bytes  # wire format, lower case
     type: int
     class_: int
     question: bytes
-    udp_size: int  # the longest answer that fits the asker's UDP socket
+    udp_size: int  # the longest answer that the client's UDP socket accepts
     edns_version: int | None  # None: no OPT record
 
 
 class MalformedError(ValueError):
-    """A message that is none, or no query; *answer* says so to the sender, where one may."""
+    """A message that is invalid, or not a query; *answer* tells the sender, if allowed."""
 
     def __init__(self, answer: bytes = b"") -> None:
         super().__init__("malformed DNS message")
@@ -74,8 +74,8 @@ class MalformedError(ValueError):
 
 
 def read_query(message: bytes) -> Query:
-    """Return the query; MalformedError where it is none that we understand."""
-    if len(message) < HEADER_SIZE or message[2] & 0x80:  # an answer to an answer is a loop
+    """Return the query; MalformedError if we do not understand it."""
+    if len(message) < HEADER_SIZE or message[2] & 0x80:  # answering an answer would be a loop
         raise MalformedError
     id_, flags, questions, answers, authorities, additional = _header.unpack_from(message)
     if flags & _OPCODE:
@@ -106,9 +106,9 @@ def _refusal(id_: int, flags: int, code: Code) -> bytes:
 
 
 def skip_name(message: bytes, start: int, *, pointers: bool) -> int:
-    """Return where the name at *start* ends; IndexError where it is none.
+    """Return the end of the name at *start*; IndexError if it is invalid.
 
-    Pointers are not followed. A name that comes first can have none.
+    Pointers are not followed. The first name of a message cannot have any.
     """
     at = start
     while length := message[at]:
@@ -132,7 +132,7 @@ def _read_opt(message: bytes, at: int, count: int) -> tuple[int, int | None]:
         if at > len(message):
             raise IndexError
         if type_ == Type.OPT:
-            if version is not None:  # RFC 6891, 6.1.1: one, or the query is wrong
+            if version is not None:  # RFC 6891, 6.1.1: more than one is an error
                 raise IndexError
             size = min(max(class_, PLAIN_UDP_SIZE), _MOST_UDP_SIZE)
             version = ttl >> 16 & 0xFF
@@ -142,7 +142,7 @@ def _read_opt(message: bytes, at: int, count: int) -> tuple[int, int | None]:
 def answer(
     query: Query, records: list[bytes], *, code: Code = Code.NOERROR, size: int = 65535
 ) -> bytes:
-    """Return the answer with as many of the *records* as fit into *size* bytes, TC if not all."""
+    """Return the answer with as many *records* as fit into *size* bytes, TC if not all do."""
     opt = _own_opt(code) if query.edns_version is not None else b""
     room = size - HEADER_SIZE - len(query.question) - len(opt)
     flags = _QR | _RA | query.flags & _RD | code & _RCODE
@@ -168,7 +168,7 @@ def _fitting(records: list[bytes], room: int) -> list[bytes]:
 
 
 def truncated(message: bytes, query: Query) -> bytes:
-    """Return *message*, an answer, or where it is too long for the asker's UDP, only that."""
+    """Return *message*, an answer; if it is too long for the client's UDP, only its header."""
     if len(message) <= query.udp_size:
         return message
     (flags,) = struct.unpack_from("!H", message, 2)
@@ -178,18 +178,18 @@ def truncated(message: bytes, query: Query) -> bytes:
 
 
 def address_record(address: bytes, ttl_s: int) -> bytes:
-    """Return an A or AAAA record of the name that is asked for."""
+    """Return an A or AAAA record of the queried name."""
     type_ = Type.A if len(address) == 4 else Type.AAAA
     return _TO_QUESTION + RECORD.pack(type_, IN, ttl_s, len(address)) + address
 
 
 def pointer_record(name: bytes, ttl_s: int) -> bytes:
-    """Return a PTR record of the name that is asked for."""
+    """Return a PTR record of the queried name."""
     return _TO_QUESTION + RECORD.pack(Type.PTR, IN, ttl_s, len(name)) + name
 
 
 def wire_name(text: str) -> bytes | None:
-    """Return a name as it is on the wire, in lower case; None for what can be none."""
+    """Return a name in wire format, in lower case; None if it is not valid."""
     labels = text.rstrip(".").encode().split(b".")
     if not all(0 < len(label) <= _LABEL_SIZE for label in labels):
         return None
@@ -198,10 +198,10 @@ def wire_name(text: str) -> bytes | None:
 
 
 def reverse_name(address: bytes) -> bytes:
-    """Return the name under which the owner of an address is asked for, on the wire."""
+    """Return the name for the reverse lookup of an address, in wire format."""
     pointer = ipaddress.ip_address(address).reverse_pointer
     name = wire_name(pointer)
-    assert name is not None  # of an address it is one
+    assert name is not None  # an address always has one
     return name
 
 
@@ -220,5 +220,5 @@ def is_answer(message: bytes, query: bytes, question: bytes) -> bool:
 
 
 def code_of(message: bytes) -> int:
-    """Return how an answer says that it went, without EDNS's half."""
+    """Return the result code of an answer, without EDNS's part."""
     return message[3] & _RCODE

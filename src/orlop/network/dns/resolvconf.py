@@ -1,9 +1,9 @@
-"""Texts of resolv.conf(5), and what containers get of the host's."""
+"""Read and write resolv.conf(5); compute a container's from the host's."""
 
 import ipaddress
 from typing import NamedTuple
 
-#: Where the engine answers containers; Docker's address.
+#: The address at which the engine answers containers; the same as Docker's.
 SERVER = "127.0.0.11"
 _MOST_SERVERS = 64
 _NDOTS = "ndots:"
@@ -16,7 +16,7 @@ class ResolvConf(NamedTuple):
 
 
 def parse(text: str) -> ResolvConf:
-    """Return what *text* says; as the C library does, what it cannot mean is skipped."""
+    """Parse *text*; like the C library, skip invalid lines."""
     servers: list[str] = []
     search: tuple[str, ...] = ()
     options: list[str] = []
@@ -41,15 +41,15 @@ def render(conf: ResolvConf) -> str:
 
 
 def overridden(host: ResolvConf, wanted: ResolvConf) -> ResolvConf:
-    """Return *host*, with what a container asked for in its place; search "." means none."""
+    """Return *host*, overridden by a container's own settings; search "." means none."""
     search = () if wanted.search == (".",) else wanted.search or host.search
     return ResolvConf(wanted.servers or host.servers, search, wanted.options or host.options)
 
 
 def answered(conf: ResolvConf) -> ResolvConf:
-    """Return what a container says whom the engine answers: one server, dots or none.
+    """Return the resolv.conf of a container that asks the engine: one server, and ndots or none.
 
-    Without a dot a name is tried as it is before the search list: names of containers.
+    Without ndots, names without a dot are tried before the search list: names of containers.
     """
     options = conf.options if has_ndots(conf) else (*conf.options, _NDOTS + "0")
     return ResolvConf((SERVER,), conf.search, options)
@@ -60,7 +60,7 @@ def has_ndots(conf: ResolvConf) -> bool:
 
 
 def reachable(conf: ResolvConf, *, ipv6: bool) -> ResolvConf:
-    """Return it without servers that a container cannot reach: of the host's loopback, IPv6."""
+    """Return it without servers that a container cannot reach: the host's loopback, IPv6."""
     return conf._replace(servers=tuple(s for s in conf.servers if _is_reachable(s, ipv6=ipv6)))
 
 

@@ -1,4 +1,4 @@
-"""From a container's message to the answer, or to the question that others must answer."""
+"""Turn a container's message into the answer, or into the query to forward."""
 
 from orlop.network.dns.message import Code, MalformedError, Query, Type, answer, read_query
 from orlop.network.dns.zone import Zone
@@ -7,10 +7,10 @@ _STREAM_SIZE = 65535  # an answer over TCP
 
 
 def respond(zone: Zone, container: str, message: bytes, *, stream: bool) -> bytes | Query:
-    """Return the answer, b"" where none is due, or the query that is to be forwarded.
+    """Return the answer, b"" if there must be none, or the query to forward.
 
-    What a container with an egress list may ask for is for forward(), too, where known() tells
-    it: the way has to be open before it is told.
+    For a container with an egress list, known() names go through forward() too, because their
+    addresses must be opened before the answer.
     """
     try:
         query = read_query(message)
@@ -27,7 +27,7 @@ def respond(zone: Zone, container: str, message: bytes, *, stream: bool) -> byte
 
 
 def known(zone: Zone, container: str, query: Query, *, stream: bool) -> bytes | None:
-    """Return the answer that needs nobody else, or None."""
+    """Return the answer that we know ourselves, or None."""
     records = zone.records(container, query)
     if records is not None:
         return answer(query, records, size=_STREAM_SIZE if stream else query.udp_size)
@@ -40,10 +40,10 @@ def known(zone: Zone, container: str, query: Query, *, stream: bool) -> bytes | 
 
 
 def failure(query: Query) -> bytes:
-    """Return the answer that says that there is none to be had."""
+    """Return the answer that there is no result."""
     return answer(query, [], code=Code.SERVFAIL)
 
 
 def _is_bare(query: Query) -> bool:
-    """Whether it is a host name without a dot: with ndots set, the search list has to be tried."""
+    """Whether it is a host name without a dot: with ndots set, the search list must be tried."""
     return query.type in (Type.A, Type.AAAA) and query.name[0] + 2 == len(query.name)

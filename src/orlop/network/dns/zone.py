@@ -1,7 +1,7 @@
-"""Which names there are on which network, and what a container sees of them.
+"""The names on each network, and which of them a container sees.
 
-A container says all it has in one View, from which both follow: what others find under
-its names, and what it finds itself. Nothing here does I/O or waits.
+A container's names are all in one View, which determines both what other containers find
+under its names and what it finds itself. Nothing here does I/O or waits.
 """
 
 import ipaddress
@@ -22,9 +22,9 @@ from orlop.network.dns.message import (
 
 V = TypeVar("V")
 
-#: Short, since a container that is started anew may have another address.
+#: Short, because a container may have another address after a restart.
 TTL_S = 10
-_ID_SIZE = 12  # of an id's start, which is a name as well
+_ID_SIZE = 12  # digits of an id that are a name as well
 
 
 class Place(NamedTuple):
@@ -34,31 +34,31 @@ class Place(NamedTuple):
     network_name: str
     addresses: tuple[str, ...]  # without prefix lengths
     aliases: tuple[str, ...] = ()
-    links: Mapping[str, str] = {}  # alias: the container's name; seen by this container alone
-    internal: bool = False  # nothing leaves this network
-    named: bool = True  # False: no names there, as on Docker's default network
+    links: Mapping[str, str] = {}  # alias: the container's name; only for this container
+    internal: bool = False  # the network has no connection to the outside
+    named: bool = True  # False: the network has no names, like Docker's default network
 
 
 class Policy(Protocol):
-    """Which names may be asked for, and what they open: network/egress/policy.py."""
+    """The names that may be resolved, and what they open: network/egress/policy.py."""
 
     def destinations(self, name: bytes, /) -> tuple[Destination, ...]:
-        """Return what a name on the wire, in lower case, opens; () where it may not be asked."""
+        """Return what a name (wire format, lower case) opens; () if it may not be resolved."""
 
 
 class View(NamedTuple):
-    """All that the names of a container depend on."""
+    """Everything that a container's names depend on."""
 
     container: str  # its id
     name: str
-    places: tuple[Place, ...]  # names are looked for in this order
+    places: tuple[Place, ...]  # in the order in which names are looked up
     servers: tuple[str, ...] = ()  # --dns; none: the host's
-    searches: bool = False  # ndots is set: a name without a dot is never the whole name
-    policy: Policy | None = None  # None: every name may be asked for
+    searches: bool = False  # ndots is set: a name without a dot is never complete
+    policy: Policy | None = None  # None: every name may be resolved
 
     @property
     def isolated(self) -> bool:
-        """Whether nothing may leave: all its networks are internal. CVE-2024-29018."""
+        """Whether it has no way outside: all its networks are internal. CVE-2024-29018."""
         return all(place.internal for place in self.places)
 
 
@@ -89,7 +89,7 @@ class _Network:
 
 
 def names_of(view: View, place: Place) -> Iterator[str]:
-    """Give the names under which others find it: its own, its aliases, its id's start."""
+    """Yield the names under which others find it: its own, its aliases, the start of its id."""
     yield view.name
     yield view.container[:_ID_SIZE]
     yield from place.aliases
@@ -111,7 +111,7 @@ class Zone:
         self._links: dict[str, list[tuple[str, dict[bytes, bytes]]]] = {}
 
     def put(self, view: View) -> None:
-        """Let the container have what *view* says, and nothing else that it had before."""
+        """Set the names of a container to *view*, replacing all earlier ones."""
         self.drop(view.container)
         self._views[view.container] = view
         named = [place for place in view.places if place.named]
@@ -120,7 +120,7 @@ class Zone:
         self._links[view.container] = [(place.network, _links(place)) for place in named]
 
     def drop(self, container: str) -> None:
-        """Forget a container; one that is not known is no error."""
+        """Remove a container; an unknown one is no error."""
         view = self._views.pop(container, None)
         self._links.pop(container, None)
         if view is None:
@@ -139,9 +139,9 @@ class Zone:
         return len(self._views)
 
     def records(self, container: str, query: Query) -> list[bytes] | None:
-        """Return what *container* finds, in a random order; None: it is no name of ours.
+        """Return the records that *container* sees, in random order; None if it is not our name.
 
-        A name that has no record of the type is still ours: nobody else is asked.
+        If our name has no record of the type, nobody else is asked.
         """
         if query.class_ != IN:
             return None
@@ -158,7 +158,7 @@ class Zone:
 
 
 def _links(place: Place) -> dict[bytes, bytes]:
-    """Return link aliases and what they stand for, on the wire."""
+    """Return link aliases and their targets, in wire format."""
     result = {}
     for alias, target in place.links.items():
         for end in ("", f".{place.network_name}"):
@@ -169,7 +169,7 @@ def _links(place: Place) -> dict[bytes, bytes]:
 
 
 def _shuffled(found: dict[str, list[bytes]], type_: int) -> list[bytes]:
-    """Return the records of all who have a name: those of the type, in a random order."""
+    """Return the records of all containers with a name, of this type, in random order."""
     wanted = type_.to_bytes(2, "big")
     result = [record for mine in found.values() for record in mine if record[2:4] == wanted]
     if len(result) > 1:

@@ -1,5 +1,5 @@
-"""Where a sandbox may send to, and nothing else: rules for its end on the host, and names.
+"""Egress lists: rules for the only places that a sandbox may send to, by address and by name.
 
-What leaves it is let through by the host's IP or not at all: frames of a guarded sandbox are
+Everything it sends is routed by the host's IP, or dropped: frames of a sandbox with a list are
 never switched to another port of the bridge. docs/decisions/egress.md has the reasons.
 """

@@ -1,4 +1,4 @@
-"""The outlets of one engine, and what their lists and names open: kept in the kernel."""
+"""The outlets of one engine, with their lists and opened addresses, in the kernel."""
 
 import errno
 import json
@@ -15,15 +15,15 @@ from orlop.network.egress.learned import Found, Learned, Opening
 from orlop.network.egress.outlet import Outlet
 from orlop.network.firewall.bridges import is_there, make_table
 
-_MOST_UNUSED = 16  # lists that are kept for the next who has the same
-_LOOKS = 32  # at interfaces that were left, for each that is
+_MOST_UNUSED = 16  # unused lists that are kept for reuse
+_LOOKS = 32  # checks of released interfaces, for each change
 
 
 class Egress:
-    """Guards outlets in the caller's network namespace, by tables of the name *table*.
+    """Guards outlets in the caller's network namespace, with tables of the name *table*.
 
-    For one thread. A method that fails leaves rules and memory as they were. Nothing is
-    removed when the engine ends, or dies: sandboxes run on, guarded.
+    For one thread. A method that fails changes neither rules nor memory. When the engine
+    ends or dies the rules stay: sandboxes keep running, guarded.
     """
 
     def __init__(
@@ -33,15 +33,15 @@ class Egress:
         self._table = table
         self._clock = clock
         self._made = False
-        self._is_stale = False  # the rules speak of outlets that were let go
+        self._is_stale = False  # the rules have outlets that were released
         self._outlets: dict[str, Outlet] = {}  # by interface
         self._containers: dict[str, list[str]] = {}  # their interfaces
-        self._lists: dict[str, int] = {}  # chains that are there: outlets that have them
-        self._leaving: dict[str, str] = {}  # interfaces that were let go: MAC of their bridge
+        self._lists: dict[str, int] = {}  # existing chains, with the number of their outlets
+        self._leaving: dict[str, str] = {}  # released interfaces: MAC of their bridge
         self._learned = Learned()
 
     def guard(self, outlets: Sequence[Outlet]) -> None:
-        """Let nothing out of *outlets* but what their lists say, from now on; all or none."""
+        """Restrict *outlets* to their lists, from now on; all or none."""
         new = {one.interface: one for one in outlets if self._outlets.get(one.interface) != one}
         if not new:
             return
@@ -57,9 +57,9 @@ class Egress:
             self._add(new.values())
 
     def release(self, interfaces: Collection[str]) -> None:
-        """Let outlets go, also where that fails; what is unknown is no error.
+        """Release outlets, even if that fails; an unknown one is no error.
 
-        As long as the interface is there, nothing comes out of it any more.
+        While the interface exists, it can send nothing.
         """
         gone = {name: self._outlets[name] for name in interfaces if name in self._outlets}
         if not gone:
@@ -80,7 +80,7 @@ class Egress:
             self._drop_lists()
 
     def learn(self, container: str, found: Sequence[Found]) -> None:
-        """Open to a container's outlets what a name led to, for a while."""
+        """Open the addresses that a name resolved to for a container's outlets, for a while."""
         for outlet in [self._outlets[name] for name in self._containers.get(container, ())]:
             now = self._clock()
             changes = self._learned.plan(outlet, found, now)
@@ -92,13 +92,13 @@ class Egress:
                 self._learned.done(outlet, changes, now)
 
     def restore(self) -> None:
-        """Make the rules what they were, because somebody changed them."""
+        """Restore the rules, because somebody has changed them."""
         if self._made:
             self._is_stale = True
             self._make(self._outlets)
 
     def reconcile(self, outlets: Iterable[Outlet]) -> None:
-        """Guard these and no others, with what an engine before us has learned for them."""
+        """Guard exactly these, with the addresses that an earlier engine opened for them."""
         whole = {one.interface: one for one in outlets}
         if whole:
             self._remember(whole.values())
@@ -107,20 +107,20 @@ class Egress:
             self._remove()
 
     def bridges(self) -> set[str]:
-        """Return the bridges that guarded outlets are on."""
+        """Return the bridges with guarded outlets."""
         return {one.bridge for one in self._outlets.values()}
 
     def leaving(self) -> list[str]:
-        """Return the interfaces of outlets that were let go, and that may yet be there."""
+        """Return the interfaces of released outlets, which may still exist."""
         return list(self._leaving)
 
     def tidy(self) -> None:
-        """Remove the rules if they guard nothing; interfaces that are left are gone."""
+        """Remove the rules if they guard nothing; then no released interface exists any more."""
         if self._made and not self._outlets:
-            self._remove()  # or a next engine does
+            self._remove()  # or the next engine does
 
     def _make(self, outlets: dict[str, Outlet]) -> None:
-        """Make the rules anew, in one transaction, with all that is known."""
+        """Make all rules again, in one transaction."""
         lists = {rules.list_of(one): one for one in outlets.values()}
         commands = [rules.tables(self._table)]
         commands += [rules.chain(self._table, one) for one in lists.values()]
@@ -139,7 +139,7 @@ class Egress:
         self._add(outlets.values())
 
     def _run(self, commands: str, new: Mapping[str, Outlet] = MappingProxyType({})) -> bool:
-        """Run *commands*; where the rules are not as we left them, make them anew instead.
+        """Run *commands*; if the rules are not as we left them, make all rules again instead.
 
         Returns whether the commands were run; if not, *new* outlets are guarded already.
         """
@@ -176,18 +176,18 @@ class Egress:
                 del self._lists[name]
 
     def _left(self, most: int) -> list[str]:
-        """Return some interfaces that were let go and are gone."""
+        """Return some released interfaces that are gone."""
         return [name for name in islice(self._leaving, most) if not is_there(name)]
 
     def _remove(self) -> None:
-        with suppress(OSError):  # a kernel without tables for bridges has none
+        with suppress(OSError):  # a kernel without bridge tables has none
             self._nft.run(rules.none(self._table))
         self._made = self._is_stale = False
         self._lists.clear()
         self._leaving.clear()
 
     def _remember(self, outlets: Iterable[Outlet]) -> None:
-        """Take what is open from the kernel, where rules are there."""
+        """Read the opened addresses from the kernel, if there are rules."""
         owners = {(one.bridge, source): one for one in outlets for source in one.addresses}
         now = self._clock()
         for opening, seconds in self._openings():

@@ -1,6 +1,6 @@
-"""What names led sandboxes to: how long it is open, and how much of it.
+"""The addresses that names resolved to: how long and how many are open.
 
-Nothing here does I/O; the time comes from outside.
+Nothing here does I/O; the time is an argument.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,21 +12,21 @@ from orlop.model.egress import Destination
 from orlop.network.egress.outlet import Outlet
 
 _LEAST_S, _MOST_S = 60, 3600
-_MOST = 256  # of one outlet
-_MOST_AT_ONCE = 64  # of them by one answer: it may be somebody's who has a thousand
+_MOST = 256  # per outlet
+_MOST_AT_ONCE = 64  # per answer: its owner may have a thousand addresses
 
 
 class Found(NamedTuple):
-    """An address that a name of an egress list led to."""
+    """An address that a name of an egress list resolved to."""
 
     address: str
     ttl_s: int
-    destinations: tuple[Destination, ...]  # of the list, which have that name
-    ours: bool = False  # another container's, as the engine knows it
+    destinations: tuple[Destination, ...]  # entries of the list with that name
+    ours: bool = False  # another container's, as the engine knows
 
 
 class Opening(NamedTuple):
-    """An element: from this address on this bridge one may send there. "" for all protocols."""
+    """An element: this address on this bridge may send there. "" for all protocols."""
 
     bridge: str
     source: str
@@ -45,13 +45,13 @@ class Changes(NamedTuple):
 
 
 class Learned:
-    """All that is open, by outlet. What has ended may be open yet: it was in use until then."""
+    """All openings, by outlet. One that has expired may still be open: it was in use until then."""
 
     def __init__(self) -> None:
         self._outlets: dict[str, dict[Opening, float]] = {}  # by interface: until
 
     def plan(self, outlet: Outlet, found: Iterable[Found], now: float) -> Changes:
-        """Return what to open and close; done() says that it was done."""
+        """Return what to open and close; done() confirms that it was done."""
         known = self._outlets.get(outlet.interface, {})
         opened: dict[Opening, int] = {}
         for one in found:
@@ -72,18 +72,18 @@ class Learned:
         known.update({one: now + seconds for one, seconds in changes.opened})
 
     def adopt(self, outlet: Outlet, opening: Opening, until: float) -> None:
-        """Know of what is open already."""
+        """Add an opening that exists already."""
         self._outlets.setdefault(outlet.interface, {})[opening] = until
 
     def of(self, outlet: Outlet) -> list[Opening]:
-        """Return all that may be open for the outlet."""
+        """Return all openings that may exist for the outlet."""
         return list(self._outlets.get(outlet.interface, ()))
 
     def forget(self, outlet: Outlet) -> None:
         self._outlets.pop(outlet.interface, None)
 
     def left(self, now: float) -> Iterator[tuple[Opening, int]]:
-        """Give what is open yet, with the seconds that are left."""
+        """Yield the openings that have not expired, with the remaining seconds."""
         for known in self._outlets.values():
             for one, until in known.items():
                 if until > now + 1:
@@ -101,7 +101,7 @@ def _openings(outlet: Outlet, found: Found) -> Iterator[Opening]:
 
 
 def _is_forbidden(outlet: Outlet, text: str) -> bool:
-    """Whether no name of the world may lead there: to the link, this host, or a neighbour."""
+    """Whether no external name may lead there: to the link, this host, or a neighbour."""
     address = ip_address(text)
     if address.is_loopback or address.is_link_local or address.is_multicast:
         return True

@@ -1,4 +1,4 @@
-"""An outlet: where what a sandbox sends reaches this host, and what may be in it."""
+"""An outlet: the host's end of a sandbox's interface, and its allowed addresses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orlop.network.ipam import link_local
 
 
 class Outlet(NamedTuple):
-    """A veth's end on a bridge of this host. All that is not as said here is no frame of it."""
+    """A veth's end on a bridge of this host. Frames with other addresses are dropped."""
 
     container: str  # its id
     interface: str  # the end on the host
@@ -17,12 +17,12 @@ class Outlet(NamedTuple):
     bridge_mac: str
     mac: str
     addresses: tuple[str, ...]  # without prefix lengths
-    subnets: tuple[str, ...]  # of its network, which no name from outside leads into
+    subnets: tuple[str, ...]  # of its network, which external names cannot lead to
     destinations: tuple[Destination, ...]
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The addresses that it may send from: its own, and that of its link where it has IPv6."""
+        """The addresses that it may send from: its own, and with IPv6 its link-local one."""
         if any(":" in address for address in self.addresses):
             return tuple(dict.fromkeys((*self.addresses, link_local(self.mac))))
         return self.addresses

@@ -1,4 +1,4 @@
-"""Which DNS names a sandbox may ask for, and what is opened where they lead."""
+"""The DNS names that a sandbox may resolve, and what they open."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from orlop.network.dns.message import wire_name
 
 
 class Policy:
-    """The names of an egress list; without any, nothing may be asked for."""
+    """The names of an egress list; without names, nothing may be resolved."""
 
     def __init__(self, destinations: Iterable[Destination]) -> None:
         self._named: dict[bytes, tuple[Destination, ...]] = {}
@@ -19,7 +19,7 @@ class Policy:
                 table[wire] = (*table.get(wire, ()), one)
 
     def destinations(self, name: bytes) -> tuple[Destination, ...]:
-        """Return what a name, as it is on the wire in lower case, opens; () where it may not be."""
+        """Return what a name (wire format, lower case) opens; () if it may not be resolved."""
         found = self._named.get(name, ())
         at = 0
         while self._below and (length := name[at]):

@@ -1,9 +1,9 @@
-"""From outlets to nft's language; nothing is done here.
+"""Write outlets in nft's language; nothing is executed here.
 
-Two tables. That of the bridge sees to it that an outlet's frames have its own addresses and
-come to the host's IP, whomever they are for, as do frames for it from the same bridge. That
-of IP has a list's rules in a chain of its own, and one look from an outlet's address to it:
-neither grows with the number of outlets. Equal lists are one chain.
+There are two tables. The bridge table makes sure that an outlet's frames have its own
+addresses, and that they, and frames to it from the same bridge, go to the host's IP whatever
+their destination. The IP table has a list's rules in a chain, and one lookup from an outlet's
+address to the chain: neither grows with the number of outlets. Equal lists share a chain.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from orlop.network.egress.outlet import Outlet
 
 _Network = IPv4Network | IPv6Network
 
-#: After the last packet of a connection its destination stays open for so long.
+#: How long a destination stays open after the last packet of a connection.
 _IDLE = "1h"
 _MOST_LEARNED = 1 << 18
 
@@ -96,7 +96,7 @@ chain refuse {{
 """
 _NEIGHBOR = "{ nd-neighbor-solicit, nd-neighbor-advert }"
 
-#: Sets of what names led to, and what of a packet is looked for in them.
+#: Sets of addresses that names resolved to, and the packet's fields to look up in them.
 LEARNED = {
     f"{kind}{version}": (
         f"ifname . {ip}_addr . {ip}_addr{types}",
@@ -111,7 +111,7 @@ LEARNED = {
 
 
 def tables(name: str) -> str:
-    """Return the commands that make the tables *name* anew, without outlets."""
+    """Return the commands that make the tables *name* again, without outlets."""
     sets = (
         f"set {one} {{ type {kind}; flags dynamic,timeout; size {_MOST_LEARNED}; }}"
         for one, (kind, _) in LEARNED.items()
@@ -127,7 +127,7 @@ def tables(name: str) -> str:
 
 
 def none(name: str) -> str:
-    """Return the commands after which there are no tables *name*, whether there were or not."""
+    """Return the commands that remove the tables *name*, whether they exist or not."""
     return "".join(
         f"add table {family} {name}\ndelete table {family} {name}\n"
         for family in ("inet", "bridge")
@@ -135,13 +135,13 @@ def none(name: str) -> str:
 
 
 def list_of(outlet: Outlet) -> str:
-    """Return the name of the chain for what *outlet* may send to, whoever has the same list."""
+    """Return the name of *outlet*'s chain, shared by all outlets with the same list."""
     text = "\n".join(map(str, sorted(one for one in outlet.destinations if one.network)))
     return f"list-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def chain(table: str, outlet: Outlet) -> str:
-    """Return the commands that make the outlet's list, which is not there yet."""
+    """Return the commands that make the outlet's chain, which does not exist yet."""
     own = f"inet {table} {list_of(outlet)}"
     rules = ("ct state established ct direction reply accept", *_accepted(outlet.destinations))
     return f"add chain {own}\n" + "".join(
@@ -150,12 +150,12 @@ def chain(table: str, outlet: Outlet) -> str:
 
 
 def without_chain(table: str, name: str) -> str:
-    """Return the commands that remove a list that no outlet has any more."""
+    """Return the commands that remove the chain of a list without outlets."""
     return f"delete chain inet {table} {name}\n"
 
 
 def outlet(table: str, one: Outlet) -> str:
-    """Return the commands that guard an outlet, whose list is there."""
+    """Return the commands that guard an outlet, whose chain exists."""
     return interface(table, one.interface, one.bridge_mac) + "".join(
         f"add element {family} {table} {which} {{ {key}{f' : {value}' if value else ''} }}\n"
         for family, which, key, value in _sources(one)
@@ -163,7 +163,7 @@ def outlet(table: str, one: Outlet) -> str:
 
 
 def without_sources(table: str, one: Outlet) -> str:
-    """Return the commands after which nothing that an outlet sends is let through."""
+    """Return the commands that block everything an outlet sends."""
     return "".join(
         f"delete element {family} {table} {which} {{ {key} }}\n"
         for family, which, key, _ in _sources(one)
@@ -171,7 +171,7 @@ def without_sources(table: str, one: Outlet) -> str:
 
 
 def _sources(one: Outlet) -> Iterator[tuple[str, str, str, str]]:
-    """Give family, set or map, key and value of what stands for an outlet's addresses."""
+    """Yield family, set or map, key and value for each of an outlet's addresses."""
     name, bridge = _text(one.interface), _text(one.bridge)
     for source in one.sources:
         address = ip_address(source)
@@ -182,7 +182,7 @@ def _sources(one: Outlet) -> Iterator[tuple[str, str, str, str]]:
 
 
 def interface(table: str, name: str, bridge_mac: str) -> str:
-    """Return the commands that let nothing out of an interface, but for its outlet's addresses."""
+    """Return the commands that let an interface send only from its outlet's addresses."""
     return (
         f"add element inet {table} outlets {{ {_text(name)} }}\n"
         f"add element bridge {table} outlets {{ {_text(name)} }}\n"
@@ -191,7 +191,7 @@ def interface(table: str, name: str, bridge_mac: str) -> str:
 
 
 def without_interface(table: str, name: str) -> str:
-    """Return the commands that forget the interface of an outlet, which is gone."""
+    """Return the commands that remove the interface of an outlet, which is gone."""
     return "".join(
         f"delete element {which} {{ {_text(name)} }}\n"
         for which in (f"inet {table} outlets", f"bridge {table} outlets", f"bridge {table} homes")
@@ -199,7 +199,7 @@ def without_interface(table: str, name: str) -> str:
 
 
 def openings(table: str, wanted: Iterable[tuple[Opening, int]]) -> str:
-    """Return the commands that open what names led to, each for so many seconds from now."""
+    """Return the commands that open addresses, each for the given number of seconds."""
     return "".join(
         f"{_closing(table, one)}add element inet {table} {one.set} "
         f"{{ {_key(one)} timeout {seconds}s }}\n"
@@ -208,13 +208,13 @@ def openings(table: str, wanted: Iterable[tuple[Opening, int]]) -> str:
 
 
 def closings(table: str, gone: Iterable[Opening]) -> str:
-    """Return the commands that close what names led to; what is closed already is no error."""
+    """Return the commands that close addresses; one that is closed already is no error."""
     return "".join(_closing(table, one) for one in gone)
 
 
 def _closing(table: str, one: Opening) -> str:
     element = f"element inet {table} {one.set} {{ {_key(one)} }}\n"
-    return f"add {element}delete {element}"  # one that is not there could not be deleted
+    return f"add {element}delete {element}"  # deleting a missing one would fail
 
 
 def _key(one: Opening) -> str:
@@ -223,7 +223,7 @@ def _key(one: Opening) -> str:
 
 
 def _accepted(destinations: Iterable[Destination]) -> Iterator[str]:
-    """Give a rule for each protocol and range of ports, with all networks that have it."""
+    """Yield a rule for each protocol and range of ports, with all its networks."""
     groups: dict[tuple[str, int, int], list[_Network]] = {}
     for one in sorted(destinations):
         if one.network:

@@ -1,10 +1,9 @@
-"""Living beside iptables and firewalld, whose rules refuse what ours let pass.
+"""Coexist with iptables and firewalld, whose rules refuse packets that ours allow.
 
-Every table has its say, and one refusal is enough. So where the filter of iptables has
-the policy DROP for what is forwarded (docker sets it, ufw too), or firewalld is there,
-our bridges are named in a chain of our own there, which theirs is made to call: from
-DOCKER-USER, docker's place for others, where it exists. What we do not let pass is
-still refused in our table. With the last network chain and call are removed.
+Every table must allow a packet. So if the iptables filter has the policy DROP for forwarding
+(docker and ufw set it), or firewalld is there, we add a chain with our bridges to it, and a
+call of that chain: in DOCKER-USER, docker's chain for others, if it exists. Our own table
+still refuses what we do not allow. With the last network, chain and call are removed.
 """
 
 import errno
@@ -19,7 +18,7 @@ from orlop.kernel.nftables import Nftables
 
 _FIREWALLD = ("inet", "firewalld", "filter_FORWARD")
 _PARENTS = ("DOCKER-USER", "FORWARD")
-_ELSEWHERE = ("docker0", "docker_gwbridge", "br-")  # docker's bridges: what it says of them holds
+_ELSEWHERE = ("docker0", "docker_gwbridge", "br-")  # docker's bridges: docker's rules decide
 _LEGACY = {"iptables-legacy": "ip_tables_names", "ip6tables-legacy": "ip6_tables_names"}
 _PATIENCE_S = 10
 
@@ -28,19 +27,19 @@ class _Chain(NamedTuple):
     family: str
     table: str
     name: str
-    policy: str = ""  # of one that is at a hook
+    policy: str = ""  # of a chain at a hook
     hook: str = ""
 
 
 class Beside:
-    """The few rules of ours that stand in others' tables; all of them carry our *tag*."""
+    """Our few rules in other tables; all of them have our *tag*."""
 
     def __init__(self, nft: Nftables, tag: str) -> None:
         self._nft = nft
         self._tag = tag
 
     def make_way(self, bridges: Sequence[str]) -> None:
-        """Have others let pass what goes by *bridges*, if they refuse it; without any, no more."""
+        """Make other tables allow what *bridges* forward, if they refuse it; none: remove that."""
         chains = self._chains()
         for family in ("ip", "ip6"):
             there = {
@@ -57,7 +56,7 @@ class Beside:
             self._place_legacy(program, names, bridges)
 
     def obstacles(self) -> list[str]:
-        """Return the chains of others that drop what is forwarded and that we leave alone."""
+        """Return other tables' chains that drop forwarded packets and that we leave alone."""
         return [
             f"{one.family} {one.table} {one.name}"
             for one in self._chains()
@@ -79,7 +78,7 @@ class Beside:
         ]
 
     def _place(self, parents: Sequence[_Chain], has_own: bool, bridges: Sequence[str]) -> None:  # noqa: FBT001
-        """Call our chain from the first of *parents*, or from none where there are no *bridges*."""
+        """Call our chain from the first of *parents*, or from none without *bridges*."""
         if not parents or not (bridges or has_own):
             return
         family, table = parents[0][:2]
@@ -108,7 +107,7 @@ class Beside:
                 yield rule["handle"]
 
     def _place_legacy(self, program: str, names: str, bridges: Sequence[str]) -> None:
-        """Do the same where iptables has its rules in the old way, which only it can change."""
+        """Do the same for legacy iptables, which only its own program can change."""
         try:
             if "filter" not in Path("/proc/thread-self/net", names).read_text().split():
                 return

@@ -1,8 +1,8 @@
-"""UDP has no end: who sends on keeps the way that the first packet found.
+"""Make conntrack forget UDP flows, which have no end: packets keep the first packet's route.
 
-So a client that called a port before it was published goes on reaching the host, and
-one that calls after it was withdrawn still reaches the container's address, whoever has
-it by then, until it is silent for a while. Such flows are forgotten here.
+So a client that used a port before it was published continues to reach the host, and one
+that used it before it was withdrawn continues to reach the container's address, whoever has
+that by then, until it pauses. Such flows are forgotten here.
 """
 
 import ipaddress
@@ -15,11 +15,11 @@ from orlop.kernel.netlink import addresses
 from orlop.kernel.netlink.connection import Netlink
 from orlop.network.firewall.state import PublishedPort
 
-_MOST_WALKS = 32  # of the kernel through its table: for more ports one is cheaper that we follow
+_MOST_WALKS = 32  # of the kernel through its table: with more ports one walk of ours is cheaper
 
 
 def forget_unpublished(ports: Iterable[PublishedPort]) -> None:
-    """Forget flows that reach this host itself by *ports*, which now lead to containers."""
+    """Forget flows to this host itself by *ports*, which are now published."""
     own: set[str] = set()
 
     def is_stale(flow: Flow, port: PublishedPort) -> bool:
@@ -35,9 +35,9 @@ def forget_unpublished(ports: Iterable[PublishedPort]) -> None:
 
 
 def forget_published(ports: Iterable[PublishedPort]) -> None:
-    """Forget flows that reach containers by *ports*, which no longer lead there.
+    """Forget flows to containers by *ports*, which are no longer published.
 
-    Anybody can make very many of them, and to look at each would take seconds.
+    There may be very many of them, and checking each one would take seconds.
     """
     _forget(
         _not_forgotten_in_one_go(port for port in ports if port.protocol == "udp"),
@@ -49,13 +49,13 @@ def forget_published(ports: Iterable[PublishedPort]) -> None:
 
 
 def forget_addresses(addresses: Iterable[str]) -> None:
-    """Forget every flow of these IPv4 addresses, which somebody else is to have.
+    """Forget every flow of these IPv4 addresses, which others will get.
 
-    OSError where the kernel cannot: before Linux 6.11.
+    OSError if the kernel does not support it: before Linux 6.11.
     """
     try:
         conntrack = Conntrack()
-    except OSError:  # a kernel without it has nothing to forget
+    except OSError:  # a kernel without conntrack has nothing to forget
         return
     with conntrack:
         for address in addresses:
@@ -63,7 +63,7 @@ def forget_addresses(addresses: Iterable[str]) -> None:
 
 
 def _not_forgotten_in_one_go(ports: Iterable[PublishedPort]) -> list[PublishedPort]:
-    """Forget the flows by *ports* where the kernel can do it; return the ports where not."""
+    """Forget the flows by *ports* if the kernel can do it at once; return the other ports."""
     left = list(ports)
     four = [port for port in left if ":" not in port.address]
     if 0 < len(four) <= _MOST_WALKS:
@@ -85,7 +85,7 @@ def _forget(
             udp.setdefault(family, {}).setdefault(port.host_port, []).append(port)
     if not udp:
         return
-    with suppress(OSError), Conntrack() as conntrack:  # a kernel that does not tell its memory
+    with suppress(OSError), Conntrack() as conntrack:  # a kernel without conntrack's netlink
         for family, wanted in udp.items():
             only = next(iter(wanted)) if len(wanted) == 1 else None
             for flow in conntrack.flows(family, socket.IPPROTO_UDP, only):

@@ -1,9 +1,9 @@
-"""The host's switches (sysctls) that container networks need, and what they must not open.
+"""The host's sysctls for container networks, without opening the host to others.
 
-Forwarding is switched on when a network first needs it. From then on the host would
-forward for its neighbours too, so the interfaces it had then are remembered, and the
-table keeps them from forwarding to each other. The memory is in the run folder, which
-a reboot empties, as it resets the switches.
+Forwarding is switched on when a network first needs it. It would make the host forward for
+its neighbours too, so the interfaces that it had at that time are recorded, and the table
+keeps them from forwarding to each other. The record is in the run folder, because a reboot
+resets the sysctls too.
 """
 
 import os
@@ -19,25 +19,25 @@ from orlop.kernel.netlink.connection import Netlink
 _NET = Path("/proc/sys/net")
 _SWITCHES = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 _NO_INTERFACES = {"all", "default", "lo"}
-_METRIC = 4096  # above that of the kernel's own route to ::1, which is 0
+_METRIC = 4096  # higher than that of the kernel's own route to ::1, which is 0
 
 #: Interfaces by IP version.
 Guarded = Mapping[int, Sequence[str]]
 
 
 class Forwarding:
-    """Forwarding of one host, on behalf of one engine, whose *memory* is a file."""
+    """Forwarding on one host, for one engine, whose *memory* is a file."""
 
     def __init__(self, memory: Path) -> None:
         self._memory = memory
         self.guarded: Guarded = _read(memory)
 
     def lacking(self, versions: Iterable[int]) -> list[int]:
-        """Return those of the IP *versions* that this host does not forward."""
+        """Return those IP *versions* that this host does not forward."""
         return [version for version in versions if _setting(_SWITCHES[version]) == "0"]
 
     def plan(self, versions: Iterable[int], ours: Iterable[str]) -> Guarded:
-        """Return what has to be guarded when *versions* are switched on: all but *ours*."""
+        """Return the interfaces to guard when *versions* are switched on: all except *ours*."""
         known = _NO_INTERFACES | {*ours}
         there = {
             version: sorted(set(os.listdir(_NET / f"ipv{version}/conf")) - known)
@@ -46,7 +46,7 @@ class Forwarding:
         return {**self.guarded, **there}
 
     def switch_on(self, versions: Sequence[int], guarded: Guarded) -> None:
-        """Forward *versions*, with *guarded* being guarded already; UnsupportedError else."""
+        """Forward *versions*; *guarded* are guarded already. UnsupportedError if not possible."""
         if not versions:
             return
         beside = self._memory.with_suffix(".new")
@@ -62,10 +62,9 @@ class Forwarding:
 
 
 def allow_loopback(bridge: str) -> None:
-    """Let answers to 127.0.0.0/8 and ::1 come in by *bridge*; if it is gone, do nothing.
+    """Accept answers to 127.0.0.0/8 and ::1 from *bridge*; if it is gone, do nothing.
 
-    The table drops what comes for 127.0.0.0/8 and is no answer, the kernel what comes
-    for ::1.
+    The table drops other packets for 127.0.0.0/8, and the kernel those for ::1.
     """
     with suppress(FileNotFoundError):
         _write(f"ipv4/conf/{bridge}/route_localnet", "1")
@@ -75,7 +74,7 @@ def allow_loopback(bridge: str) -> None:
 
 
 def bridges_filter_ipv6() -> bool:
-    """Return whether packets of IPv6 within a bridge go through the host's rules, too."""
+    """Whether bridged IPv6 packets pass through the host's rules, too."""
     return _setting("bridge/bridge-nf-call-ip6tables") == "1"
 
 
@@ -90,7 +89,7 @@ def _read(memory: Path) -> Guarded:
 
 
 def _keep_router_advertisements() -> None:
-    """Let interfaces that learn their routes from a router still do so when they forward.
+    """Let interfaces that get routes from a router do so even when the host forwards.
 
     1 means "unless forwarding", 2 means "even then".
     """
@@ -102,7 +101,7 @@ def _keep_router_advertisements() -> None:
 
 
 def _setting(path: str) -> str:
-    """Return a setting's value, "" where there is no such setting."""
+    """Return a sysctl's value, "" if it does not exist."""
     try:
         return (_NET / path).read_text().strip()
     except FileNotFoundError:

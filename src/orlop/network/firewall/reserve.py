@@ -1,7 +1,7 @@
-"""Ports of the host, kept for containers by sockets that are bound and do nothing.
+"""Hold the host's ports for containers, by sockets that are bound and do nothing.
 
-So no other program takes a port that leads to a container, and one that has it is found
-out when the container starts. The sockets die with the engine; the next one binds anew.
+So no other program can take a port that leads to a container, and if one has it already the
+container's start fails. The sockets end with the engine; the next one binds them again.
 """
 
 import errno
@@ -27,9 +27,9 @@ _NO_PROTOCOL = frozenset((errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EA
 
 
 class PortRequest(NamedTuple):
-    """What is asked: a container's port, on one of the host's between *first* and *last*.
+    """A request for a host port between *first* and *last* for a container's port.
 
-    Both 0: any free one. *host_ip* is "" for every address of the host, of both families.
+    Both 0: any free one. *host_ip* "" means every address of the host, IPv4 and IPv6.
     """
 
     protocol: Protocol
@@ -40,38 +40,38 @@ class PortRequest(NamedTuple):
 
 
 class Reservation:
-    """Ports that are kept until close()."""
+    """Ports that are held until close()."""
 
     def __init__(self, mappings: Sequence[PortMapping], held: ExitStack) -> None:
         self.mappings = tuple(mappings)
         self._held = held
 
     def close(self) -> None:
-        """Let the ports go; a second time is no error."""
+        """Release the ports; a second time is no error."""
         self._held.close()
 
 
 class Ports:
-    """The ports that one engine keeps, in the network namespace of the caller."""
+    """The ports that one engine holds, in the caller's network namespace."""
 
     def __init__(self) -> None:
         self._taken: dict[tuple[str, int], set[str]] = {}  # by protocol and port: addresses
         self._next = 0
 
     def reserve(self, requests: Iterable[PortRequest]) -> Reservation:
-        """Keep a port for each of *requests*, or none at all.
+        """Hold a port for each of *requests*, or none at all.
 
         Raises:
             AlreadyExistsError: a port is taken, by a container or another program.
-            ExhaustedError: none is free in the range of ports that are given out.
-            InvalidArgumentError: no such address on this host, or no such port.
+            ExhaustedError: no port is free in the range.
+            InvalidArgumentError: this host has no such address, or the port is invalid.
         """
         with ExitStack() as held:
             mappings = [self._one(request, held) for request in requests]
             return Reservation(mappings, held.pop_all())
 
     def keep(self, mappings: Iterable[PortMapping]) -> tuple[Reservation, list[PortMapping]]:
-        """Keep again what containers have that run already; second, what others took meanwhile."""
+        """Hold running containers' ports again; also return those that others have taken."""
         lost: list[PortMapping] = []
         kept: list[PortMapping] = []
         with ExitStack() as held:
@@ -118,11 +118,11 @@ class Ports:
         low, high = (int(word) for word in _RANGE.read_text().split())
         start = self._next if low <= self._next <= high else low
         for port in (*range(start, high + 1), *range(low, start)):
-            self._next = port + 1  # a port that was just let go is not given out again at once
+            self._next = port + 1  # do not use a port again right after its release
             yield port
 
     def _hold(self, mapping: PortMapping, held: ExitStack) -> None:
-        """Take the port on all addresses that *mapping* means, or on none."""
+        """Hold the port on all addresses of *mapping*, or on none."""
         with ExitStack() as undo:
             for address in _addresses(mapping.host_ip):
                 self._claim(mapping, address)
@@ -133,7 +133,7 @@ class Ports:
             held.push(undo.pop_all())
 
     def _claim(self, mapping: PortMapping, address: str) -> None:
-        """Note who has it: what has no sockets here is known by this alone."""
+        """Record the owner: protocols without sockets are only known by this."""
         taken = self._taken.setdefault((mapping.protocol, mapping.host_port), set())
         every = "::" if ":" in address else "0.0.0.0"
         same = {one for one in taken if (":" in one) == (":" in address)}
@@ -158,7 +158,7 @@ def _addresses(host_ip: str) -> tuple[str, ...]:
 
 
 def _bind(protocol: str, address: str, port: int) -> socket.socket | None:
-    """Return a socket that has the port; None where this host has no such protocol or family."""
+    """Return a socket bound to the port; None if this host lacks the protocol or family."""
     kind, number = _KINDS[protocol]
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -183,11 +183,11 @@ def _bind(protocol: str, address: str, port: int) -> socket.socket | None:
 
 
 def _take(made: socket.socket, address: str, port: int) -> None:
-    """Bind, as a server does; for TCP also past connections of an earlier one that fade out.
+    """Bind, as a server does; for TCP also despite old connections that are closing.
 
-    That takes SO_REUSEADDR, with which others who use it, too, could bind as well, until
-    one of us listens. So it listens for a moment, when the kernel looks again, and then
-    no longer says that it shares.
+    That needs SO_REUSEADDR, with which other programs that use it could bind too, until one
+    listens. So the socket listens for a moment, when the kernel checks again, and then drops
+    the option.
     """
     if made.type != socket.SOCK_STREAM or made.proto == _SCTP:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)

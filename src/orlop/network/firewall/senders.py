@@ -1,14 +1,14 @@
-"""What ports of bridges may send: what has their own addresses, as with libvirt's filters.
+"""Anti-spoofing: ports of bridges may send only from their own addresses.
 
-A table of the bridge family, beside the firewall's and of its name. A port sends frames
-with the MAC and IP addresses of its endpoint alone, tells others no addresses but these
-(ARP, neighbour discovery), and is no DHCP server and no router. A port that is apart
-exchanges frames with this host alone. Rules are few and never change; a port is an
-element of each set.
+This is a table of the bridge family, beside the firewall's and with its name. A port sends
+only frames with the MAC and IP addresses of its endpoint, announces only these addresses
+(ARP, neighbour discovery), and is no DHCP server and no router. An isolated port exchanges
+frames only with this host. There are few rules and they never change; a port is an element of
+each set.
 
-Where the host filters bridged frames (br_netfilter), it switches what it translates for a
-published port to another port, between the hooks of this table: hence two chains for what
-is apart. The first sees where a program sent it to, the second where it goes.
+If the host filters bridged frames (br_netfilter), it switches frames that it has translated
+for a published port to another port, between the hooks of this table: hence two chains for
+isolated ports. The first sees the destination that a program used, the second the real one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from orlop.network.ipam import link_local
 _Key = tuple[str | bytes | IPv4Address | IPv6Address, ...]
 _Element = tuple[str, _Key]
 
-_LOOKS = 32  # at interfaces that were let go, for each change
+_LOOKS = 32  # checks of released interfaces, for each change
 
 _RULES = """
 set ports { type ifname; }
@@ -103,17 +103,17 @@ chain sent6 {
 
 
 class Sender(NamedTuple):
-    """A port: the host's end of a veth, and the addresses of the endpoint behind it."""
+    """A port: the host's end of a veth, and the addresses of its endpoint."""
 
     interface: str
     mac: str
     addresses: tuple[str, ...]  # without prefix lengths
-    is_checked: bool = True  # it may send as itself alone
-    home: str = ""  # of a port that is apart: the MAC of its bridge
+    is_checked: bool = True  # it may send only from its own addresses
+    home: str = ""  # for an isolated port: the MAC of its bridge
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The addresses that it may send from: its own, and that of its link where it has IPv6."""
+        """The addresses that it may send from: its own, and with IPv6 its link-local one."""
         if any(":" in address for address in self.addresses):
             return tuple(dict.fromkeys((*self.addresses, link_local(self.mac))))
         return self.addresses
@@ -123,10 +123,10 @@ _NOBODY: Mapping[str, Sender] = MappingProxyType({})
 
 
 class Senders:
-    """The ports of one engine, in the caller's network namespace; the table has the name *table*.
+    """The ports of one engine, in the caller's network namespace; *table* is the table's name.
 
-    For one thread. A method that fails leaves rules and memory as they were. Nothing is
-    removed when the engine ends, or dies: containers run on, and are checked.
+    For one thread. A method that fails changes neither rules nor memory. When the engine ends
+    or dies the rules stay: containers keep running, and are checked.
     """
 
     def __init__(self, nft: Nftables, table: str) -> None:
@@ -135,10 +135,10 @@ class Senders:
         self._table = f"bridge {table}"
         self._made = False
         self._known: dict[str, Sender] = {}  # by interface
-        self._leaving: dict[str, Sender] = {}  # ports that were let go, and may be there
+        self._leaving: dict[str, Sender] = {}  # released ports, which may still exist
 
     def admit(self, some: Iterable[Sender]) -> None:
-        """Let ports send as these say, and in no other way, from now on; all or none.
+        """Let ports send as given, and in no other way, from now on; all or none.
 
         Raises:
             UnsupportedError: the kernel has no nftables for bridges.
@@ -154,7 +154,7 @@ class Senders:
         self._known.update(new)
 
     def release(self, interfaces: Collection[str]) -> None:
-        """Forget ports; an unknown one is no error. One that is still there sends nothing more."""
+        """Remove ports; an unknown one is no error. While one exists it can send nothing."""
         gone = {name: self._known[name] for name in interfaces if name in self._known}
         if not gone:
             return
@@ -174,12 +174,12 @@ class Senders:
             self._leaving[name] = self._known.pop(name)
 
     def restore(self) -> None:
-        """Make the rules what they were, because somebody changed them."""
+        """Restore the rules, because somebody has changed them."""
         if self._made:
             self._make(self._known)
 
     def reconcile(self, some: Iterable[Sender]) -> None:
-        """Check these ports and no others."""
+        """Check exactly these ports."""
         whole = {one.interface: one for one in some}
         if whole:
             self._make(whole)
@@ -193,7 +193,7 @@ class Senders:
             self._remove()
 
     def _make(self, whole: Mapping[str, Sender], leaving: Mapping[str, Sender] = _NOBODY) -> None:
-        """Make the table anew, in one transaction; ports that are *leaving* send nothing."""
+        """Make the table again, in one transaction; ports that are *leaving* send nothing."""
         left = {
             name: one
             for name, one in {**self._leaving, **leaving}.items()
@@ -218,7 +218,7 @@ class Senders:
         *,
         leaving: Mapping[str, Sender] = _NOBODY,
     ) -> None:
-        """Change *elements*; where the table is not as we left it, make the *whole* instead."""
+        """Change *elements*; if the table is not as we left it, make the *whole* again instead."""
         packed = [(name, b"".join(map(_packed, key))) for name, key in elements]
         try:
             change("bridge", self._name, packed)
@@ -228,7 +228,7 @@ class Senders:
             self._make(whole(), leaving)
 
     def _remove(self) -> None:
-        with suppress(OSError):  # a kernel without tables for bridges has none
+        with suppress(OSError):  # a kernel without bridge tables has none
             self._nft.run(_none(self._table))
         self._made = False
         self._known = {}
@@ -236,13 +236,13 @@ class Senders:
 
 
 def _elements(one: Sender) -> Iterator[_Element]:
-    """Give all that stands for a port."""
+    """Yield all elements of a port."""
     yield from _port(one)
     yield from _addresses(one)
 
 
 def _port(one: Sender) -> Iterator[_Element]:
-    """Give what stands for a port without its addresses: it sends nothing then."""
+    """Yield the elements of a port without its addresses: it can send nothing then."""
     if one.is_checked:
         yield "ports", (one.interface,)
     if one.home:
@@ -263,14 +263,14 @@ def _addresses(one: Sender) -> Iterator[_Element]:
 
 
 def _said(part: str | bytes | IPv4Address | IPv6Address) -> str:
-    """Return a part of a key as nft writes it."""
+    """Return a part of a key in nft's syntax."""
     if isinstance(part, str):
         return quoted(part)
     return hardware_text(part) if isinstance(part, bytes) else str(part)
 
 
 def _packed(part: str | bytes | IPv4Address | IPv6Address) -> bytes:
-    """Return a part of a key as the kernel has it."""
+    """Return a part of a key in the kernel's format."""
     if isinstance(part, str):
         return part.encode().ljust(NAME_BYTES, b"\0")
     return part + b"\0\0" if isinstance(part, bytes) else part.packed

@@ -1,4 +1,4 @@
-"""What the firewall is told: networks with their bridges, and published ports."""
+"""The firewall's input: networks with their bridges, and published ports."""
 
 import ipaddress
 from collections.abc import Iterable, Iterator
@@ -9,15 +9,15 @@ from orlop.network import options
 
 
 class NetworkRules(NamedTuple):
-    """A network as the firewall sees it: what is behind one *bridge* of the host."""
+    """A network for the firewall: the addresses behind one *bridge* of the host."""
 
     id: str
     bridge: str
     subnets: tuple[str, ...]
     internal: bool = False
-    icc: bool = True  # containers of it may talk with each other
+    icc: bool = True  # its containers may reach each other
     masquerade: bool = True
-    metadata: bool = False  # containers of it may reach what a cloud tells its machines
+    metadata: bool = False  # its containers may reach cloud metadata
 
     def has(self, version: int) -> bool:
         """Return whether the network has addresses of this IP *version*."""
@@ -25,12 +25,12 @@ class NetworkRules(NamedTuple):
 
 
 class PublishedPort(NamedTuple):
-    """A port of the host that leads to a container's; both addresses of one family.
+    """A port of the host that leads to a container's; both addresses have one family.
 
     *host_ip* is "0.0.0.0" or "::" for every address of the host.
     """
 
-    network: str  # the id of the network that *address* is in
+    network: str  # the id of *address*'s network
     protocol: Protocol
     host_ip: str
     host_port: int
@@ -39,10 +39,10 @@ class PublishedPort(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What is special about an *address* behind *bridge*.
+    """An exception for an *address* behind *bridge*.
 
-    "readers" may reach what a cloud tells its machines. Those "apart" reach other addresses
-    of their bridge by published ports alone, and are reached so.
+    "readers" may reach cloud metadata. Those "apart" reach other addresses of their bridge,
+    and are reached, only through published ports.
     """
 
     what: Literal["apart", "readers"]
@@ -51,7 +51,7 @@ class Note(NamedTuple):
 
 
 class FirewallState(NamedTuple):
-    """All that the table says."""
+    """The whole content of the table."""
 
     networks: tuple[NetworkRules, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
@@ -61,7 +61,7 @@ class FirewallState(NamedTuple):
 def network_rules(network: Network, bridge: str) -> NetworkRules:
     """Return the rules of *network*, whose containers are behind *bridge*.
 
-    InvalidArgumentError for an option that is neither yes nor no.
+    InvalidArgumentError for an option that is not a boolean.
     """
     return NetworkRules(
         id=network.id,
@@ -77,7 +77,7 @@ def network_rules(network: Network, bridge: str) -> NetworkRules:
 def published(
     network: str, mappings: Iterable[PortMapping], addresses: Iterable[str]
 ) -> list[PublishedPort]:
-    """Return the ports that make *mappings* lead to a container's *addresses* in *network* (an id).
+    """Return the published ports for *mappings* to a container's *addresses* in *network* (an id).
 
     A mapping for every address leads to one address of each family that the
     container has. Addresses may have a prefix length.

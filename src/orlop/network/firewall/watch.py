@@ -1,7 +1,7 @@
-"""Hearing that somebody else removed our rules or bridges: `nft flush ruleset`, a reload.
+"""Notice when somebody removes our rules or bridges: `nft flush ruleset`, a reload.
 
-The kernel tells every change of rules and links. Our own changes of rules are filtered
-out in the kernel, by the address of the socket they came from.
+The kernel notifies about all changes of rules and links. Our own changes of rules are
+filtered out in the kernel, by the address of their socket.
 """
 
 import ctypes
@@ -23,25 +23,25 @@ _NFTABLES = 10  # NFNL_SUBSYS_NFTABLES
 _NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _DELRULE, _DELSET, _DELSETELEM = 0, 2, 3, 5, 8, 11, 14
 _DELETIONS = frozenset((_DELTABLE, _DELCHAIN, _DELRULE, _DELSET, _DELSETELEM))
 _RTM_DELLINK = 17
-_OTHERS = (b"FORWARD\0", b"DOCKER-USER\0", b"firewalld\0")  # chains and tables beside.py cares for
+_OTHERS = (b"FORWARD\0", b"DOCKER-USER\0", b"firewalld\0")  # chains and tables that beside.py uses
 _HEADER = struct.Struct("=IHHII")
 _RECEIVE_BYTES = 1 << 20
 _LOAD_WORD, _EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
 
 
 class Changes(NamedTuple):
-    """What somebody else did: to our *rules* or those beside which we live, to *bridges*."""
+    """Changes by others: to our *rules*, or those that beside.py handles, and to *bridges*."""
 
     rules: bool = False
     bridges: frozenset[str] = frozenset()
 
 
 class Watch:
-    """Listens in the network namespace of the caller; readable when there is something.
+    """Listens in the caller's network namespace; readable when there are notifications.
 
     Args:
-        table: the name of our table, which also our rules in others' tables have.
-        port: the netlink address of what changes our rules, `Firewall.port`.
+        table: the name of our table, and of our rules in other tables.
+        port: the netlink address that our own changes come from, `Firewall.port`.
     """
 
     def __init__(self, table: str, port: int) -> None:
@@ -53,7 +53,7 @@ class Watch:
         self._poll.register(self._links, select.EPOLLIN)
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when changes() may have something to tell."""
+        """Return a descriptor that is readable when changes() may have a result."""
         return self._poll.fileno()
 
     def close(self) -> None:
@@ -62,10 +62,9 @@ class Watch:
         self._links.close()
 
     def changes(self, bridges: Collection[str]) -> Changes:
-        """Return what happened since the last call, to rules and those *bridges*; never waits.
+        """Return the changes of rules and those *bridges* since the last call; never waits.
 
-        Where so much happened that the kernel could not tell all, everything is said to
-        have changed.
+        If the kernel has lost notifications, everything counts as changed.
         """
         try:
             rules = [self._matters(kind, body) for kind, body in _messages(self._rules)]
@@ -105,7 +104,7 @@ def _subscribe(protocol: int, group: int, program: bytes | None) -> socket.socke
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
         if program is not None:
             _attach(made, program)
-        made.bind((0, 0))  # one without an address is taken for the kernel, and hears nothing
+        made.bind((0, 0))  # without an address it counts as the kernel, and hears nothing
         made.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
     except BaseException:
         made.close()
@@ -114,10 +113,10 @@ def _subscribe(protocol: int, group: int, program: bytes | None) -> socket.socke
 
 
 def _without(port: int) -> bytes:
-    """Return a program that takes only messages that do not come from *port* (classic BPF).
+    """Return a classic BPF program that drops messages that come from *port*.
 
-    It is at offset 12 of the first message's header, in the machine's order, while
-    the program loads in the network's.
+    The port is at offset 12 of the first message's header, in the machine's byte order,
+    while the program loads it in network order.
     """
     swapped = int.from_bytes(port.to_bytes(4, sys.byteorder), "big")
     steps = ((_LOAD_WORD, 0, 0, 12), (_EQUAL, 0, 1, swapped), (_RETURN, 0, 0, 0))

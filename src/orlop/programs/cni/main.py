@@ -1,4 +1,4 @@
-"""What `scripts/orlop-cni` runs: reads the request, answers in JSON; 0, or 1 with the error."""
+"""The program behind `scripts/orlop-cni`: reads the request, prints JSON; 1 if it is an error."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _MOST_INPUT = 2 << 20
 
 
 def program() -> int:
-    """Do what this process's environment and stdin ask; its output is written when this returns."""
-    gc.disable()  # what imports make is not garbage, and looking for some costs 1 ms
+    """Handle the request in this process's environment and stdin; the output is written."""
+    gc.disable()  # imports make no garbage, and looking for some takes 1 ms
     if not os.environ.get("CNI_COMMAND"):
         about = f"{NAME}: a CNI plugin, run by container engines; versions of CNI: "
         os.write(2, f"{about}{', '.join(versions.SUPPORTED)}\n".encode())
@@ -35,7 +35,7 @@ def program() -> int:
 
 
 def answered(environment: dict[str, str], text: bytes) -> tuple[int, dict[str, Any] | None]:
-    """Return the exit status, and what is to be printed."""
+    """Return the exit status, and the output."""
     version = versions.LATEST
     try:
         version = _said_version(text) or version
@@ -64,7 +64,7 @@ def _do(request: Request) -> dict[str, Any] | None:
 
 
 def _said_version(text: bytes) -> str:
-    """Return the version in which an error is to be told, "" if the input does not say."""
+    """Return the version for reporting an error, "" if the input has none."""
     try:
         document = jsontext.loads(text)
     except Exception:

@@ -1,1 +1,1 @@
-"""The program `orlop-runtime`: the command line of an OCI runtime, as runc has it."""
+"""The program `orlop-runtime`: the command line of an OCI runtime, the same as runc's."""

@@ -26,7 +26,7 @@ class Args(Imaging):
 
 
 def run(args: Args, settings: Settings) -> int:
-    """Write images of a running container; it ends, unless it is to be left running."""
+    """Write images of a running container, and end it unless it has to keep running."""
     request = Request(
         options(args),
         parent_path=args.parent_path,

@@ -1,4 +1,4 @@
-"""Which containers an operand means."""
+"""Select the containers that an argument names."""
 
 from __future__ import annotations
 

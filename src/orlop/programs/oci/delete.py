@@ -18,7 +18,7 @@ class Args(Arguments):
 
 
 def run(args: Args, settings: Settings) -> int:
-    """Remove all that a container has held."""
+    """Remove everything of a container."""
     for folder in chosen(settings, args.container, regex=args.regex):
         for warning in delete(folder, force=args.force):
             settings.journal.warning(warning)

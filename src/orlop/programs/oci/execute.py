@@ -63,7 +63,7 @@ def run(args: Args, settings: Settings) -> int:
     process = _process(args, config)
     told = capability_warnings(config.get("process", {}), config)
     for warning in capability_warnings(process, config):
-        if warning not in told:  # when the container was made
+        if warning not in told:  # it was logged when the container was made
             settings.journal.warning(warning)
     wanted = execute.Request(
         process=process,
@@ -86,7 +86,7 @@ def run(args: Args, settings: Settings) -> int:
 
 
 def _process(args: Args, config: Config) -> Process:
-    """Return the process that the options ask for: the container's own, with changes."""
+    """Return the process for the options: the container's own, with changes."""
     if args.process:
         return _read_process(args.process)
     if not args.words:
@@ -135,7 +135,7 @@ def _user(args: Args, user: User) -> User:
 
 
 def _id(kind: str, word: str) -> int:
-    """Return an id; digits only: no name, sign, blank or other base is guessed at."""
+    """Return an id; only digits: no name, sign, blank or other base."""
     if not (word.isascii() and word.isdigit()):
         raise InvalidArgumentError(f"{kind} {word!r} is no number", hint="UID[:GID]")
     return int(word)

@@ -1,4 +1,4 @@
-"""`orlop-runtime features`: what this build does, by the tables that do it.
+"""`orlop-runtime features`: the features of this build, from the tables that implement them.
 
 runtime-spec features.md, features-linux.md.
 """
@@ -32,11 +32,11 @@ _ARCHITECTURES = (
 
 
 class Args(Arguments):
-    """It takes none."""
+    """No arguments."""
 
 
 def run(args: Args, settings: Settings) -> int:
-    """Print what this build does, whatever the host can do."""
+    """Print the features of this build, whatever the host supports."""
     del args, settings
     sys.stdout.write(jsontext.dumps(features(), indent=4) + "\n")
     return 0

@@ -1,4 +1,4 @@
-"""A process in the foreground: its streams and terminal, its signals, its exit code."""
+"""Serve a process in the foreground: its streams and terminal, its signals, its exit code."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from orlop.lifecycle.notify import Notifier
     from orlop.runtime.bundle import Starting
 
-_PART = 4096  # a pipe that can be written to takes as much at once. pipe(7)
+_PART = 4096  # a writable pipe accepts at least this much at once. pipe(7)
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
 class Copy:
-    """What is read from one descriptor and written to another."""
+    """Copies from one descriptor to another."""
 
     __slots__ = ("pending", "source", "target")
 
@@ -32,11 +32,11 @@ class Copy:
         self.pending = b""
 
     def wants(self) -> tuple[int, int]:
-        """Return what to wait for: a descriptor and an event."""
+        """Return the descriptor and the event to wait for."""
         return (self.target, select.POLLOUT) if self.pending else (self.source, select.POLLIN)
 
     def go_on(self) -> bool:
-        """Copy a part; False once there is no more to come, or nobody to take it."""
+        """Copy a part; False at the end of the input, or if nobody reads the output."""
         try:
             if not self.pending:
                 self.pending = os.read(self.source, _PART)
@@ -44,13 +44,13 @@ class Copy:
             self.pending = self.pending[os.write(self.target, self.pending) :]
         except BlockingIOError:
             return True
-        except OSError:  # a terminal that everybody has closed, a pipe that nobody reads
+        except OSError:  # a terminal that is closed everywhere, a pipe without a reader
             return False
         return True
 
 
 class Notice(Copy):
-    """A container's word that it is ready, to be passed on."""
+    """Passes on a container's message that it is ready."""
 
     __slots__ = ("_notifier", "_pid")
 
@@ -65,9 +65,9 @@ class Notice(Copy):
 
 
 class Streams:
-    """0, 1 and 2 for a process. What is a terminal of ours is not passed on, but copied.
+    """The process's 0, 1 and 2. A terminal of ours is not passed on; its data is copied.
 
-    A process that had it could change its settings, and read what is typed later.
+    With the terminal, a process could change its settings, and read later input.
     """
 
     def __init__(self) -> None:
@@ -90,12 +90,12 @@ class Streams:
         self.release()
 
     def release(self) -> None:
-        """Close the process's ends, once it has them."""
+        """Close the process's ends, after it has them."""
         while self._theirs:
             os.close(self._theirs.pop())
 
     def forget(self) -> None:
-        """Close our ends: the process has a terminal instead."""
+        """Close our ends, because the process has a terminal instead."""
         while self.copies:
             copy = self.copies.pop()
             os.close(copy.target if copy.source == 0 else copy.source)
@@ -111,7 +111,7 @@ class Streams:
 
 
 class Foreground:
-    """Within it, signals reach the process; serve() stays until it has ended."""
+    """In its context signals are forwarded to the process; serve() returns when it has ended."""
 
     def __init__(self) -> None:
         self._pidfd = -1
@@ -130,9 +130,9 @@ class Foreground:
         self._forwarding.__exit__(kind, error, traceback)
 
     def serve(self, starting: Starting, streams: Streams, notifier: Notifier | None = None) -> int:
-        """Copy what there is to copy until the process ends; return its exit code.
+        """Copy until the process ends; return its exit code.
 
-        That is 128 and the signal's number for one that was ended by a signal.
+        The code is 128 plus the signal's number if a signal ended it.
         """
         self._pidfd = starting.pidfd
         self._forwarding.start()
@@ -143,7 +143,7 @@ class Foreground:
             return wait_exit(starting.pidfd)
         streams.forget()
         master = starting.console
-        keyboard = os.dup(master)  # for poll(2), which is asked about each direction by itself
+        keyboard = os.dup(master)  # for poll(2), which watches each direction separately
         os.set_blocking(master, False)
         _resize(master)
         signals.on_resize(lambda: _resize(master))
@@ -159,13 +159,13 @@ class Foreground:
 
 
 def _resize(master: int) -> None:
-    """Give the process's terminal the size of ours."""
+    """Set the size of the process's terminal to that of ours."""
     if size := terminal.size(0):
         set_size(master, height=size[0], width=size[1])
 
 
 def _copy(copies: list[Copy], pidfd: int) -> None:
-    """Copy until the process has ended and said its last."""
+    """Copy until the process has ended and all its output is read."""
     ended = False
     while True:
         poller = select.poll()
@@ -187,7 +187,7 @@ def _copy(copies: list[Copy], pidfd: int) -> None:
 
 
 def _finish(copies: list[Copy], copy: Copy) -> None:
-    """Leave *copy* out from here on; the end of our input is the end of the process's."""
+    """Remove *copy*; at the end of our input, also close the process's."""
     copies.remove(copy)
     if copy.source == 0 and not os.isatty(copy.target):
         os.close(copy.target)

@@ -1,4 +1,4 @@
-"""What `checkpoint` and `restore` have in common: the options that say what CRIU is to do."""
+"""The common options of `checkpoint` and `restore`, for CRIU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orlop.criu.options import Options
 
 
 class Imaging(Arguments):
-    """Options of whatever works with images."""
+    """Options of commands with images."""
 
     image_path = text(
         "--image-path", metavar="FOLDER", help="folder of the images (default: ./checkpoint)"
@@ -32,7 +32,7 @@ class Imaging(Arguments):
 
 
 def options(args: Imaging) -> Options:
-    """Turn the options into what the lifecycle takes."""
+    """Convert the options for the lifecycle."""
     return Options(
         image_path=os.path.abspath(args.image_path or "checkpoint"),
         work_path=os.path.abspath(args.work_path) if args.work_path else "",

@@ -1,4 +1,4 @@
-"""The log: lines as logrus writes them for runc, which others parse.
+"""The log: lines in the format of logrus, as runc writes them, which other programs parse.
 
 time="2026-01-01T00:00:00Z" level=error msg="container does not exist"
 {"level":"error","msg":"container does not exist","time":"2026-01-01T00:00:00Z"}
@@ -16,18 +16,18 @@ _FORMATS = ("text", "json")
 
 
 class Log:
-    """Where errors and warnings go: a file, and stderr for whoever has called us by hand."""
+    """Writes errors and warnings to a file, and to stderr for interactive users."""
 
     def __init__(self, path: str = "", kind: str = "text") -> None:
         if kind not in _FORMATS:
             raise InvalidArgumentError(f'invalid log-format "{kind}"')
         self._path = path.removeprefix("file:")
         self._json = kind == "json"
-        if path.startswith(("journald:", "syslog:")):  # crun's: stderr is the service's journal
+        if path.startswith(("journald:", "syslog:")):  # crun's: a service's stderr is the journal
             self._path = ""
 
     def error(self, message: str) -> None:
-        """Write *message* to the log, and in plain to stderr if the log is elsewhere."""
+        """Write *message* to the log, and as plain text to stderr if the log is elsewhere."""
         self._write("error", message)
         if self._path:
             _write(2, message)
@@ -59,7 +59,7 @@ class Log:
 
 
 def _write(fd: int, line: str) -> None:
-    """Write a line; if it cannot be, there is nobody else to tell."""
+    """Write a line; failures are ignored, because there is nobody to report them to."""
     if not line.isprintable():  # rare: it quotes a bundle or a process
         from orlop.model.plain import one_line
 
@@ -71,7 +71,7 @@ def _write(fd: int, line: str) -> None:
 
 
 def _quoted(message: str) -> str:
-    """Quote what is more than one plain word, as logrus does."""
+    """Quote a message of more than one plain word, as logrus does."""
     plain = message
     for character in "-._/@^+":
         plain = plain.replace(character, "")

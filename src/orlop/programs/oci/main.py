@@ -1,12 +1,12 @@
-"""From the words of a command line to a command, and from errors to log lines and exit codes.
+"""Run the command of a command line; turn errors into log lines and exit codes.
 
-A command's module is imported when the command is run, and is as follows:
+A command's module is imported when the command runs, and has:
 
     class Args(Arguments): …                     its options and operands
     def run(args: Args, settings: Settings) -> int
 
-What it raises becomes the log's last line, which is what Docker and containerd
-show to their users, and a line on stderr.
+An error that it raises becomes the log's last line, which Docker and containerd show to their
+users, and a line on stderr.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Command(Protocol):
-        """What each command's module has."""
+        """The interface of each command's module."""
 
         Args: type[Arguments]
         run: Callable[[Any, Settings], int]
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 NAME = "orlop-runtime"
 _FAILURE = 1
 _FAILURES = {"exec": 255}
-_UNKNOWN_COMMAND = 3  # as runc's parser has it
+_UNKNOWN_COMMAND = 3  # as in runc
 
-#: Command -> what it does, for --help. Each is a module of this room.
+#: Command -> its summary, for --help. Each is a module of this room.
 COMMANDS: dict[str, str] = {
     "checkpoint": "checkpoint a running container",
     "create": "create a container",
@@ -60,8 +60,8 @@ COMMANDS: dict[str, str] = {
     "state": "output the state of a container",
     "update": "update a container's resource constraints",
 }
-_INSIDE = ("create", "exec", "restore", "run")  # whose process goes into a container
-_MODULES = {"exec": "execute"}  # for those that are words of Python's own
+_INSIDE = ("create", "exec", "restore", "run")  # they make processes inside containers
+_MODULES = {"exec": "execute"}  # for Python's reserved words
 
 
 class Settings(Arguments):
@@ -91,7 +91,7 @@ class Settings(Arguments):
 
     @property
     def folder(self) -> str:
-        """Return where the folders of containers are."""
+        """Return the folder of the containers' folders."""
         if self.root:
             return os.path.abspath(self.root)
         runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -101,12 +101,12 @@ class Settings(Arguments):
 
     @property
     def journal(self) -> Log:
-        """Return the log that the options ask for."""
+        """Return the log for the options."""
         return Log(self.log, self.log_format)
 
     @property
     def is_rootless(self) -> bool:
-        """Whether we are an ordinary user, or one who is root in a user namespace, as Podman's."""
+        """Whether we are an ordinary user, or root in a user namespace, as under Podman."""
         if self.rootless in ("true", "false"):
             return self.rootless == "true"
         from orlop.kernel.idmap import is_of_host
@@ -119,7 +119,7 @@ class Settings(Arguments):
 
 
 def main(words: Sequence[str]) -> int:
-    """Run one command line; return its exit code. A failure is the last line of the log."""
+    """Run one command line; return its exit code. A failure becomes the log's last line."""
     journal, is_debugged, failure = Log(), False, _FAILURE
     try:
         settings = parse(Settings, words, one_dash=True)
@@ -196,7 +196,7 @@ def _print_traceback(error: Exception) -> None:
 
 
 def _is_unread(fd: int) -> bool:
-    """Whether *fd* is a pipe that nobody reads any more, as `head` leaves one behind."""
+    """Whether *fd* is a pipe without a reader, as after `head`."""
     import select
 
     poller = select.poll()
@@ -235,18 +235,18 @@ def _print_version() -> int:
 
 
 def program() -> int:
-    """Run this process's own command line; its output is written out when this returns.
+    """Run this process's command line; its output is flushed when this returns.
 
-    An interrupt ends it at once, as SIGKILL does: whatever it was at, delete undoes.
+    An interrupt ends it at once, like SIGKILL; delete undoes its work.
     """
-    gc.disable()  # what imports make is not garbage, and looking for some costs 1 ms
+    gc.disable()  # imports make no garbage, and looking for some takes 1 ms
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     _open_standard_streams()
     return main(sys.argv[1:])
 
 
 def _open_standard_streams() -> None:
-    """Have something at 0, 1 and 2: the next file that we open would be the container's stdin."""
+    """Make sure 0, 1 and 2 are open: otherwise our next file would be the container's stdin."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)  # noqa: FBT003 - a positional-only parameter
     os.close(fd)

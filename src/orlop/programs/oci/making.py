@@ -1,4 +1,4 @@
-"""What `create` and `run` have in common: the options that say what container to make."""
+"""The common options of `create` and `run`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Making(Arguments):
-    """Options of whatever makes a container."""
+    """Options of commands that make a container."""
 
     bundle = text(
         "-b",
@@ -48,13 +48,13 @@ class Making(Arguments):
 
 
 def warn(created: Created, settings: Settings) -> None:
-    """Write to the log what the bundle had better not do."""
+    """Log the bundle's warnings."""
     for warning in created.warnings:
         settings.journal.warning(warning)
 
 
 def request(args: Making, settings: Settings, *, detach: bool = True) -> Request:
-    """Turn the options into what create() and run() of the lifecycle take."""
+    """Convert the options for the lifecycle's create() and run()."""
     return Request(
         bundle=args.bundle,
         config_file=args.config,

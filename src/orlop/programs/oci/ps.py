@@ -31,7 +31,7 @@ class Args(Arguments):
 
 
 def run(args: Args, settings: Settings) -> int:
-    """Print the processes of a container: their pids, or what ps(1) says of them."""
+    """Print the processes of a container: their pids, or the output of ps(1)."""
     found = pids(Folder(settings.folder, args.container).load())
     if args.format == "json":
         sys.stdout.write(jsontext.dumps(found or None) + "\n")
@@ -41,7 +41,7 @@ def run(args: Args, settings: Settings) -> int:
 
 
 def _table(pids: Collection[int], options: Sequence[str]) -> str:
-    """Return the lines of ps(1) about *pids*, and its head."""
+    """Return the head and the lines of ps(1) for *pids*."""
     try:
         listed = subprocess.run(
             ["ps", *options],

@@ -25,7 +25,7 @@ class Args(Imaging, Making):
 
 
 def run(args: Args, settings: Settings) -> int:
-    """Make a container from images and let it go on; its exit code is ours, unless detached."""
+    """Restore a container from images; its exit code is ours, unless detached."""
     folder = Folder(settings.folder, args.container)
     wanted = Request(
         making(args, settings, detach=args.detach),

@@ -16,6 +16,6 @@ class Args(Arguments):
 
 
 def run(args: Args, settings: Settings) -> int:
-    """Let the processes of a paused container go on."""
+    """Resume the processes of a paused container."""
     resume(Folder(settings.folder, args.container))
     return 0

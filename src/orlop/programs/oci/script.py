@@ -1,4 +1,4 @@
-"""What `scripts/orlop-runtime` runs: the program, sealed wherever that can be."""
+"""The program behind `scripts/orlop-runtime`, sealed if possible."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def started(interpreter: str, script: str) -> NoReturn:
-    """Run the program, sealed, unless the *interpreter* has been replaced since it was."""
+    """Run the sealed program, unless the *interpreter* has been replaced since it was sealed."""
     if os.environ.pop(ANEW, None) is None and not is_current(interpreter):
         os.execve(script, [script, *sys.argv[1:]], {**os.environ, ANEW: "1"})
     os._exit(program())
 
 
 def unsealed() -> NoReturn:
-    """Run the program; as root, sealed in a place that is made first if it is not there."""
+    """Run the program; as root, seal it first if that has not been done."""
     place = os.environ.pop("ORLOP_SEALED", "")
     if place and not os.geteuid():
         _move_to(place)
@@ -34,5 +34,5 @@ def _move_to(place: str) -> None:
 
     try:
         run_from(place, anew=ANEW in os.environ)
-    except Exception as error:  # sealing.check() knows another way, which takes longer
+    except Exception as error:  # sealing.check() has a slower alternative
         os.environ[UNSEALED] = f"{place}: {type(error).__name__}: {error}"

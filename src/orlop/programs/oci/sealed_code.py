@@ -1,7 +1,7 @@
-"""The code of every module that `orlop-runtime` may need, gathered into one file, and an index.
+"""Collect the code of every module that `orlop-runtime` may need into one file, with an index.
 
-All of the rooms below the program, and whatever its commands bring with them.
-sealed_start.py reads it.
+These are all rooms below the program, and all imports of its commands. sealed_start.py reads
+the file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    #: Name: file, its time in ns and size, folders if a package, and the code's place and length.
+    #: Name: file, its time in ns and size, folders if a package, and the code's offset and length.
     Index = dict[str, tuple[str, int, int, list[str] | None, int, int]]
 
 _START = "orlop.programs.oci.sealed_start"
@@ -27,13 +27,13 @@ _ROOMS = ("kernel", "lifecycle", "model", "programs/oci", "runtime")
 
 
 def gathered() -> tuple[Index, bytes]:
-    """Return where each module's code is, and the code."""
+    """Return the index of the modules' code, and the code."""
     index: Index = {}
     blob = b""
     for name, loader in sorted(_loaders().items()):
         status = os.stat(loader.path)
         text = loader.get_data(loader.path)
-        # Without docstrings: every process would have them in memory of its own.
+        # Without docstrings: every process would have its own copy in memory.
         data = marshal.dumps(compile(text, loader.path, "exec", dont_inherit=True, optimize=2))
         folders = [os.path.dirname(loader.path)] if loader.is_package(name) else None
         where = (len(blob), len(data))
@@ -43,7 +43,7 @@ def gathered() -> tuple[Index, bytes]:
 
 
 def beginning(*arguments: Any) -> bytes:
-    """Return what begins: the code of begin(), and what it is to be called with."""
+    """Return the code that runs first: begin(), and its arguments."""
     code: Any = SourceFileLoader(_START, _START_FILE).get_code(_START)
     return marshal.dumps((code, arguments))
 
@@ -55,7 +55,7 @@ def _loaders() -> dict[str, SourceFileLoader]:
             __import__(name)
     found = {}
     for name, module in list(sys.modules.items()):
-        # Before Python 3.13 typing.io and typing.re stand there, classes without a specification.
+        # Before Python 3.13 typing.io and typing.re are there, classes without a specification.
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
         if type(loader) is SourceFileLoader and name != "__main__":
             found[name] = loader

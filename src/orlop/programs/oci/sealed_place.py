@@ -1,17 +1,17 @@
-"""The interpreter that a container may get to see: one that nobody can write to.
+"""An interpreter that a container may see: one that nobody can write to.
 
-Until its execve a container's process is a copy of ours, and its /proc/self/exe
-is the interpreter. Were that the host's file, a container could write to it
-(CVE-2019-5736). So `orlop-runtime` runs from a file system that has no writers,
-an overlay of lower layers alone, mounted once and there for every later call:
+Until its execve a container's process is a copy of ours, and its /proc/self/exe is the
+interpreter. If that were the host's file, a container could write to it (CVE-2019-5736). So
+`orlop-runtime` runs from a read-only file system, an overlay with only lower layers, mounted
+once for all later commands:
 
     PLACE/bin          the interpreter's folder, read-only, with the name orlop-python added
     PLACE/names        that name
-    PLACE/start        what it runs; the rest is in PLACE/index and PLACE/code: sealed_start.py
-    PLACE/pyvenv.cfg   where it finds its library; PLACE/lib for a libpython by $ORIGIN
+    PLACE/start        the program; the rest is in PLACE/index and PLACE/code: sealed_start.py
+    PLACE/pyvenv.cfg   the location of its library; PLACE/lib for a libpython by $ORIGIN
 
-PLACE is the script's own folder below /run/orlop-sealed, so that the script finds
-it without starting a program. Reasons and figures: docs/decisions/runtime-sealing.md.
+PLACE is the script's own folder below /run/orlop-sealed, so the script finds it without
+starting a program. Reasons and figures: docs/decisions/runtime-sealing.md.
 """
 
 import os
@@ -43,19 +43,19 @@ unsealed()
 
 
 def run_from_memory() -> NoReturn:
-    """Begin again with a sealed copy of the interpreter that nobody else will use."""
+    """Execute a sealed copy of the interpreter in memory, used only by this process."""
     from orlop.shim.launch import sealed_copy
 
     interpreter = _interpreter()
     arguments = [interpreter, "-I", "-S", "-c", _PROGRAM, _package_parent(), *sys.argv[1:]]
     environment = dict(os.environ)
-    if library := _own_library(interpreter):  # $ORIGIN means nothing in memory
+    if library := _own_library(interpreter):  # $ORIGIN does not work in memory
         environment["LD_LIBRARY_PATH"] = library
     os.execve(sealed_copy(interpreter), arguments, environment)
 
 
 def run_from(place: str, *, anew: bool) -> NoReturn:
-    """Begin again with PLACE's interpreter, making *place* first if nobody has, or *anew*."""
+    """Execute PLACE's interpreter; make *place* first if it is missing, or if *anew*."""
     interpreter = os.path.join(place, "bin", _NAME)
     start = os.path.join(place, "start")
     with _locked(place):
@@ -119,7 +119,7 @@ def _mount(place: str, programs: str) -> None:
 
 
 def _release(folder: str) -> None:
-    """Unmount an old PLACE; whoever runs from it goes on doing so."""
+    """Unmount an old PLACE; processes that run from it continue."""
     from orlop.kernel.mount import Unmount, umount
 
     if os.path.ismount(folder):
@@ -127,16 +127,16 @@ def _release(folder: str) -> None:
 
 
 def _remove(place: str) -> None:
-    """Leave nothing of a PLACE that could not be made."""
+    """Remove the remains of a PLACE that could not be made."""
     import shutil
 
     shutil.rmtree(place, ignore_errors=True)
-    with suppress(OSError):  # the folders above are others', too
+    with suppress(OSError):  # the folders above may be shared
         os.removedirs(os.path.dirname(place))
 
 
 def _interpreter() -> str:
-    """Return the path of the interpreter itself, not of a virtual environment's link to it."""
+    """Return the path of the interpreter itself, not of a virtual environment's link."""
     return os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
 
 
@@ -145,7 +145,7 @@ def _package_parent() -> str:
 
 
 def _own_library(interpreter: str) -> str:
-    """Return the folder of the interpreter's libpython if it looks for that beside itself."""
+    """Return the folder of libpython if the interpreter looks for it beside itself."""
     library = os.path.join(os.path.dirname(os.path.dirname(interpreter)), "lib")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return library if os.path.exists(f"{library}/libpython{version}.so.1.0") else ""

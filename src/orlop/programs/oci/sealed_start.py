@@ -1,8 +1,8 @@
-"""What runs first in a sealed place: modules out of one file, as they were when the place was made.
+"""Runs first in a sealed place: imports modules from one file, made together with the place.
 
-It is compiled into PLACE/index, and so imports nothing but what the interpreter has
-built in. To look for a hundred modules on the path costs 3 to 4 ms; a file that has
-changed since is left to those who look for it.
+It is compiled into PLACE/index, and so imports only built-in modules. Looking for a hundred
+modules on the path takes 3 to 4 ms. A module whose file has changed since is imported
+normally.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _ANEW = "ORLOP_SEAL_ANEW"
 
 
 class Kept:
-    """A finder and loader of the modules in *index*, whose code is in the file *code*."""
+    """A finder and loader for the modules in *index*, whose code is in the file *code*."""
 
     def __init__(self, index: Index, code: str) -> None:
         self._index = index
         self._code = code
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Return how to load module *name*, if its file is as it was."""
+        """Return the spec of module *name*, if its file is unchanged."""
         del path, target
         entry = self._index.get(name)
         if entry is None:
@@ -50,7 +50,7 @@ class Kept:
         return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Let the import system make the module."""
+        """Use the import system's default."""
         del spec
         return None
 
@@ -58,7 +58,7 @@ class Kept:
         """Run the module's code."""
         assert module.__spec__ is not None
         *_, start, length = self._index[module.__spec__.name]
-        # Not kept open: the lowest numbers are for what our caller passes on.
+        # Not kept open: the lowest numbers are for descriptors that our caller passes.
         fd = posix.open(self._code, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             data = posix.pread(fd, length, start)
@@ -68,7 +68,7 @@ class Kept:
 
 
 def begin(index: Index, code: str, parent: str, interpreter: str, script: str) -> NoReturn:
-    """Run the program; where its package is no longer what it was, have the place made anew."""
+    """Run the program; if its package has changed, have the place made again."""
     sys.meta_path.insert(0, Kept(index, code))
     sys.path.append(parent)
     try:

@@ -1,8 +1,8 @@
-"""Looking that no container can write to the interpreter that we run from.
+"""Make sure that no container can write to our interpreter.
 
-Until its execve a container's process is a copy of ours, and its /proc/self/exe
-is the interpreter. Were that the host's file, a container could write to it
-(CVE-2019-5736). How it comes to be another: sealed_place.py.
+Until its execve a container's process is a copy of ours, and its /proc/self/exe is the
+interpreter. If that were the host's file, a container could write to it (CVE-2019-5736).
+sealed_place.py makes another interpreter.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-#: Set while the place is made anew, so that what is broken for good does not go in circles.
+#: Set while the place is made again, so that a permanent failure does not loop.
 ANEW = "ORLOP_SEAL_ANEW"
 
-#: Why there is no sealed place, from the process that tried to make it to the one that runs.
+#: The reason why there is no sealed place, passed to the process that runs unsealed.
 UNSEALED = "ORLOP_UNSEALED"
 
 _OURSELVES = "/proc/self/exe"
@@ -25,17 +25,17 @@ _F_SEAL_WRITE = 0x0008
 
 
 def check() -> None:
-    """Return if no container can write to our interpreter; else begin again, from a sealed copy.
+    """Return if no container can write to our interpreter; else execute a sealed copy.
 
-    To be called before a process of a container is made, and before anything
-    that cannot be done twice.
+    Call it before making a process of a container, and before anything that cannot be
+    done twice.
     """
     if not (os.statvfs(_OURSELVES).f_flag & os.ST_RDONLY or not _is_ours() or _is_sealed()):
         _begin_again()
 
 
 def is_current(interpreter: str) -> bool:
-    """Whether *interpreter* is the file that we run from, if over another mount."""
+    """Whether *interpreter* is the file that we run from, perhaps through another mount."""
     try:
         one, other = os.stat(interpreter), os.stat(_OURSELVES)
     except OSError:
@@ -44,7 +44,7 @@ def is_current(interpreter: str) -> bool:
 
 
 def _is_ours() -> bool:
-    """Whether a container of ours could write to the file: what we may not, it may not."""
+    """Whether one of our containers could write to the file: it may do no more than we."""
     return os.access(_OURSELVES, os.W_OK) or os.stat(_OURSELVES).st_uid == os.geteuid()
 
 
@@ -54,7 +54,7 @@ def _is_sealed() -> bool:
     fd = os.open(_OURSELVES, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return bool(fcntl.fcntl(fd, _F_GET_SEALS) & _F_SEAL_WRITE)
-    except OSError:  # on a file system whose files have no seals
+    except OSError:  # a file system without file seals
         return False
     finally:
         os.close(fd)

@@ -22,7 +22,7 @@ class Args(Arguments):
 
 
 def run(args: Args, settings: Settings) -> int:
-    """Write a config.json to begin with."""
+    """Write an example config.json."""
     del settings
     config = starter()
     if args.rootless:

@@ -1,4 +1,4 @@
-"""The config.json that `spec` writes: a shell with few rights, for a user to go on from."""
+"""The config.json that `spec` writes: a shell with few privileges, as a starting point."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def starter() -> Config:
-    """Return it for root."""
+    """Return the configuration for root."""
     return {
         "ociVersion": VERSION,
         "process": {
@@ -46,7 +46,7 @@ def rootless(config: Config, *, uid: int, gid: int) -> Config:
     linux.pop("resources")
     mounts: list[OCIMount] = []
     for mount in config["mounts"]:
-        if mount["destination"] == "/sys":  # a new one needs a network namespace of one's own
+        if mount["destination"] == "/sys":  # mounting it needs an own network namespace
             mount = _mount("/sys", "none", "/sys", "rbind nosuid noexec nodev ro")
         elif mount["destination"] == "/dev/pts":  # there is no group 5
             mount["options"] = [word for word in mount["options"] if not word.startswith("gid=")]

@@ -1,4 +1,4 @@
-"""Tables as Go's tabwriter makes them for runc: columns at least 12 wide, 3 blanks apart."""
+"""Format tables as runc does, with Go's tabwriter: columns at least 12 wide, 3 blanks apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NARROWEST, _GAP = 12, 3
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return the lines; the last column is not filled up."""
+    """Return the lines; the last column is not padded."""
     lines = [head, *rows]
     widths = [
         max(_NARROWEST, *(len(word) + _GAP for word in column))

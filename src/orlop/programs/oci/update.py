@@ -58,7 +58,7 @@ class Args(Arguments):
 
 
 def run(args: Args, settings: Settings) -> int:
-    """Change the limits of a container that runs."""
+    """Change the limits of a running container."""
     if args.l3_cache_schema or args.mem_bw_schema:
         raise UnsupportedError("Intel RDT is not supported")
     folder = Folder(settings.folder, args.container)
@@ -67,7 +67,7 @@ def run(args: Args, settings: Settings) -> int:
 
 
 def _given(args: Args) -> Resources:
-    """Return what the options say; what they do not say is left alone."""
+    """Return the limits in the options; others are left alone."""
     cpu = {
         "shares": args.cpu_share,
         "quota": args.cpu_quota,

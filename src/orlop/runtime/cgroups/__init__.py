@@ -1,8 +1,8 @@
-"""Cgroups: limits, device rules, counting, freezing and killing.
+"""Cgroups: limits, device rules, statistics, freezing and killing.
 
     cgroup = cgroups.create("/orlop/abc", resources)
 
-`interface.Cgroup` says what it can do, and how a child gets in fast.
+`interface.Cgroup` says what a cgroup can do, and how a child enters it quickly.
 """
 
 import errno
@@ -35,15 +35,15 @@ __all__ = ["Cgroup", "Statistics", "create", "create_or_take", "names", "open", 
 def create(
     cgroups_path: str, resources: Resources, *, layout: Layout | None = None, take: bool = False
 ) -> Cgroup:
-    """Make the cgroup and return it with its limits in force; *take* one that exists.
+    """Make the cgroup and return it with its limits in force; *take* an existing one.
 
-    *cgroups_path* is the same in every hierarchy, from the mount's root. Parents
-    are made as needed and stay. Nothing is left behind on failure.
+    *cgroups_path* is the same in every hierarchy, from the mount's root. Missing parents
+    are made, and stay. A failure leaves nothing behind.
 
     Raises:
-        AlreadyExistsError: there is one.
+        AlreadyExistsError: it exists.
         InvalidArgumentError, UnsupportedError, PermissionDeniedError,
-        WrongStateError: a limit, named in the message, cannot be put in force.
+        WrongStateError: a limit, named in the message, cannot be set.
     """
     path = _checked(cgroups_path)
     layout = layout or detect()
@@ -56,13 +56,13 @@ def create(
 def create_or_take(
     cgroups_path: str, resources: Resources, *, layout: Layout | None = None
 ) -> Cgroup:
-    """Do as create(), but take an empty cgroup of that name, with the limits that it has.
+    """Like create(), but take an empty cgroup of that name with its limits.
 
-    Somebody may have made it for the container; one that has cgroups below it a crash
-    has left, and it is made anew.
+    It may have been made for the container. If it has cgroups below it, a crash left it,
+    and it is made again.
 
     Raises:
-        AlreadyExistsError: there is one with processes in it.
+        AlreadyExistsError: it exists and has processes in it.
     """
     try:
         return create(cgroups_path, resources, layout=layout)
@@ -79,11 +79,11 @@ def create_or_take(
 
 
 def names(parent: str, *, layout: Layout | None = None) -> set[str]:
-    """Return the names of the cgroups just below *parent*, in whichever hierarchy they are.
+    """Return the names of the cgroups directly below *parent*, in any hierarchy.
 
-    Not those of spares (pool.Pool), which begin with a dot.
+    Spare cgroups, whose names begin with a dot, are left out.
 
-    For whoever looks for what a crash left: open(f"{parent}/{name}").remove().
+    For finding what a crash left: open(f"{parent}/{name}").remove().
     """
     path = _checked(parent)
     found: set[str] = set()
@@ -100,12 +100,12 @@ def names(parent: str, *, layout: Layout | None = None) -> set[str]:
 def open(  # noqa: A001 - cgroups.open
     cgroups_path: str, *, layout: Layout | None = None, systemd: bool = False
 ) -> Cgroup:
-    """Return a handle of the cgroup at *cgroups_path*, which is not looked for.
+    """Return a handle of the cgroup at *cgroups_path*, without checking that it exists.
 
-    With *systemd* it is the cgroup of a scope, and *cgroups_path* what its Cgroup.path was.
+    With *systemd* it is a scope's cgroup, and *cgroups_path* its Cgroup.path.
     """
     if systemd:
-        from orlop.runtime.cgroups import systemd as scopes  # for those who ask for it
+        from orlop.runtime.cgroups import systemd as scopes  # only for the systemd driver
 
         return scopes.open(cgroups_path, layout=layout)
     path = _checked(cgroups_path)
@@ -114,7 +114,7 @@ def open(  # noqa: A001 - cgroups.open
 
 
 def _driver(layout: Layout) -> "type[V1Cgroup] | type[V2Cgroup]":
-    """Return the host's driver; the other is not even imported."""
+    """Return the host's driver; the other one is not imported."""
     if layout.v1:
         from orlop.runtime.cgroups.v1 import V1Cgroup
 
@@ -125,7 +125,7 @@ def _driver(layout: Layout) -> "type[V1Cgroup] | type[V2Cgroup]":
 
 
 def _translated(path: str, error: OSError) -> OrlopError:
-    """Say what it means that a cgroup's directory cannot be made."""
+    """Return the error for a cgroup's directory that cannot be made."""
     where = error.filename or path
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return PermissionDeniedError(
@@ -139,7 +139,7 @@ def _translated(path: str, error: OSError) -> OrlopError:
 
 
 def _checked(cgroups_path: str) -> str:
-    """Make a relative path absolute; refuse what leaves or is the root."""
+    """Make a relative path absolute; refuse one that is the root or leads outside it."""
     if cgroups_path.count(":") == 2:
         raise UnsupportedError(
             f"cgroupsPath {cgroups_path!r} is in systemd's form",

@@ -1,4 +1,4 @@
-"""What is the same file reads and writes for every driver: freeze, kill, list, remove."""
+"""Operations that are the same for every driver: freeze, kill, list, remove."""
 
 import errno
 import os
@@ -22,16 +22,16 @@ KILL_TIMEOUT_S = 10.0
 def walk_in(doors: Iterable[int]) -> None:
     """Move the calling thread, which must be the process's only one, into a cgroup.
 
-    A thread that moves itself spares the kernel the lock that makes migration
-    slow (cgroup_procs_write_start() in the kernel): 0.1 ms in place of 5 to 15.
-    The kernel checks the rights of whoever opened the *doors* (Cgroup.doors).
+    If a thread moves itself, the kernel does not take the lock that makes migration slow
+    (cgroup_procs_write_start() in the kernel): 0.1 ms instead of 5 to 15. The kernel
+    checks the rights of the process that opened the *doors* (Cgroup.doors).
     """
     for door in doors:
         os.write(door, b"0")
 
 
 def _wait(done: Callable[[], bool], *, timeout_s: float) -> bool:
-    """Ask *done* at growing intervals; False if it never said so."""
+    """Call *done* at growing intervals; return False if it never returned true."""
     deadline = time.monotonic() + timeout_s
     pause_s = _SHORTEST_WAIT_S
     while not done():
@@ -43,9 +43,9 @@ def _wait(done: Callable[[], bool], *, timeout_s: float) -> bool:
 
 
 def check_thawed(path: str, *, freezer: str | None, unified: str | None) -> None:
-    """Raise WrongStateError if the cgroup *path* is frozen, itself or by one above it.
+    """Raise WrongStateError if the cgroup *path*, or one above it, is frozen.
 
-    A process that enters it would stop there, and under v1 could not even be killed.
+    A process that enters it would stop, and under v1 could not even be killed.
     *freezer* and *unified* are its directories in those hierarchies.
     """
     frozen = freezer is not None and read(f"{freezer}/freezer.state") != "THAWED"
@@ -56,7 +56,7 @@ def check_thawed(path: str, *, freezer: str | None, unified: str | None) -> None
 
 
 def freeze_v2(directory: str, *, timeout_s: float) -> None:
-    """Freeze through cgroup.freeze; the request stands after a TimeoutError.
+    """Freeze through cgroup.freeze; after a TimeoutError the request still stands.
 
     cgroup-v2.rst, "Core Interface Files": cgroup.freeze and cgroup.events.
     """
@@ -69,8 +69,8 @@ def freeze_v2(directory: str, *, timeout_s: float) -> None:
 def freeze_v1(directory: str, *, timeout_s: float) -> None:
     """Freeze through freezer.state, and thaw again on a TimeoutError.
 
-    A task that forks just then keeps the state at FREEZING until it is asked
-    once more; hence the repeated write. freezer-subsystem.rst.
+    If a task forks meanwhile, the state stays FREEZING until it is written again;
+    hence the repeated write. freezer-subsystem.rst.
     """
     state = f"{directory}/freezer.state"
 
@@ -84,9 +84,9 @@ def freeze_v1(directory: str, *, timeout_s: float) -> None:
 
 
 def leave_freezer(pid: int) -> None:
-    """Take process *pid* out of its v1 freezer, for in a frozen one no signal ends it.
+    """Move process *pid* out of its v1 freezer, because in a frozen one no signal ends it.
 
-    The others in it stay as they are. freezer-subsystem.rst
+    Other processes in it stay frozen. freezer-subsystem.rst
     """
     for hierarchy in detect().v1:
         if "freezer" in hierarchy.controllers:
@@ -95,7 +95,7 @@ def leave_freezer(pid: int) -> None:
 
 
 def pids(directory: str) -> Iterator[int]:
-    """Give the processes in *directory* and below it; none if it is gone."""
+    """Yield the processes in *directory* and below it; none if it is gone."""
     for place in chain((directory,), below(directory)):
         try:
             listed = read(f"{place}/cgroup.procs")
@@ -111,7 +111,7 @@ def send(directory: str, number: int) -> int:
     """Signal each process once and return how many there were."""
     count = 0
     for pid in pids(directory):
-        if pid > 0:  # 0 is a process our own pid namespace cannot name
+        if pid > 0:  # 0 is a process that our pid namespace has no number for
             count += 1
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -119,22 +119,22 @@ def send(directory: str, number: int) -> int:
 
 
 def kill_v2(directory: str) -> None:
-    """Kill all with cgroup.kill (Linux 5.14), which no fork outruns; else by rounds."""
+    """Kill all with cgroup.kill (Linux 5.14), which no fork escapes; else by rounds."""
     try:
         write(f"{directory}/cgroup.kill", "1")
     except FileNotFoundError:
         if os.path.isdir(directory):
             kill_by_rounds(directory)
     except OSError as error:
-        if error.errno != errno.ENODEV:  # removed between open and write: nobody is in it
+        if error.errno != errno.ENODEV:  # removed between open and write: it was empty
             raise
 
 
 def kill_by_rounds(directory: str) -> None:
-    """Send SIGKILL until nobody is left to receive it.
+    """Send SIGKILL until no process is left.
 
     Raises:
-        WrongStateError: somebody still was, after KILL_TIMEOUT_S.
+        WrongStateError: processes were left after KILL_TIMEOUT_S.
     """
 
     def killed() -> bool:
@@ -148,7 +148,7 @@ def kill_by_rounds(directory: str) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether *pid* still runs; a zombie is its parent's business."""
+    """Whether *pid* is still running; a zombie is not."""
     try:
         return not has_ended(read_stat(pid))
     except (FileNotFoundError, ProcessLookupError):
@@ -158,7 +158,7 @@ def alive(pid: int) -> bool:
 def remove(directory: str, *, timeout_s: float = REMOVE_TIMEOUT_S) -> None:
     """Remove *directory* and the cgroups below it; one already gone is no error.
 
-    The kernel lets go of a dead process a moment after its parent has reaped it.
+    The kernel releases a dead process a moment after its parent has reaped it.
 
     Raises:
         WrongStateError: it is still in use after *timeout_s* seconds.

@@ -1,6 +1,6 @@
-"""As much of D-Bus as it takes to talk to systemd: calls, answers, signals.
+"""The part of D-Bus that we need for systemd: calls, answers, signals.
 
-Not a library's: the figures are in docs/decisions/systemd-bus.md.
+Why we use no library: docs/decisions/systemd-bus.md.
 https://dbus.freedesktop.org/doc/dbus-specification.html
 """
 
@@ -38,14 +38,14 @@ _ALIGNMENT = {"s": 4, "o": 4, "a": 4, "(": 8, "{": 8, "g": 1, "v": 1}
 
 
 class Variant(NamedTuple):
-    """A value that says its type."""
+    """A value with its type."""
 
     signature: str
     value: Any
 
 
 class Object(NamedTuple):
-    """Where a call goes: *destination* is "" on a connection without a bus between."""
+    """The target of a call: *destination* is "" on a connection without a bus."""
 
     destination: str
     path: str
@@ -59,7 +59,7 @@ class Signal(NamedTuple):
 
 
 class RefusedError(Exception):
-    """The other side refuses a call; *name* is D-Bus's, "org.freedesktop.DBus.Error.Failed"."""
+    """The peer refused a call; *name* is D-Bus's, "org.freedesktop.DBus.Error.Failed"."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(text or name)
@@ -67,7 +67,7 @@ class RefusedError(Exception):
 
 
 def complete_types(signature: str) -> Iterator[str]:
-    """Give the types that *signature* is made of: "sa(sv)" has "s" and "a(sv)"."""
+    """Yield the types in *signature*: "sa(sv)" has "s" and "a(sv)"."""
     start = 0
     while start < len(signature):
         end = start
@@ -83,7 +83,7 @@ def complete_types(signature: str) -> Iterator[str]:
 
 
 def pack(signature: str, values: Sequence[Any]) -> bytes:
-    """Return *values* as a message has them, in little-endian order."""
+    """Encode *values* for a message, in little-endian order."""
     out = bytearray()
     for kind, value in zip(complete_types(signature), values, strict=True):
         _put(out, kind, value)
@@ -91,7 +91,7 @@ def pack(signature: str, values: Sequence[Any]) -> bytes:
 
 
 def unpack(signature: str, data: bytes, *, order: str = "<") -> tuple[Any, ...]:
-    """Return the values in *data*."""
+    """Decode the values in *data*."""
     return _Reader(data, order).take_all(signature)
 
 
@@ -130,7 +130,7 @@ def _put_array(out: bytearray, kind: str, values: Sequence[Any]) -> None:
 
 
 class _Reader:
-    """Takes values off *data*, one after the other."""
+    """Reads values from *data*, one after the other."""
 
     def __init__(self, data: bytes, order: str) -> None:
         self._data = data
@@ -178,10 +178,10 @@ class _Reader:
 
 
 class Connection:
-    """A conversation over the socket at *address*: a path, or an abstract name after a NUL.
+    """A connection to the socket at *address*: a path, or an abstract name after a NUL.
 
-    OSError where nobody listens or the other side hangs up; TimeoutError where it says
-    nothing for *timeout_s*.
+    OSError if nobody listens or the peer closes; TimeoutError if it sends nothing for
+    *timeout_s*.
     """
 
     def __init__(self, address: str, *, timeout_s: float = 30.0) -> None:
@@ -203,7 +203,7 @@ class Connection:
         self._socket.close()
 
     def call(self, to: Object, member: str, signature: str = "", *values: Any) -> tuple[Any, ...]:
-        """Call a method and return what it returns; RefusedError if it is refused."""
+        """Call a method and return its results; RefusedError if it is refused."""
         self._serial += 1
         body = pack(signature, values)
         fields: list[tuple[int, str | int]] = [
@@ -228,14 +228,14 @@ class Connection:
         return result
 
     def signals(self) -> Iterator[Signal]:
-        """Give the signals that have come in, and wait for more."""
+        """Yield the signals that have arrived, and wait for more."""
         while True:
             while self._signals:
                 yield self._signals.popleft()
             self._receive()
 
     def _receive(self) -> tuple[int, dict[int, Any], tuple[Any, ...]]:
-        """Return the next message's kind, fields and values; a signal is kept, too."""
+        """Return the next message's kind, fields and values; also store it if it is a signal."""
         fixed = self._read(16)
         order = "<" if fixed[:1] == b"l" else ">"
         body_size, _, fields_size = struct.unpack_from(order + "III", fixed, 4)
@@ -260,9 +260,9 @@ class Connection:
         return bytes(data)
 
     def _authenticate(self) -> None:
-        """Be whom the socket says we are: in a user namespace we know our number only there.
+        """Authenticate as the socket's user: in a user namespace only the peer knows our id.
 
-        All at once, for a call that comes with BEGIN may lie unread in systemd's buffer.
+        Wait for each answer, because systemd may not read a call that arrives with BEGIN.
         """
         self._socket.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
         answer = self._line()
@@ -276,7 +276,7 @@ class Connection:
     def _line(self) -> bytes:
         line = b""
         while not line.endswith(b"\r\n"):
-            part = self._socket.recv(1)  # no more than the line: messages follow it
+            part = self._socket.recv(1)  # only the line: messages follow it
             if not part or len(line) > _MOST_LINE:
                 raise ConnectionResetError("the other side of D-Bus hung up")
             line += part

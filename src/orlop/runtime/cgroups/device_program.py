@@ -1,7 +1,7 @@
-"""Device policy -> eBPF program on a cgroup v2. <linux/bpf.h>, struct bpf_cgroup_dev_ctx.
+"""Compile a device policy to eBPF for a v2 cgroup. <linux/bpf.h>, struct bpf_cgroup_dev_ctx.
 
-The program is asked at each open and mknod, with the wanted access and the
-node's type in one word and its numbers in two more; it answers 1 for yes.
+The kernel runs the program at each open and mknod. Its context has the requested access
+and the node's type in one word, and its numbers in two more; 1 allows.
 """
 
 import os
@@ -16,7 +16,7 @@ from orlop.runtime.cgroups.devices import ANY, Device, Policy, policy
 _TYPES = {"b": 1, "c": 2}  # BPF_DEVCG_DEV_*
 _ACCESS = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_*
 
-# Registers: the answer, the context, and what the prologue takes from it.
+# Registers: the answer, the context, and the values that the prologue reads from it.
 _ANSWER, _CONTEXT, _TYPE, _WANTED, _MAJOR, _MINOR = range(6)
 
 _LOAD_WORD = 0x61  # BPF_LDX | BPF_MEM | BPF_W
@@ -33,7 +33,7 @@ def _instruction(
 
 
 def program(rules: Policy) -> bytes:
-    """Return the instructions that decide as *rules* say."""
+    """Return the instructions for *rules*."""
     parts = [
         _instruction(_LOAD_WORD, _TYPE, _CONTEXT),
         _instruction(_MOVE, _WANTED, _TYPE),
@@ -51,9 +51,9 @@ def program(rules: Policy) -> bytes:
 
 
 def _exception(device: Device, access: str, *, allow: bool) -> bytes:
-    """Answer for *device*, else fall through. Allowed: all that is wanted is in *access*.
+    """Answer for *device*, else fall through. Allow if all requested access is in *access*.
 
-    Denied: any of it is.
+    Deny if any of it is.
     """
     mask = sum(_ACCESS[letter] for letter in access)
     tests = [(_TYPE, _TYPES[device.type])]
@@ -61,7 +61,7 @@ def _exception(device: Device, access: str, *, allow: bool) -> bytes:
         tests.append((_MAJOR, device.major))
     if device.minor != ANY:
         tests.append((_MINOR, device.minor))
-    # Register 1 is free by now: the prologue has read the context.
+    # Register 1 is free here: the prologue has read the context.
     access_test = [
         _instruction(_MOVE, _CONTEXT, _WANTED),
         _instruction(_AND, _CONTEXT, value=~mask if allow else mask),
@@ -77,7 +77,7 @@ def _exception(device: Device, access: str, *, allow: bool) -> bytes:
 
 
 def put(directory: str, rules: Iterable[DeviceRule]) -> None:
-    """Make *rules* the device policy of the cgroup v2 at *directory*, in place of its last.
+    """Set *rules* as the device policy of the v2 cgroup at *directory*, replacing the last.
 
     Raises:
         PermissionDeniedError: without CAP_BPF or CAP_SYS_ADMIN here.

@@ -1,7 +1,7 @@
-"""Device rules of config.json -> one policy -> v1 list, or v2 program.
+"""Turn config.json's device rules into one policy, for v1's list or v2's program.
 
-config-linux.md, "Allowed Device list": rules apply in order, the last match
-wins. A policy says the same without order: a default, and what differs from it.
+config-linux.md, "Allowed Device list": rules apply in order, the last match wins. A
+policy has no order: it is a default answer and the exceptions from it.
 """
 
 from orlop.errors import InvalidArgumentError
@@ -12,8 +12,8 @@ ANY = -1
 ACCESS = "rwm"
 
 
-#: What a container needs whatever its rules: to make any node, and to use the harmless
-#: ones and terminals. config-linux.md, "Default Devices".
+#: Every container may make any node, and use the harmless devices and terminals, whatever
+#: its rules. config-linux.md, "Default Devices".
 ALWAYS_ALLOWED: tuple[DeviceRule, ...] = (
     {"allow": True, "type": "c", "access": "m"},
     {"allow": True, "type": "b", "access": "m"},
@@ -27,21 +27,21 @@ ALWAYS_ALLOWED: tuple[DeviceRule, ...] = (
     {"allow": True, "type": "c", "major": 136, "access": "rwm"},  # pts/*
 )
 
-#: Allowed too unless the rules name it, because runc's users rely on it: they make the node
-#: themselves. The engine's containers get it by `--device` alone.
+#: Also allowed unless the rules name it, because runc's users rely on it: they make the node
+#: themselves. The engine's containers need `--device` for it.
 _TUN: DeviceRule = {"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rwm"}
 WITHOUT_TUN: DeviceRule = {**_TUN, "allow": False, "access": "rw"}
 
 
 class Device(NamedTuple):
-    """Which nodes: type "b" or "c", numbers or ANY."""
+    """A set of device nodes: type "b" or "c", numbers or ANY."""
 
     type: str
     major: int
     minor: int
 
     def covers(self, other: "Device") -> bool:
-        """Whether every node of *other* is one of these."""
+        """Whether this set contains all of *other*."""
         return (
             self.type == other.type
             and self.major in (ANY, other.major)
@@ -49,7 +49,7 @@ class Device(NamedTuple):
         )
 
     def meets(self, other: "Device") -> bool:
-        """Whether some node is one of both."""
+        """Whether the two sets have a node in common."""
         return self.type == other.type and all(
             mine == theirs or ANY in (mine, theirs)
             for mine, theirs in ((self.major, other.major), (self.minor, other.minor))
@@ -57,18 +57,18 @@ class Device(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """*allow* is the answer for what no exception names."""
+    """*allow* is the answer for devices without an exception."""
 
     allow: bool
-    exceptions: dict[Device, str]  # access in "rwm" for which the answer is the other one
+    exceptions: dict[Device, str]  # access in "rwm" that has the other answer
 
 
 def policy(rules: Iterable[DeviceRule]) -> Policy:
     """Fold *rules*, which start from "deny all", into a policy.
 
     Raises:
-        InvalidArgumentError: a rule is malformed, or takes a part out of a wider
-            exception, which neither kernel interface's list can say.
+        InvalidArgumentError: a rule is malformed, or excludes a part of a wider
+            exception, which neither kernel interface can express.
     """
     result = Policy(allow=False, exceptions={})
     for rule in rules:
@@ -86,10 +86,10 @@ def policy(rules: Iterable[DeviceRule]) -> Policy:
 
 
 def for_container(rules: Iterable[DeviceRule]) -> list[DeviceRule]:
-    """Return *rules* with ALWAYS_ALLOWED after them, unless they start from "allow all".
+    """Return *rules* with ALWAYS_ALLOWED appended, unless they start from "allow all".
 
-    So a bundle without rules, or with only the "deny all" that `runc spec`
-    writes, gets a container that can use its /dev/null, and nothing more.
+    So the container of a bundle without rules, or with only the "deny all" that `runc
+    spec` writes, can use its /dev/null, and nothing more.
     """
     given = list(rules)
     if policy(given).allow:
@@ -112,7 +112,7 @@ def _types(device_type: str) -> str:
 
 
 def _access(rule: DeviceRule) -> str:
-    """Return the letters that are known. An unknown one allows nothing, but could deny anything."""
+    """Return the known letters. An unknown one allows nothing; in a denying rule it is an error."""
     access = rule.get("access") or ACCESS
     known = "".join(letter for letter in ACCESS if letter in access)
     if set(access) - set(known) and not (known and rule.get("allow")):
@@ -144,16 +144,16 @@ def _apply(result: Policy, device: Device, access: str, *, allow: bool) -> None:
 
 
 def text(device: Device) -> str:
-    """Spell *device* as v1's files do: "c 1:3", "b 8:*"."""
+    """Spell *device* as in v1's files: "c 1:3", "b 8:*"."""
     major, minor = ("*" if number == ANY else str(number) for number in device[1:])
     return f"{device.type} {major}:{minor}"
 
 
 def list_changes(listed: str, rules: Iterable[DeviceRule]) -> Iterator[tuple[str, str]]:
-    """Give (file, value) that turn the policy that devices.list tells into that of *rules*.
+    """Yield (file, value) that change the policy in devices.list to that of *rules*.
 
-    What both allow stays allowed throughout, unless one of them allows all: then the list
-    does not tell what is denied.
+    Devices that both allow stay allowed throughout, unless one of them allows all: then the
+    list does not show what is denied.
     """
     wanted = policy(rules)
     now = dict(_listed(listed))
@@ -170,7 +170,7 @@ def list_changes(listed: str, rules: Iterable[DeviceRule]) -> Iterator[tuple[str
 
 
 def _listed(lines: str) -> Iterator[tuple[Device, str]]:
-    """Parse devices.list: lines as "c 1:3 rwm"."""
+    """Parse devices.list: lines like "c 1:3 rwm"."""
     for line in lines.splitlines():
         kind, numbers, access = line.split(" ")
         major, minor = (ANY if part == "*" else int(part) for part in numbers.split(":"))
@@ -178,7 +178,7 @@ def _listed(lines: str) -> Iterator[tuple[Device, str]]:
 
 
 def list_writes(rules: Iterable[DeviceRule]) -> Iterator[tuple[str, str]]:
-    """Give (file, value) that put the policy of *rules* in force. cgroup-v1/devices.rst."""
+    """Yield (file, value) that set the policy of *rules*. cgroup-v1/devices.rst."""
     allow, exceptions = policy(rules)
     yield ("devices.allow" if allow else "devices.deny"), "a"
     file = "devices.deny" if allow else "devices.allow"

@@ -1,4 +1,4 @@
-"""A way into cgroups below a container's, in place of its own."""
+"""A way into a cgroup below a container's, instead of the container's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from orlop.runtime.cgroups.files import write
 
 
 class Entrance:
-    """The part of a cgroup's handle that a child needs to get in."""
+    """The part of a cgroup's handle that a child needs to enter it."""
 
     def __init__(self, path: str, directories: dict[str, str]) -> None:
         self.path = path

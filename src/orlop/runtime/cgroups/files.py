@@ -1,4 +1,4 @@
-"""Reading and writing the kernel's small files, and saying what a refusal means."""
+"""Read and write the kernel's cgroup files, and explain a refusal."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ _LONG_PATH = 3000  # PATH_MAX is 4096, and a name 255
 
 
 def write(path: str, value: str) -> None:
-    """Write *value* in one write(2), as cgroup files want it."""
+    """Write *value* in one write(2), as cgroup files require."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode())
@@ -40,7 +40,7 @@ def read(path: str) -> str:
 
 
 def read_or(path: str, default: str) -> str:
-    """Return the file's text, or *default* where this kernel has no such file."""
+    """Return the file's text, or *default* if this kernel does not have the file."""
     try:
         return read(path)
     except OSError as error:
@@ -56,16 +56,16 @@ def read_number(path: str, default: int = 0) -> int:
 
 
 def read_table(path: str) -> dict[str, int]:
-    """Return a file of "name number" lines; {} where there is none."""
+    """Return a file of "name number" lines; {} if it does not exist."""
     pairs = (line.rpartition(" ") for line in read_or(path, "").splitlines())
     return {name: int(value) for name, _, value in pairs if name and value.isdigit()}
 
 
 def below(directory: str) -> Iterator[str]:
-    """Give the cgroups below *directory*, deepest first. One that goes meanwhile is skipped.
+    """Yield the cgroups below *directory*, deepest first. One that disappears is skipped.
 
-    A container that may write there makes them as deep as it likes, deeper than a
-    path is long: each is good until the next is asked for, and not after.
+    A container that may write there can nest them deeper than a path can be long: each
+    name is valid only until the next is requested.
     """
     frames = [_Frame(directory)]
     try:
@@ -83,7 +83,7 @@ def below(directory: str) -> Iterator[str]:
 
 
 class _Frame:
-    """A folder on the way down: what is in it, and what to call it by."""
+    """A folder on the way down: its content and its name."""
 
     __slots__ = ("_fd", "base", "names", "place")
 
@@ -106,12 +106,12 @@ class _Frame:
 
 
 def apply(directory: str, limit: Write) -> None:
-    """Make the write *limit*, or the one instead where its file does not exist.
+    """Make the write *limit*, or its alternative if its file does not exist.
 
     Raises:
         InvalidArgumentError, WrongStateError, UnsupportedError, PermissionDeniedError,
-        ExhaustedError: as `refusal` says.
-        FileNotFoundError: the cgroup has gone.
+        ExhaustedError: see `refusal`.
+        FileNotFoundError: the cgroup is gone.
     """
     try:
         write(f"{directory}/{limit.file}", limit.value)
@@ -129,11 +129,11 @@ def apply(directory: str, limit: Write) -> None:
 
 
 def apply_all(place: Callable[[Write], str], limits: Iterable[Write]) -> None:
-    """Make all the writes *limits* in the cgroups that *place* says; raises as apply().
+    """Make all the writes *limits* in the cgroups that *place* returns; raises as apply().
 
-    What is refused is tried once more in the end: pairs as quota and period, memory and
-    memory with swap, must fit after each write, and which to write first depends on both
-    what is and what is to be.
+    A refused write is repeated at the end: pairs like quota and period, or memory and
+    memory with swap, must be consistent after each write, and the right order depends on
+    both the old and the new values.
     """
     refused = []
     for limit in limits:
@@ -146,7 +146,7 @@ def apply_all(place: Callable[[Write], str], limits: Iterable[Write]) -> None:
 
 
 def refusal(limit: Write, error: OSError) -> OrlopError:
-    """Say what *error* means for someone who asked for *limit*."""
+    """Return what *error* means to the user who asked for *limit*."""
     what = f"{limit.field} {limit.value!r}"
     match error.errno:
         case errno.ENOENT | errno.EOPNOTSUPP:

@@ -1,7 +1,7 @@
-"""A process in a container and all that it starts, as a cgroup below the container's.
+"""A cgroup below the container's for one process and everything it starts.
 
-In one hierarchy alone, as it limits nothing: v2's where the host has it. Whoever leaves
-his parent, his session or his process group stays in it, so a kill of it misses nobody.
+It is in one hierarchy only, because it limits nothing: v2's if the host has it. Processes
+that leave their parent, session or process group stay in it, so a kill reaches them all.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def make(cgroup: Cgroup, name: str) -> Cgroup:
-    """Make the group *name* and return what a child enters in place of *cgroup*."""
+    """Make the group *name* and return the handle that a child enters instead of *cgroup*."""
     hierarchy, directory = _place(cgroup, name)
     os.mkdir(directory)
     return cast("Cgroup", Entrance(cgroup.path, {**cgroup.directories, hierarchy: directory}))
 
 
 def kill(cgroup: Cgroup, name: str) -> None:
-    """Kill all that is in it; one that is gone is no error."""
+    """Kill everything in it; a group that is gone is no error."""
     hierarchy, directory = _place(cgroup, name)
     if hierarchy == "":
         control.kill_v2(directory)
@@ -35,15 +35,15 @@ def kill(cgroup: Cgroup, name: str) -> None:
 
 
 def remove(cgroup: Cgroup, name: str) -> None:
-    """Remove it, unless somebody is in it yet: then it goes with the container's."""
+    """Remove it; while a process is still in it, it stays until the container's is removed."""
     with suppress(OSError):
         os.rmdir(_place(cgroup, name)[1])
 
 
 def times_us(entered: Cgroup) -> tuple[int, int] | None:
-    """Return the user and system time of all that has been in what make() returned.
+    """Return the user and system time of everything that was in what make() returned.
 
-    None where the group's hierarchy does not count it.
+    None if the group's hierarchy does not count it.
     """
     hierarchy = _hierarchy(entered)
     directory = entered.directories[hierarchy]

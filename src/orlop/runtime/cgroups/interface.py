@@ -1,4 +1,4 @@
-"""What a cgroup can do, whichever version the host has, and what it counts."""
+"""The interface of a cgroup, for every version, and its statistics."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class Write(NamedTuple):
-    """One write that puts a limit in force.
+    """One write that sets a limit.
 
-    *field* is the limit's name in config.json, for error messages. *instead* is
-    what to write where the file does not exist, as kernels differ; an *optional*
-    one is then left out.
+    *field* is the limit's name in config.json, for error messages. *instead* is the
+    alternative if the file does not exist on this kernel; an *optional* write is
+    then skipped.
     """
 
     controller: str
@@ -27,7 +27,7 @@ class Write(NamedTuple):
 
 
 class CpuStatistics(NamedTuple):
-    """Times in nanoseconds since the cgroup was made; periods are of the quota."""
+    """Times in nanoseconds since the cgroup was made; periods are the quota's."""
 
     usage_ns: int = 0
     user_ns: int = 0
@@ -39,19 +39,19 @@ class CpuStatistics(NamedTuple):
 
 
 class MemoryStatistics(NamedTuple):
-    """Bytes. *limit_bytes* is None where there is no limit."""
+    """Bytes. *limit_bytes* is None if there is no limit."""
 
     usage_bytes: int = 0
     peak_bytes: int = 0
     limit_bytes: int | None = None
     swap_bytes: int = 0
-    failures: int = 0  # times the limit was hit, where the kernel still counts that for v1
-    stat: Mapping[str, int] = {}  # memory.stat as it is, v1's and v2's names differ
+    failures: int = 0  # times the limit was hit, if the kernel still counts it for v1
+    stat: Mapping[str, int] = {}  # memory.stat unchanged; names differ between v1 and v2
 
 
 class PidsStatistics(NamedTuple):
     current: int = 0
-    limit: int | None = None  # None where there is no limit
+    limit: int | None = None  # None if there is no limit
 
 
 class BlockStatistics(NamedTuple):
@@ -71,7 +71,7 @@ class HugetlbStatistics(NamedTuple):
 
 
 class Stall(NamedTuple):
-    """How long processes waited: percents of the last 10, 60 and 300 seconds, and in all."""
+    """Waiting time of processes: per cent of the last 10, 60 and 300 seconds, and the total."""
 
     avg10: float
     avg60: float
@@ -86,56 +86,56 @@ class Statistics(NamedTuple):
     io_bytes: tuple[BlockStatistics, ...] = ()
     io_operations: tuple[BlockStatistics, ...] = ()
     hugetlb: tuple[HugetlbStatistics, ...] = ()
-    version: int = 2  # which kernel interface was read: 1 or 2
-    #: v2 only, by resource ("cpu", "memory", "io") and whether "some" waited or the "full" cgroup.
+    version: int = 2  # the kernel interface: 1 or 2
+    #: v2 only, by resource ("cpu", "memory", "io") and whether "some" or all ("full") waited.
     pressure: Mapping[str, Mapping[str, Stall]] = {}
 
 
 class Load(NamedTuple):
-    """What monitors ask for again and again; -1 is what nobody counts, or of a cgroup that is gone.
+    """The counters that monitors read often; -1 if not counted, or if the cgroup is gone.
 
-    Memory is without what the page cache could give up at once, as `stats` shows it.
+    Memory excludes page cache that can be reclaimed at once, as `stats` shows it.
     """
 
     cpu_ns: int = -1
     memory_bytes: int = -1
-    memory_limit_bytes: int = -1  # also where there is no limit
+    memory_limit_bytes: int = -1  # -1 also if there is no limit
     processes: int = -1
 
 
 class Owner(Protocol):
-    """Who made a cgroup's folders and keeps them, where that is somebody else: systemd."""
+    """The owner of a cgroup's folders if it is not us: systemd."""
 
     def doors(self) -> tuple[int, ...]:
-        """Return what a child writes "0" to when it is in; the caller closes it."""
+        """Return what a child writes "0" to after it has entered; the caller closes it."""
 
     def entered(self) -> None:
-        """Take note that the first process is in."""
+        """Note that the first process has entered."""
 
     def enter(self, pid: int) -> None:
-        """Move process *pid* in, where we may not, and take note as entered() does."""
+        """Move process *pid* in, where we may not, and note it like entered()."""
 
     def update(self, resources: Resources) -> None:
-        """Change the limits that it keeps."""
+        """Change the limits that the owner keeps."""
 
     def remove(self) -> None:
-        """Give up the folders; one already gone is no error."""
+        """Release the folders; no error if they are gone."""
 
 
 class Cgroup(Protocol):
-    """A cgroup that exists. Values only, so a handle may outlive the process that made it.
+    """A cgroup that exists. A handle has only values, so it may outlive its process.
 
-    How a child gets in without the 5 to 15 ms that a migration costs (the kernel
-    waits for an RCU grace period when one process moves another):
+    A child enters without the 5 to 15 ms of a migration (the kernel waits for an RCU
+    grace period when one process moves another) in this way:
 
         fd = cgroup.clone_fd()           # None on a host without a v2 hierarchy
-        doors = cgroup.doors()           # v1 hierarchies, open for writing
-        clone3(…, cgroup_fd=fd)          # born inside the v2 one
+        doors = cgroup.doors()           # v1 cgroup.procs files, open for writing
+        clone3(…, cgroup_fd=fd)          # born inside the v2 cgroup
         child: walk_in(doors)            # moves itself, alone: no grace period
-        child: unshare(NEWCGROUP)        # after that, or its root is the wrong one
+        child: unshare(NEWCGROUP)        # afterwards, or its root is the wrong one
         parent: close all of them
 
-    enter() does the same to any process from outside, slowly.
+    enter() moves any process from outside, slowly.
     """
 
     @property
@@ -144,55 +144,54 @@ class Cgroup(Protocol):
 
     @property
     def directories(self) -> Mapping[str, str]:
-        """Where each hierarchy has it, by its controllers ("cpu,cpuacct"), "" for v2."""
+        """Its folder in each hierarchy, by controllers ("cpu,cpuacct"), "" for v2."""
 
     def clone_fd(self) -> int | None:
         """Open the v2 directory for CLONE_INTO_CGROUP; the caller closes it."""
 
     def doors(self) -> tuple[int, ...]:
-        """Open what a child writes "0" to (walk_in) to enter; the caller closes them."""
+        """Open the files that a child writes "0" to (walk_in) to enter; the caller closes them."""
 
     def entered(self) -> None:
-        """Take note that a child of the caller's is in, or has come to nothing.
+        """Note that a child of the caller's has entered, or has failed.
 
-        Blocks until it is so, and its own doors must be closed by then.
+        Blocks until this is so; the caller must have closed its own doors.
         """
 
     def enter(self, pid: int) -> None:
-        """Move process *pid* into it, all threads. ProcessLookupError if there is none."""
+        """Move process *pid*, all threads, into it. ProcessLookupError if it does not exist."""
 
     def update(self, resources: Resources) -> None:
-        """Change the named limits in place and leave the others alone."""
+        """Change the given limits in place and leave the others alone."""
 
     def give(self, uid: int) -> None:
-        """Let user *uid* of the host make cgroups below it, as far as that is safe: v2 alone."""
+        """Let user *uid* of the host make cgroups below it, as far as that is safe: v2 only."""
 
     def freeze(self, *, timeout_s: float = 10.0) -> None:
-        """Stop every process; return once the kernel says it is so. TimeoutError."""
+        """Stop every process; return when the kernel reports it frozen. TimeoutError."""
 
     def thaw(self) -> None:
-        """Let the processes run again; no error if they do."""
+        """Let the processes run again; no error if they are running."""
 
     def kill(self, signal: int = 9) -> None:
-        """Signal every process. With SIGKILL nothing survives, frozen or forking."""
+        """Signal every process. SIGKILL kills all, also frozen and forking ones."""
 
     def pids(self) -> Iterator[int]:
-        """Give the processes of this cgroup and of those below."""
+        """Yield the processes of this cgroup and of those below."""
 
     def statistics(self) -> Statistics: ...
 
     def load(self) -> Load:
-        """Read the most asked for of the counters, by few files."""
+        """Read the most requested counters, from few files."""
 
     def oom_kills(self) -> int:
-        """Count the processes the kernel killed for want of memory."""
+        """Count the processes that the kernel killed because memory was used up."""
 
     def remove(self, *, timeout_s: float = 2.0) -> None:
-        """Remove it and what is below; one already gone is no error.
+        """Remove it and all cgroups below; one already gone is no error.
 
         The kernel may need a moment after the last process was reaped; with a
         timeout of 0 this never sleeps.
-
         Raises:
             WrongStateError: it is still in use after *timeout_s* seconds.
         """

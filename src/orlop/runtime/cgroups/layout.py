@@ -13,7 +13,7 @@ _MOUNT_FLAGS = frozenset(
 
 
 class Hierarchy(NamedTuple):
-    """One mounted hierarchy; *root* is what of it the mount shows ("/" for all)."""
+    """One mounted hierarchy; *root* is the part that the mount shows ("/" for all)."""
 
     mountpoint: str
     root: str
@@ -40,13 +40,13 @@ class Layout(NamedTuple):
 
     @property
     def controllers(self) -> frozenset[str]:
-        """Return the controllers that can be used here."""
+        """Return the controllers that are available here."""
         return frozenset().union(*(hierarchy.controllers for hierarchy in self.hierarchies))
 
 
 @cache
 def detect() -> Layout:
-    """Return this host's layout, read once in a process's life.
+    """Return this host's layout, read once per process.
 
     Raises:
         UnsupportedError: no cgroup hierarchy is mounted.
@@ -60,7 +60,7 @@ def detect() -> Layout:
 
 
 def own_directories() -> dict[str, str]:
-    """Return the folder of the cgroup that we are in, by hierarchy, as Cgroup.directories does.
+    """Return the folders of our own cgroup, by hierarchy, like Cgroup.directories.
 
     One that no mount shows is left out. proc_pid_cgroup(5).
     """
@@ -77,7 +77,7 @@ def own_directories() -> dict[str, str]:
 
 
 def counts_swap(layout: Layout | None = None) -> bool:
-    """Whether the kernel keeps limits on swap: it may be built or started without."""
+    """Whether the kernel limits swap: that may be compiled out or switched off."""
     layout = layout or detect()
     for hierarchy in layout.v1:
         if "memory" in hierarchy.controllers:
@@ -92,7 +92,7 @@ def counts_swap(layout: Layout | None = None) -> bool:
 
 
 def read_layout(mountinfo: str = "/proc/self/mountinfo") -> Layout:
-    """Parse *mountinfo*. proc_pid_mountinfo(5); of mounts of one hierarchy the first counts."""
+    """Parse *mountinfo*; the first mount of a hierarchy counts. proc_pid_mountinfo(5)."""
     v1: dict[frozenset[str], Hierarchy] = {}
     unified: Hierarchy | None = None
     with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
@@ -125,7 +125,7 @@ def _unified(mountpoint: str, root: str) -> Hierarchy:
     try:
         with open(f"{mountpoint}/cgroup.controllers", encoding="utf-8") as file:
             names = frozenset(file.read().split())
-    except OSError:  # a mount that is covered by another, or of a foreign namespace
+    except OSError:  # a mount covered by another one, or of a foreign namespace
         names = frozenset()
     return Hierarchy(mountpoint, root, names)
 

@@ -1,13 +1,13 @@
-"""cgroups that systemd makes: a scope for each container.
+"""Cgroups made by systemd: a scope for each container.
 
     cgroup = systemd.create("machine.slice:orlop:abc", resources)   # orlop-abc.scope
 
-systemd owns the tree and makes the folder; it delegates it, so that freezing, killing,
-counting and what it has no property for are done as in every cgroup. Its limits are
-properties of the unit, for it writes them again whenever it is reloaded.
+systemd owns the tree, makes the folder and delegates it, so freezing, killing, counting
+and limits without a property work as in every cgroup. The other limits are properties of
+the unit, because systemd writes them again whenever it is reloaded.
 
-A scope cannot be made without a process. A seed holds it until the container's first
-process is in, which says so at the last of the cgroup's doors.
+A scope needs a process. A seed process holds it until the container's first process is
+in, which says so through the last of the cgroup's doors.
 """
 
 import os
@@ -47,12 +47,12 @@ def create(
 ) -> Cgroup:
     """Make a scope and return its cgroup, with its limits in force.
 
-    *cgroups_path* is "slice:prefix:name"; "" stands for the default slice and a name
-    made of *container*. The caller says entered() when its process is in.
+    *cgroups_path* is "slice:prefix:name"; "" means the default slice and a name made
+    from *container*. The caller calls entered() when its process is in.
 
     Raises:
-        AlreadyExistsError: there is one, with processes in it.
-        UnavailableError, PermissionDeniedError: systemd does not answer, or not to us.
+        AlreadyExistsError: it exists, with processes in it.
+        UnavailableError, PermissionDeniedError: systemd does not answer, or refuses us.
         InvalidArgumentError and others: as cgroups.create().
     """
     layout = layout or detect()
@@ -75,7 +75,7 @@ def create(
 
 
 def open(path: str, *, layout: Layout | None = None) -> Cgroup:  # noqa: A001 - systemd.open
-    """Return a handle of the cgroup at *path*, Cgroup.path of one that create() made."""
+    """Return a handle of the cgroup at *path*, the Cgroup.path of one that create() made."""
     layout = layout or detect()
     scope = Scope(os.path.basename(path), v1=_v1_controllers(layout), user=is_of_user())
     scope.exists = True
@@ -84,7 +84,7 @@ def open(path: str, *, layout: Layout | None = None) -> Cgroup:  # noqa: A001 - 
 
 
 def parse(cgroups_path: str, container: str, *, user: bool) -> Name:
-    """Parse *cgroups_path*, or make a name of the container's."""
+    """Parse *cgroups_path*, or make a name from the container's."""
     default = "user.slice" if user else "system.slice"
     slice_, prefix, name = default, _PREFIX, container
     if cgroups_path:
@@ -114,7 +114,7 @@ def _is_unit(text: str) -> bool:
 class Scope:
     """The unit of a cgroup. See interface.Owner.
 
-    As long as it does not *exist*, a unit of that name is another's, and left alone.
+    While it does not *exist*, a unit of that name belongs to somebody else, and is left alone.
     """
 
     def __init__(self, unit: str, *, v1: frozenset[str], user: bool) -> None:
@@ -126,7 +126,7 @@ class Scope:
         self._late: list[Property] = []
 
     def with_room(self, resources: Resources) -> Resources:
-        """Let the seed and who takes over from it be there together; the limit follows."""
+        """Allow one more process, so that seed and successor fit; the real limit follows."""
         limit = resources.get("pids", {}).get("limit")
         if limit is None or not 0 <= limit < _SEED_AND_HEIR:
             return resources
@@ -136,7 +136,7 @@ class Scope:
     def start(
         self, manager: Manager, slice_: str, container: str, properties: list[Property]
     ) -> str:
-        """Make the unit with a seed in it, and return its cgroup's path."""
+        """Make the unit with a seed process in it, and return its cgroup's path."""
         self._sow()
         wanted = [
             Property("Description", "s", f"container {container}"),
@@ -192,7 +192,7 @@ class Scope:
         return ("Delegate", "CPUAccounting", "MemoryAccounting", "TasksAccounting", disks)
 
     def _clear_away(self, manager: Manager) -> None:
-        """Stop a unit of our name that a crash has left empty."""
+        """Stop an empty unit of our name that a crash has left."""
         path = manager.control_group(self._unit)
         folders = (h.mountpoint + path for h in detect().hierarchies) if path else ()
         if any(next(control.pids(folder), None) is not None for folder in folders):

@@ -1,4 +1,4 @@
-"""systemd's manager, of the system or of a user: units, over D-Bus.
+"""systemd's manager, the system's or a user's: units, over D-Bus.
 
 https://systemd.io/CONTROL_GROUP_INTERFACE/, org.freedesktop.systemd1(5)
 """
@@ -23,7 +23,7 @@ _PATH = "/org/freedesktop/systemd1"
 _BUS = Object("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _JOBS = f"type='signal',interface='{_NAME}.Manager',member='JobRemoved',path='{_PATH}'"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
-_AT_RUNTIME = 1  # and not in a file that outlives the next start of the machine
+_AT_RUNTIME = 1  # not in a file that survives a reboot
 _EXISTS = f"{_NAME}.UnitExists"
 _GONE = frozenset({f"{_NAME}.NoSuchUnit", f"{_NAME}.NotLoaded"})
 _DENIED = frozenset(
@@ -35,10 +35,10 @@ _DENIED = frozenset(
 
 
 class Manager:
-    """A conversation with systemd; close it by `with`.
+    """A connection to systemd; close it by `with`.
 
-    Raises, as every method does, UnavailableError where systemd does not answer, and
-    PermissionDeniedError where we may not ask.
+    Like every method, raises UnavailableError if systemd does not answer, and
+    PermissionDeniedError if we have no permission.
     """
 
     def __init__(self, *, user: bool) -> None:
@@ -52,29 +52,29 @@ class Manager:
         self._connection.__exit__(*error)
 
     def start_scope(self, unit: str, properties: Sequence[Property]) -> None:
-        """Make the scope *unit*, and return when it is there. AlreadyExistsError."""
+        """Make the scope *unit*, and return when it exists. AlreadyExistsError."""
         self._do("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", _packed(properties), [])
 
     def stop(self, unit: str) -> None:
-        """Stop *unit*, and return when it has; none is no error."""
+        """Stop *unit*, and return when it has stopped; a missing one is no error."""
         try:
             self._do("StopUnit", "ss", unit, "replace")
         except _GoneError:
             return
 
     def forget_failure(self, unit: str) -> None:
-        """Let the name of a unit that has failed be used again."""
+        """Free the name of a unit that has failed."""
         try:
             self._call("ResetFailedUnit", "s", unit)
         except _GoneError:
             return
 
     def attach(self, unit: str, pid: int) -> None:
-        """Move process *pid* into *unit*, even where its user may not: systemd asks systemd."""
+        """Move process *pid* into *unit*, even if its user may not: systemd asks systemd."""
         self._call("AttachProcessesToUnit", "ssau", unit, "", [pid])
 
     def set_properties(self, unit: str, properties: Sequence[Property]) -> None:
-        """Change what *unit* has, as long as it runs."""
+        """Change properties of *unit* as long as it runs."""
         self._call("SetUnitProperties", "sba(sv)", unit, _AT_RUNTIME, _packed(properties))
 
     def control_group(self, unit: str) -> str:
@@ -112,16 +112,16 @@ class Manager:
 
 
 class _GoneError(NotFoundError):
-    """There is no such unit."""
+    """The unit does not exist."""
 
 
 def is_of_user() -> bool:
-    """Whether our systemd is a user's: an ordinary user's, or root's of a user namespace."""
+    """Whether our systemd is a user's: an ordinary user's, or that of a user namespace's root."""
     return os.geteuid() != 0 or not is_of_host()
 
 
 def _connect(*, user: bool) -> tuple[Connection, str]:
-    """Reach systemd by the bus, or where there is none on its own socket."""
+    """Connect to systemd by the bus, or, if there is none, by its own socket."""
     last: OSError | None = None
     for address, destination in _addresses(user=user):
         try:
@@ -167,7 +167,7 @@ def _unescaped(text: str) -> str:
 
 
 def _escaped(unit: str) -> str:
-    """Spell a unit's name as a part of an object's path: all but letters and digits in hex."""
+    """Spell a unit's name as part of an object path: all but letters and digits in hex."""
     return "".join(
         letter if letter.isascii() and letter.isalnum() else f"_{ord(letter):02x}"
         for letter in unit

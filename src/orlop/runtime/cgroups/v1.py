@@ -1,9 +1,8 @@
 """Driver for hosts with v1 hierarchies, with or without a v2 one beside them (hybrid).
 
-A cgroup is a directory of the same path in every hierarchy, named ones too: a
-process left out of one would see the host's tree there. Controllers that live
-in the v2 hierarchy get v2 files; freezing and killing use it when it is there,
-because frozen v1 tasks cannot die.
+A cgroup is a directory with the same path in every hierarchy, also in named ones: in a
+hierarchy without it, a process would see the host's tree. Controllers of the v2 hierarchy
+get v2 files; freezing and killing use v2 if it exists, because frozen v1 tasks cannot die.
 """
 
 import os
@@ -47,10 +46,10 @@ class V1Cgroup:
         owner: Owner | None = None,
         take: bool = False,
     ) -> "V1Cgroup":
-        """Make the directories and put *resources* in force; nothing stays on failure.
+        """Make the directories and set the limits of *resources*; a failure leaves nothing.
 
-        Those that an *owner* has made are taken as they are, and so, with *take*, are any
-        others; such are not removed.
+        Existing directories are used if an *owner* has made them, or with *take*; these are
+        not removed.
         """
         cgroup = cls(layout, path, owner=owner)
         writes = cgroup._writes(resources)
@@ -72,13 +71,13 @@ class V1Cgroup:
         return cgroup
 
     def renamed(self, path: str, resources: Resources) -> "V1Cgroup":
-        """Give this empty cgroup the name *path*, beside it, and put *resources* in force.
+        """Rename this empty cgroup to *path*, beside it, and set the limits of *resources*.
 
-        On failure neither is left.
+        A failure leaves neither.
 
         Raises:
-            AlreadyExistsError, FileExistsError: somebody else's cgroup has that
-                name in some hierarchy.
+            AlreadyExistsError, FileExistsError: another cgroup has that name in some
+                hierarchy.
         """
         cgroup = V1Cgroup(self._layout, path)
         old = [hierarchy.mountpoint + self.path for hierarchy in self._layout.v1]
@@ -142,7 +141,7 @@ class V1Cgroup:
             self._change_devices(rules)
 
     def _update_owner(self, resources: Resources) -> None:
-        """Let nobody meet the moment in which systemd has denied all devices, and allowed none."""
+        """Avoid the moment in which systemd has denied all devices, and not allowed any yet."""
         assert self._owner is not None
         if "devices" not in resources or self._is_frozen():
             self._owner.update(resources)
@@ -189,12 +188,12 @@ class V1Cgroup:
         return control.pids(self._reference())
 
     def statistics(self) -> Statistics:
-        from orlop.runtime.cgroups import v1_statistics  # not at a start
+        from orlop.runtime.cgroups import v1_statistics  # not needed at a start
 
         return v1_statistics.read(self._by_controller)
 
     def load(self) -> Load:
-        from orlop.runtime.cgroups import v1_statistics  # not at a start
+        from orlop.runtime.cgroups import v1_statistics  # not needed at a start
 
         return v1_statistics.load(self._by_controller)
 
@@ -212,7 +211,7 @@ class V1Cgroup:
         return (hierarchy.mountpoint + self.path for hierarchy in self._layout.hierarchies)
 
     def _reference(self) -> str:
-        """The directory that is asked who is in the cgroup."""
+        """The directory that tells which processes are in the cgroup."""
         return self._unified or self._layout.v1[0].mountpoint + self.path
 
     def _freezer(self) -> str:
@@ -222,7 +221,7 @@ class V1Cgroup:
             raise UnsupportedError("this host has no cgroup freezer") from None
 
     def _kill_by_freezing(self) -> None:
-        """Frozen, nobody forks; each gets its SIGKILL and dies when thawed."""
+        """Freeze it, so that nobody forks; each process dies of its SIGKILL when thawed."""
         with suppress(TimeoutError, UnsupportedError, FileNotFoundError):
             self.freeze(timeout_s=1.0)
         control.send(self._reference(), _SIGKILL)
@@ -233,12 +232,12 @@ class V1Cgroup:
 
     @contextmanager
     def _without_forks(self) -> Iterator[None]:
-        """Have nobody make processes meanwhile: on a busy host they could outrun us."""
+        """Forbid new processes inside the block: on a busy host they could be faster than we."""
         file = f"{self._by_controller.get('pids', '')}/pids.max"
         try:
             limit = read(file)
             write(file, "0")
-        except OSError:  # no such controller, or no cgroup any more
+        except OSError:  # no such controller, or the cgroup is gone
             yield
             return
         try:
@@ -248,17 +247,17 @@ class V1Cgroup:
                 write(file, limit)
 
     def _writes(self, resources: Resources) -> list[Write]:
-        """v1 files, and v2 files of the controllers that the unified hierarchy has."""
+        """Return v1 files, and v2 files for controllers of the unified hierarchy."""
         unified = self._layout.unified.controllers if self._layout.unified else frozenset()
         wanted = [limit for limit in v1_limits.files(resources) if limit.controller not in unified]
         if unified:
-            from orlop.runtime.cgroups import v2_limits  # on hybrid hosts alone
+            from orlop.runtime.cgroups import v2_limits  # only on hybrid hosts
 
             lasting: Resources = {**resources}
             lasting.pop("network", None)
-            if "memory" not in unified:  # where a limit on swap needs one on memory
+            if "memory" not in unified:  # v1 needs a memory limit for a swap limit
                 lasting.pop("memory", None)
-            if "io" not in unified:  # where weights have other bounds
+            if "io" not in unified:  # v1 has other ranges of weights
                 lasting.pop("blockIO", None)
             if "cpu" not in unified:
                 lasting["cpu"] = v1_limits.without_realtime(resources.get("cpu", {}))
@@ -287,7 +286,7 @@ class V1Cgroup:
         return self._by_controller[limit.controller]
 
     def _change_devices(self, rules: Sequence[DeviceRule]) -> None:
-        """Allow what is new before what is no longer to be is denied: processes go on meanwhile."""
+        """Allow new devices before denying old ones, because processes keep running."""
         directory = self._by_controller.get("devices")
         if directory is None:
             raise UnsupportedError("this host has no cgroup controller devices for device rules")
@@ -297,16 +296,16 @@ class V1Cgroup:
     def _enable_unified(self, writes: list[Write]) -> None:
         unified = self._layout.unified
         if unified and (names := {w.controller for w in writes} & unified.controllers):
-            from orlop.runtime.cgroups import v2  # for limits that few ask for
+            from orlop.runtime.cgroups import v2  # for rare limits
 
             v2.enable(unified.mountpoint, self.path, names)
 
 
 def _make(directory: str) -> None:
-    """Make one directory, and its parents where they are missing.
+    """Make one directory, and its missing parents.
 
-    A parent made here hands its cpus and memory nodes down by itself, which saves
-    each child two writes (cgroup.clone_children; cpusets.rst).
+    A parent made here passes its cpus and memory nodes on by itself, which saves two
+    writes for each child (cgroup.clone_children; cpusets.rst).
     """
     try:
         os.mkdir(directory, 0o755)
@@ -323,7 +322,7 @@ def _make_parent(directory: str) -> None:
     if os.path.isdir(directory):
         return
     _make_parent(os.path.dirname(directory))
-    with suppress(FileExistsError):  # another start made it just now
+    with suppress(FileExistsError):  # another start has just made it
         os.mkdir(directory, 0o755)
     if os.path.exists(f"{directory}/cpuset.cpus"):
         _fill_cpuset(directory)
@@ -331,7 +330,7 @@ def _make_parent(directory: str) -> None:
 
 
 def _fill_cpuset(directory: str) -> None:
-    """Inherit cpus and mems: an empty set, v1's default, admits no process."""
+    """Inherit cpus and mems: an empty set, v1's default, accepts no process."""
     for file in ("cpuset.cpus", "cpuset.mems"):
         if read(f"{directory}/{file}"):
             continue

@@ -1,7 +1,7 @@
-"""Resources of config.json -> writes to cgroup v1 files. Pure.
+"""Convert config.json's resources to writes to v1 files. Pure.
 
 config-linux.md, "Control groups"; Documentation/admin-guide/cgroup-v1/.
-A memory ceiling of -1 is "no limit" in both languages; 0 means "not given".
+A memory limit of -1 means "no limit" in both; 0 means "not given".
 """
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
@@ -14,11 +14,11 @@ _MOST_SWAPPINESS = 100
 
 
 def files(resources: Resources) -> list[Write]:
-    """Return what to write where, in the order in which it must be written.
+    """Return the writes in the order in which they must be made.
 
     Raises:
         InvalidArgumentError: a value contradicts another.
-        UnsupportedError: v1 has nothing that does it.
+        UnsupportedError: v1 does not support it.
     """
     writes = [*_cpuset(resources.get("cpu", {})), *_cpu(resources.get("cpu", {}))]
     writes += _memory(resources.get("memory", {}))
@@ -41,7 +41,7 @@ def _cpuset(cpu: CPU) -> Iterator[Write]:
 
 
 def _cpu(cpu: CPU) -> Iterator[Write]:
-    """Idle ones have no shares: the kernel refuses them."""
+    """Idle cgroups have no shares: the kernel refuses them."""
     if (shares := cpu.get("shares")) and not cpu.get("idle"):
         yield Write("cpu", "cpu.shares", str(shares), "cpu.shares")
     if period := cpu.get("period"):
@@ -59,7 +59,7 @@ def _cpu(cpu: CPU) -> Iterator[Write]:
 
 
 def without_realtime(cpu: CPU) -> CPU:
-    """Leave out what v2 has no files for."""
+    """Leave out the limits that v2 has no files for."""
     rest: CPU = {**cpu}
     rest.pop("realtimePeriod", None)
     rest.pop("realtimeRuntime", None)
@@ -71,7 +71,7 @@ def _memory(memory: Memory) -> Iterator[Write]:
     limit, swap = memory.get("limit"), memory.get("swap")
     check_swap(memory)
     if limit == -1 and not swap:
-        swap = -1  # or memory could not rise above the old sum
+        swap = -1  # otherwise memory could not rise above the old sum
     ceilings = [
         Write("memory", "memory.limit_in_bytes", str(limit), "memory.limit") if limit else None,
         swap_write("memory.memsw.limit_in_bytes", str(swap)) if swap else None,
@@ -89,15 +89,15 @@ def _memory(memory: Memory) -> Iterator[Write]:
 
 
 def swap_write(file: str, value: str) -> Write:
-    """Return the write of a swap limit: optional, for many kernels do not count swap.
+    """Return the write of a swap limit: optional, because many kernels do not count swap.
 
-    The memory limit holds without it, and so Docker goes on without it too.
+    The memory limit works without it, and Docker ignores it then, too.
     """
     return Write("memory", file, value, "memory.swap", optional=True)
 
 
 def check_swap(memory: Memory) -> None:
-    """Raise InvalidArgumentError unless *memory*'s swap (a sum) holds its limit."""
+    """Raise InvalidArgumentError if *memory*'s swap (a sum) is less than its limit."""
     limit, swap = memory.get("limit") or 0, memory.get("swap") or 0
     if swap > 0 and limit > 0 and swap < limit:
         raise InvalidArgumentError(
@@ -107,7 +107,7 @@ def check_swap(memory: Memory) -> None:
 
 
 def pids(resources: Resources) -> Iterator[Write]:
-    """The same file in v1 and v2; below 0 is no limit, and 0 the least that there can be."""
+    """The same file in v1 and v2; a negative value means no limit, 0 the least possible."""
     limit = resources.get("pids", {}).get("limit")
     if limit is not None:
         yield Write("pids", "pids.max", "max" if limit < 0 else str(limit or 1), "pids.limit")
@@ -133,13 +133,13 @@ def _blkio(block: BlockIO) -> Iterator[Write]:
 
 
 def _weight(name: str, value: str, field: str) -> Write:
-    """CFQ left the kernel in 5.0 and BFQ's files have its name in theirs."""
+    """CFQ left the kernel in 5.0; BFQ has its name in the names of its files."""
     instead = Write("blkio", f"blkio.bfq.{name}", value, field)
     return Write("blkio", f"blkio.{name}", value, field, instead)
 
 
 def number(device: BlockDevice) -> str:
-    """Spell a block device as the kernel's files do."""
+    """Spell a block device as in the kernel's files."""
     return f"{device.get('major', 0)}:{device.get('minor', 0)}"
 
 
@@ -168,7 +168,7 @@ def rdma(resources: Resources) -> Iterator[Write]:
 
 
 def plain(file: str) -> str:
-    """Return *file*, a name partly made of input; InvalidArgumentError if it is a path."""
+    """Return *file*, a name made from input; InvalidArgumentError if it is a path."""
     if "/" in file or "\0" in file or file in ("", ".", ".."):
         raise InvalidArgumentError(f"{file!r} is no name of a cgroup file")
     return file

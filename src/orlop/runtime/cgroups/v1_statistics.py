@@ -32,7 +32,7 @@ def read(directories: Mapping[str, str]) -> Statistics:
 
 
 def load(directories: Mapping[str, str]) -> Load:
-    """Read the counters that monitors ask for; *directories* has one for each controller."""
+    """Read the counters for monitors; *directories* has one for each controller."""
     account, memory = directories.get("cpuacct", ""), directories.get("memory", "")
     limit = read_number(f"{memory}/memory.limit_in_bytes", -1)
     return Load(
@@ -44,7 +44,7 @@ def load(directories: Mapping[str, str]) -> Load:
 
 
 def in_use(directory: str, file: str, idle: str) -> int:
-    """Return the memory by *file* without what is *idle* by memory.stat; -1 where it is gone."""
+    """Return the memory in *file* less the *idle* part in memory.stat; -1 if it is gone."""
     usage = read_number(f"{directory}/{file}", -1)
     if usage < 0:
         return -1
@@ -87,7 +87,7 @@ def pids(directory: str) -> PidsStatistics:
 
 
 def _blkio(directory: str | None, counter: str) -> tuple[BlockStatistics, ...]:
-    """Prefer the io scheduler's recursive counters; the throttler counts what has none."""
+    """Prefer the io scheduler's recursive counters; without them use the throttler's."""
     if directory is None:
         return ()
     for prefix in ("bfq.", "", "throttle."):
@@ -98,7 +98,7 @@ def _blkio(directory: str | None, counter: str) -> tuple[BlockStatistics, ...]:
 
 
 def _entries(text: str) -> tuple[BlockStatistics, ...]:
-    """Parse lines of "8:0 Read 4096"; the last, "Total 4096", has no device."""
+    """Parse lines like "8:0 Read 4096"; the last, "Total 4096", has no device."""
     result = []
     for line in text.splitlines():
         device, _, rest = line.partition(" ")

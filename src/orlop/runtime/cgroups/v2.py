@@ -1,4 +1,4 @@
-"""Driver for hosts with the unified hierarchy alone."""
+"""Driver for hosts with only the unified hierarchy."""
 
 import errno
 import os
@@ -19,13 +19,13 @@ from orlop.runtime.cgroups.files import apply_all, read, read_number, read_or, r
 from orlop.runtime.cgroups.interface import Load, Owner, Statistics, Write
 from orlop.runtime.cgroups.layout import Layout
 
-#: Handed down to every container, so that statistics count even without a limit.
+#: Enabled for every container, so that statistics count even without a limit.
 _COUNTED = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc")
 
 _SIGKILL = 9
 _NO_LIMIT = "max"
 
-#: Whose files a cgroup's owner is to own; the kernel's list, or what it was before it told.
+#: The files that a cgroup's owner gets; the kernel's list, or for old kernels a fixed one.
 _DELEGATE = "/sys/kernel/cgroup/delegate"
 _DELEGATED = "cgroup.procs cgroup.subtree_control cgroup.threads"
 
@@ -53,10 +53,10 @@ class V2Cgroup:
         owner: Owner | None = None,
         take: bool = False,
     ) -> "V2Cgroup":
-        """Make the directory and put *resources* in force; nothing stays on failure.
+        """Make the directory and set the limits of *resources*; a failure leaves nothing.
 
-        One that an *owner* has made is taken as it is, and so, with *take*, is any other; such
-        are not removed.
+        An existing directory is used if an *owner* has made it, or with *take*; it is then
+        not removed.
         """
         cgroup = cls(layout, path, owner=owner)
         writes = cgroup._writes(resources)
@@ -104,7 +104,7 @@ class V2Cgroup:
 
     def give(self, uid: int) -> None:
         for name in ("", *read_or(_DELEGATE, _DELEGATED).split()):
-            # Not each file is in each cgroup; and giving away may not be ours to do.
+            # Not every cgroup has every file; and we may not be allowed to give them away.
             with suppress(FileNotFoundError, PermissionError):
                 os.chown(f"{self._directory}/{name}", uid, -1)
 
@@ -124,12 +124,12 @@ class V2Cgroup:
         return control.pids(self._directory)
 
     def statistics(self) -> Statistics:
-        from orlop.runtime.cgroups import v2_statistics  # not at a start
+        from orlop.runtime.cgroups import v2_statistics  # not needed at a start
 
         return v2_statistics.read(self._directory)
 
     def load(self) -> Load:
-        from orlop.runtime.cgroups import v2_statistics  # not at a start
+        from orlop.runtime.cgroups import v2_statistics  # not needed at a start
 
         return v2_statistics.load(self._directory)
 
@@ -146,7 +146,7 @@ class V2Cgroup:
         return self._directory
 
     def _limit_devices(self, rules: Sequence[DeviceRule]) -> None:
-        """In a user namespace nobody may, nor does a node that is made there open a device."""
+        """Skip it in a user namespace, which may not, and whose nodes open no device."""
         try:
             device_program.put(self._directory, rules)
         except PermissionDeniedError:
@@ -154,7 +154,7 @@ class V2Cgroup:
                 raise
 
     def _completed(self, resources: Resources) -> Resources:
-        """Add the memory limit that there is, which a limit on swap is counted from."""
+        """Add the current memory limit, from which a limit on swap is computed."""
         memory = resources.get("memory", {})
         now = read_number(f"{self._directory}/memory.max", -1)
         if (memory.get("swap") or 0) <= 0 or memory.get("limit") or now < 0:
@@ -162,7 +162,7 @@ class V2Cgroup:
         return {**resources, "memory": {**memory, "limit": now}}
 
     def _check_usage(self, memory: Memory) -> None:
-        """Refuse what v1 would: the kernel would kill in place of that."""
+        """Refuse a limit below the usage, as v1 does: the kernel would kill instead."""
         limit = memory.get("limit") or 0
         if memory.get("checkBeforeUpdate") and limit > 0:
             used = read_number(f"{self._directory}/memory.current")
@@ -172,7 +172,7 @@ class V2Cgroup:
                 )
 
     def _enable(self, needed: set[str]) -> None:
-        """Hand down what counts things, if it can be had, and what is *needed*, or raise."""
+        """Enable the controllers that count, if available, and those *needed*, or raise."""
         mountpoint = self._directory.removesuffix(self.path)
         wished = needed.union(_COUNTED) & self._controllers
         try:
@@ -181,7 +181,7 @@ class V2Cgroup:
             enable(mountpoint, self.path, needed)
 
     def _writes(self, resources: Resources) -> list[Write]:
-        """Where a controller is not to be had, nothing is limited by it: "max" is in force."""
+        """Skip "max" for a controller that is not available: it limits nothing anyway."""
         possible = []
         for limit in v2_limits.files(resources):
             if limit.controller in self._controllers:
@@ -195,7 +195,7 @@ class V2Cgroup:
 
 
 def _make(directory: str, *, take: bool) -> bool:
-    """Make *directory*, or *take* one that exists; whether it was made."""
+    """Make *directory*, or *take* an existing one; return whether it was made."""
     try:
         os.mkdir(directory, 0o755)
     except FileExistsError:
@@ -208,14 +208,14 @@ def _make(directory: str, *, take: bool) -> bool:
 
 
 def enable(mountpoint: str, path: str, controllers: Iterable[str]) -> None:
-    """Hand *controllers* down to the cgroup at *path*, making its parents as needed.
+    """Enable *controllers* down to the cgroup at *path*, making its parents as needed.
 
-    From the top, since a cgroup can give on only what it was given. One read when
-    there is nothing to do. cgroup-v2.rst, "Enabling and Disabling".
+    From the top, because a cgroup can pass on only what it has. Only one read if all are
+    enabled. cgroup-v2.rst, "Enabling and Disabling".
 
     Raises:
         WrongStateError: a cgroup on the way has processes of its own.
-        PermissionDeniedError: a cgroup on the way is not ours to change.
+        PermissionDeniedError: we may not change a cgroup on the way.
     """
     wanted = set(controllers)
     parent = mountpoint + os.path.dirname(path).rstrip("/")
@@ -250,7 +250,7 @@ def _delegation_error(directory: str, missing: list[str], error: OSError) -> Orl
             f"cgroup {directory} may not hand down {names}",
             hint="with systemd: Delegate=yes in the unit that starts the engine",
         )
-    if error.errno in (errno.ENOENT, errno.EINVAL):  # not given; unknown to the kernel
+    if error.errno in (errno.ENOENT, errno.EINVAL):  # not enabled above; unknown to the kernel
         offered = read(f"{directory}/cgroup.controllers") or "nothing"
         return UnsupportedError(
             f"cgroup {directory} was not given all of {names}",

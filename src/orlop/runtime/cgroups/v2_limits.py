@@ -1,7 +1,7 @@
-"""Resources of config.json -> writes to cgroup v2 files. Pure.
+"""Convert config.json's resources to writes to v2 files. Pure.
 
-config-linux.md, "Control groups"; cgroup-v2.rst, "Controllers". OCI speaks v1:
-shares become weights, and swap, a sum there, is swap alone here.
+config-linux.md, "Control groups"; cgroup-v2.rst, "Controllers". OCI uses v1's terms:
+shares become weights, and swap, which OCI counts with memory, is swap alone here.
 """
 
 import math
@@ -23,11 +23,11 @@ _DEFAULT_PERIOD_US = 100_000
 
 
 def files(resources: Resources) -> list[Write]:
-    """Return what to write where, in order; device rules are a program, not a file.
+    """Return the writes in order; device rules are a program, not a file.
 
     Raises:
         InvalidArgumentError: a value is out of range or contradicts another.
-        UnsupportedError: v2 has nothing that does it.
+        UnsupportedError: v2 does not support it.
     """
     if resources.get("network"):
         raise UnsupportedError("network.classID and network.priorities need cgroup v1")
@@ -45,8 +45,8 @@ def files(resources: Resources) -> list[Write]:
 def weight_of_shares(shares: int) -> int:
     """Convert cpu.shares (2–262144, default 1024) to cpu.weight (1–10000, default 100).
 
-    A parabola in the logarithm through those three points: the rule runc and
-    crun agreed on in 2025, in place of a line that made the default 39.
+    A parabola in the logarithm through those three points: the rule that runc and crun
+    agreed on in 2025, replacing a line that made the default 39.
     """
     if shares <= 2:
         return 1
@@ -76,7 +76,7 @@ def _cpu(cpu: CPU) -> Iterator[Write]:
 
 
 def _memory(memory: Memory) -> Iterator[Write]:
-    """swappiness and disableOOMKiller have no counterpart; the specification lets them lapse."""
+    """swappiness and disableOOMKiller have no counterpart; the specification drops them."""
     check_swap(memory)
     limit = memory.get("limit") or 0
     swap = _swap(limit, memory.get("swap") or 0)
@@ -89,7 +89,7 @@ def _memory(memory: Memory) -> Iterator[Write]:
 
 
 def _swap(limit: int, both: int) -> str | None:
-    """Return what memory.swap.max is to be, or None to leave it."""
+    """Return the value of memory.swap.max, or None to leave it."""
     if both < 0 or (limit < 0 and not both):
         return "max"
     if not both:
@@ -142,7 +142,7 @@ def _hugetlb(resources: Resources) -> Iterator[Write]:
 
 
 def _unified(resources: Resources) -> Iterator[Write]:
-    """Files named by the user: controller files only, so none of "cgroup.*"."""
+    """Files named by the user: only files of controllers, so none of "cgroup.*"."""
     for file, value in resources.get("unified", {}).items():
         controller, dot, _ = plain(file).partition(".")
         if not dot or controller == "cgroup":

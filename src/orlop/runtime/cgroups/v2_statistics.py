@@ -34,7 +34,7 @@ def read(directory: str) -> Statistics:
 
 
 def load(directory: str) -> Load:
-    """Read the counters that monitors ask for."""
+    """Read the counters for monitors."""
     used_us = read_table(f"{directory}/cpu.stat").get("usage_usec", -1)
     return Load(
         cpu_ns=used_us * 1000 if used_us >= 0 else -1,
@@ -45,7 +45,7 @@ def load(directory: str) -> Load:
 
 
 def _pressure(path: str) -> dict[str, Stall]:
-    """Parse lines of "some avg10=0.00 avg60=0.00 avg300=0.00 total=0"; {} where nobody counts."""
+    """Parse lines of "some avg10=0.00 avg60=0.00 avg300=0.00 total=0"; {} if not counted."""
     found = {}
     for line in read_or(path, "").splitlines():
         who, *words = line.split()

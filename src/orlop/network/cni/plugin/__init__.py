@@ -1,5 +1,5 @@
-"""What `orlop-cni` does: our drivers and addresses for engines that speak CNI.
+"""The plugin `orlop-cni`: our drivers and addresses for engines that speak CNI.
 
-A process per command, so everything here imports little; and nothing of it stays but
-what the kernel has, and the leases.
+Each command is a process, so everything here imports little; only the kernel's objects and
+the leases stay.
 """

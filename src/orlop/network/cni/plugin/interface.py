@@ -1,4 +1,4 @@
-"""An attachment by one of our drivers: made, taken off, looked at."""
+"""Make, remove and check an attachment with one of our drivers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _driver(home: Home, request: Request, wanted: Settings) -> Driver:
-    """Return the driver of a network. Its "engine" is the network: others are not its own."""
+    """Return the driver of a network. The network is its "engine", so it leaves others alone."""
     engine = digest(request.network)[:8]
     if wanted.driver == "macvlan":
         from orlop.network.macvlan import Macvlan
@@ -39,7 +39,7 @@ def _driver(home: Home, request: Request, wanted: Settings) -> Driver:
 
 
 def add(request: Request) -> Result:
-    """Put the container's namespace on the network; all of it, or nothing."""
+    """Connect the container's namespace to the network; completely, or not at all."""
     wanted = settings(request)
     if request.previous() is not None:
         raise InvalidArgumentError("orlop-cni makes an interface, and is the first of its chain")
@@ -53,7 +53,7 @@ def add(request: Request) -> Result:
             failed.callback(ipam.delete, request)
             network, endpoint = wanted.plan(home, request, given)
             driver = _driver(home, request, wanted)
-            with Locked(_FOLDER):  # a driver has its host for itself, else
+            with Locked(_FOLDER):  # a driver must be the only one on its host
                 if not _is_made(home, wanted, network):
                     driver.create(network.as_model())
             driver.attach(network.as_model(), endpoint.as_model(), namespace)
@@ -65,7 +65,7 @@ def add(request: Request) -> Result:
                 )
                 home.netlink.ask(port)
             if wanted.masquerade:
-                from orlop.network.cni.plugin import masquerade  # not all need nftables
+                from orlop.network.cni.plugin import masquerade  # only if nftables is needed
 
                 masquerade.add(_owner(request), endpoint.addresses)
             failed.pop_all()
@@ -73,7 +73,7 @@ def add(request: Request) -> Result:
 
 
 def _is_made(home: Home, wanted: Settings, network: Network) -> bool:
-    """Whether the bridge is there with its addresses; to give one again takes 20 ms."""
+    """Whether the bridge exists with its addresses; adding one again takes 20 ms."""
     bridge = links.find(home.netlink, wanted.bridge) if wanted.driver == "bridge" else None
     if bridge is None or not bridge.up:
         return False
@@ -82,7 +82,7 @@ def _is_made(home: Home, wanted: Settings, network: Network) -> bool:
 
 
 def delete(request: Request) -> None:
-    """Take the namespace off and give its addresses back; what is gone is no error."""
+    """Disconnect the namespace and release its addresses; what is gone already is no error."""
     wanted = settings(request, lenient=True)
     with ExitStack() as undo:
         home = undo.enter_context(Home())
@@ -93,7 +93,7 @@ def delete(request: Request) -> None:
         if namespace is not None:
             undo.callback(os.close, namespace)
         network, endpoint = wanted.plan(home, request, Result())
-        # A pair is found by its end here, and so needs no namespace to be told.
+        # A pair is found by its end on the host, so it needs no namespace.
         at = home.fileno() if namespace is None and wanted.driver == "bridge" else namespace
         _driver(home, request, wanted).detach(network.as_model(), endpoint.as_model(), at)
     if wanted.masquerade:
@@ -105,7 +105,7 @@ def delete(request: Request) -> None:
 
 
 def check(request: Request) -> None:
-    """Raise what is not as ADD left it."""
+    """Raise an error if anything differs from the state after ADD."""
     wanted = settings(request)
     previous = request.previous()
     if previous is None:
@@ -130,7 +130,7 @@ def check(request: Request) -> None:
 
 
 def _is_of(told: Result, index: int | None, interface: str) -> bool:
-    """Whether an address of that interface's index is on the container's *interface*."""
+    """Whether an address with that interface index is on the container's *interface*."""
     one = told.interfaces[index] if index is not None else Interface("")
     return bool(one.sandbox) and one.name == interface
 
@@ -154,7 +154,7 @@ def _check_masquerade(request: Request, wanted: Settings, endpoint: Endpoint) ->
 
 
 def collect(request: Request) -> None:
-    """Remove what this network has and no valid attachment needs."""
+    """Remove everything of this network that no valid attachment needs."""
     wanted = settings(request, lenient=True)
     valid = request.valid()
     with Home() as home:
@@ -179,7 +179,7 @@ def collect(request: Request) -> None:
 
 
 def status(request: Request) -> None:
-    """Raise why ADD would not work now."""
+    """Raise the error that an ADD would have now."""
     try:
         settings(request)
         with Home():
@@ -190,7 +190,7 @@ def status(request: Request) -> None:
 
 
 def _open(path: str) -> int:
-    """Return a descriptor of a network namespace; RefusedError for what is none."""
+    """Return a descriptor of a network namespace; RefusedError if it is not one."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -213,7 +213,7 @@ def _refuse_what_is_there(home: Home, namespace: int, request: Request) -> None:
 
 
 def _previous_addresses(request: Request) -> list[str]:
-    """Return the addresses that an attachment's interface was given, as far as is told."""
+    """Return the interface addresses of an attachment, as far as they are known."""
     told = request.previous() or Result()
     return [ip.address for ip in told.ips if _is_of(told, ip.interface, request.interface)]
 
@@ -230,7 +230,7 @@ def _result(
     request: Request,
     given: Result,
 ) -> Result:
-    """Return what there is now, as the kernel has it: the bridge, both ends of the pair."""
+    """Return the current state from the kernel: the bridge, both ends of the pair."""
     found: list[Interface] = []
     if wanted.driver == "bridge":
         for name in (wanted.bridge, ownership.veth_name(endpoint.as_model())):

@@ -1,4 +1,4 @@
-"""Where addresses come from: our own leases, or the plugin that `ipam.type` names."""
+"""The source of addresses: our own leases, or the plugin in `ipam.type`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TIMEOUT_S = 60.0
 
 
 def kind(request: Request) -> str:
-    """Return who gives addresses: a plugin's name, "" where the network has none."""
+    """Return the plugin that allocates addresses, "" if the network has none."""
     given = request.configuration.get("ipam") or {}
     if not isinstance(given, dict) or not isinstance(given.get("type") or "", str):
         raise InvalidArgumentError("ipam is not a JSON object with a type")
@@ -30,7 +30,7 @@ def kind(request: Request) -> str:
 
 
 def add(request: Request) -> Result:
-    """Return the addresses and routes that are now the attachment's."""
+    """Allocate and return the attachment's addresses and routes."""
     who = kind(request)
     if not who:
         return Result()
@@ -48,17 +48,17 @@ def add(request: Request) -> Result:
 
 
 def delete(request: Request) -> None:
-    """Give back what add() returned; nothing to give back is no error."""
+    """Release what add() returned; nothing to release is no error."""
     who = kind(request)
     if who == NAME:
-        # All that it has, not what prevResult says: an ADD that was killed told nobody.
+        # All its leases, not those in prevResult: a killed ADD has reported none.
         _leases(request).release(lambda owner: owner == _owner(request))
     elif who:
         _delegate(request, who, "DEL")
 
 
 def leased(request: Request, addresses: Iterable[str]) -> set[str]:
-    """Return those of the interface addresses that our own lease of the attachment has."""
+    """Return those interface addresses for which the attachment has a lease of ours."""
     if kind(request) != NAME:
         return set()
     return {
@@ -67,7 +67,7 @@ def leased(request: Request, addresses: Iterable[str]) -> set[str]:
 
 
 def check(request: Request) -> None:
-    """Raise if an address of the attachment is not its own any more."""
+    """Raise an error if an address of the attachment has no lease any more."""
     who = kind(request)
     if who == NAME:
         previous = request.previous() or Result()
@@ -80,7 +80,7 @@ def check(request: Request) -> None:
 
 
 def collect(request: Request) -> None:
-    """Give back what no valid attachment has."""
+    """Release the leases that belong to no valid attachment."""
     who = kind(request)
     if who == NAME:
         keep = {f"{container}@{interface}" for container, interface in request.valid()}
@@ -90,7 +90,7 @@ def collect(request: Request) -> None:
 
 
 def status(request: Request) -> None:
-    """Raise if no address could be given out now."""
+    """Raise an error if no address could be allocated now."""
     who = kind(request)
     if who == NAME:
         if _leases(request).is_full(_ranges(request)):
@@ -145,7 +145,7 @@ def _owner(request: Request) -> str:
 
 
 def _delegate(request: Request, plugin: str, command: str = "") -> bytes:
-    """Run the other plugin with what we were given."""
+    """Run the other plugin with our own input."""
     plugins = Plugins(request.folders, _TIMEOUT_S)
     given, environment = request.configuration, request.environment
     return plugins.call(plugin, command or request.command, environment, given)

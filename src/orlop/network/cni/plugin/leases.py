@@ -1,11 +1,11 @@
-"""Addresses that are given out, on disk: a symbolic link each, from address to owner.
+"""Allocated addresses, on disk: each is a symbolic link, from address to owner.
 
     FOLDER/NETWORK/10.0.0.2 -> CONTAINER@INTERFACE
     FOLDER/NETWORK/last.0   -> 10.0.0.2, where the next search of that range set begins
 
-symlink(2) takes an address or finds it taken, in one step; there is no half of it. A
-lock on the folder is held so that an attachment gets all of its addresses, or none. The
-folder is in /run: at a reboot the leases go, as the namespaces do.
+symlink(2) takes an address, or finds it taken, atomically. A lock on the folder makes sure
+that an attachment gets all of its addresses, or none. The folder is in /run: a reboot removes
+the leases together with the namespaces.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_RANGES = 100
 
 
 class Range(NamedTuple):
-    """Addresses from *first* to *last* of a subnet, as numbers; the gateway is not given out."""
+    """The addresses *first* to *last* of a subnet, as numbers; the gateway is not allocated."""
 
     subnet: str
     prefix: int
@@ -37,27 +37,27 @@ class Range(NamedTuple):
     gateway: int
 
     def text(self, number: int) -> str:
-        """Return the address that *number* is."""
+        """Return the address with that *number*."""
         size = 4 if self.version == 4 else 16
         return inet_ntop(AF_INET if size == 4 else AF_INET6, number.to_bytes(size, "big"))
 
     def has(self, value: int) -> bool:
-        """Whether it may give out the address of that number."""
+        """Whether it may allocate the address with that number."""
         return self.first <= value <= self.last and value != self.gateway
 
     def size(self) -> int:
-        """Return how many addresses it can give out."""
+        """Return how many addresses it can allocate."""
         return self.last - self.first + 1 - (self.first <= self.gateway <= self.last)
 
 
 def number(address: str) -> int:
-    """Return the number that an address is."""
+    """Return the number of an address."""
     packed = inet_pton(AF_INET if family(address) == 4 else AF_INET6, address)
     return int.from_bytes(packed, "big")
 
 
 def parse_range(document: Any) -> Range:
-    """Return a range of a configuration; InvalidArgumentError says what is wrong with it."""
+    """Return a range of a configuration; InvalidArgumentError says what is wrong."""
     if not isinstance(document, dict) or not isinstance(document.get("subnet"), str):
         raise InvalidArgumentError("a range of addresses has no subnet")
     subnet = document["subnet"]
@@ -72,7 +72,7 @@ def parse_range(document: Any) -> Range:
         raise InvalidArgumentError(f"{subnet} is no subnet: it has host bits")
     if hosts < 2:
         raise InvalidArgumentError(f"subnet {subnet} is too small to give addresses out of")
-    end = base + (1 << hosts) - 1 - (version == 4)  # IPv4 has its broadcast address there
+    end = base + (1 << hosts) - 1 - (version == 4)  # IPv4's last one is the broadcast address
     given = {
         key: _within(document.get(key), subnet, version, base, hosts)
         for key in ("rangeStart", "rangeEnd", "gateway")
@@ -108,9 +108,9 @@ class Leases:
     def take(
         self, owner: str, sets: Sequence[Sequence[Range]], wanted: Sequence[str] = ()
     ) -> list[tuple[Range, int]]:
-        """Return an address of each set of ranges, now *owner*'s; all, or ExhaustedError.
+        """Allocate an address from each set of ranges to *owner*; all, or ExhaustedError.
 
-        One of *wanted* is taken from the set it fits; AlreadyExistsError if it is taken.
+        An address in *wanted* is taken from the set it fits; AlreadyExistsError if it is taken.
         """
         asked = {number(address.partition("/")[0]): address for address in wanted}
         found: list[tuple[Range, int]] = []
@@ -152,7 +152,7 @@ class Leases:
         return True
 
     def _candidates(self, index: int, ranges: Sequence[Range]) -> Iterator[tuple[Range, int]]:
-        """Yield addresses, first those after the last that was given, and none that is taken."""
+        """Yield free addresses, beginning after the last one that was allocated."""
         last = self._last(index)
         start = next((i for i, one in enumerate(ranges) if one.first <= last <= one.last), 0)
         order = [*ranges[start:], *ranges[:start]]
@@ -164,7 +164,7 @@ class Leases:
             while value <= end:
                 if value != one.gateway and (taken is None or one.text(value) not in taken):
                     yield one, value
-                    if taken is None:  # it was taken: now it is worth to know all
+                    if taken is None:  # the first one was taken: read the whole list
                         taken = set(os.listdir(self._folder))
                 value += 1
 
@@ -178,13 +178,13 @@ class Leases:
         beside = self._path(f"last.{index}.new")
         try:
             os.symlink(address, beside)
-        except FileExistsError:  # of one that was killed
+        except FileExistsError:  # from a killed process
             os.unlink(beside)
             os.symlink(address, beside)
         os.rename(beside, self._path(f"last.{index}"))
 
     def of(self, owner: str) -> list[str]:
-        """Return the addresses that are *owner*'s."""
+        """Return the addresses of *owner*."""
         return [address for address, who in self._all() if who == owner]
 
     def is_full(self, sets: Sequence[Sequence[Range]]) -> bool:
@@ -200,14 +200,14 @@ class Leases:
         )
 
     def has(self, owner: str, address: str) -> bool:
-        """Whether that address is *owner*'s."""
+        """Whether that address belongs to *owner*."""
         try:
             return os.readlink(self._path(address)) == owner
         except OSError:
             return False
 
     def release(self, gone: Callable[[str], bool]) -> None:
-        """Give back the addresses of all owners that are *gone*."""
+        """Release the addresses of all owners that are *gone*."""
         if not os.path.isdir(self._folder):
             return
         with self._locked():
@@ -232,7 +232,7 @@ class Leases:
 
 
 class Locked:
-    """Nobody else changes a folder meanwhile, which is made; the lock goes with its holder."""
+    """An exclusive lock on a folder, which is made; the lock ends with its holder."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder

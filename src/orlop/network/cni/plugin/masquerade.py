@@ -1,8 +1,8 @@
-"""Masquerading of what containers send out of their network: `ipMasq`.
+"""Masquerading of packets that containers send to other networks: `ipMasq`.
 
-One table, `inet orlop-cni`, and in it rules that never change; an attachment's addresses
-are elements of sets, each with a comment that says whose it is. So an attachment is one
-transaction, and takes nothing with it that is another's.
+One table, `inet orlop-cni`, has rules that never change; an attachment's addresses are
+elements of sets, each with its owner as a comment. So an attachment is one transaction, and
+never affects another one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _set(version: int) -> str:
 
 
 def _whole() -> str:
-    """Return what makes the table; what is there stays as it is, but the rules."""
+    """Return the commands for the table; existing sets stay, rules are made again."""
     lines = [f"add table {_TABLE}"]
     chain = f"{_TABLE} postrouting"
     hook = "type nat hook postrouting priority srcnat; policy accept;"
@@ -44,7 +44,7 @@ def _whole() -> str:
 
 
 def add(owner: str, addresses: Iterable[str]) -> None:
-    """Masquerade what these interface addresses, *owner*'s, send to other networks."""
+    """Masquerade packets from these interface addresses of *owner* to other networks."""
     lines = []
     for address in addresses:
         version, bare = family(address), address.partition("/")[0]
@@ -67,7 +67,7 @@ def add(owner: str, addresses: Iterable[str]) -> None:
 
 
 def _subnet(address: str) -> str:
-    """Return the subnet of an interface address, as nft's own library masks it."""
+    """Return the subnet of an interface address, masked as by nft's own library."""
     from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
     bare, _, prefix = address.partition("/")
@@ -79,10 +79,11 @@ def _subnet(address: str) -> str:
 
 
 def remove(owner: str, addresses: Iterable[str], sure: Container[str] = ()) -> None:
-    """Stop masquerading for *owner*, whose interface addresses these were as far as is known.
+    """Stop masquerading for *owner*, with these interface addresses as far as they are known.
 
-    What is another's by now stays; of those *sure* to be the owner's that is not looked
-    up, for nft reads the whole set for it. If none is known all elements are looked at.
+    An element that belongs to another owner by now stays. For addresses that are *sure* to be
+    the owner's this is not checked, because nft reads the whole set for it. If none is known,
+    all elements are checked.
     """
     known = tuple(addresses)
     if not known:
@@ -95,7 +96,7 @@ def remove(owner: str, addresses: Iterable[str], sure: Container[str] = ()) -> N
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
-            sure = ()  # not all are there
+            sure = ()  # some are missing
         rest = [address for address in known if address not in sure]
         _delete(nft, [address for address in rest if _is_of(nft, address, owner)])
     finally:
@@ -122,7 +123,7 @@ def _is_of(nft: Nftables, address: str, owner: str) -> bool:
         if error.errno != errno.ENOENT:
             raise
         return False
-    return f'comment "{owner}"' in told  # nft has no JSON for one element
+    return f'comment "{owner}"' in told  # nft has no JSON for a single element
 
 
 def collect(gone: Callable[[str], bool]) -> None:
@@ -141,7 +142,7 @@ def collect(gone: Callable[[str], bool]) -> None:
 
 
 def owners(version: int) -> set[str]:
-    """Return whose addresses of that IP version are masqueraded."""
+    """Return the owners of addresses of that IP version."""
     nft = Nftables()
     try:
         return {owner for name, _, owner in _elements(nft) if name == f"from{version}"}
@@ -170,7 +171,7 @@ def _in(listing: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _key(value: object) -> str:
-    """Return an element's key in nft's language, of what it is in JSON."""
+    """Return an element's key in nft's language, from its JSON."""
     if not isinstance(value, dict):
         return str(value)
     if "concat" in value:

@@ -1,4 +1,4 @@
-"""What a plugin is asked: its environment and stdin, checked, as one value."""
+"""A plugin's input, its environment and stdin, checked, as one value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from orlop.network.cni.result import Result
 
-#: What a command cannot do without.
+#: The variables that each command needs.
 _NEEDED = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
     "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -28,7 +28,7 @@ _MOST_CONFIGURATION = 1 << 20
 
 
 class Request(NamedTuple):
-    """A command, and the configuration it is about."""
+    """A command, with its configuration."""
 
     command: str
     configuration: Mapping[str, Any]
@@ -41,32 +41,32 @@ class Request(NamedTuple):
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """Where delegates are."""
+        """The folders with delegates."""
         return tuple(filter(None, self.environment.get("CNI_PATH", "").split(":")))
 
     @property
     def arguments(self) -> dict[str, str]:
-        """What CNI_ARGS says."""
+        """The arguments in CNI_ARGS."""
         pairs = filter(None, self.environment.get("CNI_ARGS", "").split(";"))
         return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
-        """What the runtime says of this attachment, by capability."""
+        """The runtime's arguments for this attachment, by capability."""
         told = self.configuration.get("runtimeConfig") or {}
         if not isinstance(told, dict):
             raise InvalidArgumentError("runtimeConfig is not a JSON object")
         return told
 
     def previous(self) -> Result | None:
-        """Return what plugins before this one have made, or ADD has, None if it is not said."""
+        """Return the result of the plugins before this one, or of ADD, None if not given."""
         document = self.configuration.get("prevResult")
         if document is None:
             return None
         return result.parse(document, where="prevResult")
 
     def valid(self) -> set[tuple[str, str]]:
-        """Return the containers and interfaces that GC is told are there."""
+        """Return the containers and interfaces that GC must keep."""
         told = self.configuration.get("cni.dev/valid-attachments")
         if told is None:
             told = self.configuration.get("cni.dev/attachments")
@@ -76,7 +76,7 @@ class Request(NamedTuple):
 
 
 def read(environment: Mapping[str, str], text: bytes) -> Request:
-    """Return what is asked; RefusedError, with a number of CNI's, for what is no request."""
+    """Return the request; RefusedError, with a number of CNI's, if it is invalid."""
     command = environment.get("CNI_COMMAND", "")
     if command not in _NEEDED:
         raise RefusedError(

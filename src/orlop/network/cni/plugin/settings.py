@@ -1,11 +1,11 @@
-"""What a configuration of `orlop-cni` says, and the network and endpoint that follow from it.
+"""The configuration of `orlop-cni`, and the network and endpoint that follow from it.
 
-Keys are those of Debian's bridge and macvlan plugins, so that one may stand in for the other:
+The keys are those of Debian's bridge and macvlan plugins, so that orlop-cni can replace them:
 
     driver            "bridge" (default), "macvlan"
     bridge            the bridge's name, "cni0"
     isGateway, isDefaultGateway, ipMasq, hairpinMode, mtu
-    master, mode      of macvlan
+    master, mode      for macvlan
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _DRIVERS = ("bridge", "macvlan")
 _FLAGS = ("isGateway", "isDefaultGateway", "ipMasq", "hairpinMode")
-#: Keys of Debian's plugins that mean something that is not done here.
+#: Keys of Debian's plugins that are not supported.
 _UNSUPPORTED = (
     "forceAddress", "promiscMode", "vlan", "vlanTrunk", "macspoofchk", "disableContainerInterface",
     "portIsolation", "linkInContainer", "bcqueuelen",
@@ -55,7 +55,7 @@ class Settings(NamedTuple):
     own_dns: Dns
 
     def plan(self, home: Home, request: Request, given: Result) -> tuple[Network, Endpoint]:
-        """Return the network and endpoint that *given* addresses make of them."""
+        """Return the network and endpoint for the *given* addresses."""
         subnets = [_subnet(ip.address, self._gateway(ip)) for ip in given.ips]
         if self.driver == "bridge":
             chosen = {options.BRIDGE_NAME: self.bridge}
@@ -73,7 +73,7 @@ class Settings(NamedTuple):
         return network, self.endpoint(request, given)
 
     def endpoint(self, request: Request, given: Result) -> Endpoint:
-        """Return the place of the request's container in the network."""
+        """Return the container's endpoint in the network."""
         return Endpoint(
             digest(request.network, request.container, request.interface),
             digest(request.network),
@@ -86,7 +86,7 @@ class Settings(NamedTuple):
         )
 
     def routes(self, given: Result) -> tuple[result.Route, ...]:
-        """Return the routes of an attachment, as its result tells them."""
+        """Return the routes of an attachment, for its result."""
         have = {route.dst for route in given.routes}
         default = [
             result.Route(_EVERYWHERE[version], gateway)
@@ -96,7 +96,7 @@ class Settings(NamedTuple):
         return (*given.routes, *default)
 
     def _led_routes(self, given: Result) -> tuple[Route, ...]:
-        """Return them each with where it leads: by the gateway, if it does not say."""
+        """Return each route with its next hop: the gateway by default."""
         gateways = self._gateways(given)
         return tuple(
             Route(route.dst, route.gw or gateways.get(result.family(route.dst), ""))
@@ -112,18 +112,18 @@ class Settings(NamedTuple):
         return found
 
     def dns(self, given: Result) -> Dns:
-        """Return what the configuration says of names, or else who gave the address."""
+        """Return the configuration's name servers, or else those from the address plugin."""
         return self.own_dns if self.own_dns != Dns() else given.dns
 
     def _gateway(self, ip: result.Address) -> str:
-        """Return the bridge's own address in the subnet of *ip*, "" if it is to have none."""
+        """Return the bridge's own address in the subnet of *ip*, "" if it has none."""
         if not (self.gateway or self.default_gateway):
             return ""
         return ip.gateway or _first(ip.address)
 
 
 def settings(request: Request, *, lenient: bool = False) -> Settings:
-    """Return what a request's configuration says; *lenient* where it is about what is there."""
+    """Return a request's settings; *lenient* for requests about existing attachments."""
     given = request.configuration
     if not lenient:
         for key in _UNSUPPORTED:

@@ -1,7 +1,7 @@
 """A network and an endpoint for our drivers, as plain tuples.
 
-The model's own are msgspec's, whose import takes longer than all else that a plugin does.
-Drivers read attributes and nothing more; the names here are the model's.
+The model's own are msgspec's, whose import takes longer than everything else in a plugin.
+Drivers only read attributes, and these have the same names.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Network(NamedTuple):
     created_ns: int = 0
 
     def as_model(self) -> model.Network:
-        """Return it as what drivers take."""
+        """Return it with the type that drivers take."""
         return cast("model.Network", self)
 
 
@@ -80,14 +80,14 @@ class Endpoint(NamedTuple):
     driver_options: dict[str, str] = _NONE
 
     def as_model(self) -> model.Endpoint:
-        """Return it as what drivers take."""
+        """Return it with the type that drivers take."""
         return cast("model.Endpoint", self)
 
 
 def digest(*words: str) -> str:
-    """Return 64 hex digits that stand for *words*."""
+    """Return 64 hex digits that identify *words*."""
     try:
-        from _blake2 import blake2b  # hashlib, which has it too, loads all of OpenSSL
+        from _blake2 import blake2b  # hashlib has it too, but loads all of OpenSSL
     except ImportError:
         from hashlib import blake2b
     return blake2b("\0".join(words).encode(), digest_size=32).hexdigest()
