@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as Mapping
     from collections.abc import Sequence as Sequence
     from typing import Any as Any
+    from typing import Generic as Generic
     from typing import NamedTuple as NamedTuple
     from typing import NoReturn as NoReturn
     from typing import Protocol as Protocol
     from typing import TypedDict as TypedDict
+    from typing import TypeVar as TypeVar
     from typing import cast as cast
 else:
     from _collections import _tuplegetter
@@ -32,6 +34,16 @@ else:
 
     #: In annotations only.
     Any = NoReturn = object
+
+    def TypeVar(name: str) -> object:  # noqa: N802 - as in typing
+        """Return a type variable, for annotations only."""
+        return name
+
+    class Generic:
+        """A class with type variables, which mean nothing here."""
+
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
 
     class Protocol:
         """A class that others fit without naming it."""

@@ -1,6 +1,6 @@
-"""What a start needs and what can be made while nobody waits for it."""
+"""What the container path needs for a start and can make ahead of it."""
 
-from orlop.runtime.cgroups.pool import Pool
+from orlop.runtime.cgroups.pools import SpareCgroups, sweep
 from orlop.runtime.reserve import Reserves
 
 
@@ -8,15 +8,15 @@ class Ahead:
     """Spare cgroups, and processes in reserve. For one process without threads."""
 
     def __init__(self) -> None:
-        self.cgroups = Pool()
+        self.cgroups = SpareCgroups()
         self.processes = Reserves()
-        self.cgroups.sweep()
+        sweep()
 
     def refill(self) -> bool:
-        """Make one thing that is missing; return whether more may be."""
-        return self.processes.refill() or self.cgroups.refill()
+        """Make one thing that is missing; return whether more may be missing."""
+        return self.processes.refill() or self.cgroups.pool.refill()
 
     def close(self) -> None:
         """Give everything back."""
         self.processes.close()
-        self.cgroups.close()
+        self.cgroups.pool.close()

@@ -48,7 +48,7 @@ from orlop.kernel.process import (
 from orlop.kernel.ptrace import hold_after_vfork
 from orlop.model.light import Iterable, Iterator, NamedTuple, NoReturn, Sequence
 from orlop.model.light_context import suppress
-from orlop.model.stock import Stock, Tally
+from orlop.model.pool import Stock, Tally
 from orlop.runtime import init
 from orlop.runtime.child import Child, Step
 

@@ -38,7 +38,7 @@ from orlop.runtime.scheduling import MemoryPolicy, plan_personality
 if TYPE_CHECKING:
     from orlop.runtime.ahead import Ahead
     from orlop.runtime.cgroups.interface import Cgroup
-    from orlop.runtime.cgroups.pool import Pool
+    from orlop.runtime.cgroups.pools import SpareCgroups
     from orlop.runtime.hooks import Hooks
     from orlop.runtime.listener import Listener
     from orlop.runtime.noting import Notes
@@ -315,7 +315,7 @@ def _user_namespace(idmap: IDMap) -> int:
     return open_user_namespace(idmap.uids, idmap.gids)
 
 
-def make_cgroup(bundle: Bundle, spares: Pool | None = None) -> Cgroup:
+def make_cgroup(bundle: Bundle, spares: SpareCgroups | None = None) -> Cgroup:
     """Make the bundle's cgroup with its limits in force, of a spare one where there is one."""
     path = bundle.config.get("linux", {}).get("cgroupsPath") or f"/orlop/{bundle.id}"
     resources = resources_of(bundle.config)
@@ -342,7 +342,7 @@ def resources_of(config: Config) -> Resources:
     return resources
 
 
-def _cgroup_or_none(bundle: Bundle, spares: Pool | None) -> Cgroup | None:
+def _cgroup_or_none(bundle: Bundle, spares: SpareCgroups | None) -> Cgroup | None:
     """Do as make_cgroup(); None for an ordinary user who can have none and names no limit."""
     if bundle.manner.no_cgroup:
         return None

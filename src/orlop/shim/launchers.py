@@ -15,7 +15,7 @@ from orlop.errors import UnsupportedError
 from orlop.kernel.memory import shared_number
 from orlop.kernel.process import clone3, pidfd_send_signal
 from orlop.kernel.procstat import read_stat
-from orlop.model.stock import Stock, Tally
+from orlop.model.pool import Stock, Tally
 from orlop.runtime.recipe.recipe import ProcessRecipe, Recipe
 from orlop.shim.channel import widen
 from orlop.shim.launcher import MOST_BYTES, Exec, Forget, Learn, Made, Start, serve

@@ -62,7 +62,7 @@ detach, subscribe; and from the shim only: keep, drop, add, settled, ended, clos
 from typing import Literal, NotRequired, TypedDict
 
 from orlop.logdrivers.wire import Delivery
-from orlop.model.stock import Stock
+from orlop.model.pool import Stock
 
 
 class Log(TypedDict):

@@ -39,14 +39,14 @@ class Recipes:
         except KeyError:
             raise NotFoundError(f"no recipe {name}") from None
 
-    def learn(self, message: Message) -> None:
-        """Op "recipe": as "start" says bundle and rootfs, and never started.
+    def learn(self, message: Message) -> Kept:
+        """Op "recipe": return one for the bundle and rootfs, which "start" has too.
 
         UnsupportedError where only the usual way can start it.
         """
         name = message["id"]
         if name in self._recipes:
-            return
+            return self._recipes[name]
         config = read_config(message["bundle"])
         rootfs = tuple(Mount(t, source, to, tuple(o)) for t, source, to, o in message["rootfs"])
         bundle = Bundle(name, message["bundle"], config, rootfs)
@@ -59,6 +59,7 @@ class Recipes:
         kept = Kept(self._next(), planned, message, bundle)
         self._launchers.know(kept.number, planned.recipe, planned.descriptors)
         self._recipes[name] = kept
+        return kept
 
     def drop(self, message: Message) -> list[Kept]:
         """Forget the one with its "id", or without that all; return them."""
@@ -67,8 +68,6 @@ class Recipes:
         for kept in found:
             kept.dropped = True
             self._launchers.forget(kept.number)
-            while kept.ready:
-                kept.ready.pop().close()
             self.settle(kept)
         return found
 

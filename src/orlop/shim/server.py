@@ -147,7 +147,7 @@ class Server:
         return LATER
 
     def _learn(self, _channel: Channel, message: Message) -> None:
-        self._spawns.recipes.learn(message)
+        self._spawns.learn(message)
         self._refill_later()
 
     def _new_key(self, message: Message) -> str:
@@ -250,11 +250,11 @@ class Server:
                 "running": sum(process.running for process in processes),
             },
             pools={
-                "spare_cgroups": ahead.cgroups.stock,
+                "spare_cgroups": ahead.cgroups.pool.stock,
                 "reserve_processes": ahead.processes.stock,
-                "recycled_cgroups": spawns.cgroups.stock,
+                "recycled_cgroups": spawns.cgroups.pool.stock,
                 "networks": spawns.networks.stock,
-                "writable_layers": spawns.layers,
+                "writable_layers": spawns.layers.stock,
                 "launchers": spawns.launchers.stock,
             },
             queues={"launches": spawns.launchers.waiting},

@@ -42,7 +42,6 @@ class Kept:
         self.kind = marshal.dumps(dict(planned.resources), 2).hex()
         self.trusted = _leaves_networks_alone(planned)
         self.keeps_limits = _leaves_limits_alone(planned, image)
-        self.ready: list[Writable] = []
         self.execs: dict[bytes, Later] = {}
         self.live = 0  # sandboxes
         self.dropped = False
@@ -51,6 +50,10 @@ class Kept:
         self._env = dict(text.partition("=")[::2] for text in process.get("env", ()))
         self._name = planned.recipe.container.hostname
         self._is_named = self._env.get("HOSTNAME") == self._name
+
+    def make_writable(self) -> Writable:
+        """Make the tmpfs that one of its sandboxes writes to. OSError."""
+        return Writable.make(self.planned.recipe.layers, size_bytes=self.disk_bytes)
 
     def environment(self, more: Sequence[str], name: str, home: str) -> tuple[bytes, ...]:
         """Return the variables in a sandbox called *name*, with *more* before the recipe's."""

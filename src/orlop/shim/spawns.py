@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from orlop.errors import (
@@ -25,15 +26,14 @@ from orlop.errors import (
 )
 from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.process import pidfd_open
-from orlop.model.stock import Stock, Tally
+from orlop.model.pool import ObjectPool
 from orlop.model.timeline import OFF, Recorder
-from orlop.runtime import failure
+from orlop.runtime import failure, networks
 from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups import group as groups
-from orlop.runtime.cgroups.recycled import Recycled
+from orlop.runtime.cgroups.pools import RecycledCgroups
 from orlop.runtime.cgroups.reusable import Group
 from orlop.runtime.filesystems import filesystem
-from orlop.runtime.networks import Networks
 from orlop.runtime.options import Options
 from orlop.runtime.recipe.writable import Writable
 from orlop.shim.channel import Message
@@ -51,6 +51,7 @@ _SIGKILL = 9
 _AGAIN_S = 0.002
 _MOST_PAUSE_S = 0.5
 _POOL_AHEAD = 2
+_MOST_WRITABLES = 256
 _SHELVE_S = 1.0
 _MOST_OPEN = 256  # sandboxes whose cgroups are kept open: some 20 descriptors each
 _MOST_POOLED = 128  # cgroups, that are kept open as well
@@ -80,19 +81,24 @@ class Spawns:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most_fds = (limit - max(limit // 8, 200), limit - max(limit // 16, 100))
         self._most_open = min(_MOST_OPEN, 2 * limit // _OF_LIMIT)
-        self.cgroups = Recycled(size=min(_MOST_POOLED, limit // _OF_LIMIT))
-        self.networks = Networks(ahead=_POOL_AHEAD)
+        self.cgroups = RecycledCgroups(size=min(_MOST_POOLED, limit // _OF_LIMIT))
+        self.networks = networks.pool(ahead=_POOL_AHEAD)
+        self.layers = ObjectPool(end=Writable.close, size=_MOST_WRITABLES, ahead=_POOL_AHEAD)
         self.recipes = Recipes(self.launchers)
-        self._layers_taken = Tally()
         self._live = 0
-        self.cgroups.sweep()
+
+    def learn(self, message: Message) -> None:
+        """Op "recipe": get ready for starts by it."""
+        kept = self.recipes.learn(message)
+        self.layers.want(kept, kept.make_writable)
 
     def drop(self, message: Message) -> None:
         """Op "drop_recipe": forget it, or without "id" all; what was started by it runs on."""
         for kept in self.recipes.drop(message):
+            self.layers.forget(kept)
             left = self.recipes.all()
             if all(other.kind != kept.kind for other in left):
-                self.cgroups.forget(kept.kind)
+                self.cgroups.pool.forget(kept.kind)
             if all(other.planned.sysctls != kept.planned.sysctls for other in left):
                 self.networks.forget(kept.planned.sysctls)
 
@@ -149,13 +155,12 @@ class Spawns:
             if count == 1:
                 spawn.borrowed.append(_sysfs_of(spawn.borrowed[0], kept.planned.sysctls))
         else:
-            spawn.network = self.networks.take(kept.planned.sysctls)
+            sysctls = kept.planned.sysctls
+            spawn.network = self.networks.get(sysctls, partial(networks.Network, sysctls))
         spawn.group = self.cgroups.take(kept.kind, kept.planned.resources)
         spawn.group.changed = not kept.keeps_limits
         if spawn.writable is None:
-            self._layers_taken.count(hit=bool(kept.ready))
-            made = kept.ready.pop() if kept.ready else None
-            spawn.writable = made or Writable.make(layers, size_bytes=kept.disk_bytes)
+            spawn.writable = self.layers.get(kept, kept.make_writable)
 
     def _made(self, key: str, spawn: Spawn, made: Made | None, answer: Answer) -> None:
         _close(spawn.streams)
@@ -209,7 +214,8 @@ class Spawns:
             return
         spawn.group = None
         if spawn.network is not None:  # nobody is in it any more
-            self.networks.give_back(spawn.network, trusted=spawn.recipe.trusted)
+            kind, trusted = spawn.network.sysctls, spawn.recipe.trusted
+            self.networks.give_back(spawn.network, kind, reusable=trusted)
             spawn.network = None
 
     # Later processes
@@ -357,32 +363,21 @@ class Spawns:
 
     # Ahead
 
-    @property
-    def layers(self) -> Stock:
-        """How the pools of what sandboxes write to stand, of all recipes."""
-        recipes = self.recipes.all()
-        ready = sum(len(kept.ready) for kept in recipes)
-        return self._layers_taken.stock(ready=ready, most=_POOL_AHEAD * len(recipes))
-
     def refill(self) -> bool:
         """Make one thing ahead; return whether more is to do."""
-        recipes = self.recipes.all()
-        if not recipes:
-            return False
+        if self.layers.refill():
+            return True
         try:
-            for kept in recipes:
-                if len(kept.ready) < _POOL_AHEAD:
-                    layers = kept.planned.recipe.layers
-                    kept.ready.append(Writable.make(layers, size_bytes=kept.disk_bytes))
-                    return True
-            return self.launchers.prepare() or self.networks.refill()
-        except OSError:  # there is no room; who starts without it is told what is wrong
+            is_more = bool(self.recipes.all()) and self.launchers.prepare()
+        except OSError:  # a start that finds no launcher reports what is wrong
             return False
+        return is_more or self.networks.refill()
 
     def close(self) -> None:
         """Give everything back."""
         self.launchers.close()
-        self.cgroups.close()
+        self.layers.close()
+        self.cgroups.pool.close()
         self.networks.close()
 
 

@@ -15,7 +15,7 @@ from orlop.layers.tar import Stream
 from orlop.layers.write import Output
 from orlop.model.digest import DiffID, parse_digest
 from orlop.model.mount import Mount
-from orlop.model.stock import Stock
+from orlop.model.pool import Stock
 
 #: Names an unpacked layer: its DiffID, since one that leaves attributes of
 #: folders to the layers below is mended per stack by the driver (stacks.py),

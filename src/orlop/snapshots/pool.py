@@ -5,7 +5,7 @@ import secrets
 import threading
 from contextlib import suppress
 
-from orlop.model.stock import Stock, Tally
+from orlop.model.pool import Stock, Tally
 
 _SIZE = 24
 _FOLDERS = ("fs", "work")

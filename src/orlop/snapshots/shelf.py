@@ -26,7 +26,7 @@ from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from orlop.kernel.files import syncfs
 from orlop.layers.apply import Applied
 from orlop.layers.removal import remove_tree
-from orlop.model.stock import Stock
+from orlop.model.pool import Stock
 from orlop.snapshots.interface import LayerKey, layer_key
 from orlop.snapshots.pool import Pool
 from orlop.store.faults import FULL

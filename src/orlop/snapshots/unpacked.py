@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from orlop.layers.apply import Applied, apply
 from orlop.layers.budget import DEFAULT, Account, Budget
 from orlop.layers.tar import Stream
-from orlop.model.stock import Stock
+from orlop.model.pool import Stock
 from orlop.snapshots import sized
 from orlop.snapshots.base import Bases
 from orlop.snapshots.interface import LayerKey

@@ -11,7 +11,7 @@ from orlop.engine.telemetry.loads import Loads, Traffic
 from orlop.engine.threads import under_way
 from orlop.errors import OrlopError
 from orlop.model.container import Status
-from orlop.model.stock import Stock
+from orlop.model.pool import Stock
 from orlop.shim.protocol import Counts
 
 _PATIENCE_S = 5.0  # with a shim that is busy: its figures are left out then

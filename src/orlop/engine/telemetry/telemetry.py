@@ -30,7 +30,7 @@ from orlop.engine.telemetry.metrics import Registry
 from orlop.engine.telemetry.timelines import Timelines
 from orlop.engine.telemetry.watchdog import Watchdog
 from orlop.model.container import Container
-from orlop.model.stock import Stock
+from orlop.model.pool import Stock
 from orlop.model.timeline import Recorder, Step
 
 #: One start in so many has its process's own steps noted, though nobody asked for them.

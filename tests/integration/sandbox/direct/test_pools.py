@@ -14,11 +14,13 @@ import pytest
 
 from orlop.kernel.namespaces import Namespace, setns
 from orlop.model.oci import Resources
+from orlop.model.pool import ObjectPool
 from orlop.runtime import cgroups
 from orlop.runtime.cgroups.layout import Layout, detect
-from orlop.runtime.cgroups.recycled import Recycled
+from orlop.runtime.cgroups.pools import RecycledCgroups, sweep
 from orlop.runtime.cgroups.reusable import Group
-from orlop.runtime.networks import Network, Networks
+from orlop.runtime.networks import Network, Sysctls
+from orlop.runtime.networks import pool as network_pool
 from tests.integration.cgroups.members import run_inside, sleeping
 from tests.integration.sandbox.faces import wait_until
 
@@ -52,10 +54,10 @@ def wanted(layout: Layout) -> Resources:
 
 
 @pytest.fixture
-def pool(parent: str, layout: Layout) -> Iterator[Recycled]:
-    made = Recycled(parent, size=2, layout=layout)
+def pool(parent: str, layout: Layout) -> Iterator[RecycledCgroups]:
+    made = RecycledCgroups(parent, size=2, layout=layout)
     yield made
-    made.close()
+    made.pool.close()
     assert _names(parent) == set()
 
 
@@ -71,7 +73,7 @@ def _burn(megabytes: int = 8) -> int:
     return len(bytearray(megabytes << 20)) and 0
 
 
-def test_a_cgroup_is_used_again_and_counts_anew(pool: Recycled, wanted: Resources) -> None:
+def test_a_cgroup_is_used_again_and_counts_anew(pool: RecycledCgroups, wanted: Resources) -> None:
     first = pool.take(_KIND, wanted)
     assert run_inside(first.cgroup, lambda: _burn(40)) == 0
     used = first.usage()
@@ -93,7 +95,7 @@ def test_a_cgroup_is_used_again_and_counts_anew(pool: Recycled, wanted: Resource
 
 @pytest.mark.skipif(not _HOST.v1, reason="v2 has no counters that can be set back")
 def test_a_cgroup_shows_its_next_user_no_counter_that_can_be_set_back(parent: str) -> None:
-    pool = Recycled(parent)
+    pool = RecycledCgroups(parent)
     group = pool.take(_KIND, _WANTED)
     memory = _folder(group, "memory")
     assert run_inside(group.cgroup, lambda: _burn(40)) == 0
@@ -146,12 +148,12 @@ def test_a_cgroup_that_has_counted_for_good_is_not_used_again(
         "processor": _burn_too_much,
         "files": lambda _: _write_a_file(tmp_path),
     }
-    pool = Recycled(parent)
+    pool = RecycledCgroups(parent)
     group = pool.take(_KIND, _WANTED | Resources(cpu={"quota": 20_000, "period": 100_000}))
     run_inside(group.cgroup, lambda: work[what](group))
     group.cgroup.kill()
     _await_return(pool, group)
-    assert pool.waiting == 0
+    assert pool.pool.waiting == 0
     assert _names(parent) == set()
 
 
@@ -163,7 +165,7 @@ def _burn_for_three_periods() -> int:
 
 @pytest.mark.skipif("cpu" not in _HOST.controllers, reason="needs a controller cpu")
 def test_periods_of_a_quota_are_counted_for_each_user(parent: str) -> None:
-    pool = Recycled(parent)
+    pool = RecycledCgroups(parent)
     wanted = Resources(cpu={"quota": 10_000_000, "period": 100_000})
     group = pool.take(_KIND, wanted)
     assert run_inside(group.cgroup, _burn_for_three_periods) == 0
@@ -175,7 +177,7 @@ def test_periods_of_a_quota_are_counted_for_each_user(parent: str) -> None:
 
 
 def test_a_cgroup_is_not_given_to_others_while_somebody_is_in_it(
-    pool: Recycled, wanted: Resources
+    pool: RecycledCgroups, wanted: Resources
 ) -> None:
     group = pool.take(_KIND, wanted)
     with sleeping(group.cgroup):
@@ -186,12 +188,14 @@ def test_a_cgroup_is_not_given_to_others_while_somebody_is_in_it(
     _await_return(pool, other)
 
 
-def _await_return(pool: Recycled, group: Group) -> None:
+def _await_return(pool: RecycledCgroups, group: Group) -> None:
     """Give it back; the kernel lets go of who has ended when it comes to it."""
     wait_until(lambda: pool.give_back(_KIND, group), "it does not get empty")
 
 
-def test_cgroups_below_it_go_once_nobody_is_in_them(pool: Recycled, wanted: Resources) -> None:
+def test_cgroups_below_it_go_once_nobody_is_in_them(
+    pool: RecycledCgroups, wanted: Resources
+) -> None:
     group = pool.take(_KIND, wanted)
     for directory in group.cgroup.directories.values():
         if "cpuset" not in directory:
@@ -205,7 +209,7 @@ def test_cgroups_below_it_go_once_nobody_is_in_them(pool: Recycled, wanted: Reso
     assert not any(os.path.exists(directory) for directory in below.directories.values())
 
 
-def test_a_frozen_cgroup_runs_for_its_next(pool: Recycled, wanted: Resources) -> None:
+def test_a_frozen_cgroup_runs_for_its_next(pool: RecycledCgroups, wanted: Resources) -> None:
     group = pool.take(_KIND, wanted)
     group.cgroup.freeze()
     assert pool.give_back(_KIND, group)
@@ -216,36 +220,38 @@ def test_a_frozen_cgroup_runs_for_its_next(pool: Recycled, wanted: Resources) ->
 
 @pytest.mark.parametrize("why", ["changed", "forgotten", "too many"])
 def test_a_cgroup_that_is_of_no_use_is_removed(
-    pool: Recycled, wanted: Resources, parent: str, why: str
+    pool: RecycledCgroups, wanted: Resources, parent: str, why: str
 ) -> None:
     groups = [pool.take(_KIND, wanted) for _ in range(3)]
     if why == "forgotten":
-        pool.forget(_KIND)
+        pool.pool.forget(_KIND)
     for group in groups:
         group.changed = why == "changed"
         assert pool.give_back(_KIND, group)
-    assert pool.waiting == (2 if why == "too many" else 0)
-    assert len(_names(parent)) == pool.waiting
+    assert pool.pool.waiting == (2 if why == "too many" else 0)
+    assert len(_names(parent)) == pool.pool.waiting
 
 
-def test_a_cgroup_that_somebody_has_removed_is_not_kept(pool: Recycled, wanted: Resources) -> None:
+def test_a_cgroup_that_somebody_has_removed_is_not_kept(
+    pool: RecycledCgroups, wanted: Resources
+) -> None:
     group = pool.take(_KIND, wanted)
     for directory in group.cgroup.directories.values():
         os.rmdir(directory)
     assert pool.give_back(_KIND, group)
-    assert pool.waiting == 0
+    assert pool.pool.waiting == 0
 
 
 @pytest.mark.skipif("pids" not in _HOST.controllers, reason="needs a controller pids")
 def test_each_kind_has_cgroups_of_its_own(parent: str) -> None:
-    pool = Recycled(parent)
+    pool = RecycledCgroups(parent)
     one = pool.take(_KIND, _WANTED)
     assert pool.give_back(_KIND, one)
     other = pool.take("other", {"pids": {"limit": 9}})
     assert other is not one
     assert Path(f"{_folder(other, 'pids')}/pids.max").read_text() == "9\n"
     assert pool.give_back("other", other)
-    pool.close()
+    pool.pool.close()
 
 
 def _folder(group: Group, controller: str) -> str:
@@ -256,14 +262,14 @@ def _folder(group: Group, controller: str) -> str:
 
 
 def test_what_the_dead_have_left_is_swept_with_who_is_in_it(
-    pool: Recycled, layout: Layout, wanted: Resources, parent: str
+    pool: RecycledCgroups, layout: Layout, wanted: Resources, parent: str
 ) -> None:
     living = pool.take(_KIND, wanted)
     reader, writer = os.pipe()
     owner = os.fork()
     if not owner:
         try:
-            group = Recycled(parent, layout=layout).take(_KIND, wanted)
+            group = RecycledCgroups(parent, layout=layout).take(_KIND, wanted)
             run_inside(group.cgroup, lambda: os.write(writer, b"%d" % _left_behind()) and 0)
         finally:
             os._exit(0)
@@ -272,7 +278,7 @@ def test_what_the_dead_have_left_is_swept_with_who_is_in_it(
     with os.fdopen(reader) as told:
         left = int(told.read())
     assert len(_names(parent)) == 2
-    pool.sweep()
+    sweep(parent, layout)
     assert _names(parent) == {os.path.basename(living.cgroup.path)}
     assert not Path(f"/proc/{left}/exe").exists()
     living.remove()
@@ -289,9 +295,9 @@ def _left_behind() -> int:
 
 
 @pytest.fixture
-def networks() -> Iterator[Networks]:
+def networks() -> Iterator[ObjectPool[Network]]:
     before = len(os.listdir("/proc/self/fd"))
-    made = Networks(size=2, ahead=1)
+    made = network_pool(size=2, ahead=1)
     yield made
     made.close()
     assert len(os.listdir("/proc/self/fd")) == before
@@ -310,6 +316,10 @@ def _inside(network: Network, act: Callable[[], object]) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+def _take(networks: ObjectPool[Network], sysctls: Sysctls) -> Network:
+    return networks.get(sysctls, lambda: Network(sysctls))
+
+
 def _own() -> str:
     return os.readlink("/proc/thread-self/ns/net")
 
@@ -326,15 +336,15 @@ def _send() -> None:
         one.sendto(b"x", ("127.0.0.1", 9))
 
 
-def test_a_network_in_which_nothing_was_sent_is_used_again(networks: Networks) -> None:
+def test_a_network_in_which_nothing_was_sent_is_used_again(networks: ObjectPool[Network]) -> None:
     before = _own()
-    network = networks.take(_SYSCTLS)
+    network = _take(networks, _SYSCTLS)
     assert _own() == before
     _inside(network, _bind)
-    networks.give_back(network, trusted=True)
-    assert networks.take(_SYSCTLS) is network
+    networks.give_back(network, network.sysctls, reusable=True)
+    assert _take(networks, _SYSCTLS) is network
     _inside(network, _has_its_settings)
-    networks.give_back(network, trusted=False)
+    networks.give_back(network, network.sysctls, reusable=False)
     assert networks.waiting == 0
 
 
@@ -344,18 +354,18 @@ def _has_its_settings() -> None:
     assert [name for _, name in socket.if_nameindex()] == ["lo"]
 
 
-def test_a_network_in_which_something_was_sent_is_not(networks: Networks) -> None:
-    network = networks.take(())
+def test_a_network_in_which_something_was_sent_is_not(networks: ObjectPool[Network]) -> None:
+    network = _take(networks, ())
     _inside(network, _send)
-    networks.give_back(network, trusted=True)
+    networks.give_back(network, network.sysctls, reusable=True)
     assert networks.waiting == 0
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
 def test_a_network_of_which_a_socket_is_left_is_not(
-    networks: Networks, family: socket.AddressFamily
+    networks: ObjectPool[Network], family: socket.AddressFamily
 ) -> None:
-    network = networks.take(())
+    network = _take(networks, ())
     ours, theirs = socket.socketpair()
 
     def hand_out() -> None:
@@ -364,27 +374,27 @@ def test_a_network_of_which_a_socket_is_left_is_not(
 
     with ours, theirs:
         _inside(network, hand_out)
-        networks.give_back(network, trusted=True)  # while it is on its way
+        networks.give_back(network, network.sysctls, reusable=True)  # while it is on its way
         assert networks.waiting == 0
 
 
-def test_networks_that_nobody_asks_for_are_let_go(networks: Networks) -> None:
-    used = [networks.take(_SYSCTLS) for _ in range(4)]
+def test_networks_that_nobody_asks_for_are_let_go(networks: ObjectPool[Network]) -> None:
+    used = [_take(networks, _SYSCTLS) for _ in range(4)]
     for network in used[:3]:
-        networks.give_back(network, trusted=True)
+        networks.give_back(network, network.sysctls, reusable=True)
     assert networks.waiting == 2
     while networks.refill():
         pass
     networks.forget(_SYSCTLS)
-    networks.give_back(used[3], trusted=True)
+    networks.give_back(used[3], used[3].sysctls, reusable=True)
     assert networks.waiting == 0
     assert not networks.refill()
 
 
-def test_networks_are_made_ahead_for_who_has_asked_before(networks: Networks) -> None:
+def test_networks_are_made_ahead_for_who_has_asked_before(networks: ObjectPool[Network]) -> None:
     assert not networks.refill()
-    network = networks.take(())
+    network = _take(networks, ())
     while networks.refill():
         pass
     assert networks.waiting == 1
-    networks.give_back(network, trusted=False)
+    networks.give_back(network, network.sysctls, reusable=False)

@@ -27,7 +27,7 @@ from orlop.engine.owner import open_process
 from orlop.errors import NotFoundError, OrlopError
 from orlop.model.container import Container
 from orlop.model.network import Network
-from orlop.model.stock import Stock, Tally
+from orlop.model.pool import Stock, Tally
 from orlop.network.plugged import Plugged
 
 log = logging.getLogger(__name__)
