@@ -3,6 +3,8 @@
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 
 from orlop.benchmark.driver import (
     IDLE,
@@ -17,18 +19,19 @@ from orlop.benchmark.driver import (
 )
 from orlop.benchmark.image import REFERENCE, Image
 from orlop.benchmark.load import each
-from orlop.benchmark.spares import Spares
 from orlop.client.address import Settings
 from orlop.client.client import Client
 from orlop.client.containers import Containers
 from orlop.client.http import RawStream
 from orlop.client.stream import Demultiplexer
 from orlop.errors import NotFoundError
+from orlop.model.pool import ObjectPool
 from orlop.sandbox.pool import Pool as SandboxPool
 from orlop.sandbox.runner import Runner
 from orlop.sandbox.sandbox import Sandbox
 
 _REMOVERS = 8
+_MOST_CLIENTS = 256  # that are kept between two starts
 _TRUE = {"Cmd": ["true"], "Tty": False, "AttachStdout": True, "AttachStderr": True, "Group": True}
 
 
@@ -44,7 +47,8 @@ class Orlop(BenchDriver):
         self.engine = str(settings.address)
         self.image = image
         self.network = network
-        self.clients = Spares(lambda: Client(settings))
+        self._clients = ObjectPool(end=Client.close, size=_MOST_CLIENTS)
+        self._connect = partial(Client, settings)
         self._boxes: dict[str, Sandbox] = {}
         self._options = {
             "image": REFERENCE,
@@ -87,10 +91,14 @@ class Orlop(BenchDriver):
     def open(self, command: Sequence[str] = IDLE, *, cpus: float | None = None) -> str:
         if command is IDLE and cpus is None:
             return self.kept(self.sandbox().start())
-        with self.clients.one() as client:  # with a log, which sandboxes do not have
+        with self.client() as client:  # with a log, which sandboxes do not have
             made = str(client.containers.create(self.body(command, cpus=cpus))["Id"])
             client.containers.start(made)
         return made
+
+    def client(self) -> AbstractContextManager[Client]:
+        """Lend a client to one thread."""
+        return self._clients.lent(None, self._connect)
 
     def kept(self, box: Sandbox) -> str:
         """Hold a started sandbox until remove()."""
@@ -109,13 +117,13 @@ class Orlop(BenchDriver):
         if box is not None:
             box.close()
             return
-        with self.clients.one() as client, contextlib.suppress(NotFoundError):
+        with self.client() as client, contextlib.suppress(NotFoundError):
             client.containers.remove(identifier, force=True, volumes=True)
 
     def close(self) -> None:
         """Close its connections, and sandboxes that are left."""
         self.remove(list(self._boxes))
-        self.clients.empty(Client.close)
+        self._clients.close()
 
 
 class RunnerOrlop(Orlop):
@@ -168,11 +176,11 @@ class LibraryOrlop(Orlop):
 
     def once(self) -> TimedStart:
         body = self.body(self.image.probe(), remove=True)
-        with self.clients.one() as client:
+        with self.client() as client:
             return timed(self.image, lambda: _attached(client.containers, body))
 
     def execute(self, identifier: str) -> None:
-        with self.clients.one() as client:
+        with self.client() as client:
             _, stream = client.execs.run(identifier, _TRUE)
             try:
                 _output(stream)

@@ -15,7 +15,6 @@ import errno
 import json
 import os
 import socket
-from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from orlop import errors
 from orlop.client.failure import check_descriptors
 from orlop.client.tracing import traceparent
 from orlop.errors import OrlopError, UnavailableError, UnsupportedError
+from orlop.model.pool import ObjectPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -146,24 +146,14 @@ class Connections:
     def __init__(self, settings: Settings, path: str) -> None:
         self._settings = settings
         self._path = path
-        self._idle: deque[Connection] = deque()
-        self._pid = os.getpid()
+        self._idle = ObjectPool(
+            end=Connection.close, check=_is_quiet, reset=_is_open, size=_MOST_IDLE
+        )
 
     def take(self) -> Connection:
         """Return one that is the caller's; UnsupportedError where the engine has no such way."""
-        if self._pid != os.getpid():  # those of who has forked us are his
-            self._idle.clear()
-            self._pid = os.getpid()
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:  # another thread's
-                break
-            if _is_quiet(connection):
-                return connection
-            connection.close()
         try:
-            return self._connect()
+            return self._idle.get(None, self._connect)
         except OSError as error:
             check_descriptors(error)
             raise UnavailableError(f"cannot reach the engine: {error.strerror}") from error
@@ -215,16 +205,11 @@ class Connections:
 
     def close_idle(self) -> None:
         """Close those that are not in use."""
-        while self._idle:
-            with suppress(IndexError):  # another thread's
-                self._idle.pop().close()
+        self._idle.empty()
 
     def give_back(self, connection: Connection) -> None:
         """Keep it for the next; nothing that was started on it may be there any more."""
-        if len(self._idle) < _MOST_IDLE and connection.is_ours and connection.fileno() >= 0:
-            self._idle.append(connection)
-        else:
-            connection.close()
+        self._idle.give_back(connection)
 
     @contextmanager
     def lent(self) -> Iterator[Connection]:
@@ -258,8 +243,15 @@ def close_idle() -> None:
 _all: dict[str, Connections] = {}
 
 
+def _is_open(connection: Connection) -> bool:
+    """Whether it can be kept: open, and not that of the process that forked us."""
+    return connection.is_ours and connection.fileno() >= 0
+
+
 def _is_quiet(connection: Connection) -> bool:
-    """Whether nothing has come on it, such as its end."""
+    """Whether it is ours, and nothing has come on it, such as its end."""
+    if not connection.is_ours:
+        return False
     try:
         connection._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:

@@ -13,10 +13,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from orlop.errors import CorruptError, InvalidArgumentError, UnavailableError
 from orlop.images.pace import Pace, PacedResponse
+from orlop.model.pool import ObjectPool
 
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")  # 127.0.0.1.example is a stranger
 _BLOCK = 1 << 18
-_MAX_IDLE = 8  # connections kept for one host
+_MOST_IDLE, _MOST_OF_HOST = 64, 8  # connections that are kept
 
 
 class Tls(NamedTuple):
@@ -111,7 +112,9 @@ class Transport:
         self._timeout_s = timeout_s
         self._response = type("_Response", (PacedResponse,), {"pace": pace})
         self._lock = threading.Lock()
-        self._idle: dict[tuple[str, str, Tls], list[http.client.HTTPConnection]] = {}
+        self._idle = ObjectPool[http.client.HTTPConnection](
+            end=http.client.HTTPConnection.close, size=_MOST_IDLE, each=_MOST_OF_HOST
+        )
         self._busy: set[http.client.HTTPConnection] = set()
         self._is_broken_off = False
         self._contexts: dict[Tls, ssl.SSLContext] = {}
@@ -125,7 +128,7 @@ class Transport:
         if target.scheme not in ("http", "https") or not target.hostname:
             raise InvalidArgumentError(f"cannot fetch {request.url[:200]!r}")
         key = (target.scheme, target.netloc, tls)
-        kept = self._take(key)
+        kept = self._idle.take(key)
         if kept is not None:
             try:
                 return self._exchange(kept, request, key)
@@ -134,11 +137,7 @@ class Transport:
         return self._exchange(self._connect(target, tls), request, key)
 
     def close(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, {}
-        for connections in idle.values():
-            for connection in connections:
-                connection.close()
+        self._idle.close()
 
     def break_off(self) -> None:
         """End what other threads wait for, and send nothing more."""
@@ -203,6 +202,13 @@ class Transport:
         with self._lock:
             self._busy.discard(connection)
 
+    def give_back(
+        self, connection: http.client.HTTPConnection, key: tuple[str, str, Tls], *, reusable: bool
+    ) -> None:
+        """Keep a connection whose exchange is over for the next, or close it."""
+        self.end(connection)
+        self._idle.give_back(connection, key, reusable=reusable)
+
     def _connect(self, target: SplitResult, tls: Tls) -> http.client.HTTPConnection:
         proxy = urlsplit(_proxy_of(target))
         host, port = target.hostname or "", target.port
@@ -227,20 +233,6 @@ class Transport:
             with self._lock:
                 self._contexts[tls] = context
         return context
-
-    def _take(self, key: tuple[str, str, Tls]) -> http.client.HTTPConnection | None:
-        with self._lock:
-            connections = self._idle.get(key)
-            return connections.pop() if connections else None
-
-    def keep(self, key: tuple[str, str, Tls], connection: http.client.HTTPConnection) -> None:
-        """Take back a connection whose exchange is over."""
-        with self._lock:
-            connections = self._idle.setdefault(key, [])
-            if len(connections) < _MAX_IDLE:
-                connections.append(connection)
-                return
-        connection.close()
 
 
 class _Secure(http.client.HTTPSConnection):
@@ -280,11 +272,7 @@ class _Lease:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        self._transport.end(connection)
-        if reusable:
-            self._transport.keep(self._key, connection)
-        else:
-            connection.close()
+        self._transport.give_back(connection, self._key, reusable=reusable)
 
 
 def _make_context(tls: Tls) -> ssl.SSLContext:

@@ -14,7 +14,7 @@ import time
 
 from orlop.errors import OrlopError
 from orlop.model.light import Callable, Generic, Iterator, NamedTuple, TypeVar
-from orlop.model.light_context import contextmanager
+from orlop.model.light_context import contextmanager, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +54,13 @@ def _yes(_: object) -> bool:
     return True
 
 
+def _drained(waiting: list[tuple[T, float]]) -> Iterator[T]:
+    """Take one after the other out, the latest first, though other threads do so too."""
+    with suppress(IndexError):
+        while waiting:
+            yield waiting.pop()[0]
+
+
 class ObjectPool(Generic[T]):
     """Objects by their kind: at most *size* of all kinds wait, and *each* of one kind.
 
@@ -91,7 +98,7 @@ class ObjectPool(Generic[T]):
     @property
     def waiting(self) -> int:
         """How many are ready."""
-        return sum(map(len, self._waiting.values()))
+        return sum(map(len, tuple(self._waiting.values())))
 
     @property
     def stock(self) -> Stock:
@@ -107,11 +114,7 @@ class ObjectPool(Generic[T]):
     def take(self, kind: Hashable = None) -> T | None:
         """Return the one that has waited least, if it is still good; None if there is none."""
         waiting = self._waiting.setdefault(kind, [])
-        while waiting:
-            try:
-                item, _ = waiting.pop()
-            except IndexError:  # another thread has it
-                break
+        for item in _drained(waiting):
             if self._check(item):
                 self._tally.count(hit=True)
                 return item
@@ -190,8 +193,8 @@ class ObjectPool(Generic[T]):
     def empty(self) -> None:
         """End all that wait."""
         for waiting in self._waiting.values():
-            while waiting:
-                self._end(waiting.pop()[0])
+            for item in _drained(waiting):
+                self._end(item)
 
     def close(self) -> None:
         """Forget all kinds."""
@@ -204,7 +207,7 @@ class ObjectPool(Generic[T]):
             return False
         if self.waiting < self._size:
             return True
-        most = max(self._waiting.values(), key=len)
+        most = max(tuple(self._waiting.values()), key=len)
         if len(most) <= len(waiting) + 1:
             return False
         self._end(most.pop(0)[0])

@@ -28,7 +28,7 @@ from orlop.layers.apply import Applied
 from orlop.layers.removal import remove_tree
 from orlop.model.pool import Stock
 from orlop.snapshots.interface import LayerKey, layer_key
-from orlop.snapshots.pool import Pool
+from orlop.snapshots.pool import SnapshotFolders
 from orlop.store.faults import FULL
 
 _SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -43,7 +43,7 @@ class Shelf:
         self.root = os.path.abspath(root)
         for name in ("layers", "patches", "pool", "snapshots", "staging"):
             os.makedirs(os.path.join(self.root, name), mode=0o700, exist_ok=True)
-        self._pool = Pool(os.path.join(self.root, "pool"))
+        self._folders = SnapshotFolders(os.path.join(self.root, "pool"))
 
     def layer_path(self, key: LayerKey) -> str:
         return os.path.join(self.root, "layers", layer_key(key).replace(":", "-"))
@@ -68,14 +68,14 @@ class Shelf:
         """Make the snapshot's folder, with `fs` and `work` in it; AlreadyExistsError."""
         path = self.snapshot_path(name)
         try:
-            self._pool.take(path)
+            self._folders.take(path)
         except FileExistsError:
             raise AlreadyExistsError(f"snapshot {name} exists already") from None
         return path
 
     def ahead(self) -> Stock:
         """Return how the pool of snapshots that are made ahead stands."""
-        return self._pool.stock
+        return self._folders.pool.stock
 
     def has_layer(self, key: LayerKey) -> bool:
         path = self.layer_path(key)

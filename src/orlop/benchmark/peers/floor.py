@@ -10,8 +10,10 @@ from pathlib import Path
 
 from orlop.benchmark.driver import IDLE, BenchDriver, ForkedCopies, TimedStart, timed
 from orlop.benchmark.image import Image, compile_program
-from orlop.benchmark.spares import Spares
 from orlop.errors import NotFoundError, UnavailableError, UnsupportedError
+from orlop.model.pool import ObjectPool
+
+_MOST_PROCESSES = 256
 
 
 class Floor(BenchDriver):
@@ -32,13 +34,15 @@ class Floor(BenchDriver):
         self._image = image
         self._run_folder = run  # in memory, as what Orlop's sandboxes write
         self._numbers = itertools.count()
-        self._processes = Spares(lambda: self._start(self._scratch()))
+        self._processes = ObjectPool[subprocess.Popen[bytes]](
+            end=lambda process: process.communicate(), size=_MOST_PROCESSES
+        )
         self._kept: subprocess.Popen[bytes] | None = None  # whose children stay
         self._kept_scratch = self._scratch()
         self._lock = threading.Lock()
 
     def once(self) -> TimedStart:
-        with self._processes.one() as process:
+        with self._processes.lent(None, lambda: self._start(self._scratch())) as process:
             return timed(self._image, lambda: self._run(process))
 
     def open(self, command: Sequence[str] = IDLE, *, cpus: float | None = None) -> str:
@@ -92,7 +96,7 @@ class Floor(BenchDriver):
 
     def close(self) -> None:
         """End the programs: each ends with its input, and what it has started with it."""
-        self._processes.empty(subprocess.Popen.communicate)
+        self._processes.close()
         if self._kept is not None:
             self._kept.communicate()
 

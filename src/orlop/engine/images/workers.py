@@ -15,6 +15,7 @@ from orlop.engine.threads import in_thread
 from orlop.errors import UnavailableError
 from orlop.images.job import MAX_LINE_BYTES, AnyJob, ArchiveJob, Job, Report, error_of
 from orlop.layers.budget import DEFAULT, Budget
+from orlop.model.pool import ObjectPool
 
 _COMMAND = (sys.executable, "-I", "-m", "orlop.programs.worker")
 log = logging.getLogger(__name__)
@@ -51,8 +52,7 @@ class Workers:
         self._slots = asyncio.Semaphore(_MOST)
         self._clients = asyncio.Semaphore(_MOST_CLIENTS)  # that send archives, at their own pace
         self._shares: dict[str, _Share] = {}
-        self._idle: list[_Worker] = []
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._idle = ObjectPool(end=_Worker.close_input, size=_MOST + _MOST_CLIENTS)
 
     async def run(self, job: AnyJob, listener: Listener = lambda _: None) -> int:
         """Do *job*; return the bytes that the layer, if it is one, takes on disk.
@@ -86,21 +86,19 @@ class Workers:
 
     async def close(self) -> None:
         """End the workers that wait for work."""
-        for timer in self._timers:
-            timer.cancel()
-        idle, self._idle = self._idle, []
-        for worker in idle:
+        for worker in self._idle.withdraw(lambda _: True):
             await worker.end()
         await in_thread(self._bounds.remove)
 
     async def _once(self, job: AnyJob, listener: Listener) -> int:
-        worker = self._idle.pop() if self._idle else await self._spawn()
+        worker = self._idle.take() or await self._spawn()
         try:
             report = await worker.work(job, listener)
         except BaseException:
             await worker.end()
             raise
-        self._keep(worker)
+        self._idle.give_back(worker)
+        asyncio.get_running_loop().call_later(_IDLE_S, self._idle.trim, _IDLE_S)
         if report.event == "failed":
             raise error_of(report)
         return report.size
@@ -114,19 +112,6 @@ class Workers:
             log.warning("images are unpacked with less protection", extra={"missing": missing})
         return worker
 
-    def _keep(self, worker: "_Worker") -> None:
-        self._idle.append(worker)
-        timer = asyncio.get_running_loop().call_later(_IDLE_S, self._retire, worker)
-        self._timers.add(timer)
-        worker.timer = timer
-
-    def _retire(self, worker: "_Worker") -> None:
-        if worker.timer is not None:
-            self._timers.discard(worker.timer)
-        if worker in self._idle:
-            self._idle.remove(worker)
-            worker.close_input()
-
 
 def _host_of(job: AnyJob) -> str:
     """Return whom the job waits for; "" for nobody."""
@@ -138,7 +123,6 @@ class _Worker:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._decode = msgspec.json.Decoder(Report).decode
-        self.timer: asyncio.TimerHandle | None = None
 
     @classmethod
     async def spawn(
@@ -162,9 +146,6 @@ class _Worker:
 
     async def work(self, job: AnyJob, listener: Listener) -> Report:
         """Return the last report on *job*; WorkerDiedError when there will be none."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(msgspec.json.encode(job) + b"\n")
