@@ -48,7 +48,7 @@ from orlop.kernel.process import (
 from orlop.kernel.ptrace import hold_after_vfork
 from orlop.model.light import Iterable, Iterator, NamedTuple, NoReturn, Sequence
 from orlop.model.light_context import suppress
-from orlop.model.pool import Stock, Tally
+from orlop.model.pool import ObjectPool
 from orlop.runtime import init
 from orlop.runtime.child import Child, Step
 
@@ -90,8 +90,8 @@ class Reserves:
     """
 
     def __init__(self, *, size: int = 1) -> None:
-        self._size = size
-        self._waiting: list[Reserve] = []
+        self.pool = ObjectPool(end=self._end_unused, size=size, ahead=size)
+        self.pool.want(make=self._make)
         self._leaving: list[Reserve] = []
         self._studied: list[socket.socket] = []  # where children tell what they wrote to
         self._known: set[bool] = set()  # of containers, of execs
@@ -100,27 +100,14 @@ class Reserves:
         self._network = False  # whether the last child was to have a network namespace
         self._last = b""  # the order of it
         self._made = shared_number()  # the pid of the child that is being made
-        self._tally = Tally()
-
-    @property
-    def stock(self) -> Stock:
-        """How it stands, with those that are ready soon."""
-        return self._tally.stock(ready=len(self._waiting), most=self._size)
 
     @property
     def pids(self) -> set[int]:
         """Children of ours that nobody else waits for."""
-        return {reserve.pid for reserve in (*self._waiting, *self._leaving)}
+        return {reserve.pid for reserve in (*self.pool, *self._leaving)}
 
     def clone(self, order: Order) -> Cloned | None:
         """Make the child as clone3 would, and OSError as there; None if no reserve is ready."""
-        made = self._clone(order)
-        self._tally.count(hit=made is not None)
-        return made
-
-    def _clone(self, order: Order) -> Cloned | None:
-        if not self._waiting:
-            return None
         is_container = order.child.container is not None
         order = order._replace(study=is_container not in self._known)
         self._network = bool(order.flags & Namespace.NET)
@@ -128,10 +115,13 @@ class Reserves:
         data = _pickle.dumps((numbers, order), 5)
         if len(data) > _MOST_BYTES or len(numbers) > _MOST_FDS:
             return None
-        if not _is_ready(self._waiting[-1]) and not _is_soon_ready(self._waiting[-1]):
+        reserve = self.pool.take()
+        if reserve is None:
+            return None
+        if not _is_ready(reserve) and not _is_soon_ready(reserve):
+            self.pool.put(reserve)
             return None
         self._last = data
-        reserve = self._waiting.pop()
         self._made.value = 0
         answer = _ask(reserve, data, numbers, self._made)
         if order.study and answer:
@@ -147,7 +137,7 @@ class Reserves:
         if pid := self._made.value:
             return Cloned(pid, _opened(pid))
         if not answer:  # it was killed
-            return self._clone(order)
+            return self.clone(order)
         (number,) = _ANSWER.unpack(answer)
         raise OSError(number, os.strerror(number))
 
@@ -159,35 +149,29 @@ class Reserves:
         """
         self._study()
         self.reap()
-        if len(self._waiting) < self._size:
-            try:
-                made = _make(self._theirs, self._last, self._made, network=self._network)
-                self._waiting.append(made)
-            except PermissionError:
-                self._size = 0
-            except OSError:
-                return False
-            else:
-                own_pages(self._ours)
-                return True
-        return False
+        is_made = self.pool.refill()
+        if is_made:
+            own_pages(self._ours)
+        return is_made
+
+    def _make(self) -> Reserve:
+        try:
+            return _make(self._theirs, self._last, self._made, network=self._network)
+        except PermissionError:
+            self.pool.ahead = 0
+            raise
 
     def reap(self) -> None:
         """Reap those that were used, and any that was killed, or stopped by a signal, before."""
-        for reserve in list(self._waiting):
-            if _is_unfit(reserve):
-                self._waiting.remove(reserve)
-                reserve.orders.close()
-                self._end(reserve)
+        for reserve in self.pool.withdraw(_is_unfit):
+            self._end_unused(reserve)
         self._reap()
 
     def close(self) -> None:
         """End those that wait."""
         while self._studied:
             self._studied.pop().close()
-        while self._waiting:
-            self._waiting[-1].orders.close()
-            self._end(self._waiting.pop())
+        self.pool.empty()
         self._reap(block=True)
 
     def _study(self) -> None:
@@ -202,6 +186,10 @@ class Reserves:
             self._theirs.update(_RANGE.iter_unpack(told))
             self._studied.remove(account)
             account.close()
+
+    def _end_unused(self, reserve: Reserve) -> None:
+        reserve.orders.close()
+        self._end(reserve)
 
     def _end(self, reserve: Reserve) -> None:
         self._leaving.append(reserve)

@@ -251,7 +251,7 @@ class Server:
             },
             pools={
                 "spare_cgroups": ahead.cgroups.pool.stock,
-                "reserve_processes": ahead.processes.stock,
+                "reserve_processes": ahead.processes.pool.stock,
                 "recycled_cgroups": spawns.cgroups.pool.stock,
                 "networks": spawns.networks.stock,
                 "writable_layers": spawns.layers.stock,

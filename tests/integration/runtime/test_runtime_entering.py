@@ -181,7 +181,7 @@ def test_an_exec_by_a_reserve_shows_nothing_of_the_host_to_another_container(
         for _ in range(_ROUNDS):
             box.ahead.processes.refill()
             assert box.exec(starting, "true").status == 0
-        assert box.ahead.processes.stock.hits
+        assert box.ahead.processes.pool.stock.hits
     finally:
         box.ahead.close()
     assert not _found(box)

@@ -53,7 +53,7 @@ def ahead(box: Box) -> Iterator[Ahead]:
 def refilled(ahead: Ahead) -> None:
     """Have a process in reserve that is ready."""
     ahead.processes.refill()
-    (reserve,) = ahead.processes._waiting
+    (reserve,) = ahead.processes.pool
     assert select.select([reserve.orders], [], [], 20)[0]
     assert reserve.orders.recv(1, socket.MSG_PEEK)  # nothing, if it has ended
 
@@ -87,10 +87,10 @@ def test_one_that_is_not_ready_yet_is_waited_for(
     box: Box, ahead: Ahead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For a moment: a start without it takes longer."""
-    (reserve,) = (one.pid for one in ahead.processes._waiting)
+    (reserve,) = (one.pid for one in ahead.processes.pool)
     monkeypatch.setattr("orlop.runtime.reserve._is_ready", lambda _: False)  # a moment ago
     assert box.sh("echo made").strip() == "made"
-    assert reserve not in (one.pid for one in ahead.processes._waiting)
+    assert reserve not in (one.pid for one in ahead.processes.pool)
 
 
 def test_exec_by_a_reserve_is_in_the_container(box: Box, ahead: Ahead) -> None:
@@ -215,7 +215,7 @@ def test_one_that_has_ended_or_stopped_is_replaced(ahead: Ahead) -> None:
         while state_of(reserve) not in ("Z", "t"):
             time.sleep(0.01)
         refilled(ahead)
-        assert reserve not in {waiting.pid for waiting in ahead.processes._waiting}
+        assert reserve not in {waiting.pid for waiting in ahead.processes.pool}
 
 
 def test_child_that_cannot_say_that_it_is_there(ahead: Ahead) -> None:
@@ -262,10 +262,10 @@ def test_order_that_is_too_long_leaves_the_reserve_to_the_next(box: Box, ahead: 
     box.process["env"].append("LONG=" + "x" * (130 << 10))
     with pytest.raises(OrlopError, match="argument list too long"):  # longer than execve takes
         box.run("true")
-    assert {waiting.pid for waiting in ahead.processes._waiting} == {reserve}
+    assert {waiting.pid for waiting in ahead.processes.pool} == {reserve}
     del box.process["env"][-1]
     box.run("true")
-    assert not ahead.processes._waiting
+    assert not ahead.processes.pool.waiting
 
 
 def test_capabilities_are_the_hosts_not_what_an_image_says(box: Box) -> None:
@@ -307,7 +307,7 @@ def test_there_are_none_where_the_kernel_lets_us_hold_none() -> None:
             os.setresuid(65534, 65534, 65534)  # who may not trace what cannot be dumped
             reserves = Reserves()
             refused = not reserves.refill() and not reserves.pids
-            status = 0 if refused and reserves._size == 0 else 2
+            status = 0 if refused and reserves.pool.ahead == 0 else 2
         finally:
             os._exit(status)
     assert wait_exit(asked.pidfd) == 0
@@ -333,7 +333,7 @@ def run_inside() -> None:
     try:
         refilled(box.ahead)
         print(box.sh("stat -c '%t, %T' /dev/null").strip())
-        assert not box.ahead.processes._waiting
+        assert not box.ahead.processes.pool.waiting
     finally:
         box.ahead.close()
         box.close()
