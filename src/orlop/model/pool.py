@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 
 from orlop.errors import OrlopError
-from orlop.model.light import Callable, Generic, Iterator, NamedTuple, TypeVar
+from orlop.model.light import Callable, Generic, Iterable, Iterator, NamedTuple, Sequence, TypeVar
 from orlop.model.light_context import contextmanager, suppress
 
 TYPE_CHECKING = False
@@ -101,6 +101,11 @@ class ObjectPool(Generic[T]):
         return sum(map(len, tuple(self._waiting.values())))
 
     @property
+    def kinds(self) -> Sequence[Hashable]:
+        """All that the pool knows."""
+        return list(self._waiting)
+
+    @property
     def stock(self) -> Stock:
         """The pool's state, for metrics."""
         return self._tally.stock(ready=self.waiting, most=self._size)
@@ -111,15 +116,22 @@ class ObjectPool(Generic[T]):
         if make is not None:
             self._makes[kind] = make
 
-    def take(self, kind: Hashable = None) -> T | None:
-        """Return the one that has waited least, if it is still good; None if there is none."""
-        waiting = self._waiting.setdefault(kind, [])
-        for item in _drained(waiting):
-            if self._check(item):
-                self._tally.count(hit=True)
-                return item
-            self._end(item)
-        self._tally.count(hit=False)
+    def take(self, *kinds: Hashable, again: bool = False) -> T | None:
+        """Return the latest of the first of *kinds* that has a good one; None if none has.
+
+        The pool knows the kinds from then on. A request made *again* is not counted.
+        """
+        found = self._first_good(kinds or (None,))
+        if not again:
+            self._tally.count(hit=found is not None)
+        return found
+
+    def _first_good(self, kinds: Iterable[Hashable]) -> T | None:
+        for kind in kinds:
+            for item in _drained(self._waiting.setdefault(kind, [])):
+                if self._check(item):
+                    return item
+                self._end(item)
         return None
 
     def get(self, kind: Hashable, make: Callable[[], T]) -> T:
@@ -155,13 +167,17 @@ class ObjectPool(Generic[T]):
             raise
         self.give_back(item, kind)
 
+    def missing(self, kind: Hashable = None) -> int:
+        """Return how many more of *kind* are to wait; none if it is negative."""
+        return self.ahead - len(self._waiting.get(kind, ()))
+
     def refill(self) -> bool:
         """Make one where too few wait; return whether more may be missing.
 
         An error is not reported: whoever needs that object will meet it again.
         """
         for kind, make in self._makes.items():
-            if len(self._waiting[kind]) < self.ahead:
+            if self.missing(kind) > 0:
                 try:
                     return self.put(make(), kind)
                 except (OSError, OrlopError):
@@ -177,12 +193,12 @@ class ObjectPool(Generic[T]):
                 found.append(pair[0])
         return found
 
-    def trim(self, age_s: float) -> None:
-        """End those that have waited for *age_s* or longer."""
+    def trim(self, age_s: float, kind: Hashable = None) -> None:
+        """End those of *kind* that have waited for *age_s* or longer."""
         latest_s = time.monotonic() - age_s
-        for waiting in self._waiting.values():
-            while waiting and waiting[0][1] <= latest_s:
-                self._end(waiting.pop(0)[0])
+        waiting = self._waiting.get(kind, [])
+        while waiting and waiting[0][1] <= latest_s:
+            self._end(waiting.pop(0)[0])
 
     def forget(self, kind: Hashable) -> None:
         """End those of a kind that nobody asks for any more; later ones are not kept."""
@@ -208,7 +224,7 @@ class ObjectPool(Generic[T]):
         if self.waiting < self._size:
             return True
         most = max(tuple(self._waiting.values()), key=len)
-        if len(most) <= len(waiting) + 1:
+        if len(most) <= len(waiting):
             return False
         self._end(most.pop(0)[0])
         return True

@@ -71,8 +71,19 @@ def test_the_kind_with_most_makes_way_when_the_pool_is_full() -> None:
     made.want("b")
     assert all(made.put(number, "a") for number in (1, 3, 5))
     assert made.put(7, "b")
-    assert not made.put(9, "b")
-    assert ended == [1, 9]
+    assert made.put(9, "b")
+    assert not made.put(11, "b")
+    assert ended == [1, 3, 11]
+
+
+def test_the_first_kind_that_has_one_is_taken_and_counted_once() -> None:
+    made = pool()
+    assert made.take("a", "b") is None
+    made.put(1, "b")
+    assert made.take("a", "b") == 1
+    assert made.take("a", "b", again=True) is None
+    assert made.stock == Stock(ready=0, most=4, hits=1, misses=1)
+    assert made.kinds == ["a", "b"]
 
 
 def test_no_more_than_each_of_a_kind_wait() -> None:
