@@ -32,11 +32,10 @@ from orlop.engine.networks.directory import Directory
 from orlop.engine.networks.host import Host
 from orlop.engine.networks.inside import open_network
 from orlop.engine.networks.leases import Leases
-from orlop.engine.networks.lending.lendable import Lendable
-from orlop.engine.networks.lending.ready import ReadyNetworks
 from orlop.engine.networks.naming import Naming
 from orlop.engine.networks.overlay import Overlay
 from orlop.engine.networks.planning import Planner
+from orlop.engine.networks.ready import Lendable, ReadyNetworks
 from orlop.engine.networks.thread import NetworkThread
 from orlop.engine.networks.wall import requests
 from orlop.engine.spec.idranges import mappings

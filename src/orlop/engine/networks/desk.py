@@ -15,7 +15,7 @@ from orlop.engine.networks.attachments import Attachments
 from orlop.engine.networks.directory import Directory
 from orlop.engine.networks.filters import prunable
 from orlop.engine.networks.host import Host
-from orlop.engine.networks.lending.lending import Lending
+from orlop.engine.networks.lending import Lending
 from orlop.engine.networks.planning import standing_in
 from orlop.engine.networks.repair import Repair
 from orlop.engine.networks.thread import NetworkThread

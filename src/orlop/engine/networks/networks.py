@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from orlop.engine.networks.desk import Desk
-    from orlop.engine.networks.lending.lending import Lent
+    from orlop.engine.networks.lending import Lent
     from orlop.engine.peers.peers import MemberState
     from orlop.kernel.netlink.links import Counters
 

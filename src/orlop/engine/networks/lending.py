@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from orlop.engine.context import Context
 from orlop.engine.networks.attachments import Attachments
 from orlop.engine.networks.directory import Directory
-from orlop.engine.networks.lending.lendable import Lendable, is_plain
+from orlop.engine.networks.ready import Lendable, is_plain
 from orlop.engine.networks.wall import requests
 from orlop.errors import OrlopError, UnavailableError
 from orlop.model.container import Container, ContainerOptions
