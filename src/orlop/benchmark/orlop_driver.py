@@ -47,7 +47,7 @@ class Orlop(BenchDriver):
         self.engine = str(settings.address)
         self.image = image
         self.network = network
-        self._clients = ObjectPool(end=Client.close, size=_MOST_CLIENTS)
+        self._clients = ObjectPool[Client](end=Client.close, size=_MOST_CLIENTS)
         self._connect = partial(Client, settings)
         self._boxes: dict[str, Sandbox] = {}
         self._options = {

@@ -35,7 +35,7 @@ else:
     #: In annotations only.
     Any = NoReturn = object
 
-    def TypeVar(name: str) -> object:  # noqa: N802 - as in typing
+    def TypeVar(name: str) -> object:
         """Return a type variable, for annotations only."""
         return name
 
