@@ -19,7 +19,7 @@ Add a class only when some caller would act differently on it. What the kernel
 refuses stays an OSError until a room above can say what it means.
 
 Each class is a kind of error, and says what the doors answer: the status of
-HTTP, and the exit code of a command that was to start a process.
+HTTP, the status code of gRPC, and the exit code of a command that was to start a process.
 """
 
 TYPE_CHECKING = False
@@ -32,6 +32,7 @@ class OrlopError(Exception):
     """Something a user can understand: one lower-case clause, and perhaps a *hint*."""
 
     status = 500
+    grpc_code = 2
     exit_code = 125
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -47,6 +48,7 @@ class InvalidArgumentError(OrlopError):
     """The request can never succeed as written."""
 
     status = 400
+    grpc_code = 3
 
 
 class CommandNotFoundError(InvalidArgumentError):
@@ -65,6 +67,7 @@ class NotFoundError(OrlopError):
     """The named thing does not exist."""
 
     status = 404
+    grpc_code = 5
 
 
 class ImageNotFoundError(NotFoundError):
@@ -75,12 +78,14 @@ class AlreadyExistsError(OrlopError):
     """The name is taken."""
 
     status = 409
+    grpc_code = 6
 
 
 class WrongStateError(OrlopError):
     """It could succeed, but not now."""
 
     status = 409
+    grpc_code = 9
 
 
 class NotRunningError(WrongStateError):
@@ -91,28 +96,34 @@ class PermissionDeniedError(OrlopError):
     """The caller, or its credentials, may not do this."""
 
     status = 403
+    grpc_code = 7
 
 
 class UnsupportedError(OrlopError):
     """This host or build cannot do it."""
 
     status = 501
+    grpc_code = 12
 
 
 class UnavailableError(OrlopError):
     """A peer did not answer; worth trying again."""
 
     status = 503
+    grpc_code = 14
 
 
 class ExhaustedError(OrlopError):
     """A disk, a quota or a limit is full."""
 
     status = 507
+    grpc_code = 8
 
 
 class CorruptError(OrlopError):
     """Stored or received bytes are not what they should be."""
+
+    grpc_code = 15
 
 
 def kind_of(error: OrlopError) -> str:

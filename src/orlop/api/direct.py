@@ -41,6 +41,7 @@ from msgspec.structs import replace
 from orlop.api.docker.parse_container import parse_create
 from orlop.api.docker.wire import Create
 from orlop.api.intake import Intake
+from orlop.api.late import bound
 from orlop.engine.engine import Engine
 from orlop.engine.fork_sources import Fork
 from orlop.engine.networks.modes import has_own_namespace
@@ -52,7 +53,6 @@ from orlop.errors import (
     InvalidArgumentError,
     NotFoundError,
     OrlopError,
-    UnavailableError,
     UnsupportedError,
     failure_of,
 )
@@ -61,7 +61,6 @@ from orlop.model.timeline import OFF, Recorder
 
 log = logging.getLogger(__name__)
 
-_MODE = 0o660
 _MOST_BYTES = 1 << 20
 _MOST_FDS = 8
 _CREDENTIALS = struct.Struct("3i")
@@ -112,17 +111,7 @@ class DirectServer:
     def __init__(self, engine: Engine, path: Path) -> None:
         self._engine = engine
         self._path = path
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.setblocking(False)  # noqa: FBT003 - has no keyword
-        path.unlink(missing_ok=True)
-        before = os.umask(0o777 & ~_MODE)
-        try:
-            self._listener.bind(str(path))
-        except OSError as error:
-            self._listener.close()
-            raise UnavailableError(f"cannot listen on {path}: {error.strerror or error}") from error
-        finally:
-            os.umask(before)
+        self._listener = bound(path, socket.SOCK_SEQPACKET)
         self._listener.listen(1024)
         self.connections: set[Connection] = set()
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -36,6 +36,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.run / "sandboxes.sock"
 
     @property
+    def cri_socket(self) -> Path:
+        """Where a kubelet connects: api/cri."""
+        return self.run / "cri.sock"
+
+    @property
     def shim_socket(self) -> Path:
         return self.run / "shim.sock"
 

@@ -92,6 +92,10 @@ class System:
             found.append(f"{place} cannot be written: what happens is stored when it can be")
         return tuple(f"WARNING: {line}" for line in found)
 
+    def layers_size(self) -> int:
+        """Return the bytes that all layers take."""
+        return sum(layer.size for layer in self._context.metadata.layers.list())
+
     async def disk_usage(self) -> DiskUsage:
         images = await self._images.list(all=True)
         records = self._context.records.all()

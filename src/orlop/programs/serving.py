@@ -19,6 +19,7 @@ from orlop.api.connections import Limits
 from orlop.api.direct import DirectServer
 from orlop.api.docker.app import HEADERS, DockerAPI
 from orlop.api.http import Server
+from orlop.api.late import LateServer, Program
 from orlop.engine.engine import Engine
 from orlop.engine.settings import Settings
 from orlop.engine.telemetry.watchdog import Watchdog
@@ -112,13 +113,14 @@ async def serve(settings: Settings, watchdog: Watchdog) -> None:
             _listener(settings) as listener,
             contextlib.closing(DirectServer(engine, settings.direct_socket)),
         ):
+            cri = LateServer(settings.cri_socket, lambda: _cri(engine))
             await server.listen(listener)
             log.info("engine ready", extra={"root": settings.root, "run": settings.run})
             _notify("READY=1")
             await stop.wait()
             _notify("STOPPING=1")
-            await server.close()
-        _leave_if_busy(api)
+            await asyncio.gather(server.close(), cri.close())
+        _leave_if_busy(*api.changes, *cri.changes)
     log.info("engine stopped")
 
 
@@ -128,13 +130,19 @@ def _limits() -> Limits:
     return Limits(most=most, most_of_one=most // 2)
 
 
-def _leave_if_busy(api: DockerAPI) -> None:
+def _cri(engine: Engine) -> Program:
+    from orlop.api.cri.app import server  # takes long to import
+
+    return server(engine)
+
+
+def _leave_if_busy(*changes: asyncio.Future[Any]) -> None:
     """Exit now if a thread is still running, such as a pull from a slow registry.
 
     A thread cannot be stopped, and the store must not be closed while it runs. The next
     start cleans up, as after a killed engine.
     """
-    busy = api.changes.union(task for task in asyncio.all_tasks() if task.cancelling())
+    busy = set(changes).union(task for task in asyncio.all_tasks() if task.cancelling())
     if busy:
         log.warning("stopped with work under way", extra={"tasks": len(busy)})
         logging.shutdown()

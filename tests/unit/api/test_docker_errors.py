@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from orlop.api.docker.errors import render_error, translate_os_error
+from orlop.api.docker.errors import render_error
+from orlop.api.failures import translate_os_error
 from orlop.errors import (
     CommandNotFoundError,
     ExhaustedError,

@@ -5,9 +5,10 @@ import logging
 import time
 
 from orlop import __version__
-from orlop.api.docker.errors import render_error, translate_os_error
+from orlop.api.docker.errors import render_error
 from orlop.api.docker.routes import ROUTES
 from orlop.api.docker.routing import MAX_VERSION, Call, Route, Router, split_version, version_text
+from orlop.api.failures import translate_os_error
 from orlop.api.messages import Reply, Request, Response
 from orlop.engine.engine import Engine
 from orlop.engine.telemetry.asked import NOTHING, Asked, asked

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from orlop.api.docker.errors import translate_os_error
+from orlop.api.failures import translate_os_error
 from orlop.api.messages import Reply, Stream
 from orlop.engine.answers import Progress
 from orlop.errors import OrlopError
