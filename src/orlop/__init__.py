@@ -33,14 +33,14 @@ __all__ = [
 ]
 
 _PLACES = {
-    "AsyncBatch": "orlop.sandbox.async_batch",
-    "AsyncFiles": "orlop.sandbox.async_files",
-    "AsyncPool": "orlop.sandbox.async_pool",
-    "AsyncProcess": "orlop.sandbox.async_process",
-    "AsyncRunner": "orlop.sandbox.async_runner",
+    "AsyncBatch": "orlop.sandbox.asynchronous",
+    "AsyncFiles": "orlop.sandbox.asynchronous",
+    "AsyncPool": "orlop.sandbox.asynchronous",
+    "AsyncProcess": "orlop.sandbox.asynchronous",
+    "AsyncRunner": "orlop.sandbox.asynchronous",
     "AsyncSandbox": "orlop.sandbox.asynchronous",
-    "AsyncTemplate": "orlop.sandbox.async_template",
-    "AsyncTerminal": "orlop.sandbox.async_process",
+    "AsyncTemplate": "orlop.sandbox.asynchronous",
+    "AsyncTerminal": "orlop.sandbox.asynchronous",
     "Batch": "orlop.sandbox.batch",
     "Files": "orlop.sandbox.files",
     "Pool": "orlop.sandbox.pool",

@@ -32,24 +32,3 @@ class Closing(Closed, Protocol):
 
     def __enter__(self) -> Self:
         return self
-
-
-class AsyncClosed(Protocol):
-    """See Closed; of an `async with` block."""
-
-    async def close(self) -> None: ...
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-
-class AsyncClosing(AsyncClosed, Protocol):
-    """Gives itself to the `async with` block."""
-
-    async def __aenter__(self) -> Self:
-        return self

@@ -2,7 +2,6 @@
 
 import os
 import select
-import threading
 import time
 import weakref
 from collections.abc import Collection, Iterator
@@ -57,10 +56,7 @@ class Conversation(Closing):
         16 MB of what was sent before wait for the command to read them, this waits, too, but
         for the last: who sends so much in pieces has to read in another thread, or task.
         """
-        self._send(data, end=end, given_up=threading.Event())
-
-    def _send(self, data: bytes, *, end: bool, given_up: threading.Event) -> None:
-        self._input.put(data, end=end, given_up=given_up)
+        self._input.put(data, end=end)
         if self._input and self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 

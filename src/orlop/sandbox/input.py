@@ -7,6 +7,7 @@ from typing import Protocol
 
 from orlop.errors import WrongStateError
 from orlop.sandbox.arguments import check_input
+from orlop.sandbox.interrupt import current
 
 _SEND_BYTES = 256 << 10
 _MOST_KEPT = 16 << 20  # more is taken once less than that waits
@@ -38,17 +39,16 @@ class Input:
         """Whether anything waits."""
         return bool(self._pieces)
 
-    def put(self, data: bytes, *, end: bool, given_up: threading.Event) -> None:
+    def put(self, data: bytes, *, end: bool) -> None:
         """Send what fits of *data*, and keep the rest; with *end* nothing comes after it.
 
         Where 16 MB wait already it is waited until less do, but for the last: nothing comes
-        after that. Nothing of it is sent where it is *given_up* meanwhile.
+        after that. Nothing of it is sent where the wait is interrupted.
         """
         check_input(data)
         piece = memoryview(bytes(data))
         while not self._put(piece, end=end):
-            if given_up.is_set():
-                return
+            current().check()
             self._await_room()
 
     def _put(self, data: memoryview, *, end: bool) -> bool:

@@ -20,19 +20,19 @@ class Interrupt:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asked = False
+        self.asked = False
         self._end: Callable[[], None] | None = None
 
     def ask(self) -> None:
         """End what can be ended now, and whatever the verb comes to later."""
         with self._lock:
-            self._asked = True
+            self.asked = True
             if self._end is not None:
                 self._end()
 
     def check(self) -> None:
         """Raise InterruptedVerbError once it has been asked."""
-        if self._asked:
+        if self.asked:
             raise InterruptedVerbError("it was interrupted")
 
     @contextmanager

@@ -8,7 +8,7 @@ from orlop.errors import InvalidArgumentError
 from orlop.sandbox.closing import Closing
 from orlop.sandbox.options import Options, named
 from orlop.sandbox.sandbox import Sandbox
-from orlop.sandbox.warm import PoolStats, Taking, Warm
+from orlop.sandbox.warm import PoolStats, Warm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -64,14 +64,14 @@ class Pool(PoolOptions, Closing):
 
     def fill(self, *, timeout: float | None = None) -> None:
         """Wait until all are ready; raises as take()."""
-        self._warm.fill(Taking(timeout=timeout))
+        self._warm.fill(timeout=timeout)
 
     def take(self, *, timeout: float | None = None) -> Sandbox:
         """Return a started sandbox: at once if one is ready, else as soon as one is.
 
         UnavailableError after *timeout* seconds, or when one could not be started meanwhile.
         """
-        return self._warm.take(Taking(timeout=timeout))
+        return self._warm.take(timeout=timeout)
 
     def close(self) -> None:
         """Remove those that nobody has taken; again is no error."""

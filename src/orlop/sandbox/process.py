@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from orlop.sandbox.arguments import check_output_limit
 from orlop.sandbox.conversation import Conversation
+from orlop.sandbox.interrupt import current
 from orlop.sandbox.result import Result, StreamName
 
 OUTPUT_LIMIT = 16 << 20
@@ -21,10 +22,11 @@ class Process(Conversation):
         check_output_limit(output_limit)
         kept = {"stdout": bytearray(), "stderr": bytearray()}
         cut = {"stdout": False, "stderr": False}
-        for stream, piece in self:
-            room = max(0, output_limit - len(kept[stream]))
-            kept[stream] += piece[:room]
-            cut[stream] = cut[stream] or len(piece) > room
+        with current().ending(self.kill):
+            for stream, piece in self:
+                room = max(0, output_limit - len(kept[stream]))
+                kept[stream] += piece[:room]
+                cut[stream] = cut[stream] or len(piece) > room
         end = self._end()
         return Result(
             exit_code=end.exit_code,

@@ -14,12 +14,18 @@ from orlop.sandbox.interrupt import Interrupt
 T = TypeVar("T")
 
 
-async def in_thread(function: Callable[[], T], *, interrupt: Callable[[], None] | None = None) -> T:
+async def in_thread(
+    function: Callable[[], T],
+    *,
+    interrupt: Callable[[], None] | None = None,
+    undo: Callable[[T], object] | None = None,
+) -> T:
     """Run *function* in a thread of its own, and wait for its end even when cancelled.
 
     So nothing goes on behind the back of who has cancelled. *interrupt* is what
-    then makes *function* return soon. No pool of threads: those that wait for a
-    process could fill it, and who is to kill the process would wait for them.
+    then makes *function* return soon; *undo* is called with what it has returned nevertheless.
+    No pool of threads: those that wait for a process could fill it, and who is to kill the
+    process would wait for them.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -50,15 +56,17 @@ async def in_thread(function: Callable[[], T], *, interrupt: Callable[[], None] 
                 _begin(interrupt)
             cancelled = error
     if cancelled is not None:
-        future.exception()  # seen, so asyncio does not warn
+        if future.exception() is None and undo is not None:  # seen, so asyncio does not warn
+            await in_thread(partial(undo, future.result()))
         raise cancelled
     return future.result()
 
 
-async def interruptible(verb: Callable[[], T]) -> T:
+async def interruptible(verb: Callable[[], T], *, undo: Callable[[T], object] | None = None) -> T:
     """Do *verb* as in_thread() does; cancelled, what it has had current() end is ended."""
     interrupt = Interrupt()
-    return await in_thread(partial(interrupt.during, verb), interrupt=interrupt.ask)
+    work = partial(interrupt.during, verb)
+    return await in_thread(work, interrupt=interrupt.ask, undo=undo)
 
 
 def _begin(interrupt: Callable[[], None]) -> None:

@@ -12,10 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from typing import NamedTuple
 
 from orlop.errors import OrlopError, UnavailableError, WrongStateError
 from orlop.sandbox.closing import not_open
+from orlop.sandbox.interrupt import current
 from orlop.sandbox.sandbox import Sandbox
 
 _FIRST_PAUSE_S = 0.1  # after a start that failed; twice as long after the next, and so on
@@ -32,18 +34,6 @@ class PoolStats(NamedTuple):
     waited: int  # of those taken, how many were not ready when they were asked for
     died: int  # while they were ready
     failed: int  # starts
-
-
-class Taking:
-    """Somebody's wish for a sandbox, which can be given up while it waits."""
-
-    def __init__(self, *, timeout: float | None = None) -> None:
-        self._deadline_s = None if timeout is None else time.monotonic() + timeout
-        self.given_up = False
-
-    @property
-    def left_s(self) -> float | None:
-        return None if self._deadline_s is None else max(0.0, self._deadline_s - time.monotonic())
 
 
 class Warm:
@@ -105,46 +95,47 @@ class Warm:
                 failed=self._failed,
             )
 
-    def take_ready(self) -> Sandbox | None:
-        """Return one if one is ready; never waits."""
-        with self._changed:
-            return self._pop()
-
-    def take(self, taking: Taking) -> Sandbox:
-        """Return one, waiting for it.
-
-        UnavailableError after its time, or where one could not be started meanwhile;
-        WrongStateError once the pool is closed.
-        """
+    def take_ready(self, *, waited: bool = False) -> Sandbox | None:
+        """Return one if one is ready; never waits. *waited*: the taker has done so before."""
         with self._changed:
             box = self._pop()
-            if box is not None:
-                return box
-            while box is None:
-                self._await(taking, lambda: bool(self._ready))
-                box = self._pop()
-            self._waited += 1
+            self._waited += waited and box is not None
             return box
 
-    def fill(self, taking: Taking) -> None:
-        """Return when all are ready; raises as take()."""
-        with self._changed:
-            self._await(taking, lambda: len(self._ready) >= self._size)
+    def take(self, *, timeout: float | None) -> Sandbox:
+        """Return one, waiting for it.
 
-    def give_up(self, taking: Taking) -> None:
-        """Let who waits for *taking* wait no longer."""
+        UnavailableError after *timeout* seconds, or where one could not be started meanwhile;
+        WrongStateError once the pool is closed.
+        """
+        ends_s = time.monotonic() + (inf if timeout is None else timeout)
+        box = self.take_ready()
+        while box is None:
+            self._await(lambda: bool(self._ready), ends_s - time.monotonic())
+            box = self.take_ready(waited=True)
+        return box
+
+    def fill(self, *, timeout: float | None) -> None:
+        """Return when all are ready; raises as take()."""
+        self._await(lambda: len(self._ready) >= self._size, inf if timeout is None else timeout)
+
+    def _await(self, enough: Callable[[], bool], left_s: float) -> None:
+        """Wait until there is *enough*, or somebody interrupts it."""
+        interrupt = current()
+        with interrupt.ending(self._notify), self._changed:
+            self._wait_for(lambda: interrupt.asked or enough(), left_s)
+
+    def _notify(self) -> None:
         with self._changed:
-            taking.given_up = True
             self._changed.notify_all()
 
-    def _await(self, taking: Taking, enough: Callable[[], bool]) -> None:
-        """Wait until there is *enough*, for who holds the lock."""
+    def _wait_for(self, enough: Callable[[], bool], left_s: float) -> None:
         known = self._failed
         self._waits += 1
         self._changed.notify_all()
         self._changed.wait_for(
-            lambda: enough() or not self._open or taking.given_up or self._failed > known,
-            taking.left_s,
+            lambda: enough() or not self._open or self._failed > known,
+            None if left_s == inf else max(0.0, left_s),
         )
         if not self._open:
             raise not_open("pool", was_started=bool(self._threads))

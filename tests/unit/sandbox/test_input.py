@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from orlop.errors import WrongStateError
-from orlop.sandbox.async_process import AsyncProcess
+from orlop.sandbox.asynchronous import AsyncProcess
 from orlop.sandbox.process import Process
 from tests.unit.sandbox.test_conversation import Local, process
 
