@@ -15,6 +15,7 @@ from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.containers import Containers
 from orlop.engine.containers.exits import Exits
 from orlop.engine.containers.health import Health
+from orlop.engine.containers.kind import kind_of
 from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.containers.removal import Removal
 from orlop.engine.context import Context
@@ -219,7 +220,7 @@ class Engine:
     @asynccontextmanager
     async def _hold(self, container: Container) -> AsyncIterator[None]:
         """Keep the container's processes from running while inside."""
-        if container.recipe:
+        if not kind_of(container).shows_pauses:
             async with self.forks.still(container):
                 yield
             return

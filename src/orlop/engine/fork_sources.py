@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from orlop.engine.containers.kind import kind_of
 from orlop.engine.containers.written import give_back, lent
 from orlop.engine.context import Context
 from orlop.engine.forks import Forks
@@ -66,7 +67,7 @@ class ForkSources:
             ExhaustedError: *count* copies would take too much memory.
         """
         container = self._context.records.find(ref)
-        if not container.recipe:
+        if kind_of(container).has_snapshot:
             raise UnsupportedError(f"sandbox {container.name} was started in the usual way")
         async with self._forks.still(container):
             uppers = await lent(self._context, container.id)

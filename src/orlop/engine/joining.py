@@ -5,6 +5,7 @@ import os
 import select
 from collections.abc import Iterator, Mapping
 
+from orlop.engine.containers.kind import kind_of
 from orlop.errors import NotRunningError
 from orlop.model.container import Container
 
@@ -61,6 +62,6 @@ def _has_ended(process: int) -> bool:
 
 def _is_of(container: Container) -> bool:
     """Whether the process is in the container's cgroup: named by its id, a sandbox's otherwise."""
-    own = f":{container.cgroup}\n" if container.recipe else f"/{container.id}"
+    own = f"/{container.id}" if kind_of(container).has_own_cgroup else f":{container.cgroup}\n"
     with open(f"/proc/{container.pid}/cgroup", encoding="utf-8") as file:
         return any(own in line for line in file)

@@ -15,6 +15,7 @@ import msgspec
 
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.containers import Containers
+from orlop.engine.containers.kind import bundle_of
 from orlop.engine.context import Context
 from orlop.engine.images.images import Images
 from orlop.errors import OrlopError, UnsupportedError
@@ -161,8 +162,8 @@ class Recipes:
                 self._drop(key)
 
     def _used(self) -> set[str]:
-        """Return those by which there are sandboxes."""
-        return {container.recipe for container in self._context.records.all()}
+        """Return the ids of the recipes that sandboxes still use."""
+        return {bundle_of(container) for container in self._context.records.all()}
 
     def _drop(self, key: bytes) -> None:
         recipe = self._known.pop(key)
@@ -191,7 +192,7 @@ class Recipes:
 
     def close(self) -> None:
         """Take away what they have on disk, but for those by which sandboxes run on."""
-        used = {container.recipe for container in self._context.records.all()}
+        used = self._used()
         for key in [key for key, recipe in self._known.items() if recipe.id in used]:
             del self._known[key]  # an engine after this one removes it when nobody needs it
         self.lost()

@@ -9,6 +9,7 @@ from typing import Any
 
 from orlop.engine.containers.exits import Exits
 from orlop.engine.containers.health import Health
+from orlop.engine.containers.kind import bundle_of
 from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.containers.removal import Removal
 from orlop.engine.context import Context
@@ -124,7 +125,7 @@ async def discard_orphans(context: Context, volumes: Volumes) -> None:
 
 def _discard_orphans(context: Context, volumes: Volumes) -> None:
     containers = context.records.all()
-    known = {container.id for container in containers} | {c.recipe for c in containers}
+    known = {name for one in containers for name in (one.id, bundle_of(one))}
     for name in context.snapshots.snapshots() - known:
         context.snapshots.remove(name)
     for folder in (context.settings.bundles, context.settings.containers):

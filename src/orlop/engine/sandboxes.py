@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from orlop.engine.answers import Finished
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.exits import resolve
+from orlop.engine.containers.kind import bundle_of
 from orlop.engine.context import Context
 from orlop.engine.deadlines import Deadline, after
 from orlop.engine.execs import Execs
@@ -37,7 +38,6 @@ _AT_ONCE = 4  # starts, for each processor
 _COMMANDS_AT_ONCE = 256  # being started: the shim holds some twenty descriptors for each
 _KILLS_AT_ONCE = 64
 _SIGKILL = 9
-_FIGURES = 5  # of usage
 
 #: Is called with an exit, as the shim tells it.
 Ended = Callable[[dict[str, Any]], None]
@@ -332,7 +332,7 @@ class Sandboxes:
 
     def _process(self, container: Container, user: str) -> dict[str, Any]:
         """Return what all processes of *user* in sandboxes of a recipe have in common."""
-        key = (container.recipe, user)
+        key = (bundle_of(container), user)
         found = self._processes.get(key)
         if found is None:
             config = self._bundles.read(container.id)
@@ -348,11 +348,6 @@ class Sandboxes:
         message = {"op": "kill_exec", "id": container_id, "group": f"exec-{exec_id}"}
         async with self._kills_at_once:
             await self._context.shim.request(message)
-
-    async def usage(self, container_id: str) -> list[int]:
-        """Return what it has used: numbers as in shim/usage.py."""
-        used: list[int] = await self._context.shim.request({"op": "usage", "id": container_id})
-        return used[:_FIGURES]
 
     async def close(self, container_id: str) -> None:
         """End a sandbox, with all that runs in it; returns once it is gone."""

@@ -16,7 +16,6 @@ from orlop.api.docker.render_network import (
 from orlop.api.docker.times import rfc3339, span
 from orlop.engine.answers import ContainerSize
 from orlop.model.container import Container, Event, Exec, HealthState, Status
-from orlop.runtime.cgroups import Statistics
 
 Shape = dict[str, Any]
 
@@ -166,14 +165,6 @@ def _health(health: HealthState) -> Shape:
             for result in health.log
         ],
     }
-
-
-def render_usage(counted: Statistics) -> Shape:
-    """Return GET /sandboxes/{id}/usage: numbers in the order of shim/usage.py."""
-    cpu, io = counted.cpu, counted.io_bytes
-    read, written = (sum(c.value for c in io if c.operation == way) for way in ("read", "write"))
-    usage = [cpu.user_ns // 1000, cpu.system_ns // 1000, counted.memory.peak_bytes, read, written]
-    return {"Usage": usage}
 
 
 def render_exec(process: Exec) -> Shape:

@@ -5,7 +5,6 @@ import socket
 
 from orlop.api.docker.answers import json
 from orlop.api.docker.parse_container import parse_create
-from orlop.api.docker.render_container import render_usage
 from orlop.api.docker.routing import Call
 from orlop.api.docker.wire import Create, read_json
 from orlop.api.messages import Hijack, Reply
@@ -55,10 +54,7 @@ async def hold(call: Call) -> Reply:
 
 async def usage(call: Call) -> Reply:
     """GET /sandboxes/{name}/usage: what all that has run in it has used so far."""
-    container = call.engine.containers.get(call.name)
-    if container.recipe:
-        return json({"Usage": await call.engine.sandboxes.usage(container.id)})
-    return json(render_usage(await call.engine.containers.stats(container.id)))
+    return json({"Usage": await call.engine.containers.usage(call.name)})
 
 
 def terms_of(call: Call) -> Terms:

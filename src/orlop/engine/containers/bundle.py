@@ -19,6 +19,7 @@ from orlop.engine.containers.files import (
     refresh_files,
     write_files,
 )
+from orlop.engine.containers.kind import bundle_of, kind_of
 from orlop.engine.containers.logs import log_message
 from orlop.engine.context import Context
 from orlop.engine.joining import NAMES
@@ -97,7 +98,7 @@ class Bundles:
 
         Returns whether we are its name server.
         """
-        if container.recipe:  # its files are its own, since its start
+        if not kind_of(container).has_shared_files:
             return self.network_files(container, addressing)[0]
         folder, hostname = self.folder(container.id), self._hostname(container)
         return refresh_files(folder, container.options, hostname, addressing)
@@ -111,8 +112,8 @@ class Bundles:
     def read(self, container_id: str) -> Config:
         """Return the container's config.json; a sandbox's is that of its recipe."""
         records = self._context.records
-        recipe = records.get(container_id).recipe if records.has(container_id) else ""
-        path = self.path(recipe or container_id) / "config.json"
+        owner = bundle_of(records.get(container_id)) if records.has(container_id) else container_id
+        path = self.path(owner) / "config.json"
         made: Config = msgspec.json.decode(path.read_bytes())
         return made
 
@@ -238,7 +239,7 @@ class Bundles:
             if not mode.startswith("container:"):
                 continue
             other = self._context.records.find(mode.partition(":")[2])
-            if other.recipe:  # what it has is used again after it
+            if not kind_of(other).can_be_joined:
                 raise UnsupportedError(f"cannot join {option} of a sandbox: {short(other.id)}")
             if not other.running:
                 raise WrongStateError(

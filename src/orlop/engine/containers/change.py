@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from orlop.engine.containers import names
 from orlop.engine.containers.bundle import Bundles, layer_keys
 from orlop.engine.containers.cgroup import running_cgroup
+from orlop.engine.containers.kind import kind_of
 from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.context import Context
 from orlop.engine.requests import UpdateRequest
@@ -43,7 +44,7 @@ class Changes:
             changed = _changed(container, request)
             if container.running:
                 limits = resources(changed.options.resources)
-                if container.recipe:  # its cgroup is others' afterwards
+                if not kind_of(container).has_own_cgroup:  # the shim resets it for the next one
                     await self._context.shim.request({"op": "change", "id": container_id})
                 with running_cgroup(container) as cgroup:
                     await in_thread(cgroup.update, limits)

@@ -19,6 +19,7 @@ from orlop.engine.containers.archive import Archive
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.change import Changes
 from orlop.engine.containers.create import Creation
+from orlop.engine.containers.kind import kind_of
 from orlop.engine.containers.lifecycle import Lifecycle, parse_signal
 from orlop.engine.containers.listing import Listing
 from orlop.engine.containers.processes import Inside
@@ -201,7 +202,7 @@ class Containers:
 
         Empty for a container started by a recipe.
         """
-        return {} if container.recipe else self._bundles.files(container)
+        return self._bundles.files(container) if kind_of(container).has_shared_files else {}
 
     def linked(self, container: Container) -> "Sequence[tuple[str, str]]":
         """Return the names and aliases of the containers that it is linked to by default."""
@@ -260,6 +261,10 @@ class Containers:
     async def stats(self, ref: str) -> Statistics:
         """Return its counters now; WrongStateError unless it runs."""
         return await self._inside.stats(await self.settled(ref))
+
+    async def usage(self, ref: str) -> Sequence[int]:
+        """Return what all that has run in it has used: numbers as in shim/usage.py."""
+        return await self._inside.usage(await self.settled(ref))
 
     async def changes(self, ref: str) -> Sequence[Change]:
         return await self._archive.changes(self.get(ref))

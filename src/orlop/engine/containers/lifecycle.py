@@ -14,6 +14,7 @@ from orlop.engine.containers import logs
 from orlop.engine.containers.bundle import Bundles, layer_keys
 from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.containers.health import Health
+from orlop.engine.containers.kind import kind_of
 from orlop.engine.context import Context, Live
 from orlop.engine.joining import open_namespaces
 from orlop.engine.networks.networks import Networks
@@ -228,7 +229,7 @@ class Lifecycle:
             self._context.records.note(replace(container, stopped_by_user=True))
 
     async def _signal(self, container: Container, signal: int) -> None:
-        if signal == _SIGKILL and not container.recipe:  # whose cgroup may be another's by then
+        if signal == _SIGKILL and kind_of(container).has_own_cgroup:
             await in_thread(cgroup_of(container).kill)
             return
         if container.status == Status.PAUSED:  # a frozen process would never see it

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from orlop.engine.answers import Processes
 from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
+from orlop.engine.containers.kind import kind_of
 from orlop.engine.context import Context
 from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError, NotRunningError, OrlopError
@@ -15,6 +16,7 @@ from orlop.runtime.cgroups.interface import BlockStatistics
 
 _ARGUMENT = re.compile(r"[a-zA-Z0-9%=:,_. -]*")
 _TIMEOUT_S = 10
+_FIGURES = 5  # of usage
 #: How names of what memory.stat counts since the cgroup was made begin; the rest is of now.
 _EVENTS = ("pg", "workingset_", "thp_", "zswp", "swpin", "swpout", "pswp", "numa_")
 
@@ -41,14 +43,30 @@ class Inside:
         _check_running(container)
         with running_cgroup(container) as cgroup:
             counted = await in_thread(cgroup.statistics)
-        if not container.recipe:
+        if kind_of(container).has_own_cgroup:
             return counted
-        return _own(counted, await self._context.shim.request({"op": "usage", "id": container.id}))
+        return _own(counted, await self._used(container))
+
+    async def usage(self, container: Container) -> Sequence[int]:
+        """Return what all that has run in it has used: numbers as in shim/usage.py."""
+        if kind_of(container).has_own_cgroup:
+            return _figures(await self.stats(container))
+        return (await self._used(container))[:_FIGURES]
+
+    async def _used(self, container: Container) -> list[int]:
+        used: list[int] = await self._context.shim.request({"op": "usage", "id": container.id})
+        return used
 
 
 def _check_running(container: Container) -> None:
     if not container.running:
         raise NotRunningError(f"Container {container.id} is not running")
+
+
+def _figures(counted: Statistics) -> list[int]:
+    cpu, io = counted.cpu, counted.io_bytes
+    read, written = (sum(c.value for c in io if c.operation == way) for way in ("read", "write"))
+    return [cpu.user_ns // 1000, cpu.system_ns // 1000, counted.memory.peak_bytes, read, written]
 
 
 def _own(counted: Statistics, used: Sequence[int]) -> Statistics:

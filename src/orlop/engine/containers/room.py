@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 
 from orlop.engine.containers.cgroup import cgroup_of
+from orlop.engine.containers.kind import kind_of
 from orlop.errors import ExhaustedError
 from orlop.kernel.paths import FileSystem, file_system_type, open_in_root
 from orlop.layers.tar import Stream
@@ -66,7 +67,9 @@ def _in_memory(container: Container, root: int, path: str) -> bool:
         kind = file_system_type(fd)
     finally:
         os.close(fd)
-    return kind == FileSystem.TMPFS or (kind == FileSystem.OVERLAY and bool(container.recipe))
+    return kind == FileSystem.TMPFS or (
+        kind == FileSystem.OVERLAY and not kind_of(container).has_snapshot
+    )
 
 
 def _used_bytes(container: Container) -> int:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 from orlop.engine.containers.bundle import layer_keys
+from orlop.engine.containers.kind import kind_of
 from orlop.engine.context import Context
 from orlop.engine.images.host import HOST, host_base
 from orlop.engine.joining import open_namespace
@@ -55,7 +56,7 @@ async def written(context: Context, container: Container) -> AsyncIterator[Writt
 
     NotFoundError where the container is removed meanwhile.
     """
-    if not container.recipe:
+    if kind_of(container).has_snapshot:
         with unless_removed(context, container):
             yield _Snapshot(context, container)
         return
@@ -79,7 +80,7 @@ def open_whole_root(context: Context, container: Container) -> tuple[int, bool]:
         with open_namespace(container, "mnt") as namespace:
             return open_mounted_root(namespace), True
     except WrongStateError:  # it does not run
-        if container.recipe:
+        if not kind_of(container).has_snapshot:
             raise
     mounts = context.snapshots.mounts(container.id, layer_keys(container), readonly=True)
     return open_root([mount for mount in mounts if mount.target in ("", "/")]), False

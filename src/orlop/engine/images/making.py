@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from orlop.engine.answers import Progress, ProgressCallback
+from orlop.engine.containers.kind import kind_of
 from orlop.engine.containers.written import Written, written
 from orlop.engine.context import Context
 from orlop.engine.images import archives
@@ -203,14 +204,15 @@ def layers_of(context: Context, manifest: Descriptor) -> list[Layer]:
 def _process_of(container: Container, base: Base | None) -> Process:
     """Return how to run what was made of *container*: the image's way, and the options' labels.
 
-    What is started by a recipe has no words of its own that would replace the image's.
+    A container started by a recipe has no command of its own to replace the image's.
     """
     process = base.config.config if base else Process()
     options = container.options
     changed: dict[str, object] = {"labels": {**process.labels, **options.labels}}
-    if options.command is not None and not container.recipe:
+    has_own = kind_of(container).has_own_command
+    if options.command is not None and has_own:
         changed["cmd"] = options.command
-    if options.entrypoint is not None and not container.recipe:
+    if options.entrypoint is not None and has_own:
         changed["entrypoint"] = options.entrypoint
     if options.user:
         changed["user"] = options.user

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec.structs import replace
 
 from orlop.engine.containers.bundle import Bundles
+from orlop.engine.containers.kind import kind_of
 from orlop.engine.context import Context
 from orlop.engine.networks import modes
 from orlop.engine.networks.attachment import Attachment, Place
@@ -162,7 +163,7 @@ class Attachments:
 
     def _users(self, owner: Container) -> Iterator[int]:
         """Give the network namespace of a container that has ended, by one that joined it."""
-        if owner.recipe:  # which nobody can join
+        if not kind_of(owner).can_be_joined:
             return
         for container in self._context.records.all():
             if container.running and container.options.network.startswith("container:"):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from orlop.engine.containers.cgroup import cgroup_of
+from orlop.engine.containers.kind import kind_of
 from orlop.engine.context import Context
 from orlop.engine.threads import in_thread
 from orlop.model.container import Container
@@ -83,7 +84,8 @@ class Loads:
 
     async def read(self) -> None:
         """Read all that is told next."""
-        found = [one for one in self._context.records.all() if one.running and not one.recipe]
+        every = self._context.records.all()
+        found = [one for one in every if one.running and kind_of(one).has_own_cgroup]
         some = found[:MOST]
         loads = await in_thread(lambda: {one.name: cgroup_of(one).load() for one in some})
         traffic = await self._traffic.traffic(some)
