@@ -51,7 +51,7 @@ _PLACES = {
     "Sandbox": "orlop.sandbox.sandbox",
     "Step": "orlop.model.timeline",
     "Template": "orlop.sandbox.template",
-    "Terminal": "orlop.sandbox.terminal",
+    "Terminal": "orlop.sandbox.process",
     "Timeline": "orlop.sandbox.timeline",
     "Usage": "orlop.sandbox.result",
 }

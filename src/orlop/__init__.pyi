@@ -12,12 +12,12 @@ from orlop.sandbox.batch import Batch as Batch
 from orlop.sandbox.files import Files as Files
 from orlop.sandbox.pool import Pool as Pool
 from orlop.sandbox.process import Process as Process
+from orlop.sandbox.process import Terminal as Terminal
 from orlop.sandbox.result import Result as Result
 from orlop.sandbox.result import Usage as Usage
 from orlop.sandbox.runner import Runner as Runner
 from orlop.sandbox.sandbox import Sandbox as Sandbox
 from orlop.sandbox.template import Template as Template
-from orlop.sandbox.terminal import Terminal as Terminal
 from orlop.sandbox.timeline import Timeline as Timeline
 from orlop.sandbox.warm import PoolStats as PoolStats
 

@@ -17,13 +17,12 @@ from orlop.sandbox.conversation import Conversation
 from orlop.sandbox.files import Files
 from orlop.sandbox.options import Options, named
 from orlop.sandbox.pool import Pool, PoolOptions
-from orlop.sandbox.process import Process
+from orlop.sandbox.process import Process, Terminal
 from orlop.sandbox.result import StreamName, Usage
 from orlop.sandbox.runner import Runner
 from orlop.sandbox.sandbox import Sandbox
 from orlop.sandbox.template import Template
 from orlop.sandbox.template_options import TemplateOptions
-from orlop.sandbox.terminal import Terminal
 from orlop.sandbox.threads import in_thread, interruptible
 from orlop.sandbox.warm import PoolStats
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.sandbox.arguments import is_count
-from orlop.sandbox.choose import way_of
 from orlop.sandbox.closing import Closed
+from orlop.sandbox.direct import way_of
 from orlop.sandbox.options import Options, named
 from orlop.sandbox.sandbox import Sandbox
 

@@ -24,7 +24,7 @@ from orlop.sandbox.execs import ExecHandle, usage_of
 from orlop.sandbox.interrupt import current
 from orlop.sandbox.options import IDLE, Options
 from orlop.sandbox.result import Usage
-from orlop.sandbox.way import Box, Command
+from orlop.sandbox.way import Box, Command, Handle
 
 T = TypeVar("T")
 
@@ -78,12 +78,16 @@ class ContainerBox:
         ends_s: float = inf,  # as time.monotonic() has it
     ) -> None:
         self._settings = settings
-        self.id = identifier
+        self._id = identifier
         self._holder = holder
         self._ends_s = ends_s
         self._closed = holder is None
         if holder is not None:
             weakref.finalize(self, holder.close)
+
+    @property
+    def id(self) -> str:
+        return self._id
 
     @property
     def watched(self) -> int:
@@ -100,7 +104,7 @@ class ContainerBox:
             if self._holder is not None:
                 self._holder.close()
 
-    def exec(self, command: Command) -> ExecHandle:
+    def exec(self, command: Command) -> Handle:
         try:
             return ExecHandle(self._settings, self.id, command, ends_s=self._ends_s)
         except (NotFoundError, NotRunningError) as error:

@@ -6,9 +6,9 @@ What it cannot do the engine refuses as unsupported; then the usual way is taken
 import os
 import weakref
 from _thread import allocate_lock
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from orlop.client.address import Settings
 from orlop.client.client import Client
@@ -28,13 +28,17 @@ from orlop.sandbox.containers import ContainerBox, ContainerWay, with_image
 from orlop.sandbox.execs import usage_of
 from orlop.sandbox.options import IDLE, Options, variables
 from orlop.sandbox.refused import Refused
-from orlop.sandbox.result import StreamName, Usage
+from orlop.sandbox.result import StreamName
 from orlop.sandbox.timeline import with_exit
-from orlop.sandbox.way import Box, Command, End, Handle, Size
+from orlop.sandbox.way import Box, Command, End, Handle, Size, Way
 
-T = TypeVar("T")
 _MOST_BYTES = 64 << 10
 _NAMES: Sequence[StreamName] = ("stdout", "stderr")
+
+
+def way_of(options: Options) -> Way:
+    """Return how a sandbox with these *options* is started."""
+    return DirectWay(options.settings())
 
 
 class DirectWay:
@@ -140,38 +144,33 @@ def start_message(options: Options) -> dict[str, Any]:
     return message
 
 
-class DirectBox:
-    """See Box. The sandbox is its *holder*'s, and ends with that."""
+class DirectBox(ContainerBox):
+    """See Box. The sandbox is its *holder*'s, and ends with that; the rest goes over HTTP."""
 
     def __init__(self, settings: Settings, identifier: str, holder: Holder) -> None:
-        self._settings = settings
-        self._id = identifier
-        self._holder = holder
+        super().__init__(settings, identifier, None)
+        self._connected = holder
         self._closed = False
 
     @property
     def id(self) -> str:
-        self._holder.begun()
+        self._connected.begun()
         return self._id
 
     @property
-    def _usual(self) -> ContainerBox:
-        return ContainerBox(self._settings, self.id, None)
-
-    @property
     def watched(self) -> int:
-        self._holder.begun()
-        if self._holder.connection.has_exit(self.id):  # it came with the answer to its start
-            raise NotFoundError(f"no sandbox {self.id[:12]}: it has ended")
-        return self._holder.connection.fileno() if self._holder.count == 1 else -1
+        connection = self._connected.connection
+        if connection.has_exit(self.id):  # it came with the answer to its start
+            raise self._ended()
+        return connection.fileno() if self._connected.count == 1 else -1
 
     def leave(self) -> bool:
         """Say that it is about to be closed; False where it has been."""
-        is_open = not self._closed and self._holder.connection.is_ours  # not a child's copy
+        is_open = not self._closed and self._connected.connection.is_ours  # not a child's copy
         self._closed = True
         if is_open:
             try:
-                self._holder.begun()
+                self._connected.begun()
             except OrlopError:  # there is nothing to be closed
                 self.left()
                 return False
@@ -179,12 +178,12 @@ class DirectBox:
 
     def left(self) -> None:
         """Say that it has been closed."""
-        self._holder.left()
+        self._connected.left()
 
     def close(self) -> None:
         if not self.leave():
             return
-        connection, message = self._holder.connection, {"op": "close", "id": self.id}
+        connection, message = self._connected.connection, {"op": "close", "id": self.id}
         try:
             connection.request(message)
         except UnavailableError:  # its engine has gone; a next one knows the sandbox
@@ -202,21 +201,12 @@ class DirectBox:
 
     def exec(self, command: Command) -> Handle:
         if command.terminal is not None:
-            return self._usual.exec(command)
+            return super().exec(command)
         message = {"op": "exec", "id": self.id, "user": command.user, **command_message(command)}
         try:
             return handle_of(self._settings, message, command)
         except UnsupportedError:
-            return self._usual.exec(command)
-
-    def pause(self) -> None:
-        self._usual.pause()
-
-    def resume(self) -> None:
-        self._usual.resume()
-
-    def snapshot(self, name: str) -> str:
-        return self._usual.snapshot(name)
+            return super().exec(command)
 
     def fork(self, options: Options, count: int, *, processes: bool) -> list[Box]:
         if processes:
@@ -239,21 +229,6 @@ class DirectBox:
                 fork.close()
             raise
         return forks
-
-    def read_tar(self, path: str) -> Generator[bytes, None, None]:
-        return self._usual.read_tar(path)
-
-    def write_tar(self, folder: str, tar: Iterable[bytes], *, user: str) -> None:
-        self._usual.write_tar(folder, tar, user=user)
-
-    def usage(self) -> Usage:
-        return self._usual.usage()
-
-    def timeline(self) -> Sequence[Step]:
-        return self._usual.timeline()
-
-    def address(self, port: int) -> tuple[str, int]:
-        return self._usual.address(port)
 
 
 def command_message(command: Command) -> dict[str, Any]:

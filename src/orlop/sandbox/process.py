@@ -1,4 +1,4 @@
-"""A command that runs in a sandbox, its streams apart."""
+"""A command that runs in a sandbox: with streams of its own, or at a terminal."""
 
 import time
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from orlop.sandbox.arguments import check_output_limit
 from orlop.sandbox.conversation import Conversation
 from orlop.sandbox.interrupt import current
 from orlop.sandbox.result import Result, StreamName
+from orlop.sandbox.way import Size
 
 OUTPUT_LIMIT = 16 << 20
 
@@ -40,3 +41,18 @@ class Process(Conversation):
             oom_killed=end.oom_killed,
             timeline=self._timeline(),
         )
+
+
+class Terminal(Conversation):
+    """Iterating gives what it shows as it comes, bytes, until the command has ended.
+
+    What send() types comes back in it, unless the command turns its terminal's echo off.
+    """
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _, piece in self._pieces():
+            yield piece
+
+    def resize(self, *, rows: int, columns: int) -> None:
+        """Make it another size; the command gets SIGWINCH."""
+        self._handle.resize(Size(rows, columns))

@@ -1,7 +1,7 @@
 """The seam between what programs hold and how an engine is asked.
 
 Sandbox, Process, Terminal, Files and Pool know these protocols alone. Who implements them
-is chosen in choose.py, and nowhere else.
+is chosen by direct.way_of(), and nowhere else.
 
     Way.start(options) -> Box.exec(command) -> Handle, whose descriptors a Conversation polls
 """
