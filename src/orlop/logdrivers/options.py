@@ -21,8 +21,9 @@ def truth(options: Mapping[str, str], name: str, *, default: bool = False) -> bo
 
 
 def size(options: Mapping[str, str], name: str, *, default: int) -> int:
-    """Return the option's bytes. Nothing, 0 and -1 are the default."""
-    return parse_limit(options.get(name, ""), f"log option {name}") or default
+    """Return the option's bytes: -1 for no limit, as Docker's documentation has it."""
+    text = options.get(name, "")
+    return -1 if text == "-1" else parse_limit(text, f"log option {name}") or default
 
 
 def number(options: Mapping[str, str], name: str, *, default: int, most: int) -> int:

@@ -201,6 +201,8 @@ def test_sdk_connects_and_disconnects(client: Any) -> None:
     network.reload()
     assert [found.name for found in network.containers] == [container.name]
     network.disconnect(container)
+    with pytest.raises(docker.errors.APIError, match="is not connected to"):
+        network.disconnect(container, force=True)
     container.reload()
     assert list(container.attrs["NetworkSettings"]["Networks"]) == ["bridge"]
     assert client.networks.prune()["NetworksDeleted"] is None or "sdk" not in [

@@ -212,6 +212,7 @@ def test_network_that_nobody_chose_is_the_bridge() -> None:
 def test_log_sizes_have_units() -> None:
     log = parse_host(LogConfig={"Config": {"max-size": "10m", "max-file": "3"}}).log
     assert (log.max_size_bytes, log.max_files) == (10 << 20, 3)
+    assert parse_host(LogConfig={"Config": {"max-size": "-1"}}).log.max_size_bytes == -1
 
 
 def test_exec_needs_a_command() -> None:

@@ -54,10 +54,9 @@ async def connect(call: Call) -> Reply:
 
 
 async def disconnect(call: Call) -> Reply:
-    """POST /networks/{name}/disconnect."""
+    """POST /networks/{name}/disconnect; Force too: no container leaves endpoints when it goes."""
     body = await read_json(call.request, NetworkDisconnect)
-    container = _container(body.container)
-    await call.engine.networks.disconnect(call.name, container, force=bool(body.force))
+    await call.engine.networks.disconnect(call.name, _container(body.container))
     return Response(200)
 
 

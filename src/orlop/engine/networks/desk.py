@@ -243,15 +243,13 @@ class Desk:
                 networks = {**container.options.networks, network.name: wanted}
                 self._save_networks(container, networks)
 
-    async def disconnect(self, network: Network, container_ref: str, *, force: bool) -> None:
+    async def disconnect(self, network: Network, container_ref: str) -> None:
         container = self._context.records.find(container_ref)
         _check_connectable(network, container)
         container = await settled(self._context, container)
         async with self._context.live(container.id).lock:
             container = self._context.records.get(container.id)
             if network.name not in container.options.networks:
-                if force:
-                    return
                 raise PermissionDeniedError(
                     f"container {container.id} is not connected to network {network.name}"
                 )

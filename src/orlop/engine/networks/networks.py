@@ -72,9 +72,9 @@ class Networks:
         """Put a container on the network: now if it runs, and at each of its starts."""
         await self._desk.connect(self.find(ref), self._context.records.find(container_ref), options)
 
-    async def disconnect(self, ref: str, container_ref: str, *, force: bool = False) -> None:
-        """Take a container off the network; *force* also one that is not there any more."""
-        await self._desk.disconnect(self.find(ref), container_ref, force=force)
+    async def disconnect(self, ref: str, container_ref: str) -> None:
+        """Take a container off the network."""
+        await self._desk.disconnect(self.find(ref), container_ref)
 
     # Of several hosts
 
