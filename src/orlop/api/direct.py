@@ -43,11 +43,12 @@ from orlop.api.docker.wire import Create
 from orlop.api.intake import Intake
 from orlop.api.late import bound
 from orlop.engine.engine import Engine
+from orlop.engine.execs.messages import Command
 from orlop.engine.fork_sources import Fork
 from orlop.engine.networks.modes import has_own_namespace
 from orlop.engine.owner import describe
 from orlop.engine.recipes import Recipe
-from orlop.engine.sandboxes import Command, Terms
+from orlop.engine.sandboxes import Terms
 from orlop.engine.telemetry.asked import Asked, asked
 from orlop.errors import (
     InvalidArgumentError,
@@ -249,7 +250,7 @@ class Connection:
         if request.op == "kill":
             if not _is_exec(request.exec):
                 raise InvalidArgumentError(f"invalid exec {request.exec[:100]!r}")
-            return await self._engine.sandboxes.kill(request.id, request.exec)
+            return await self._engine.execs.kill_command(request.id, request.exec)
         if request.op == "close":
             ids = request.ids or [request.id]
             await asyncio.gather(*map(self._engine.sandboxes.close, ids))
@@ -333,9 +334,8 @@ class Connection:
 
     async def _exec(self, request: Request, fds: list[int]) -> dict[str, Any]:
         times = Recorder("engine") if request.timeline else OFF
-        command, sandboxes = _command(request), self._engine.sandboxes
-        made = await sandboxes.exec(
-            request.id, command, fds, ended=self._command_ended, times=times
+        made = await self._engine.execs.run(
+            request.id, _command(request), fds, ended=self._command_ended, times=times
         )
         return {"exec": made, "steps": times.steps} if request.timeline else {"exec": made}
 

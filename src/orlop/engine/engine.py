@@ -19,7 +19,7 @@ from orlop.engine.containers.kind import kind_of
 from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.containers.removal import Removal
 from orlop.engine.context import Context
-from orlop.engine.execs import Execs
+from orlop.engine.execs.execs import Execs
 from orlop.engine.fork_sources import ForkSources
 from orlop.engine.forks import Forks
 from orlop.engine.images.images import Images
@@ -81,9 +81,7 @@ class Engine:
             lifecycle=self._lifecycle,
         )
         self.owners = Owners(context, self.containers)
-        self.sandboxes = Sandboxes(
-            context, bundles=bundles, execs=self.execs, networks=self.networks
-        )
+        self.sandboxes = Sandboxes(context, execs=self.execs, networks=self.networks)
         self.recipes = Recipes(
             context, containers=self.containers, images=self.images, bundles=bundles
         )
@@ -177,17 +175,17 @@ class Engine:
     def _heard(self, message: dict[str, Any]) -> None:
         if message.get("event") != "exit":
             return
-        if self.sandboxes.knows(message["id"]) and self.sandboxes.is_theirs(message):
-            self.sandboxes.heard(message)
-            return
         if "exec_id" in message:
             self.execs.ended(message)
+        elif self.sandboxes.knows(message["id"]):
+            self.sandboxes.heard(message)
         else:
             self._context.spawn(self._exits.told(message))
 
     def _shim_lost(self) -> None:
         self.recipes.lost()
         self.sandboxes.lost()
+        self.execs.lost()
         log.warning("the shim has gone; starting another")
         if self._replacing is None or self._replacing.done():
             self._replacing = self._context.spawn(self._replace_shim())

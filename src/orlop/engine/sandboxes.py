@@ -5,52 +5,34 @@ Whose they are, and what is done when they end, is the caller's (api/direct.py).
 """
 
 import asyncio
-import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from orlop.engine.answers import Finished
-from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.exits import resolve
-from orlop.engine.containers.kind import bundle_of
 from orlop.engine.context import Context
 from orlop.engine.deadlines import Deadline, after
-from orlop.engine.execs import Execs
+from orlop.engine.execs.execs import Execs
+from orlop.engine.execs.messages import KILLED, Command, Ended
 from orlop.engine.fork_sources import Fork
 from orlop.engine.limits import TimeLimits
 from orlop.engine.networks.networks import Networks
 from orlop.engine.recipes import Recipe
 from orlop.engine.records import short
-from orlop.engine.spec import exec_process
 from orlop.engine.turns import Turns
 from orlop.errors import NotFoundError, OrlopError, UnavailableError, WrongStateError
-from orlop.model.container import Container, ExecOptions, Status
+from orlop.model.container import Container, Status
 from orlop.model.network import Endpoint, PortMapping
-from orlop.model.timeline import OFF, Recorder, steps_of
+from orlop.model.timeline import Recorder, steps_of
 
 _AT_ONCE = 4  # starts, for each processor
-_COMMANDS_AT_ONCE = 256  # being started: the shim holds some twenty descriptors for each
-_KILLS_AT_ONCE = 64
 _SIGKILL = 9
-
-#: Is called with an exit, as the shim tells it.
-Ended = Callable[[dict[str, Any]], None]
-
-
-class Command(NamedTuple):
-    """What to run; no words: the first process of a sandbox that does nothing."""
-
-    words: Sequence[str] = ()
-    environment: Sequence[str] = ()
-    folder: str = ""
-    user: str = ""
-    limit_s: float = 0.0  # after which it is killed with all that it has started; 0: never
 
 
 class Terms(NamedTuple):
@@ -62,24 +44,16 @@ class Terms(NamedTuple):
 
 
 class Sandboxes:
-    def __init__(
-        self, context: Context, *, bundles: Bundles, execs: Execs, networks: Networks
-    ) -> None:
+    def __init__(self, context: Context, *, execs: Execs, networks: Networks) -> None:
         self._context = context
         self._networks = networks
         self.turns = Turns(at_once=_AT_ONCE * (os.cpu_count() or 1))
         context.telemetry.queues["starts"] = lambda: self.turns.waiting
-        self._bundles = bundles
         self._execs = execs
-        self._commands_at_once = asyncio.Semaphore(_COMMANDS_AT_ONCE)
-        self._kills_at_once = asyncio.Semaphore(_KILLS_AT_ONCE)
         self._ended: dict[str, Ended] = {}
         self._early: dict[str, dict[str, Any]] = {}  # exits that were told before the start was
         self._gone: dict[str, asyncio.Future[None]] = {}  # that somebody waits for
-        self._commands: dict[tuple[str, str], Ended] = {}
         self._lives = TimeLimits[str](self._life_over)
-        self._limits = TimeLimits[tuple[str, str]](self._time_over)
-        self._processes: dict[tuple[str, str], dict[str, Any]] = {}  # by recipe and user
 
     def knows(self, container_id: str) -> bool:
         """Whether it is one of these, and there."""
@@ -200,17 +174,8 @@ class Sandboxes:
         return running
 
     def _life_over(self, container_id: str) -> None:
-        for command in self._commands:
-            if command[0] == container_id:
-                self._limits.cut(command)
+        self._execs.cut(container_id)
         self.end(container_id)
-
-    def _time_over(self, command: tuple[str, str]) -> None:
-        self._context.spawn(self._kill_late(*command))
-
-    async def _kill_late(self, container_id: str, exec_id: str) -> None:
-        with contextlib.suppress(WrongStateError, NotFoundError, UnavailableError):
-            await self.kill(container_id, exec_id)
 
     def adopt(self, item: dict[str, Any]) -> None:
         """Take in a sandbox that an engine before us has started, as the shim lists it.
@@ -232,19 +197,9 @@ class Sandboxes:
         running = _running(replace(made, options=options), started)
         self._context.records.add(running, stored=False)
 
-    def is_theirs(self, exit_: dict[str, Any]) -> bool:
-        """Whether an exit is of one of these, or of a process that was started here."""
-        return "exec_id" not in exit_ or (exit_["id"], exit_["exec_id"]) in self._commands
-
     def heard(self, exit_: dict[str, Any]) -> None:
-        """Take in an exit that the shim tells of, of one of these or of a process in one."""
+        """Take in that one of these has ended, as the shim tells."""
         container_id = exit_["id"]
-        if "exec_id" in exit_:
-            command = (container_id, exit_["exec_id"])
-            ended, is_late = self._commands.pop(command, None), self._limits.ended(command)
-            if ended is not None:
-                ended({**exit_, "timed_out": is_late and exit_["signal"] == _SIGKILL})
-            return
         ended, is_late = self._ended.pop(container_id), self._lives.ended(container_id)
         exit_ = {**exit_, "timed_out": is_late and exit_["signal"] == _SIGKILL}
         records = self._context.records
@@ -264,90 +219,6 @@ class Sandboxes:
         if (gone := self._gone.pop(container_id, None)) is not None:
             gone.set_result(None)
         ended(exit_)
-
-    async def exec(
-        self,
-        container_id: str,
-        command: Command,
-        fds: Sequence[int],
-        *,
-        ended: Ended,
-        times: Recorder = OFF,
-    ) -> str:
-        """Start *command* in a sandbox, with its streams; return the process's id.
-
-        Into *times*, unless they are OFF, goes what was done for that.
-        """
-        if container_id not in self._ended:
-            raise NotFoundError(f"no sandbox {short(container_id)}: it has ended")
-        live = self._context.live(container_id)
-        async with live.commands, live.gate.passed(), self._commands_at_once:
-            return await self._exec(self._running(container_id), command, fds, ended, times)
-
-    async def _exec(
-        self,
-        container: Container,
-        command: Command,
-        fds: Sequence[int],
-        ended: Ended,
-        times: Recorder,
-    ) -> str:
-        exec_id, begun = secrets.token_hex(8), time.monotonic_ns()
-        folder = command.folder or container.options.working_dir or "/"
-        message = {
-            "op": "spawn_exec",
-            "id": container.id,
-            "exec_id": exec_id,
-            "name": container.options.hostname or container.name,
-            "group": f"exec-{exec_id}",
-            "process": self._process(container, command.user),
-            "args": list(command.words),
-            "env": list(command.environment),
-            "folder": folder,
-            "streams": True,
-            "timed": times is not OFF,
-        }
-        self._commands[container.id, exec_id] = ended
-        since = times.now()
-        try:
-            started = await self._context.shim.request(message, fds)
-        except BaseException:
-            self._commands.pop((container.id, exec_id), None)
-            raise
-        if command.limit_s and (container.id, exec_id) in self._commands:
-            self._limits.begin((container.id, exec_id), command.limit_s)
-        times.note("shim", since)
-        times.add(steps_of(started.get("steps", ())))
-        times.note("exec", begun)
-        self._context.telemetry.done("exec", container.id, (), begin_ns=begun)
-        return exec_id
-
-    def _running(self, container_id: str) -> Container:
-        if container_id not in self._ended or not self._context.records.has(container_id):
-            raise NotFoundError(f"no sandbox {short(container_id)}: it has ended")
-        container = self._context.records.get(container_id)
-        if container.status == Status.PAUSED:
-            raise WrongStateError(f"sandbox {short(container_id)} is paused", hint="resume it")
-        return container
-
-    def _process(self, container: Container, user: str) -> dict[str, Any]:
-        """Return what all processes of *user* in sandboxes of a recipe have in common."""
-        key = (bundle_of(container), user)
-        found = self._processes.get(key)
-        if found is None:
-            config = self._bundles.read(container.id)
-            made = exec_process(config, ExecOptions(command=("",), user=user))
-            found = {**made, "args": ["-"], "env": [], "cwd": "/"}
-            while len(self._processes) >= 256:
-                del self._processes[next(iter(self._processes))]
-            self._processes[key] = found
-        return found
-
-    async def kill(self, container_id: str, exec_id: str) -> None:
-        """Kill a process in a sandbox with all that it has started."""
-        message = {"op": "kill_exec", "id": container_id, "group": f"exec-{exec_id}"}
-        async with self._kills_at_once:
-            await self._context.shim.request(message)
 
     async def close(self, container_id: str) -> None:
         """End a sandbox, with all that runs in it; returns once it is gone."""
@@ -375,18 +246,7 @@ class Sandboxes:
         """Take note that the shim is gone, and they with it."""
         self._networks.distrust()  # they end at once, but not before we are told
         for container_id in list(self._ended):
-            exit_ = {
-                "id": container_id,
-                "status": 137,
-                "signal": 9,
-                "time_ns": time.time_ns(),
-                "oom": False,
-            }
-            self.heard(exit_)
-        for key, ended in list(self._commands.items()):
-            del self._commands[key]
-            self._limits.ended(key)
-            ended({"id": key[0], "exec_id": key[1], "status": 137, "signal": 9, "oom": False})
+            self.heard({"id": container_id, "time_ns": time.time_ns(), **KILLED})
 
 
 def _message(

@@ -16,7 +16,7 @@ from orlop.engine.containers.listing import fits
 from orlop.engine.containers.merge import merge, wanted_mounts
 from orlop.engine.containers.names import check_name, generate
 from orlop.engine.events import Events
-from orlop.engine.execs import demultiplexed
+from orlop.engine.execs.capture import demultiplexed
 from orlop.engine.shimlink import error_of
 from orlop.engine.when import parse_moment
 from orlop.errors import (

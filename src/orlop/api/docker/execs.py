@@ -9,7 +9,7 @@ from orlop.api.docker.render_container import render_exec
 from orlop.api.docker.routing import Call
 from orlop.api.docker.wire import ExecCreate, ExecStart, read_json
 from orlop.api.messages import Hijack, Reply, Response
-from orlop.engine.execs import ClientStreams
+from orlop.engine.execs.messages import ClientStreams
 
 
 async def create(call: Call) -> Reply:

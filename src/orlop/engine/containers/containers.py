@@ -26,7 +26,7 @@ from orlop.engine.containers.processes import Inside
 from orlop.engine.containers.removal import Removal
 from orlop.engine.containers.streams import Streams
 from orlop.engine.context import Context
-from orlop.engine.execs import Execs
+from orlop.engine.execs.execs import Execs
 from orlop.engine.filters import label_matches, refuse_unknown
 from orlop.engine.images.images import Images
 from orlop.engine.networks import links

@@ -8,7 +8,7 @@ import time
 from msgspec.structs import replace
 
 from orlop.engine.context import Context
-from orlop.engine.execs import Execs
+from orlop.engine.execs.execs import Execs
 from orlop.errors import OrlopError
 from orlop.model.container import Container, ExecOptions, HealthResult, HealthState
 from orlop.model.container import Health as Check

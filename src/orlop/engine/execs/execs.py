@@ -1,18 +1,30 @@
 """Further processes in running containers."""
 
 import asyncio
-import base64
 import contextlib
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
+from orlop.engine.containers.kind import bundle_of, kind_of
 from orlop.engine.context import Context
+from orlop.engine.execs.capture import collect, demultiplexed
+from orlop.engine.execs.messages import (
+    KILLED,
+    ClientStreams,
+    Command,
+    Ended,
+    attach_message,
+    command_message,
+    exec_message,
+    group_of,
+)
 from orlop.engine.limits import TimeLimits
 from orlop.engine.records import in_its_name, short
 from orlop.engine.settled import started
@@ -25,10 +37,11 @@ from orlop.errors import (
     NotRunningError,
     OrlopError,
     UnavailableError,
+    UnsupportedError,
     WrongStateError,
 )
 from orlop.model.container import Container, Exec, ExecOptions, Status
-from orlop.model.timeline import Step, steps_of
+from orlop.model.timeline import OFF, Recorder, Step, steps_of
 from orlop.runtime.cgroups import group
 from orlop.runtime.cgroups.control import alive
 
@@ -39,19 +52,20 @@ _AGAIN_S = 0.05
 _LONGEST_START_S = 60.0
 _SIGKILL = 9
 _KEPT_FINISHED = 256  # of all containers together: clients ask for the exit code afterwards
+_COMMANDS_AT_ONCE = 256  # being started: the shim holds some twenty descriptors for each
+_KILLS_AT_ONCE = 64
+_MOST_SHARED = 256
 
 
-class ClientStreams(NamedTuple):
-    """Who gets a process's streams."""
+class _Direct(NamedTuple):
+    """A process with its client's own streams. Only that client knows of it: it has no record."""
 
-    socket: socket.socket
-    pending: bytes = b""  # what the client has sent early
-    tell_status: bool = False  # let frames end with one that holds the exit code
-    framed: bool = True  # Docker's frames, or plain bytes
+    container: str
+    ended: Ended
 
 
 class Execs:
-    """Asked for first, then started once; forgotten with their container."""
+    """Created first, then started once; forgotten with their container. Or started by run()."""
 
     def __init__(self, context: Context, bundles: Bundles) -> None:
         self._context = context
@@ -61,6 +75,10 @@ class Execs:
         self._starts: dict[str, asyncio.Event] = {}  # that somebody waits for
         self._killed: set[str] = set()  # that are to end
         self._limits = TimeLimits[str](self._time_over)
+        self._direct: dict[str, _Direct] = {}
+        self._at_once = asyncio.Semaphore(_COMMANDS_AT_ONCE)
+        self._kills_at_once = asyncio.Semaphore(_KILLS_AT_ONCE)
+        self._shared: dict[tuple[str, str], dict[str, Any]] = {}  # by bundle and user
 
     async def create(self, ref: str, options: ExecOptions) -> str:
         """Return the id of a process to be started in the container *ref*."""
@@ -90,7 +108,7 @@ class Execs:
         exec_ = self.get(exec_id)
         begun = time.monotonic_ns()
         try:
-            await self._run(exec_, client, _message(exec_, size, within_s=within_s))
+            await self._run(exec_, client, exec_message(exec_, size, within_s=within_s))
         except OrlopError:
             if client is not None and client.tell_status and exec_id in self._execs:
                 refused = self._execs[exec_id]  # maybe before it was asked for
@@ -119,7 +137,7 @@ class Execs:
         self._context.live(container.id).altered |= options.privileged
         fds: tuple[int, ...] = ()
         if client is not None:
-            message["attach"] = _attach_message(exec_, client)
+            message["attach"] = attach_message(exec_, client)
             fds = (client.socket.fileno(),)
         self._ends[exec_.id] = asyncio.get_running_loop().create_future()
         self._execs[exec_.id] = replace(exec_, running=True)
@@ -171,6 +189,10 @@ class Execs:
     def ended(self, exit_: dict[str, Any]) -> None:
         """Take in that the shim tells of the end of one."""
         exec_id = exit_["exec_id"]
+        is_late = self._limits.ended(exec_id) and exit_["signal"] == _SIGKILL
+        if (direct := self._direct.pop(exec_id, None)) is not None:
+            direct.ended({**exit_, "timed_out": is_late})
+            return
         exec_ = self._execs.get(exec_id)
         if exec_ is not None:
             self._execs[exec_id] = replace(
@@ -179,7 +201,7 @@ class Execs:
                 pid=0,
                 exit_code=exit_["status"],
                 usage=tuple(exit_.get("usage", ())),
-                timed_out=self._limits.ended(exec_id) and exit_["signal"] == _SIGKILL,
+                timed_out=is_late,
                 oom_killed=bool(exit_.get("oom")),
             )
             if self._context.records.has(exec_.container):
@@ -223,13 +245,19 @@ class Execs:
 
     async def _kill_late(self, exec_id: str) -> None:
         with contextlib.suppress(NotFoundError, WrongStateError, UnavailableError):
-            await self.kill(exec_id)
+            if (direct := self._direct.get(exec_id)) is not None:
+                await self.kill_command(direct.container, exec_id)
+            else:
+                await self.kill(exec_id)
 
     async def _kill_once(self, exec_: Exec) -> None:
         container = self._context.records.get(exec_.container)
         if exec_.options.grouped:
+            if not kind_of(container).has_own_cgroup:
+                await self.kill_command(container.id, exec_.id)
+                return
             with running_cgroup(container) as cgroup:
-                await in_thread(group.kill, cgroup, _group(exec_))
+                await in_thread(group.kill, cgroup, group_of(exec_.id))
             return
         message = {"op": "signal", "id": exec_.container, "exec_id": exec_.id, "signal": 9}
         with contextlib.suppress(NotFoundError, WrongStateError):
@@ -239,7 +267,74 @@ class Execs:
         if not exec_.options.grouped or not self._context.records.has(exec_.container):
             return
         container = self._context.records.get(exec_.container)
-        await in_thread(group.remove, cgroup_of(container), _group(exec_))
+        await in_thread(group.remove, cgroup_of(container), group_of(exec_.id))
+
+    async def run(
+        self,
+        container_id: str,
+        command: Command,
+        fds: Sequence[int],
+        *,
+        ended: Ended,
+        times: Recorder = OFF,
+    ) -> str:
+        """Start *command* in a container by a recipe, with its client's streams; return its id.
+
+        *ended* is called with its exit. Into *times*, unless they are OFF, go its steps.
+        """
+        live = self._context.live(container_id)
+        async with live.commands, live.gate.passed(), self._at_once:
+            if not self._context.records.has(container_id):
+                raise NotFoundError(f"no sandbox {short(container_id)}: it has ended")
+            container, begun = self._usable(container_id), time.monotonic_ns()
+            exec_id = secrets.token_hex(8)
+            process = self._process(container, command.user)
+            message = command_message(container, exec_id, command, process)
+            message["timed"] = times is not OFF
+            since = times.now()
+            self._direct[exec_id] = _Direct(container_id, ended)
+            try:
+                answer = await self._context.shim.request(message, fds)
+            except BaseException:
+                self._direct.pop(exec_id, None)
+                raise
+            if command.limit_s and exec_id in self._direct:
+                self._limits.begin(exec_id, command.limit_s)
+            times.note("shim", since)
+            times.add(steps_of(answer.get("steps", ())))
+            times.note("exec", begun)
+            self._context.telemetry.done("exec", container_id, (), begin_ns=begun)
+            return exec_id
+
+    def _process(self, container: Container, user: str) -> dict[str, Any]:
+        """Return what all processes of *user* in containers by one recipe have in common."""
+        if kind_of(container).has_own_cgroup:
+            raise UnsupportedError(f"container {container.name} was not started by a recipe")
+        key = (bundle_of(container), user)
+        if key not in self._shared:
+            config = self._bundles.read(container.id)
+            made = exec_process(config, ExecOptions(command=("",), user=user))
+            while len(self._shared) >= _MOST_SHARED:
+                del self._shared[next(iter(self._shared))]
+            self._shared[key] = {**made, "args": ["-"], "env": [], "cwd": "/"}
+        return self._shared[key]
+
+    async def kill_command(self, container_id: str, exec_id: str) -> None:
+        """Kill a process that run() has started, with all that it has started."""
+        message = {"op": "kill_exec", "id": container_id, "group": group_of(exec_id)}
+        async with self._kills_at_once:
+            await self._context.shim.request(message)
+
+    def cut(self, container_id: str) -> None:
+        """Say that the time of a container's commands is over, because its own is."""
+        for exec_id, direct in self._direct.items():
+            if direct.container == container_id:
+                self._limits.cut(exec_id)
+
+    def lost(self) -> None:
+        """Take note that the shim is gone, and what run() has started with it."""
+        for exec_id, direct in list(self._direct.items()):
+            self.ended({"id": direct.container, "exec_id": exec_id, **KILLED})
 
     async def capture(
         self, container_id: str, options: ExecOptions, *, timeout_s: float, limit: int
@@ -264,7 +359,7 @@ class Execs:
                     return None, str(error)
                 end = self._ends.get(exec_.id)
                 left_s = max(0.0, timeout_s - (time.monotonic() - begun))
-                is_over, data = await self._collect(ours, timeout_s=left_s, limit=2 * limit)
+                is_over, data = await collect(ours, timeout_s=left_s, limit=2 * limit)
                 output = demultiplexed(data)[:limit].decode(errors="replace")
                 if not is_over:
                     await self._kill_once(exec_)
@@ -275,22 +370,6 @@ class Execs:
         finally:
             theirs.close()
             self._execs.pop(exec_.id, None)
-
-    @staticmethod
-    async def _collect(
-        stream: socket.socket, *, timeout_s: float, limit: int
-    ) -> tuple[bool, bytes]:
-        """Return whether *stream* ended in time, and the first *limit* bytes of it."""
-        stream.settimeout(0)
-        loop = asyncio.get_running_loop()
-        data = bytearray()
-        try:
-            async with asyncio.timeout(timeout_s):
-                while block := await loop.sock_recv(stream, 65536):
-                    data += block[: max(0, limit - len(data))]
-        except TimeoutError:
-            return False, bytes(data)
-        return True, bytes(data)
 
     def get(self, exec_id: str) -> Exec:
         """Return what it is now; NotFoundError "No such exec instance: …"."""
@@ -359,61 +438,3 @@ class Execs:
         process = exec_process(self._bundles.read(container_id), options)
         exec_id = secrets.token_hex(32)
         return Exec(id=exec_id, container=container_id, options=options, process=process)
-
-
-def _group(exec_: Exec) -> str:
-    return f"exec-{short(exec_.id)}"
-
-
-def _message(
-    exec_: Exec, size: tuple[int, int] | None, *, within_s: float | None
-) -> dict[str, Any]:
-    """Return the shim's op "exec"."""
-    options, process = exec_.options, exec_.process.copy()
-    size = size or options.console_size
-    if size is not None and options.terminal:
-        process["consoleSize"] = {"height": size[0], "width": size[1]}
-    message: dict[str, Any] = {
-        "op": "exec",
-        "id": exec_.container,
-        "exec_id": exec_.id,
-        "process": process,
-        "io": {
-            "terminal": options.terminal,
-            "stdin": options.attach_stdin,
-            "stdin_once": True,
-        },
-    }
-    if options.grouped:
-        message["group"] = _group(exec_)
-    if within_s is not None:
-        message["timeout_s"] = within_s
-    if asked.get().timeline:
-        message["timeline"] = True
-    return message
-
-
-def _attach_message(exec_: Exec, client: ClientStreams) -> dict[str, Any]:
-    options = exec_.options
-    return {
-        "key": f"{exec_.container}/{exec_.id}",
-        "wait": True,
-        "stdin": options.attach_stdin,
-        "stdout": options.attach_stdout,
-        "stderr": options.attach_stderr,
-        "detach_keys": options.detach_keys or ("" if options.grouped else "ctrl-p,ctrl-q"),
-        "pending": base64.b64encode(client.pending).decode(),
-        "tell_status": client.tell_status,
-        "multiplex": client.framed,
-    }
-
-
-def demultiplexed(data: bytes) -> bytes:
-    """Return the payload of Docker's 8-byte frames, whole or cut short."""
-    out = bytearray()
-    position = 0
-    while position + 8 <= len(data):
-        size = int.from_bytes(data[position + 4 : position + 8], "big")
-        out += data[position + 8 : position + 8 + size]
-        position += 8 + size
-    return bytes(out)
