@@ -3,17 +3,15 @@
 What it cannot do the engine refuses as unsupported; then the usual way is taken.
 """
 
-import os
 import weakref
 from _thread import allocate_lock
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from orlop.client.address import Settings
 from orlop.client.client import Client
 from orlop.client.direct import Connection, Connections, connections
-from orlop.client.failure import check_descriptors
 from orlop.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
@@ -27,13 +25,11 @@ from orlop.model.timeline import OFF, Step, steps_of
 from orlop.sandbox.containers import ContainerBox, ContainerWay, with_image
 from orlop.sandbox.execs import usage_of
 from orlop.sandbox.options import IDLE, Options, variables
+from orlop.sandbox.pipes import PipeHandle, close_all
 from orlop.sandbox.refused import Refused
 from orlop.sandbox.result import StreamName
 from orlop.sandbox.timeline import with_exit
-from orlop.sandbox.way import Box, Command, End, Handle, Size, Way
-
-_MOST_BYTES = 64 << 10
-_NAMES: Sequence[StreamName] = ("stdout", "stderr")
+from orlop.sandbox.way import Box, Command, End, Handle, Way
 
 
 def way_of(options: Options) -> Way:
@@ -250,17 +246,15 @@ def handle_of(settings: Settings, message: dict[str, Any], command: Command) -> 
         return Refused(str(error), exit_code=error.exit_code)
 
 
-class DirectHandle:
+class DirectHandle(PipeHandle):
     """See Handle. Its streams are pipes; the connection tells its end."""
 
     def __init__(self, free: Connections, message: dict[str, Any], command: Command) -> None:
+        super().__init__()
         self._free = free
         self._message = message
-        self._end: End | None = None
         self._times, self._steps = command.times, list[Step]()
         self._connection: Connection | None = None
-        self._outputs: dict[int, StreamName] = {}
-        self.writable = -1
         theirs: list[int] = []
         try:
             try:
@@ -269,7 +263,7 @@ class DirectHandle:
                 self._connection, made = free.ask(message, theirs)
                 self._times.note("request", begun)
             finally:
-                _close(theirs)
+                close_all(theirs)
             self._key: str = made.get("exec") or made["id"]
             self._steps = steps_of(made.get("steps", ()))
         except OrlopError:
@@ -280,21 +274,6 @@ class DirectHandle:
             raise
         if not command.has_input:
             self.end_input()
-
-    def _open_pipes(self, theirs: list[int]) -> None:
-        """Open them, *theirs* for the caller to close; ExhaustedError where there are too many."""
-        try:
-            reader, self.writable = os.pipe()
-            theirs.append(reader)
-            os.set_blocking(self.writable, False)
-            for name in _NAMES:
-                reader, writer = os.pipe()
-                self._outputs[reader] = name
-                theirs.append(writer)
-                os.set_blocking(reader, False)
-        except OSError as error:
-            check_descriptors(error)
-            raise
 
     @property
     def readable(self) -> Collection[int]:
@@ -308,13 +287,7 @@ class DirectHandle:
         return self._end is None and connection is not None and connection.has_exit(self._key)
 
     def receive(self, ready: Collection[int]) -> Iterator[tuple[StreamName, bytes]]:
-        for fd in [fd for fd in self._outputs if fd in ready]:
-            data = self._read(fd)
-            if data:
-                yield self._outputs[fd], data
-            elif data is not None:
-                del self._outputs[fd]
-                os.close(fd)
+        yield from self._receive(ready)
         connection = self._connection
         if connection is None or self._end is not None or connection.fileno() not in ready:
             return
@@ -334,41 +307,6 @@ class DirectHandle:
     def steps(self) -> Sequence[Step]:
         return self._steps
 
-    def _drain(self) -> Iterator[tuple[StreamName, bytes]]:
-        """Give what is left of the output; who runs on in the background may hold it open."""
-        while self._outputs:
-            fd, name = next(iter(self._outputs.items()))
-            while data := self._read(fd):
-                yield name, data
-            del self._outputs[fd]
-            os.close(fd)
-
-    def _read(self, fd: int) -> bytes | None:
-        try:
-            return os.read(fd, _MOST_BYTES)
-        except BlockingIOError:
-            return None
-
-    def send(self, data: bytes | memoryview) -> int:
-        try:
-            return os.write(self.writable, data)
-        except BlockingIOError:
-            return 0
-
-    def end_input(self) -> None:
-        if self.writable >= 0:
-            os.close(self.writable)
-            self.writable = -1
-
-    @property
-    def ended(self) -> bool:
-        return self._end is not None
-
-    def end(self) -> End:
-        if self._end is None:
-            raise WrongStateError("the process has not ended", hint="read its output first")
-        return self._end
-
     def kill(self) -> None:
         if self._end is not None and self._message["op"] == "start":
             return
@@ -379,17 +317,12 @@ class DirectHandle:
                 sandbox = self._message["id"]
                 connection.request({"op": "kill", "id": sandbox, "exec": self._key})
 
-    def resize(self, size: Size) -> None:
-        raise WrongStateError("the command has no terminal", hint=f"terminal(rows={size.rows})")
-
     def close(self) -> None:
         self._let_go(is_quiet=self._end is not None)
 
     def _let_go(self, *, is_quiet: bool) -> None:
         """Close what is open; a connection on which nothing more will come is used again."""
-        self.end_input()
-        _close(list(self._outputs))
-        self._outputs.clear()
+        self._close_pipes()
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -397,8 +330,3 @@ class DirectHandle:
             self._free.give_back(connection)
         else:
             connection.close()
-
-
-def _close(fds: Iterable[int]) -> None:
-    for fd in fds:
-        os.close(fd)

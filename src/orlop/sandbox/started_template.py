@@ -20,7 +20,7 @@ from orlop.sandbox.containers import with_image
 from orlop.sandbox.interrupt import current
 from orlop.sandbox.result import Result
 from orlop.sandbox.template_options import TemplateOptions
-from orlop.sandbox.template_run import Code, LostStreamError, NotBegunError, Run
+from orlop.sandbox.template_run import Code, LostStreamError, NotBegunError, run_on
 
 _IDLE_STREAMS = 16
 
@@ -76,9 +76,7 @@ class StartedTemplate:
 
     def _run_on(self, stream: RawStream, code: Code) -> Result:
         with self._lent(stream):
-            run = Run(stream, code)
-            with current().ending(run.kill):
-                return run.finish()
+            return run_on(stream, code)
 
     @contextmanager
     def _lent(self, stream: RawStream) -> Iterator[None]:

@@ -1,23 +1,19 @@
 """One run of a template: its pipes are ours, its end is told by the engine."""
 
 import os
-import select
-import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from orlop.client.http import RawStream
 from orlop.errors import InvalidArgumentError, UnavailableError
 from orlop.model import jsontext
+from orlop.model.timeline import Step
 from orlop.sandbox.arguments import check_input, check_output_limit, check_seconds
 from orlop.sandbox.execs import usage_of
-from orlop.sandbox.process import OUTPUT_LIMIT
-from orlop.sandbox.result import Result
-
-_READ_BYTES = 64 << 10
-_WRITE_BYTES = 64 << 10
+from orlop.sandbox.pipes import PipeHandle, close_all
+from orlop.sandbox.process import OUTPUT_LIMIT, Process
+from orlop.sandbox.result import Result, StreamName
+from orlop.sandbox.way import Command, End, Handle
 
 
 class NotBegunError(UnavailableError):
@@ -45,168 +41,103 @@ class Code:
         check_output_limit(self.output_limit)
 
 
-class Run:
-    """Sends *code* on a *stream* of Client.templates.runs(), which is good for one at a time."""
+def run_on(stream: RawStream, code: Code) -> Result:
+    """Run *code* to its end. *stream* is one of Client.templates.runs(), for one run at a time.
+
+    NotBegunError where the template was gone; UnavailableError where it went meanwhile.
+    """
+    command = Command(words=["python3"], has_input=bool(code.input))  # the engine has its limit
+    with Process(_Template(stream, code), command) as process:
+        if code.input:
+            process.send(code.input, end=True)
+        return process.result(output_limit=code.output_limit)
+
+
+class _Template:
+    """See Runs."""
 
     def __init__(self, stream: RawStream, code: Code) -> None:
         self._stream = stream
         self._code = code
-        self._outputs: dict[int, Output] = {}
-        self._input = memoryview(code.input)
-        self._input_fd = -1
-        self._begun_s = time.monotonic()
 
-    def finish(self) -> Result:
-        """Run it, and wait for its end.
+    def exec(self, command: Command) -> Handle:
+        return _RunHandle(self._stream, self._code)
 
-        NotBegunError where the template was gone; UnavailableError where it went meanwhile.
-        """
-        limit = self._code.output_limit
-        with ExitStack() as ours:
-            stdout, stderr = Output(limit), Output(limit)
-            with ExitStack() as theirs:
-                fds = [self._open_input(ours, theirs)]
-                for output in (stdout, stderr):
-                    inside, outside = _pipe(ours, theirs)
-                    self._outputs[inside] = output
-                    fds.append(outside)
-                fds.append(_file(self._code.text, theirs))
-                self._send(fds)
-            answer = self._converse()
-        if "exit_code" not in answer:
-            kind = NotBegunError if answer.get("gone") else UnavailableError
-            raise kind(str(answer.get("error")))
-        return Result(
-            exit_code=answer["exit_code"],
-            stdout=bytes(stdout.kept),
-            stderr=bytes(stderr.kept),
-            stdout_truncated=stdout.cut,
-            stderr_truncated=stderr.cut,
-            timed_out=answer["timed_out"],
-            duration_s=time.monotonic() - self._begun_s,
-            usage=usage_of(answer["usage"]),
-            oom_killed=answer["oom_killed"],
-        )
 
-    def kill(self) -> None:
-        """End it, from another thread; its stream is of no more use then."""
-        self._stream.end_input()
+class _RunHandle(PipeHandle):
+    """See Handle. To kill it is to end the stream, which is of no more use then."""
 
-    def _open_input(self, ours: ExitStack, theirs: ExitStack) -> int:
-        if not self._input:
-            return _closing(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), theirs)
-        outside, inside = os.pipe2(os.O_CLOEXEC)
-        self._input_fd = inside
-        ours.callback(self._end_input)
-        os.set_blocking(inside, False)
-        return _closing(outside, theirs)
+    def __init__(self, stream: RawStream, code: Code) -> None:
+        super().__init__()
+        self._stream = stream
+        theirs: list[int] = []
+        try:
+            self._open_pipes(theirs)
+            theirs.append(_file(code.text))
+            self._ask(code, theirs)
+        except BaseException:
+            self._close_pipes()
+            raise
+        finally:
+            close_all(theirs)
+        if not code.input:
+            self.end_input()
 
-    def _send(self, fds: Sequence[int]) -> None:
-        told = {"timeout_s": self._code.timeout}
+    def _ask(self, code: Code, fds: Sequence[int]) -> None:
+        told = {"timeout_s": code.timeout}
         try:
             self._stream.send_with(jsontext.dumps(told).encode(), fds)
         except OSError as error:
             raise LostStreamError("the template's engine is gone") from error
 
-    def _converse(self) -> dict[str, Any]:
-        """Read what it writes, and write what it reads, until it has ended."""
-        poll = select.poll()
-        for fd in self._outputs:
-            poll.register(fd, select.POLLIN)
-        if self._input_fd >= 0:
-            poll.register(self._input_fd, select.POLLOUT)
-        poll.register(self._stream.fileno(), select.POLLIN)
-        ended = False
-        while not ended:
-            for fd, _ in poll.poll():
-                if fd == self._stream.fileno():
-                    ended = True
-                elif not self._move(fd):
-                    poll.unregister(fd)
-        for fd, output in self._outputs.items():  # all who could write have ended
-            while output.read(fd):
-                pass
-        return self._answer()
+    @property
+    def readable(self) -> Collection[int]:
+        return (*self._outputs, *(() if self.ended else (self._stream.fileno(),)))
 
-    def _answer(self) -> dict[str, Any]:
+    @property
+    def pending(self) -> bool:
+        return self._stream.pending
+
+    def receive(self, ready: Collection[int]) -> Iterator[tuple[StreamName, bytes]]:
+        yield from self._receive(ready)
+        if self._end is None and self._stream.fileno() in ready:
+            self._end = self._told()
+            yield from self._drain()
+
+    def _told(self) -> End:
         data = self._stream.receive()
         if not data:
-            message = "the engine has gone, and what became of the run is not known"
-            return {"error": message}
-        answer: dict[str, Any] = jsontext.loads(data)
-        return answer
+            raise UnavailableError("the engine has gone, and what became of the run is not known")
+        answer = jsontext.loads(data)
+        if "exit_code" not in answer:
+            kind = NotBegunError if answer.get("gone") else UnavailableError
+            raise kind(str(answer.get("error")))
+        return End(
+            answer["exit_code"],
+            usage_of(answer["usage"]),
+            timed_out=answer["timed_out"],
+            oom_killed=answer["oom_killed"],
+        )
 
-    def _move(self, fd: int) -> bool:
-        """Read or write what *fd* is ready for; False where it has ended."""
-        if fd != self._input_fd:
-            return self._outputs[fd].read(fd)
-        if self._feed():
-            return True
-        self._input_fd = -1
-        os.close(fd)
-        return False
+    def steps(self) -> Sequence[Step]:
+        return ()
 
-    def _feed(self) -> bool:
-        """Write some of the input; False where no more can or need be."""
-        try:
-            written = os.write(self._input_fd, self._input[:_WRITE_BYTES])
-        except BlockingIOError:
-            return True
-        except OSError:  # it reads no more
-            return False
-        self._input = self._input[written:]
-        return bool(self._input)
+    def kill(self) -> None:
+        self._stream.end_input()
 
-    def _end_input(self) -> None:
-        if self._input_fd >= 0:
-            os.close(self._input_fd)
-            self._input_fd = -1
+    def close(self) -> None:
+        self._close_pipes()
 
 
-class Output:
-    """What is kept of a stream."""
-
-    def __init__(self, limit: int) -> None:
-        self.kept = bytearray()
-        self.cut = False
-        self._limit = limit
-
-    def read(self, fd: int) -> bool:
-        """Take what is there; False at the end, and where there is nothing now."""
-        try:
-            data = os.read(fd, _READ_BYTES)
-        except BlockingIOError:
-            return False
-        room = max(0, self._limit - len(self.kept))
-        self.kept += data[:room]
-        self.cut = self.cut or len(data) > room
-        return bool(data)
-
-
-def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
-    """Return the ends to read from, without waiting, and to write to."""
-    inside, outside = os.pipe2(os.O_CLOEXEC)
-    _closing(inside, ours)
-    _closing(outside, theirs)
-    os.set_blocking(inside, False)
-    return inside, outside
-
-
-def _file(code: str | bytes, stack: ExitStack) -> int:
+def _file(code: str | bytes) -> int:
     """Return a descriptor of a file in memory that holds *code*."""
-    fd = _closing(os.memfd_create("orlop-run", os.MFD_CLOEXEC), stack)
-    left = memoryview(code.encode() if isinstance(code, str) else code)
-    while left:
-        left = left[os.write(fd, left) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def _closing(fd: int, stack: ExitStack) -> int:
-    stack.callback(_close, fd)
-    return fd
-
-
-def _close(fd: int) -> None:
-    with suppress(OSError):
+    fd = os.memfd_create("orlop-run", os.MFD_CLOEXEC)
+    try:
+        left = memoryview(code.encode() if isinstance(code, str) else code)
+        while left:
+            left = left[os.write(fd, left) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
