@@ -20,7 +20,7 @@ from orlop.model.image import (
     decode_index,
     decode_manifest,
 )
-from orlop.model.reference import Reference, parse_reference
+from orlop.model.reference import Reference
 from orlop.store.content import Content
 from orlop.store.metadata import ImageRecord
 
@@ -75,7 +75,7 @@ def mount_sources(
     for image in images:
         if image.dangling:
             continue
-        other = parse_reference(image.name)
+        other = image.reference
         if other.domain != reference.domain or other.path == reference.path:
             continue
         try:

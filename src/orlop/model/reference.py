@@ -55,6 +55,11 @@ class Reference(NamedTuple):
         """What to ask a registry for; the digest wins over the tag."""
         return self.digest or self.tag or DEFAULT_TAG
 
+    def with_tag(self, tag: str) -> "Reference":
+        """Return it with this tag; InvalidArgumentError if *tag* cannot be one."""
+        _check_tag(f"{self.name}:{tag}", tag)
+        return self._replace(tag=tag)
+
     def __str__(self) -> str:
         """Return the canonical form: `docker.io/library/alpine:3.22`."""
         return self.name + self._suffix()
@@ -74,8 +79,8 @@ def parse_reference(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Refe
     rest, at, digest_text = text.partition("@")
     digest = _parse_digest(text, digest_text) if at else None
     name, tag = _split_tag(rest)
-    if tag is not None and not _TAG.fullmatch(tag):
-        raise _invalid(text, "a tag is letters, digits, '_', '.' and '-', at most 128 of them")
+    if tag is not None:
+        _check_tag(text, tag)
     domain, path = _split_domain(name)
     _check_name(text, domain, path)
     if tag is None and digest is None:
@@ -111,6 +116,11 @@ def _split_tag(text: str) -> tuple[str, str | None]:
     if not colon or "/" in tag:  # the colon is a port's
         return text, None
     return name, tag
+
+
+def _check_tag(text: str, tag: str) -> None:
+    if not _TAG.fullmatch(tag):
+        raise _invalid(text, "a tag is letters, digits, '_', '.' and '-', at most 128 of them")
 
 
 def _split_domain(name: str) -> tuple[str, str]:

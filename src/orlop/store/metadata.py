@@ -8,6 +8,7 @@ read-only disk raises ExhaustedError or WrongStateError and changes nothing.
 import logging
 import sqlite3
 import threading
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -19,6 +20,7 @@ from orlop.model.container import Container, Volume
 from orlop.model.digest import Digest
 from orlop.model.image import Descriptor
 from orlop.model.network import Network
+from orlop.model.reference import Reference, parse_reference
 from orlop.store.content import Content
 from orlop.store.database import Database
 from orlop.store.leases import Leases
@@ -27,7 +29,7 @@ from orlop.store.memberships import Memberships
 log = logging.getLogger(__name__)
 
 
-class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """A name, and the image that it means now.
 
     *name* is a canonical reference; `dangling@sha256:…` (see dangling_name())
@@ -44,6 +46,11 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def dangling(self) -> bool:
         return self.name.startswith("dangling@")
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The name as a value. Only for an image that is not dangling."""
+        return parse_reference(self.name, default_tag=None)
 
 
 class LayerRecord(NamedTuple):

@@ -22,6 +22,7 @@ from orlop.errors import (
     WrongStateError,
 )
 from orlop.model.container import MountPoint
+from orlop.model.reference import parse_reference
 from tests.integration.engine.harness import output, run, shell, until, with_engine
 
 
@@ -195,7 +196,7 @@ def test_the_image_host_cannot_be_committed_over(tmp_path: Path) -> None:
     async def work(engine: Engine) -> None:
         ref = await run(engine, shell("echo x >/srv/x"))
         with pytest.raises(WrongStateError, match="host"):
-            await engine.images.commit(ref, "made", CommitRequest())
+            await engine.images.commit(ref, parse_reference("made"), CommitRequest())
 
     with_engine(tmp_path, work)
 

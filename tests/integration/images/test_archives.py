@@ -20,10 +20,12 @@ from orlop.model import image as documents
 from orlop.model.digest import DiffID
 from orlop.model.image import History, Process, decode_config, decode_manifest, digest_of
 from orlop.model.platform import parse_platform
+from orlop.model.reference import parse_reference
 from orlop.store.content import Content
 from tests.integration.images import samples
 
 NAME = "docker.io/library/sample:1"
+REFERENCE = parse_reference(NAME)
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_a_saved_image_loads_the_same(
     path = saved(
         content,
         tmp_path / "a.tar",
-        Saved(sample.record.manifest, (NAME, "localhost:5000/b:2")),
+        Saved(sample.record.manifest, (REFERENCE, parse_reference("localhost:5000/b:2"))),
         Saved(other.record.manifest),
     )
     first, second, third = load(path, empty)
@@ -97,7 +99,7 @@ def test_an_archive_may_be_compressed_as_a_whole(
 ) -> None:
     compress = compress or samples.ENCODERS[documents.OCI_LAYER_ZSTD]
     sample = samples.make(content)
-    path = saved(content, tmp_path / "a.tar", Saved(sample.record.manifest, (NAME,)))
+    path = saved(content, tmp_path / "a.tar", Saved(sample.record.manifest, (REFERENCE,)))
     path.write_bytes(compress(path.read_bytes()))
     (image,) = load(path, empty)
     assert image.config == sample.record.config
@@ -105,7 +107,7 @@ def test_an_archive_may_be_compressed_as_a_whole(
 
 def test_skopeo_reads_both_forms_of_what_save_writes(content: Content, tmp_path: Path) -> None:
     sample = samples.make(content)
-    path = saved(content, tmp_path / "a.tar", Saved(sample.record.manifest, (NAME,)))
+    path = saved(content, tmp_path / "a.tar", Saved(sample.record.manifest, (REFERENCE,)))
     raw = skopeo("inspect", "--raw", f"oci-archive:{path}:1")
     assert digest_of(raw) == sample.record.target.digest
     config = json.loads(skopeo("inspect", "--config", f"docker-archive:{path}:sample:1"))
@@ -120,7 +122,7 @@ def test_what_skopeo_writes_is_loaded(
 ) -> None:
     sample = samples.make(content)
     folder = tmp_path / "layout"
-    save_folder([Saved(sample.record.manifest, (NAME,))], content, folder)
+    save_folder([Saved(sample.record.manifest, (REFERENCE,))], content, folder)
     path = tmp_path / "skopeo.tar"
     skopeo("copy", f"oci:{folder}:1", f"{kind}:{path}:docker.io/library/sample:1")
     (image,) = load(path, empty)
@@ -138,7 +140,9 @@ def test_umoci_unpacks_what_save_writes_and_what_it_makes_is_loaded(
     layers = [samples.tar_of({"a": b"1", "b": b"2"}), samples.tar_of({".wh.a": b""})]
     sample = samples.make(content, layers=layers)
     folder = tmp_path / "layout"
-    save_folder([Saved(sample.record.manifest, ("localhost/x:1",))], content, folder)
+    save_folder(
+        [Saved(sample.record.manifest, (parse_reference("localhost/x:1"),))], content, folder
+    )
     image = f"{folder}:1"
     subprocess.run(["umoci", "unpack", "--image", image, tmp_path / "bundle"], check=True)
     assert sorted(entry.name for entry in (tmp_path / "bundle" / "rootfs").iterdir()) == ["b"]
@@ -153,11 +157,11 @@ def test_images_in_dockers_terms_are_saved_in_those_of_oci(
     empty: Content, content: Content, tmp_path: Path
 ) -> None:
     sample = samples.make(content)
-    path = saved(content, tmp_path / "a.tar", Saved(sample.record.manifest, (NAME,)))
+    path = saved(content, tmp_path / "a.tar", Saved(sample.record.manifest, (REFERENCE,)))
     skopeo("copy", f"docker-archive:{path}", f"docker-archive:{tmp_path / 'docker.tar'}:sample:1")
     (loaded,) = load(tmp_path / "docker.tar", empty)
     assert loaded.manifest.media_type == documents.DOCKER_MANIFEST
-    save_folder([Saved(loaded.manifest, (NAME,))], empty, tmp_path / "layout")
+    save_folder([Saved(loaded.manifest, (REFERENCE,))], empty, tmp_path / "layout")
     image = f"{tmp_path / 'layout'}:1"
     subprocess.run(["umoci", "unpack", "--image", image, tmp_path / "bundle"], check=True)
     (again,) = load_folder(tmp_path / "layout", empty)
@@ -352,7 +356,7 @@ def test_a_blob_that_is_not_what_its_name_says_is_refused(
     content: Content, empty: Content, tmp_path: Path
 ) -> None:
     sample = samples.make(content)
-    path = saved(content, tmp_path / "a.tar", Saved(sample.record.manifest, (NAME,)))
+    path = saved(content, tmp_path / "a.tar", Saved(sample.record.manifest, (REFERENCE,)))
     victim = f"blobs/{sample.manifest.layers[0].digest.replace(':', '/')}"
     other = tmp_path / "b.tar"
     with tarfile.open(path) as source, tarfile.open(other, "w") as target:
@@ -371,7 +375,7 @@ def test_a_layout_whose_blob_is_a_link_out_of_it_is_refused(
 ) -> None:
     sample = samples.make(content)
     folder = tmp_path / "layout"
-    save_folder([Saved(sample.record.manifest, (NAME,))], content, folder)
+    save_folder([Saved(sample.record.manifest, (REFERENCE,))], content, folder)
     blob = folder / "blobs" / sample.manifest.layers[0].digest.replace(":", "/")
     outside = tmp_path / "outside"
     blob.rename(outside)
@@ -415,7 +419,7 @@ def test_an_archive_without_the_platform_says_so(
     made = {"linux/s390x": samples.make(content, platform=parse_platform("linux/s390x"))}
     record = samples.make_index(content, made, NAME)
     folder = tmp_path / "layout"
-    save_folder([Saved(record.manifest, (NAME,))], content, folder)
+    save_folder([Saved(record.manifest, (REFERENCE,))], content, folder)
     index = json.loads(content.read(record.target))
     (folder / "index.json").write_text(json.dumps(index))
     blob = folder / "blobs" / record.target.digest.replace(":", "/")

@@ -18,6 +18,7 @@ from orlop.images.archives.load import LoadedImage
 from orlop.images.job import ArchiveJob, Report
 from orlop.model.digest import Digest
 from orlop.model.image import Descriptor
+from orlop.model.reference import parse_reference
 from orlop.programs.confinement import USER
 from tests.integration.engine.harness import with_engine
 from tests.integration.engines import busybox_layer
@@ -75,7 +76,7 @@ def test_a_client_that_goes_away_leaves_nothing(tmp_path: Path) -> None:
         half = busybox_layer()[: 1 << 19]
         gone = ConnectionResetError("gone")
         with pytest.raises(ConnectionResetError):
-            await engine.images.import_(_pieces(half, then=gone), "made:1")
+            await engine.images.import_(_pieces(half, then=gone), parse_reference("made:1"))
         with pytest.raises(ConnectionResetError):
             await engine.images.load(_pieces(half, then=gone), progress=lambda _: None)
         files = [path for path in content.rglob("*") if path.is_file()]

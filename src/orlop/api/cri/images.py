@@ -31,8 +31,9 @@ class ImageService:
         return v1.ImageStatusResponse(image=_image(found) if found else None)
 
     async def PullImage(self, request: v1.PullImageRequest) -> v1.PullImageResponse:
+        reference = parse_reference(_named(request.image))
         found = await self._engine.images.pull(
-            _named(request.image), credentials=_credentials(request.auth), progress=_unseen
+            reference, credentials=_credentials(request.auth), progress=_unseen
         )
         return v1.PullImageResponse(image_ref=found.id)
 

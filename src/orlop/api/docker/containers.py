@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 from orlop.api.docker.answers import NO_CONTENT, NOT_MODIFIED, filters_of, json, json_list
+from orlop.api.docker.images import name_of
 from orlop.api.docker.lines import cancel, error_line, line
 from orlop.api.docker.parse_container import parse_create, parse_restart
 from orlop.api.docker.parse_resources import parse_resources
@@ -201,7 +202,6 @@ async def changes(call: Call) -> Reply:
 async def commit(call: Call) -> Reply:
     """POST /commit. The body, a container configuration, is not needed: changes say it all."""
     query = call.query
-    repository, tag = query.text("repo"), query.text("tag")
     if not query.text("container"):
         raise InvalidArgumentError("parameter container is missing")
     request = CommitRequest(
@@ -210,6 +210,6 @@ async def commit(call: Call) -> Reply:
         changes=tuple(query.texts("changes")),
         pause=query.flag("pause", default=True),
     )
-    reference = f"{repository}:{tag}" if repository and tag else repository
+    reference = name_of(query.text("repo"), query.text("tag"))
     digest = await call.engine.images.commit(query.text("container"), reference, request)
     return json({"Id": digest}, status=201)

@@ -14,7 +14,7 @@ from orlop.api.docker.render_image import (
 from orlop.api.docker.routing import Call
 from orlop.api.messages import Reply, Response
 from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError
-from orlop.model.reference import parse_reference
+from orlop.model.reference import Reference, new_name, parse_reference
 
 
 async def list_images(call: Call) -> Reply:
@@ -47,17 +47,18 @@ async def create(call: Call) -> Reply:
 
 async def _pull(call: Call) -> Reply:
     """Pull one image; with no tag at all, all of the repository."""
-    name, tag = call.query.text("fromImage"), call.query.text("tag")
-    given = parse_reference(name, default_tag=None)
-    every = not (tag or given.tag or given.digest)
+    text = _with_tag(call.query.text("fromImage"), call.query.text("tag"))
+    given = parse_reference(text, default_tag=None)
     credentials = credentials_of(call.request)
     images = call.engine.images
     lines = Lines()
 
     async def work() -> None:
-        tags = await images.tags(name, credentials=credentials) if every else [tag]
-        for one in tags:
-            reference = _reference(name, one)
+        references = [given]
+        if not (given.tag or given.digest):
+            tags = await images.tags(given, credentials=credentials)
+            references = [given.with_tag(tag) for tag in tags]
+        for reference in references:
             before = _id(call, reference)
             image = await images.pull(
                 reference,
@@ -71,7 +72,7 @@ async def _pull(call: Call) -> Reply:
     return await lines.reply(work())
 
 
-def _id(call: Call, reference: str) -> str:
+def _id(call: Call, reference: Reference) -> str:
     try:
         return call.engine.images.resolve(reference).id
     except NotFoundError:
@@ -84,7 +85,7 @@ async def _import(call: Call) -> Reply:
         raise UnsupportedError(
             "importing from a URL is not supported", hint="fetch it, and import the file"
         )
-    reference = _reference(query.text("repo"), query.text("tag")) if query.text("repo") else ""
+    reference = name_of(query.text("repo"), query.text("tag"))
     lines = Lines()
 
     async def work() -> None:
@@ -102,12 +103,12 @@ async def _import(call: Call) -> Reply:
 
 async def push(call: Call) -> Reply:
     """POST /images/{name}/push."""
-    reference = _reference(call.name, call.query.text("tag"))
+    reference = parse_reference(_with_tag(call.name, call.query.text("tag")))
     credentials = credentials_of(call.request)
     lines = Lines()
 
     async def work() -> None:
-        lines.emit({"status": f"The push refers to repository [{parse_reference(reference).name}]"})
+        lines.emit({"status": f"The push refers to repository [{reference.name}]"})
         descriptor = await call.engine.images.push(
             reference, credentials=credentials, progress=lines.progress
         )
@@ -124,7 +125,7 @@ async def tag(call: Call) -> Reply:
     repository = call.query.text("repo")
     if not repository:
         raise InvalidArgumentError("parameter repo is missing")
-    await call.engine.images.tag(call.name, _reference(repository, call.query.text("tag")))
+    await call.engine.images.tag(call.name, new_name(_with_tag(repository, call.query.text("tag"))))
     return Response(201)
 
 
@@ -176,11 +177,18 @@ async def load(call: Call) -> Reply:
 async def distribution(call: Call) -> Reply:
     """GET /distribution/{name}/json: what a registry says a name is."""
     credentials = credentials_of(call.request)
-    found = await call.engine.images.distribution(call.name, credentials=credentials)
+    found = await call.engine.images.distribution(
+        parse_reference(call.name), credentials=credentials
+    )
     return json(render_distribution(found))
 
 
-def _reference(name: str, tag: str) -> str:
+def name_of(repository: str, tag: str) -> Reference | None:
+    """Return the name that a request gives to the image it makes, if it gives one."""
+    return new_name(_with_tag(repository, tag)) if repository else None
+
+
+def _with_tag(name: str, tag: str) -> str:
     """Join a name and the tag or digest that clients send apart from it."""
     if not tag:
         return name

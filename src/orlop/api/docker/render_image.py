@@ -17,7 +17,7 @@ from orlop.engine.answers import (
 )
 from orlop.model.image import Process
 from orlop.model.moments import rfc3339_ns
-from orlop.model.reference import parse_reference
+from orlop.model.reference import Reference
 
 Shape = dict[str, Any]
 _FRACTION = re.compile(r"\.(\d*?)0*(?!\d)")
@@ -109,13 +109,12 @@ def render_history(step: HistoryStep) -> Shape:
     }
 
 
-def render_pulled(image: ImageRecord, reference: str, *, is_new: bool) -> list[str]:
+def render_pulled(image: ImageRecord, reference: Reference, *, is_new: bool) -> list[str]:
     """Return the lines that end a pull: which digest it is, and whether that was news."""
-    name = parse_reference(reference)
-    digest = next((d for d in image.digests if d.startswith(f"{name.familiar_name}@")), "")
+    digest = next((d for d in image.digests if d.startswith(f"{reference.familiar_name}@")), "")
     lines = [f"Digest: {digest.partition('@')[2]}"] if digest else []
     what = "Downloaded newer image" if is_new else "Image is up to date"
-    return [*lines, f"Status: {what} for {name.familiar}"]
+    return [*lines, f"Status: {what} for {reference.familiar}"]
 
 
 def render_distribution(found: Distribution) -> Shape:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import NamedTuple
 
 from orlop.engine.answers import ImageRecord
 from orlop.engine.events import Events
@@ -18,6 +19,13 @@ from orlop.store.metadata import Metadata
 
 _MIN_ID = 4
 _CACHED = 256
+
+
+class Found(NamedTuple):
+    """The records of one image. With *is_named*, the first has the name that was asked for."""
+
+    records: list[Stored]
+    is_named: bool
 
 
 class Catalog:
@@ -40,36 +48,33 @@ class Catalog:
             (record for record in records if record), key=lambda r: r.created_ns, reverse=True
         )
 
-    def resolve(self, ref: str) -> ImageRecord:
+    def resolve(self, ref: str | Reference) -> ImageRecord:
         """Return the image; ImageNotFoundError "No such image: …", InvalidArgumentError."""
-        if ref == HOST:
-            return host_image()
-        stored = self._by_name(ref) or self._by_id(ref)
-        record = self._describe(stored) if stored else None
-        if record is None:
-            raise ImageNotFoundError(f"No such image: {_familiar(ref)}")
-        return record
+        return host_image() if ref == HOST else self._look_up(ref)[1]
 
-    def stored(self, ref: str) -> list[Stored]:
-        """Return every record of the image that *ref* means; the built-in one has none."""
-        image = self.resolve(ref)
-        if image.id == HOST:
+    def find(self, ref: str) -> Found:
+        """Return every record of the image that *ref* means. Errors as resolve()'s.
+
+        InvalidArgumentError for the image `host`, which has no records.
+        """
+        if ref == HOST:
             raise InvalidArgumentError(
                 f"the image {HOST} is this machine's own: it cannot be tagged, saved or removed"
             )
-        return self._grouped()[Digest(image.id)]
+        return self._look_up(ref)[0]
 
-    def named(self, ref: str) -> Stored | None:
-        """Return the record whose name *ref* is, if it is a name rather than an id."""
-        with suppress(InvalidArgumentError, NotFoundError):
-            return self._metadata.images.get(str(parse_reference(ref)))
-        return None
-
-    def meant(self, ref: str) -> list[Stored]:
-        """Return every record of the image that *ref* means, the one it names first."""
-        named = self.named(ref)
-        records = self.stored(ref)
-        return [named, *(one for one in records if one.name != named.name)] if named else records
+    def tagged(self, ref: str) -> list[Stored]:
+        """Return the records of all tags of a repository; none if *ref* has a tag or is an id."""
+        with suppress(InvalidArgumentError):
+            wanted = parse_reference(ref, default_tag=None)
+            if not (wanted.tag or wanted.digest):
+                every = (one for group in self._grouped().values() for one in group)
+                return [
+                    one
+                    for one in every
+                    if not one.dangling and one.reference.tag and one.reference.name == wanted.name
+                ]
+        return []
 
     def grouped(self) -> dict[Digest, list[Stored]]:
         """Return all records by the image that they mean."""
@@ -96,12 +101,26 @@ class Catalog:
             self._by_config = grouped
         return self._by_config
 
-    def _by_name(self, ref: str) -> list[Stored] | None:
-        with suppress(InvalidArgumentError, NotFoundError):
-            reference = parse_reference(ref)
-            if reference.digest:
-                return self._by_digest(reference)
-            return self._grouped()[self._metadata.images.get(str(reference)).config]
+    def _look_up(self, ref: str | Reference) -> tuple[Found, ImageRecord]:
+        """Take *ref* for a name first, then for a digest or an id. It is parsed here, once."""
+        reference = ref if isinstance(ref, Reference) else _parsed(ref)
+        named = self._named(reference) if reference else None
+        records = self._grouped()[named.config] if named else None
+        if records is None and reference and reference.digest:
+            records = self._by_digest(reference)
+        if records is None and isinstance(ref, str):
+            records = self._by_id(ref)
+        image = self._describe(records) if records else None
+        if records is None or image is None:
+            name = reference.familiar if reference else str(ref)[:300]
+            raise ImageNotFoundError(f"No such image: {name}")
+        if named:
+            records = [named, *(one for one in records if one.name != named.name)]
+        return Found(records, named is not None), image
+
+    def _named(self, reference: Reference) -> Stored | None:
+        with suppress(NotFoundError):
+            return self._metadata.images.get(str(reference))
         return None
 
     def _by_digest(self, reference: Reference) -> list[Stored] | None:
@@ -109,7 +128,7 @@ class Catalog:
             for stored in group:
                 digests = (stored.target.digest, stored.manifest.digest)
                 if reference.digest in digests and (
-                    stored.dangling or _of(stored).name == reference.name
+                    stored.dangling or stored.reference.name == reference.name
                 ):
                     return group
         return None
@@ -131,7 +150,7 @@ class Catalog:
         except (NotFoundError, CorruptError):
             return None
         named = [stored for stored in group if not stored.dangling]
-        references = [(_of(stored), stored) for stored in named]
+        references = [(stored.reference, stored) for stored in named]
         return ImageRecord(
             id=first.config,
             manifest=first.manifest,
@@ -157,14 +176,10 @@ class Catalog:
         return config
 
 
-def _of(stored: Stored) -> Reference:
-    return parse_reference(stored.name, default_tag=None)
-
-
-def _familiar(ref: str) -> str:
+def _parsed(text: str) -> Reference | None:
     with suppress(InvalidArgumentError):
-        return parse_reference(ref).familiar
-    return ref[:300]
+        return parse_reference(text)
+    return None
 
 
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:

@@ -16,12 +16,11 @@ from orlop.model.image import (
     digest_of,
 )
 from orlop.model.platform import Platform
-from orlop.model.reference import parse_reference
+from orlop.model.reference import Reference
 
 
-async def distribution(text: str, credentials: Credentials | None) -> Distribution:
+async def distribution(reference: Reference, credentials: Credentials | None) -> Distribution:
     """Ask the registry; nothing is stored. Errors as Images.pull()'s."""
-    reference = parse_reference(text)
     source = source_of(reference, credentials_for(credentials))
 
     def ask() -> Distribution:
@@ -34,9 +33,9 @@ async def distribution(text: str, credentials: Credentials | None) -> Distributi
     return await abroad(ask)
 
 
-async def tags(text: str, credentials: Credentials | None) -> tuple[str, ...]:
-    """Return the tags that the registry has in the repository of *text*."""
-    source = source_of(parse_reference(text), credentials_for(credentials))
+async def tags(reference: Reference, credentials: Credentials | None) -> tuple[str, ...]:
+    """Return the tags that the registry has in the repository of *reference*."""
+    source = source_of(reference, credentials_for(credentials))
 
     def ask() -> tuple[str, ...]:
         with Registry(source) as registry:

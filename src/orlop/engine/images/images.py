@@ -30,7 +30,7 @@ from orlop.errors import WrongStateError
 from orlop.model.container import Container
 from orlop.model.image import Descriptor
 from orlop.model.moments import rfc3339_ns
-from orlop.model.reference import new_name, parse_reference
+from orlop.model.reference import Reference
 from orlop.snapshots.interface import LayerKey
 
 #: Holds a container still while inside.
@@ -53,7 +53,7 @@ class Images:
         """End the workers."""
         await self._context.workers.close()
 
-    def resolve(self, ref: str) -> ImageRecord:
+    def resolve(self, ref: str | Reference) -> ImageRecord:
         """Return the image that a name, a digest or an id (or its start) means.
 
         NotFoundError "No such image: …". `host` is built in.
@@ -79,7 +79,7 @@ class Images:
 
     async def pull(
         self,
-        reference: str,
+        reference: Reference,
         *,
         platform: str | None = None,
         credentials: Credentials | None = None,
@@ -94,41 +94,43 @@ class Images:
         record = await self._transfers.pull(
             reference, platform=platform, credentials=credentials, progress=progress
         )
-        self._tell("pull", record.config, parse_reference(reference).familiar)
-        return self.resolve(record.name)
+        self._tell("pull", record.config, reference.familiar)
+        return self.resolve(reference)
 
     async def push(
-        self, reference: str, *, credentials: Credentials | None = None, progress: ProgressCallback
+        self,
+        reference: Reference,
+        *,
+        credentials: Credentials | None = None,
+        progress: ProgressCallback,
     ) -> Descriptor:
         """Send an image; returns the manifest as the registry has it now."""
         descriptor = await self._transfers.push(
             reference, credentials=credentials, progress=progress
         )
-        name = parse_reference(reference).familiar
-        self._tell("push", name, name)
+        self._tell("push", reference.familiar, reference.familiar)
         return descriptor
 
     async def distribution(
-        self, reference: str, *, credentials: Credentials | None = None
+        self, reference: Reference, *, credentials: Credentials | None = None
     ) -> Distribution:
         """Ask the registry what *reference* is; nothing is pulled."""
         return await distribution(reference, credentials)
 
     async def tags(
-        self, reference: str, *, credentials: Credentials | None = None
+        self, reference: Reference, *, credentials: Credentials | None = None
     ) -> Sequence[str]:
         """Ask the registry which tags the repository of *reference* has."""
         return await tags(reference, credentials)
 
-    async def tag(self, source: str, target: str) -> None:
+    async def tag(self, source: str, target: Reference) -> None:
         """Give the image *source* one more name."""
-        reference = new_name(target)
-        record = self._catalog.meant(source)[0]
+        record = self._catalog.find(source).records[0]
         self._context.metadata.images.put(
-            msgspec.structs.replace(record, name=str(reference), created_ns=time.time_ns())
+            msgspec.structs.replace(record, name=str(target), created_ns=time.time_ns())
         )
         self._catalog.changed()
-        self._tell("tag", record.config, reference.familiar)
+        self._tell("tag", record.config, target.familiar)
 
     async def remove(
         self, ref: str, *, force: bool = False, prune: bool = True
@@ -184,7 +186,7 @@ class Images:
     async def import_(
         self,
         source: AsyncIterator[bytes],
-        reference: str = "",
+        reference: Reference | None = None,
         *,
         changes: Sequence[str] = (),
         message: str = "",
@@ -194,10 +196,12 @@ class Images:
         record = await self._maker.import_(
             source, reference, changes=changes, message=message, platform=platform
         )
-        self._tell("import", record.config, reference or record.config)
+        self._tell("import", record.config, reference.familiar if reference else record.config)
         return record.config
 
-    async def commit(self, container: str, reference: str, request: CommitRequest) -> str:
+    async def commit(
+        self, container: str, reference: Reference | None, request: CommitRequest
+    ) -> str:
         """Make an image of a container's changes; returns its id."""
         found = self._context.records.find(container)
         if found.image == HOST:
@@ -207,9 +211,10 @@ class Images:
             )
         async with self._hold(found) if request.pause and found.running else nullcontext():
             record = await self._maker.commit(found, reference, request)
-        if reference:
-            self._tell("tag", record.config, parse_reference(reference).familiar)
-        told = {"imageID": record.config, "imageRef": reference, "comment": request.message}
+        name = reference.familiar if reference else ""
+        if name:
+            self._tell("tag", record.config, name)
+        told = {"imageID": record.config, "imageRef": name, "comment": request.message}
         self._context.announce(found, "commit", **told)
         return record.config
 

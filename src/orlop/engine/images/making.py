@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -18,7 +17,6 @@ from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import CommitRequest
 from orlop.engine.streams import Outflow, sent_by_client
 from orlop.engine.threads import in_thread
-from orlop.errors import InvalidArgumentError
 from orlop.images.archives.load import LoadedImage
 from orlop.images.archives.save import Saved, save_tar
 from orlop.images.build import Base, Built, LayerWriter, build_image
@@ -29,7 +27,7 @@ from orlop.model.container import Container
 from orlop.model.digest import Digest
 from orlop.model.image import Descriptor, History, Process, decode_config, decode_manifest
 from orlop.model.platform import parse_platform
-from orlop.model.reference import new_name, parse_reference
+from orlop.model.reference import Reference
 from orlop.store.leases import Lease
 from orlop.store.metadata import ImageRecord as Stored
 from orlop.store.metadata import dangling_name
@@ -63,7 +61,7 @@ class Maker:
     async def import_(
         self,
         source: AsyncIterator[bytes],
-        reference: str,
+        reference: Reference | None,
         *,
         changes: Sequence[str],
         message: str,
@@ -72,7 +70,6 @@ class Maker:
         """See Images.import_()."""
         base = parse_platform(platform) if platform else None
         process = apply_changes(Process(), changes)
-        names = (str(new_name(reference)),) if reference else ()
         step = History(created=_now(), comment=message or "Imported from -")
         async with leased(self._context) as lease:
             with sent_by_client():
@@ -86,11 +83,12 @@ class Maker:
                     history=step,
                     keep=lease.add,
                 )
-                return await self._finish(built, names, comment=step.comment)
+                return await self._finish(built, reference, comment=step.comment)
 
-    async def commit(self, container: Container, reference: str, request: CommitRequest) -> Stored:
+    async def commit(
+        self, container: Container, reference: Reference | None, request: CommitRequest
+    ) -> Stored:
         """Make an image of what *container*, which the caller holds still, has changed."""
-        names = (str(new_name(reference)),) if reference else ()
         base = self._base(container)
         process = apply_changes(_process_of(container, base), request.changes)
         step = History(
@@ -111,56 +109,51 @@ class Maker:
                 keep=lease.add,
             )
             parent = container.image if base else ""
-            return await self._finish(built, names, comment=request.message, parent=parent)
+            return await self._finish(built, reference, comment=request.message, parent=parent)
 
     def _saved(self, refs: Sequence[str]) -> list[Saved]:
         """Return each image that is meant once, with the names that *refs* give it."""
         saved: dict[Digest, Saved] = {}
         for record, name in (meant for ref in refs for meant in self._meant(ref)):
             before = saved.get(record.manifest.digest, Saved(record.manifest))
-            is_new = bool(name) and name not in before.names
+            is_new = name is not None and name not in before.names
             names = (*before.names, name) if is_new else before.names
             saved[record.manifest.digest] = Saved(record.manifest, names)
         return list(saved.values())
 
-    def _meant(self, ref: str) -> list[tuple[Stored, str]]:
+    def _meant(self, ref: str) -> list[tuple[Stored, Reference | None]]:
         """Return records with their names: all tags of a repository, or one; an id has no name."""
-        with suppress(InvalidArgumentError):
-            wanted = parse_reference(ref, default_tag=None)
-            if not (wanted.tag or wanted.digest):
-                found = [
-                    (record, record.name)
-                    for group in self._catalog.grouped().values()
-                    for record in group
-                    if not record.dangling and _is_tag_of(record.name, wanted.name)
-                ]
-                if found:
-                    return sorted(found, key=lambda pair: pair[1])
-        record = self._catalog.meant(ref)[0]
-        return [(record, record.name if self._catalog.named(ref) is not None else "")]
+        if tagged := self._catalog.tagged(ref):
+            by_name = sorted(tagged, key=lambda record: record.name)
+            return [(record, record.reference) for record in by_name]
+        records, is_named = self._catalog.find(ref)
+        return [(records[0], records[0].reference if is_named else None)]
 
     def _name(self, image: LoadedImage) -> list[str]:
         """Store the image under its names, or without one; return what users call it."""
-        for name in image.names or (dangling_name(image.config),):
-            record = Stored(
+        records = [
+            Stored(
                 name=name,
                 target=image.target,
                 manifest=image.manifest,
                 config=image.config,
                 created_ns=time.time_ns(),
             )
+            for name in image.names or (dangling_name(image.config),)
+        ]
+        for record in records:
             self._context.metadata.images.put(record)  # from here on it exists
         self._catalog.changed()
         self._catalog.announce(self._context.events, "load", image.config)
-        return [parse_reference(name).familiar for name in image.names] or [image.config]
+        return [image.config if one.dangling else one.reference.familiar for one in records]
 
     async def _finish(
-        self, built: Built, names: tuple[str, ...], *, comment: str, parent: str = ""
+        self, built: Built, reference: Reference | None, *, comment: str, parent: str = ""
     ) -> Stored:
         await self._unpack(built.descriptor, lambda _: None)
         labels = {"comment": comment, "parent": parent}
         record = Stored(
-            name=names[0] if names else dangling_name(built.config.digest),
+            name=str(reference) if reference else dangling_name(built.config.digest),
             target=built.descriptor,
             manifest=built.descriptor,
             config=built.config.digest,
@@ -226,8 +219,3 @@ def _process_of(container: Container, base: Base | None) -> Process:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _is_tag_of(name: str, repository: str) -> bool:
-    reference = parse_reference(name, default_tag=None)
-    return reference.name == repository and reference.tag is not None

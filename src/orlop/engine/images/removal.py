@@ -13,7 +13,6 @@ from orlop.engine.threads import in_thread
 from orlop.errors import WrongStateError
 from orlop.model.container import Container
 from orlop.model.digest import Digest
-from orlop.model.reference import parse_reference
 from orlop.store.metadata import ImageRecord as Stored
 from orlop.store.metadata import dangling_name
 
@@ -27,8 +26,8 @@ class Remover:
 
     async def remove(self, ref: str, *, force: bool) -> Sequence[Deleted]:
         """See Images.remove()."""
-        records = self._catalog.meant(ref)
-        if self._catalog.named(ref) is not None:
+        records, is_named = self._catalog.find(ref)
+        if is_named:
             going = records[:1]
         else:
             self._check_repositories(ref, records, force=force)
@@ -65,7 +64,7 @@ class Remover:
         return (every or not image.tags) and wanted(image) and not self._users(image.id)
 
     def _check_repositories(self, ref: str, records: Sequence[Stored], *, force: bool) -> None:
-        repositories = {parse_reference(one.name).name for one in records if not one.dangling}
+        repositories = {one.reference.name for one in records if not one.dangling}
         if len(repositories) > 1 and not force:
             raise WrongStateError(
                 f"conflict: unable to delete {ref} (must be forced) -"
@@ -94,7 +93,7 @@ class Remover:
         for record in records:
             self._context.metadata.images.remove(record.name)
             if not record.dangling:
-                removed.append(Deleted(untagged=parse_reference(record.name).familiar))
+                removed.append(Deleted(untagged=record.reference.familiar))
                 self._catalog.announce(self._context.events, "untag", record.config)
         return removed
 

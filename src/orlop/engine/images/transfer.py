@@ -20,7 +20,7 @@ from orlop.images.registry import Registry, source_of
 from orlop.model.digest import Digest
 from orlop.model.image import Descriptor
 from orlop.model.platform import Platform, parse_platform
-from orlop.model.reference import Reference, parse_reference
+from orlop.model.reference import Reference
 from orlop.store.leases import Lease
 from orlop.store.metadata import ImageRecord as Stored
 
@@ -38,14 +38,13 @@ class Transfers:
 
     async def pull(
         self,
-        text: str,
+        reference: Reference,
         *,
         platform: str | None,
         credentials: Credentials | None,
         progress: ProgressCallback,
     ) -> Stored:
         """See Images.pull()."""
-        reference = parse_reference(text)
         wanted = parse_platform(platform) if platform else None
         source = source_of(reference, credentials_for(credentials))
         async with leased(self._context) as lease:
@@ -73,10 +72,13 @@ class Transfers:
         return record
 
     async def push(
-        self, text: str, *, credentials: Credentials | None, progress: ProgressCallback
+        self,
+        reference: Reference,
+        *,
+        credentials: Credentials | None,
+        progress: ProgressCallback,
     ) -> Descriptor:
         """See Images.push()."""
-        reference = parse_reference(text)
         records = {record.name: record for record in self._context.metadata.images.list()}
         record = records.get(str(reference))
         if record is None:

@@ -37,7 +37,7 @@ from orlop.model.image import (
     encode,
 )
 from orlop.model.moments import rfc3339_ns
-from orlop.model.reference import parse_reference
+from orlop.model.reference import Reference
 from orlop.store.content import Checker, Content
 from orlop.store.faults import explained
 
@@ -51,10 +51,10 @@ _OCI_TYPES = {
 
 
 class Saved(NamedTuple):
-    """An image to save, and the names to give it; canonical references."""
+    """An image to save, and the names to give it."""
 
     manifest: Descriptor
-    names: tuple[str, ...] = ()
+    names: tuple[Reference, ...] = ()
 
 
 class _Sink(Protocol):
@@ -170,27 +170,23 @@ def _index(images: Sequence[Saved]) -> Index:
         bare = msgspec.structs.replace(image.manifest, annotations={})
         entries += [
             msgspec.structs.replace(
-                bare, annotations={REF_NAME: _ref_name(name), CONTAINERD_NAME: name}
+                bare, annotations={REF_NAME: _ref_name(name), CONTAINERD_NAME: str(name)}
             )
             for name in image.names
         ] or [bare]
     return Index(schema_version=2, media_type=OCI_INDEX, manifests=tuple(entries))
 
 
-def _ref_name(name: str) -> str:
+def _ref_name(name: Reference) -> str:
     """Return what an OCI layout calls an image of that name: its tag, as Docker writes it."""
-    return parse_reference(name, default_tag=None).tag or name
+    return name.tag or str(name)
 
 
 def _docker(images: Sequence[Saved], manifests: Sequence[Manifest]) -> list[dict[str, object]]:
     return [
         {
             "Config": _path(manifest.config),
-            "RepoTags": [
-                reference.familiar
-                for reference in map(parse_reference, image.names)
-                if reference.tag and not reference.digest
-            ],
+            "RepoTags": [name.familiar for name in image.names if name.tag and not name.digest],
             "Layers": [_path(layer) for layer in manifest.layers],
         }
         for image, manifest in zip(images, manifests, strict=True)
