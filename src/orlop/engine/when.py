@@ -1,22 +1,8 @@
 """Times as filters write them: 10m, 2026-01-02, 2026-01-02T03:04:05Z, seconds since the epoch."""
 
-import re
-import time
-from datetime import datetime
-
 from orlop.engine.requests import Filters
 from orlop.errors import InvalidArgumentError
-
-_SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)(h|ms|m|s|us|ns))+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|ns)")
-_UNITS_NS = {
-    "h": 3_600_000_000_000,
-    "m": 60_000_000_000,
-    "s": 1_000_000_000,
-    "ms": 1_000_000,
-    "us": 1000,
-    "ns": 1,
-}
+from orlop.model.moments import parse_moment_ns
 
 
 def parse_until(filters: Filters) -> int:
@@ -31,13 +17,7 @@ def parse_until(filters: Filters) -> int:
 
 def parse_moment(text: str) -> int:
     """Return a moment, or one that lies a span before now, in nanoseconds since the epoch."""
-    if _SPAN.fullmatch(text):
-        parts = _PART.findall(text)
-        return time.time_ns() - sum(int(float(number) * _UNITS_NS[unit]) for number, unit in parts)
     try:
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return int(float(text) * 1e9)
-        moment = datetime.fromisoformat(text)
-        return int(moment.timestamp() * 1e9)
-    except (ValueError, OverflowError):
+        return parse_moment_ns(text)
+    except ValueError:
         raise InvalidArgumentError(f"invalid time {text[:100]!r}", hint='such as "24h"') from None

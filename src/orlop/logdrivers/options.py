@@ -44,4 +44,4 @@ def seconds(options: Mapping[str, str], name: str, *, default: float) -> float:
     try:
         return parse_duration_ns(text) / 1e9 if text else default
     except ValueError as error:
-        raise InvalidArgumentError(f"log option {name}: {error}") from None
+        raise InvalidArgumentError(f"log option {name}: {error}, not {text[:50]!r}") from None

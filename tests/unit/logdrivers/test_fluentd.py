@@ -157,7 +157,7 @@ def test_unix_socket_is_reached(tmp_path: Path) -> None:
         ({"fluentd-address": "udp://127.0.0.1"}, "log option fluentd-address"),
         ({"fluentd-address": "tcp://127.0.0.1/path"}, "log option fluentd-address"),
         ({"fluentd-address": "127.0.0.1:no"}, "log option fluentd-address"),
-        ({"fluentd-retry-wait": "soon"}, "no duration"),
+        ({"fluentd-retry-wait": "soon"}, "expected a duration"),
         ({"fluentd-max-retries": "0"}, "at least 1"),
         ({"fluentd-buffer-limit": "much"}, "invalid size"),
         ({"fluentd-async": "maybe"}, "must be true or false"),

@@ -1,16 +1,12 @@
 """Times in the spellings of Docker's API: from and to nanoseconds since the epoch."""
 
-import re
 import time
 
 from orlop.errors import InvalidArgumentError
-from orlop.model.moments import rfc3339_ns
+from orlop.model.moments import parse_moment_ns
 
 ZERO = "0001-01-01T00:00:00Z"  # Go's zero time: never
 
-_UNIX = re.compile(r"(-?\d+)(?:\.(\d{1,9})\d*)?")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 _SPANS = (
     (60, 1, "seconds"),
     (3600, 60, "minutes"),
@@ -36,23 +32,14 @@ def rfc3339_padded(time_ns: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:09d}Z"
 
 
-def parse_time(text: str, name: str, *, now_ns: int | None = None) -> int:
-    """Parse seconds[.nanoseconds], RFC 3339 or a duration before now; 0 for "" and "0"."""
-    if not text:
-        return 0
-    match = _UNIX.fullmatch(text)
-    if match is not None:
-        return int(match[1]) * 1_000_000_000 + int((match[2] or "").ljust(9, "0") or 0)
-    moment_ns = rfc3339_ns(text)
-    if moment_ns is not None:
-        return moment_ns
-    if _DURATION.sub("", text) == "":
-        seconds = sum(float(n) * _UNITS_S[unit] for n, unit in _DURATION.findall(text))
-        return (time.time_ns() if now_ns is None else now_ns) - int(seconds * 1e9)
-    raise InvalidArgumentError(
-        f"parameter {name}: invalid time {text[:100]!r}",
-        hint="a unix time, a date such as 2025-01-02T03:04:05Z, or a duration such as 10m",
-    )
+def parse_time(text: str, name: str) -> int:
+    """Return the moment that the parameter *name* says, as parse_moment_ns(); 0 for "" and "0"."""
+    try:
+        return parse_moment_ns(text) if text else 0
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"parameter {name}: invalid time {text[:100]!r}", hint=str(error)
+        ) from None
 
 
 def span(duration_ns: int) -> str:

@@ -17,6 +17,7 @@ from orlop.cli.options import (
     text,
     texts,
 )
+from orlop.model.durations import parse_duration_ns
 from orlop.model.sizes import parse_size
 
 _PROCESS = "The process"
@@ -311,28 +312,28 @@ class ContainerArguments(Command):
         metavar="TIME",
         help="how often",
         group=_HEALTH,
-        convert=values.duration,
+        convert=parse_duration_ns,
     )
     health_timeout = number(
         "--health-timeout",
         metavar="TIME",
         help="how long it may take",
         group=_HEALTH,
-        convert=values.duration,
+        convert=parse_duration_ns,
     )
     health_start_period = number(
         "--health-start-period",
         metavar="TIME",
         help="grace after the start",
         group=_HEALTH,
-        convert=values.duration,
+        convert=parse_duration_ns,
     )
     health_start_interval = number(
         "--health-start-interval",
         metavar="TIME",
         help="how often in that time",
         group=_HEALTH,
-        convert=values.duration,
+        convert=parse_duration_ns,
     )
     health_retries = number("--health-retries", help="failures that count", group=_HEALTH)
     no_healthcheck = flag("--no-healthcheck", help="ignore the image's check", group=_HEALTH)

@@ -8,6 +8,7 @@ from orlop.cli.options import Arguments, flag, number, operand
 from orlop.lifecycle.events import follow, statistics
 from orlop.lifecycle.folder import Folder
 from orlop.model import jsontext
+from orlop.model.durations import parse_duration_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,19 +16,15 @@ if TYPE_CHECKING:
 
     from orlop.programs.oci.main import Settings
 
-_UNITS_MS = {"ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
 _INTERVAL_MS = 5000
 
 
 def milliseconds(word: str) -> int:
-    """Return the length of "5s", "100ms", "1.5m", "1h"; ValueError for what is none."""
-    unit = word.lstrip("0123456789.")
-    if unit not in _UNITS_MS:
-        raise ValueError(f"expected a number and one of {', '.join(_UNITS_MS)}")
-    length = float(word.removesuffix(unit)) * _UNITS_MS[unit]
+    """Return the length of "5s" or "1m30s"; ValueError for any other text, and below 1 ms."""
+    length = parse_duration_ns(word) // 1_000_000
     if not 1 <= length < 1 << 40:
         raise ValueError("expected a length of time above 0")
-    return int(length)
+    return length
 
 
 class Args(Arguments):
