@@ -14,13 +14,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from orlop.errors import InvalidArgumentError
 from orlop.model.light import NamedTuple
+from orlop.model.ports import LAST_PORT, PROTOCOLS, parse_ports
 
 _MOST = 256  # each is a rule that packets go through
-_PROTOCOLS = ("tcp", "udp", "sctp")
-_LAST_PORT = 65535
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?:\*\.)?(?=.{{1,253}}$)(?:{_LABEL}\.)*(?=.*[a-z]){_LABEL}")
-_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _HINT = "such as pypi.org:443, *.example.com:443, 192.0.2.0/24, udp:[2001:db8::1]:123"
 
 
@@ -41,7 +39,7 @@ def parse(text: str) -> Destination:
     if first and not protocol:
         protocol = "tcp"
     elif protocol and not first:
-        first, last = 1, _LAST_PORT
+        first, last = 1, LAST_PORT
     if _NAME.fullmatch(where):
         if first != last:
             raise _invalid(text, "a name goes with one port, or with none and no protocol")
@@ -63,7 +61,7 @@ def parse_all(texts: Iterable[str]) -> tuple[Destination, ...]:
 def _split(text: str) -> tuple[str, str, str, str]:
     """Return protocol, where, ":" if there are ports, and the ports."""
     protocol, colon, rest = text.partition(":")
-    if not colon or protocol not in _PROTOCOLS:
+    if not colon or protocol not in PROTOCOLS:
         protocol, rest = "", text
     if rest.startswith("["):
         address, bracket, after = rest[1:].partition("]")
@@ -76,12 +74,10 @@ def _split(text: str) -> tuple[str, str, str, str]:
 
 
 def _ports(text: str, ports: str) -> tuple[int, int]:
-    found = _PORTS.fullmatch(ports)
-    first = int(found[1]) if found else 0
-    last = int(found[2] or first) if found else 0
-    if not 0 < first <= last <= _LAST_PORT:
+    found = parse_ports(ports)
+    if not found or not found[0]:
         raise _invalid(text, "ports are 1 to 65535")
-    return first, last
+    return found[0], found[-1]
 
 
 def _network(text: str, where: str) -> IPv4Network | IPv6Network:

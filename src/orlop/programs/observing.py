@@ -12,6 +12,7 @@ from orlop.api.metrics import MetricsAPI
 from orlop.engine.engine import Engine
 from orlop.engine.settings import Settings
 from orlop.errors import InvalidArgumentError, UnavailableError
+from orlop.model.ports import parse_ports
 
 _LIMITS = Limits(most=64, most_of_one=64)  # whoever asks is on this machine, at one address
 
@@ -64,7 +65,8 @@ def _listener(address: str) -> socket.socket:
     ip = None
     with contextlib.suppress(ValueError):
         ip = ipaddress.ip_address(host.strip("[]"))
-    if ip is None or not ip.is_loopback or not port.isdecimal() or int(port) >= 1 << 16:
+    ports = parse_ports(port)
+    if ip is None or not ip.is_loopback or len(ports) != 1:
         raise InvalidArgumentError(
             f"metrics cannot be served at {address[:100]!r}",
             hint="ORLOP_METRICS is a loopback address and a port, such as 127.0.0.1:9464",
@@ -72,7 +74,7 @@ def _listener(address: str) -> socket.socket:
     listener = socket.socket(socket.AF_INET if ip.version == 4 else socket.AF_INET6)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((str(ip), int(port)))
+        listener.bind((str(ip), ports[0]))
     except OSError as error:
         listener.close()
         raise UnavailableError(

@@ -15,11 +15,10 @@ from orlop.engine.requests import NetworkRequest
 from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError
 from orlop.model.container import ContainerOptions
 from orlop.model.network import Bandwidth, EndpointOptions, Subnet
+from orlop.model.ports import PROTOCOLS, parse_ports
 
 DEFAULT = "bridge"
-_PROTOCOLS = ("tcp", "udp", "sctp")
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
-_LAST_PORT = 65535
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|[kMGTP]|[KMGTP]i)?")
 _UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15} | {
     f"{letter}i": float(1 << shift)
@@ -168,12 +167,13 @@ def parse_port(text: str) -> str:
     """Return "80/tcp" for "80", "80/TCP"; InvalidArgumentError for what is no port."""
     number, _, protocol = text.partition("/")
     protocol = protocol.lower() or "tcp"
-    if not _is_port(number) or not int(number) or protocol not in _PROTOCOLS:
+    ports = parse_ports(number)
+    if len(ports) != 1 or not ports[0] or protocol not in PROTOCOLS:
         raise InvalidArgumentError(
             f'invalid port specification: "{text[:100]}"',
             hint="a number from 1 to 65535, and /tcp, /udp or /sctp",
         )
-    return f"{int(number)}/{protocol}"
+    return f"{ports[0]}/{protocol}"
 
 
 def parse_bindings(
@@ -192,15 +192,9 @@ def parse_bindings(
 
 
 def _host_port(text: str) -> str:
-    first, dash, last = text.partition("-")
-    ends = (first, last) if dash else (first,)
-    if text and not (all(map(_is_port, ends)) and int(ends[0]) <= int(ends[-1])):
+    if text and not parse_ports(text):
         raise InvalidArgumentError(f'invalid port specification: "{text[:100]}"')
     return text
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) <= _LAST_PORT
 
 
 def _bandwidth(host: wire.HostConfig) -> Bandwidth:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import _socket  # not socket, which is slow to import
 
-_PROTOCOLS = ("tcp", "udp", "sctp")
-_LAST = 65535
+from orlop.model.ports import PROTOCOLS, parse_ports
 
 
 def exposed(expose: list[str], publish: list[str]) -> dict[str, dict[str, str]]:
@@ -25,8 +24,8 @@ def bindings(publish: list[str]) -> dict[str, list[dict[str, str]]]:
         ip, host, container = _parts(value)
         figures, _, protocol = container.partition("/")
         protocol = protocol.lower() or "tcp"
-        inner = _range(figures)
-        if protocol not in _PROTOCOLS:
+        inner = parse_ports(figures)
+        if protocol not in PROTOCOLS:
             raise ValueError(f"invalid proto: {protocol}")
         if not inner or not inner[0]:
             raise ValueError(f"invalid containerPort: {figures}")
@@ -64,7 +63,7 @@ def _ip(text: str) -> str:
 def _host_ports(text: str, inner: range, figures: str) -> list[str]:
     if not text:
         return [""] * len(inner)
-    outer = _range(text)
+    outer = parse_ports(text)
     if not outer:
         raise ValueError(f"invalid hostPort: {text}")
     if len(outer) == len(inner):
@@ -74,25 +73,14 @@ def _host_ports(text: str, inner: range, figures: str) -> list[str]:
     raise ValueError(f"invalid ranges specified for container and host Ports: {figures} and {text}")
 
 
-def _range(text: str) -> range:
-    """Return the ports of "80" or "80-82"; none of what is neither."""
-    first, dash, last = text.partition("-")
-    last = last if dash else first
-    if not all(word.isascii() and word.isdecimal() for word in (first, last)):
-        return range(0)
-    if len(first) > 5 or len(last) > 5 or int(last) > _LAST:
-        return range(0)
-    return range(int(first), int(last) + 1)
-
-
 def _exposed(value: str) -> list[str]:
     """Return "80/tcp" for "80", both ends and all between for "80-82/udp"."""
     if ":" in value:
         raise ValueError(f"invalid port format for --expose: {value}")
     figures, _, protocol = value.partition("/")
     protocol = protocol.lower() or "tcp"
-    ports = _range(figures)
-    if not ports or not ports[0] or protocol not in _PROTOCOLS:
+    ports = parse_ports(figures)
+    if not ports or not ports[0] or protocol not in PROTOCOLS:
         raise ValueError(f"invalid range format for --expose: {value}")
     return [f"{port}/{protocol}" for port in ports]
 

@@ -14,6 +14,7 @@ from orlop.kernel.netlink import links
 from orlop.model.container import ContainerOptions
 from orlop.model.egress import parse
 from orlop.model.network import Endpoint, Network, Protocol
+from orlop.model.ports import PROTOCOLS, parse_ports
 from orlop.network import options as network_options
 from orlop.network import ownership
 from orlop.network.bridge_device import name_of
@@ -172,18 +173,17 @@ def requests(options: ContainerOptions) -> list[PortRequest]:
 
 def _port(text: str) -> tuple[int, Protocol]:
     number, _, protocol = text.partition("/")
-    if protocol not in ("", "tcp", "udp", "sctp") or not number.isdecimal():
+    ports = parse_ports(number)
+    if protocol not in ("", *PROTOCOLS) or len(ports) != 1:
         raise InvalidArgumentError(f"invalid port {text[:50]!r}", hint="such as 80/tcp")
-    return int(number), cast("Protocol", protocol or "tcp")
+    return ports[0], cast("Protocol", protocol or "tcp")
 
 
 def _range(text: str) -> tuple[int, int]:
-    first, dash, last = text.partition("-")
-    if not text or text == "0":
-        return 0, 0
-    if not first.isdecimal() or (dash and not last.isdecimal()):
+    ports = parse_ports(text or "0")
+    if not ports:
         raise InvalidArgumentError(f"invalid port of the host {text[:50]!r}")
-    return int(first), int(last or first)
+    return ports[0], ports[-1]
 
 
 def _rules(network: Network) -> NetworkRules:

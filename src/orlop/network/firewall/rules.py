@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from orlop.errors import InvalidArgumentError
+from orlop.model.ports import PROTOCOLS
 from orlop.network.firewall.state import FirewallState, NetworkRules, Note, PublishedPort
 
 #: Elements by the name of their set or map; a map's are (key, value), a set's have no value.
@@ -16,7 +17,6 @@ Elements = dict[str, list[tuple[str, str]]]
 
 NAME_BYTES = 16  # IFNAMSIZ, of an interface's name in a key
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")
-_PROTOCOLS = ("tcp", "udp", "sctp")
 _PORT = "inet_proto . inet_service"
 
 _SETS = {
@@ -202,7 +202,7 @@ def of_ports(ports: Iterable[PublishedPort]) -> Elements:
         host, target = _address(port.host_ip), _address(port.address)
         if host.version != target.version:
             raise InvalidArgumentError(f"port on {host} cannot lead to {target}")
-        if port.protocol not in _PROTOCOLS:
+        if port.protocol not in PROTOCOLS:
             raise InvalidArgumentError(f"cannot publish a port of protocol {port.protocol!r}")
         key = f"{port.protocol} . {_number(port.host_port)}"
         value = f"{target} . {_number(port.container_port)}"
