@@ -187,6 +187,8 @@ def test_security_options_are_read() -> None:
         {"resources": Resources(ulimits=(Ulimit(name="magic", soft=1, hard=1),))},
         {"resources": Resources(ulimits=(Ulimit(name="nofile", soft=2, hard=1),))},
         {"resources": Resources(memory_bytes=1024)},
+        {"resources": Resources(memory_bytes=-5)},
+        {"resources": Resources(cpu_shares=1 << 63)},
         {"resources": Resources(memory_swap_bytes=64 * MIB)},
         {"resources": Resources(memory_bytes=64 * MIB, memory_swap_bytes=32 * MIB)},
         {"resources": Resources(memory_swappiness=101)},

@@ -12,12 +12,9 @@ from orlop.model.container import (
     WeightDevice,
 )
 
-_MOST = (1 << 63) - 1  # as Docker's int64
-
 
 def parse_resources(body: wire.Resources) -> Resources:
-    """Return the ceilings that *body* asks for; InvalidArgumentError for absurd ones."""
-    _check(body)
+    """Return the limits that *body* asks for. The engine checks them (engine/spec/resources.py)."""
     resources = Resources(
         memory_bytes=body.memory or None,
         memory_swap_bytes=body.memory_swap or None,
@@ -48,25 +45,6 @@ def parse_resources(body: wire.Resources) -> Resources:
         device_cgroup_rules=tuple(body.device_cgroup_rules or ()),
         ulimits=tuple(_ulimit(u) for u in body.ulimits or ()),
     )
-
-
-def _check(body: wire.Resources) -> None:
-    for name, value, least in (
-        ("Memory", body.memory, 0),
-        ("MemorySwap", body.memory_swap, -1),
-        ("MemoryReservation", body.memory_reservation, 0),
-        ("NanoCpus", body.nano_cpus, 0),
-        ("CpuShares", body.cpu_shares, 0),
-        ("CpuQuota", body.cpu_quota, -1),
-        ("CpuPeriod", body.cpu_period, 0),
-        ("PidsLimit", body.pids_limit, -1),
-        ("BlkioWeight", body.blkio_weight, 0),
-        ("MemorySwappiness", body.memory_swappiness, -1),
-    ):
-        if value is not None and not least <= value <= _MOST:
-            raise InvalidArgumentError(f"{name} cannot be {value}")
-    if body.nano_cpus and (body.cpu_quota or body.cpu_period):
-        raise InvalidArgumentError("NanoCpus and CpuQuota or CpuPeriod cannot both be set")
 
 
 def _throttles(devices: list[wire.ThrottleDevice] | None) -> tuple[ThrottleDevice, ...]:

@@ -42,8 +42,8 @@ class Changes:
             if container.status in (Status.REMOVING, Status.DEAD):
                 raise WrongStateError(f"container {container.name} is marked for removal")
             changed = _changed(container, request)
+            limits = resources(changed.options.resources)
             if container.running:
-                limits = resources(changed.options.resources)
                 if not kind_of(container).has_own_cgroup:  # the shim resets it for the next one
                     await self._context.shim.request({"op": "change", "id": container_id})
                 with running_cgroup(container) as cgroup:

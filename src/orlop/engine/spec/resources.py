@@ -11,6 +11,19 @@ from orlop.model.container import Resources, ThrottleDevice, WeightDevice
 DEFAULT_PIDS = 4096  # a fork bomb stays in its container; -1 or 0 lifts it
 _PERIOD_US = 100_000
 _LEAST_MEMORY_BYTES = 6 << 20  # Docker's: less does not hold an init
+_MOST = (1 << 63) - 1  # as Docker's int64
+#: By their names in Docker's API, with the least that each may be.
+_LIMITS = (
+    ("memory_bytes", "Memory", 0),
+    ("memory_swap_bytes", "MemorySwap", -1),
+    ("memory_reservation_bytes", "MemoryReservation", 0),
+    ("nano_cpus", "NanoCpus", 0),
+    ("cpu_shares", "CpuShares", 0),
+    ("cpu_quota_us", "CpuQuota", -1),
+    ("cpu_period_us", "CpuPeriod", 0),
+    ("pids_limit", "PidsLimit", -1),
+    ("blkio_weight", "BlkioWeight", 0),
+)
 
 
 def resources(limits: Resources) -> oci.Resources:
@@ -19,13 +32,19 @@ def resources(limits: Resources) -> oci.Resources:
     if limits.pids_limit is None:
         result["pids"] = {"limit": DEFAULT_PIDS}
     if limits.memory_bytes and not limits.memory_swap_bytes:
-        memory = result.setdefault("memory", {})
-        memory["swap"] = limits.memory_bytes * 2 if limits.memory_bytes > 0 else -1
+        result.setdefault("memory", {})["swap"] = limits.memory_bytes * 2
     return result
 
 
 def update(limits: Resources) -> oci.Resources:
-    """Return only what *limits* name, for a container that has others already."""
+    """Return only what *limits* name, for a container that has others already.
+
+    Raises InvalidArgumentError for a limit that cannot be. Limits are checked here alone.
+    """
+    for field, name, least in _LIMITS:
+        value = getattr(limits, field)
+        if value is not None and not least <= value <= _MOST:
+            raise InvalidArgumentError(f"{name} cannot be {value}")
     result: oci.Resources = {}
     if memory := _memory(limits):
         result["memory"] = memory
@@ -47,7 +66,7 @@ def _memory(limits: Resources) -> oci.Memory:
         memory["swap"] = limits.memory_swap_bytes
     if limits.memory_reservation_bytes:
         memory["reservation"] = limits.memory_reservation_bytes
-    if limits.memory_swappiness is not None and limits.memory_swappiness >= 0:
+    if limits.memory_swappiness is not None:
         memory["swappiness"] = limits.memory_swappiness
     if limits.oom_kill_disable:
         memory["disableOOMKiller"] = True
@@ -70,7 +89,7 @@ def _check_memory(limits: Resources) -> None:
             f"memory reservation {reservation} is more than the memory limit {memory}"
         )
     swappiness = limits.memory_swappiness
-    if swappiness is not None and not -1 <= swappiness <= 100:
+    if swappiness is not None and not 0 <= swappiness <= 100:
         raise InvalidArgumentError(f"memory swappiness {swappiness} is not 0 to 100")
 
 
