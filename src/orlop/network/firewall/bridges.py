@@ -1,4 +1,4 @@
-"""Tables of nftables for what bridges carry, and the interfaces that their rules name."""
+"""Tables of nftables, and the interfaces that their rules name."""
 
 import errno
 import socket
@@ -9,7 +9,9 @@ from orlop.kernel.nftables import Nftables
 _LACKING = frozenset((errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT))
 
 
-def make_table(nft: Nftables, commands: str, *, purpose: str) -> None:
+def make_table(
+    nft: Nftables, commands: str, *, purpose: str, needs: str = "nf_tables for bridges"
+) -> None:
     """Do *commands*, which make a table; UnsupportedError where the kernel does not let us."""
     try:
         nft.run(commands)
@@ -18,7 +20,7 @@ def make_table(nft: Nftables, commands: str, *, purpose: str) -> None:
             raise
         raise UnsupportedError(
             f"cannot {purpose}: {error.strerror}",
-            hint="this needs CAP_NET_ADMIN, and a kernel with nf_tables for bridges",
+            hint=f"this needs CAP_NET_ADMIN, and a kernel with {needs}",
         ) from error
 
 

@@ -7,10 +7,11 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
-from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.errors import InvalidArgumentError
 from orlop.kernel.nftables import Nftables
 from orlop.network.firewall import flows, rules
 from orlop.network.firewall.beside import Beside
+from orlop.network.firewall.bridges import make_table
 from orlop.network.firewall.forwarding import (
     Forwarding,
     Guarded,
@@ -173,15 +174,8 @@ class Firewall:
                 self._nft.run(rules.without(self.table))
             return
         text = rules.table(self.table, state, guarded, loopback6=not bridges_filter_ipv6())
-        try:
-            self._nft.run(text)
-        except OSError as error:
-            if error.errno not in {errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP}:
-                raise
-            raise UnsupportedError(
-                f"cannot set the firewall's rules: {error.strerror}",
-                hint="this needs CAP_NET_ADMIN, and a kernel with nf_tables, its NAT and fib",
-            ) from error
+        purpose, needs = "set the firewall's rules", "nf_tables, its NAT and fib"
+        make_table(self._nft, text, purpose=purpose, needs=needs)
 
     def _with(self, ports: Mapping[_Key, PublishedPort]) -> FirewallState:
         networks = tuple(self._networks.values())
