@@ -115,10 +115,10 @@ class Maker:
         """Return each image that is meant once, with the names that *refs* give it."""
         saved: dict[Digest, Saved] = {}
         for record, name in (meant for ref in refs for meant in self._meant(ref)):
-            before = saved.get(record.manifest.digest, Saved(record.manifest))
-            is_new = name is not None and name not in before.names
-            names = (*before.names, name) if is_new else before.names
-            saved[record.manifest.digest] = Saved(record.manifest, names)
+            image = saved.get(record.manifest.digest, Saved(record.manifest))
+            if name is not None and name not in image.names:
+                image = image._replace(names=(*image.names, name))
+            saved[record.manifest.digest] = image
         return list(saved.values())
 
     def _meant(self, ref: str) -> list[tuple[Stored, Reference | None]]:
