@@ -47,7 +47,7 @@ def origin(tmp_path: Path) -> Content:
 
 
 class StallingRegistry:
-    """Serves an image, and stops in the middle of its nth answer until told to go on."""
+    """Serves an image. Stops in the middle of the nth answer, and of those after, until go_on."""
 
     def __init__(self, origin: Content, sample: samples.Sample, stop_at: int) -> None:
         self._origin = origin
@@ -66,7 +66,7 @@ class StallingRegistry:
         kind = self._sample.record.target.media_type if "/manifests/" in exchange.path else "x/y"
         headers = {"Content_Type": kind, "Content_Length": str(len(data) - start)}
         headers |= {"Content_Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
-        stall = len(exchange.seen) == self._stop_at and not self.go_on.is_set()
+        stall = len(exchange.seen) >= self._stop_at and not self.go_on.is_set()
         half = data[start : start + (len(data) - start) // 2] if stall else data[start:]
         exchange.reply(206 if start else 200, half, **headers)
         if stall:
