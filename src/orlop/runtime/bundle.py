@@ -23,13 +23,18 @@ class Manner(NamedTuple):
 
 
 class Bundle(NamedTuple):
-    """A container to be: a relative root.path is resolved against *path*."""
+    """A container to be: a relative root.path is resolved against *path*.
+
+    *mounts* are destinations and detached mounts, which stay the caller's: each takes the place
+    of what config.json would mount there.
+    """
 
     id: str
     path: str
     config: Config
     rootfs: tuple[Mount, ...] = ()  # empty: root.path is used as it is
     manner: Manner = Manner()
+    mounts: tuple[tuple[str, int], ...] = ()
 
 
 class Stdio(NamedTuple):

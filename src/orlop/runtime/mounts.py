@@ -217,7 +217,7 @@ def attach_mounts(child: Child) -> None:
         try:
             if plan.kind is MountKind.INSIDE:
                 fd = _copy_of_inside(child, plan)
-            elif _is_like_its_target(plan):
+            elif fd < 0 and _is_like_its_target(plan):
                 fd = _made_like_its_target(child, plan)
             if fd < 0:
                 _remount(child, plan)

@@ -255,23 +255,39 @@ def _prepare(child: Child, bundle: Bundle, ours: ExitStack) -> None:
     if idmap:
         child.root = _mapped_root(child, idmap, is_of_mounts=bool(bundle.rootfs))
         ours.callback(os.close, child.root)
+    if bundle.mounts:
+        child.mounts.update(_given(child, bundle))
     for index, plan in enumerate(child.plan.mounts):
-        mapped = plan.idmap or (idmap if plan.options.special & _IDMAPS else None)
-        if plan.options.special & _IDMAPS and not mapped:
-            raise InvalidArgumentError(
-                f"mounts[{index}] is to be id-mapped, but neither it nor the container has mappings"
-            )
-        if plan.kind is MountKind.BIND and (idmap or mapped):
-            userns = _user_namespace(mapped) if mapped else None
-            child.mounts[index] = bind_source(plan, userns_fd=userns, locked=bool(idmap))
-            ours.callback(os.close, child.mounts[index])
-        elif plan.source.startswith("/dev/") and _is_disk(plan):
-            child.mounts[index] = open_device(plan)
-            ours.callback(os.close, child.mounts[index])
+        if index not in child.mounts and (made := _made_for(plan, index, idmap)) is not None:
+            child.mounts[index] = made
+            ours.callback(os.close, made)
     if not idmap and not is_of_host():  # nodes that are made here would not work
         open_host_nodes(child)
         for fd in child.devices.values():
             ours.callback(os.close, fd)
+
+
+def _given(child: Child, bundle: Bundle) -> dict[int, int]:
+    """Return the bundle's detached mounts by their index in the plan."""
+    given = dict(bundle.mounts)
+    plans = enumerate(child.plan.mounts)
+    return {index: given[p.destination] for index, p in plans if p.destination in given}
+
+
+def _made_for(plan: MountPlan, index: int, idmap: IDMap | None) -> int | None:
+    """Return a mount that the child could not make, None if it can; the caller closes it."""
+    is_mapped = bool(plan.options.special & _IDMAPS)
+    mapped = plan.idmap or (idmap if is_mapped else None)
+    if is_mapped and not mapped:
+        raise InvalidArgumentError(
+            f"mounts[{index}] is to be id-mapped, but neither it nor the container has mappings"
+        )
+    if plan.kind is MountKind.BIND and (idmap or mapped):
+        userns = _user_namespace(mapped) if mapped else None
+        return bind_source(plan, userns_fd=userns, locked=bool(idmap))
+    if plan.source.startswith("/dev/") and _is_disk(plan):
+        return open_device(plan)
+    return None
 
 
 def _open_proc(child: Child, ours: ExitStack) -> None:

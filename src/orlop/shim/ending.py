@@ -67,10 +67,9 @@ class Ending:
 
     def shut_down(self, channel: Channel, message: Message) -> Any:
         """End shim and stdio process; with force, the containers are left to a next shim."""
-        if self._processes and not message.get("force"):
-            raise WrongStateError(
-                f"{len(self._processes)} processes are running", hint="stop them first"
-            )
+        for number, what in ((len(self._processes), "processes"), (len(self._pumps.held), "pods")):
+            if number and not message.get("force"):
+                raise WrongStateError(f"{number} {what} are running", hint="stop them first")
         return self._leave(channel, message)
 
     def renew(self, channel: Channel, message: Message) -> Any:

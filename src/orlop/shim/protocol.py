@@ -55,8 +55,9 @@ What a kill -9 costs:
 
 Requests to the shim: hello, start, dump, dump_end, restore, exec, signal, resize, close_stdin,
 forget, list, counts, subscribe, shutdown {force}, renew (ending.py); for sandboxes by recipes
-recipe, drop_recipe, spawn, spawn_exec, lend, kill_exec. To the stdio process: hello, attach,
-detach, subscribe; and from the shim only: keep, drop, add, settled, ended, close_stdin, held, exit.
+recipe, drop_recipe, spawn, spawn_exec, lend, kill_exec; for pods hold, take, let_go, held. To
+the stdio process: hello, attach, detach, subscribe; and from the shim only: keep, drop, add,
+settled, ended, close_stdin, held, exit.
 """
 
 from typing import Literal, NotRequired, TypedDict
@@ -100,6 +101,9 @@ class Start(TypedDict):
     #: Types of namespaces, in config.json's words, that exist already: the descriptors that
     #: come along, in order. They are joined where config.json asks for new ones.
     namespaces: NotRequired[list[str]]
+    #: Destinations in config.json's words: the descriptors after those are detached mounts, which
+    #: take the place of what it has there.
+    mounts: NotRequired[list[str]]
     timeline: NotRequired[bool]  # tell the steps
 
 
@@ -179,6 +183,16 @@ class Forget(TypedDict):
 
     id: str
     exec_id: NotRequired[str]
+
+
+class Hold(TypedDict):
+    """op "hold": hold the descriptors that come along until "let_go" {id}, whoever dies.
+
+    "take" {id} answers with the names, and copies of the descriptors; "held" with all ids.
+    """
+
+    id: str
+    names: list[str]
 
 
 class Counts(TypedDict):

@@ -33,6 +33,7 @@ _PAUSE_S = 0.2  # between two deaths in a row
 _TWICE = 2  # a descriptor that it pumps, and the copy that it hands back
 _OTHERS = 3  # of one process: its pidfd, its log, and the log's unfinished line
 _MOST_OF_ONE = 3 * _TWICE + _OTHERS
+_HELD = "@"  # before the key of what hold() got: in no process's key
 
 
 class Pumps:
@@ -48,6 +49,7 @@ class Pumps:
         self._listener: socket.socket | None = None
         self._channel: Channel | None = None
         self._processes: Mapping[str, Process] = {}
+        self.held: Held = {}  # descriptors that are no process's, by key and name
         self._started = 0.0
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most_fds = limit - max(limit // 8, 16)  # the rest is for clients that attach
@@ -61,6 +63,12 @@ class Pumps:
         build is replaced, unless clients are attached, who would be cut off.
         """
         self._processes = processes
+        held = self._reach()
+        for name in [name for name in held if name.startswith(_HELD)]:
+            self.hold(name.removeprefix(_HELD), held.pop(name))
+        return held
+
+    def _reach(self) -> Held:
         try:
             sock = connect(self._path)
             told, held = _ask_for_all(sock)
@@ -78,18 +86,38 @@ class Pumps:
             self._spawn()
         return held
 
+    def hold(self, key: str, fds: dict[str, int]) -> None:
+        """Hold descriptors, here and there, until let_go(); they replace what *key* had."""
+        close_all(list(self.held.get(key, {}).values()))
+        self.held[key] = fds
+        self._count(_HELD + key, len(fds))
+        self._keep_held(key)
+
+    def let_go(self, key: str) -> None:
+        """Close what *key* has; no error if it has nothing."""
+        close_all(list(self.held.pop(key, {}).values()))
+        self.drop(_HELD + key)
+
+    def _keep_held(self, key: str) -> None:
+        held = self.held[key]
+        self.send({"op": "keep", "key": _HELD + key, "names": list(held)}, list(held.values()))
+
     def take_room(self, key: str) -> None:
         """Count a process that is going to be started, until drop() or its end.
 
         ExhaustedError where the stdio process could not have its descriptors: without them
         it would run with nobody to read what it writes.
         """
-        if self._all_fds + _MOST_OF_ONE > self._most_fds:
+        self.check_room(_MOST_OF_ONE)
+        self._count(key, _MOST_OF_ONE)
+
+    def check_room(self, fds: int) -> None:
+        """Raise ExhaustedError if the stdio process cannot have so many more descriptors."""
+        if self._all_fds + fds > self._most_fds:
             raise ExhaustedError(
                 f"{len(self._fds)} processes leave no open files for another",
                 hint="raise the limit of open files (LimitNOFILE, ulimit -n) of the engine",
             )
-        self._count(key, _MOST_OF_ONE)
 
     def _count(self, key: str, fds: int) -> None:
         self._all_fds += fds - self._fds.pop(key, 0)
@@ -151,8 +179,8 @@ class Pumps:
             self._channel.send(message, fds or ())
 
     def shut_down(self, *, end: bool) -> None:
-        """Let go of the stdio process, and with *end* make it exit."""
-        if end:
+        """Let go of the stdio process, and with *end* make it exit unless it holds something."""
+        if end and not self.held:
             self.send({"op": "exit"})
         self._channel = None
 
@@ -180,6 +208,8 @@ class Pumps:
 
     def _replace(self) -> None:
         self._spawn()
+        for key in self.held:
+            self._keep_held(key)
         for process in list(self._processes.values()):
             if process.starting is not None:
                 self.keep(process)

@@ -27,6 +27,7 @@ from orlop.shim.protocol import Counts, Exit
 from orlop.shim.pumps import Pumps
 from orlop.shim.records import Records, key_of
 from orlop.shim.restores import Restores
+from orlop.shim.spaces import Spaces
 from orlop.shim.spawns import Spawns
 from orlop.shim.starts import Starts
 
@@ -96,13 +97,11 @@ class Server:
             "counts": self._counts,
             "subscribe": self._subscribe,
             "recipe": self._learn,
-            "drop_recipe": lambda _channel, message: self._spawns.drop(message),
             "spawn": self._spawn,
             "spawn_exec": self._spawn,
             "lend": self._lend,
-            "change": lambda _channel, message: self._spawns.change(message),
-            "usage": lambda _channel, message: self._spawns.usage(message),
-            "kill_exec": lambda _channel, message: self._spawns.kill(message),
+            **self._spawns.operations(),
+            **Spaces(self._pumps).operations(),
             "shutdown": self.ending.shut_down,
             "renew": self.ending.renew,
         }

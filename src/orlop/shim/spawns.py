@@ -36,7 +36,7 @@ from orlop.runtime.cgroups.reusable import Group
 from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import Options
 from orlop.runtime.recipe.writable import Writable
-from orlop.shim.channel import Message
+from orlop.shim.channel import Channel, Message
 from orlop.shim.launcher import Command, Exec, Made
 from orlop.shim.launchers import Launchers
 from orlop.shim.loop import Loop
@@ -91,6 +91,15 @@ class Spawns:
         """Op "recipe": get ready for starts by it."""
         kept = self.recipes.learn(message)
         self.layers.want(kept, kept.make_writable)
+
+    def operations(self) -> dict[str, Callable[[Channel, Message], Any]]:
+        """Return what answers each request of one line, by its name."""
+        return {
+            "drop_recipe": lambda _channel, message: self.drop(message),
+            "change": lambda _channel, message: self.change(message),
+            "usage": lambda _channel, message: self.usage(message),
+            "kill_exec": lambda _channel, message: self.kill(message),
+        }
 
     def drop(self, message: Message) -> None:
         """Op "drop_recipe": forget it, or without "id" all; what was started by it runs on."""

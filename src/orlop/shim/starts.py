@@ -147,8 +147,10 @@ class Starts:
         It is good until the next call: its root may be of descriptors of ours.
         """
         config = read_config(record["bundle"])
+        targets = message.get("mounts", ())
+        mounts = tuple(zip(targets, fds[len(fds) - len(targets) :], strict=True))
         if "namespaces" in message:
-            _join(config, message["namespaces"], fds)
+            _join(config, message["namespaces"], fds[: len(fds) - len(targets)])
         if path := _joined_pids(config):
             record["joined_pids"] = os.stat(path).st_ino
             self._shared = None
@@ -161,7 +163,7 @@ class Starts:
             rootfs = self._share(rootfs)
             self.layers.name(config.get("mounts", ()))
         manner = Manner(timed=bool(message.get("timeline")), witnessed=True)
-        return Bundle(record["id"], record["bundle"], config, rootfs, manner)
+        return Bundle(record["id"], record["bundle"], config, rootfs, manner, mounts)
 
     def _share(self, rootfs: tuple[Mount, ...]) -> tuple[Mount, ...]:
         try:

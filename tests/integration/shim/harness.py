@@ -113,6 +113,14 @@ class Shim:
         (bundle / "config.json").write_text(json.dumps(config))
         return bundle
 
+    def bundle_config(self, name: str) -> dict[str, Any]:
+        """Return the config.json that bundle() has written."""
+        config: dict[str, Any] = json.loads((self._folder / name / "config.json").read_text())
+        return config
+
+    def write_config(self, name: str, config: dict[str, Any]) -> None:
+        (self._folder / name / "config.json").write_text(json.dumps(config))
+
     def log_path(self, name: str) -> Path:
         return self._folder / f"{name}.log"
 
