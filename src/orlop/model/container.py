@@ -163,6 +163,7 @@ class LogOptions(Value, frozen=True, kw_only=True):
     compress: bool = False  # files that are rotated away
     kept: bool = True  # in files; else they only go to the driver
     given: dict[str, str] = {}  # as the user wrote them
+    path: str = ""  # of driver "cri": the host's path of the file, which the engine never removes
 
 
 class ContainerOptions(Value, frozen=True, kw_only=True):

@@ -21,13 +21,13 @@ class Sink(Protocol):
 class Log:
     """Output on its way to *sinks*.
 
-    *path* is the log's; a file beside it keeps the unfinished line. With *resume* the log
-    goes on where a writer was killed, in the middle of a line.
+    The file *unfinished* keeps the unfinished line. With *resume* the log goes on where a writer
+    was killed, in the middle of a line.
     """
 
-    def __init__(self, path: str, sinks: Sequence[Sink], *, resume: bool = False) -> None:
+    def __init__(self, unfinished: str, sinks: Sequence[Sink], *, resume: bool = False) -> None:
         self._sinks = sinks
-        self._unfinished = Unfinished(f"{path}.unfinished", resume=resume)
+        self._unfinished = Unfinished(unfinished, resume=resume)
 
     def write(self, stream: str, data: bytes) -> None:
         """Append output; an unfinished line waits for its end, or for close()."""

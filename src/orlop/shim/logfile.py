@@ -1,10 +1,12 @@
-"""Writing a container's log in the json-file format.
+"""Writing a container's log, in the json-file format or in Kubernetes' CRI format.
 
-One JSON object a line: {"log": text, "stream": "stdout", "attrs": {…}, "time": RFC 3339};
-"attrs" only where log options ask for attributes. A line of output longer than 16 KiB
+json-file is one JSON object a line: {"log": text, "stream": "stdout", "attrs": {…}, "time": RFC
+3339}; "attrs" only where log options ask for attributes. A line of output longer than 16 KiB
 becomes several entries, of which only the last ends in a newline; that is how other
 readers of the format expect it. The newest file has no suffix, older ones .1, .2, …, or
 .1.gz, .2.gz, … once compressed.
+
+CRI is "TIME stdout F line"; a part of a longer line has P for F.
 """
 
 import contextlib
@@ -15,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from orlop.model.stamp import stamp
 
 MAX_PARTIAL = 16 << 10  # bytes of output in one entry
+_MOST_BACK = 4
 _BLOCK = 64 << 10
 COMPRESSED = ".gz"
 _SENTINEL = "\x7f"  # ASCII, and JSON leaves it as it is
@@ -57,6 +60,16 @@ def entries(piece: bytes, *, stream: str, time_text: str, attributes: str = "") 
     return f'{{"log":{body[:-1]}{tail}'
 
 
+def cri_entries(piece: bytes, *, stream: str, time_text: str) -> bytes:
+    """Return the entries for *piece*, as entries() does, in the CRI format."""
+    head = f"{time_text} {stream} F ".encode()
+    if piece.endswith(b"\n"):
+        return head + piece[:-1].replace(b"\n", b"\n" + head) + b"\n"
+    if len(piece) > MAX_PARTIAL - _MOST_BACK:  # as cut() cuts them: others are the last
+        head = head.replace(b" F ", b" P ")
+    return head + piece + b"\n"
+
+
 def _lines(text: str) -> list[str]:
     lines = [line + "\n" for line in text.split("\n")]
     last = lines.pop()[:-1]
@@ -65,7 +78,7 @@ def _lines(text: str) -> list[str]:
 
 def _character_start(data: bytes, end: int) -> int:
     """Move *end* back, by at most three, so that no UTF-8 character is cut in two."""
-    for back in range(4):
+    for back in range(_MOST_BACK):
         if end - back >= len(data) or data[end - back] & 0xC0 != 0x80:
             return end - back
     return end
@@ -86,8 +99,10 @@ class LogFile:
         max_files: int,
         attributes: Mapping[str, str] | None = None,
         on_rotated: Callable[[str], None] | None = None,
+        is_cri: bool = False,
     ) -> None:
         self._path = path
+        self._is_cri = is_cri
         self._max_size = max_size  # bytes; 0 or less for no limit
         self._max_files = max(1, max_files)
         self._attributes = _attributes(attributes)
@@ -104,11 +119,19 @@ class LogFile:
         if self._lost:
             self._confess(time_text)
         for piece in pieces:
-            data = entries(
-                piece, stream=stream, time_text=time_text, attributes=self._attributes
-            ).encode()
+            data = self._entries(piece, stream, time_text, self._attributes)
             if not self._write(data):
                 self._lost += max(1, piece.count(b"\n"))
+
+    def _entries(self, piece: bytes, stream: str, time_text: str, attributes: str = "") -> bytes:
+        if self._is_cri:
+            return cri_entries(piece, stream=stream, time_text=time_text)
+        return entries(piece, stream=stream, time_text=time_text, attributes=attributes).encode()
+
+    def reopen(self) -> None:
+        """Go on in a new file: somebody has moved this one away."""
+        self.close()
+        self._open()
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -117,8 +140,7 @@ class LogFile:
 
     def _confess(self, time_text: str) -> None:
         text = f"orlop: {self._lost} log entries lost: {self._reason}\n"
-        line = entries(text.encode(), stream="stderr", time_text=time_text)
-        if self._write(line.encode()):
+        if self._write(self._entries(text.encode(), "stderr", time_text)):
             self._lost = 0
 
     def _write(self, data: bytes) -> bool:

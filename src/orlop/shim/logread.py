@@ -1,4 +1,4 @@
-"""Reading a log that logfile.py writes, while it is written and rotated."""
+"""Reading a log that logfile.py writes, in either format, while it is written and rotated."""
 
 import calendar
 import contextlib
@@ -25,11 +25,21 @@ class Entry(NamedTuple):
 
 def parse(line: bytes) -> Entry | None:
     """Return the entry, or None for a line that is torn or not ours."""
+    if not line.startswith(b"{"):
+        return _parse_cri(line)
     try:
         fields = json.loads(line)
         moment, attributes = fields["time"], fields.get("attrs", {})
         return Entry(_time_ns(moment), moment, fields["stream"], fields["log"], attributes)
     except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _parse_cri(line: bytes) -> Entry | None:
+    try:
+        moment, stream, tag, text = line.decode(errors="replace").split(" ", 3)
+        return Entry(_time_ns(moment), moment, stream, text + "\n" * (tag == "F"), {})
+    except (ValueError, OverflowError):
         return None
 
 
@@ -119,7 +129,8 @@ class LogReader:
         """Whether *line*'s time is in range: by comparing text, most lines need no parsing."""
         if not self._since and not self._until:
             return True
-        moment = line[-_TIME_LENGTH - 2 : -2]
+        is_cri = not line.startswith(b"{")
+        moment = line[:_TIME_LENGTH] if is_cri else line[-_TIME_LENGTH - 2 : -2]
         return self._since <= moment and (not self._until or moment <= self._until)
 
     def _skip_to_tail(self, wanted: int) -> None:

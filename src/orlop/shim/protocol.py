@@ -56,7 +56,7 @@ What a kill -9 costs:
 Requests to the shim: hello, start, dump, dump_end, restore, exec, signal, resize, close_stdin,
 forget, list, counts, subscribe, shutdown {force}, renew (ending.py); for sandboxes by recipes
 recipe, drop_recipe, spawn, spawn_exec, lend, kill_exec; for pods hold, take, let_go, held. To
-the stdio process: hello, attach, detach, subscribe; and from the shim only: keep, drop, add,
+the stdio process: hello, attach, detach, reopen_log {key}, subscribe; and from the shim only: keep, drop, add,
 settled, ended, close_stdin, held, exit.
 """
 
@@ -67,7 +67,7 @@ from orlop.model.pool import Stock
 
 
 class Log(TypedDict):
-    """A log, in files of the form json-file, and perhaps delivered to a log service, too.
+    """A log, in files of the form json-file or CRI, and perhaps delivered to a log service, too.
 
     Sizes in bytes; the newest file has no suffix, older ones .1, .2, …
     """
@@ -79,6 +79,8 @@ class Log(TypedDict):
     compress: NotRequired[bool]  # files that are rotated away
     kept: NotRequired[bool]  # False: there are no files, and it is only delivered
     delivery: NotRequired[Delivery]
+    is_cri: NotRequired[bool]  # in the CRI's format, and rotated by who asks for "reopen_log"
+    unfinished: NotRequired[str]  # path of what keeps an unfinished line; else beside the log
 
 
 class IO(TypedDict):

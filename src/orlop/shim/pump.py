@@ -53,6 +53,7 @@ class Pump:
         self._paused = False
         self._stdin_told = False
         self._courier: Courier | None = None
+        self._file: LogFile | None = None
         self._log = self._open_log(compressions, resume=resume)
         self._outputs = _outputs(fds)
         self._input = self._make_input(fds)
@@ -97,6 +98,11 @@ class Pump:
             self._input.finish()
             self._tell_stdin()
 
+    def reopen_log(self) -> None:
+        """Go on with the log in a new file, because somebody has moved it away."""
+        if self._file is not None and not self.drained:
+            self._file.reopen()
+
     def close(self) -> None:
         """Close the output descriptors, whoever still writes."""
         for stream in list(self._outputs):
@@ -106,12 +112,16 @@ class Pump:
         log = self._io.get("log")
         if not log:
             return None
-        sinks: list[Sink] = [_open_file(log, compressions)] if log.get("kept", True) else []
+        sinks: list[Sink] = []
+        if log.get("kept", True):
+            self._file = _open_file(log, compressions)
+            sinks.append(self._file)
         if delivery := log.get("delivery"):
             self._courier = Courier(self._loop, delivery)
             self._courier.on_room = self._room
             sinks.append(self._courier)
-        return Log(log["path"], sinks, resume=resume)
+        unfinished = log.get("unfinished") or f"{log['path']}.unfinished"
+        return Log(unfinished, sinks, resume=resume)
 
     def _make_input(self, fds: Mapping[str, int]) -> Input | None:
         if "terminal" in fds:  # a second descriptor, for the loop watches each for one thing
@@ -227,6 +237,7 @@ def _open_file(log: LogMessage, compressions: Compressions) -> LogFile:
         max_files=log["max_files"],
         attributes=log.get("attributes"),
         on_rotated=compressions.compress if log.get("compress") else None,
+        is_cri=log.get("is_cri", False),
     )
 
 

@@ -13,7 +13,7 @@ import socket
 import sys
 import traceback
 
-from orlop.errors import ExhaustedError, NotFoundError
+from orlop.errors import ExhaustedError, NotFoundError, NotRunningError
 from orlop.shim.attachment import Attachment, parse_keys
 from orlop.shim.build import BUILD
 from orlop.shim.channel import Channel, Message, accept, close_all
@@ -58,6 +58,7 @@ class Stdio:
             "ended": self._ended,
             "close_stdin": self._close_stdin,
             "held": self._list_held,
+            "reopen_log": self._reopen_log,
             "attach": self._attach,
             "detach": self._detach,
             "settled": self._settle,
@@ -187,6 +188,11 @@ class Stdio:
 
     def _close_stdin(self, _channel: Channel, message: Message, _fds: list[int]) -> None:
         self._held[message["key"]].pump.close_stdin()
+
+    def _reopen_log(self, _channel: Channel, message: Message, _fds: list[int]) -> None:
+        if message["key"] not in self._held:
+            raise NotRunningError(f"process {message['key']} is not running")
+        self._held[message["key"]].pump.reopen_log()
 
     def _list_held(self, channel: Channel, message: Message, _fds: list[int]) -> None:
         """Hand everything back, a message each: to a shim that takes over from a dead one."""

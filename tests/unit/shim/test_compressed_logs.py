@@ -28,7 +28,7 @@ def loop() -> Iterator[Loop]:
 def open_log(path: Path, loop: Loop, *, max_size: int = 100_000, max_files: int = 10) -> Log:
     compress = Compressions(loop).compress
     file = LogFile(str(path), max_size=max_size, max_files=max_files, on_rotated=compress)
-    return Log(str(path), [file])
+    return Log(f"{path}.unfinished", [file])
 
 
 def compressed(path: Path, loop: Loop) -> list[str]:

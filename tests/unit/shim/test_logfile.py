@@ -21,7 +21,8 @@ def logs(text: str) -> list[str]:
 
 
 def open_log(path: Path, *, max_size: int = 0, max_files: int = 1) -> Log:
-    return Log(str(path), [LogFile(str(path), max_size=max_size, max_files=max_files)])
+    file = LogFile(str(path), max_size=max_size, max_files=max_files)
+    return Log(f"{path}.unfinished", [file])
 
 
 def write(path: Path, *lines: bytes, max_size: int = 0, max_files: int = 1) -> None:

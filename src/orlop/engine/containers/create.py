@@ -36,9 +36,6 @@ from orlop.store.faults import explained
 
 log = logging.getLogger(__name__)
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-
-
 _LONGEST_NAME = 64  # sethostname(2)
 
 
@@ -180,8 +177,7 @@ class Creation:
         """Make what is on disk: folder, bundle, snapshot; fill new volumes from the image."""
         undo.callback(_undone, self._bundles.remove, container.id)
         self._bundles.folder(container.id).mkdir(mode=0o700, parents=True)
-        if container.log_path:  # there before who follows it, who may outlive it
-            os.close(os.open(container.log_path, _NEW_FILE, 0o640))
+        logs.make_file(container)
         undo.callback(_undone, self._context.snapshots.remove, container.id)
         base = host_base() if container.image == HOST else ()
         snapshots, keys = self._context.snapshots, layer_keys(container)

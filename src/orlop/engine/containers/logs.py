@@ -20,7 +20,10 @@ from orlop.model.container import Container, LogOptions
 from orlop.model.gotemplate import Template
 
 _FILES = {"json-file": "{}-json.log", "local": "container.log"}
+CRI = "cri"  # a file that somebody else rotates
 _CACHED = "container-cached.log"  # of drivers that send it elsewhere
+_UNFINISHED = "container.log.unfinished"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DEFAULT_TAG = "{{.ID}}"
 _DEFAULT_BUFFER = 1 << 20
 _LONGEST_TAG = 4096  # of its template
@@ -34,6 +37,8 @@ _MATCH = (
 
 def path_of(options: LogOptions, folder: Path) -> str:
     """Return the path of the log of the container whose *folder* it is; "" for none."""
+    if options.driver == CRI:
+        return options.path
     if options.driver == "none" or not options.kept:
         return ""
     return str(folder / _FILES.get(options.driver, _CACHED).format(folder.name))
@@ -44,13 +49,26 @@ def log_message(container: Container, folder: Path) -> dict[str, Any] | None:
     options = container.options.log
     if options.driver == "none":
         return None
-    return {
+    message: dict[str, Any] = {
         "path": container.log_path or str(folder / _CACHED),
         "max_size": options.max_size_bytes,
         "max_files": options.max_files,
         "compress": options.compress,
         "kept": options.kept,
     }
+    if options.driver == CRI:
+        more = {"is_cri": True, "max_size": 0, "compress": False}
+        message |= {**more, "unfinished": str(folder / _UNFINISHED)}
+    return message
+
+
+def make_file(container: Container) -> None:
+    """Make the empty log of a new container: there before who follows it, who may outlive it.
+
+    One with the driver "cri" is made at the start, perhaps after another container's.
+    """
+    if container.log_path and container.options.log.driver != CRI:
+        os.close(os.open(container.log_path, _NEW_FILE, 0o640))
 
 
 async def complete(message: dict[str, Any] | None, container: Container) -> None:
