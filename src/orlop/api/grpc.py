@@ -12,7 +12,7 @@ import asyncio
 import logging
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import FileDescriptor
@@ -50,17 +50,18 @@ class Method(NamedTuple):
 
 
 def methods_of(
-    file: FileDescriptor, servicers: Mapping[str, object], *, broken_off: frozenset[str]
+    file: FileDescriptor, servicers: Mapping[str, Sequence[object]], *, broken_off: frozenset[str]
 ) -> dict[str, Method]:
     """Return the methods that *servicers* implement, by path; they are keyed by service in *file*.
 
     A method named in *broken_off* is cancelled when its client goes; all others complete.
     """
     methods = {}
-    for name, servicer in servicers.items():
+    for name, several in servicers.items():
         service = file.services_by_name[name]
         for method in service.methods:
-            call = getattr(servicer, method.name, None)
+            found = (getattr(servicer, method.name, None) for servicer in several)
+            call = next(filter(None, found), None)
             if call is not None:
                 request = message_class(method.input_type)
                 completes = method.name not in broken_off

@@ -10,6 +10,7 @@ from orlop.engine.events import Events
 from orlop.engine.gate import Gate
 from orlop.engine.images.stacking import Stacks
 from orlop.engine.images.workers import Workers
+from orlop.engine.pods.spaces import Spaces
 from orlop.engine.records import Records
 from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
@@ -68,6 +69,7 @@ class Context:
         self.shim: Link
         self.shim_build = ""  # as it says itself
         self.stdio: Link
+        self.spaces = Spaces(lambda: self.shim)
         self._lives: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweep: asyncio.Task[None] | None = None

@@ -25,6 +25,7 @@ from orlop.engine.forks import Forks
 from orlop.engine.images.images import Images
 from orlop.engine.networks.networks import Networks
 from orlop.engine.owners import Owners
+from orlop.engine.pods.pods import Pods
 from orlop.engine.recipes import Recipes
 from orlop.engine.sandboxes import Sandboxes
 from orlop.engine.settings import Settings
@@ -80,6 +81,7 @@ class Engine:
             execs=self.execs,
             lifecycle=self._lifecycle,
         )
+        self.pods = Pods(context, containers=self.containers, networks=self.networks)
         self.owners = Owners(context, self.containers)
         self.sandboxes = Sandboxes(context, execs=self.execs, networks=self.networks)
         self.recipes = Recipes(
@@ -129,6 +131,7 @@ class Engine:
         await self._greet_shim()
         await self._context.shim.request({"op": "drop_recipe"})
         await self._reconciler.run(self._health)
+        await self.pods.reconcile()
         await self.templates.sweep()
         await self.networks.reconcile()
         await reconcile.resume(self._context, exits=self._exits, removal=self._removal, fresh=fresh)
@@ -163,6 +166,7 @@ class Engine:
         await self.networks.close()
         self.recipes.close()
         await self.images.close()
+        self._context.spaces.close()
         for name in ("shim", "stdio"):
             link: Link | None = getattr(self._context, name, None)
             if link is not None:
@@ -209,6 +213,7 @@ class Engine:
             try:
                 await in_thread(launch, str(self.settings.run))
                 await asyncio.wait_for(self._greet_shim(), _SHIM_ANSWERS_S)
+                await self._context.spaces.hold_again()
                 await self._reconciler.run(self._health)
                 told = losses == link.losses
             except (OrlopError, TimeoutError) as error:

@@ -1,4 +1,4 @@
-"""The containers there are: found by name, id or the start of an id; kept in memory and stored."""
+"""The containers and pods: found by name, id or the start of an id; kept in memory and stored."""
 
 import bisect
 import logging
@@ -14,7 +14,7 @@ _SHORT = 12
 
 
 class Records:
-    """The containers. No cost of a change grows with their number.
+    """The containers, and the pods. No cost of a change grows with their number.
 
     What is decided (add, save) is stored before it is seen, and refused where it
     cannot be stored. What has happened (note, remove) is seen in any case: no
@@ -28,10 +28,22 @@ class Records:
         self._pending: set[str] = set()  # noted or removed, and not stored yet
         self._by_id = {container.id: container for container in self._stored.list()}
         self._by_name = {container.name: container.id for container in self._by_id.values()}
-        self._ids = sorted(self._by_id)
+        self._ids = {
+            is_pod: sorted(one.id for one in self._by_id.values() if one.is_pod == is_pod)
+            for is_pod in (False, True)
+        }
         self._unstored: set[str] = set()
 
     def all(self) -> list[Container]:
+        """Return the containers."""
+        return [one for one in self._by_id.values() if not one.is_pod]
+
+    def pods(self) -> list[Container]:
+        """Return the pods."""
+        return [self._by_id[pod_id] for pod_id in self._ids[True]]
+
+    def all_with_pods(self) -> list[Container]:
+        """Return all that may be on networks."""
         return list(self._by_id.values())
 
     def get(self, container_id: str) -> Container:
@@ -45,18 +57,24 @@ class Records:
         return container_id in self._by_id
 
     def find(self, ref: str) -> Container:
-        """Return the one that *ref* means: an id, a name, or the start of one id only."""
-        if ref in self._by_id:
-            return self._by_id[ref]
-        name = ref.removeprefix("/")
-        if name in self._by_name:
-            return self._by_id[self._by_name[name]]
-        at = bisect.bisect_left(self._ids, ref)
-        if not ref or at == len(self._ids) or not self._ids[at].startswith(ref):
-            raise _missing(ref)
-        if at + 1 < len(self._ids) and self._ids[at + 1].startswith(ref):
+        """Return the container that *ref* means: an id, a name, or the start of one id only."""
+        return self._find(ref, is_pod=False)
+
+    def find_pod(self, ref: str) -> Container:
+        """Return the pod that *ref* means, as find() does."""
+        return self._find(ref, is_pod=True)
+
+    def _find(self, ref: str, *, is_pod: bool) -> Container:
+        name, ids = ref.removeprefix("/"), self._ids[is_pod]
+        whole = self._by_id.get(ref) or self._by_id.get(self._by_name.get(name, ""))
+        if whole is not None and whole.is_pod == is_pod:
+            return whole
+        at = bisect.bisect_left(ids, ref)
+        if not ref or at == len(ids) or not ids[at].startswith(ref):
+            raise _missing(ref, "pod" if is_pod else "container")
+        if at + 1 < len(ids) and ids[at + 1].startswith(ref):
             raise InvalidArgumentError(f"Multiple IDs found with provided prefix: {ref}")
-        return self._by_id[self._ids[at]]
+        return self._by_id[ids[at]]
 
     def is_taken(self, name: str) -> bool:
         return name in self._by_name
@@ -80,7 +98,7 @@ class Records:
             self._unstored.add(container.id)
         self._by_id[container.id] = container
         self._by_name[container.name] = container.id
-        bisect.insort(self._ids, container.id)
+        bisect.insort(self._ids[container.is_pod], container.id)
 
     def save(self, container: Container) -> None:
         """Store a change; the name may be another."""
@@ -107,7 +125,8 @@ class Records:
         if container is None:
             return
         self._by_name.pop(container.name, None)
-        del self._ids[bisect.bisect_left(self._ids, container_id)]
+        ids = self._ids[container.is_pod]
+        del ids[bisect.bisect_left(ids, container_id)]
         self._store_soon(container_id)
         self._unstored.discard(container_id)
 
@@ -143,8 +162,8 @@ class Records:
         self._pending.discard(container_id)
 
 
-def _missing(ref: str) -> NotFoundError:
-    return NotFoundError(f"No such container: {ref[:200]}")
+def _missing(ref: str, what: str = "container") -> NotFoundError:
+    return NotFoundError(f"No such {what}: {ref[:200]}")
 
 
 def in_its_name(error: OrlopError, container: Container) -> OrlopError:

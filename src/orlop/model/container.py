@@ -212,7 +212,8 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     shm_size_bytes: int = 64 << 20
     disk_bytes: int | None = None  # that its writable layer may take; 0: no limit
     sysctls: dict[str, str] = {}
-    #: "none", "default" or "bridge", "host", "container:ID", "ns:PATH", or a network's name.
+    #: "none", "default" or "bridge", "host", "container:ID", "pod:ID", "ns:PATH", or a network's
+    #: name.
     #: That it is "none" where nothing is said is of records made before there were networks.
     network: str = "none"
     #: By name. Of a container that was made, all that it is on at its starts; of a request,
@@ -227,9 +228,9 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
-    ipc: str = ""  # "", private, shareable, host, none, container:NAME
-    pid: str = ""  # "", host, container:NAME
-    uts: str = ""  # "", host
+    ipc: str = ""  # "", private, shareable, host, none, container:NAME, pod:ID
+    pid: str = ""  # "", host, container:NAME, pod:ID
+    uts: str = ""  # "", host, pod:ID
     cgroupns: str = ""  # "", private, host
     userns: str = ""  # "", host, auto, FIRST:SIZE, or a NAME of /etc/subuid
     cgroup_parent: str = ""
@@ -238,6 +239,8 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     owner: str = ""  # the process whose end is the container's: engine/owners.py
     expires_ns: int = 0  # when the engine ends it, whoever has it; 0 for never
     expires_boot: str = ""  # the same, by the machine's own time: engine/deadlines.py
+    pod: str = ""  # id of the pod that it belongs to
+    request: bytes = b""  # what the API that made it wants to find again; the engine reads it not
 
 
 class HealthResult(Value, frozen=True, kw_only=True):
@@ -283,6 +286,7 @@ class Container(Value, frozen=True, kw_only=True):
     endpoints: tuple[Endpoint, ...] = ()  # chosen at its start, empty when it is stopped
     ports: tuple[PortMapping, ...] = ()  # likewise
     moving: bool = False  # it is being connected or disconnected: endpoints may not be real yet
+    is_pod: bool = False  # a pod: namespaces for containers, and no process
 
     @property
     def running(self) -> bool:

@@ -56,8 +56,8 @@ What a kill -9 costs:
 Requests to the shim: hello, start, dump, dump_end, restore, exec, signal, resize, close_stdin,
 forget, list, counts, subscribe, shutdown {force}, renew (ending.py); for sandboxes by recipes
 recipe, drop_recipe, spawn, spawn_exec, lend, kill_exec; for pods hold, take, let_go, held. To
-the stdio process: hello, attach, detach, reopen_log {key}, subscribe; and from the shim only: keep, drop, add,
-settled, ended, close_stdin, held, exit.
+the stdio process: hello, attach, detach, reopen_log {key}, subscribe; and from the shim only:
+keep, drop, add, settled, ended, close_stdin, held, exit.
 """
 
 from typing import Literal, NotRequired, TypedDict

@@ -248,6 +248,11 @@ class Containers:
         container = await started(self._context, self.get(ref))
         await self._streams.resize(container, height=height, width=width)
 
+    async def reopen_log(self, ref: str) -> None:
+        """Go on with its log in a new file, because somebody has moved it away."""
+        container = await started(self._context, self.get(ref))
+        await self._context.stdio.request({"op": "reopen_log", "key": container.id})
+
     async def logs(self, ref: str, request: LogRequest) -> AsyncIterator[Sequence[LogEntry]]:
         """Return what is logged, many entries at a time; with *follow* also what comes."""
         return self._streams.logs(self.get(ref), request)

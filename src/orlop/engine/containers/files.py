@@ -164,7 +164,7 @@ def _checked_resolv_conf(options: ContainerOptions) -> str:
     wants = options.dns or options.dns_search or options.dns_options
     if options.network == "host" and not wants:
         return _read(_RESOLV_CONF)
-    if options.network.startswith("ns:"):
+    if options.network.startswith(("ns:", "pod:")):
         return _network_resolv_conf(options, Addressing(ipv6=True))[1]
     if not wants:
         return ""

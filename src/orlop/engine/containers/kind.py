@@ -1,6 +1,6 @@
 """What a container has to itself, and so what can be done with it.
 
-The only place that asks whether a container was started by a recipe.
+The only place that asks whether a container was started by a recipe, or is a pod.
 """
 
 from typing import NamedTuple
@@ -38,10 +38,21 @@ _BY_RECIPE = Kind(
     can_be_joined=False,
     shows_pauses=False,
 )
+_POD = Kind(
+    is_stored=True,
+    has_snapshot=False,
+    has_own_cgroup=False,
+    has_shared_files=False,
+    has_own_command=False,
+    can_be_joined=False,
+    shows_pauses=False,
+)
 
 
 def kind_of(container: Container) -> Kind:
-    """Return what *container* has and lacks."""
+    """Return what *container*, which may be a pod, has and lacks."""
+    if container.is_pod:
+        return _POD
     return _BY_RECIPE if container.recipe else _STORED
 
 

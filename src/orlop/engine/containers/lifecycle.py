@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from orlop.engine.containers.kind import kind_of
 from orlop.engine.context import Context, Live
 from orlop.engine.joining import open_namespaces
 from orlop.engine.networks.networks import Networks
+from orlop.engine.pods.spaces import Joined
 from orlop.engine.records import in_its_name, short
 from orlop.engine.threads import in_thread
 from orlop.errors import (
@@ -81,10 +82,14 @@ class Lifecycle:
             self._bundles.prepare(container)
             since = times.note("prepare_bundle", since)
             with open_namespaces(self._bundles.joined(container)) as others:
-                async with self.networks.joined(container) as (joined, own):
+                async with (
+                    self.networks.joined(container) as (joined, own),
+                    self._context.spaces.joined(container) as (shared, mounts),
+                ):
                     since = times.note("join_networks", since)
                     with _starting(self._context.live(container.id)):
-                        started = await self._run(joined, {**others, **own}, images)
+                        given = Joined({**others, **own, **shared}, mounts)
+                        started = await self._run(joined, given, images)
                         since = times.note("ask_shim", since)
                         await self._record_start(joined, started)
                         times.note("record_start", since)
@@ -114,9 +119,7 @@ class Lifecycle:
         await in_thread(cgroup_of(running).kill)
         await asyncio.wait({over}, timeout=_KILL_WAIT_S)
 
-    async def _run(
-        self, container: Container, namespaces: Mapping[str, int], images: int | None
-    ) -> dict[str, Any]:
+    async def _run(self, container: Container, given: Joined, images: int | None) -> dict[str, Any]:
         """Have the shim start it, and where the shim dies ask the next what became of it."""
         begun_ns = time.time_ns()
         try:
@@ -124,9 +127,11 @@ class Lifecycle:
             await logs.complete(message["io"]["log"], container)
             if self._context.telemetry.is_detailed():
                 message["timeline"] = True
-            if namespaces:
-                message["namespaces"] = list(namespaces)
-            descriptors = list(namespaces.values())
+            if given.namespaces:
+                message["namespaces"] = list(given.namespaces)
+            if given.mounts:
+                message["mounts"] = list(given.mounts)
+            descriptors = [*given.namespaces.values(), *given.mounts.values()]
             if images is not None:
                 message["op"] = "restore"
                 descriptors.append(images)

@@ -277,7 +277,7 @@ class Attachments:
                 container = self._context.records.get(container_id)
                 mine = [one for one in container.endpoints if one.network in networks]
                 if mine:
-                    with open_network(container) as namespace:
+                    with self._opened(container) as namespace:
                         await self._thread.call(Host.put_right, self._places(mine), namespace)
             except (OSError, OrlopError) as error:  # it may have ended just now
                 why = {"container": container_id, "why": str(error)}
@@ -285,7 +285,7 @@ class Attachments:
 
     async def reconcile(self) -> None:
         """Put right what an engine before us left, now that the records are true."""
-        for container in self._context.records.all():
+        for container in self._context.records.all_with_pods():
             if container.endpoints and not container.running:
                 self._save_without(container)
         await self._thread.call(Host.reconcile, self._used(), self._directory.with_devices())
@@ -299,12 +299,18 @@ class Attachments:
             try:
                 container = self._context.records.get(container_id)
                 if container.endpoints or container.moving:
-                    with open_network(container) as namespace:
+                    with self._opened(container) as namespace:
                         await self._finish_moving(container, namespace)
                         await self._name(container, namespace)
             except (OSError, OrlopError) as error:  # it may have ended just now
                 why = {"container": container_id, "why": str(error)}
                 log.warning("a container's network cannot be put right", extra=why)
+
+    def _opened(self, container: Container) -> contextlib.AbstractContextManager[int]:
+        """Give the network namespace of a container that runs, or of a pod."""
+        if container.is_pod:
+            return self._context.spaces.open_network(container.id)
+        return open_network(container)
 
     async def _finish_moving(self, container: Container, namespace: int) -> None:
         """Make real what an engine before us had only recorded."""
@@ -354,7 +360,7 @@ class Attachments:
         await self._naming.open(container, self._places(container.endpoints), namespace)
 
     def _running(self) -> list[Container]:
-        containers = self._context.records.all()
+        containers = self._context.records.all_with_pods()
         return [one for one in containers if one.running and (one.endpoints or one.moving)]
 
     def _used(self) -> list[Attachment]:

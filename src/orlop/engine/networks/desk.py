@@ -51,7 +51,7 @@ class Desk:
 
     def attached(self, network: Network) -> list[tuple[Container, Endpoint]]:
         """Return the running containers on it, each with its endpoint there."""
-        running = [container for container in self._context.records.all() if container.running]
+        running = [one for one in self._context.records.all_with_pods() if one.running]
         if network.driver in _SHARED:
             users = (one for one in running if one.options.network == network.name)
             return [(container, standing_in(container, network)) for container in users]
@@ -200,7 +200,7 @@ class Desk:
             await settled(self._context, container)
         users = [
             f'name:"{container.name}" id:"{endpoint.id[:12]}"'
-            for container in self._context.records.all()
+            for container in self._context.records.all_with_pods()
             for endpoint in container.endpoints
             if endpoint.network == network.id
         ]

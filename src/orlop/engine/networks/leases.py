@@ -92,7 +92,7 @@ class Leases:
             self._networks[network.id] = [kind(one) for one in network.subnets]
             if is_shared:
                 self.own(network.id, self._owned.get(network.id, ()))
-            for container in self._context.records.all():
+            for container in self._context.records.all_with_pods():
                 for endpoint in container.endpoints:
                     if endpoint.network == network.id:
                         self._adopt(endpoint)

@@ -13,7 +13,7 @@ DEFAULT = "bridge"
 PREDEFINED = (DEFAULT, "host", "none")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _OWN = frozenset(("", "none", "private"))  # a namespace with nothing but a loopback
-_PREFIXES = ("container:", "ns:")
+_PREFIXES = ("container:", "ns:", "pod:")
 
 
 def names_network(mode: str) -> bool:

@@ -40,7 +40,7 @@ def config(given: Given) -> Config:
         "mounts": mounts(given, security),
         "linux": _linux(given, security),
     }
-    if options.uts != "host":
+    if options.uts in ("", "private"):
         result["hostname"] = given.hostname
         if domain := options.domainname or given.image.domainname:
             result["domainname"] = domain

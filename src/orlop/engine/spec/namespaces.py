@@ -14,7 +14,7 @@ _NETWORK_DEFAULTS = {
     "net.ipv4.ip_unprivileged_port_start": "0",
     "net.ipv4.ping_group_range": "0 2147483647",
 }
-_NOT_OWN = ("host", "container:")
+_NOT_OWN = ("host", "container:", "pod:")
 _IPC_KEYS = frozenset(
     f"kernel.{name}"
     for name in [
@@ -33,7 +33,7 @@ _IPC_KEYS = frozenset(
 def namespaces(given: Given) -> list[Namespace]:
     """Return the namespaces: new, unless the mode says host, container:NAME or ns:PATH.
 
-    Also of a container on networks: its namespace then comes with the start's message.
+    Also of a container on networks, or in a pod: they then come with the start's message.
     """
     result: list[Namespace] = [{"type": "mount"}]
     if given.uid_mappings:
@@ -64,6 +64,8 @@ def _modes(options: ContainerOptions) -> Iterator[tuple[str, str]]:
     joinable = ("network", "ipc", "pid")
     for kind, (mode, own) in known.items():
         joins = mode.startswith("container:") and kind in joinable
+        if kind != "cgroup" and mode.startswith("pod:"):
+            joins = True
         if kind == "network" and (names_network(mode) or mode.startswith("ns:")):
             joins = True
         if mode != "host" and not joins and mode not in own:

@@ -1,0 +1,86 @@
+"""The part of CRI's RuntimeService that is about containers."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+from orlop.api.cri import v1
+from orlop.api.cri.labels import selects
+from orlop.api.cri.parse_container import container_name, container_options
+from orlop.api.cri.pods import asked
+from orlop.api.cri.render_container import render_container, render_status, state_of
+from orlop.engine.engine import Engine
+from orlop.errors import NotFoundError
+from orlop.model.container import Container
+
+
+class ContainerCalls:
+    """Containers of pods, for a kubelet. What it asks to end that is gone already has ended."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def CreateContainer(
+        self, request: v1.CreateContainerRequest
+    ) -> v1.CreateContainerResponse:
+        pod = self._engine.pods.get(request.pod_sandbox_id)
+        of_pod = request.sandbox_config if request.HasField("sandbox_config") else asked(pod).config
+        created = await self._engine.pods.create_container(
+            pod.id,
+            container_options(request.config, of_pod),
+            name=container_name(request.config, of_pod),
+        )
+        return v1.CreateContainerResponse(container_id=created.id)
+
+    async def StartContainer(self, request: v1.StartContainerRequest) -> v1.StartContainerResponse:
+        await self._engine.containers.start(self._find(request.container_id).id)
+        return v1.StartContainerResponse()
+
+    async def StopContainer(self, request: v1.StopContainerRequest) -> v1.StopContainerResponse:
+        with contextlib.suppress(NotFoundError):
+            found = self._find(request.container_id)
+            await self._engine.containers.stop(found.id, timeout_s=max(0, request.timeout))
+        return v1.StopContainerResponse()
+
+    async def RemoveContainer(
+        self, request: v1.RemoveContainerRequest
+    ) -> v1.RemoveContainerResponse:
+        with contextlib.suppress(NotFoundError):
+            found = self._find(request.container_id)
+            await self._engine.containers.remove(found.id, force=True, volumes=True)
+        return v1.RemoveContainerResponse()
+
+    async def ListContainers(self, request: v1.ListContainersRequest) -> v1.ListContainersResponse:
+        return v1.ListContainersResponse(containers=self._listed(request.filter))
+
+    async def ContainerStatus(
+        self, request: v1.ContainerStatusRequest
+    ) -> v1.ContainerStatusResponse:
+        found = self._find(request.container_id)
+        image = self._engine.images.resolve(found.image)
+        info = {"info": json.dumps({"pid": found.pid})} if request.verbose else {}
+        return v1.ContainerStatusResponse(status=render_status(found, image), info=info)
+
+    async def ReopenContainerLog(
+        self, request: v1.ReopenContainerLogRequest
+    ) -> v1.ReopenContainerLogResponse:
+        await self._engine.containers.reopen_log(self._find(request.container_id).id)
+        return v1.ReopenContainerLogResponse()
+
+    def _find(self, ref: str) -> Container:
+        """Return a container of a pod; others are not the kubelet's."""
+        found = self._engine.containers.get(ref)
+        if not found.options.pod:
+            raise NotFoundError(f"No such container: {ref[:200]}")
+        return found
+
+    def _listed(self, wanted: v1.ContainerFilter) -> Iterator[v1.Container]:
+        for one in self._engine.containers.list(all=True):
+            options = one.options
+            if not options.pod.startswith(wanted.pod_sandbox_id) or not options.pod:
+                continue
+            if wanted.HasField("state") and state_of(one) != wanted.state.state:
+                continue
+            rendered = render_container(one)
+            if one.id.startswith(wanted.id) and selects(wanted.label_selector, rendered.labels):
+                yield rendered

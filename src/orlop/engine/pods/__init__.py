@@ -1,0 +1,1 @@
+"""Pods: namespaces that several containers share, kept without a process."""

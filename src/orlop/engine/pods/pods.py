@@ -1,0 +1,183 @@
+"""Pods: the use cases, in one place to call.
+
+    record (created) -> network -> namespaces, held by the shim -> record (running)
+
+A pod is the record of a container that has no process. What an engine that dies has not
+recorded as running, the next one removes.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from msgspec.structs import replace
+
+from orlop.engine.answers import Created
+from orlop.engine.containers import names
+from orlop.engine.containers.containers import Containers
+from orlop.engine.context import Context
+from orlop.engine.networks.networks import Networks
+from orlop.engine.spec import Given, cgroups_path
+from orlop.engine.spec.namespaces import sysctls
+from orlop.errors import InvalidArgumentError, NotFoundError, WrongStateError
+from orlop.model.container import Container, ContainerOptions, Step
+from orlop.model.image import Process
+
+log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 64  # of a host, sethostname(2)
+
+
+class Pods:
+    """*ref* is a pod's id, or a start of an id that only one has.
+
+    Every method raises NotFoundError "No such pod: …" where there is none.
+    """
+
+    def __init__(self, context: Context, *, containers: Containers, networks: Networks) -> None:
+        self._context = context
+        self._containers = containers
+        self._networks = networks
+
+    def list(self) -> Sequence[Container]:
+        """Return the pods, newest first."""
+        return sorted(self._context.records.pods(), key=lambda pod: pod.created_ns, reverse=True)
+
+    def get(self, ref: str) -> Container:
+        """Return the pod."""
+        return self._context.records.find_pod(ref)
+
+    def containers(self, pod_id: str) -> "Sequence[Container]":
+        """Return the containers of a pod, whether they run or not."""
+        return [one for one in self._context.records.all() if one.options.pod == pod_id]
+
+    async def run(self, options: ContainerOptions, *, name: str) -> Container:
+        """Make a pod that is ready for containers; nothing is left of one that cannot be."""
+        options = self._networks.resolve(options)
+        pod = Container(
+            id=secrets.token_hex(32),
+            name=name,
+            options=options,
+            image="",
+            image_name="",
+            created_ns=time.time_ns(),
+            is_pod=True,
+        )
+        wanted = _checked(pod)
+        records = self._context.records
+        records.add(pod)
+        async with self._context.live(pod.id).lock:
+            try:
+                async with self._networks.joined(pod) as (joined, own):
+                    await self._context.spaces.make(joined, wanted, own.get("network"))
+                    ready = replace(joined, status=pod.moved(Step.START), started_ns=time.time_ns())
+                    records.save(ready)  # from here on it is ready
+            except BaseException:
+                await self._context.spaces.release(pod.id)
+                self._forget(pod.id)
+                raise
+        log.info("pod event", extra={"action": "start", "pod": pod.id})
+        return ready
+
+    async def create_container(self, ref: str, options: ContainerOptions, *, name: str) -> Created:
+        """Make a container in a pod; the *options* for what it shares are the pod's."""
+        pod_id = self.get(ref).id
+        async with self._context.live(pod_id).lock:
+            pod = self.get(pod_id)
+            if not self._context.spaces.has(pod_id):
+                raise WrongStateError(f"pod {pod.name} is not ready")
+            return await self._containers.create(_in_pod(options, pod), name=name)
+
+    async def stop(self, ref: str) -> None:
+        """Kill its containers, and let go of its network and namespaces."""
+        pod_id = self.get(ref).id
+        async with self._context.live(pod_id).lock:
+            await self._stop(pod_id)
+
+    async def remove(self, ref: str) -> None:
+        """Remove a pod with its containers, after stop()."""
+        pod_id = self.get(ref).id
+        async with self._context.live(pod_id).lock:
+            await self._stop(pod_id)
+            await asyncio.gather(*map(self._remove_container, self.containers(pod_id)))
+            self._forget(pod_id)
+        log.info("pod event", extra={"action": "remove", "pod": pod_id})
+
+    async def _stop(self, pod_id: str) -> None:
+        spaces = self._context.spaces
+        spaces.forget(pod_id)  # from here on no container starts in it
+        await asyncio.gather(*map(self._stop_container, self.containers(pod_id)))
+        pod = self.get(pod_id)
+        if not pod.running:
+            return
+        self._networks.ended(pod)
+        await spaces.release(pod_id)
+        self._ended(pod)
+        log.info("pod event", extra={"action": "stop", "pod": pod_id})
+
+    def _ended(self, pod: Container) -> None:
+        """Record that it is not ready any more."""
+        status, now_ns = pod.moved(Step.EXIT), time.time_ns()
+        ended = replace(pod, status=status, finished_ns=now_ns, endpoints=(), ports=())
+        self._context.records.note(ended)
+
+    async def _stop_container(self, container: Container) -> None:
+        with suppress(NotFoundError):
+            await self._containers.stop(container.id, timeout_s=0)
+
+    async def _remove_container(self, container: Container) -> None:
+        with suppress(NotFoundError):
+            await self._containers.remove(container.id, force=True, volumes=True)
+
+    def _forget(self, pod_id: str) -> None:
+        self._context.records.remove(pod_id)
+        self._context.forget(pod_id)
+
+    async def reconcile(self) -> None:
+        """Put right what an engine before us left: run before the networks are."""
+        records, spaces = self._context.records, self._context.spaces
+        pods = records.pods()
+        if not pods:
+            return
+        held = await spaces.held()
+        for pod in pods:
+            if not pod.running and not pod.started_ns:  # it was being made
+                self._forget(pod.id)
+            elif pod.running and (pod.id not in held or not await spaces.adopt(pod.id)):
+                self._ended(pod)
+        for pod_id in held:
+            if not spaces.has(pod_id):
+                await spaces.release(pod_id)
+
+
+def _in_pod(options: ContainerOptions, pod: Container) -> ContainerOptions:
+    """Return *options* with what a container has from its pod."""
+    shared = f"pod:{pod.id}"
+    own = pod.options
+    return replace(
+        options,
+        pod=pod.id,
+        network="host" if own.network == "host" else shared,
+        ipc="host" if own.ipc == "host" else shared,
+        uts="host" if own.uts == "host" else shared,
+        hostname=own.hostname,
+        dns=own.dns,
+        dns_search=own.dns_search,
+        dns_options=own.dns_options,
+        cgroup_parent=own.cgroup_parent,
+    )
+
+
+def _checked(pod: Container) -> dict[str, str]:
+    """Return the sysctls of the pod; InvalidArgumentError for what it cannot have."""
+    options = pod.options
+    names.check_name(pod.name)
+    cgroups_path(options.cgroup_parent, pod.id)
+    if len(options.hostname.encode()) > _LONGEST_NAME or "\0" in options.hostname:
+        raise InvalidArgumentError(
+            f"invalid hostname {options.hostname[:80]!r}", hint=f"at most {_LONGEST_NAME} bytes"
+        )
+    return sysctls(Given(pod.id, options, Process(), options.hostname))
