@@ -64,6 +64,7 @@ class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
     ipv4: bool = True
     ipv6: bool = False
     subnets: tuple[Subnet, ...] = ()
+    ipam_options: dict[str, str] | None = None
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
 

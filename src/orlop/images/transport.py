@@ -278,16 +278,22 @@ class _Lease:
 def _make_context(tls: Tls) -> ssl.SSLContext:
     """Return what *tls* asks for; InvalidArgumentError names a file that cannot be used."""
     context = ssl.create_default_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # many private authorities are not strict
     for path in tls.authorities:
         with _usable(path):
             context.load_verify_locations(path)
     for certificate, key in tls.client:
         with _usable(certificate):
-            context.load_cert_chain(certificate, key or None)
+            context.load_cert_chain(certificate, key or None, _refuse_password)
     if tls.skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _refuse_password() -> str:
+    """Refuse an encrypted key; without this, OpenSSL asks for the password on our terminal."""
+    raise OSError("the key has a password")
 
 
 @contextlib.contextmanager

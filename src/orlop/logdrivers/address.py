@@ -1,7 +1,9 @@
 """Addresses of log services: tcp://host:port, udp://…, unix:///path."""
 
+import contextlib
 import os
 import socket
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -9,6 +11,7 @@ from urllib.parse import urlsplit
 from orlop.errors import InvalidArgumentError
 
 CONNECT_S = 10.0
+_FAREWELL_S = 3.0
 
 
 class TLS(NamedTuple):
@@ -46,6 +49,27 @@ class Address(NamedTuple):
             sock.close()
             raise
         return sock
+
+
+def close(sock: socket.socket) -> None:
+    """Close a connection; over TLS, once the peer has closed it too, or after some seconds.
+
+    The peer may have sent what nobody reads, such as session tickets. If we close then, the
+    kernel resets the connection, and the peer loses the messages that it has not read yet.
+    """
+    if type(sock) is socket.socket:
+        sock.close()
+        return
+    with contextlib.suppress(OSError):  # it sends its last word, and does not wait for the peer's
+        sock.settimeout(0)
+        sock.unwrap()  # type: ignore[attr-defined] # an ssl.SSLSocket
+    with socket.socket(fileno=sock.detach()) as raw, contextlib.suppress(OSError):
+        raw.shutdown(socket.SHUT_WR)
+        until = time.monotonic() + _FAREWELL_S
+        while (left := until - time.monotonic()) > 0:
+            raw.settimeout(left)
+            if not raw.recv(1 << 16):
+                break
 
 
 def parse_address(text: str, *, option: str, schemes: Sequence[str], port: int) -> Address:
@@ -112,12 +136,18 @@ def _secured(sock: socket.socket, host: str, tls: TLS) -> socket.socket:
     import ssl  # few need it
 
     context = ssl.create_default_context(cafile=tls.ca_file or None)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # many private authorities are not strict
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if tls.certificate:
-        context.load_cert_chain(tls.certificate, tls.key or None)
+        context.load_cert_chain(tls.certificate, tls.key or None, _refuse_password)
     return context.wrap_socket(sock, server_hostname=host)
+
+
+def _refuse_password() -> str:
+    """Refuse an encrypted key; without this, OpenSSL asks for the password on our terminal."""
+    raise OSError("the key has a password")
 
 
 def check_files(tls: TLS) -> None:

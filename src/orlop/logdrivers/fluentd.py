@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 
 from orlop.logdrivers import options as values
-from orlop.logdrivers.address import parse_address
+from orlop.logdrivers.address import close, parse_address
 from orlop.logdrivers.driver import Message
 from orlop.logdrivers.msgpack import EventTime, encode
 from orlop.logdrivers.wire import About
@@ -84,7 +84,7 @@ class Fluentd:
 
     def close(self) -> None:
         if self._socket is not None:
-            self._socket.close()
+            close(self._socket)
             self._socket = None
 
     def _try(self, data: bytes, chunk: str) -> None:

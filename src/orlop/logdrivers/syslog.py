@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from orlop.errors import InvalidArgumentError
 from orlop.logdrivers import options as values
-from orlop.logdrivers.address import TLS, Address, check_files, parse_address
+from orlop.logdrivers.address import TLS, Address, check_files, close, parse_address
 from orlop.logdrivers.driver import Message
 from orlop.logdrivers.wire import About
 
@@ -76,7 +76,7 @@ class Syslog:
 
     def close(self) -> None:
         if self._socket is not None:
-            self._socket.close()
+            close(self._socket)
             self._socket = None
 
     def _framed(self, message: Message) -> bytes:

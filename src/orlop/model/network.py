@@ -36,6 +36,7 @@ class Network(Value, frozen=True, kw_only=True):
     ipv6: bool = False
     subnets: tuple[Subnet, ...] = ()
     mtu: int = 0  # 0: the driver chooses
+    ipam_options: dict[str, str] | None = None  # as requested: {} and None look different
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
 

@@ -31,6 +31,18 @@ def test_masked_and_read_only_paths_are_shown(
         assert (host["MaskedPaths"], host["ReadonlyPaths"]) == (masked, masked)
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"), [([], "orlop"), (["--runtime", "runc"], "runc")], ids=["default", "named"]
+)
+def test_the_runtime_has_the_name_that_was_given_and_info_lists_it(
+    engine: EngineProcess, image: str, name: str, words: list[str], shown: str
+) -> None:
+    assert made(engine, image, name, *words)["HostConfig"]["Runtime"] == shown
+    listed = json.loads(engine.out("info", "-f", "{{json .Runtimes}}"))
+    assert listed[shown] == {"path": "orlop-runtime"}
+    assert engine.out("info", "-f", "{{.DefaultRuntime}}") == "orlop"
+
+
 def test_the_paths_of_hosts_hostname_and_resolv_conf_are_those_of_the_container(
     engine: EngineProcess, image: str, name: str
 ) -> None:

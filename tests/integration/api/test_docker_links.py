@@ -103,3 +103,43 @@ def test_a_container_does_not_start_while_a_linked_one_does_not_run(
     done = engine.docker("start", "web", check=False)
     assert done.returncode == 1
     assert "Cannot link to a non running container: /" in done.stderr
+
+
+def names(engine: EngineProcess, name: str) -> str:
+    return engine.out("exec", name, "cat", "/etc/hosts")
+
+
+def test_a_link_is_removed_from_a_container_that_runs(engine: EngineProcess) -> None:
+    server(engine)
+    both = ["--link", "my-db:db", "--link", "my-db:other"]
+    engine.docker("run", "-d", "--name", "web", *both, IMAGE, "sleep", "100")
+    engine.docker("rm", "--link", "web/db")
+    assert links(engine, "web") == ["/my-db:/web/other"]
+    assert variables(engine, "web") == {"OTHER_NAME": "/web/other"}
+    assert "\tdb " not in names(engine, "web")
+    assert "\tother " in names(engine, "web")
+    engine.docker("rm", "--link", "/web/other")
+    engine.docker("rm", "-f", "my-db")
+    engine.docker("restart", "-t", "0", "web")
+    assert variables(engine, "web") == {}
+
+
+def test_a_link_is_removed_from_a_container_that_is_stopped(engine: EngineProcess) -> None:
+    server(engine)
+    engine.docker("run", "-d", "--name", "web", "--link", "my-db:db", IMAGE, "sleep", "100")
+    engine.docker("stop", "-t", "0", "web")
+    engine.docker("rm", "--link", "web/db")
+    engine.docker("start", "web")
+    assert variables(engine, "web") == {}
+    assert "my-db" not in names(engine, "web")
+
+
+def test_only_a_link_is_removed_as_a_link(engine: EngineProcess) -> None:
+    server(engine)
+    done = engine.docker("rm", "--link", "my-db", check=False)
+    assert "cannot remove the default link name of the container" in done.stderr
+    for missing in ("my-db/x", "nobody/x"):
+        done = engine.docker("rm", "--link", missing, check=False)
+        assert done.returncode == 1, missing
+        assert "no link 'x'" in done.stderr or "No such container: nobody" in done.stderr
+    assert engine.out("ps", "-q", "--no-trunc") != ""

@@ -167,6 +167,14 @@ def test_docker_is_told_of_mistakes_about_networks(
     assert engine.out("ps", "-aq", "--filter", "status=created") == ""
 
 
+def test_ipam_options_are_shown_as_they_were_given(engine: EngineProcess, client: Any) -> None:
+    """The docker command sends {}, the SDK nothing."""
+    engine.docker("network", "create", "command")
+    client.networks.create("sdk", ipam=docker.types.IPAMConfig())
+    form = "{{json .IPAM.Options}}"
+    assert engine.out("network", "inspect", "-f", form, "command", "sdk").split() == ["{}", "null"]
+
+
 def test_sdk_makes_networks_with_addresses(client: Any) -> None:
     pool = docker.types.IPAMPool(
         subnet="10.84.0.0/16", gateway="10.84.0.5", aux_addresses={"x": "10.84.0.2"}

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.usefixtures("image")
         (("--oom-score-adj", "5000"), "-1000 to 1000"),
         (("--hostname", "x" * 65), "at most 64 bytes"),
         (("--entrypoint", ""), "no command specified"),
+        (("--log-driver", "splunk"), 'looking up logging plugin splunk: plugin "splunk" not found'),
+        (("--runtime", "kata"), "unknown or invalid runtime name: kata"),
         (("--pull", "never", "--platform", "linux/s390x"), "does not match the specified platform"),
     ],
 )

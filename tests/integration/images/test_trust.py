@@ -25,6 +25,7 @@ from orlop.model import image as documents
 from orlop.model.image import digest_of
 from orlop.model.reference import parse_reference
 from orlop.store.content import Content
+from tests.authority import Authority
 from tests.integration.images import samples, servers
 from tests.integration.images.downloads import BLOB, DATA, LOGIN, Clock, connect, fetched
 
@@ -251,6 +252,30 @@ def test_a_certificate_is_trusted_only_with_its_authority_or_when_told_to_skip(
         content.delete(BLOB.digest)
         ask(Tls(skip_verify=True))
     assert fetched(content)
+
+
+@pytest.mark.parametrize("password", ["", "secret"])
+def test_a_private_authority_is_trusted_and_a_key_with_a_password_is_refused(
+    content: Content, clock: Clock, tmp_path: Path, password: str
+) -> None:
+    """The authority's certificate says no key usage, as openssl makes it."""
+    authority = Authority(tmp_path)
+    ours = authority.issue("client", password=password)
+    tls = Tls(
+        authorities=(str(authority.own.certificate),),
+        client=((str(ours.certificate), str(ours.key)),),
+    )
+    pair = authority.issue("127.0.0.1")
+    with servers.serving(lambda exchange: exchange.reply(200, DATA), tls=pair) as one:
+        endpoint = Endpoint(url=f"https://{one.host}/v2", primary=True, tls=tls)
+        source = Source(repository="x", endpoints=(endpoint,))
+        with Registry(source, patience=clock.patience()) as registry:
+            if password:
+                with pytest.raises(InvalidArgumentError, match=r"client\.pem: .*has a password"):
+                    fetch_blob(registry, BLOB, content)
+            else:
+                fetch_blob(registry, BLOB, content)
+    assert fetched(content) or password
 
 
 def test_a_mirror_is_asked_first_and_the_server_where_it_fails(

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from orlop.errors import InvalidArgumentError
+from orlop.logdrivers import fluentd
 from orlop.logdrivers.driver import Message, Part
 from orlop.logdrivers.fluentd import Fluentd
 from orlop.logdrivers.wire import About
@@ -121,7 +122,8 @@ def test_time_has_nanoseconds_where_they_are_asked_for() -> None:
     assert (moment.code, struct.unpack(">II", moment.data)) == (0, (1_700_000_000, 123_456_789))
 
 
-def test_message_is_sent_again_until_it_is_acknowledged() -> None:
+def test_message_is_sent_again_until_it_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fluentd, "_ACK_S", 0.2)
     answers = [None, "of another", True]
     with listener() as server, forward(server, answers=answers) as events:
         driver = connected(server, **{"fluentd-request-ack": "true", "fluentd-retry-wait": "1ms"})

@@ -139,9 +139,10 @@ async def update(call: Call) -> Reply:
 
 
 async def remove(call: Call) -> Reply:
-    """DELETE /containers/{name}."""
+    """DELETE /containers/{name}; with "link" the name is that of a link, CONTAINER/ALIAS."""
     if call.query.flag("link"):
-        raise InvalidArgumentError("links between containers are not supported")
+        await call.engine.containers.unlink(call.name)
+        return NO_CONTENT
     await call.engine.containers.remove(
         call.name, force=call.query.flag("force"), volumes=call.query.flag("v")
     )

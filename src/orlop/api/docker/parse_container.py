@@ -18,7 +18,8 @@ from orlop.model.sizes import parse_limit
 
 _LONGEST_S = 1e9
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
-_RUNTIMES = ("", "runc", "orlop", "io.containerd.runc.v2")
+#: The names that clients may give the runtime: each means Orlop's own, the first is the default.
+RUNTIMES = ("orlop", "runc", "io.containerd.runc.v2")
 
 
 def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
@@ -40,6 +41,7 @@ def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
         annotations=host.annotations or {},
         disk_bytes=_disk_bytes(host.storage_opt or {}),
         console_size=parse_console_size(host.console_size),
+        runtime=host.runtime or "",
     )
     if options.auto_remove and options.restart.name not in ("no", "unless-stopped"):
         raise InvalidArgumentError("cannot restart a container that is removed when it stops")
@@ -50,8 +52,11 @@ def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:
 def _refuse_what_is_not_there(host: wire.HostConfig) -> None:
     if host.device_requests:
         raise UnsupportedError("device requests (--gpus) are not supported")
-    if (host.runtime or "") not in _RUNTIMES:
-        raise InvalidArgumentError(f"unknown runtime {host.runtime!r}")
+    if host.runtime and host.runtime not in RUNTIMES:
+        raise InvalidArgumentError(
+            f"unknown or invalid runtime name: {host.runtime[:200]}",
+            hint="expected one of " + ", ".join(RUNTIMES),
+        )
 
 
 def _disk_bytes(options: dict[str, str]) -> int | None:

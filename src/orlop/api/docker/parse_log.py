@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from orlop.api.docker import wire
-from orlop.errors import InvalidArgumentError, UnsupportedError
+from orlop.errors import InvalidArgumentError
 from orlop.logdrivers import drivers, options
 from orlop.model.container import LogOptions
 from orlop.model.sizes import parse_limit
@@ -29,8 +29,10 @@ def parse_log(body: wire.LogConfig | None) -> LogOptions:
     if driver == "none":
         return LogOptions(driver="none")
     if driver not in DRIVERS:
-        names = ", ".join((*DRIVERS, "none"))
-        raise UnsupportedError(f"no log driver {driver!r}", hint=f"this build has: {names}")
+        what = driver[:200]
+        raise InvalidArgumentError(  # as Docker: clients compare it
+            f'error looking up logging plugin {what}: plugin "{what}" not found'
+        )
     _check_names(driver, given)
     _check_mode(given)
     cache = "cache-" if driver in drivers.DRIVERS else ""

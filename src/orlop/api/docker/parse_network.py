@@ -275,6 +275,7 @@ def parse_network_create(body: wire.NetworkCreate) -> NetworkRequest:
         ipv4=body.enable_ipv4 is not False,
         ipv6=bool(body.enable_ipv6),
         subnets=tuple(_subnet(pool) for pool in ipam.config or () if pool != wire.Pool()),
+        ipam_options=ipam.options,
         options=body.options or {},
         labels=body.labels or {},
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from orlop.api.docker.parse_container import RUNTIMES
 from orlop.engine.spec.security import closed_paths
 from orlop.model.container import Container, ContainerOptions, Health, MountPoint, Resources
 from orlop.model.network import Bandwidth
@@ -132,7 +133,7 @@ def _isolation(options: ContainerOptions) -> Shape:
         "UsernsMode": options.userns,
         "ShmSize": options.shm_size_bytes,
         **({"Sysctls": options.sysctls} if options.sysctls else {}),
-        "Runtime": "orlop",
+        "Runtime": options.runtime or RUNTIMES[0],
         "Isolation": "",
         "MaskedPaths": None if options.privileged else masked,
         "ReadonlyPaths": None if options.privileged else readonly,

@@ -38,7 +38,7 @@ def render_network(network: Network, attached: Iterable[tuple[Container, Endpoin
         "EnableIPv6": network.ipv6,
         "IPAM": {
             "Driver": "default",
-            "Options": None if predefined or network.name == _DEFAULT else {},
+            "Options": network.ipam_options,
             "Config": None if predefined else [_pool(subnet) for subnet in network.subnets],
         },
         "Internal": network.internal,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orlop import __version__
+from orlop.api.docker.parse_container import RUNTIMES
 from orlop.api.docker.parse_log import DRIVERS
 from orlop.api.docker.render_container import render_summary as render_container_summary
 from orlop.api.docker.render_image import render_summary as render_image_summary
@@ -132,8 +133,8 @@ def _abilities() -> Shape:
             "Authorization": None,
             "Log": sorted(DRIVERS),
         },
-        "Runtimes": {"orlop": {"path": "orlop-runtime"}},
-        "DefaultRuntime": "orlop",
+        "Runtimes": {name: {"path": "orlop-runtime"} for name in RUNTIMES},
+        "DefaultRuntime": RUNTIMES[0],
         "InitBinary": "docker-init",
         "LiveRestoreEnabled": True,
         "IndexServerAddress": "https://index.docker.io/v1/",

@@ -45,7 +45,7 @@ CONTAINERS: Sequence[Route] = (
     Route("POST", "/containers/{name}/rename", containers.rename, completes=True),
     Route("POST", "/containers/{name}/update", containers.update, completes=True),
     Route("POST", "/containers/{name}/wait", containers.wait),
-    Route("DELETE", "/containers/{name}", containers.remove, completes=True),
+    Route("DELETE", "/containers/{name:path}", containers.remove, completes=True),
     Route("POST", "/containers/{name}/attach", attach.attach),
     Route("GET", "/containers/{name}/attach/ws", attach.attach_websocket),
     Route("POST", "/containers/{name}/resize", attach.resize),

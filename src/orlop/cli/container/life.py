@@ -122,7 +122,7 @@ class RmCommand(Command):
 
     force = flag("-f", "--force", help="kill it if it is running; ignore a missing one")
     volumes = flag("-v", "--volumes", help="remove its anonymous volumes too")
-    link = flag("-l", "--link", help="not supported")
+    link = flag("-l", "--link", help="remove the link CONTAINER/ALIAS, and no container")
     names = operands("CONTAINER", completes=CONTAINER)
 
     def run(self, client: Client, out: TextIO, err: TextIO) -> int:

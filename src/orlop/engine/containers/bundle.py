@@ -93,6 +93,14 @@ class Bundles:
                 file.write(msgspec.json.encode(made))
             os.rename(f"{bundle}/config.json~", f"{bundle}/config.json")
 
+    def renew(self, container: Container) -> None:
+        """Have its next exec and its next start see that its links have changed."""
+        if container.running:
+            self.write(container)
+        else:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path(container.id) / "config.json")
+
     def refresh(self, container: Container, addressing: Addressing) -> bool:
         """Have hosts and resolv.conf say what it has on networks.
 

@@ -9,6 +9,7 @@ from orlop.engine.containers.cgroup import running_cgroup
 from orlop.engine.containers.kind import kind_of
 from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.context import Context
+from orlop.engine.networks import links
 from orlop.engine.requests import UpdateRequest
 from orlop.engine.spec.resources import resources
 from orlop.engine.threads import in_thread
@@ -34,6 +35,16 @@ class Changes:
             self._context.records.save(renamed)
             self._lifecycle.networks.renamed(renamed)
         self._context.announce(renamed, "rename", oldName=f"/{container.name}")
+
+    async def unlink(self, container_id: str, alias: str) -> None:
+        """Remove a link on the default network. A running container loses its name at once."""
+        async with self._context.live(container_id).lock:
+            container = self._context.records.get(container_id)
+            changed = replace(container, options=links.without(container.options, alias))
+            self._bundles.renew(changed)
+            if changed.running:
+                await self._lifecycle.networks.relinked(changed)
+            self._context.records.save(changed)
 
     async def update(self, container_id: str, request: UpdateRequest) -> list[str]:
         """Change limits, at once if it runs, and the policy; all of it or nothing."""

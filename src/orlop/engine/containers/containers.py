@@ -154,6 +154,13 @@ class Containers:
             await self._removal.remove(container.id, volumes=volumes)
         self._execs.forget_container(container.id)
 
+    async def unlink(self, ref: str) -> None:
+        """Remove the link *ref*: CONTAINER/ALIAS, of the container that uses it."""
+        name, _, alias = ref.removeprefix("/").rpartition("/")
+        if not name:
+            raise WrongStateError("Conflict, cannot remove the default link name of the container")
+        await self._changes.unlink(self.get(name).id, alias)
+
     async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
         refuse_unknown(filters, {"until", "label", "label!"})
         until = parse_until(filters)

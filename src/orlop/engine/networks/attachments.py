@@ -346,6 +346,10 @@ class Attachments:
         self._naming.renamed(container, self._places(container.endpoints))
         self.overlay.put(container, container.endpoints)
 
+    async def relinked(self, container: Container) -> None:
+        with open_network(container) as namespace:
+            await self._name(container, namespace)
+
     async def _open(self, container: str, found: Sequence[Found]) -> None:
         if found:
             await self._thread.call(Host.open, container, found)

@@ -128,6 +128,7 @@ class Desk:
             attachable=request.attachable,
             ipv4=request.ipv4,
             ipv6=request.ipv6 or any(":" in subnet.subnet for subnet in subnets),
+            ipam_options=request.ipam_options,
             options=request.options,
             labels=request.labels,
         )

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from orlop.engine.networks import modes
 from orlop.engine.records import Records, short
 from orlop.errors import NotFoundError, WrongStateError
@@ -23,6 +25,15 @@ class Link(NamedTuple):
 def wanted(options: ContainerOptions) -> tuple[str, ...]:
     """Return a container's requested links on the default network, as ID:ALIAS."""
     return options.networks.get(modes.DEFAULT, EndpointOptions()).links
+
+
+def without(options: ContainerOptions, alias: str) -> ContainerOptions:
+    """Return *options* without the link *alias* on the default network; NotFoundError if none."""
+    left = tuple(text for text in wanted(options) if parse(text)[0] != alias)
+    if left == wanted(options):
+        raise NotFoundError(f"no link {alias[:200]!r} on the network {modes.DEFAULT}")
+    endpoint = replace(options.networks[modes.DEFAULT], links=left)
+    return replace(options, networks={**options.networks, modes.DEFAULT: endpoint})
 
 
 def parse(text: str) -> tuple[str, str]:

@@ -159,6 +159,11 @@ class Networks:
         if container.endpoints:
             self._desk.attachments.renamed(container)
 
+    async def relinked(self, container: Container) -> None:
+        """Write the names of linked containers into a running container's files again."""
+        if container.endpoints:
+            await self._desk.attachments.relinked(container)
+
     async def reconcile(self) -> None:
         """Put right what an engine before us left. Run when all records are true."""
         is_marked = self._context.settings.network_mark.exists()
