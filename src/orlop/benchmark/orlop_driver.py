@@ -26,9 +26,9 @@ from orlop.client.http import RawStream
 from orlop.client.stream import Demultiplexer
 from orlop.errors import NotFoundError
 from orlop.model.pool import ObjectPool
-from orlop.sandbox.pool import Pool as SandboxPool
-from orlop.sandbox.runner import Runner
-from orlop.sandbox.sandbox import Sandbox
+from orlop.sandbox.boxes.pool import Pool as SandboxPool
+from orlop.sandbox.boxes.runner import Runner
+from orlop.sandbox.boxes.sandbox import Sandbox
 
 _REMOVERS = 8
 _MOST_CLIENTS = 256  # that are kept between two starts

@@ -6,8 +6,8 @@ import pytest
 
 import orlop
 from orlop.errors import InvalidArgumentError
-from orlop.sandbox.commands import Commands
-from orlop.sandbox.process import Process
+from orlop.sandbox.processes.commands import Commands
+from orlop.sandbox.processes.process import Process
 from orlop.sandbox.way import Command
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from orlop.errors import WrongStateError
 from orlop.model.timeline import Step
-from orlop.sandbox.process import Process
+from orlop.sandbox.processes.process import Process
 from orlop.sandbox.result import StreamName, Usage
 from orlop.sandbox.way import Box, Command, End, Handle
 

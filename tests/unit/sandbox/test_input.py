@@ -12,8 +12,8 @@ from typing import cast
 import pytest
 
 from orlop.errors import WrongStateError
-from orlop.sandbox.asynchronous import AsyncProcess
-from orlop.sandbox.process import Process
+from orlop.sandbox.asynchronous.classes import AsyncProcess
+from orlop.sandbox.processes.process import Process
 from tests.unit.sandbox.test_conversation import Local, process
 
 MB = 1 << 20

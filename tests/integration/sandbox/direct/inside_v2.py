@@ -17,7 +17,7 @@ import orlop
 from orlop.client.direct import connections
 from orlop.errors import ExhaustedError
 from orlop.runtime.cgroups.layout import detect
-from orlop.sandbox.direct import start_message
+from orlop.sandbox.ways.direct import start_message
 from tests.integration.engines import EngineProcess
 from tests.integration.sandbox.direct.ways import IMAGE, Given, Once, direct, run, shell
 from tests.integration.sandbox.faces import wait_until

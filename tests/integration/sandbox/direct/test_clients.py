@@ -17,8 +17,8 @@ import pytest
 
 from orlop.client.direct import Connection
 from orlop.errors import ExhaustedError, InvalidArgumentError
-from orlop.sandbox.direct import DirectHandle, start_message
 from orlop.sandbox.way import Command
+from orlop.sandbox.ways.direct import DirectHandle, start_message
 from tests.integration.engines import EngineProcess
 from tests.integration.sandbox.direct.conftest import serving
 from tests.integration.sandbox.direct.ways import Given, Once, direct, run

@@ -18,9 +18,9 @@ from orlop.errors import (
     OrlopError,
     UnsupportedError,
 )
-from orlop.sandbox.direct import DirectWay, start_message
-from orlop.sandbox.process import Process
+from orlop.sandbox.processes.process import Process
 from orlop.sandbox.way import Command
+from orlop.sandbox.ways.direct import DirectWay, start_message
 from tests import crafting
 from tests.integration.engines import EngineProcess, processes_of
 from tests.integration.sandbox.direct.conftest import load

@@ -9,8 +9,8 @@ import orlop
 from orlop.client.address import settings
 from orlop.client.direct import connections
 from orlop.errors import UnsupportedError
-from orlop.sandbox.direct import start_message
 from orlop.sandbox.options import Options
+from orlop.sandbox.ways.direct import start_message
 from tests.integration.engines import EngineProcess
 from tests.integration.sandbox.direct.conftest import serving
 from tests.integration.sandbox.direct.ways import IMAGE

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orlop.errors import UnsupportedError
-from orlop.sandbox.direct import DirectWay
+from orlop.sandbox.ways.direct import DirectWay
 from tests.integration.sandbox.direct.ways import (
     HOST,
     LOOK,

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from orlop.client.direct import connections
-from orlop.sandbox.containers import ContainerBox, ContainerWay
-from orlop.sandbox.direct import (
+from orlop.sandbox.options import Options
+from orlop.sandbox.processes.process import Process
+from orlop.sandbox.result import Result
+from orlop.sandbox.way import Command, Runs
+from orlop.sandbox.ways.containers import ContainerBox, ContainerWay
+from orlop.sandbox.ways.direct import (
     DirectBox,
     DirectHandle,
     DirectWay,
     command_message,
     start_message,
 )
-from orlop.sandbox.options import Options
-from orlop.sandbox.process import Process
-from orlop.sandbox.result import Result
-from orlop.sandbox.way import Command, Runs
 
 #: busybox, with users and groups of its own; what else programs need is the host's.
 IMAGE = "small:test"

@@ -4,10 +4,10 @@ from dataclasses import dataclass, fields
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.sandbox.arguments import is_count
+from orlop.sandbox.boxes.sandbox import Sandbox
 from orlop.sandbox.closing import Closed
-from orlop.sandbox.direct import way_of
 from orlop.sandbox.options import Options, named
-from orlop.sandbox.sandbox import Sandbox
+from orlop.sandbox.ways.direct import way_of
 
 MOST = 1024  # that the engine starts by one request
 

@@ -1,14 +1,14 @@
 """A sandbox for each command: started with it, and gone when it has ended."""
 
 from orlop.errors import UnsupportedError, WrongStateError
-from orlop.sandbox.commands import Commands
-from orlop.sandbox.containers import with_image
-from orlop.sandbox.direct import command_message, handle_of, start_message
+from orlop.sandbox.boxes.sandbox import Sandbox
 from orlop.sandbox.options import Options, named
-from orlop.sandbox.process import Process
-from orlop.sandbox.sandbox import Sandbox
+from orlop.sandbox.processes.commands import Commands
+from orlop.sandbox.processes.process import Process
 from orlop.sandbox.timeline import Timeline
 from orlop.sandbox.way import Command, Handle, timed
+from orlop.sandbox.ways.containers import with_image
+from orlop.sandbox.ways.direct import command_message, handle_of, start_message
 
 
 @named

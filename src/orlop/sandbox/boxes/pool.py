@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 from orlop.errors import InvalidArgumentError
+from orlop.sandbox.boxes.sandbox import Sandbox
+from orlop.sandbox.boxes.warm import PoolStats, Warm
 from orlop.sandbox.closing import Closing
 from orlop.sandbox.options import Options, named
-from orlop.sandbox.sandbox import Sandbox
-from orlop.sandbox.warm import PoolStats, Warm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

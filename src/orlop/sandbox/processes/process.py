@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator
 
 from orlop.sandbox.arguments import check_output_limit
-from orlop.sandbox.conversation import Conversation
 from orlop.sandbox.interrupt import current
+from orlop.sandbox.processes.conversation import Conversation
 from orlop.sandbox.result import Result, StreamName
 from orlop.sandbox.way import Size
 

@@ -16,9 +16,9 @@ from math import inf
 from typing import NamedTuple
 
 from orlop.errors import OrlopError, UnavailableError, WrongStateError
+from orlop.sandbox.boxes.sandbox import Sandbox
 from orlop.sandbox.closing import not_open
 from orlop.sandbox.interrupt import current
-from orlop.sandbox.sandbox import Sandbox
 
 _FIRST_PAUSE_S = 0.1  # after a start that failed; twice as long after the next, and so on
 _LONGEST_PAUSE_S = 5.0

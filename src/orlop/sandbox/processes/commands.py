@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from orlop.sandbox.arguments import check_input, check_output_limit, user_text
-from orlop.sandbox.process import OUTPUT_LIMIT, Process
+from orlop.sandbox.processes.process import OUTPUT_LIMIT, Process
 from orlop.sandbox.result import Result
 from orlop.sandbox.way import Command
 

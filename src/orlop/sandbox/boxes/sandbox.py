@@ -9,15 +9,15 @@ from weakref import WeakSet
 from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError, WrongStateError
 from orlop.model.timeline import OFF, Recorder
 from orlop.sandbox.arguments import is_count, user_text
+from orlop.sandbox.boxes.files import Files
 from orlop.sandbox.closing import Closing, not_open
-from orlop.sandbox.commands import Commands
-from orlop.sandbox.direct import way_of
-from orlop.sandbox.files import Files
 from orlop.sandbox.options import Options, named
-from orlop.sandbox.process import Process, Terminal
+from orlop.sandbox.processes.commands import Commands
+from orlop.sandbox.processes.process import Process, Terminal
 from orlop.sandbox.result import Usage
 from orlop.sandbox.timeline import Timeline, with_program
 from orlop.sandbox.way import Box, Command, Size, timed
+from orlop.sandbox.ways.direct import way_of
 
 
 @named

@@ -22,14 +22,14 @@ from orlop.errors import (
     WrongStateError,
 )
 from orlop.model.timeline import OFF, Step, steps_of
-from orlop.sandbox.containers import ContainerBox, ContainerWay, with_image
-from orlop.sandbox.execs import usage_of
 from orlop.sandbox.options import IDLE, Options, variables
-from orlop.sandbox.pipes import PipeHandle, close_all
-from orlop.sandbox.refused import Refused
+from orlop.sandbox.processes.pipes import PipeHandle, close_all
+from orlop.sandbox.processes.refused import Refused
 from orlop.sandbox.result import StreamName
 from orlop.sandbox.timeline import with_exit
 from orlop.sandbox.way import Box, Command, End, Handle, Way
+from orlop.sandbox.ways.containers import ContainerBox, ContainerWay, with_image
+from orlop.sandbox.ways.execs import usage_of
 
 
 def way_of(options: Options) -> Way:

@@ -10,11 +10,11 @@ from orlop.errors import NotFoundError, UnavailableError, WrongStateError
 from orlop.sandbox.closing import Closing, not_open
 from orlop.sandbox.interrupt import current
 from orlop.sandbox.options import named
-from orlop.sandbox.process import OUTPUT_LIMIT
+from orlop.sandbox.processes.process import OUTPUT_LIMIT
 from orlop.sandbox.result import Result
-from orlop.sandbox.started_template import StartedTemplate
-from orlop.sandbox.template_options import TemplateOptions
-from orlop.sandbox.template_run import Code, NotBegunError
+from orlop.sandbox.templates.options import TemplateOptions
+from orlop.sandbox.templates.run import Code, NotBegunError
+from orlop.sandbox.templates.started import StartedTemplate
 
 _ATTEMPTS = 3  # to have a template that does not end before a run has begun
 

@@ -20,11 +20,11 @@ from orlop.errors import (
 )
 from orlop.model import jsontext
 from orlop.model.timeline import Step
-from orlop.sandbox.execs import ExecHandle, usage_of
 from orlop.sandbox.interrupt import current
 from orlop.sandbox.options import IDLE, Options
 from orlop.sandbox.result import Usage
 from orlop.sandbox.way import Box, Command, Handle
+from orlop.sandbox.ways.execs import ExecHandle, usage_of
 
 T = TypeVar("T")
 

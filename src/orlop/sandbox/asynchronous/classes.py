@@ -10,21 +10,21 @@ from inspect import signature
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
-from orlop.sandbox.batch import Batch, BatchOptions
+from orlop.sandbox.asynchronous.threads import in_thread, interruptible
+from orlop.sandbox.boxes.batch import Batch, BatchOptions
+from orlop.sandbox.boxes.files import Files
+from orlop.sandbox.boxes.pool import Pool, PoolOptions
+from orlop.sandbox.boxes.runner import Runner
+from orlop.sandbox.boxes.sandbox import Sandbox
+from orlop.sandbox.boxes.warm import PoolStats
 from orlop.sandbox.closing import Closed
-from orlop.sandbox.commands import Commands
-from orlop.sandbox.conversation import Conversation
-from orlop.sandbox.files import Files
 from orlop.sandbox.options import Options, named
-from orlop.sandbox.pool import Pool, PoolOptions
-from orlop.sandbox.process import Process, Terminal
+from orlop.sandbox.processes.commands import Commands
+from orlop.sandbox.processes.conversation import Conversation
+from orlop.sandbox.processes.process import Process, Terminal
 from orlop.sandbox.result import StreamName, Usage
-from orlop.sandbox.runner import Runner
-from orlop.sandbox.sandbox import Sandbox
-from orlop.sandbox.template import Template
-from orlop.sandbox.template_options import TemplateOptions
-from orlop.sandbox.threads import in_thread, interruptible
-from orlop.sandbox.warm import PoolStats
+from orlop.sandbox.templates.options import TemplateOptions
+from orlop.sandbox.templates.template import Template
 
 P = ParamSpec("P")
 R = TypeVar("R")

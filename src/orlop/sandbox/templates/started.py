@@ -16,11 +16,11 @@ from orlop.errors import (
     UnsupportedError,
     WrongStateError,
 )
-from orlop.sandbox.containers import with_image
 from orlop.sandbox.interrupt import current
 from orlop.sandbox.result import Result
-from orlop.sandbox.template_options import TemplateOptions
-from orlop.sandbox.template_run import Code, LostStreamError, NotBegunError, run_on
+from orlop.sandbox.templates.options import TemplateOptions
+from orlop.sandbox.templates.run import Code, LostStreamError, NotBegunError, run_on
+from orlop.sandbox.ways.containers import with_image
 
 _IDLE_STREAMS = 16
 

@@ -9,11 +9,11 @@ from orlop.errors import InvalidArgumentError, UnavailableError
 from orlop.model import jsontext
 from orlop.model.timeline import Step
 from orlop.sandbox.arguments import check_input, check_output_limit, check_seconds
-from orlop.sandbox.execs import usage_of
-from orlop.sandbox.pipes import PipeHandle, close_all
-from orlop.sandbox.process import OUTPUT_LIMIT, Process
+from orlop.sandbox.processes.pipes import PipeHandle, close_all
+from orlop.sandbox.processes.process import OUTPUT_LIMIT, Process
 from orlop.sandbox.result import Result, StreamName
 from orlop.sandbox.way import Command, End, Handle
+from orlop.sandbox.ways.execs import usage_of
 
 
 class NotBegunError(UnavailableError):

@@ -10,7 +10,7 @@ from orlop.client.failure import check_descriptors
 from orlop.errors import UnavailableError
 from orlop.model.timeline import OFF
 from orlop.sandbox.closing import Closing
-from orlop.sandbox.input import Input
+from orlop.sandbox.processes.input import Input
 from orlop.sandbox.result import StreamName, Usage
 from orlop.sandbox.timeline import Timeline
 from orlop.sandbox.way import Command, End, Handle, Runs

@@ -12,7 +12,7 @@ from io import BufferedReader
 from orlop.client.packing import PieceReader, contents, pack
 from orlop.errors import AlreadyExistsError, ExhaustedError, InvalidArgumentError, NotFoundError
 from orlop.sandbox.arguments import check_limit
-from orlop.sandbox.file_data import Data, Sized, sized
+from orlop.sandbox.boxes.file_data import Data, Sized, sized
 from orlop.sandbox.way import Box
 
 #: What read() and get() take from a sandbox by default. A sparse file costs the sandbox nothing.

@@ -1,0 +1,1 @@
+"""The same classes for programs with an event loop."""

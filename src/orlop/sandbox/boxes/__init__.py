@@ -1,0 +1,1 @@
+"""Sandboxes: one, several at once, one for each command, or a pool of them."""

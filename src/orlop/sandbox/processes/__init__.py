@@ -1,0 +1,1 @@
+"""Commands that run in a sandbox: their streams, their input, their results."""

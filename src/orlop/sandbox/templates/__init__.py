@@ -1,0 +1,1 @@
+"""Templates: Python processes that run code in forks of themselves."""
