@@ -2,7 +2,8 @@
 
 import bisect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from orlop.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, OrlopError
 from orlop.model.container import Container
@@ -79,18 +80,32 @@ class Records:
     def is_taken(self, name: str) -> bool:
         return name in self._by_name
 
-    def check_name(self, name: str) -> None:
-        """Raise AlreadyExistsError, in Docker's words, if a container has *name*."""
-        if name in self._by_name:
+    def check_name(self, name: str, *, of: str = "") -> None:
+        """Raise AlreadyExistsError, in Docker's words, if another than *of* has *name*."""
+        if self._by_name.get(name, of) != of:
             raise AlreadyExistsError(
                 f'Conflict. The container name "/{name}" is already in use by container'
                 f' "{self._by_name[name]}". You have to remove (or rename) that container to be'
                 " able to reuse that name."
             )
 
+    @contextmanager
+    def reserve_name(self, container: Container) -> Iterator[None]:
+        """Keep the name of a container that is being made for it: nobody else gets it meanwhile.
+
+        Raise AlreadyExistsError as check_name does.
+        """
+        self.check_name(container.name)
+        self._by_name[container.name] = container.id
+        try:
+            yield
+        finally:
+            if container.id not in self._by_id:
+                del self._by_name[container.name]
+
     def add(self, container: Container, *, stored: bool = True) -> None:
         """Add it; what is not *stored* is known for as long as the engine runs."""
-        self.check_name(container.name)
+        self.check_name(container.name, of=container.id)
         if stored:
             self.catch_up()
             self._stored.add(container)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orlop.engine.containers import names
 from orlop.engine.containers.cgroup import cgroup_of
 from orlop.engine.engine import Engine
 from orlop.engine.requests import LogRequest
@@ -350,6 +351,21 @@ def test_wait_started_before_the_start_sees_the_exit(tmp_path: Path) -> None:
         await engine.containers.start(created.id)
         finished = await asyncio.wait_for(asyncio.gather(*waits), 10)
         assert [one.exit_code for one in finished] == [4, 4, 4]
+
+    with_engine(tmp_path, work)
+
+
+def test_containers_made_side_by_side_get_names_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "_CREATURES", "heron")  # 69 names: two get the same, first
+
+    async def work(engine: Engine) -> None:
+        made = await asyncio.gather(*(engine.containers.create(shell("true")) for _ in range(20)))
+        assert len({engine.containers.get(one.id).name for one in made}) == 20
+        with pytest.raises(InvalidArgumentError):
+            await engine.containers.create(shell("true", userns="nonsense"), name="wanted")
+        await engine.containers.create(shell("true"), name="wanted")
 
     with_engine(tmp_path, work)
 

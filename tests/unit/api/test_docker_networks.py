@@ -395,7 +395,7 @@ def test_a_network_is_shown_with_who_is_on_it() -> None:
     shown = render_network(WEB, [(there, there.endpoints[0])])
     assert shown["IPAM"] == {
         "Driver": "default",
-        "Options": {},
+        "Options": None,
         "Config": [
             {"Subnet": "10.5.0.0/16", "IPRange": "10.5.1.0/24", "Gateway": "10.5.0.9"},
             {

@@ -15,7 +15,7 @@ from orlop.api.docker.wire import Create, Update, read_json
 from orlop.api.messages import Reply, Stream
 from orlop.engine.answers import ContainerSize, Finished
 from orlop.engine.requests import CommitRequest, UpdateRequest
-from orlop.errors import InvalidArgumentError, OrlopError
+from orlop.errors import InvalidArgumentError, NotFoundError, OrlopError
 from orlop.model.container import Container
 from orlop.model.network import Network
 
@@ -139,13 +139,25 @@ async def update(call: Call) -> Reply:
 
 
 async def remove(call: Call) -> Reply:
-    """DELETE /containers/{name}; with "link" the name is that of a link, CONTAINER/ALIAS."""
+    """DELETE /containers/{name}."""
     if call.query.flag("link"):
-        await call.engine.containers.unlink(call.name)
-        return NO_CONTENT
+        return await _unlink(call, call.name)
     await call.engine.containers.remove(
         call.name, force=call.query.flag("force"), volumes=call.query.flag("v")
     )
+    return NO_CONTENT
+
+
+async def remove_link(call: Call) -> Reply:
+    """DELETE /containers/{name}/{alias}, with "link": a container's link to another."""
+    ref = f"{call.name}/{call.args['alias']}"
+    if not call.query.flag("link"):
+        raise NotFoundError(f"No such container: {ref}")
+    return await _unlink(call, ref)
+
+
+async def _unlink(call: Call, ref: str) -> Reply:
+    await call.engine.containers.unlink(ref)
     return NO_CONTENT
 
 

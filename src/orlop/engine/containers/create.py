@@ -74,6 +74,7 @@ class Creation:
         warnings = _warnings(options, image)
         since = times.note("resolve", since)
         with (
+            records.reserve_name(container),
             self._id_ranges.chosen(container.options.userns) as userns,
             self._context.metadata.leases.hold() as lease,
             ExitStack() as undo,
