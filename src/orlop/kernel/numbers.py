@@ -1,5 +1,6 @@
 """Numbers of system calls on x86-64, for procedures. <asm/unistd_64.h>."""
 
+READ = 0
 WRITE = 1
 RT_SIGACTION = 13
 RT_SIGPROCMASK = 14

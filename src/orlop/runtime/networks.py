@@ -42,9 +42,7 @@ class Network:
 
     def _fill(self) -> None:
         raise_loopback()
-        for path, value in self.sysctls:
-            with open(f"/proc/sys/{path}", "w") as file:
-                file.write(value)
+        _set(self.sysctls)
         self.fd = self._keep(os.open("/proc/self/ns/net", _READ))
         self.system = self._keep(filesystem("sysfs", "sysfs", Options()))
         self._sockets = self._keep(os.open("/proc/thread-self/net/sockstat", _READ))
@@ -64,6 +62,26 @@ class Network:
         """Let go of it; it ends with the last process and socket in it."""
         while self._opened:
             os.close(self._opened.pop())
+
+
+def sysfs_of(network: int, sysctls: Sysctls) -> int:
+    """Set *sysctls* in a network namespace, and return a mount of the sysfs that shows it."""
+    host = os.open("/proc/self/ns/net", _READ)
+    try:
+        setns(network, Namespace.NET)
+        try:
+            _set(sysctls)
+            return filesystem("sysfs", "sysfs", Options())
+        finally:
+            setns(host, Namespace.NET)
+    finally:
+        os.close(host)
+
+
+def _set(sysctls: Sysctls) -> None:
+    for path, value in sysctls:
+        with open(f"/proc/sys/{path}", "w") as file:
+            file.write(value)
 
 
 def pool(*, size: int = 128, ahead: int = 2) -> ObjectPool[Network]:

@@ -70,18 +70,19 @@ class Command(NamedTuple):
 class Start(NamedTuple):
     """Make a container; without a command its first process does nothing.
 
-    Descriptors: stdin, stdout, stderr, network, system, cgroups, layer, then *overlays* uppers
-    and as many works, *doors* doors, and the cgroup's folder if there is one.
+    Descriptors: stdin, stdout, stderr, those of the *slots*, *doors* doors, and the cgroup's
+    folder if there is one.
     """
 
     recipe: int
     command: Command
     idle: bool
     name: bytes
-    overlays: int
+    slots: tuple[str, ...]
     doors: int
     cgroup: bool
     files: dict[str, bytes]  # contents in the place of the recipe's
+    keyring: bytes = b""
     timed: bool = False
 
 
@@ -176,15 +177,12 @@ class Launcher:
             self._written[key] = writer
         fill = writer.procedure.fill
         rest = iter(fds[3:])
-        for slot in ("network", "system", "cgroups", "layer"):
+        for slot in order.slots:
             fill(slot, next(rest))
-        for slot in ("upper", "work"):
-            for place in range(order.overlays):
-                fill(f"{slot}-{place}", next(rest))
         for place in range(order.doors):
             fill(f"door-{place}", next(rest))
         fill("idle", self._idle)
-        texts = [order.name]
+        texts = [order.name, order.keyring]
         before = os.fsencode(recipe.container.hostname)
         for path, content in recipe.files.items():
             given = order.files.get(path)
@@ -193,8 +191,9 @@ class Launcher:
         place_of = _Places(texts)
         fill("name", place_of[0])
         fill("name-size", len(order.name))
-        for place, text in enumerate(texts[1:]):
-            fill(f"file-{place}", place_of[place + 1])
+        fill("keyring", place_of[1])
+        for place, text in enumerate(texts[2:]):
+            fill(f"file-{place}", place_of[place + 2])
             fill(f"file-{place}-size", len(text))
         folder = fds[-1] if order.cgroup else -1
         return self._run(writer, order.command, fds, int(_NEW), folder)

@@ -63,6 +63,7 @@ class _Launcher:
         self.pid, self.pidfd = cloned
         self.channel.settimeout(0)
         widen(self.channel)
+        self.order: Start | Exec | None = None
         self.done: Done | None = None
         self.slow_s = 0.0
         self.timer = Timer(lambda: None)
@@ -82,6 +83,7 @@ class Launchers:
         self._running: list[_Launcher] = []
         self._numbers: list[ctypes.c_int] = []  # shared memory is used again
         self._known: dict[int, _Known] = {}
+        self._numbered = 0
         self._dead: list[_Launcher] = []
         self._killed: set[int] = set()  # children of the dead, to be reaped
         self._queue: deque[_Waiting] = deque()
@@ -105,9 +107,11 @@ class Launchers:
         """How many orders are not answered."""
         return len(self._queue) + sum(launcher.done is not None for launcher in self._running)
 
-    def know(self, number: int, recipe: Recipe | ProcessRecipe, fds: Sequence[int]) -> None:
-        """Have launchers know the recipe *number*; its descriptors are ours from then on."""
-        self._known[number] = _Known(recipe, tuple(fds))
+    def know(self, recipe: Recipe | ProcessRecipe, fds: Sequence[int]) -> int:
+        """Have launchers know a recipe, and return its number; its *fds* are ours from then on."""
+        self._numbered += 1
+        self._known[self._numbered] = _Known(recipe, tuple(fds))
+        return self._numbered
 
     def forget(self, number: int) -> None:
         """Have it known no more."""
@@ -143,6 +147,11 @@ class Launchers:
             _close(copies)
             raise
         self._queue.append(_Waiting(order, tuple(copies), done))
+
+    def pid_of(self, order: Start | Exec) -> int:
+        """Return the process that is being made by *order*; 0 if there is none, or none yet."""
+        making = (one.made.value for one in (*self._running, *self._dead) if one.order is order)
+        return next(making, 0)
 
     def close(self) -> None:
         """End all."""
@@ -191,7 +200,7 @@ class Launchers:
             launcher.taught.add(order.recipe)
         launcher.made.value = 0  # else that of the order before it
         self._send(launcher, order, fds)
-        launcher.done = done
+        launcher.order, launcher.done = order, done
         launcher.slow_s = 0.0
         launcher.timer = self._loop.later(_SLOW_S, lambda: self._looked_at(launcher))
 
@@ -249,6 +258,7 @@ class Launchers:
             self._end(launcher)
             return
         done, launcher.done = launcher.done, None
+        launcher.order = None
         launcher.timer.cancel()
         launcher.slow_s = 0.0
         try:

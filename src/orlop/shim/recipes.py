@@ -26,7 +26,6 @@ class Recipes:
     def __init__(self, launchers: Launchers) -> None:
         self._launchers = launchers
         self._recipes: dict[str, Kept] = {}
-        self._numbers = 0
 
     def all(self) -> Sequence[Kept]:
         """Return those that are not dropped."""
@@ -56,8 +55,8 @@ class Recipes:
             raise InvalidArgumentError(str(error)) from None
         except OSError as error:  # the usual way can say what it was
             raise UnsupportedError(f"no recipe: {error}") from None
-        kept = Kept(self._next(), planned, message, bundle)
-        self._launchers.know(kept.number, planned.recipe, planned.descriptors)
+        number = self._launchers.know(planned.recipe, planned.descriptors)
+        kept = Kept(number, planned, message, bundle)
         self._recipes[name] = kept
         return kept
 
@@ -77,10 +76,6 @@ class Recipes:
             for later in kept.execs.values():
                 self._launchers.forget(later.number)
             kept.execs.clear()
-
-    def _next(self) -> int:
-        self._numbers += 1
-        return self._numbers
 
     def later(self, of: Spawn, message: Message) -> Later:
         """Return how such processes are started, looked at the first time.
@@ -102,7 +97,6 @@ class Recipes:
                 raise UnsupportedError(str(error)) from None
             while len(kept.execs) >= _MOST_LATER:
                 self._launchers.forget(kept.execs.pop(next(iter(kept.execs))).number)
-            later = Later(self._next(), recipe.who.home)
-            self._launchers.know(later.number, recipe, ())
+            later = Later(self._launchers.know(recipe, ()), recipe.who.home)
             kept.execs[name] = later
         return later

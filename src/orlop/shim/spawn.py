@@ -155,12 +155,14 @@ def start_order(
     assert writable is not None
     network = spawn.network
     net, system = (network.fd, network.system) if network else spawn.borrowed
+    overlays = range(len(writable.uppers))
+    slots = [*(f"upper-{place}" for place in overlays), *(f"work-{place}" for place in overlays)]
     order = Start(
         recipe=kept.number,
         command=command,
         idle=not command.args,
         name=os.fsencode(message["name"]),
-        overlays=len(writable.uppers),
+        slots=("network", "system", "cgroups", "layer", *slots),
         doors=len(group.doors),
         cgroup=group.folder >= 0,
         timed=spawn.times is not OFF,

@@ -12,7 +12,7 @@ import os
 import resource
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -24,7 +24,6 @@ from orlop.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from orlop.kernel.namespaces import Namespace, setns
 from orlop.kernel.process import pidfd_open
 from orlop.model.pool import ObjectPool
 from orlop.model.timeline import OFF, Recorder
@@ -33,8 +32,6 @@ from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups import group as groups
 from orlop.runtime.cgroups.pools import RecycledCgroups
 from orlop.runtime.cgroups.reusable import Group
-from orlop.runtime.filesystems import filesystem
-from orlop.runtime.options import Options
 from orlop.runtime.recipe.writable import Writable
 from orlop.shim.channel import Channel, Message
 from orlop.shim.launcher import Command, Exec, Made
@@ -162,7 +159,7 @@ class Spawns:
             fds = message["fds"]
             spawn.borrowed = [fds.pop(0) for _ in range(count)]
             if count == 1:
-                spawn.borrowed.append(_sysfs_of(spawn.borrowed[0], kept.planned.sysctls))
+                spawn.borrowed.append(networks.sysfs_of(spawn.borrowed[0], kept.planned.sysctls))
         else:
             sysctls = kept.planned.sysctls
             spawn.network = self.networks.get(sysctls, partial(networks.Network, sysctls))
@@ -430,22 +427,6 @@ def _reap(pid: int) -> None:
     with suppress(ProcessLookupError, ChildProcessError):
         os.kill(pid, _SIGKILL)
         os.waitpid(pid, 0)
-
-
-def _sysfs_of(network: int, sysctls: Sequence[tuple[str, str]]) -> int:
-    """Set *sysctls* in a network namespace, and return a mount of the sysfs that shows it."""
-    host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        setns(network, Namespace.NET)
-        try:
-            for path, value in sysctls:
-                with open(f"/proc/sys/{path}", "w") as file:
-                    file.write(value)
-            return filesystem("sysfs", "sysfs", Options())
-        finally:
-            setns(host, Namespace.NET)
-    finally:
-        os.close(host)
 
 
 def _pipes_device() -> int:

@@ -14,16 +14,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from orlop.errors import OrlopError
-from orlop.kernel.mount import MountAttr, MountFlag
 from orlop.runtime.cgroups.files import below
+from orlop.runtime.cgroups.view import make_view
 
 if TYPE_CHECKING:
     from orlop.runtime.cgroups.interface import Cgroup
-
-#: How a cgroup is shown to who is in it.
-SEALED = int(MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC)
-RDONLY = int(MountAttr.RDONLY)
-PRIVATE = int(MountFlag.PRIVATE)
 
 LITTLE_BYTES = 1 << 20  # of memory: what somebody may leave to the next, or to a limit
 
@@ -92,7 +87,9 @@ class Group:
     def view(self) -> int:
         """A mount that shows the cgroup to who is in it, to be cloned."""
         if self._view < 0:
-            self._view = self._keep(self._make_view())
+            opened = make_view(self.cgroup.directories)
+            self._opened += opened
+            self._view = opened[0]
         return self._view
 
     def shelve(self) -> None:
@@ -147,9 +144,6 @@ class Group:
     # What differs
 
     def _open(self) -> None:
-        raise NotImplementedError
-
-    def _make_view(self) -> int:
         raise NotImplementedError
 
     def _counters(self) -> Counters:

@@ -9,13 +9,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from orlop.kernel.mount import mount_setattr, move_mount
 from orlop.runtime.cgroups.files import read, read_table
 from orlop.runtime.cgroups.reusable import (
     LITTLE_BYTES,
-    PRIVATE,
-    RDONLY,
-    SEALED,
     Counters,
     Group,
     number,
@@ -23,16 +19,10 @@ from orlop.runtime.cgroups.reusable import (
     table,
 )
 from orlop.runtime.cgroups.v1 import V1Cgroup
-from orlop.runtime.filesystems import bind, filesystem
-from orlop.runtime.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from orlop.model.oci import Resources
     from orlop.runtime.cgroups.layout import Layout
-
-_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class V1Group(Group):
@@ -72,9 +62,6 @@ class V1Group(Group):
             if controller in controllers.split(","):
                 return directory
         return ""
-
-    def _make_view(self) -> int:
-        return _view(self.cgroup.directories)
 
     def _peak_bytes(self) -> int | None:
         return number(self._peak) if self._peak >= 0 else None
@@ -116,28 +103,3 @@ class V1Group(Group):
             return False
         charged = read_table(f"{self._folder_of('memory')}/memory.stat")
         return charged["total_cache"] + charged["total_rss"] >= LITTLE_BYTES
-
-
-def _view(directories: Mapping[str, str]) -> int:
-    """Return a detached tree of mounts that shows the cgroup's folders, read-only."""
-    words = (("mode", "755"), ("size", "64k"))
-    root = filesystem("tmpfs", "tmpfs", Options(set_=SEALED, filesystem=words))
-    try:
-        for controllers, path in directories.items():
-            name = controllers.removeprefix("name=") or "unified"
-            os.mkdir(name, 0o755, dir_fd=root)
-            target = os.open(name, _PATH, dir_fd=root)
-            shown = bind(path, recursive=False)
-            try:
-                mount_setattr(shown, set_=SEALED | RDONLY, propagation=PRIVATE)
-                move_mount(shown, target)
-            finally:
-                os.close(shown)
-                os.close(target)
-            for alias in name.split(",") if "," in name else ():
-                os.symlink(name, alias, dir_fd=root)
-        mount_setattr(root, set_=RDONLY)
-    except BaseException:
-        os.close(root)
-        raise
-    return root

@@ -10,21 +10,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from orlop.kernel.mount import mount_setattr, move_mount
 from orlop.runtime.cgroups.files import read_table
 from orlop.runtime.cgroups.reusable import (
     LITTLE_BYTES,
-    PRIVATE,
-    RDONLY,
-    SEALED,
     Counters,
     Group,
     remove_below,
     table,
 )
 from orlop.runtime.cgroups.v2 import V2Cgroup
-from orlop.runtime.filesystems import bind, filesystem
-from orlop.runtime.options import Options
 
 if TYPE_CHECKING:
     from orlop.model.oci import Resources
@@ -56,18 +50,6 @@ class V2Group(Group):
             self._peak = self._file(directory, "memory.peak", os.O_RDWR)
             if self._peak >= 0:  # it is reset for who has reset it by this descriptor
                 self._opened.remove(self._peak)
-
-    def _make_view(self) -> int:
-        """Mount it on a new one, from which processes of other mount namespaces can copy it."""
-        holder = self._keep(filesystem("tmpfs", "orlop", Options(set_=SEALED)))
-        shown = bind(self.cgroup.directories[""], recursive=False)
-        try:
-            mount_setattr(shown, set_=SEALED | RDONLY, propagation=PRIVATE)
-            move_mount(shown, holder)
-        except BaseException:
-            os.close(shown)
-            raise
-        return shown
 
     def _peak_bytes(self) -> int | None:
         return int(os.pread(self._peak, 32, 0)) if self._peak >= 0 else None

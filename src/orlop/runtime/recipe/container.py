@@ -6,6 +6,7 @@ What differs from start to start are slots:
     cgroups     a mount that shows its cgroup, one hierarchy each; door-N, what puts it in
     layer       the folder that holds what it writes: upper-N and work-N of each overlay
     name        host name, with name-size; file-N and file-N-size: contents of its own files
+    mount-N     a mount that is this start's own, detached
 """
 
 import os
@@ -20,7 +21,7 @@ from orlop.kernel.syscall import AT_FDCWD
 from orlop.runtime.devices import LINKS, node_of
 from orlop.runtime.hiding import EMPTY
 from orlop.runtime.plan import MountKind, MountPlan
-from orlop.runtime.recipe.writer import Writer
+from orlop.runtime.recipe.writer import File, Writer
 
 _SYS_ADMIN = 1 << BIT["CAP_SYS_ADMIN"]
 _RDONLY = int(MountAttr.RDONLY)
@@ -48,11 +49,14 @@ def make_mounts(writer: Writer) -> None:
     for index, plan in enumerate(writer.recipe.container.mounts):
         if plan.kind is MountKind.CGROUP:
             continue
+        mount: File
         writer.step(f"mount {plan.destination}")
         if plan.destination in overlays:
             mount = _overlay(writer, overlays[plan.destination])
         elif plan.destination in writer.recipe.files:
             mount = _own_file(writer, plan)
+        elif index in writer.recipe.given:
+            mount = Slot(f"mount-{index}")
         elif index in writer.recipe.binds:
             mount = writer.clone(_source(writer, index), recursive=True)
         elif plan.fstype == "sysfs":
@@ -106,6 +110,8 @@ def attach_mounts(writer: Writer) -> None:
 
 
 def _is_file(writer: Writer, index: int, plan: MountPlan) -> bool:
+    if index in writer.recipe.given:
+        return writer.recipe.given[index]
     if index in writer.recipe.binds:
         return not stat.S_ISDIR(os.fstat(_source(writer, index)).st_mode)
     return plan.destination in writer.recipe.files

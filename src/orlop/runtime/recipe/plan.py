@@ -28,7 +28,14 @@ from orlop.runtime.filesystems import bind, filesystem, set_bind_attributes
 from orlop.runtime.neighbour import is_of_neighbour
 from orlop.runtime.options import Options, Special, parse
 from orlop.runtime.order import Fact, facts_of
-from orlop.runtime.plan import MountKind, MountPlan, ProcessPlan, plan_namespaces, plan_process
+from orlop.runtime.plan import (
+    MountKind,
+    MountPlan,
+    Namespaces,
+    ProcessPlan,
+    plan_namespaces,
+    plan_process,
+)
 from orlop.runtime.recipe.recipe import Layer, ProcessRecipe, Recipe
 from orlop.runtime.recipe.table import steps_of
 from orlop.runtime.start import make_filter, resources_of
@@ -69,20 +76,19 @@ class Planned(NamedTuple):
     sysctls: tuple[tuple[str, str], ...]  # of the network namespace
 
 
-def plan_recipe(bundle: Bundle) -> Planned:
+def plan_recipe(bundle: Bundle, *, durable: bool = False) -> Planned:
     """Look at all that starts of *bundle* have in common.
 
     Its rootfs is that of a snapshot which is never written to: each start has a writable
-    layer of its own in its place.
+    layer of its own in its place. One that is *durable* outlives the shim; each start of it
+    brings its bind mounts and its network namespace along.
 
     Raises:
         UnsupportedError: only the usual way can start it.
     """
     config = bundle.config
-    _refuse(config)
-    namespaces = plan_namespaces(config.get("linux", {}))
-    if namespaces.new != _ALL or namespaces.join:
-        raise UnsupportedError("recipes are for containers with namespaces of their own")
+    _refuse(config, durable=durable)
+    namespaces = _plan_own_namespaces(config, given=Namespace.NET if durable else Namespace(0))
     container = plan_container(bundle, namespaces, None)
     process = plan_process(config.get("process", {}))
     _refuse_plan(container, process)
@@ -99,8 +105,10 @@ def plan_recipe(bundle: Bundle) -> Planned:
                 container=container,
                 process=_plan_process(config, process, container, root),
                 layers=layers,
-                binds=_binds(bundle, container, opened),
-                files=_files(bundle, container),
+                binds={} if durable else _binds(bundle, container, opened),
+                files={} if durable else _files(bundle, container),
+                given=_given(container) if durable else {},
+                durable=durable,
                 targets=tuple(
                     _missing(root, os.path.dirname(plan.destination)) for plan in container.mounts
                 ),
@@ -113,6 +121,17 @@ def plan_recipe(bundle: Bundle) -> Planned:
         undo.pop_all()
     resources = resources_of(config)
     return Planned(recipe, tuple(opened), resources, container.sysctls)
+
+
+def _plan_own_namespaces(config: Config, *, given: Namespace) -> Namespaces:
+    """Plan namespaces that are all new, or *given* to each start in the place of new ones."""
+    namespaces = plan_namespaces(config.get("linux", {}))
+    joined = Namespace(0)
+    for kind, _ in namespaces.join:
+        joined |= kind
+    if namespaces.new | joined != _ALL or joined & ~given:
+        raise UnsupportedError("recipes are for containers with namespaces of their own")
+    return namespaces._replace(new=_ALL, join=())
 
 
 def _plan_process(
@@ -160,11 +179,11 @@ def plan_exec_recipe(bundle: Bundle, process: Process) -> ProcessRecipe:
         os.close(root)
 
 
-def _refuse(config: Config) -> None:
+def _refuse(config: Config, *, durable: bool) -> None:
     linux = config.get("linux", {})
     if not is_supported() or _kernel() < _FIRST:
         raise UnsupportedError("recipes need x86-64 and Linux 6.15")
-    if os.path.dirname(linux.get("cgroupsPath", "/orlop/any")) != "/orlop":
+    if not durable and os.path.dirname(linux.get("cgroupsPath", "/orlop/any")) != "/orlop":
         raise UnsupportedError("a recipe's cgroups are all in one place")
     if linux.get("rootfsPropagation", "") not in _PROPAGATIONS:
         raise UnsupportedError("mounts shared with the host are none of a recipe's")
@@ -317,6 +336,15 @@ def _binds(bundle: Bundle, container: ContainerPlan, opened: list[int]) -> dict[
         found[index] = len(opened)
         opened.append(os.open(str(index), _PATH, dir_fd=below))
     return found
+
+
+def _given(container: ContainerPlan) -> dict[int, bool]:
+    plans = enumerate(container.mounts)
+    return {
+        index: not os.path.isdir(plan.source)
+        for index, plan in plans
+        if plan.kind is MountKind.BIND
+    }
 
 
 def _target(folder: int, name: str, *, is_folder: bool) -> int:

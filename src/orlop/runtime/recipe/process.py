@@ -2,7 +2,8 @@
 
 Slots: stdin, stdout, stderr; pipe-N, the same where they may be given to the user, else -1;
 folder, the working directory; arguments and environment; program-N, the places where the
-program may be.
+program may be. Of one that outlives the shim: report, which says that it is born; witness, an
+eventfd (runtime/bundle.py); keyring, the name of its session keyring.
 """
 
 import errno
@@ -15,6 +16,7 @@ from orlop.kernel.capabilities import NAMES
 from orlop.kernel.namespaces import Namespace
 from orlop.kernel.procedure import Failure, Procedure, Slot
 from orlop.kernel.process import EVERY_PROCESSOR
+from orlop.runtime.bundle import OUTLIVES
 from orlop.runtime.failure import StepError
 from orlop.runtime.program import IGNORED, no_program, not_in_path
 from orlop.runtime.recipe.writer import Writer
@@ -38,7 +40,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _MOST_DESCRIPTORS = 0xFFFFFFFF
 _NO_SUCH_CALL = 0xFFFF  # fails, and so ends the procedure
 _AT_EMPTY_PATH = 0x1000
-_IDLE_FD = 3
+_KEPT_FD = 3  # the idle program, or the witness
+_WORD = 8
 _OF_CONTAINER = Namespace.MOUNT | Namespace.UTS | Namespace.IPC | Namespace.NET | Namespace.CGROUP
 
 
@@ -46,6 +49,8 @@ def shield(writer: Writer) -> None:
     """Have the kernel end the process with the shim, its parent. It cannot be dumped already."""
     writer.call(numbers.PRCTL, _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
     writer.call(numbers.UMASK, 0)
+    if writer.is_durable:
+        writer.call(numbers.WRITE, Slot("report"), b"b", 1)
 
 
 def enter_cgroup(writer: Writer) -> None:
@@ -72,8 +77,12 @@ def set_oom_score(writer: Writer) -> None:
 
 
 def join_keyring(writer: Writer) -> None:
-    """Take a new session keyring. It has no name, or the kernel would search all that have it."""
-    writer.call(numbers.KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, 0, may_fail=True)
+    """Take a new session keyring, which has a name only where that is the container's own.
+
+    The kernel searches all that have the same name.
+    """
+    name = Slot("keyring") if writer.is_durable else 0
+    writer.call(numbers.KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, name, may_fail=True)
 
 
 def enter_working_directory(writer: Writer) -> None:
@@ -87,8 +96,9 @@ def attach_stdio(writer: Writer) -> None:
     writer.call(numbers.SETSID)
     for number, stream in enumerate(("stdin", "stdout", "stderr")):
         writer.call(numbers.DUP3, Slot(stream), number, 0)
-    if writer.idle:
-        writer.call(numbers.DUP3, Slot("idle"), _IDLE_FD, os.O_CLOEXEC)
+    if writer.idle or writer.is_durable:
+        kept = Slot("idle" if writer.idle else "witness")
+        writer.call(numbers.DUP3, kept, _KEPT_FD, os.O_CLOEXEC)
 
 
 def own_stdio(writer: Writer) -> None:
@@ -123,14 +133,15 @@ def raise_capabilities(writer: Writer) -> None:
 
 def seal_descriptors(writer: Writer) -> None:
     """Let nothing but 0, 1 and 2 pass into the program."""
-    first = _IDLE_FD + 1 if writer.idle else _IDLE_FD
+    first = _KEPT_FD + (writer.idle or writer.is_durable)
     writer.call(numbers.CLOSE_RANGE, first, _MOST_DESCRIPTORS, 0)
 
 
 def release_signals(writer: Writer) -> None:
-    """Give the program signals as a fresh process has them; it ends with the shim.
+    """Give the program signals as a fresh process has them.
 
-    The kernel reaps the children of one that does nothing.
+    It ends with the shim, or runs once the shim has noted it. The kernel reaps the children of
+    one that does nothing.
     """
     if writer.idle:
         ignored = struct.pack("=QQQQ", _SIG_IGN, 0, 0, 0)
@@ -138,8 +149,22 @@ def release_signals(writer: Writer) -> None:
     for number in IGNORED:
         writer.call(numbers.RT_SIGACTION, number, bytes(32), 0, 8)
     writer.call(numbers.RT_SIGPROCMASK, _SIG_SETMASK, bytes(8), 0, 8)
-    # Again, because a change of user has undone it.
+    if writer.is_durable:
+        _await_witness(writer)
+    else:  # again, because a change of user has undone it
+        writer.call(numbers.PRCTL, _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+
+
+def _await_witness(writer: Writer) -> None:
+    """Wait until another process can report the end of this one, and then outlive the shim.
+
+    Until then it ends with the shim, also after a change of user, which undoes that.
+    """
+    count = writer.procedure.keep(bytes(_WORD))
     writer.call(numbers.PRCTL, _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    writer.call(numbers.READ, _KEPT_FD, count, _WORD)
+    writer.call(numbers.PRCTL, _PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    writer.call(numbers.WRITE, _KEPT_FD, struct.pack("=Q", OUTLIVES), _WORD)
 
 
 def set_rlimits(writer: Writer) -> None:
@@ -179,7 +204,7 @@ def run_program(writer: Writer) -> None:
     """Become the program: the first of those in the slots that can be run. execve(2)"""
     arguments, environment = Slot("arguments"), Slot("environment")
     if writer.idle:
-        writer.call(numbers.EXECVEAT, _IDLE_FD, b"", arguments, environment, _AT_EMPTY_PATH)
+        writer.call(numbers.EXECVEAT, _KEPT_FD, b"", arguments, environment, _AT_EMPTY_PATH)
     for number in range(0 if writer.idle else MOST_PROGRAMS):
         program = Slot(f"program-{number}")
         writer.find(program)

@@ -42,6 +42,8 @@ class Recipe(NamedTuple):
     layers: tuple[Layer, ...]  # that of the root first
     binds: dict[int, int]  # place of a mount in the plan: descriptor
     files: dict[str, str]  # what is in the files that each start gets of its own
+    given: dict[int, bool]  # place of a mount that each start brings along: whether it is a file
+    durable: bool  # it outlives the shim, which notes it before its program runs
     targets: tuple[tuple[str, ...], ...]  # folders above each mount's that are to be made
     folders: tuple[str, ...]  # to be made: the working directory and those above it
     masked: tuple[tuple[str, bool], ...]  # path, whether it is a folder

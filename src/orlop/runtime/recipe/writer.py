@@ -55,7 +55,7 @@ class Writer:
         self.doors = doors  # how many files of the cgroup are written to
         self.idle = idle  # the program is one of ours that does nothing
         self.root: Result | None = None
-        self.mounts: dict[int, Result] = {}  # detached, by their place in the plan
+        self.mounts: dict[int, File] = {}  # detached, by their place in the plan
         self._steps: list[tuple[int, str]] = []
         self._times: list[int] | None = [] if timed else None  # where the kernel writes them
 
@@ -64,6 +64,11 @@ class Writer:
         """The container's recipe; only its first process has one."""
         assert self.container is not None
         return self.container
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether the process outlives the shim."""
+        return self.container is not None and self.container.durable
 
     def call(
         self, number: int, *arguments: Argument, may_fail: bool = False, else_skip: bool = False
