@@ -1,6 +1,5 @@
 # make demo   a real container, on a machine that has only python3 and root
-# make test   every check and test; installs what they need
-# make test-host   the same where all mounts are shared, as systemd has them; fails if the host is not as it was
+# make test   every check and test; installs what they need; fails if the host is not as it was before
 # make test-machine   what needs a kernel set up in another way, in a virtual machine: half an hour
 # make bench  orlop bench with the parts of bench/, for work on Orlop: docs/benchmarks.md
 # make figures   orlop bench, into docs/bench-figures.md and docs/bench-*.svg; a quarter of an hour and more
@@ -13,15 +12,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test test-host test-machine bench figures check conformance format packages-% clean
+.PHONY: demo test test-machine bench figures check conformance format packages-% clean
 
 demo: $(VENV)/.demo
 	@tools/demo $(BIN)/orlop
 
 test: $(VENV)/.test
-	@tools/run-tests $(BIN)/python $(PYTEST_ARGS)
-
-test-host: $(VENV)/.test
 	@$(BIN)/python -m tests.host_state tools/run-tests $(BIN)/python $(PYTEST_ARGS)
 
 test-machine: $(VENV)/.test packages-machine

@@ -18,6 +18,7 @@ from tests.journal import fields
 
 SPOKEN = ("sh", "-c", "echo to out; echo to errors >&2")
 PATIENCE_S = 30.0
+SYSTEMD = Path("/run/systemd")
 
 
 @pytest.fixture
@@ -260,15 +261,28 @@ def test_output_is_delivered_while_the_engine_is_away(
         engine.start()
 
 
+@contextlib.contextmanager
+def existing(folder: Path) -> Iterator[None]:
+    """Make *folder* for a while where the host has none."""
+    made = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if made:
+            folder.rmdir()
+
+
 def test_journald_gets_entries_with_its_fields(
     tmp_path_factory: pytest.TempPathFactory, busybox_archive: Path
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
     (folder / "journal").mkdir()
-    script = f'mkdir -p /run/systemd && mount --bind {folder} /run/systemd && exec "$@"'
+    script = f'mount --bind {folder} {SYSTEMD} && exec "$@"'
     within = ("unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh")
     engine = EngineProcess(tmp_path_factory.mktemp("engine"), within=within)
     with (
+        existing(SYSTEMD),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
         contextlib.closing(engine),
     ):
