@@ -332,7 +332,7 @@ def settle(starting: Starting, data: bytes) -> None:
     for: then the child has been reaped, its cgroup removed if it was made for
     it, and every descriptor of *starting* closed.
     """
-    if not data and _executed(starting):
+    if not data and has_executed(starting):
         os.close(starting.report)
         if starting.witness >= 0:
             os.close(starting.witness)
@@ -451,8 +451,8 @@ def _wait_terminal(starting: Starting) -> Starting:
     raise OrlopError(f"{starting.what}: it made no terminal")
 
 
-def _executed(starting: Starting) -> bool:
-    """Whether the program was reached; a child that is killed first gives no report either."""
+def has_executed(starting: Starting) -> bool:
+    """Whether its program was reached. A child that is killed first gives no report either."""
     try:
         flags = int(read_stat(starting.pid)[6])
     except (OSError, ValueError, IndexError):

@@ -66,7 +66,8 @@ def _has_come_to_run(held: dict[str, int]) -> bool:
                 held["terminal"] = master
     witness, report = held.pop("witness"), held.pop("report")
     try:
-        if not is_readable(witness, timeout_s=0) or os.eventfd_read(witness) != OUTLIVES:
+        os.set_blocking(witness, False)
+        if _count(witness) != OUTLIVES:
             return False
         with contextlib.suppress(BlockingIOError):  # its last steps before the program
             return not take_notes(os.read(report, _MOST_REPORT), until_ns=0)[1]
@@ -74,6 +75,15 @@ def _has_come_to_run(held: dict[str, int]) -> bool:
     finally:
         os.close(witness)
         os.close(report)
+
+
+def _count(witness: int) -> int:
+    """Return what a witness counts to; not by waiting, for its process may end meanwhile."""
+    os.set_blocking(witness, False)
+    try:
+        return os.eventfd_read(witness)
+    except BlockingIOError:
+        return 0
 
 
 def _is_unmade(process: Process, *, known: bool) -> bool:

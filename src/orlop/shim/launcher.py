@@ -182,7 +182,7 @@ class Launcher:
         for place in range(order.doors):
             fill(f"door-{place}", next(rest))
         fill("idle", self._idle)
-        texts = [order.name, order.keyring]
+        texts = [order.name, order.keyring, b"" if order.command.owned[0] else b"/dev/null"]
         before = os.fsencode(recipe.container.hostname)
         for path, content in recipe.files.items():
             given = order.files.get(path)
@@ -192,8 +192,9 @@ class Launcher:
         fill("name", place_of[0])
         fill("name-size", len(order.name))
         fill("keyring", place_of[1])
-        for place, text in enumerate(texts[2:]):
-            fill(f"file-{place}", place_of[place + 2])
+        fill("null", place_of[2])
+        for place, text in enumerate(texts[3:]):
+            fill(f"file-{place}", place_of[place + 3])
             fill(f"file-{place}-size", len(text))
         folder = fds[-1] if order.cgroup else -1
         return self._run(writer, order.command, fds, int(_NEW), folder)

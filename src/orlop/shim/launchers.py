@@ -165,10 +165,10 @@ class Launchers:
             self._gone(launcher, block=True)
 
     def prepare(self) -> bool:
-        """Start one launcher if fewer run than may; return whether more may."""
-        if len(self._running) < self._most:
+        """Start one launcher if there are recipes and too few run; return whether more may."""
+        if self._known and len(self._running) < self._most:
             self._make()
-        return len(self._running) < self._most
+        return bool(self._known) and len(self._running) < self._most
 
     def _free(self) -> _Launcher | None:
         """Return one that has nothing to do, made if there may be more of them."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from orlop.errors import OrlopError
 from orlop.kernel.process import pidfd_exit_status, pidfd_send_signal
 from orlop.model.timeline import OFF
-from orlop.runtime.bundle import Starting, Stdio
+from orlop.runtime.bundle import Starting
 from orlop.runtime.cgroups.interface import Cgroup
 from orlop.shim.loop import Timer
 from orlop.shim.protocol import IO, Attach, Exit
 from orlop.shim.records import Record, zombie_status
 
 if TYPE_CHECKING:
+    from orlop.shim.by_recipe import Order
     from orlop.shim.spawn import Spawn
 
 UNKNOWN_STATUS = 255  # it ended while no shim ran, on a kernel that cannot tell how
@@ -44,6 +45,7 @@ class Process:
         "limit",
         "listed",
         "oom_before",
+        "order",
         "pidfd",
         "record",
         "removals",
@@ -62,6 +64,7 @@ class Process:
         self.pidfd = -1
         self.cgroup: Cgroup | None = None
         self.starting: Starting | None = None  # until its program runs
+        self.order: Order | None = None  # of a start by a recipe, until its launcher has answered
         self.times = OFF  # of a start whose steps somebody asked for
         self.report = b""
         self.limit = Timer(lambda: None)  # undoes a start that takes too long
@@ -77,6 +80,11 @@ class Process:
     def is_init(self) -> bool:
         """Whether it is the container's first process, on whose end the container ends."""
         return "/" not in self.key
+
+    @property
+    def is_unborn(self) -> bool:
+        """Whether a launcher is yet to make it."""
+        return self.order is not None and self.pidfd < 0
 
     @property
     def running(self) -> bool:
@@ -111,43 +119,6 @@ class Process:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
-
-
-class Pipes:
-    """The pipes of a process without a terminal: our ends, and those that it gets."""
-
-    def __init__(self, io: IO, *, null: int) -> None:
-        self.ours: dict[str, int] = {}
-        self._theirs: dict[str, int] = {}
-        self._null = null
-        try:
-            for name in ("stdout", "stderr"):
-                self.ours[name], self._theirs[name] = os.pipe()
-            if io["stdin"]:
-                self._theirs["stdin"], self.ours["stdin"] = os.pipe()
-        except OSError:
-            self.close()
-            raise
-
-    @property
-    def stdio(self) -> Stdio:
-        theirs = self._theirs
-        return Stdio(theirs.get("stdin", self._null), theirs["stdout"], theirs["stderr"])
-
-    @property
-    def inodes(self) -> dict[str, int]:
-        return {name: os.fstat(fd).st_ino for name, fd in self._theirs.items()}
-
-    def close_theirs(self) -> None:
-        for fd in self._theirs.values():
-            os.close(fd)
-        self._theirs.clear()
-
-    def close(self) -> None:
-        self.close_theirs()
-        for fd in self.ours.values():
-            os.close(fd)
-        self.ours.clear()
 
 
 def split_status(status: int) -> tuple[int, int]:

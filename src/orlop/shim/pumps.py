@@ -151,7 +151,7 @@ class Pumps:
         Only then may its program run: whatever becomes of us, its end is known.
         """
         starting = process.starting
-        if starting is None or starting.witness < 0:
+        if starting is None or starting.witness < 0 or process.is_unborn:
             return
         kept = {"witness": starting.witness, "report": starting.report, "pidfd": process.pidfd}
         if starting.console_socket is not None:

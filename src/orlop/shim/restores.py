@@ -20,7 +20,8 @@ from orlop.shim.channel import Channel, Message, close_all
 from orlop.shim.failure import failure
 from orlop.shim.helper import Helper
 from orlop.shim.loop import Loop, Timer
-from orlop.shim.process import Pipes, Process
+from orlop.shim.pipes import Pipes
+from orlop.shim.process import Process
 from orlop.shim.records import Record, Records, start_ticks
 from orlop.shim.starts import Starts
 

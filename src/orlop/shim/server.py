@@ -21,9 +21,11 @@ from orlop.shim.channel import LATER, Channel, Message, accept, close_all
 from orlop.shim.dumps import Dumps
 from orlop.shim.ending import Ending
 from orlop.shim.failure import failure
+from orlop.shim.launcher import Made
+from orlop.shim.listing import Listing, counts
 from orlop.shim.loop import Loop, Timer
 from orlop.shim.process import Process, Waiter, foreign_status, own_child_status
-from orlop.shim.protocol import Counts, Exit
+from orlop.shim.protocol import Exit
 from orlop.shim.pumps import Pumps
 from orlop.shim.records import Records, key_of
 from orlop.shim.restores import Restores
@@ -54,8 +56,12 @@ class Server:
         self._exits = self._records.exits()
         self._forgotten: set[str] = set()  # exits that are stored already, and still needed here
         self._pumps = pumps
-        self._starts = Starts(self._records, self._processes, pumps)
         self._spawns = Spawns(loop, self._processes, watch=self._watch_end, tell=self._tell_exit)
+        launchers = self._spawns.launchers
+        self._starts = Starts(
+            self._records, self._processes, pumps, launchers=launchers, made=self._made
+        )
+        self._listing = Listing(self._processes, self._exits, self._forgotten)
         self._dumps = Dumps(loop, self._processes)
         self._restores = Restores(
             loop, self._records, self._starts, begun=self._restored, sweep=self._sweep_now
@@ -66,9 +72,7 @@ class Server:
             pumps=pumps,
             starts=self._starts,
             spawns=self._spawns,
-            is_busy=lambda: bool(
-                self._dumps.pids | self._restores.pids or self._spawns.launchers.waiting
-            ),
+            is_busy=lambda: bool(self._dumps.pids | self._restores.pids or launchers.waiting),
         )
         self._refilling = Timer(lambda: None)
         self._operations = self._table()
@@ -93,8 +97,8 @@ class Server:
             "resize": self._resize,
             "close_stdin": self._close_stdin,
             "forget": self._forget,
-            "list": self._list,
-            "counts": self._counts,
+            "list": self._listing.list,
+            "counts": lambda *_: counts(self._processes, self._starts.ahead, self._spawns),
             "subscribe": self._subscribe,
             "recipe": self._learn,
             "spawn": self._spawn,
@@ -138,12 +142,19 @@ class Server:
             process.client = Waiter(message["attach"], message["fds"].pop())
         self._processes[key] = process
         process.waiting = (channel, message["seq"])
-        assert process.starting is not None
-        self._loop.watch(process.starting.report, lambda _: self._reported(process))
         timeout_s = message.get("timeout_s", _START_S)
         process.limit = self._loop.later(timeout_s, lambda: self._expired(process))
-        self._watch_end(process)
+        self._watch_start(process)
         return LATER
+
+    def _watch_start(self, process: Process) -> None:
+        assert process.starting is not None
+        report = process.starting.report
+        if process.order is not None:  # its launcher tells the rest
+            self._loop.watch(report, lambda _: self._born(process))
+            return
+        self._loop.watch(report, lambda _: self._reported(process))
+        self._watch_end(process)
 
     def _learn(self, _channel: Channel, message: Message) -> None:
         self._spawns.learn(message)
@@ -218,47 +229,6 @@ class Server:
         if self._exits.pop(key, None) is not None:
             self._records.remove_exit(key)
 
-    def _list(self, channel: Channel, message: Message) -> Any:
-        """Name all that runs, or is being started, and all exits not forgotten.
-
-        Starts are not waited for: whoever shares a pid namespace with a process can stop it
-        on its way. An exec's is left out until it runs.
-        """
-        for process in self._processes.values():
-            starts = process.starting is not None and process.is_init
-            process.listed |= starts
-            if process.running or starts:
-                item = {"id": process.record["id"], "pid": process.record["pid"], "running": True}
-                if "exec_id" in process.record:
-                    item["exec_id"] = process.record["exec_id"]
-                if process.spawn is not None:
-                    item["sandbox"] = process.spawn.told()
-                channel.send({"seq": message["seq"], "more": True, "ok": item})
-        for key, exit_ in self._exits.items():  # of one whose log is not complete, too
-            if key in self._forgotten:
-                continue
-            channel.send({"seq": message["seq"], "more": True, "ok": exit_})
-        return None
-
-    def _counts(self, _channel: Channel, _message: Message) -> Counts:
-        """Tell what is there, what is made ahead, and what waits."""
-        processes, ahead, spawns = self._processes.values(), self._starts.ahead, self._spawns
-        return Counts(
-            processes={
-                "starting": sum(process.starting is not None for process in processes),
-                "running": sum(process.running for process in processes),
-            },
-            pools={
-                "spare_cgroups": ahead.cgroups.pool.stock,
-                "reserve_processes": ahead.processes.pool.stock,
-                "recycled_cgroups": spawns.cgroups.pool.stock,
-                "networks": spawns.networks.stock,
-                "writable_layers": spawns.layers.stock,
-                "launchers": spawns.launchers.stock,
-            },
-            queues={"launches": spawns.launchers.waiting},
-        )
-
     def _subscribe(self, channel: Channel, _message: Message) -> None:
         channel.subscribed = True
 
@@ -272,6 +242,32 @@ class Server:
         return process
 
     # What happens
+
+    def _born(self, process: Process) -> None:
+        """Note a child that its launcher has made."""
+        if process.order is None or process.starting is None:
+            return
+        self._loop.forget(process.starting.report)
+        self._starts.born(process)
+        self._listing.born()
+
+    def _made(self, process: Process, made: Made | None) -> None:
+        """Take a launcher's answer: the program runs, or a Python child makes it once more."""
+        assert process.starting is not None
+        self._refill_later()
+        self._loop.forget(process.starting.report)
+        try:
+            runs = self._starts.settle_made(process, made)
+        except Exception as error:
+            self._failed(process, error)
+            return
+        finally:
+            self._listing.born()
+        if not runs:
+            self._watch_start(process)
+            return
+        self._watch_end(process)
+        self._runs(process)
 
     def _reported(self, process: Process) -> None:
         """Take the child's report; at its end the program runs, or the start has failed."""
@@ -289,7 +285,9 @@ class Server:
 
     def _expired(self, process: Process) -> None:
         """Undo a start that does not come to its end."""
-        if process.starting is not None:
+        if process.order is not None:
+            self._starts.call_off(process)
+        elif process.starting is not None:
             process.report = LATE
             self._settle(process)
 
@@ -302,6 +300,10 @@ class Server:
         except Exception as error:
             self._failed(process, error)
             return
+        self._runs(process)
+
+    def _runs(self, process: Process) -> None:
+        """Have its streams pumped, and tell who has asked for it."""
         since = process.times.now()
         self._pumps.add(process)
         process.times.note("connect_streams", since)
@@ -458,7 +460,7 @@ class Server:
 
     def _sweep(self) -> None:
         self._sweep_now()
-        self._starts.layers.sweep()
+        self._starts.sweep()
         if not self._processes and not self._channels and not os.path.exists(self._path):
             self._pumps.shut_down(end=True)  # the folder was removed: nobody can ever come
             self._loop.stop()

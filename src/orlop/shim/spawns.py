@@ -374,7 +374,7 @@ class Spawns:
         if self.layers.refill():
             return True
         try:
-            is_more = bool(self.recipes.all()) and self.launchers.prepare()
+            is_more = self.launchers.prepare()
         except OSError:  # a start that finds no launcher reports what is wrong
             return False
         return is_more or self.networks.refill()

@@ -1,35 +1,75 @@
-"""From a request to a process whose steps run: the record, the pipes, the runtime's call."""
+"""From a request to a process whose steps run: the record, the pipes, and who makes it.
+
+A Python child makes whatever there is; a launcher makes containers that have a recipe:
+
+    shim                         launcher                      child
+      | Start ---------------------->| clone3 -------------------->|
+      |<---------------------------------------------- "b", report | shield
+      | the record, a copy for the stdio process                   | root, mounts, user, …
+      | WITNESSED ------------------------------------------------>| release_signals
+      |<------------------- Made ----|<----------------- execve ---|
+
+Where a launcher fails, a Python child makes it once more, or says what is wrong.
+"""
 
 import json
 import os
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from typing import cast
 
 from orlop.criu.clocks import has_own_clocks
-from orlop.errors import InvalidArgumentError, NotRunningError, OrlopError
+from orlop.errors import (
+    InvalidArgumentError,
+    NotRunningError,
+    OrlopError,
+    UnavailableError,
+    UnsupportedError,
+)
+from orlop.kernel.process import pidfd_open
 from orlop.model.mount import Mount
 from orlop.model.oci import Config, Namespace
 from orlop.model.oci import Process as OCIProcess
-from orlop.model.timeline import OFF, Recorder
+from orlop.model.timeline import OFF, Recorder, Step
+from orlop.runtime import failure
 from orlop.runtime import start as runtime
 from orlop.runtime.ahead import Ahead
 from orlop.runtime.bundle import WITNESSED, Bundle, Manner, Starting, Stdio, Target
 from orlop.runtime.execute import execute
 from orlop.runtime.noting import take_notes
+from orlop.runtime.parent import LATE, has_executed
+from orlop.runtime.start import make_cgroup
+from orlop.shim.by_recipe import ContainerRecipes, Given
 from orlop.shim.channel import Message
+from orlop.shim.launcher import Made
+from orlop.shim.launchers import Launchers
 from orlop.shim.layers import Layers
-from orlop.shim.process import Pipes, Process
+from orlop.shim.pipes import Pipes
+from orlop.shim.process import Process
 from orlop.shim.pumps import Pumps
 from orlop.shim.records import Record, Records, start_ticks
 
 _MOST_CONFIGS = 16
+_SIGKILL = 9
 
 
 class Starts:
     """Starts containers and processes in them, noting each before it exists."""
 
-    def __init__(self, records: Records, processes: dict[str, Process], pumps: Pumps) -> None:
+    def __init__(
+        self,
+        records: Records,
+        processes: dict[str, Process],
+        pumps: Pumps,
+        *,
+        launchers: Launchers,
+        made: Callable[[Process, Made | None], None],
+    ) -> None:
+        """*made* is called with each process that a launcher has made, or has not."""
+        self._launchers = launchers
+        self._recipes = ContainerRecipes(launchers)
+        self._made = made
         self._records = records
         self._pumps = pumps
         self._processes = processes
@@ -40,43 +80,158 @@ class Starts:
         self._shared: set[int] | None = None  # pid namespaces, by inode, that were joined
 
     def begin(self, key: str, message: Message) -> Process:
-        """Make the process; settle() tells what became of it. Leaves nothing where it raises."""
-        times = Recorder("shim") if message.get("timeline") else OFF
+        """Make the process; settle() or settle_made() tell what became of it.
+
+        Leaves nothing where it raises.
+        """
+        process = Process(key, _new_record(message))
+        times = process.times = Recorder("shim") if message.get("timeline") else OFF
         since = times.now()
-        record = Record(
-            id=message["id"],
-            pid=0,
-            start_ticks=0,
-            bundle=message.get("bundle", ""),
-            cgroup="",
-            io=message["io"],
-            inodes={},
-        )
-        if "/" in key:
-            record["exec_id"] = message["exec_id"]
-            if "group" in message:
-                record["group"] = message["group"]
-            make = self._executor(message)
+        if process.is_init:
+            bundle, make = self._bundle(message, process.record, message["fds"]), None
         else:
-            make = self._starter(message, record)
+            bundle, make = None, self._executor(message)
         since = times.note("read_bundle", since)
         self._pumps.take_room(key)
-        self._records.begin(key, record)
+        self._records.begin(key, process.record)
         times.note("write_record", since)
-        process = Process(key, record)
-        process.times = times
         if "group" in message:
             process.oom_before = self._processes[message["id"]].oom_kills()
         try:
-            self._make(process, make)
+            if make is not None:
+                self._make(process, make)
+            elif bundle is not None and not self._order(process, bundle, message):
+                self._make(process, self._starter(bundle))
         except BaseException:
             self._records.end(key)
             self._pumps.drop(key)
             raise
         finally:
             self.layers.release()
-        self._witness(process)
+        if process.order is None:
+            self._witness(process)
         return process
+
+    # By a launcher
+
+    def _order(self, process: Process, bundle: Bundle, message: Message) -> bool:
+        """Have a launcher make it; False, with nothing left, where a Python child is to."""
+        known = self._recipes.find(bundle)
+        if known is None:
+            return False
+        with ExitStack() as undo, suppress(OSError, UnsupportedError):
+            pipes = Pipes(process.io, null=self.null)
+            undo.callback(pipes.close)
+            cgroup = make_cgroup(bundle, self.ahead.cgroups)
+            undo.callback(cgroup.remove)
+            report, born = os.pipe()
+            undo.callback(os.close, report)
+            witness = os.eventfd(0, os.EFD_CLOEXEC)
+            undo.callback(os.close, witness)
+            given = Given(pipes.stdio, cgroup, born, witness)
+            try:
+                order = self._recipes.order(known, bundle, given)
+                if order is None:
+                    return False
+                undo.callback(order.close)
+                self._launchers.order(order.start, order.fds, partial(self._made, process))
+            finally:
+                os.close(born)
+            undo.pop_all()
+            process.fds, process.record["inodes"] = pipes.ours, pipes.inodes
+            pipes.close_theirs()
+            order.begun_ns = process.times.now()
+            order.take(message["fds"], len(message.get("namespaces", ())))
+            process.order, process.cgroup = order, cgroup
+            what = f"cannot start container {bundle.id}"
+            process.starting = Starting(
+                what, 0, -1, report, None, cgroup, owns_cgroup=True, witness=witness
+            )
+        return process.order is not None
+
+    def born(self, process: Process) -> None:
+        """Note what a launcher has made, and let it go on to its program."""
+        order, starting = process.order, process.starting
+        assert order is not None
+        assert starting is not None
+        pid = self._launchers.pid_of(order.start)
+        if not pid:  # it has failed; the launcher's answer is on its way
+            return
+        process.pidfd = pidfd_open(pid)
+        process.starting = starting._replace(pid=pid, pidfd=process.pidfd)
+        try:
+            self._note(process, process.starting)
+        except OSError as error:
+            order.refusal = error
+        if order.refusal is not None:
+            process.signal(_SIGKILL)
+            return
+        self._witness(process)
+        order.is_witnessed = True
+
+    def call_off(self, process: Process) -> None:
+        """Have a start by a launcher fail, which takes too long."""
+        order, starting = process.order, process.starting
+        assert order is not None
+        assert starting is not None
+        order.refusal = failure.decode(starting.what, LATE)
+        if process.pidfd >= 0:
+            process.signal(_SIGKILL)
+
+    def settle_made(self, process: Process, made: Made | None) -> bool:
+        """Take a launcher's answer; return whether the program runs.
+
+        If not, a Python child makes it once more, or this raises, with nothing left of it.
+        """
+        order, starting = process.order, process.starting
+        assert order is not None
+        assert starting is not None
+        process.order = None
+        with closing(order):
+            if made is not None and not made.report and has_executed(starting):
+                process.limit.cancel()
+                process.starting = None
+                os.close(starting.report)
+                os.close(starting.witness)
+                process.times.note("launcher", order.begun_ns)
+                process.times.add(Step(name, "child", *when) for name, *when in made.steps)
+                return True
+            self._discard(process, starting, made)
+            if made is None and order.is_witnessed:  # the program may have run
+                order.refusal = UnavailableError(f"{starting.what}: its launcher was killed")
+            if order.refusal is not None:
+                process.limit.cancel()
+                raise order.refusal
+            self._pumps.take_room(process.key)
+            try:
+                self._make(process, self._starter(order.bundle))
+            finally:
+                self.layers.release()
+            self._witness(process)
+        return False
+
+    def _discard(self, process: Process, starting: Starting, made: Made | None) -> None:
+        """Leave nothing of what a launcher has begun, but its record."""
+        process.close_fds()
+        process.starting, process.pidfd = None, -1
+        self._pumps.drop(process.key)
+        if starting.pidfd < 0 and made is not None and made.pid:
+            starting = starting._replace(pid=made.pid, pidfd=pidfd_open(made.pid))
+        if starting.pidfd >= 0:
+            with suppress(OrlopError):
+                runtime.settle(starting, b"?")  # kills, reaps, removes the cgroup
+            return
+        os.close(starting.report)
+        os.close(starting.witness)
+        if starting.cgroup is not None:
+            starting.cgroup.remove()
+
+    def sweep(self) -> None:
+        """Let go of layers that were removed."""
+        self.layers.sweep()
+        self._recipes.sweep()
+
+    # By a Python child
 
     def _witness(self, process: Process) -> None:
         """Let its program run, now that somebody else can tell of its end."""
@@ -122,30 +277,37 @@ class Starts:
         process.pidfd = starting.pidfd
         process.cgroup = starting.cgroup
         process.times.add(starting.steps)
-        since = process.times.now()
-        record["pid"] = starting.pid
-        record["start_ticks"] = start_ticks(starting.pid)
-        if starting.witness >= 0:
-            record["witnessed"] = True
         try:
-            self._records.update(process.key, record)
+            self._note(process, starting)
         except OSError:
             process.pidfd = -1  # settle() closes it
             process.close()
             with suppress(OrlopError):
                 runtime.settle(process.starting, b"?")  # kills, reaps, removes the cgroup
             raise
+
+    def _note(self, process: Process, starting: Starting) -> None:
+        """Write down a process that has come to be. OSError."""
+        since, record = process.times.now(), process.record
+        record["pid"] = starting.pid
+        record["start_ticks"] = start_ticks(starting.pid)
+        if starting.witness >= 0:
+            record["witnessed"] = True
+        self._records.update(process.key, record)
         process.times.note("write_pid", since)
 
-    def _starter(self, message: Message, record: Record) -> Callable[[Stdio | None], Starting]:
-        bundle = self.bundle(message, record, message["fds"])
-        return lambda stdio: runtime.start(bundle, stdio, ahead=self.ahead)
+    def _starter(self, bundle: Bundle) -> Callable[[Stdio | None], Starting]:
+        shared = self._with_shared_layers(bundle)
+        return lambda stdio: runtime.start(shared, stdio, ahead=self.ahead)
 
     def bundle(self, message: Message, record: Record, fds: list[int]) -> Bundle:
         """Return what a message asks for, with the namespaces that *fds* are; note its cgroup.
 
         It is good until the next call: its root may be of descriptors of ours.
         """
+        return self._with_shared_layers(self._bundle(message, record, fds))
+
+    def _bundle(self, message: Message, record: Record, fds: list[int]) -> Bundle:
         config = read_config(record["bundle"])
         targets = message.get("mounts", ())
         mounts = tuple(zip(targets, fds[len(fds) - len(targets) :], strict=True))
@@ -159,17 +321,18 @@ class Starts:
             Mount(type_, source, target, tuple(options))
             for type_, source, target, options in message["rootfs"]
         )
-        if not config.get("linux", {}).get("uidMappings"):  # else each is to be id-mapped
-            rootfs = self._share(rootfs)
-            self.layers.name(config.get("mounts", ()))
         manner = Manner(timed=bool(message.get("timeline")), witnessed=True)
         return Bundle(record["id"], record["bundle"], config, rootfs, manner, mounts)
 
-    def _share(self, rootfs: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    def _with_shared_layers(self, bundle: Bundle) -> Bundle:
+        if bundle.config.get("linux", {}).get("uidMappings"):  # each is to be id-mapped
+            return bundle
         try:
-            return self.layers.share(rootfs)
+            rootfs = self.layers.share(bundle.rootfs)
         except OSError:
-            return rootfs  # the runtime says what is wrong with it
+            rootfs = bundle.rootfs  # the runtime says what is wrong with it
+        self.layers.name(bundle.config.get("mounts", ()))
+        return bundle._replace(rootfs=rootfs)
 
     def _executor(self, message: Message) -> Callable[[Stdio | None], Starting]:
         container = self._processes.get(message["id"])
@@ -212,6 +375,23 @@ class Starts:
                 if has_own_clocks(name[1]):  # it was restored
                     config["linux"]["namespaces"].append({"type": "time"})
         return self._configs[name]
+
+
+def _new_record(message: Message) -> Record:
+    record = Record(
+        id=message["id"],
+        pid=0,
+        start_ticks=0,
+        bundle=message.get("bundle", ""),
+        cgroup="",
+        io=message["io"],
+        inodes={},
+    )
+    if message["op"] == "exec":
+        record["exec_id"] = message["exec_id"]
+        if "group" in message:
+            record["group"] = message["group"]
+    return record
 
 
 def _join(config: Config, types: list[str], fds: list[int]) -> None:

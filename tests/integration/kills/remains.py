@@ -36,6 +36,8 @@ _FLEETING = (
     re.compile(r"/seccomp/[0-9a-f]{64}\.bpf$"),  # compiled once, and kept
     re.compile(r"/engine\.lock$|\.log$|/boot$|/durable$|/engine-id$"),
 )
+#: How many processes of a name a shim forks ahead.
+_AHEAD = {"orlop-reserve": 1, "orlop-launcher": len(os.sched_getaffinity(0))}
 
 
 class Remains(NamedTuple):
@@ -142,13 +144,12 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def _without_reserves(pids: Iterable[int]) -> Iterator[int]:
-    """Leave out one process that each shim has forked ahead, and which comes and goes."""
-    shims = set()
+    """Leave out those that each shim has forked ahead, and which come and go."""
+    found: Counter[tuple[int, str]] = Counter()
     for pid in pids:
-        parent = int((_stat(pid) or ["", "0"])[1])
-        if _comm(pid) == "orlop-reserve" and _comm(parent) == "orlop-shim" and parent not in shims:
-            shims.add(parent)
-        else:
+        parent, name = int((_stat(pid) or ["", "0"])[1]), _comm(pid)
+        found[parent, name] += 1
+        if _comm(parent) != "orlop-shim" or found[parent, name] > _AHEAD.get(name, 0):
             yield pid
 
 

@@ -3,7 +3,8 @@
 Slots: stdin, stdout, stderr; pipe-N, the same where they may be given to the user, else -1;
 folder, the working directory; arguments and environment; program-N, the places where the
 program may be. Of one that outlives the shim: report, which says that it is born; witness, an
-eventfd (runtime/bundle.py); keyring, the name of its session keyring.
+eventfd (runtime/bundle.py); keyring, the name of its session keyring; null, the path of what
+is its input where nobody has another for it, else nothing.
 """
 
 import errno
@@ -96,6 +97,8 @@ def attach_stdio(writer: Writer) -> None:
     writer.call(numbers.SETSID)
     for number, stream in enumerate(("stdin", "stdout", "stderr")):
         writer.call(numbers.DUP3, Slot(stream), number, 0)
+    if writer.is_durable:  # the host's null device is nothing for a container
+        writer.call(numbers.DUP3, writer.find(Slot("null"), os.O_RDWR | os.O_NOCTTY), 0, 0)
     if writer.idle or writer.is_durable:
         kept = Slot("idle" if writer.idle else "witness")
         writer.call(numbers.DUP3, kept, _KEPT_FD, os.O_CLOEXEC)

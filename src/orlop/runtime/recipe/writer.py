@@ -111,9 +111,9 @@ class Writer:
         name = path if isinstance(path, Slot) else os.fsencode(path)
         return self.call(numbers.OPENAT2, AT_FDCWD, name, how, len(how))
 
-    def find(self, path: Slot) -> Result:
+    def find(self, path: Slot, flags: int = os.O_PATH) -> Result:
         """Open *path*, by the working directory, over no magic link; where it fails, skip."""
-        how = _HOW.pack(os.O_PATH | _CLOEXEC, 0, _NO_MAGICLINKS)
+        how = _HOW.pack(flags | _CLOEXEC, 0, _NO_MAGICLINKS)
         return self.call(numbers.OPENAT2, AT_FDCWD, path, how, len(how), else_skip=True)
 
     def create(self, folder: File, name: str, mode: int) -> Result:
