@@ -64,6 +64,20 @@ def test_large_output_and_input_are_whole(engine: EngineProcess, image: str, nam
     assert received == sent[:3_000_000]
 
 
+def test_output_is_whole_though_input_is_left_over(
+    engine: EngineProcess, image: str, name: str
+) -> None:
+    script = "head -c 10 > /dev/null; seq 20000"
+    engine.docker("create", "-i", "--name", name, image, "sh", "-c", script)
+    with _attached(engine, name, "stream=1&stdin=1&stdout=1") as client:
+        client.send_binary(b"x" * 10)
+        engine.docker("start", name)
+        engine.docker("wait", name)
+        for _ in range(50):  # which nobody takes
+            client.send_binary(b"x" * 100_000)
+        assert _all(client).split() == [str(n).encode() for n in range(1, 20_001)]
+
+
 def test_a_client_that_goes_leaves_the_container_running(
     engine: EngineProcess, image: str, name: str
 ) -> None:

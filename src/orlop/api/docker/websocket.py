@@ -38,20 +38,31 @@ async def relay(client: socket.socket, pending: bytes, ours: socket.socket) -> N
     """Copy bytes between *client*'s messages and *ours* until one of them ends; close both."""
     them = await asyncio.open_connection(sock=client)
     us = await asyncio.open_connection(sock=ours)
-    try:
-        await _Relay(them, us, pending).run()
-    finally:
-        for _, writer in (them, us):
-            writer.close()
+    with ours.dup() as to_stdio:
+        try:
+            await _Relay(them, us[0], to_stdio, pending).run()
+        finally:
+            for _, writer in (them, us):
+                writer.close()
 
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class _Relay:
-    def __init__(self, client: _Streams, stdio: _Streams, pending: bytes) -> None:
+    """*to_stdio* is not a stream's: a failure to write to one loses what it has still to read."""
+
+    def __init__(
+        self,
+        client: _Streams,
+        from_stdio: asyncio.StreamReader,
+        to_stdio: socket.socket,
+        pending: bytes,
+    ) -> None:
         self._from_client, self._to_client = client
-        self._from_stdio, self._to_stdio = stdio
+        self._from_stdio = from_stdio
+        self._to_stdio = to_stdio
+        self._takes_input = True
         self._connection = Connection(ConnectionType.SERVER, trailing_data=pending)
 
     async def run(self) -> None:
@@ -76,21 +87,34 @@ class _Relay:
         for event in self._connection.events():
             match event:
                 case BytesMessage(data=data):
-                    self._to_stdio.write(bytes(data))
+                    await self._give(bytes(data))
                 case TextMessage(data=text):
-                    self._to_stdio.write(text.encode())
+                    await self._give(text.encode())
                 case Ping() | CloseConnection():
                     self._to_client.write(self._connection.send(event.response()))
                     if isinstance(event, CloseConnection):
                         await self._to_client.drain()
                         return False
-        await self._to_stdio.drain()
         return True
+
+    async def _give(self, data: bytes) -> None:
+        """Give the container its input; what comes after its end is dropped."""
+        if self._takes_input:
+            try:
+                await asyncio.get_running_loop().sock_sendall(self._to_stdio, data)
+            except ConnectionError:
+                self._takes_input = False
+
+    async def _output(self) -> bytes:
+        """Return the next piece of output; none at its end, though input was left over."""
+        with contextlib.suppress(ConnectionError):
+            return await self._from_stdio.read(_CHUNK)
+        return b""
 
     async def _down(self) -> None:
         """Send the container's output, and its end."""
         with contextlib.suppress(ConnectionError, LocalProtocolError):
-            while data := await self._from_stdio.read(_CHUNK):
+            while data := await self._output():
                 self._to_client.write(self._connection.send(BytesMessage(data=data)))
                 await self._to_client.drain()
             self._to_client.write(self._connection.send(CloseConnection(code=_ENDED)))
