@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import resource
 import stat
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from orlop.shim.launcher import Command, Start
 from orlop.shim.launchers import Launchers
 
 _MOST = 32  # kinds; each recipe holds its layers open
+_OF_LIMIT = 128  # open files that we may have for each: a recipe is not worth a container
 _ROOTS = ("erofs", "squashfs", "overlay")
 _OWN_NETWORK = "/proc/self/ns/net"
 _UPPER, _WORK = "upperdir=", "workdir="
@@ -86,6 +88,7 @@ class ContainerRecipes:
         self._launchers = launchers
         self._kinds: dict[bytes, ContainerRecipe | None] = {}  # oldest use first
         self._hopeless: set[bytes] = set()
+        self._most = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _OF_LIMIT)
 
     def find(self, bundle: Bundle) -> ContainerRecipe | None:
         """Return the recipe for containers like this; None if a Python child is to make it.
@@ -103,7 +106,7 @@ class ContainerRecipes:
             known = self._plan(kind, bundle)
         if kind not in self._hopeless:
             self._kinds[kind] = known
-        while len(self._kinds) > _MOST:
+        while len(self._kinds) > self._most:
             self._forget(next(iter(self._kinds)))
         return known
 

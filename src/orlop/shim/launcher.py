@@ -259,9 +259,8 @@ class _Places:
 def _told(writer: Writer, pid: int, failed: Failure, tried: Sequence[str]) -> Made:
     step = writer.step_of(failed.call)
     if step == RUN_PROGRAM and tried and len(tried) <= MOST_PROGRAMS:
-        said = explain(writer.procedure, failed, tried)
-        looked = may_look(writer.procedure, failed)
-        return Made(pid, failure.encode(step, said), is_commands=looked)
+        said = explain(writer, tried)
+        return Made(pid, failure.encode(step, said), is_commands=may_look(writer))
     error = StepError(os.strerror(failed.errno), number=failed.errno or errno.EINVAL)
     return Made(pid, failure.encode(step, error), is_commands=False)
 

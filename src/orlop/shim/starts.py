@@ -154,6 +154,7 @@ class Starts:
         order, starting = process.order, process.starting
         assert order is not None
         assert starting is not None
+        os.read(starting.report, 1)  # a report that is kept is empty, as for adopt()
         pid = self._launchers.pid_of(order.start)
         if not pid:  # it has failed; the launcher's answer is on its way
             return

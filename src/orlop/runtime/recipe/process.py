@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from orlop.kernel import numbers
 from orlop.kernel.capabilities import NAMES
 from orlop.kernel.namespaces import Namespace
-from orlop.kernel.procedure import Failure, Procedure, Slot
+from orlop.kernel.procedure import Slot
 from orlop.kernel.process import EVERY_PROCESSOR
 from orlop.runtime.bundle import OUTLIVES
 from orlop.runtime.failure import StepError
@@ -42,7 +42,7 @@ _MOST_DESCRIPTORS = 0xFFFFFFFF
 _NO_SUCH_CALL = 0xFFFF  # fails, and so ends the procedure
 _AT_EMPTY_PATH = 0x1000
 _KEPT_FD = 3  # the idle program, or the witness
-_WORD = 8
+_OUTLIVES = struct.pack("=Q", OUTLIVES)
 _OF_CONTAINER = Namespace.MOUNT | Namespace.UTS | Namespace.IPC | Namespace.NET | Namespace.CGROUP
 
 
@@ -163,11 +163,11 @@ def _await_witness(writer: Writer) -> None:
 
     Until then it ends with the shim, also after a change of user, which undoes that.
     """
-    count = writer.procedure.keep(bytes(_WORD))
+    count = writer.procedure.keep(bytes(len(_OUTLIVES)))
     writer.call(numbers.PRCTL, _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
-    writer.call(numbers.READ, _KEPT_FD, count, _WORD)
+    writer.call(numbers.READ, _KEPT_FD, count, len(_OUTLIVES))
     writer.call(numbers.PRCTL, _PR_SET_PDEATHSIG, 0, 0, 0, 0)
-    writer.call(numbers.WRITE, _KEPT_FD, struct.pack("=Q", OUTLIVES), _WORD)
+    writer.call(numbers.WRITE, _KEPT_FD, _OUTLIVES, len(_OUTLIVES))
 
 
 def set_rlimits(writer: Writer) -> None:
@@ -204,7 +204,11 @@ def forgo_privileges(writer: Writer) -> None:
 
 
 def run_program(writer: Writer) -> None:
-    """Become the program: the first of those in the slots that can be run. execve(2)"""
+    """Become the program: the first of those in the slots that can be run. execve(2)
+
+    Where there is none, what says that it runs is undone: the count is no longer OUTLIVES.
+    """
+    writer.first_place = writer.procedure.calls
     arguments, environment = Slot("arguments"), Slot("environment")
     if writer.idle:
         writer.call(numbers.EXECVEAT, _KEPT_FD, b"", arguments, environment, _AT_EMPTY_PATH)
@@ -212,6 +216,8 @@ def run_program(writer: Writer) -> None:
         program = Slot(f"program-{number}")
         writer.find(program)
         writer.call(numbers.EXECVE, program, arguments, environment, may_fail=True)
+    if writer.is_durable:
+        writer.call(numbers.WRITE, _KEPT_FD, _OUTLIVES, len(_OUTLIVES), may_fail=True)
     writer.call(_NO_SUCH_CALL)
 
 
@@ -222,18 +228,17 @@ def _capset(writer: Writer, effective: int, permitted: int, inheritable: int) ->
     writer.call(numbers.CAPSET, header, struct.pack("=6I", *halves))
 
 
-def may_look(procedure: Procedure, failure: Failure) -> bool:
+def may_look(writer: Writer) -> bool:
     """Whether programs could be looked for at all: no path gives what a filter says."""
-    first = procedure.result(failure.call - 2 * MOST_PROGRAMS)
-    return first not in (-errno.EPERM, -errno.ENOSYS)
+    return writer.procedure.result(writer.first_place) not in (-errno.EPERM, -errno.ENOSYS)
 
 
-def explain(procedure: Procedure, failure: Failure, tried: Sequence[str]) -> StepError:
+def explain(writer: Writer, tried: Sequence[str]) -> StepError:
     """Say why none of the programs *tried* has run."""
-    first = failure.call - 2 * MOST_PROGRAMS
+    result, first = writer.procedure.result, writer.first_place
     number, is_there = errno.ENOENT, False
     for place, path in enumerate(tried):
-        found, ran = (-procedure.result(first + 2 * place + which) for which in (0, 1))
+        found, ran = (-result(first + 2 * place + which) for which in (0, 1))
         is_there = found <= 0
         number = ran if is_there else found
         if number not in (errno.ENOENT, errno.ENOTDIR):

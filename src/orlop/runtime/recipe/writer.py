@@ -55,6 +55,7 @@ class Writer:
         self.doors = doors  # how many files of the cgroup are written to
         self.idle = idle  # the program is one of ours that does nothing
         self.root: Result | None = None
+        self.first_place = 0  # the call that looks for the program in the first place it may be
         self.mounts: dict[int, File] = {}  # detached, by their place in the plan
         self._steps: list[tuple[int, str]] = []
         self._times: list[int] | None = [] if timed else None  # where the kernel writes them
