@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ import pytest
 
 from orlop.kernel.namespaces import Namespace, unshare
 from orlop.shim.channel import Message
+from tests.integration.kills.strikes import tracing
 
 from .harness import FailedError, Shim, children, eventually, kill_and_wait, state_of
+
+_LATE_US = 2_000_000
 
 NAMESPACES = ("pid", "mount", "ipc", "uts", "network", "cgroup")
 
@@ -272,3 +275,63 @@ def test_shim_that_dies_while_one_is_made_leaves_nothing(alike: Alike) -> None:
     assert alike.shim.cgroups() == []
     assert alike.start("late", "true") in (True, False)
     assert alike.end("late")["status"] == 0
+
+
+@contextmanager
+def launchers_that_answer_late(shim: Shim) -> Iterator[None]:
+    """Have strace hold back what launchers say of what they have made."""
+    with ExitStack() as stack:
+        for pid in [pid for pid in children(shim.pid) if name_of(pid) == "orlop-launcher"]:
+            late = ("-e", "trace=sendto", "-e", f"inject=sendto:delay_enter={_LATE_US}")
+            stack.enter_context(tracing(pid, *late, follow=False))
+        yield
+
+
+def test_program_that_runs_when_the_shim_dies_before_it_has_heard_of_it(alike: Alike) -> None:
+    alike.meet()
+    shim = alike.shim.pid
+    script = "> /runs; while ! [ -e /tmp/go ]; do sleep 0.02; done; exit 9"
+    with launchers_that_answer_late(alike.shim):
+        alike.shim.client.post(alike.message("soon", "sh", "-c", script), [alike.network])
+        eventually(lambda: (alike.upper("soon") / "runs").exists())
+        kill_and_wait(shim)
+    alike.shim.again()
+    assert [item["id"] for item in alike.shim.request(op="list")] == ["soon"]
+    alike.shim.execute("soon", "go", "sh", "-c", "> /tmp/go")
+    assert alike.end("soon")["status"] == 9
+
+
+def test_program_that_has_ended_when_the_shim_dies_before_it_has_heard_of_it(alike: Alike) -> None:
+    alike.meet()
+    shim = alike.shim.pid
+    with launchers_that_answer_late(alike.shim):
+        message = alike.message("soon", "sh", "-c", "> /ran; exit 9")
+        alike.shim.client.post(message, [alike.network])
+        eventually(lambda: (alike.upper("soon") / "ran").exists())
+        eventually(lambda: not any(map(processes_of, alike.shim.cgroups())))
+        kill_and_wait(shim)
+    alike.shim.again()
+    eventually(lambda: [item.get("status") for item in alike.shim.request(op="list")] == [9])
+
+
+def test_program_that_is_not_there_when_the_shim_dies_before_it_has_heard_of_it(
+    alike: Alike,
+) -> None:
+    alike.meet()
+    shim = alike.shim.pid
+    with launchers_that_answer_late(alike.shim):
+        message = alike.message("soon", "no-such-program")
+        alike.shim.client.post(message, [alike.network])
+        records = alike.shim.run / "running"
+        eventually(lambda: any("witnessed" in path.read_text() for path in records.iterdir()))
+        eventually(lambda: not any(map(processes_of, alike.shim.cgroups())))
+        kill_and_wait(shim)
+    alike.shim.again()
+    assert alike.shim.request(op="list") == []
+    assert alike.shim.cgroups() == []
+
+
+def processes_of(cgroup: Path) -> list[str]:
+    """Return those that are no zombies."""
+    pids = (cgroup / "cgroup.procs").read_text().split()
+    return [pid for pid in pids if state_of(int(pid)) not in ("", "Z", "X")]
