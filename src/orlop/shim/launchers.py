@@ -14,7 +14,7 @@ from typing import NamedTuple
 from orlop.errors import UnsupportedError
 from orlop.kernel.memory import shared_number
 from orlop.kernel.process import clone3, pidfd_send_signal
-from orlop.kernel.procstat import read_stat
+from orlop.kernel.procstat import FORKED, read_stat
 from orlop.model.pool import Stock, Tally
 from orlop.runtime.recipe.recipe import ProcessRecipe, Recipe
 from orlop.shim.channel import widen
@@ -28,8 +28,8 @@ _MOST_SLOW = 64  # launchers besides the usual ones
 _AGAIN_S = 0.001  # first pause before a killed child is looked at again; then it doubles
 _MOST_PAUSE_S = 0.5
 
-#: What is called with the answer to an order; with None where its launcher has died, and what
-#: it was making as well, unless that does not come to its end.
+#: What is called with the answer to an order; with None where its launcher has died before the
+#: program ran, and what it was making as well, unless that does not come to its end.
 Done = Callable[[Made | None], None]
 
 
@@ -301,7 +301,9 @@ class Launchers:
             self._dead.remove(launcher)
             self._numbers.append(launcher.made)
         pid, done = launcher.made.value, launcher.done
-        if done and pid:
+        if done and pid and _has_executed(pid):
+            done(Made(pid, b"", is_commands=False))
+        elif done and pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, _SIGKILL)  # nobody has reaped it: it is the one
             self._killed.add(pid)
@@ -334,6 +336,11 @@ def _is_stopped(pid: int) -> bool:
         return read_stat(pid)[0] in (b"T", b"t")
     except OSError:
         return False
+
+
+def _has_executed(pid: int) -> bool:
+    """Whether a child that nobody has reaped has come to its program."""
+    return not int(read_stat(pid)[6]) & FORKED
 
 
 def _close(fds: Sequence[int]) -> None:

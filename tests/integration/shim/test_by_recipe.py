@@ -214,7 +214,7 @@ def identity(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def stopped_launchers(shim: Shim) -> Iterator[list[int]]:
-    pids = [pid for pid in children(shim.pid) if name_of(pid) == "orlop-launcher"]
+    pids = launchers_of(shim)
     assert pids
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -225,6 +225,10 @@ def stopped_launchers(shim: Shim) -> Iterator[list[int]]:
         for pid in pids:
             if state_of(pid):
                 os.kill(pid, signal.SIGCONT)
+
+
+def launchers_of(shim: Shim) -> list[int]:
+    return [pid for pid in children(shim.pid) if name_of(pid) == "orlop-launcher"]
 
 
 def name_of(pid: int) -> str:
@@ -281,7 +285,7 @@ def test_shim_that_dies_while_one_is_made_leaves_nothing(alike: Alike) -> None:
 def launchers_that_answer_late(shim: Shim) -> Iterator[None]:
     """Have strace hold back what launchers say of what they have made."""
     with ExitStack() as stack:
-        for pid in [pid for pid in children(shim.pid) if name_of(pid) == "orlop-launcher"]:
+        for pid in launchers_of(shim):
             late = ("-e", "trace=sendto", "-e", f"inject=sendto:delay_enter={_LATE_US}")
             stack.enter_context(tracing(pid, *late, follow=False))
         yield
@@ -335,3 +339,27 @@ def processes_of(cgroup: Path) -> list[str]:
     """Return those that are no zombies."""
     pids = (cgroup / "cgroup.procs").read_text().split()
     return [pid for pid in pids if state_of(int(pid)) not in ("", "Z", "X")]
+
+
+def test_program_goes_on_whose_launcher_dies_before_it_has_said_that_it_runs(alike: Alike) -> None:
+    alike.meet()
+    client = alike.shim.client
+    script = "echo x >> /runs; while ! [ -e /tmp/go ]; do sleep 0.02; done; exit 9"
+    pids = launchers_of(alike.shim)
+    with launchers_that_answer_late(alike.shim):
+        seq = client.post(alike.message("goes-on", "sh", "-c", script), [alike.network])
+        runs = alike.upper("goes-on") / "runs"
+        eventually(lambda: runs.exists() and runs.read_text() == "x\n")
+        for pid in pids:
+            kill_and_wait(pid)
+    answers: list[Message] = []
+
+    def answered() -> bool:
+        answers.extend(one for one in client.received() if one.get("seq") == seq)
+        return bool(answers)
+
+    eventually(answered)
+    assert "ok" in answers[0], answers
+    alike.shim.execute("goes-on", "go", "sh", "-c", "> /tmp/go")
+    assert alike.end("goes-on")["status"] == 9
+    assert runs.read_text() == "x\n"
