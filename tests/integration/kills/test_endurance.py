@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,19 @@ def _resident_kib(pid: int) -> int:
 
 def _descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def _descriptors_at_rest(pids: dict[str, int]) -> dict[str, int]:
+    """Count them once what they keep ready is complete, and what has ended is closed."""
+    found: list[dict[str, int]] = []
+
+    def rests() -> bool:
+        time.sleep(0.5)
+        found.append({name: _descriptors(pid) for name, pid in pids.items()})
+        return len(found) >= 4 and found[-4:] == [found[-1]] * 4
+
+    until(rests, "descriptors that stay as they are", timeout_s=30)
+    return found[-1]
 
 
 def _run(scene: Scene) -> None:
@@ -76,14 +90,12 @@ def test_many_containers_leave_nothing_and_cost_nothing(
         _run(scene)
     scene.nothing_left("the warm-up")
     pids = _watched(scene)
-    descriptors = {name: _descriptors(pid) for name, pid in pids.items()}
+    descriptors = _descriptors_at_rest(pids)
     memory = {name: _resident_kib(pid) for name, pid in pids.items()}
     work(scene)
     scene.nothing_left("many containers")
     assert _watched(scene) == pids
-    until(
-        lambda: all(_descriptors(pid) <= descriptors[name] for name, pid in pids.items()),
-        f"as many descriptors as {descriptors}",
-    )
+    after = _descriptors_at_rest(pids)
+    assert all(after[name] <= descriptors[name] for name in pids), (descriptors, after)
     grown = {name: _resident_kib(pid) - memory[name] for name, pid in pids.items()}
     assert all(kib <= _GROWTH_KIB for kib in grown.values()), grown
