@@ -1,25 +1,22 @@
 """What a shim tells of all that it has: for an engine that is new, and for metrics."""
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from orlop.runtime.ahead import Ahead
 from orlop.shim.channel import LATER, Channel, Message
+from orlop.shim.ends import Ends
 from orlop.shim.process import Process
-from orlop.shim.protocol import Counts, Exit
+from orlop.shim.protocol import Counts
 from orlop.shim.spawns import Spawns
 
 
 class Listing:
     """Answers "list". Nothing is in it before it has a pid, so whoever asks earlier waits."""
 
-    def __init__(
-        self, processes: Mapping[str, Process], exits: Mapping[str, Exit], forgotten: Set[str]
-    ) -> None:
-        """Those *exits* that are *forgotten* are not told."""
+    def __init__(self, processes: Mapping[str, Process], ends: Ends) -> None:
         self._processes = processes
-        self._exits = exits
-        self._forgotten = forgotten
+        self._ends = ends
         self._waiting: list[tuple[Channel, Message]] = []
 
     def list(self, channel: Channel, message: Message) -> Any:
@@ -34,8 +31,7 @@ class Listing:
             return
         waiting, self._waiting = self._waiting, []
         for channel, message in waiting:
-            exits = (exit_ for key, exit_ in self._exits.items() if key not in self._forgotten)
-            for item in (*_items(self._processes.values()), *exits):
+            for item in (*_items(self._processes.values()), *self._ends.exits()):
                 channel.send({"seq": message["seq"], "more": True, "ok": item})
             channel.send({"seq": message["seq"], "ok": None})
 

@@ -96,8 +96,10 @@ class Process:
 
     def oom_kills(self) -> int:
         """How many its container has lost for want of memory; 0 where that cannot be asked."""
+        group = self.spawn.group if self.spawn is not None else None
+        counted = group or self.cgroup
         try:
-            return 0 if self.cgroup is None else self.cgroup.oom_kills()
+            return 0 if counted is None else counted.oom_kills()
         except (OSError, OrlopError):
             return 0
 

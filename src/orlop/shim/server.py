@@ -9,22 +9,22 @@ the stdio process pumps.
 import os
 import socket
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
-from orlop.errors import AlreadyExistsError, NotFoundError, OrlopError, WrongStateError
+from orlop.errors import AlreadyExistsError, NotFoundError, WrongStateError
 from orlop.kernel.terminal import set_size
 from orlop.runtime.parent import LATE
 from orlop.shim import adopt, build, orphans
 from orlop.shim.channel import LATER, Channel, Message, accept, close_all
 from orlop.shim.dumps import Dumps
 from orlop.shim.ending import Ending
+from orlop.shim.ends import Ends
 from orlop.shim.failure import failure
 from orlop.shim.launcher import Made
 from orlop.shim.listing import Listing, counts
 from orlop.shim.loop import Loop, Timer
-from orlop.shim.process import Process, Waiter, foreign_status, own_child_status
+from orlop.shim.process import Process, Waiter
 from orlop.shim.protocol import Exit
 from orlop.shim.pumps import Pumps
 from orlop.shim.records import Records, key_of
@@ -33,14 +33,11 @@ from orlop.shim.spaces import Spaces
 from orlop.shim.spawns import Spawns
 from orlop.shim.starts import Starts
 
-_SIGKILL = 9
 _SWEEP_S = 10.0
 _START_S = 60.0
 _STATUSES = {"command_not_found": 127, "command_not_executable": 126}
 _NEVER_RAN = 128
 _REFILL_S = 0.002
-_REMOVE_S = 0.005  # first pause before an occupied cgroup is looked at again; then it doubles
-_REMOVE_TRIES = 10
 
 
 class Server:
@@ -53,15 +50,15 @@ class Server:
         self._channels: set[Channel] = set()
         self._records = Records(run)
         self._processes: dict[str, Process] = {}
-        self._exits = self._records.exits()
-        self._forgotten: set[str] = set()  # exits that are stored already, and still needed here
         self._pumps = pumps
-        self._spawns = Spawns(loop, self._processes, watch=self._watch_end, tell=self._tell_exit)
+        self._spawns = Spawns(loop, self._processes, watch=self._watch_end)
         launchers = self._spawns.launchers
         self._starts = Starts(
             self._records, self._processes, pumps, launchers=launchers, made=self._made
         )
-        self._listing = Listing(self._processes, self._exits, self._forgotten)
+        self._ends = Ends(loop, self._records, self._processes, pumps=pumps)
+        self._ends.tell, self._ends.sweep = self._tell_exit, self._sweep_now
+        self._listing = Listing(self._processes, self._ends)
         self._dumps = Dumps(loop, self._processes)
         self._restores = Restores(
             loop, self._records, self._starts, begun=self._restored, sweep=self._sweep_now
@@ -76,7 +73,6 @@ class Server:
         )
         self._refilling = Timer(lambda: None)
         self._operations = self._table()
-        pumps.on_drained = self._drained
         pumps.on_stdin_closed = self._stdin_closed
         self._adopt(pumps.open(self._processes))
         listener.settimeout(0)
@@ -136,7 +132,7 @@ class Server:
 
     def _start(self, channel: Channel, message: Message) -> Any:
         key = self._new_key(message)
-        self._drop_exit(key)  # before there is another process of that name
+        self._ends.drop(key)  # before there is another process of that name
         process = self._starts.begin(key, message)
         if "attach" in message:
             process.client = Waiter(message["attach"], message["fds"].pop())
@@ -168,7 +164,7 @@ class Server:
 
     def _restore(self, channel: Channel, message: Message) -> Any:
         key = self._new_key(message)
-        self._drop_exit(key)
+        self._ends.drop(key)
         self._restores.begin(key, message, channel)
         return LATER
 
@@ -216,18 +212,7 @@ class Server:
         self._pumps.send({"op": "close_stdin", "key": self._running(message).key})
 
     def _forget(self, _channel: Channel, message: Message) -> None:
-        key = key_of(message)
-        process = self._processes.get(key)
-        if process is None:
-            self._drop_exit(key)
-        elif process.exit is None:
-            raise WrongStateError(f"process {key} is running")
-        else:
-            self._forgotten.add(key)  # once its log is complete: until then a successor needs it
-
-    def _drop_exit(self, key: str) -> None:
-        if self._exits.pop(key, None) is not None:
-            self._records.remove_exit(key)
+        self._ends.forget(key_of(message))
 
     def _subscribe(self, channel: Channel, _message: Message) -> None:
         channel.subscribed = True
@@ -331,8 +316,7 @@ class Server:
         self._records.end(process.key)
         told = failure(error)
         if process.listed:
-            status = _STATUSES.get(told["kind"], _NEVER_RAN)
-            self._tell_exit(self._write_exit(process, (status, 0)))
+            self._ends.never_ran(process, _STATUSES.get(told["kind"], _NEVER_RAN))
         self._answer(process, error=told)
 
     def _answer(self, process: Process, **result: Any) -> None:
@@ -342,115 +326,16 @@ class Server:
             channel.send({"seq": seq, **result})
 
     def _ended(self, process: Process) -> None:
-        """Write down how it ended, then reap it, then let go of everything else."""
-        if process.spawn is not None:
-            if own_child_status(process.pidfd) is not None:
-                self._loop.forget(process.pidfd)
-                self._spawns.ended(process)
-            return
         if process.starting is not None:  # the report comes before the end
             self._reported(process)
             if process.starting is not None or process.pidfd < 0:
                 return
-        try:
-            status = own_child_status(process.pidfd)
-            ours = True
-        except ChildProcessError:
-            status = foreign_status(process.pidfd, process.record["pid"])
-            ours = False
-        if status is None:
-            return
-        self._loop.forget(process.pidfd)
-        self._conclude(process, status)
-        if ours:
-            os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED)
-
-    def _conclude(self, process: Process, status: tuple[int, int]) -> None:
-        oom = self._was_short_of_memory(process, status[0])
-        process.exit = self._write_exit(process, status, oom=oom)
-        self._pumps.ended(process.key, process.exit)
-        if process.is_init:
-            self._kill_rest(process)
-
-    def _was_short_of_memory(self, process: Process, status: int) -> bool:
-        if process.is_init:
-            return process.oom_kills() > 0
-        container = self._processes.get(process.record["id"])
-        if status != 128 + _SIGKILL or container is None or "group" not in process.record:
-            return False
-        return container.oom_kills() > process.oom_before
-
-    def _write_exit(self, process: Process, status: tuple[int, int], *, oom: bool = False) -> Exit:
-        record = process.record
-        exit_ = Exit(
-            id=record["id"],
-            pid=record["pid"],
-            status=status[0],
-            signal=status[1],
-            time_ns=time.time_ns(),
-            oom=oom,
-        )
-        if "exec_id" in record:
-            exit_["exec_id"] = record["exec_id"]
-        if "group" in record:
-            from orlop.shim.usage import usage  # for sandboxes alone
-
-            exit_["usage"] = usage(process)
-        self._exits[process.key] = exit_
-        try:
-            self._records.write_exit(process.key, exit_)
-        except OSError:  # the folder is full: it is told all the same, once
-            traceback.print_exc()
-        return exit_
+        self._ends.ended(process)
 
     def _tell_exit(self, exit_: Exit) -> None:
         for channel in list(self._channels):
             if channel.subscribed:
                 channel.send({"event": "exit", **exit_})
-
-    def _kill_rest(self, process: Process) -> None:
-        """Kill what the first process left: other processes of its cgroup, and its execs."""
-        try:
-            if process.cgroup is not None:
-                process.cgroup.kill(_SIGKILL)
-        except (OSError, OrlopError):
-            traceback.print_exc()
-
-    def _drained(self, key: str) -> None:
-        process = self._processes.get(key)
-        if process is None or process.exit is None:
-            return
-        process.close_fds()
-        self._finish(process)
-
-    def _finish(self, process: Process) -> None:
-        """Remove the cgroup once it is empty, then tell everyone."""
-        if process.is_init and process.cgroup is not None and not self._removed(process):
-            if process.removals <= _REMOVE_TRIES:
-                pause = _REMOVE_S * 2**process.removals
-                self._loop.later(pause, lambda: self._finish(process))
-                return
-            traceback.print_stack()
-        process.close()
-        self._processes.pop(process.key, None)
-        self._records.end(process.key)
-        if process.key in self._forgotten:
-            self._forgotten.discard(process.key)
-            self._drop_exit(process.key)
-        assert process.exit is not None
-        self._tell_exit(process.exit)
-
-    def _removed(self, process: Process) -> bool:
-        assert process.cgroup is not None
-        process.removals += 1
-        self._sweep_now()
-        try:
-            if next(iter(process.cgroup.pids()), None) is not None:
-                return False
-            process.cgroup.remove(timeout_s=0)
-        except (OSError, OrlopError) as error:
-            return isinstance(error, FileNotFoundError)
-        return True
 
     def _stdin_closed(self, key: str) -> None:
         if key in self._processes:
@@ -477,20 +362,19 @@ class Server:
     def _adopt(self, held: adopt.Held) -> None:
         outlived = not self._pumps.pid  # then it holds all that ever ran
         for key, record in self._records.running().items():
-            if key in self._exits and self._exits[key]["pid"] != record["pid"]:
-                self._drop_exit(key)  # of a process before it
-            unmade = outlived and key not in held and key not in self._exits
+            exit_ = self._ends.exit_of(key, record["pid"])
+            unmade = outlived and key not in held and exit_ is None
             process = adopt.adopt(key, record, held.pop(key, {}), may_be_unmade=unmade)
             if process is None:
                 self._pumps.drop(key)
                 self._records.end(key)
                 continue
             self._processes[key] = process
-            if key in self._exits:
-                process.exit = self._exits[key]
-                self._pumps.ended(key, process.exit)
+            if exit_ is not None:
+                process.exit = exit_
+                self._pumps.ended(key, exit_)
             elif process.pidfd < 0:
-                self._conclude(process, (adopt.UNKNOWN_STATUS, 0))
+                self._ends.conclude(process, (adopt.UNKNOWN_STATUS, 0))
             else:
                 self._pumps.add(process, resume=True)
                 self._watch_end(process)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import marshal
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from orlop.kernel.capabilities import BIT
@@ -104,6 +104,7 @@ class Spawn:
 
     def __init__(self, recipe: Kept) -> None:
         self.recipe = recipe
+        self.let_go: Callable[[], None] = lambda: None  # gives all back after its end
         self.group: Group | None = None
         self.network: Network | None = None
         self.borrowed: list[int] = []  # a network of the engine's, and its sysfs
@@ -112,7 +113,7 @@ class Spawn:
         self.meta: Any = None
         self.exec_group = ""  # of a later process, and what that has entered
         self.entered: Cgroup | None = None
-        self.oom_kills = 0  # in its sandbox before it
+        self.oom_before = 0  # its sandbox's oom_kills(), before it
         self.streams: list[int] = []
         self.times = OFF
         self.since = 0

@@ -11,7 +11,6 @@ import fcntl
 import os
 import resource
 import stat
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -38,11 +37,11 @@ from orlop.shim.launcher import Command, Exec, Made
 from orlop.shim.launchers import Launchers
 from orlop.shim.loop import Loop
 from orlop.shim.process import Process
-from orlop.shim.protocol import IO, Exit
+from orlop.shim.protocol import IO
 from orlop.shim.recipes import Recipes
 from orlop.shim.records import Record
 from orlop.shim.spawn import Kept, Spawn, start_order
-from orlop.shim.usage import periods, usage, usage_of_group
+from orlop.shim.usage import periods, usage_of_group
 
 _SIGKILL = 9
 _AGAIN_S = 0.002
@@ -60,20 +59,14 @@ Answer = Callable[[Any, Exception | None], None]
 
 
 class Spawns:
-    """*ended* is called with each process that is no more, *tell* with its exit."""
+    """*watch* is called with each process that runs."""
 
     def __init__(
-        self,
-        loop: Loop,
-        processes: dict[str, Process],
-        *,
-        watch: Callable[[Process], None],
-        tell: Callable[[Exit], None],
+        self, loop: Loop, processes: dict[str, Process], *, watch: Callable[[Process], None]
     ) -> None:
         self._loop = loop
         self._processes = processes
         self._watch = watch
-        self._tell = tell
         self.launchers = Launchers(loop)
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most_fds = (limit - max(limit // 8, 200), limit - max(limit // 16, 100))
@@ -183,6 +176,7 @@ class Spawns:
         process = _process(key, made.pid, spawn, spawn.recipe.bundle)
         process.cgroup = spawn.group.cgroup
         self._processes[key] = process
+        spawn.let_go = partial(self._let_go, process)
         self._watch(process)
         spawn.recipe.live += 1
         self._live += 1
@@ -245,7 +239,7 @@ class Spawns:
             spawn.exec_group = message["group"]
             spawn.entered = groups.make(of.group.cgroup, spawn.exec_group)
             of.group.open()
-            spawn.oom_kills = of.group.oom_kills()
+            spawn.oom_before = container.oom_kills()
             doors, folder = of.group.doors, _folder(spawn.entered)
             try:
                 timed = spawn.times is not OFF
@@ -279,7 +273,9 @@ class Spawns:
         process = _process(key, made.pid, spawn, spawn.recipe.bundle)
         process.record["exec_id"] = key.partition("/")[2]
         process.cgroup = spawn.entered
+        process.oom_before = spawn.oom_before
         self._processes[key] = process
+        spawn.let_go = partial(self._let_go, process)
         self._watch(process)
         answer(spawn.started(made), None)
 
@@ -324,48 +320,17 @@ class Spawns:
 
     # Ends
 
-    def ended(self, process: Process) -> None:
-        """Reap a process, tell its end, and give back what it held."""
+    def _let_go(self, process: Process) -> None:
+        """Give back what a process held that is no more."""
         spawn = process.spawn
         assert spawn is not None
-        pid = process.record["pid"]
-        is_init = "exec_id" not in process.record
-        used = usage_of_group(spawn.group) if is_init else usage(process)
-        _, status = os.waitpid(pid, 0)
-        signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        code = 128 + signal if signal else os.WEXITSTATUS(status)
-        exit_ = Exit(
-            id=process.record["id"],
-            pid=pid,
-            status=code,
-            signal=signal,
-            time_ns=time.time_ns(),
-            oom=code == 128 + _SIGKILL and self._was_short_of_memory(process),
-            usage=used,
-        )
-        if not is_init:
-            exit_["exec_id"] = process.record["exec_id"]
-        del self._processes[process.key]
-        self._tell(exit_)
-        container = self._processes.get(process.record["id"])
-        if container is not None:
-            self._leave_group(container, spawn)
-        if is_init:
+        if process.is_init:
             spawn.recipe.live -= 1
             self._live -= 1
             self._give_back(spawn)
             self.recipes.settle(spawn.recipe)
-        process.close()
-
-    def _was_short_of_memory(self, process: Process) -> bool:
-        """Whether its sandbox's was used up while it ran, and somebody there killed for it."""
-        spawn = process.spawn
-        assert spawn is not None
-        if "exec_id" not in process.record:
-            return spawn.group is not None and spawn.group.usage().oom_kills > 0
-        container = self._processes.get(process.record["id"])
-        group = container.spawn.group if container is not None and container.spawn else None
-        return group is not None and group.oom_kills() > spawn.oom_kills
+        elif (container := self._processes.get(process.record["id"])) is not None:
+            self._leave_group(container, spawn)
 
     # Ahead
 

@@ -11,7 +11,10 @@ def usage(process: Process) -> list[int]:
 
     CPU time is its group's, where that can be told. The rest is what getrusage(2) counts
     of it and of those that were waited for. All 0 of one whose parent was a shim before us.
+    A sandbox's is its cgroup's.
     """
+    if process.is_init and process.spawn is not None:
+        return usage_of_group(process.spawn.group)
     try:
         own = exit_usage(process.pidfd)
     except OSError:
