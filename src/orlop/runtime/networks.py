@@ -58,6 +58,13 @@ class Network:
             return False
         return os.pread(self._sockets, len(_NONE_USED), 0) == _NONE_USED
 
+    def hand_over(self) -> tuple[int, int]:
+        """Return *fd* and *system*, which are the caller's from now on."""
+        given = self.fd, self.system
+        self._opened = [fd for fd in self._opened if fd not in given]
+        self.close()
+        return given
+
     def close(self) -> None:
         """Let go of it; it ends with the last process and socket in it."""
         while self._opened:

@@ -12,11 +12,13 @@ import os
 import resource
 import stat
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from orlop.errors import OrlopError
 from orlop.kernel.namespaces import Namespace, kind_of
 from orlop.model.oci import Config, OCIMount
+from orlop.model.pool import ObjectPool
 from orlop.runtime import failure
 from orlop.runtime.bundle import Bundle, Stdio
 from orlop.runtime.cgroups import Cgroup
@@ -24,7 +26,7 @@ from orlop.runtime.cgroups.view import make_view
 from orlop.runtime.filesystems import bind
 from orlop.runtime.mounts import bind_source
 from orlop.runtime.neighbour import is_of_neighbour
-from orlop.runtime.networks import sysfs_of
+from orlop.runtime.networks import Network, sysfs_of
 from orlop.runtime.plan import plan_mount, plan_process
 from orlop.runtime.recipe.plan import plan_recipe
 from orlop.runtime.recipe.recipe import Recipe
@@ -84,8 +86,10 @@ class Order:
 class ContainerRecipes:
     """By kind. None: met once, or nothing for a recipe."""
 
-    def __init__(self, launchers: Launchers) -> None:
+    def __init__(self, launchers: Launchers, networks: ObjectPool[Network]) -> None:
+        """*networks* has new ones, which are each start's for good."""
         self._launchers = launchers
+        self._networks = networks
         self._kinds: dict[bytes, ContainerRecipe | None] = {}  # oldest use first
         self._hopeless: set[bytes] = set()
         self._most = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _OF_LIMIT)
@@ -127,8 +131,14 @@ class ContainerRecipes:
 
     def _forget(self, kind: bytes) -> None:
         known = self._kinds.pop(kind)
-        if known is not None:
-            self._launchers.forget(known.number)
+        if known is None:
+            return
+        self._launchers.forget(known.number)
+        sysctls = known.recipe.container.sysctls
+        if all(
+            one is None or one.recipe.container.sysctls != sysctls for one in self._kinds.values()
+        ):
+            self._networks.forget(sysctls)
 
     def sweep(self) -> None:
         """Let go of layers that were removed, so that their space comes back."""
@@ -143,7 +153,7 @@ class ContainerRecipes:
         """
         opened: list[int] = []
         try:
-            slots = _slots(known, bundle, opened)
+            slots = self._slots(known, bundle, opened)
             if slots is None:
                 return None
             slots |= {"report": given.report, "witness": given.witness}
@@ -174,6 +184,51 @@ class ContainerRecipes:
             return order
         finally:
             _close(opened)
+
+    def _slots(
+        self, known: ContainerRecipe, bundle: Bundle, opened: list[int]
+    ) -> dict[str, int] | None:
+        """Open what is this start's own, into *opened*; None where only a child can make it."""
+        slots: dict[str, int] = {}
+
+        def keep(name: str, fd: int) -> int:
+            opened.append(fd)
+            slots[name] = fd
+            return fd
+
+        for place, (upper, work) in enumerate(_overlays(bundle)):
+            folder = os.path.commonpath((upper, work))
+            opened.append(bind(folder, recursive=False))  # of no namespace: for launchers to use
+            tree = opened[-1]
+            if os.listdir(keep(f"upper-{place}", _open_below(tree, folder, upper))):
+                return None  # its files may say who is who, or be in the way
+            keep(f"work-{place}", _open_below(tree, folder, work))
+        network = self._network(known, bundle)
+        if network is None:
+            return None
+        keep("network", network[0])
+        keep("system", network[1])
+        for index, mount in enumerate(bundle.config.get("mounts", ())):
+            if index in known.recipe.given:
+                plan = plan_mount(mount, bundle.path)
+                keep(f"mount-{index}", bind_source(plan, userns_fd=None, locked=False))
+        return slots
+
+    def _network(self, known: ContainerRecipe, bundle: Bundle) -> tuple[int, int] | None:
+        """Return its network namespace and the sysfs of it; None where it is the host's."""
+        sysctls = known.recipe.container.sysctls
+        namespaces = bundle.config.get("linux", {}).get("namespaces", ())
+        path = next((one.get("path", "") for one in namespaces if one["type"] == "network"), "")
+        if not path:
+            return self._networks.get(sysctls, partial(Network, sysctls)).hand_over()
+        network = _open_joined(path)
+        if network is None:
+            return None
+        try:
+            return network, sysfs_of(network, sysctls)
+        except BaseException:
+            os.close(network)
+            raise
 
 
 class _Scratch:
@@ -257,34 +312,6 @@ def _identity(path: str) -> tuple[str, int, int]:
     return (path, status.st_dev, status.st_ino)
 
 
-def _slots(known: ContainerRecipe, bundle: Bundle, opened: list[int]) -> dict[str, int] | None:
-    """Open what is this start's own, into *opened*; None where its root was written to."""
-    slots: dict[str, int] = {}
-
-    def keep(name: str, fd: int) -> int:
-        opened.append(fd)
-        slots[name] = fd
-        return fd
-
-    for place, (upper, work) in enumerate(_overlays(bundle)):
-        folder = os.path.commonpath((upper, work))
-        opened.append(bind(folder, recursive=False))  # of no namespace: for launchers to use
-        tree = opened[-1]
-        if os.listdir(keep(f"upper-{place}", _open_below(tree, folder, upper))):
-            return None  # its files may say who is who, or be in the way
-        keep(f"work-{place}", _open_below(tree, folder, work))
-    network = _open_network(bundle)
-    if network is None:
-        return None
-    keep("network", network)
-    keep("system", sysfs_of(network, known.recipe.container.sysctls))
-    for index, mount in enumerate(bundle.config.get("mounts", ())):
-        if index in known.recipe.given:
-            plan = plan_mount(mount, bundle.path)
-            keep(f"mount-{index}", bind_source(plan, userns_fd=None, locked=False))
-    return slots
-
-
 def _overlays(bundle: Bundle) -> Iterator[tuple[str, str]]:
     """Give the upperdir and the workdir of each overlay, the root's first."""
     roots = [mount.options for mount in bundle.rootfs if mount.target == "/"]
@@ -299,12 +326,8 @@ def _open_below(tree: int, folder: str, path: str) -> int:
     return os.open(os.path.relpath(path, folder), _FOLDER, dir_fd=tree)
 
 
-def _open_network(bundle: Bundle) -> int | None:
-    """Open the network namespace that it joins; None for a new one and the host's."""
-    namespaces = bundle.config.get("linux", {}).get("namespaces", ())
-    path = next((one.get("path", "") for one in namespaces if one["type"] == "network"), "")
-    if not path:
-        return None
+def _open_joined(path: str) -> int | None:
+    """Open a network namespace; None for the host's."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     if kind_of(fd) is Namespace.NET and not os.path.samestat(os.fstat(fd), os.stat(_OWN_NETWORK)):
         return fd

@@ -22,11 +22,11 @@ from orlop.kernel.namespaces import FILES
 from orlop.model.oci import Config
 from orlop.runtime.plan import NAMESPACES
 from orlop.shim.channel import LATER, Channel, Message
+from orlop.shim.config import read_config
 from orlop.shim.failure import failure
 from orlop.shim.helper import Helper
 from orlop.shim.loop import Loop
 from orlop.shim.process import Process
-from orlop.shim.starts import read_config
 
 
 class _Dump:

@@ -13,9 +13,9 @@ from orlop.runtime import failure
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.recipe.plan import plan_exec_recipe, plan_recipe
 from orlop.shim.channel import Message
+from orlop.shim.config import read_config
 from orlop.shim.launchers import Launchers
 from orlop.shim.spawn import Kept, Later, Spawn
-from orlop.shim.starts import read_config
 
 _MOST_LATER = 64  # kinds of later processes, of each recipe
 

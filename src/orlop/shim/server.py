@@ -54,7 +54,7 @@ class Server:
         self._spawns = Spawns(loop, self._processes, watch=self._watch_end)
         launchers = self._spawns.launchers
         self._starts = Starts(
-            self._records, self._processes, pumps, launchers=launchers, made=self._made
+            self._records, self._processes, pumps, spawns=self._spawns, made=self._made
         )
         self._ends = Ends(loop, self._records, self._processes, pumps=pumps)
         self._ends.tell, self._ends.sweep = self._tell_exit, self._sweep_now

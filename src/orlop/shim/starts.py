@@ -12,7 +12,6 @@ A Python child makes whatever there is; a launcher makes containers that have a 
 Where a launcher fails, a Python child makes it once more, or says what is wrong.
 """
 
-import json
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
@@ -42,13 +41,14 @@ from orlop.runtime.parent import LATE, has_executed
 from orlop.runtime.start import make_cgroup
 from orlop.shim.by_recipe import ContainerRecipes, Given
 from orlop.shim.channel import Message
+from orlop.shim.config import read_config
 from orlop.shim.launcher import Made
-from orlop.shim.launchers import Launchers
 from orlop.shim.layers import Layers
 from orlop.shim.pipes import Pipes
 from orlop.shim.process import Process
 from orlop.shim.pumps import Pumps
 from orlop.shim.records import Record, Records, start_ticks
+from orlop.shim.spawns import Spawns
 
 _MOST_CONFIGS = 16
 _SIGKILL = 9
@@ -63,12 +63,15 @@ class Starts:
         processes: dict[str, Process],
         pumps: Pumps,
         *,
-        launchers: Launchers,
+        spawns: Spawns,
         made: Callable[[Process, Made | None], None],
     ) -> None:
-        """*made* is called with each process that a launcher has made, or has not."""
-        self._launchers = launchers
-        self._recipes = ContainerRecipes(launchers)
+        """*made* is called with each process that a launcher has made, or has not.
+
+        The launchers and the networks made ahead are those of *spawns*.
+        """
+        self._launchers = spawns.launchers
+        self._recipes = ContainerRecipes(spawns.launchers, spawns.networks)
         self._made = made
         self._records = records
         self._pumps = pumps
@@ -413,13 +416,3 @@ def _join(config: Config, types: list[str], fds: list[int]) -> None:
 def _joined_pids(config: Config) -> str:
     namespaces = config.get("linux", {}).get("namespaces", ())
     return next((entry.get("path", "") for entry in namespaces if entry["type"] == "pid"), "")
-
-
-def read_config(bundle: str) -> Config:
-    """Return a bundle's config.json; InvalidArgumentError where there is none."""
-    path = os.path.join(bundle, "config.json")
-    try:
-        with open(path, encoding="utf-8") as file:
-            return cast("Config", json.load(file))
-    except (OSError, ValueError) as error:
-        raise InvalidArgumentError(f"cannot read {path}: {error}") from error

@@ -52,14 +52,21 @@ class Alike:
         for key, value in self.changes.items():
             config[key] = {**config[key], **value} if isinstance(value, dict) else value
         self.shim.write_config(name, config)
-        return {**message, "namespaces": ["network"], "timeline": True}
+        return {**message, "timeline": True}
 
     def upper(self, name: str) -> Path:
         return self._folder / f"root-{name}" / "upper"
 
-    def start(self, name: str, *args: str, **io: Any) -> bool:
+    def joining(self, name: str, *args: str, **io: Any) -> Message:
+        """Return the message of one that joins the network namespace, which goes along."""
+        return {**self.message(name, *args, **io), "namespaces": ["network"]}
+
+    def start(self, name: str, *args: str, joins: bool = True, **io: Any) -> bool:
         """Start it, and return whether a launcher has made it."""
-        answer = self.shim.client.call(self.message(name, *args, **io), [self.network])
+        if joins:
+            answer = self.shim.client.call(self.joining(name, *args, **io), [self.network])
+        else:
+            answer = self.shim.client.call(self.message(name, *args, **io))
         if "error" in answer:
             raise FailedError(answer["error"])
         return "launcher" in [step[0] for step in answer["ok"]["steps"]]
@@ -120,6 +127,24 @@ def test_each_has_its_own_names_command_limits_and_files(alike: Alike, tmp_path:
         assert alike.shim.output(name) == f"{name}\nfile of {name}\n/\n"
         assert (alike.upper(name) / "written").exists()
     assert by_launcher
+
+
+def test_one_that_joins_no_network_has_a_new_one(alike: Alike) -> None:
+    alike.changes = {"linux": {"sysctl": {"net.ipv4.ip_default_ttl": "33"}}}
+    script = (
+        "busybox readlink /proc/self/ns/net;"
+        " cat /proc/sys/net/ipv4/ip_default_ttl /proc/net/fib_trie"
+    )
+    made, found = [], []
+    for name in ("one", "two", "three"):
+        made.append(alike.start(name, "sh", "-c", script, joins=False))
+        assert alike.end(name)["status"] == 0
+        namespace, ttl, routes = alike.shim.output(name).split("\n", 2)
+        assert ttl == "33"
+        assert "127.0.0.1" in routes
+        found.append(namespace)
+    assert made == [False, True, True]
+    assert len({*found, os.readlink("/proc/self/ns/net")}) == 4
 
 
 def test_limits_of_a_start_are_in_force(alike: Alike) -> None:
@@ -239,7 +264,7 @@ def test_list_waits_for_what_has_no_pid_yet(alike: Alike) -> None:
     alike.meet()
     client = alike.shim.client
     with stopped_launchers(alike.shim):
-        client.post(alike.message("late", "sleep", "100"), [alike.network])
+        client.post(alike.joining("late", "sleep", "100"), [alike.network])
         asked = client.post({"op": "list"})
         time.sleep(0.1)  # in which nothing may come; a launcher that is slow has a deputy in 0.2
         assert [one for one in client.received() if one.get("seq") == asked] == []
@@ -252,7 +277,7 @@ def test_launcher_that_dies_takes_no_start_along(alike: Alike) -> None:
     alike.meet()
     client = alike.shim.client
     with stopped_launchers(alike.shim) as pids:
-        seq = client.post(alike.message("late", "sleep", "100"), [alike.network])
+        seq = client.post(alike.joining("late", "sleep", "100"), [alike.network])
         time.sleep(0.05)
         for pid in pids:
             kill_and_wait(pid)
@@ -271,7 +296,7 @@ def test_shim_that_dies_while_one_is_made_leaves_nothing(alike: Alike) -> None:
     alike.meet()
     shim = alike.shim.pid
     with stopped_launchers(alike.shim):
-        alike.shim.client.post(alike.message("late", "sleep", "100"), [alike.network])
+        alike.shim.client.post(alike.joining("late", "sleep", "100"), [alike.network])
         time.sleep(0.05)
         kill_and_wait(shim)
     alike.shim.again()
@@ -296,7 +321,7 @@ def test_program_that_runs_when_the_shim_dies_before_it_has_heard_of_it(alike: A
     shim = alike.shim.pid
     script = "> /runs; while ! [ -e /tmp/go ]; do sleep 0.02; done; exit 9"
     with launchers_that_answer_late(alike.shim):
-        alike.shim.client.post(alike.message("soon", "sh", "-c", script), [alike.network])
+        alike.shim.client.post(alike.joining("soon", "sh", "-c", script), [alike.network])
         eventually(lambda: (alike.upper("soon") / "runs").exists())
         kill_and_wait(shim)
     alike.shim.again()
@@ -309,7 +334,7 @@ def test_program_that_has_ended_when_the_shim_dies_before_it_has_heard_of_it(ali
     alike.meet()
     shim = alike.shim.pid
     with launchers_that_answer_late(alike.shim):
-        message = alike.message("soon", "sh", "-c", "> /ran; exit 9")
+        message = alike.joining("soon", "sh", "-c", "> /ran; exit 9")
         alike.shim.client.post(message, [alike.network])
         eventually(lambda: (alike.upper("soon") / "ran").exists())
         eventually(lambda: not any(map(processes_of, alike.shim.cgroups())))
@@ -324,7 +349,7 @@ def test_program_that_is_not_there_when_the_shim_dies_before_it_has_heard_of_it(
     alike.meet()
     shim = alike.shim.pid
     with launchers_that_answer_late(alike.shim):
-        message = alike.message("soon", "no-such-program")
+        message = alike.joining("soon", "no-such-program")
         alike.shim.client.post(message, [alike.network])
         records = alike.shim.run / "running"
         eventually(lambda: any("witnessed" in path.read_text() for path in records.iterdir()))
@@ -347,7 +372,7 @@ def test_program_goes_on_whose_launcher_dies_before_it_has_said_that_it_runs(ali
     script = "echo x >> /runs; while ! [ -e /tmp/go ]; do sleep 0.02; done; exit 9"
     pids = launchers_of(alike.shim)
     with launchers_that_answer_late(alike.shim):
-        seq = client.post(alike.message("goes-on", "sh", "-c", script), [alike.network])
+        seq = client.post(alike.joining("goes-on", "sh", "-c", script), [alike.network])
         runs = alike.upper("goes-on") / "runs"
         eventually(lambda: runs.exists() and runs.read_text() == "x\n")
         for pid in pids:
