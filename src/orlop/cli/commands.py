@@ -137,6 +137,10 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             "members": (_N + "hosts:NetworkMembersCommand", "List the hosts of a network"),
         },
     ),
+    "vm": (
+        "Prepare virtual machines",
+        {"setup": ("orlop.cli.vm:VmSetupCommand", "Fetch a kernel and build a system for guests")},
+    ),
     "system": (
         "Manage the engine",
         {

@@ -1,0 +1,66 @@
+"""What process 1 of a virtual machine does before it serves: file systems, modules, the channel."""
+
+import os
+from contextlib import suppress
+
+from orlop.kernel import light_ctypes as ctypes
+from orlop.kernel.mount import mount
+from orlop.kernel.syscall import bind, bind_number, by_machine
+
+#: The name of the virtio-serial port on which the host speaks.
+PORT = "orlop.agent"
+_PORTS = "/sys/class/virtio-ports"
+_MODULES = "/modules"
+_MOUNTS = (
+    ("devtmpfs", "/dev"),
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("tmpfs", "/run"),
+    ("tmpfs", "/tmp"),
+)
+_POWER_OFF = 0x01234567  # RB_AUTOBOOT: QEMU runs with -no-reboot, and this needs no ACPI
+
+_finit_module = bind_number(
+    "finit_module",
+    by_machine(x86_64=313, aarch64=273),
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+)
+_reboot = bind("reboot", ctypes.c_int)
+
+
+def set_up() -> None:
+    """Mount the kernel's file systems and load the modules of the image."""
+    while os.open("/dev/null", os.O_RDWR) < 2:
+        pass  # a machine without a console starts process 1 without standard streams
+    for kind, place in _MOUNTS:
+        mount(kind, place, fstype=kind)
+    for name in sorted(os.listdir(_MODULES)) if os.path.isdir(_MODULES) else []:
+        fd = os.open(f"{_MODULES}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _finit_module(fd, b"", 0, path=name)
+        except OSError as error:
+            complain(str(error))
+        finally:
+            os.close(fd)
+
+
+def open_channel() -> int:
+    """Return the descriptor of the port to the host. Raises FileNotFoundError if there is none."""
+    for device in os.listdir(_PORTS):
+        with open(f"{_PORTS}/{device}/name") as file:
+            if file.read().strip() == PORT:
+                return os.open(f"/dev/{device}", os.O_RDWR | os.O_CLOEXEC)
+    raise FileNotFoundError(f"no port named {PORT}")
+
+
+def complain(text: str) -> None:
+    """Write a line to the kernel's log, which the console shows where there is one."""
+    with suppress(OSError), open("/dev/kmsg", "w") as log:
+        log.write(f"<2>{text}\n")
+
+
+def power_off() -> None:
+    """End the machine."""
+    _reboot(_POWER_OFF)

@@ -1,0 +1,154 @@
+"""One virtual machine: a QEMU of the kind `microvm`, its control socket and its agent's.
+
+Both sockets are pairs whose other ends QEMU inherits: no path to connect to, nothing that listens.
+QEMU dies with the thread that started it, and its end closes both.
+"""
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from orlop.errors import UnsupportedError
+from orlop.kernel.process import set_parent_death_signal
+from orlop.microvm import system
+from orlop.microvm.link import Link
+from orlop.microvm.qmp import Qmp
+
+PROGRAM = "qemu-system-x86_64"
+BOOT_TIMEOUT_S = 120.0  # emulated, on a busy host
+_ANSWER_TIMEOUT_S = 60.0
+
+#: What a guest kernel need not find out or do. Figures: docs/decisions/microvm.md.
+_QUICK = (
+    "quiet reboot=t panic=-1 cryptomgr.notests noreplace-smp 8250.nr_uarts=1 nowatchdog"
+    " rcupdate.rcu_expedited=1 audit=0 i8042.noaux i8042.nokbd i8042.noprobe pci=lastbus=0"
+)
+_MHZ = "cpu MHz"
+
+
+class Kind(NamedTuple):
+    """What machines of one kind have in common."""
+
+    kernel: str
+    initrd: str
+    accelerator: str  # kvm or tcg
+    memory_mib: int = 256
+    cpus: int = 1
+
+
+class Machine:
+    """A running QEMU. close() ends it at once."""
+
+    def __init__(self, kind: Kind, arguments: Sequence[str], *, memory: str | None = None) -> None:
+        """Start QEMU with *arguments* beside those of *kind*, and take up its control protocol.
+
+        Raises UnsupportedError if QEMU is not installed, UnavailableError if it ends at once.
+        """
+        self.kind = kind
+        with ExitStack() as undo:
+            agent, their_agent = (undo.enter_context(end) for end in socket.socketpair())
+            control, their_control = (undo.enter_context(end) for end in socket.socketpair())
+            agent.settimeout(BOOT_TIMEOUT_S)
+            control.settimeout(_ANSWER_TIMEOUT_S)
+            ends = (their_agent.fileno(), their_control.fileno())
+            self._process = _spawn([*_devices(kind, memory, *ends), *arguments], ends)
+            undo.callback(self._end)
+            their_agent.close()
+            their_control.close()
+            self.control = Qmp(control)
+            self.agent = Link(agent)
+            self._agent = agent
+            self._undo = undo.pop_all()
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        return self._process.pid
+
+    def set_timeout(self, timeout_s: float) -> None:
+        """Bound each wait for the agent."""
+        self._agent.settimeout(timeout_s)
+
+    def close(self) -> None:
+        """Kill the machine and wait until it has ended. Closing twice does no harm."""
+        self._undo.close()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> "Machine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def program() -> str:
+    """Return the path of QEMU. Raises UnsupportedError if it is not installed."""
+    found = shutil.which(PROGRAM)
+    if found is None:
+        raise UnsupportedError(f"{PROGRAM} is not installed", hint="install qemu-system-x86")
+    return found
+
+
+def boot(
+    kind: Kind, arguments: Sequence[str] = (), *, timeout_s: float = BOOT_TIMEOUT_S
+) -> Machine:
+    """Boot a machine; returns when its agent waits for requests.
+
+    Raises UnavailableError if the agent has not greeted after *timeout_s*; QEMU has ended then.
+    """
+    append = f"{_QUICK} {_clock(kind)} rdinit={system.interpreter()}"
+    append += " -- " + " ".join(system.command()[1:])
+    files = ["-kernel", kind.kernel, "-initrd", kind.initrd, "-append", append]
+    with ExitStack() as undo:
+        machine = undo.enter_context(Machine(kind, [*files, *arguments]))
+        machine.set_timeout(timeout_s)
+        machine.agent.greet()
+        machine.set_timeout(_ANSWER_TIMEOUT_S)
+        undo.pop_all()
+    return machine
+
+
+def _devices(kind: Kind, memory: str | None, agent: int, control: int) -> list[str]:
+    """Return the arguments that a template and its clones must share: QEMU saves by device."""
+    backing = ["-object", memory] if memory else []
+    return [
+        program(), "-M", "microvm,pcie=on" + (",memory-backend=mem" if memory else ""), *backing,
+        "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
+        "-bios", "qboot.rom", "-serial", "file:/dev/null",
+        "-m", f"{kind.memory_mib}", "-smp", f"{kind.cpus}",
+        "-accel", kind.accelerator, "-cpu", "host" if kind.accelerator == "kvm" else "max",
+        "-chardev", f"socket,id=agent,fd={agent}", "-device", "virtio-serial-pci",
+        "-device", "virtserialport,chardev=agent,name=orlop.agent",
+        "-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control",
+    ]  # fmt: skip
+
+
+def _spawn(words: list[str], pass_fds: tuple[int, ...]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        words,
+        pass_fds=pass_fds,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={},
+        preexec_fn=lambda: set_parent_death_signal(signal.SIGKILL),
+    )
+
+
+def _clock(kind: Kind) -> str:
+    """Return what an emulated guest cannot measure: on a busy host it hangs when it tries."""
+    if kind.accelerator == "kvm":
+        return ""
+    khz = 2_000_000
+    with contextlib.suppress(OSError, ValueError), open("/proc/cpuinfo") as file:
+        khz = next(int(float(line.split(":")[1]) * 1000) for line in file if line.startswith(_MHZ))
+    return f"tsc_early_khz={khz} lpj={khz * 4} no_timer_check tsc=reliable"
