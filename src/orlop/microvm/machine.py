@@ -97,9 +97,7 @@ def program() -> str:
     return found
 
 
-def boot(
-    kind: Kind, arguments: Sequence[str] = (), *, timeout_s: float = BOOT_TIMEOUT_S
-) -> Machine:
+def boot(kind: Kind, *, memory: str | None = None, timeout_s: float = BOOT_TIMEOUT_S) -> Machine:
     """Boot a machine; returns when its agent waits for requests.
 
     Raises UnavailableError if the agent has not greeted after *timeout_s*; QEMU has ended then.
@@ -108,7 +106,7 @@ def boot(
     append += " -- " + " ".join(system.command()[1:])
     files = ["-kernel", kind.kernel, "-initrd", kind.initrd, "-append", append]
     with ExitStack() as undo:
-        machine = undo.enter_context(Machine(kind, [*files, *arguments]))
+        machine = undo.enter_context(Machine(kind, files, memory=memory))
         machine.set_timeout(timeout_s)
         machine.agent.greet()
         machine.set_timeout(_ANSWER_TIMEOUT_S)
