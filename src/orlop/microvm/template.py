@@ -6,11 +6,11 @@ copies those it writes. Devices are in a second file of 100 KiB. QEMU, docs/deve
     templates/KEY/memory, state     KEY: kernel, system image, QEMU, size, processor
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -50,11 +50,13 @@ def template(root: str, kind: Kind) -> Template:
     os.makedirs(parent, 0o700, exist_ok=True)
     target = f"{parent}/{_key(kind)}"
     if not os.path.exists(target):
-        staged = tempfile.mkdtemp(dir=parent, prefix=".")
-        with ExitStack() as undo:
-            undo.callback(shutil.rmtree, staged, ignore_errors=True)
-            _save(kind, staged)
-            if not os.path.exists(target):  # another process may have been quicker
+        with open(f"{parent}/lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.path.exists(target):
+                staged = f"{parent}/building"
+                shutil.rmtree(staged, ignore_errors=True)  # of one who was killed
+                os.mkdir(staged, 0o700)
+                _save(kind, staged)
                 os.rename(staged, target)
     return Template(kind, target)
 

@@ -70,7 +70,10 @@ def test_what_a_clone_writes_stays_its_own(saved: Template, clones: list[Machine
 def test_a_template_is_used_again(saved: Template) -> None:
     root = Path(saved.folder).parents[2]
     assert template(str(root), saved.kind) == saved
-    assert len(list(Path(saved.folder).parent.iterdir())) == 1
+    assert {path.name for path in Path(saved.folder).parent.iterdir()} == {
+        "lock",
+        Path(saved.folder).name,
+    }
 
 
 def test_a_damaged_template_is_refused_in_a_sentence(saved: Template, tmp_path: Path) -> None:
