@@ -17,11 +17,20 @@ from orlop.engine.names.names import Names
 from orlop.engine.names.upstreams import Upstreams
 from orlop.kernel.loopback import raise_loopback
 from orlop.kernel.namespaces import Namespace, setns, unshare
-from orlop.network.dns.message import Code, Type, address_record, answer, read_query
+from orlop.network.dns.message import (
+    IN,
+    RECORD,
+    Code,
+    Type,
+    address_record,
+    answer,
+    read_query,
+)
 
 T = TypeVar("T")
 
 _OWN = "/proc/thread-self/ns/net"
+_CNAME = 5
 
 
 def new_namespace() -> int:
@@ -113,6 +122,8 @@ class Upstream:
         self.known = known
         self.code = Code.NOERROR
         self.silent = False
+        self.ttl_s = 60
+        self.aliases: dict[bytes, bytes] = {}  # names that lead to others, which are known
         self.lies = False  # answers with another id first
         self.asked: list[tuple[tuple[str, int], bytes]] = []  # by whom, what
         if namespace is None:
@@ -160,12 +171,24 @@ class Upstream:
     def _answer(self, message: bytes, *, stream: bool) -> bytes:
         query = read_query(message)
         size = 65535 if stream else query.udp_size
-        if query.name not in self.known or self.code != Code.NOERROR:
+        chain, name = self._aliases(query.name)
+        if name not in self.known or self.code != Code.NOERROR:
             return answer(query, [], code=self.code or Code.NXDOMAIN)
-        addresses = [ipaddress.ip_address(text) for text in self.known[query.name]]
+        addresses = [ipaddress.ip_address(text) for text in self.known[name]]
         wanted = 4 if query.type == Type.A else 6
-        records = [address_record(a.packed, 60) for a in addresses if a.version == wanted]
+        found = [a.packed for a in addresses if a.version == wanted]
+        records = [address_record(packed, self.ttl_s) for packed in found]
+        if chain:
+            records = [*chain, *(name + record[2:] for record in records)]
         return answer(query, records, size=size)
+
+    def _aliases(self, name: bytes) -> tuple[list[bytes], bytes]:
+        """Return a CNAME record for each step from *name*, and the name at the end."""
+        chain = []
+        while to := self.aliases.get(name):
+            chain.append(name + RECORD.pack(_CNAME, IN, self.ttl_s, len(to)) + to)
+            name = to
+        return chain, name
 
     def close(self) -> None:
         for one in (self._udp, self._tcp):

@@ -13,6 +13,7 @@ from orlop.network.dns.message import (
     Type,
     address_record,
     answer,
+    bare,
     code_of,
     is_answer,
     read_query,
@@ -57,7 +58,16 @@ def test_the_size_of_answers_comes_from_the_opt_record() -> None:
     tiny = b"\0" + struct.pack("!HHIH", 41, 3, 0, 0)
     assert read_query(query(more=tiny)).udp_size == 512
     huge = b"\0" + struct.pack("!HHIH", 41, 65535, 1 << 16, 0)
-    assert read_query(query(more=huge))[-2:] == (4096, 1)
+    read = read_query(query(more=huge))
+    assert (read.udp_size, read.edns_version) == (4096, 1)
+
+
+def test_a_bare_query_keeps_what_decides_about_its_answer() -> None:
+    signed = b"\0" + struct.pack("!HHIH", 41, 4000, 0xFFFF, 4) + b"\1\1\0\0"
+    read = read_query(query(more=signed)[:2] + b"\x01\x70" + query(more=signed)[4:] + b"more")
+    expected = b"\0" + struct.pack("!HHIH", 41, 1232, 0x8000, 0)
+    assert bare(read) == query(more=expected)[:3] + b"\x30" + query(more=expected)[4:]
+    assert bare(read_query(query())) == query()
 
 
 @pytest.mark.parametrize(

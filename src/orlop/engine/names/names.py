@@ -22,7 +22,7 @@ from orlop.engine.names.turns import Turns
 from orlop.engine.names.upstreams import Upstreams
 from orlop.errors import OrlopError
 from orlop.network.dns.addresses import addresses
-from orlop.network.dns.message import Query
+from orlop.network.dns.message import Query, bare
 from orlop.network.dns.respond import failure, known, respond
 from orlop.network.dns.zone import View, Zone
 from orlop.network.egress.learned import Found
@@ -107,16 +107,14 @@ class Names:
         if view is None:
             return failure(query)
         if view.policy is not None:
-            return await self._forward_listed(view, query, message, stream=stream)
+            return await self._forward_listed(view, query, stream=stream)
         return await self._ask(view, query, message, stream=stream)
 
-    async def _forward_listed(
-        self, view: View, query: Query, message: bytes, *, stream: bool
-    ) -> bytes:
+    async def _forward_listed(self, view: View, query: Query, *, stream: bool) -> bytes:
         answer = known(self._zone, view.container, query, stream=stream)
         ours = answer is not None
         if answer is None:
-            answer = await self._ask(view, query, message, stream=stream)
+            answer = await self._ask(view, query, bare(query), stream=stream)
         listener = self._listeners.get(view.container)
         if listener is None or view.policy is None:
             return failure(query)

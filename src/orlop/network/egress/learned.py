@@ -4,7 +4,7 @@ Nothing here does I/O; the time is an argument.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import islice
 from typing import NamedTuple
 
@@ -14,6 +14,26 @@ from orlop.network.egress.outlet import Outlet
 _LEAST_S, _MOST_S = 60, 3600
 _MOST = 256  # per outlet
 _MOST_AT_ONCE = 64  # per answer: its owner may have a thousand addresses
+
+_Address = IPv4Address | IPv6Address
+
+#: Networks of somebody's own, which the owner of an external name has no business in.
+_PRIVATE = tuple(
+    map(
+        ip_network,
+        (
+            *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),  # RFC 1918, 6598
+            *("0.0.0.0/8", "192.0.0.0/24", "168.63.129.16/32"),  # RFC 6890; Azure's host
+            *("fc00::/7", "fec0::/10"),  # RFC 4193, 3879
+        ),
+    )
+)
+#: Prefixes of IPv6 addresses that a translator takes an IPv4 address from, and at which bit.
+_TRANSLATED = (
+    *((ip_network(prefix), 0) for prefix in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96")),
+    *((ip_network(prefix), 0) for prefix in ("64:ff9b::/96", "64:ff9b:1::/96")),  # RFC 6052, 8215
+    (ip_network("2002::/16"), 80),  # RFC 3056
+)
 
 
 class Found(NamedTuple):
@@ -101,10 +121,23 @@ def _openings(outlet: Outlet, found: Found) -> Iterator[Opening]:
 
 
 def _is_forbidden(outlet: Outlet, text: str) -> bool:
-    """Whether no external name may lead there: to the link, this host, or a neighbour."""
+    """Whether no external name may lead there: to this host, the link, or a private network."""
     address = ip_address(text)
+    if any(address in ip_network(subnet) for subnet in outlet.subnets):
+        return True
+    return _is_inside(address) or any(map(_is_inside, _translations(address)))
+
+
+def _is_inside(address: _Address) -> bool:
     if address.is_loopback or address.is_link_local or address.is_multicast:
         return True
     if address.is_unspecified or (address.version == 4 and address.is_reserved):
         return True
-    return any(address in ip_network(subnet) for subnet in outlet.subnets)
+    return any(address in network for network in _PRIVATE)
+
+
+def _translations(address: _Address) -> Iterator[IPv4Address]:
+    """Yield the IPv4 address that a packet for *address* may come to."""
+    for prefix, low_bit in _TRANSLATED:
+        if address in prefix:
+            yield IPv4Address(int(address) >> low_bit & 0xFFFFFFFF)

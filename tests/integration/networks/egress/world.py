@@ -181,6 +181,15 @@ def serving(where: list[str]) -> Iterator[None]:
             server.kill()
 
 
+@contextmanager
+def added(outside: World, *addresses: str) -> Iterator[None]:
+    """Have hosts of a private network in the world, which this host has a way to."""
+    for address in addresses:
+        _run(*outside.inside, "ip", "address", "add", f"{address}/32", "dev", "eth0")
+        _run("ip", "route", "add", f"{address}/32", "via", ADDRESS)
+    yield  # the interfaces take them along
+
+
 def inside(container: Container) -> list[str]:
     """Return what a command begins with that is to run in a container's network, with its files."""
     return ["nsenter", f"--target={container.pid}", "--net", "--mount"]
