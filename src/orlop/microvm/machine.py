@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from orlop.errors import UnsupportedError
+from orlop.kernel.namespaces import Namespace, unshare
 from orlop.kernel.process import set_parent_death_signal
 from orlop.microvm import system
 from orlop.microvm.link import Link
@@ -28,6 +29,8 @@ _QUICK = (
     "quiet reboot=t panic=-1 cryptomgr.notests noreplace-smp 8250.nr_uarts=1 nowatchdog"
     " rcupdate.rcu_expedited=1 audit=0 i8042.noaux i8042.nokbd i8042.noprobe pci=lastbus=0"
 )
+#: QEMU, qemu(1) -sandbox: no new programs, no other users, no scheduling of others.
+_SECCOMP = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 _MHZ = "cpu MHz"
 
 
@@ -120,7 +123,7 @@ def _devices(kind: Kind, memory: str | None, agent: int, control: int) -> list[s
     return [
         program(), "-M", "microvm,pcie=on" + (",memory-backend=mem" if memory else ""), *backing,
         "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
-        "-bios", "qboot.rom", "-serial", "file:/dev/null",
+        "-sandbox", _SECCOMP, "-bios", "qboot.rom", "-serial", "file:/dev/null",
         "-m", f"{kind.memory_mib}", "-smp", f"{kind.cpus}",
         "-accel", kind.accelerator, "-cpu", "host" if kind.accelerator == "kvm" else "max",
         "-chardev", f"socket,id=agent,fd={agent}", "-device", "virtio-serial-pci",
@@ -138,8 +141,14 @@ def _spawn(words: list[str], pass_fds: tuple[int, ...]) -> "subprocess.Popen[byt
         stderr=subprocess.DEVNULL,
         cwd="/",
         env={},
-        preexec_fn=lambda: set_parent_death_signal(signal.SIGKILL),
+        preexec_fn=_confine,
     )
+
+
+def _confine() -> None:
+    """Tie QEMU's life to its starter's, and give it a network without interfaces."""
+    set_parent_death_signal(signal.SIGKILL)
+    unshare(Namespace.NET | Namespace.IPC)
 
 
 def _clock(kind: Kind) -> str:

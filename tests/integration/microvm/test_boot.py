@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,11 @@ def test_the_machine_dies_with_the_process_that_started_it(kind: Kind) -> None:
         fd = os.pidfd_open(int(starter.stdout))
         assert select.select([fd], [], [], 10)[0], "QEMU goes on"
         os.close(fd)
+
+
+def test_qemu_has_an_empty_network_and_a_seccomp_filter(machine: Machine) -> None:
+    process = Path(f"/proc/{machine.pid}")
+    assert process.joinpath("ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+    interfaces = process.joinpath("net/dev").read_text().splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+    assert "Seccomp:\t2" in process.joinpath("status").read_text()
