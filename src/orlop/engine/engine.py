@@ -23,6 +23,7 @@ from orlop.engine.execs.execs import Execs
 from orlop.engine.fork_sources import ForkSources
 from orlop.engine.forks import Forks
 from orlop.engine.images.images import Images
+from orlop.engine.namespaces import Namespaces
 from orlop.engine.networks.networks import Networks
 from orlop.engine.owners import Owners
 from orlop.engine.pods.pods import Pods
@@ -82,6 +83,7 @@ class Engine:
             lifecycle=self._lifecycle,
         )
         self.pods = Pods(context, containers=self.containers, networks=self.networks)
+        self.namespaces = Namespaces(context)
         self.owners = Owners(context, self.containers)
         self.sandboxes = Sandboxes(context, execs=self.execs, networks=self.networks)
         self.recipes = Recipes(

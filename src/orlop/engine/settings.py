@@ -41,6 +41,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.run / "cri.sock"
 
     @property
+    def containerd_socket(self) -> Path:
+        """Where containerd's clients connect: api/containerd."""
+        return self.run / "containerd.sock"
+
+    @property
     def shim_socket(self) -> Path:
         return self.run / "shim.sock"
 

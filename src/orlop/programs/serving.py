@@ -113,14 +113,17 @@ async def serve(settings: Settings, watchdog: Watchdog) -> None:
             _listener(settings) as listener,
             contextlib.closing(DirectServer(engine, settings.direct_socket)),
         ):
-            cri = LateServer(settings.cri_socket, lambda: _cri(engine))
+            late = [
+                LateServer(settings.cri_socket, lambda: _cri(engine)),
+                LateServer(settings.containerd_socket, lambda: _containerd(engine)),
+            ]
             await server.listen(listener)
             log.info("engine ready", extra={"root": settings.root, "run": settings.run})
             _notify("READY=1")
             await stop.wait()
             _notify("STOPPING=1")
-            await asyncio.gather(server.close(), cri.close())
-        _leave_if_busy(*api.changes, *cri.changes)
+            await asyncio.gather(server.close(), *(one.close() for one in late))
+        _leave_if_busy(*api.changes, *(change for one in late for change in one.changes))
     log.info("engine stopped")
 
 
@@ -132,6 +135,12 @@ def _limits() -> Limits:
 
 def _cri(engine: Engine) -> Program:
     from orlop.api.cri.app import server  # takes long to import
+
+    return server(engine)
+
+
+def _containerd(engine: Engine) -> Program:
+    from orlop.api.containerd.app import server  # takes long to import
 
     return server(engine)
 

@@ -58,6 +58,9 @@ MIGRATIONS: Sequence[str] = (
     DROP TABLE leased;
     DROP TABLE leases;
     """,
+    """
+    CREATE TABLE namespaces (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
+    """,
 )
 
 _MEANING: dict[int, tuple[type[OrlopError], str]] = {

@@ -25,6 +25,7 @@ from orlop.store.content import Content
 from orlop.store.database import Database
 from orlop.store.leases import Leases
 from orlop.store.memberships import Memberships
+from orlop.store.namespaces import Namespaces
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Metadata:
         self.layers = Layers(self._database)
         self.leases = Leases()
         self.memberships = Memberships(self._database)
+        self.namespaces = Namespaces(self._database)
 
     @property
     def has_reserve(self) -> bool:

@@ -1,0 +1,1 @@
+"""containerd's gRPC API: what `ctr` and other clients of containerd speak."""

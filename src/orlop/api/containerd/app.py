@@ -1,0 +1,29 @@
+"""containerd's services, as methods of one gRPC server."""
+
+from collections.abc import Sequence
+
+from orlop.api.containerd import v1
+from orlop.api.containerd.introspection import IntrospectionCalls, VersionCalls
+from orlop.api.containerd.namespaces import NamespaceCalls
+from orlop.api.grpc import Method, Server, methods_of
+from orlop.engine.engine import Engine
+
+_BROKEN_OFF: frozenset[str] = frozenset()
+
+
+def server(engine: Engine) -> Server:
+    """Return the server that answers containerd's clients with what *engine* does."""
+    servicers: dict[str, Sequence[object]] = {
+        "Version": (VersionCalls(),),
+        "Namespaces": (NamespaceCalls(engine),),
+    }
+    names = tuple(name.lower() for name in [*servicers, "Introspection"])
+    servicers["Introspection"] = (IntrospectionCalls(engine, tuple(sorted(names))),)
+    methods = methods_of(v1.DESCRIPTOR, servicers, broken_off=_BROKEN_OFF)
+    return Server(dict(_renamed(path, method) for path, method in methods.items()))
+
+
+def _renamed(path: str, method: Method) -> tuple[str, Method]:
+    """Return the path that clients use: each service is in a package of its own."""
+    service, _, name = path.removeprefix(f"/{v1.DESCRIPTOR.package}.").partition("/")
+    return f"/containerd.services.{service.lower()}.v1.{service}/{name}", method

@@ -1,0 +1,5 @@
+"""The messages of v1.proto."""
+
+from orlop.api.protobuf import load
+
+globals().update(load(__file__))

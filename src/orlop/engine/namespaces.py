@@ -1,0 +1,42 @@
+"""containerd's namespaces. All have the same images, which are Docker's and Kubernetes' as well."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from orlop.engine.context import Context
+from orlop.model.namespace import Namespace, check_identifier, check_labels
+
+
+class Namespaces:
+    """All namespaces of one engine."""
+
+    def __init__(self, context: Context) -> None:
+        self._store = context.metadata.namespaces
+
+    def create(self, name: str, labels: Mapping[str, str]) -> Namespace:
+        """Make a namespace; AlreadyExistsError if it exists."""
+        made = Namespace(
+            name=check_identifier("namespace", name), labels=check_labels(dict(labels))
+        )
+        self._store.add(made)
+        return made
+
+    def get(self, name: str) -> Namespace:
+        """Return the namespace; NotFoundError if there is none."""
+        return self._store.get(name)
+
+    def list(self) -> Sequence[Namespace]:
+        """Return every namespace, by name."""
+        return self._store.list()
+
+    def relabel(self, name: str, labels: Mapping[str, str]) -> Namespace:
+        """Replace the labels of a namespace; one without a value is removed."""
+        kept = check_labels({key: value for key, value in labels.items() if value})
+        changed = replace(self._store.get(name), labels=kept)
+        self._store.put(changed)
+        return changed
+
+    def remove(self, name: str) -> None:
+        """Remove a namespace; NotFoundError if there is none."""
+        self._store.remove(name)
