@@ -237,7 +237,7 @@ def test_without_a_network_nothing_of_this_is_loaded(tmp_path: Path) -> None:
     try:
         engine.out("run", "--rm", "--network", "none", "host", "true")
         assert "orlop.engine.containers.files" in engine.log()
-        assert "orlop.engine.names" not in engine.log()
+        assert "orlop.engine.names." not in engine.log()
         assert "orlop.network.dns" not in engine.log()
         engine.out("network", "create", "some")
         engine.out("run", "--rm", "--network", "some", "host", "true")

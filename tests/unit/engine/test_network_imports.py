@@ -2,7 +2,7 @@
 
 from tests.imports import modules_after
 
-_HEAVY = ("orlop.network", "orlop.kernel.netlink", "orlop.kernel.nftables", "orlop.engine.names")
+_HEAVY = ("orlop.network", "orlop.kernel.netlink", "orlop.kernel.nftables", "orlop.engine.names.")
 
 
 def test_the_engine_starts_without_what_makes_networks() -> None:
