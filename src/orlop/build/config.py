@@ -8,7 +8,7 @@ import msgspec
 
 from orlop.build.expand import expand, expand_words
 from orlop.build.parse import Instruction
-from orlop.images.changes import apply_changes
+from orlop.images.changes import apply_instruction
 from orlop.model.image import Process
 
 #: Instructions that only change the configuration.
@@ -68,14 +68,11 @@ def joined(directory: str, path: str) -> str:
 def _raw(process: Process, one: Instruction) -> Process:
     if one.name == "HEALTHCHECK":
         flags = "".join(f"--{name}={value} " for name, value in one.flags)
-        word, *rest = one.args
-        command = json.dumps(rest) if one.is_json else " ".join(rest)
-        text = f"HEALTHCHECK {flags}{word} {command}"
-    elif one.is_json:
-        text = f"{one.name} {json.dumps(one.args)}"
-    else:
-        text = f"{one.name} {one.args[0]}"
-    return apply_changes(process, [text])
+        word, *words = one.args
+        command = json.dumps(words) if one.is_json else " ".join(words)
+        return apply_instruction(process, one.name, f"{flags}{word} {command}".strip())
+    rest = json.dumps(one.args) if one.is_json else one.args[0]
+    return apply_instruction(process, one.name, rest)
 
 
 def _env(process: Process, one: Instruction, scope: Scope) -> Process:
@@ -93,9 +90,9 @@ def _label(process: Process, one: Instruction, scope: Scope) -> Process:
 def _expose(process: Process, one: Instruction, scope: Scope) -> Process:
     variables = scope.variables(process)
     ports = [port for arg in one.args for port in expand_words(arg, variables, escape=scope.escape)]
-    if any("$" in port for port in ports):
+    if any("$" in port for port in ports):  # which would be expanded again
         raise ValueError(f"no such port: {' '.join(ports)[:100]}")
-    return apply_changes(process, [f"EXPOSE {' '.join(ports)}"])
+    return apply_instruction(process, "EXPOSE", " ".join(ports))
 
 
 def _stop_signal(process: Process, one: Instruction, scope: Scope) -> Process:

@@ -74,7 +74,8 @@ def _instructions(text: str, file: str) -> tuple[list[Instruction], str]:
     except DockerfileSyntaxError as error:
         line = getattr(error, "line", None)
         place = f"{file}:{line}" if line else file
-        raise InvalidArgumentError(f"{place}: {str(error)[:500]}") from None
+        why = str(error).partition(": ")[2]  # before it the parser names the line, too
+        raise InvalidArgumentError(f"{place}: {why[:500]}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"{file}: {str(error)[:500]}") from None
     if len(tree.instructions) > _MOST_INSTRUCTIONS:
@@ -150,6 +151,6 @@ def _check_syntax(text: str, file: str) -> None:
             return
         if word.strip().lower() == "syntax":
             image = value.strip()
-            name = image.partition("@")[0].rpartition(":")[0] or image
+            name = image.partition("@")[0].partition(":")[0]
             if name not in _STANDARD:
                 raise UnsupportedError(f"{file}: the front end {image[:100]} is not supported")
