@@ -4,15 +4,17 @@ grpclib handles the connections, and this module the calls, for three reasons. g
 libraries read an answer as Unimplemented only if it has a content-type. Messages have a maximum
 size. A change that has begun continues after its client has gone.
 
-Unary methods only. An error is answered with its class's `grpc_code`; the trailer "orlop-kind"
-has its kind.
+A method that sends a stream is an async generator; one that receives a stream gets an async
+iterator of its messages. Both end with their client. An error is answered with its class's
+`grpc_code`; the trailer "orlop-kind" has its kind.
 """
 
 import asyncio
 import logging
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import FileDescriptor
@@ -45,8 +47,10 @@ class Method(NamedTuple):
     """An RPC. If it *completes*, it continues after its client has gone."""
 
     request: type[Message]
-    call: Callable[[Any], Awaitable[Message]]
+    call: Callable[[Any], Any]
     completes: bool
+    receives_stream: bool = False
+    sends_stream: bool = False
 
 
 def methods_of(
@@ -54,7 +58,8 @@ def methods_of(
 ) -> dict[str, Method]:
     """Return the methods that *servicers* implement, by path; they are keyed by service in *file*.
 
-    A method named in *broken_off* is cancelled when its client goes; all others complete.
+    Streams, and methods named in *broken_off*, are cancelled when their client goes; all others
+    complete.
     """
     methods = {}
     for name, several in servicers.items():
@@ -64,9 +69,10 @@ def methods_of(
             call = next(filter(None, found), None)
             if call is not None:
                 request = message_class(method.input_type)
-                completes = method.name not in broken_off
+                streams = (method.client_streaming, method.server_streaming)
+                completes = method.name not in broken_off and not any(streams)
                 path = f"/{service.full_name}/{method.name}"
-                methods[path] = Method(request, call, completes)
+                methods[path] = Method(request, call, completes, *streams)
     return methods
 
 
@@ -137,13 +143,43 @@ class Connection(H2Protocol):
         super().connection_lost(exc)
 
 
-class Answer(NamedTuple):
-    """How a call ends: with a message, or with a status."""
+class Outcome(NamedTuple):
+    """How a call ends."""
 
-    message: Message | None = None
     code: int = 0
     text: str = ""
     kind: str = ""
+
+
+class Answer:
+    """What a call's client receives: messages, then the outcome."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._head: Headers = [(":status", "200"), _CONTENT]  # until it is sent
+
+    async def begin(self) -> None:
+        """Tell the client that the call has been accepted."""
+        head, self._head = self._head, []
+        await self._stream.send_headers(head)
+
+    async def send(self, message: Message) -> None:
+        """Send a message, when the client has room for it."""
+        if self._head:
+            await self.begin()
+        data = message.SerializeToString()
+        await self._stream.send_data(_PREFIX.pack(False, len(data)) + data)  # noqa: FBT003 - no keyword
+
+    async def end(self, outcome: Outcome) -> None:
+        """Send the outcome."""
+        trailers = [*self._head, ("grpc-status", str(outcome.code))]
+        if outcome.text:
+            trailers.append(("grpc-message", encode_grpc_message(outcome.text)))
+        if outcome.kind:
+            trailers.append(("orlop-kind", outcome.kind))
+        await self._stream.send_headers(trailers, end_stream=True)
+        if self._stream.closable:  # the client has not ended its half
+            self._stream.reset_nowait()
 
 
 class Calls(AbstractHandler):
@@ -179,40 +215,58 @@ class Calls(AbstractHandler):
     async def _serve(self, stream: Stream, headers: Headers) -> None:
         path = dict(headers).get(":path", "")
         began = time.monotonic()
-        answer = await self._answer(path, stream, headers)
-        ms = (time.monotonic() - began) * 1000
-        log.debug("%s %d %.1f ms", path, answer.code, ms)
+        answer = Answer(stream)
         try:
-            await _send(stream, answer)
-        except H2Error:  # the client has gone
+            outcome = await self._outcome(path, stream, headers, answer)
+            ms = (time.monotonic() - began) * 1000
+            log.debug("%s %d %.1f ms", path, outcome.code, ms)
+            await answer.end(outcome)
+        except H2Error:
             log.debug("%s: the client has gone", path)
 
-    async def _answer(self, path: str, stream: Stream, headers: Headers) -> Answer:
+    async def _outcome(
+        self, path: str, stream: Stream, headers: Headers, answer: Answer
+    ) -> Outcome:
+        """Do what the call asks for, send its messages, and return how it ended."""
         try:
             method = self._server.method(path)
             async with asyncio.timeout(_seconds_left(headers)):
-                request = await _received(stream, method.request)
-                return Answer(await self._call(method, request))
-        except TimeoutError:
-            return Answer(code=_DEADLINE_EXCEEDED, text="the deadline is exceeded")
+                await self._call(method, stream, answer)
+                return Outcome()
+        except TimeoutError as error:
+            return Outcome(_DEADLINE_EXCEEDED, str(error) or "the deadline is exceeded")
         except OrlopError as error:
             return _refused(error)
+        except H2Error:
+            raise
         except OSError as error:
             log.exception("a call failed", extra={"path": path})
             return _refused(translate_os_error(error))
         except Exception:
             log.exception("a call failed", extra={"path": path})
-            return Answer(code=_INTERNAL, text="internal error in the engine (see its log)")
+            return Outcome(_INTERNAL, "internal error in the engine (see its log)")
 
-    async def _call(self, method: Method, request: Message) -> Message:
+    async def _call(self, method: Method, stream: Stream, answer: Answer) -> None:
+        async with aclosing(_received(stream, method.request)) as messages:
+            given = messages if method.receives_stream else await _only(messages)
+            if method.sends_stream:
+                await answer.begin()
+                async with aclosing(method.call(given)) as sent:
+                    async for message in sent:
+                        await answer.send(message)
+            else:
+                await answer.send(await self._unary(method, given))
+
+    async def _unary(self, method: Method, given: object) -> Message:
         if not method.completes:
-            return await method.call(request)
-        change = asyncio.ensure_future(method.call(request))
+            alone: Message = await method.call(given)
+            return alone
+        change = asyncio.ensure_future(method.call(given))
         self._server.changes.add(change)
         change.add_done_callback(self._ended)
         return await asyncio.shield(change)
 
-    def _ended(self, change: asyncio.Future[Message]) -> None:
+    def _ended(self, change: asyncio.Future[Any]) -> None:
         self._server.changes.discard(change)
         if not change.cancelled():
             change.exception()  # told to the client, or to nobody if it has gone
@@ -227,16 +281,34 @@ def _seconds_left(headers: Headers) -> float | None:
     return None if deadline is None else deadline.time_remaining()
 
 
-def _refused(error: OrlopError) -> Answer:
-    return Answer(code=error.grpc_code, text=str(error), kind=kind_of(error))
+def _refused(error: OrlopError) -> Outcome:
+    return Outcome(error.grpc_code, str(error), kind_of(error))
 
 
-async def _received(stream: Stream, kind: type[Message]) -> Message:
-    """Return the one message of a unary call."""
+async def _only(messages: AsyncIterator[Message]) -> Message:
+    """Return the one message of a call that has no stream."""
+    async for message in messages:
+        return message
+    raise InvalidArgumentError("the call has no message")
+
+
+async def _received(stream: Stream, kind: type[Message]) -> AsyncGenerator[Message, None]:
+    """Yield the messages of a call until the client ends its half."""
+    while data := await _next(stream):
+        try:
+            yield kind.FromString(data[_PREFIX.size :])
+        except DecodeError as error:
+            raise InvalidArgumentError(
+                "the message cannot be read", hint=str(error)[:200]
+            ) from None
+
+
+async def _next(stream: Stream) -> bytes:
+    """Return the next message with its prefix; b"" at the end."""
     try:
         prefix = await stream.recv_data(_PREFIX.size)
         if not prefix:
-            raise InvalidArgumentError("the call has no message")
+            return b""
         compressed, length = _PREFIX.unpack(prefix)
         if compressed:
             raise UnsupportedError("the message is compressed", hint="send it uncompressed")
@@ -245,24 +317,6 @@ async def _received(stream: Stream, kind: type[Message]) -> Message:
         data = await stream.recv_data(length)
     except AssertionError:  # grpclib's, where a stream ends in the middle of a message
         raise InvalidArgumentError("the message is cut short") from None
-    try:
-        return kind.FromString(data)
-    except DecodeError as error:
-        raise InvalidArgumentError("the message cannot be read", hint=str(error)[:200]) from None
-
-
-async def _send(stream: Stream, answer: Answer) -> None:
-    head = [(":status", "200"), _CONTENT]
-    if answer.message is not None:
-        data = answer.message.SerializeToString()
-        await stream.send_headers(head)
-        await stream.send_data(_PREFIX.pack(False, len(data)) + data)  # noqa: FBT003 - no keyword
-        head = []
-    trailers = [*head, ("grpc-status", str(answer.code))]
-    if answer.text:
-        trailers.append(("grpc-message", encode_grpc_message(answer.text)))
-    if answer.kind:
-        trailers.append(("orlop-kind", answer.kind))
-    await stream.send_headers(trailers, end_stream=True)
-    if stream.closable:  # the client has not ended its half
-        stream.reset_nowait()
+    if len(data) < length:
+        raise InvalidArgumentError("the message is cut short")
+    return prefix + data

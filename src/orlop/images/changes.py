@@ -23,19 +23,15 @@ def apply_changes(process: Process, changes: Iterable[str]) -> Process:
     """
     for change in changes:
         word, _, rest = change.strip().partition(" ")
-        if word.upper() not in _INSTRUCTIONS:
+        instruction = _INSTRUCTIONS.get(word.upper())
+        if instruction is None:
             known = ", ".join(_INSTRUCTIONS)
             raise InvalidArgumentError(f"unknown change {word[:50]!r}", hint=f"known: {known}")
         try:
-            process = apply_instruction(process, word.upper(), rest.strip())
+            process = instruction(process, rest.strip())
         except ValueError as error:
             raise InvalidArgumentError(f"invalid change {change[:200]!r}: {error}") from error
     return process
-
-
-def apply_instruction(process: Process, name: str, rest: str) -> Process:
-    """Return *process* after the instruction *name*, one of apply_changes(). ValueError."""
-    return _INSTRUCTIONS[name](process, rest)
 
 
 def _cmd(process: Process, rest: str) -> Process:
