@@ -142,6 +142,8 @@ class Context:
         """Publish an event about *container*."""
         attributes = {**container.options.labels, "image": container.image_name}
         attributes |= {"name": container.name, **more}
+        if container.options.pod:
+            attributes["pod"] = container.options.pod
         self.events.publish("container", action, id=container.id, attributes=attributes)
         if not action.startswith("exec_"):  # health checks would fill the log
             log.info("container event", extra={"action": action, "container": container.id, **more})

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from orlop.engine.requests import NO_FILTERS, Filters
 from orlop.errors import InvalidArgumentError, UnavailableError
@@ -36,11 +36,11 @@ class Events:
 
     async def subscribe(
         self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Yield what happened since *since_ns*, then what happens, until *until_ns* (0: for ever).
 
-        With since_ns 0 only what happens from now on. UnavailableError when the
-        reader is too slow.
+        With since_ns 0 only what happens from now on. Pods are told of only if the filter
+        "type" names them. UnavailableError when the reader is too slow.
         """
         wanted = matcher(filters)
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -78,6 +78,8 @@ def matcher(filters: Filters) -> Callable[[Event], bool]:
             raise InvalidArgumentError(f"invalid filter '{name}'")
 
     def matches(event: Event) -> bool:
+        if event.type == "pod" and "pod" not in filters.get("type", ()):
+            return False
         return all(_TESTS[name](event, values) for name, values in filters.items() if values)
 
     return matches

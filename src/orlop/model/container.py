@@ -351,7 +351,7 @@ class Volume(Value, frozen=True, kw_only=True):
 class Event(Value, frozen=True, kw_only=True):
     """Something that happened; the words are Docker's (type, action, attributes)."""
 
-    type: str  # container, image, volume, network, daemon
+    type: str  # container, pod, image, volume, network, daemon
     action: str
     id: str
     attributes: dict[str, str] = {}

@@ -410,11 +410,11 @@ def test_exec_runs_in_the_container_and_tells_its_exit_code(tmp_path: Path) -> N
         created = await engine.containers.create(shell("exec sleep 60", hostname="inside"))
         await engine.containers.start(created.id)
         options = ExecOptions(command=("sh", "-c", "hostname; exit 4"))
-        code, text = await engine.execs.capture(created.id, options, timeout_s=10, limit=1000)
-        assert (code, text) == (4, "inside\n")
+        ended = await engine.execs.capture(created.id, options, timeout_s=10, limit=1000)
+        assert (ended.exit_code, ended.output()) == (4, b"inside\n")
         slow = ExecOptions(command=("sleep", "50"))
         late = await engine.execs.capture(created.id, slow, timeout_s=0.3, limit=10)
-        assert late == (None, "")
+        assert (late.exit_code, late.output()) == (None, b"")
         await until(lambda: len(engine.execs.of(created.id)) == 0)
         titles = (await engine.containers.top(created.id)).titles
         rows = (await engine.containers.top(created.id)).rows

@@ -16,7 +16,7 @@ from orlop.engine.containers.listing import fits
 from orlop.engine.containers.merge import merge, wanted_mounts
 from orlop.engine.containers.names import check_name, generate
 from orlop.engine.events import Events
-from orlop.engine.execs.capture import demultiplexed
+from orlop.engine.execs.capture import STDERR, STDOUT, Captured
 from orlop.engine.shimlink import error_of
 from orlop.engine.when import parse_moment
 from orlop.errors import (
@@ -280,9 +280,12 @@ def test_the_shims_failures_become_errors_that_dockers_clients_know() -> None:
 
 
 def test_frames_are_taken_apart_even_when_cut_short() -> None:
-    frame = b"\1\0\0\0\0\0\0\5hello"
-    assert demultiplexed(frame + frame + frame[:10]) == b"hellohellohe"
-    assert demultiplexed(b"\1\0") == b""
+    out, err = b"\1\0\0\0\0\0\0\5hello", b"\2\0\0\0\0\0\0\4oops"
+    captured = Captured(0, out + err + out[:10])
+    assert captured.output() == b"hellooopshe"
+    assert captured.output(STDOUT) == b"hellohe"
+    assert captured.output(STDERR) == b"oops"
+    assert Captured(0, b"\1\0").output() == b""
 
 
 def test_moments_are_spans_dates_or_seconds() -> None:

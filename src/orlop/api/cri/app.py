@@ -2,6 +2,7 @@
 
 from orlop.api.cri import v1
 from orlop.api.cri.containers import ContainerCalls
+from orlop.api.cri.events import EventCalls
 from orlop.api.cri.images import ImageService
 from orlop.api.cri.node import NodeCalls
 from orlop.api.cri.pods import PodCalls
@@ -14,7 +15,12 @@ _BROKEN_OFF = frozenset(["PullImage", "ExecSync"])
 def server(engine: Engine) -> Server:
     """Return the server that answers the CRI's calls with what *engine* does."""
     servicers = {
-        "RuntimeService": (NodeCalls(), PodCalls(engine), ContainerCalls(engine)),
+        "RuntimeService": (
+            NodeCalls(),
+            PodCalls(engine),
+            ContainerCalls(engine),
+            EventCalls(engine),
+        ),
         "ImageService": (ImageService(engine),),
     }
     return Server(methods_of(v1.DESCRIPTOR, servicers, broken_off=_BROKEN_OFF))

@@ -2,16 +2,21 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 
 from orlop.api.cri import v1
+from orlop.api.cri.images import find_image
 from orlop.api.cri.labels import selects
 from orlop.api.cri.parse_container import container_name, container_options
 from orlop.api.cri.pods import asked
 from orlop.api.cri.render_container import render_container, render_status, state_of
 from orlop.engine.engine import Engine
-from orlop.errors import NotFoundError
-from orlop.model.container import Container
+from orlop.engine.execs.capture import STDERR, STDOUT
+from orlop.errors import InvalidArgumentError, NotFoundError
+from orlop.model.container import Container, ExecOptions
+
+_MOST_OUTPUT = 8 << 20  # bytes that ExecSync returns of both streams
 
 
 class ContainerCalls:
@@ -57,9 +62,28 @@ class ContainerCalls:
         self, request: v1.ContainerStatusRequest
     ) -> v1.ContainerStatusResponse:
         found = self._find(request.container_id)
-        image = self._engine.images.resolve(found.image)
         info = {"info": json.dumps({"pid": found.pid})} if request.verbose else {}
-        return v1.ContainerStatusResponse(status=render_status(found, image), info=info)
+        status = render_status(found, find_image(self._engine, found.image))
+        return v1.ContainerStatusResponse(status=status, info=info)
+
+    async def ExecSync(self, request: v1.ExecSyncRequest) -> v1.ExecSyncResponse:
+        """Run a command; its time limit is in seconds, 0 for none."""
+        found = self._find(request.container_id)
+        if not request.cmd:
+            raise InvalidArgumentError("the request has no command")
+        captured = await self._engine.execs.capture(
+            found.id,
+            ExecOptions(command=tuple(request.cmd), grouped=True),
+            timeout_s=request.timeout if request.timeout > 0 else math.inf,
+            limit=_MOST_OUTPUT,
+        )
+        if captured.exit_code is None:
+            raise TimeoutError(f"the command ran longer than {request.timeout} s")
+        return v1.ExecSyncResponse(
+            stdout=captured.output(STDOUT),
+            stderr=captured.output(STDERR),
+            exit_code=captured.exit_code,
+        )
 
     async def ReopenContainerLog(
         self, request: v1.ReopenContainerLogRequest

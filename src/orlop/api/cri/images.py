@@ -21,13 +21,13 @@ class ImageService:
     async def ListImages(self, request: v1.ListImagesRequest) -> v1.ListImagesResponse:
         wanted = request.filter.image.image
         if wanted:
-            found = self._found(wanted)
+            found = find_image(self._engine, wanted)
             return v1.ListImagesResponse(images=[_image(found)] if found else [])
         images = await self._engine.images.list()
         return v1.ListImagesResponse(images=[_image(one.image) for one in images])
 
     async def ImageStatus(self, request: v1.ImageStatusRequest) -> v1.ImageStatusResponse:
-        found = self._found(_named(request.image))
+        found = find_image(self._engine, _named(request.image))
         return v1.ImageStatusResponse(image=_image(found) if found else None)
 
     async def PullImage(self, request: v1.PullImageRequest) -> v1.PullImageResponse:
@@ -39,7 +39,7 @@ class ImageService:
 
     async def RemoveImage(self, request: v1.RemoveImageRequest) -> v1.RemoveImageResponse:
         """Remove the image with all its names; no error if it is gone."""
-        found = self._found(_named(request.image))
+        found = find_image(self._engine, _named(request.image))
         if found is not None:
             await self._engine.images.remove(found.id, force=True)
         return v1.RemoveImageResponse()
@@ -53,11 +53,13 @@ class ImageService:
         )
         return v1.ImageFsInfoResponse(image_filesystems=[told], container_filesystems=[told])
 
-    def _found(self, name: str) -> ImageRecord | None:
-        try:
-            return self._engine.images.resolve(name)
-        except NotFoundError:
-            return None
+
+def find_image(engine: Engine, name: str) -> ImageRecord | None:
+    """Return the image of a name, digest or id; None if there is none."""
+    try:
+        return engine.images.resolve(name)
+    except NotFoundError:
+        return None
 
 
 def _named(image: v1.ImageSpec) -> str:

@@ -39,7 +39,7 @@ class PodCalls:
     ) -> v1.PodSandboxStatusResponse:
         pod = self._engine.pods.get(request.pod_sandbox_id)
         info = {"info": json.dumps({"name": pod.name})} if request.verbose else {}
-        return v1.PodSandboxStatusResponse(status=_status(pod), info=info)
+        return v1.PodSandboxStatusResponse(status=pod_status(pod), info=info)
 
     async def ListPodSandbox(self, request: v1.ListPodSandboxRequest) -> v1.ListPodSandboxResponse:
         return v1.ListPodSandboxResponse(items=self._listed(request.filter))
@@ -74,7 +74,8 @@ def _item(pod: Container) -> v1.PodSandbox:
     )
 
 
-def _status(pod: Container) -> v1.PodSandboxStatus:
+def pod_status(pod: Container) -> v1.PodSandboxStatus:
+    """Return a pod as PodSandboxStatus tells it."""
     request = asked(pod)
     modes = request.config.linux.security_context.namespace_options
     return v1.PodSandboxStatus(

@@ -32,8 +32,8 @@ def render_container(container: Container) -> v1.Container:
     )
 
 
-def render_status(container: Container, image: ImageRecord) -> v1.ContainerStatus:
-    """Return a container as ContainerStatus tells it."""
+def render_status(container: Container, image: ImageRecord | None) -> v1.ContainerStatus:
+    """Return a container as ContainerStatus tells it; *image* is None if it has been removed."""
     config = _asked(container)
     reason, message = _reason(container)
     has_ended = state_of(container) == v1.CONTAINER_EXITED
@@ -46,8 +46,8 @@ def render_status(container: Container, image: ImageRecord) -> v1.ContainerStatu
         finished_at=(container.finished_ns or container.created_ns) if has_ended else 0,
         exit_code=container.exit_code,
         image=config.image,
-        image_ref=image.digests[0] if image.digests else image.id,
-        image_id=image.id,
+        image_ref=image.digests[0] if image and image.digests else container.image,
+        image_id=container.image,
         reason=reason,
         message=message,
         labels=config.labels,

@@ -8,6 +8,7 @@ import time
 from msgspec.structs import replace
 
 from orlop.engine.context import Context
+from orlop.engine.execs.capture import Captured
 from orlop.engine.execs.execs import Execs
 from orlop.errors import OrlopError
 from orlop.model.container import Container, ExecOptions, HealthResult, HealthState
@@ -67,14 +68,16 @@ class Health:
         start_ns = time.time_ns()
         timeout_s = (check.timeout_ns or _TIMEOUT_NS) / 1e9
         try:
-            code, output = await self._execs.capture(
+            captured = await self._execs.capture(
                 container_id,
                 ExecOptions(command=_command(check)),
                 timeout_s=timeout_s,
-                limit=_MAX_OUTPUT,
+                limit=2 * _MAX_OUTPUT,
             )
         except OrlopError as error:
-            code, output = -1, str(error)
+            captured = Captured(-1, why=str(error))
+        code = captured.exit_code
+        output = captured.why or captured.output()[:_MAX_OUTPUT].decode(errors="replace")
         if code is None:
             code = -1
             why = f"Health check exceeded timeout ({timeout_s:g}s)"

@@ -2,6 +2,24 @@
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_HEAD = 8  # bytes of a frame: the stream's number, 0, 0, 0, the size
+STDOUT, STDERR = 1, 2
+
+
+class Captured(NamedTuple):
+    """How a command ended. *exit_code* is None, and *why* says more, if its time was over."""
+
+    exit_code: int | None
+    frames: bytes = b""
+    why: str = ""
+
+    def output(self, *streams: int) -> bytes:
+        """Return what it wrote, in order: on *streams* only, if any are given."""
+        wanted = streams or (STDOUT, STDERR)
+        return b"".join(data for stream, data in _frames(self.frames) if stream in wanted)
 
 
 async def collect(stream: socket.socket, *, timeout_s: float, limit: int) -> tuple[bool, bytes]:
@@ -18,12 +36,11 @@ async def collect(stream: socket.socket, *, timeout_s: float, limit: int) -> tup
     return True, bytes(data)
 
 
-def demultiplexed(data: bytes) -> bytes:
-    """Return the payload of Docker's 8-byte frames, whole or cut short."""
-    out = bytearray()
+def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield stream and payload of Docker's frames; the last may be cut short."""
     position = 0
-    while position + 8 <= len(data):
-        size = int.from_bytes(data[position + 4 : position + 8], "big")
-        out += data[position + 8 : position + 8 + size]
-        position += 8 + size
-    return bytes(out)
+    while position + _HEAD <= len(data):
+        size = int.from_bytes(data[position + 4 : position + _HEAD], "big")
+        position += _HEAD
+        yield data[position - _HEAD], data[position : position + size]
+        position += size

@@ -14,7 +14,7 @@ from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.containers.kind import bundle_of, kind_of
 from orlop.engine.context import Context
-from orlop.engine.execs.capture import collect, demultiplexed
+from orlop.engine.execs.capture import Captured, collect
 from orlop.engine.execs.messages import (
     KILLED,
     ClientStreams,
@@ -338,10 +338,10 @@ class Execs:
 
     async def capture(
         self, container_id: str, options: ExecOptions, *, timeout_s: float, limit: int
-    ) -> tuple[int | None, str]:
-        """Run a command and return its exit code and the start of its output.
+    ) -> Captured:
+        """Run a command and return its exit code and the first *limit* bytes of its frames.
 
-        After *timeout_s* the engine kills the command, and the exit code is None.
+        After *timeout_s* the engine kills the command, as it does if this is cancelled.
         """
         exec_ = self._made(container_id, options)
         self._execs[exec_.id] = exec_
@@ -356,20 +356,26 @@ class Execs:
                 except OrlopError as error:
                     if time.monotonic() - begun < timeout_s:
                         raise
-                    return None, str(error)
+                    return Captured(None, why=str(error))
                 end = self._ends.get(exec_.id)
                 left_s = max(0.0, timeout_s - (time.monotonic() - begun))
-                is_over, data = await collect(ours, timeout_s=left_s, limit=2 * limit)
-                output = demultiplexed(data)[:limit].decode(errors="replace")
+                is_over, data = await collect(ours, timeout_s=left_s, limit=limit)
                 if not is_over:
                     await self._kill_once(exec_)
-                    return None, output
+                    return Captured(None, data)
                 if end is not None:
                     await asyncio.wait({end}, timeout=_SETTLE_S)
-                return self._execs[exec_.id].exit_code, output
+                return Captured(self._execs[exec_.id].exit_code, data)
+        except asyncio.CancelledError:
+            self._context.spawn(self._end(exec_))
+            raise
         finally:
             theirs.close()
             self._execs.pop(exec_.id, None)
+
+    async def _end(self, exec_: Exec) -> None:
+        with contextlib.suppress(OrlopError):
+            await self._kill_once(exec_)
 
     def get(self, exec_id: str) -> Exec:
         """Return what it is now; NotFoundError "No such exec instance: …"."""

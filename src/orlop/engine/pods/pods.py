@@ -79,7 +79,8 @@ class Pods:
                 await self._context.spaces.release(pod.id)
                 self._forget(pod.id)
                 raise
-        log.info("pod event", extra={"action": "start", "pod": pod.id})
+        self._announce(ready, "create")
+        self._announce(ready, "start")
         return ready
 
     async def create_container(self, ref: str, options: ContainerOptions, *, name: str) -> Created:
@@ -103,8 +104,9 @@ class Pods:
         async with self._context.live(pod_id).lock:
             await self._stop(pod_id)
             await asyncio.gather(*map(self._remove_container, self.containers(pod_id)))
+            pod = self.get(pod_id)
             self._forget(pod_id)
-        log.info("pod event", extra={"action": "remove", "pod": pod_id})
+        self._announce(pod, "destroy")
 
     async def _stop(self, pod_id: str) -> None:
         spaces = self._context.spaces
@@ -116,7 +118,11 @@ class Pods:
         self._networks.ended(pod)
         await spaces.release(pod_id)
         self._ended(pod)
-        log.info("pod event", extra={"action": "stop", "pod": pod_id})
+        self._announce(pod, "die")
+
+    def _announce(self, pod: Container, action: str) -> None:
+        self._context.events.publish("pod", action, id=pod.id, attributes={"name": pod.name})
+        log.info("pod event", extra={"action": action, "pod": pod.id})
 
     def _ended(self, pod: Container) -> None:
         """Record that it is not ready any more."""
