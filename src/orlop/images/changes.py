@@ -23,15 +23,19 @@ def apply_changes(process: Process, changes: Iterable[str]) -> Process:
     """
     for change in changes:
         word, _, rest = change.strip().partition(" ")
-        instruction = _INSTRUCTIONS.get(word.upper())
-        if instruction is None:
+        if word.upper() not in _INSTRUCTIONS:
             known = ", ".join(_INSTRUCTIONS)
             raise InvalidArgumentError(f"unknown change {word[:50]!r}", hint=f"known: {known}")
         try:
-            process = instruction(process, rest.strip())
+            process = apply_instruction(process, word.upper(), rest.strip())
         except ValueError as error:
             raise InvalidArgumentError(f"invalid change {change[:200]!r}: {error}") from error
     return process
+
+
+def apply_instruction(process: Process, name: str, rest: str) -> Process:
+    """Return *process* after the instruction *name*, one of apply_changes(). ValueError."""
+    return _INSTRUCTIONS[name](process, rest)
 
 
 def _cmd(process: Process, rest: str) -> Process:

@@ -56,8 +56,18 @@ def take_notes(report: bytes, *, until_ns: int) -> tuple[list[Taken], bytes]:
         return [], report
     line, _, rest = report[len(_BEGIN) :].partition(_END)
     words = line.decode().split()
-    begins = [*map(int, words[1::2]), until_ns]
-    names = [_LAST if name == _UNTOLD else name for name in words[::2]]
-    whole = Taken("child", "child", begins[0], until_ns)
-    steps = [Taken(name, "child", *begins[at : at + 2]) for at, name in enumerate(names)]
-    return [whole, *steps], rest
+    return steps_of_child([*zip(words[::2], map(int, words[1::2]), strict=True)], until_ns), rest
+
+
+def steps_of_child(begun: Sequence[tuple[str, int]], until_ns: int) -> list[Taken]:
+    """Return a child as a whole and its steps, from when each has begun, the program's last."""
+    if not begun:
+        return []
+    names = [name for name, _ in begun]
+    told = begun[: names.index(_UNTOLD) + 1] if _UNTOLD in names else begun
+    ends = [*(begin for _, begin in told[1:]), until_ns]
+    steps = [
+        Taken(_LAST if name == _UNTOLD else name, "child", begin, end)
+        for (name, begin), end in zip(told, ends, strict=True)
+    ]
+    return [Taken("child", "child", told[0][1], until_ns), *steps]

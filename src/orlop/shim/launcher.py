@@ -28,9 +28,11 @@ from orlop.kernel.mount import MountAttr, MountFlag, Unmount, mount, move_mount,
 from orlop.kernel.namespaces import Namespace, setns, unshare
 from orlop.kernel.procedure import Failure, Strings
 from orlop.kernel.process import set_dumpable, set_name, set_parent_death_signal
+from orlop.model.timeline import Step
 from orlop.runtime import failure
 from orlop.runtime.failure import StepError
 from orlop.runtime.filesystems import filesystem
+from orlop.runtime.noting import steps_of_child
 from orlop.runtime.options import Options
 from orlop.runtime.program import places_of
 from orlop.runtime.recipe import table
@@ -103,8 +105,7 @@ class Made(NamedTuple):
     pid: int  # 0: there was no child
     report: bytes
     is_commands: bool  # the failure is that of the command, not of us
-    #: Of one that is timed: the steps of the child with their begin and end, in nanoseconds.
-    steps: tuple[tuple[str, int, int], ...] = ()
+    steps: Sequence[Step] = ()  # the child's, of one that is timed
 
 
 def serve(orders: int, made: ctypes.c_int) -> NoReturn:
@@ -236,14 +237,13 @@ class Launcher:
         pid = procedure.run(flags, cgroup_fd=cgroup, pid=self._made)
         failed = procedure.failure()
         if failed is None:
-            return Made(pid, b"", is_commands=False, steps=_steps(writer))
+            return Made(
+                pid,
+                b"",
+                is_commands=False,
+                steps=steps_of_child(writer.begun(), time.monotonic_ns()),
+            )
         return _told(writer, pid, failed, tried)
-
-
-def _steps(writer: Writer) -> tuple[tuple[str, int, int], ...]:
-    begun = writer.begun()
-    ends = [*(begin for _, begin in begun[1:]), time.monotonic_ns()]
-    return tuple((name, begin, end) for (name, begin), end in zip(begun, ends, strict=False))
 
 
 class _Places:

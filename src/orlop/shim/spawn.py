@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from orlop.kernel.capabilities import BIT
-from orlop.model.timeline import OFF, Step
+from orlop.model.timeline import OFF
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.cgroups import Cgroup
 from orlop.runtime.cgroups.reusable import Group
@@ -123,7 +123,7 @@ class Spawn:
         answer: dict[str, Any] = {"pid": made.pid, "time_ns": time.time_ns()}
         if self.times is not OFF:
             self.times.note("launcher", self.since)
-            self.times.add(Step(name, "child", begin, end) for name, begin, end in made.steps)
+            self.times.add(made.steps)
             answer["steps"] = self.times.steps
         return answer
 

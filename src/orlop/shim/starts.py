@@ -30,7 +30,7 @@ from orlop.kernel.process import pidfd_open
 from orlop.model.mount import Mount
 from orlop.model.oci import Config, Namespace
 from orlop.model.oci import Process as OCIProcess
-from orlop.model.timeline import OFF, Recorder, Step
+from orlop.model.timeline import OFF, Recorder
 from orlop.runtime import failure
 from orlop.runtime import start as runtime
 from orlop.runtime.ahead import Ahead
@@ -198,7 +198,7 @@ class Starts:
                 os.close(starting.report)
                 os.close(starting.witness)
                 process.times.note("launcher", order.begun_ns)
-                process.times.add(Step(name, "child", *when) for name, *when in made.steps)
+                process.times.add(made.steps)
                 return True
             self._discard(process, starting, made)
             if made is None and order.is_witnessed:  # the program may have run

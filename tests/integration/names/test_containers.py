@@ -241,6 +241,6 @@ def test_without_a_network_nothing_of_this_is_loaded(tmp_path: Path) -> None:
         assert "orlop.network.dns" not in engine.log()
         engine.out("network", "create", "some")
         engine.out("run", "--rm", "--network", "some", "host", "true")
-        assert "orlop.engine.names" in engine.log()
+        assert "orlop.engine.names." in engine.log()
     finally:
         engine.close()
