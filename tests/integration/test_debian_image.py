@@ -37,7 +37,8 @@ def reference(loopback_registry: str) -> str:
     name = f"{loopback_registry}/debian:five-layers"
     source = f"oci:{debian_image.layout()}:{debian_image.TAG}"
     command = ["skopeo", "copy", "-q", "--dest-tls-verify=false", source, f"docker://{name}"]
-    subprocess.run(command, check=True, capture_output=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return name
 
 
