@@ -1,20 +1,15 @@
 """GetContainerEvents: what a kubelet hears without asking for lists."""
 
-import pickle
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from orlop.api.cri import v1
 from tests.integration.cri.kubelet import Kubelet
 from tests.integration.cri.pod import IMAGE, Pod, eventually
+from tests.integration.cri.watching import streaming
 from tests.integration.engines import EngineProcess
 
-_PROGRAM = Path(__file__).with_name("watch.py")
-_PATH = "/runtime.v1.RuntimeService/GetContainerEvents"
 CREATED, STARTED = v1.CONTAINER_CREATED_EVENT, v1.CONTAINER_STARTED_EVENT
 STOPPED, DELETED = v1.CONTAINER_STOPPED_EVENT, v1.CONTAINER_DELETED_EVENT
 
@@ -22,19 +17,8 @@ STOPPED, DELETED = v1.CONTAINER_STOPPED_EVENT, v1.CONTAINER_DELETED_EVENT
 @contextmanager
 def watching(engine: EngineProcess) -> Iterator[Iterator[v1.ContainerEventResponse]]:
     """Give the events from now on; the client is killed in the end."""
-    words = [sys.executable, str(_PROGRAM), str(engine.run / "cri.sock"), _PATH]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        try:
-            assert pickle.load(process.stdout) is None
-            yield map(v1.ContainerEventResponse.FromString, _loaded(process.stdout))
-        finally:
-            process.kill()
-
-
-def _loaded(stream: object) -> Iterator[bytes]:
-    while True:
-        yield pickle.load(stream)  # type: ignore[arg-type]
+    with streaming(engine, "RuntimeService/GetContainerEvents") as messages:
+        yield map(v1.ContainerEventResponse.FromString, messages)
 
 
 def test_a_life_is_told_with_the_state_of_its_pod(engine: EngineProcess, pod: Pod) -> None:

@@ -6,6 +6,7 @@ from orlop.api.cri.events import EventCalls
 from orlop.api.cri.images import ImageService
 from orlop.api.cri.node import NodeCalls
 from orlop.api.cri.pods import PodCalls
+from orlop.api.cri.stats import StatsCalls
 from orlop.api.grpc import Server, methods_of
 from orlop.engine.engine import Engine
 
@@ -20,6 +21,7 @@ def server(engine: Engine) -> Server:
             PodCalls(engine),
             ContainerCalls(engine),
             EventCalls(engine),
+            StatsCalls(engine),
         ),
         "ImageService": (ImageService(engine),),
     }

@@ -3,16 +3,18 @@
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 from orlop.api.cri import v1
+from orlop.api.cri.batches import batches
 from orlop.api.cri.images import find_image
 from orlop.api.cri.labels import selects
-from orlop.api.cri.parse_container import container_name, container_options
+from orlop.api.cri.parse_container import container_name, container_options, limits_of
 from orlop.api.cri.pods import asked
 from orlop.api.cri.render_container import render_container, render_status, state_of
 from orlop.engine.engine import Engine
 from orlop.engine.execs.capture import STDERR, STDOUT
+from orlop.engine.requests import UpdateRequest
 from orlop.errors import InvalidArgumentError, NotFoundError
 from orlop.model.container import Container, ExecOptions
 
@@ -56,7 +58,15 @@ class ContainerCalls:
         return v1.RemoveContainerResponse()
 
     async def ListContainers(self, request: v1.ListContainersRequest) -> v1.ListContainersResponse:
-        return v1.ListContainersResponse(containers=self._listed(request.filter))
+        found = listed_containers(self._engine, request.filter)
+        return v1.ListContainersResponse(containers=map(render_container, found))
+
+    async def StreamContainers(
+        self, request: v1.StreamContainersRequest
+    ) -> AsyncGenerator[v1.StreamContainersResponse, None]:
+        found = listed_containers(self._engine, request.filter)
+        for batch in batches(map(render_container, found)):
+            yield v1.StreamContainersResponse(containers=batch)
 
     async def ContainerStatus(
         self, request: v1.ContainerStatusRequest
@@ -65,6 +75,16 @@ class ContainerCalls:
         info = {"info": json.dumps({"pid": found.pid})} if request.verbose else {}
         status = render_status(found, find_image(self._engine, found.image))
         return v1.ContainerStatusResponse(status=status, info=info)
+
+    async def UpdateContainerResources(
+        self, request: v1.UpdateContainerResourcesRequest
+    ) -> v1.UpdateContainerResourcesResponse:
+        """Change limits, of a running container at once; what is 0 stays as it is."""
+        found = self._find(request.container_id)
+        await self._engine.containers.update(
+            found.id, UpdateRequest(resources=limits_of(request.linux))
+        )
+        return v1.UpdateContainerResourcesResponse()
 
     async def ExecSync(self, request: v1.ExecSyncRequest) -> v1.ExecSyncResponse:
         """Run a command; its time limit is in seconds, 0 for none."""
@@ -92,19 +112,24 @@ class ContainerCalls:
         return v1.ReopenContainerLogResponse()
 
     def _find(self, ref: str) -> Container:
-        """Return a container of a pod; others are not the kubelet's."""
-        found = self._engine.containers.get(ref)
-        if not found.options.pod:
-            raise NotFoundError(f"No such container: {ref[:200]}")
-        return found
+        return find_container(self._engine, ref)
 
-    def _listed(self, wanted: v1.ContainerFilter) -> Iterator[v1.Container]:
-        for one in self._engine.containers.list(all=True):
-            options = one.options
-            if not options.pod.startswith(wanted.pod_sandbox_id) or not options.pod:
-                continue
-            if wanted.HasField("state") and state_of(one) != wanted.state.state:
-                continue
-            rendered = render_container(one)
-            if one.id.startswith(wanted.id) and selects(wanted.label_selector, rendered.labels):
-                yield rendered
+
+def find_container(engine: Engine, ref: str) -> Container:
+    """Return a container of a pod; NotFoundError for others, which are not the kubelet's."""
+    found = engine.containers.get(ref)
+    if not found.options.pod:
+        raise NotFoundError(f"No such container: {ref[:200]}")
+    return found
+
+
+def listed_containers(engine: Engine, wanted: v1.ContainerFilter) -> Iterator[Container]:
+    """Yield the containers of pods that a filter selects."""
+    for one in engine.containers.list(all=True):
+        options = one.options
+        if not options.pod.startswith(wanted.pod_sandbox_id) or not options.pod:
+            continue
+        if wanted.HasField("state") and state_of(one) != wanted.state.state:
+            continue
+        if one.id.startswith(wanted.id) and selects(wanted.label_selector, options.labels):
+            yield one

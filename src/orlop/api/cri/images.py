@@ -3,8 +3,10 @@
 import base64
 import binascii
 import time
+from collections.abc import AsyncGenerator
 
 from orlop.api.cri import v1
+from orlop.api.cri.batches import batches
 from orlop.engine.answers import ImageRecord
 from orlop.engine.engine import Engine
 from orlop.engine.requests import Credentials
@@ -19,12 +21,13 @@ class ImageService:
         self._engine = engine
 
     async def ListImages(self, request: v1.ListImagesRequest) -> v1.ListImagesResponse:
-        wanted = request.filter.image.image
-        if wanted:
-            found = find_image(self._engine, wanted)
-            return v1.ListImagesResponse(images=[_image(found)] if found else [])
-        images = await self._engine.images.list()
-        return v1.ListImagesResponse(images=[_image(one.image) for one in images])
+        return v1.ListImagesResponse(images=await self._listed(request.filter))
+
+    async def StreamImages(
+        self, request: v1.StreamImagesRequest
+    ) -> AsyncGenerator[v1.StreamImagesResponse, None]:
+        for batch in batches(await self._listed(request.filter)):
+            yield v1.StreamImagesResponse(images=batch)
 
     async def ImageStatus(self, request: v1.ImageStatusRequest) -> v1.ImageStatusResponse:
         found = find_image(self._engine, _named(request.image))
@@ -52,6 +55,12 @@ class ImageService:
             used_bytes=v1.UInt64Value(value=self._engine.system.layers_size()),
         )
         return v1.ImageFsInfoResponse(image_filesystems=[told], container_filesystems=[told])
+
+    async def _listed(self, wanted: v1.ImageFilter) -> list[v1.Image]:
+        if wanted.image.image:
+            found = find_image(self._engine, wanted.image.image)
+            return [_image(found)] if found else []
+        return [_image(one.image) for one in await self._engine.images.list()]
 
 
 def find_image(engine: Engine, name: str) -> ImageRecord | None:

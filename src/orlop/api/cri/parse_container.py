@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from orlop.api.cri import v1
 from orlop.api.cri.labels import name_of
 from orlop.errors import InvalidArgumentError, UnsupportedError
@@ -59,12 +61,16 @@ def container_options(config: v1.ContainerConfig, pod: v1.PodSandboxConfig) -> C
         pid=_pid(security.namespace_options),
         mounts=tuple(map(_mount, config.mounts)),
         oom_score_adj=limits.oom_score_adj,
-        resources=resources(limits, config.devices),
+        resources=replace(
+            limits_of(limits),
+            pids_limit=-1,  # the pod's cgroup has one, if the kubelet wants it
+            devices=tuple(map(_device, config.devices)),
+        ),
         request=_kept(config),
     )
 
 
-def resources(limits: v1.LinuxContainerResources, devices: Iterable[v1.Device]) -> Resources:
+def limits_of(limits: v1.LinuxContainerResources) -> Resources:
     """Return a container's limits; 0 names none."""
     memory = limits.memory_limit_in_bytes or None
     return Resources(
@@ -75,15 +81,14 @@ def resources(limits: v1.LinuxContainerResources, devices: Iterable[v1.Device]) 
         cpu_period_us=limits.cpu_period or None,
         cpuset_cpus=limits.cpuset_cpus,
         cpuset_mems=limits.cpuset_mems,
-        pids_limit=-1,  # the pod's cgroup has one, if the kubelet wants it
-        devices=tuple(
-            DeviceMapping(
-                host_path=one.host_path,
-                container_path=one.container_path,
-                access=one.permissions or "rwm",
-            )
-            for one in devices
-        ),
+    )
+
+
+def _device(device: v1.Device) -> DeviceMapping:
+    return DeviceMapping(
+        host_path=device.host_path,
+        container_path=device.container_path,
+        access=device.permissions or "rwm",
     )
 
 

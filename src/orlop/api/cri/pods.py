@@ -2,9 +2,12 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+
+from google.protobuf.json_format import MessageToDict
 
 from orlop.api.cri import v1
+from orlop.api.cri.batches import batches
 from orlop.api.cri.labels import selects
 from orlop.api.cri.parse_pod import pod_name, pod_options
 from orlop.engine.engine import Engine
@@ -38,23 +41,50 @@ class PodCalls:
         self, request: v1.PodSandboxStatusRequest
     ) -> v1.PodSandboxStatusResponse:
         pod = self._engine.pods.get(request.pod_sandbox_id)
-        info = {"info": json.dumps({"name": pod.name})} if request.verbose else {}
+        info = {"info": json.dumps(_details(pod))} if request.verbose else {}
         return v1.PodSandboxStatusResponse(status=pod_status(pod), info=info)
 
     async def ListPodSandbox(self, request: v1.ListPodSandboxRequest) -> v1.ListPodSandboxResponse:
-        return v1.ListPodSandboxResponse(items=self._listed(request.filter))
+        found = listed_pods(self._engine, request.filter)
+        return v1.ListPodSandboxResponse(items=map(_item, found))
 
-    def _listed(self, wanted: v1.PodSandboxFilter) -> Iterator[v1.PodSandbox]:
-        for pod in self._engine.pods.list():
-            if wanted.HasField("state") and _state(pod) != wanted.state.state:
-                continue
-            if pod.id.startswith(wanted.id) and selects(wanted.label_selector, pod.options.labels):
-                yield _item(pod)
+    async def StreamPodSandboxes(
+        self, request: v1.StreamPodSandboxesRequest
+    ) -> AsyncGenerator[v1.StreamPodSandboxesResponse, None]:
+        found = listed_pods(self._engine, request.filter)
+        for batch in batches(map(_item, found)):
+            yield v1.StreamPodSandboxesResponse(pod_sandboxes=batch)
+
+    async def UpdatePodSandboxResources(
+        self, request: v1.UpdatePodSandboxResourcesRequest
+    ) -> v1.UpdatePodSandboxResourcesResponse:
+        """Note what the pod has now: the kubelet has changed the pod's cgroup itself."""
+        pod = self._engine.pods.get(request.pod_sandbox_id)
+        kept = asked(pod)
+        for name in ("overhead", "resources"):
+            if request.HasField(name):
+                getattr(kept.config.linux, name).CopyFrom(getattr(request, name))
+        self._engine.pods.note_request(pod.id, kept.SerializeToString(deterministic=True))
+        return v1.UpdatePodSandboxResourcesResponse()
+
+
+def listed_pods(engine: Engine, wanted: v1.PodSandboxFilter) -> Iterator[Container]:
+    """Yield the pods that a filter selects."""
+    for pod in engine.pods.list():
+        if wanted.HasField("state") and _state(pod) != wanted.state.state:
+            continue
+        if pod.id.startswith(wanted.id) and selects(wanted.label_selector, pod.options.labels):
+            yield pod
 
 
 def asked(pod: Container) -> v1.RunPodSandboxRequest:
     """Return the request that made *pod*."""
     return v1.RunPodSandboxRequest.FromString(pod.options.request)
+
+
+def _details(pod: Container) -> dict[str, object]:
+    config = MessageToDict(asked(pod).config, preserving_proto_field_name=True)
+    return {"name": pod.name, "config": config}
 
 
 def _state(pod: Container) -> v1.PodSandboxState:

@@ -22,9 +22,12 @@ from orlop.engine.context import Context
 from orlop.engine.networks.networks import Networks
 from orlop.engine.spec import Given, cgroups_path
 from orlop.engine.spec.namespaces import sysctls
+from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError, NotFoundError, WrongStateError
 from orlop.model.container import Container, ContainerOptions, Step
 from orlop.model.image import Process
+from orlop.runtime import cgroups
+from orlop.runtime.cgroups import Statistics
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,22 @@ class Pods:
     def containers(self, pod_id: str) -> "Sequence[Container]":
         """Return the containers of a pod, whether they run or not."""
         return [one for one in self._context.records.all() if one.options.pod == pod_id]
+
+    async def stats(self, pod_id: str) -> Statistics | None:
+        """Return the counters of the cgroup that its containers are in; None if they share none."""
+        pod = self.get(pod_id)
+        if not pod.options.cgroup_parent or not pod.running:
+            return None
+        path = cgroups_path(pod.options.cgroup_parent, pod.id)
+        try:
+            return await in_thread(cgroups.open(path.rpartition("/")[0]).statistics)
+        except FileNotFoundError:  # nothing has run in it, or it has been removed
+            return None
+
+    def note_request(self, pod_id: str, request: bytes) -> None:
+        """Record what its API keeps about it."""
+        pod = self.get(pod_id)
+        self._context.records.save(replace(pod, options=replace(pod.options, request=request)))
 
     async def run(self, options: ContainerOptions, *, name: str) -> Container:
         """Make a pod that is ready for containers; nothing is left of one that cannot be."""
