@@ -8,7 +8,7 @@ import stat
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orlop.engine import reconcile
 from orlop.engine.containers.bundle import Bundles
@@ -45,6 +45,9 @@ from orlop.snapshots.choose import snapshots
 from orlop.store.content import Content
 from orlop.store.faults import explained
 from orlop.store.metadata import Metadata
+
+if TYPE_CHECKING:
+    from orlop.engine.builds.builds import Builds
 
 log = logging.getLogger(__name__)
 
@@ -138,10 +141,19 @@ class Engine:
         await self.networks.reconcile()
         await reconcile.resume(self._context, exits=self._exits, removal=self._removal, fresh=fresh)
         await self.forks.resume()
+        if settings.builds.exists():
+            await self.builds.resume()
         self.owners.resume()
         await reconcile.discard_orphans(self._context, self.volumes)
         await in_thread(_mark_boot, settings)
         self._context.sweep_soon()
+
+    @functools.cached_property
+    def builds(self) -> "Builds":
+        """Builds of images: loaded when the first one comes."""
+        from orlop.engine.builds.builds import Builds
+
+        return Builds(self._context, images=self.images, containers=self.containers)
 
     @functools.cached_property
     def fork_sources(self) -> ForkSources:
