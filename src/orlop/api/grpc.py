@@ -15,6 +15,7 @@ import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import FileDescriptor
@@ -41,6 +42,12 @@ _INTERNAL = 13
 _DEADLINE_EXCEEDED = 4
 
 Headers = list[tuple[str, str]]
+_headers: ContextVar[Headers] = ContextVar("headers")
+
+
+def header(name: str) -> str:
+    """Return the first header *name* of the call that is being answered; "" if it has none."""
+    return next((value for key, value in _headers.get() if key == name), "")
 
 
 class Method(NamedTuple):
@@ -213,6 +220,7 @@ class Calls(AbstractHandler):
             task.cancel()
 
     async def _serve(self, stream: Stream, headers: Headers) -> None:
+        _headers.set(headers)
         path = dict(headers).get(":path", "")
         began = time.monotonic()
         answer = Answer(stream)

@@ -23,7 +23,6 @@ from orlop.engine.execs.execs import Execs
 from orlop.engine.fork_sources import ForkSources
 from orlop.engine.forks import Forks
 from orlop.engine.images.images import Images
-from orlop.engine.namespaces import Namespaces
 from orlop.engine.networks.networks import Networks
 from orlop.engine.owners import Owners
 from orlop.engine.pods.pods import Pods
@@ -47,7 +46,7 @@ from orlop.store.faults import explained
 from orlop.store.metadata import Metadata
 
 if TYPE_CHECKING:
-    from orlop.engine.builds.builds import Builds
+    from orlop.engine.namespaces.clients import Clients
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,6 @@ class Engine:
             lifecycle=self._lifecycle,
         )
         self.pods = Pods(context, containers=self.containers, networks=self.networks)
-        self.namespaces = Namespaces(context)
         self.owners = Owners(context, self.containers)
         self.sandboxes = Sandboxes(context, execs=self.execs, networks=self.networks)
         self.recipes = Recipes(
@@ -141,24 +139,22 @@ class Engine:
         await self.networks.reconcile()
         await reconcile.resume(self._context, exits=self._exits, removal=self._removal, fresh=fresh)
         await self.forks.resume()
-        if settings.builds.exists():
-            await self.builds.resume()
         self.owners.resume()
         await reconcile.discard_orphans(self._context, self.volumes)
         await in_thread(_mark_boot, settings)
         self._context.sweep_soon()
 
     @functools.cached_property
-    def builds(self) -> "Builds":
-        """Builds of images: loaded when the first one comes."""
-        from orlop.engine.builds.builds import Builds
-
-        return Builds(self._context, images=self.images, containers=self.containers)
-
-    @functools.cached_property
     def fork_sources(self) -> ForkSources:
         """What forks of sandboxes by recipes begin with."""
         return ForkSources(self._context, self.forks)
+
+    @functools.cached_property
+    def clients(self) -> "Clients":
+        """What containerd's clients keep; loaded for the first of them."""
+        from orlop.engine.namespaces.clients import Clients
+
+        return Clients(self._context, images=self.images)
 
     @property
     def telemetry(self) -> Telemetry:

@@ -33,4 +33,6 @@ def remove_garbage(context: Context, *, partial: bool = False, dry_run: bool = F
     )
     if not dry_run:
         driver.collect()
+        if context.metadata.has_clients:
+            context.metadata.clients.forget_gone(context.content.has)
     return garbage.reclaimed_bytes

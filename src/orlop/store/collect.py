@@ -89,6 +89,8 @@ def mark(content: Content, metadata: Metadata) -> Live:
     for digest in metadata.leases.digests():
         live.blobs.add(digest)
         live.layers.add(digest)
+    if metadata.has_clients:
+        live.blobs.update(metadata.clients.live_blobs())
     return live
 
 

@@ -208,6 +208,20 @@ class Content:
                 if not is_busy(entry.path):
                     yield Ingest(entry.name, stat.st_size, stat.st_mtime_ns)
 
+    def begun(self, digest: Digest) -> int:
+        """Return how many bytes of the blob are here, of one that is not whole."""
+        try:
+            return (self._ingests / self.path(digest).name).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def is_busy(self, digest: Digest) -> bool:
+        """Whether a live writer writes the blob now."""
+        try:
+            return is_busy(self._ingests / self.path(digest).name)
+        except FileNotFoundError:
+            return False
+
     def discard(self, name: str) -> None:
         """Remove an abandoned ingest, unless it is in use again or already gone."""
         with explained(f"ingest {name}"), suppress(FileNotFoundError):

@@ -61,6 +61,11 @@ MIGRATIONS: Sequence[str] = (
     """
     CREATE TABLE namespaces (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE objects (
+        namespace TEXT, kind TEXT, key TEXT, record BLOB NOT NULL,
+        PRIMARY KEY (namespace, kind, key)) WITHOUT ROWID;
+    """,
 )
 
 _MEANING: dict[int, tuple[type[OrlopError], str]] = {

@@ -11,7 +11,7 @@ import threading
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
@@ -26,6 +26,10 @@ from orlop.store.database import Database
 from orlop.store.leases import Leases
 from orlop.store.memberships import Memberships
 from orlop.store.namespaces import Namespaces
+from orlop.store.objects import has_objects
+
+if TYPE_CHECKING:
+    from orlop.store.clients import ClientRecords
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +93,18 @@ class Metadata:
     def is_read_only(self) -> bool:
         """Whether a copy is read, because its disk cannot be written."""
         return self._database.is_read_only
+
+    @cached_property
+    def clients(self) -> "ClientRecords":
+        """What containerd's clients keep; loaded when it is needed."""
+        from orlop.store.clients import ClientRecords
+
+        return ClientRecords(self._database)
+
+    @property
+    def has_clients(self) -> bool:
+        """Whether containerd's clients keep anything."""
+        return has_objects(self._database)
 
     def close(self) -> None:
         self._database.close()

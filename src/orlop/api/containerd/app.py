@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 
 from orlop.api.containerd import v1
+from orlop.api.containerd.content import ContentCalls
+from orlop.api.containerd.images import ImageCalls
 from orlop.api.containerd.introspection import IntrospectionCalls, VersionCalls
+from orlop.api.containerd.leases import LeaseCalls
 from orlop.api.containerd.namespaces import NamespaceCalls
 from orlop.api.grpc import Method, Server, methods_of
 from orlop.engine.engine import Engine
@@ -16,6 +19,9 @@ def server(engine: Engine) -> Server:
     servicers: dict[str, Sequence[object]] = {
         "Version": (VersionCalls(),),
         "Namespaces": (NamespaceCalls(engine),),
+        "Leases": (LeaseCalls(engine),),
+        "Content": (ContentCalls(engine),),
+        "Images": (ImageCalls(engine),),
     }
     names = tuple(name.lower() for name in [*servicers, "Introspection"])
     servicers["Introspection"] = (IntrospectionCalls(engine, tuple(sorted(names))),)

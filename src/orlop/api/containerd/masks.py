@@ -10,13 +10,12 @@ _PREFIX = "labels."
 def masked_labels(
     before: Mapping[str, str], asked: Mapping[str, str], paths: Sequence[str]
 ) -> dict[str, str]:
-    """Return *before* with what *asked* has at *paths*; with all of it if there are no paths.
+    """Return *before* with what *asked* has at *paths*.
 
-    "labels" replaces all labels, "labels.KEY" changes one. A label that is set to "" is removed.
+    "labels", or no paths, replaces all labels, "labels.KEY" changes one. A label that is set to
+    "" is removed.
     """
-    if not paths:
-        after = {**before, **asked}
-    elif "labels" in paths:
+    if not paths or "labels" in paths:
         after = dict(asked)
     else:
         after = dict(before)

@@ -12,7 +12,7 @@ class NamespaceCalls:
     """Namespaces by name."""
 
     def __init__(self, engine: Engine) -> None:
-        self._namespaces = engine.namespaces
+        self._namespaces = engine.clients.namespaces
 
     async def Get(self, request: v1.GetNamespaceRequest) -> v1.GetNamespaceResponse:
         return v1.GetNamespaceResponse(namespace=_shown(self._namespaces.get(request.name)))

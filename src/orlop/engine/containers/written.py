@@ -22,14 +22,6 @@ from orlop.snapshots.view import open_mounted_root, open_root
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-#: Made by the runtime where an image has nothing to mount on.
-_MOUNT_POINTS = frozenset(
-    ["/dev", "/proc", "/sys", "/sbin/docker-init"]
-    + [f"/dev/{name}" for name in ("console", "mqueue", "pts", "shm")]
-    + [f"/etc/{name}" for name in ("hostname", "hosts", "resolv.conf")]
-)
-
-
 class Written(Protocol):
     """See Snapshots, of which these are the methods with the snapshot known. They block."""
 
@@ -47,16 +39,15 @@ class _Snapshot:
         self._snapshots = context.snapshots
         self._id = container.id
         self._keys = layer_keys(container)
-        self._mount_points = mount_points_of(container)
 
     def usage(self) -> int:
         return self._snapshots.usage(self._id)
 
     def changes(self) -> Iterator[Change]:
-        return self._snapshots.changes(self._id, self._keys, mount_points=self._mount_points)
+        return self._snapshots.changes(self._id, self._keys)
 
     def export_diff(self, out: Output) -> None:
-        self._snapshots.export_diff(self._id, self._keys, out, mount_points=self._mount_points)
+        self._snapshots.export_diff(self._id, self._keys, out)
 
 
 @asynccontextmanager
@@ -72,17 +63,11 @@ async def written(context: Context, container: Container) -> AsyncIterator[Writt
     uppers = await lent(context, container.id)
     name = f"look-{secrets.token_hex(8)}"
     try:
-        points = mount_points_of(container)
-        yield Lent(lambda: _below(context, container, name), uppers, points)
+        yield Lent(lambda: _below(context, container, name), uppers)
     finally:
         give_back(uppers)
         context.snapshots.remove(name)
         context.sweep_soon()
-
-
-def mount_points_of(container: Container) -> set[str]:
-    """Return where something is mounted in the container; made there if its image lacks it."""
-    return {*_MOUNT_POINTS, *(mount.target for mount in container.mounts)}
 
 
 def open_whole_root(context: Context, container: Container) -> tuple[int, bool]:

@@ -1,5 +1,6 @@
 """Taking names and images away, and what stands in the way of it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from orlop.engine.answers import Deleted, ImageRecord, Pruned
@@ -41,6 +42,20 @@ class Remover:
         await in_thread(remove_garbage, self._context)
         self._catalog.changed()
         return removed
+
+    async def untag(self, record: Stored, *, sync: bool) -> None:
+        """See Images.untag()."""
+        self._untag([record])
+        self._catalog.changed()
+        if record.config not in self._catalog.grouped():
+            self._delete(record.config)
+        clearing = self._context.spawn(self._clear())
+        if sync:
+            await asyncio.shield(clearing)
+
+    async def _clear(self) -> None:
+        await in_thread(remove_garbage, self._context)
+        self._catalog.changed()
 
     async def prune(self, filters: Filters) -> Pruned:
         """See Images.prune()."""

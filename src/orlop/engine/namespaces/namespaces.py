@@ -1,10 +1,12 @@
 """containerd's namespaces. All have the same images, which are Docker's and Kubernetes' as well."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
 from orlop.engine.context import Context
+from orlop.errors import AlreadyExistsError, NotFoundError, WrongStateError
 from orlop.model.namespace import Namespace, check_identifier, check_labels
 
 
@@ -13,6 +15,7 @@ class Namespaces:
 
     def __init__(self, context: Context) -> None:
         self._store = context.metadata.namespaces
+        self._clients = context.metadata.clients
 
     def create(self, name: str, labels: Mapping[str, str]) -> Namespace:
         """Make a namespace; AlreadyExistsError if it exists."""
@@ -23,8 +26,11 @@ class Namespaces:
         return made
 
     def get(self, name: str) -> Namespace:
-        """Return the namespace; NotFoundError if there is none."""
-        return self._store.get(name)
+        """Return the namespace; one that does not exist has no labels."""
+        try:
+            return self._store.get(name)
+        except NotFoundError:
+            return Namespace(name=check_identifier("namespace", name))
 
     def list(self) -> Sequence[Namespace]:
         """Return every namespace, by name."""
@@ -33,10 +39,18 @@ class Namespaces:
     def relabel(self, name: str, labels: Mapping[str, str]) -> Namespace:
         """Replace the labels of a namespace; one without a value is removed."""
         kept = check_labels({key: value for key, value in labels.items() if value})
-        changed = replace(self._store.get(name), labels=kept)
+        changed = replace(self.get(name), labels=kept)
         self._store.put(changed)
         return changed
 
+    def ensure(self, name: str) -> None:
+        """Make the namespace unless it exists: one begins with the first object in it."""
+        with contextlib.suppress(AlreadyExistsError):
+            self._store.add(Namespace(name=check_identifier("namespace", name)))
+
     def remove(self, name: str) -> None:
-        """Remove a namespace; NotFoundError if there is none."""
+        """Remove a namespace; NotFoundError if there is none, WrongStateError if it is used."""
+        kinds = self._clients.kinds_in(name)
+        if kinds:
+            raise WrongStateError(f"the namespace {name} has {', '.join(f'{k}s' for k in kinds)}")
         self._store.remove(name)

@@ -1,0 +1,1 @@
+"""What containerd's clients keep, each in a namespace of its own."""
