@@ -248,7 +248,7 @@ def _metadata(lab: Lab, where: str, version: int) -> Iterator[tuple[Place, str]]
         yield lab.host, HOST[version]
         lab.host.run("nft delete table inet agent")
         return
-    lab.place(where).run(f"ip addr add {target} dev lo")
+    lab.place(where).run(f"ip addr add {target} dev lo nodad")  # else one of IPv6 is of use later
     if where == "neighbour":
         lab.host.run(f"ip -{version} route add {target} via {NEIGHBOUR[version]}")
     yield lab.place(where), target

@@ -9,6 +9,12 @@ from orlop.kernel.netlink.wire import hardware
 
 _IP, _ARP, _VLAN, _IP6, _EXPERIMENT = 0x0800, 0x0806, 0x8100, 0x86DD, 0x88B5
 _UDP, _TCP, _ICMP, _GRE, _ICMP6, _HOP_BY_HOP, _ROUTING = 17, 6, 1, 47, 58, 0, 43
+_FRAGMENT, _OPTIONS, _SCTP = 44, 60, 132
+#: What carries packets of others, or is no TCP though it has ports where TCP has them.
+_CARRIERS = {
+    "IP in IP": 4, "EGP": 8, "DCCP": 33, "IPv6 in IP": 41, "GRE": _GRE, "ESP": 50, "EtherIP": 97,
+    "PIM": 103, "L2TP": 115, "UDP-Lite": 136, "MPLS in IP": 137, "an experiment": 253,
+}  # fmt: skip
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
 _LINK_ONLY = "01:80:c2:00:00:0e"  # a bridge hands it to the port's own stack
 _PAYLOAD = b"." * 40
@@ -169,6 +175,96 @@ def to_world(own: Host, gateway: Host, peer: Host, world: Host, listed: Host) ->
     return found
 
 
+def past_a_port(own: Host, gateway: Host, to: Host, port: int) -> dict[str, bytes]:
+    """Return what tunnels would send to a host that may only be sent TCP, to one port."""
+    ports = struct.pack("!HH", 7000, port)
+    found = {}
+    for version, (source, host, icmp) in {
+        4: (own.ip, to.ip, _icmp),
+        6: (own.ip6, to.ip6, lambda body: _icmp6(own.ip6, to.ip6, 128, body)),
+    }.items():
+
+        def packet(name: str, protocol: int, head: bytes = ports) -> None:
+            body = head + mark(f"{name}, IPv{version}") + _PAYLOAD  # noqa: B023 (called at once)
+            made = _packet(source, host, protocol, body)  # noqa: B023
+            found[f"{name}, IPv{version}"] = made  # noqa: B023
+
+        for name, protocol in _CARRIERS.items():
+            packet(name, protocol)
+        packet("UDP", _UDP, ports + struct.pack("!HH", 8 + 6 + len(_PAYLOAD), 0))
+        packet("SCTP", _SCTP, ports + bytes(8))
+        packet("another port of TCP", _TCP, _segment(port + 1))
+        ping = icmp(mark(f"ping, IPv{version}") + _PAYLOAD)
+        found[f"ping, IPv{version}"] = _packet(
+            source, host, _ICMP if version == 4 else _ICMP6, ping
+        )
+    found |= _errors(own, to, port) | _fragments(own, to, port) | _fragments6(own, to, port)
+    kinds = {4: _IP, 6: _IP6}
+    return {
+        name: _ethernet(own.mac, gateway.mac, kinds[body[0] >> 4], body)
+        for name, body in found.items()
+    }
+
+
+def segment(own: Host, gateway: Host, to: Host, port: int) -> bytes:
+    """Return a frame with a part of a TCP connection, with the mark of "end"."""
+    body = _packet(own.ip, to.ip, _TCP, _segment(port) + mark("end"))
+    return _ethernet(own.mac, gateway.mac, _IP, body)
+
+
+def _errors(own: Host, to: Host, port: int) -> dict[str, bytes]:
+    """Return ICMP errors about connections that nobody has."""
+    told = _packet(to.ip, own.ip, _TCP, _segment(port) + mark("an error"))
+    text = b"\x03\x01" + _checksum(b"\x03\x01" + bytes(6) + told) + bytes(4) + told
+    told6 = _packet(to.ip6, own.ip6, _TCP, _segment(port) + mark("an error, IPv6"))
+    return {
+        "an error": _packet(own.ip, to.ip, _ICMP, text),
+        "an error, IPv6": _packet(own.ip6, to.ip6, _ICMP6, _icmp6(own.ip6, to.ip6, 1, told6)),
+    }
+
+
+def _fragments(own: Host, to: Host, port: int) -> dict[str, bytes]:
+    def part(name: str, body: bytes, at: int, *, more: bool, protocol: int, number: int) -> None:
+        offset = at // 8 | more << 13
+        body += mark(name) + b".."
+        found[name] = _ip(own.ip, to.ip, protocol, body, offset=offset, number=number)
+
+    found: dict[str, bytes] = {}
+    head = struct.pack("!HHHH", 7000, port, 32, 0)
+    part("UDP's first part", head, 0, more=True, protocol=_UDP, number=11)
+    part("UDP's second part", bytes(8), 16, more=False, protocol=_UDP, number=11)
+    part("TCP's second part", bytes(40), 64, more=False, protocol=_TCP, number=12)
+    part(
+        "the ports that are listed", ports := _segment(port), 0, more=True, protocol=_TCP, number=13
+    )
+    part("other ports", _segment(port + 1), 0, more=True, protocol=_TCP, number=13)
+    part("what follows", ports, len(ports) + 8, more=False, protocol=_TCP, number=13)
+    return found
+
+
+def _fragments6(own: Host, to: Host, port: int) -> dict[str, bytes]:
+    def part(name: str, following: int, body: bytes, at: int, *, more: bool, number: int) -> None:
+        head = struct.pack("!BBHI", following, 0, at | more, number)
+        found[name] = _ip6(own.ip6, to.ip6, _FRAGMENT, head + body + mark(name) + b"..")
+
+    found: dict[str, bytes] = {}
+    head = struct.pack("!HHHH", 7000, port, 32, 0)
+    part("UDP's first part, IPv6", _UDP, head, 0, more=True, number=21)
+    part("UDP's second part, IPv6", _UDP, bytes(8), 16, more=False, number=21)
+    options = struct.pack("!BBBB4x", _UDP, 1, 1, 12)  # padding, which has the mark
+    part("options before UDP", _OPTIONS, options, 0, more=True, number=22)
+    part("UDP after them", _OPTIONS, head, 16, more=False, number=22)
+    return found
+
+
+def _packet(source: str, to: str, protocol: int, body: bytes) -> bytes:
+    return (_ip6 if ":" in source else _ip)(source, to, protocol, body)
+
+
+def _segment(port: int) -> bytes:
+    return struct.pack("!HHIIBBHHH4x", 7000, port, 1, 1, 0x60, 0x10, 512, 0, 0)
+
+
 def _ethernet(source: str, to: str, kind: int, body: bytes) -> bytes:
     return hardware(to) + hardware(source) + struct.pack("!H", kind) + body
 
@@ -178,11 +274,14 @@ def _udp(body: bytes) -> bytes:
 
 
 def _ip(
-    source: str, to: str, protocol: int, body: bytes, *, options: bytes = b"", offset: int = 0
-) -> bytes:
+    source: str, to: str, protocol: int, body: bytes,
+    *, options: bytes = b"", offset: int = 0, number: int = 7,
+) -> bytes:  # fmt: skip
     words = 5 + len(options) // 4
     ends = ip_address(source).packed + ip_address(to).packed
-    start = struct.pack("!BBHHHBB", 0x40 | words, 0, words * 4 + len(body), 7, offset, 64, protocol)
+    start = struct.pack(
+        "!BBHHHBB", 0x40 | words, 0, words * 4 + len(body), number, offset, 64, protocol
+    )
     return start + _checksum(start + b"\0\0" + ends + options) + ends + options + body
 
 
