@@ -17,7 +17,7 @@ from orlop.model.light import NamedTuple
 from orlop.model.light_context import suppress
 from orlop.model.oci import Seccomp
 
-_FORMAT = 2  # part of the cached files' names; raise it when the compiled program changes
+_FORMAT = 3  # part of the cached files' names; raise it when the compiled program changes
 _MOST_BYTES = 4096 * 8  # BPF_MAXINSNS
 _MOST_KNOWN = 64
 _NOTIFY = "SCMP_ACT_NOTIFY"

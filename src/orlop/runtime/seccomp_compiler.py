@@ -14,6 +14,7 @@ from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.light import Any, Iterator
 from orlop.model.light_context import contextmanager
 from orlop.model.oci import Seccomp, SeccompArg, SeccompSyscall
+from orlop.runtime import seccomp_optimizer
 
 #: <linux/seccomp.h>, SECCOMP_RET_*
 ACTIONS = {
@@ -113,10 +114,10 @@ def compile(policy: Seccomp) -> bytes:  # noqa: A001 - the verb of this room
         for rule in policy.get("syscalls", []):
             _add_rule(library, context, rule, default=default)
         program = _export(library, context)
-    if policy.get("defaultAction") in _PERMISSIVE:
-        return program
-    newest = {arch: _newest(library, arch, policy) for arch in archs}
-    return _prologue(newest) + program
+    if policy.get("defaultAction") not in _PERMISSIVE:
+        newest = {arch: _newest(library, arch, policy) for arch in archs}
+        program = _prologue(newest) + program
+    return seccomp_optimizer.optimize(program)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from orlop.model.light import Callable, Iterable, Iterator
 from orlop.runtime.cgroups.interface import Write
 
 _MOST_BYTES = 1 << 20
+_LINKS_OF_EMPTY = 2
 _LONG_PATH = 3000  # PATH_MAX is 4096, and a name 255
 
 
@@ -67,6 +68,8 @@ def below(directory: str) -> Iterator[str]:
     A container that may write there can nest them deeper than a path can be long: each
     name is valid only until the next is requested.
     """
+    if _has_no_folders(directory):
+        return
     frames = [_Frame(directory)]
     try:
         while frames:
@@ -80,6 +83,17 @@ def below(directory: str) -> Iterator[str]:
     finally:
         for frame in frames:
             frame.close()
+
+
+def _has_no_folders(directory: str) -> bool:
+    """Whether it has no folders, by its number of links, which is that of its folders and two.
+
+    Looking costs a fifth of listing. fs/kernfs/inode.c, kernfs_refresh_inode().
+    """
+    try:
+        return os.stat(directory).st_nlink == _LINKS_OF_EMPTY
+    except FileNotFoundError:
+        return True
 
 
 class _Frame:
