@@ -11,6 +11,7 @@ other instructions than libseccomp's is left alone.
 """
 
 import struct
+from itertools import pairwise
 
 from orlop.model.light import NamedTuple
 
@@ -184,7 +185,7 @@ def _split(code: int, first: int, end: int, value: int) -> list[tuple[int, int, 
     if cuts is None:
         raise _UnknownError
     edges = [first, *(cut for cut in cuts if first < cut < end), end]
-    parts = zip(edges[:-1], edges[1:], strict=True)
+    parts = pairwise(edges)
     return [(a, b, _holds(code, (a, b), value)) for a, b in parts]
 
 

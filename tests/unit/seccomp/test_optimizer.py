@@ -1,6 +1,8 @@
 """A shorter program answers as the one that libseccomp has written."""
 
+import operator
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,10 +16,10 @@ _INSTRUCTION = struct.Struct("=HBBI")
 _DATA = struct.Struct("=IIQ6Q")  # struct seccomp_data
 _X86_64, _X86, _AARCH64, _X32_BIT = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000000
 _NUMBERS = [*range(600), *range(_X32_BIT, _X32_BIT + 600), 1 << 31, (1 << 32) - 1]
-_TESTS = {
-    0x15: lambda a, k: a == k,
-    0x25: lambda a, k: a > k,
-    0x35: lambda a, k: a >= k,
+_TESTS: dict[int, Callable[[int, int], bool]] = {
+    0x15: operator.eq,
+    0x25: operator.gt,
+    0x35: operator.ge,
     0x45: lambda a, k: bool(a & k),
 }
 _WORDS = st.one_of(
@@ -26,7 +28,7 @@ _WORDS = st.one_of(
 )
 _CALLS = ["read", "clone", "socket", "personality", "io_uring_setup", "openat2", "getpid", "ptrace"]
 _ACTIONS = ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_LOG", "SCMP_ACT_TRAP"]
-_TESTED = st.fixed_dictionaries(
+_TESTED: st.SearchStrategy[Any] = st.fixed_dictionaries(
     {
         "index": st.integers(0, 5),
         "value": _WORDS,
@@ -38,7 +40,7 @@ _RULE = st.fixed_dictionaries(
     {
         "names": st.lists(st.sampled_from(_CALLS), min_size=1, max_size=4, unique=True),
         "action": st.sampled_from(_ACTIONS),
-        "args": st.lists(_TESTED, max_size=2, unique_by=lambda each: each["index"]),
+        "args": st.lists(_TESTED, max_size=2, unique_by=operator.itemgetter("index")),
     }
 )
 
