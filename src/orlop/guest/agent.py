@@ -72,4 +72,4 @@ class Agent:
             else:
                 self._processes.answer(frame)
         except (OSError, OrlopError, ValueError, KeyError, TypeError) as error:
-            self.send(Frame(wire.FAILED, frame.stream, str(error).encode()[:1000]))
+            self.send(wire.failure(frame.stream, error))

@@ -1,23 +1,28 @@
 """What process 1 of a virtual machine does before it serves: file systems, modules, the channel."""
 
+import fcntl
 import os
 from contextlib import suppress
 
 from orlop.kernel import light_ctypes as ctypes
-from orlop.kernel.mount import mount
+from orlop.kernel.mount import MountFlag, mount
 from orlop.kernel.syscall import bind, bind_number, by_machine
 
 #: The name of the virtio-serial port on which the host speaks.
 PORT = "orlop.agent"
 _PORTS = "/sys/class/virtio-ports"
 _MODULES = "/modules"
+_ROOT = "/root"
 _MOUNTS = (
     ("devtmpfs", "/dev"),
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("tmpfs", "/run"),
     ("tmpfs", "/tmp"),
+    ("cgroup2", "/sys/fs/cgroup"),
 )
+_DISKS = ("/dev/vda", "/dev/vdb")
+_BLKFLSBUF = 0x1261  # <linux/fs.h>
 _POWER_OFF = 0x01234567  # RB_AUTOBOOT: QEMU runs with -no-reboot, and this needs no ACPI
 
 _finit_module = bind_number(
@@ -31,7 +36,8 @@ _reboot = bind("reboot", ctypes.c_int)
 
 
 def set_up() -> None:
-    """Mount the kernel's file systems and load the modules of the image."""
+    """Mount the kernel's file systems, load the modules of the image, and make the root our own."""
+    _leave_first_root()
     while os.open("/dev/null", os.O_RDWR) < 2:
         pass  # a machine without a console starts process 1 without standard streams
     for kind, place in _MOUNTS:
@@ -42,6 +48,27 @@ def set_up() -> None:
             _finit_module(fd, b"", 0, path=name)
         except OSError as error:
             complain(str(error))
+        finally:
+            os.close(fd)
+    for disk in _DISKS:
+        _forget_contents(disk)
+
+
+def _leave_first_root() -> None:
+    """Move to a mount above the kernel's first root file system, which no pivot_root(2) leaves."""
+    os.makedirs(_ROOT, exist_ok=True)
+    mount("/", _ROOT, flags=MountFlag.BIND)
+    os.chdir(_ROOT)
+    mount(_ROOT, "/", flags=MountFlag.MOVE)
+    os.chroot(".")
+
+
+def _forget_contents(disk: str) -> None:
+    """Drop what the kernel has read of *disk*: a clone finds another one in its place."""
+    with suppress(FileNotFoundError):
+        fd = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(fd, _BLKFLSBUF)
         finally:
             os.close(fd)
 

@@ -60,11 +60,10 @@ class Link:
         args: Sequence[str],
         *,
         env: Mapping[str, str] | None = None,
-        root: str | None = None,
         stdin: bytes = b"",
     ) -> Output:
         """Run a process in the guest to its end. Raises UnavailableError if it is refused."""
-        what = {"args": list(args), "env": dict(env or {}), "root": root}
+        what = {"args": list(args), "env": dict(env or {})}
         stream = self._send(wire.RUN, json.dumps(what).encode())
         rest, credit, ended = memoryview(stdin), WINDOW, False
         output = {wire.STDOUT: bytearray(), wire.STDERR: bytearray()}
@@ -93,7 +92,7 @@ class Link:
             frame = self._next()
             if frame.stream == stream:
                 if frame.kind == wire.FAILED:
-                    reason = frame.payload.decode(errors="replace")
+                    reason = frame.payload.decode(errors="replace").partition(" ")[2]
                     raise UnavailableError(f"the virtual machine refuses: {reason}")
                 return frame
 

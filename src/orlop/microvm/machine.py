@@ -5,15 +5,16 @@ QEMU dies with the thread that started it, and its end closes both.
 """
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from orlop.errors import UnsupportedError
+from orlop.errors import UnavailableError, UnsupportedError
 from orlop.kernel.namespaces import Namespace, unshare
 from orlop.kernel.process import set_parent_death_signal
 from orlop.microvm import system
@@ -31,7 +32,10 @@ _QUICK = (
 )
 #: QEMU, qemu(1) -sandbox: no new programs, no other users, no scheduling of others.
 _SECCOMP = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+_MOST_SAID = 64 << 10
 _MHZ = "cpu MHz"
+#: How large the guest takes each disk to be; its file system says how much of it there is.
+_DISK_BYTES = 1 << 44
 
 
 class Kind(NamedTuple):
@@ -44,13 +48,32 @@ class Kind(NamedTuple):
     cpus: int = 1
 
 
+class Disks(NamedTuple):
+    """Paths of what a machine has as its disks; "" for a disk that nothing may read."""
+
+    image: str  # EROFS, read only
+    writes: str
+
+
+NO_DISKS = Disks("", "")
+
+
 class Machine:
     """A running QEMU. close() ends it at once."""
 
-    def __init__(self, kind: Kind, arguments: Sequence[str], *, memory: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        arguments: Sequence[str],
+        *,
+        memory: str | None = None,
+        disks: Disks = NO_DISKS,
+        jailed: bool = False,
+    ) -> None:
         """Start QEMU with *arguments* beside those of *kind*, and take up its control protocol.
 
-        Raises UnsupportedError if QEMU is not installed, UnavailableError if it ends at once.
+        If *jailed*, this process is in namespaces of the machine's own already. Raises
+        UnsupportedError if QEMU is not installed, UnavailableError if it ends at once.
         """
         self.kind = kind
         with ExitStack() as undo:
@@ -59,11 +82,17 @@ class Machine:
             agent.settimeout(BOOT_TIMEOUT_S)
             control.settimeout(_ANSWER_TIMEOUT_S)
             ends = (their_agent.fileno(), their_control.fileno())
-            self._process = _spawn([*_devices(kind, memory, *ends), *arguments], ends)
+            words = [*_devices(kind, memory, *ends), *_drives(disks), *arguments]
+            said = os.memfd_create("qemu")
+            undo.callback(os.close, said)
+            self._process = _spawn(words, ends, said, None if jailed else _confine)
             undo.callback(self._end)
             their_agent.close()
             their_control.close()
-            self.control = Qmp(control)
+            try:
+                self.control = Qmp(control)
+            except UnavailableError as error:
+                raise UnavailableError(f"{error}: {_last_line(said)}") from error
             self.agent = Link(agent)
             self._agent = agent
             self._undo = undo.pop_all()
@@ -72,6 +101,11 @@ class Machine:
     def pid(self) -> int:
         """QEMU's process."""
         return self._process.pid
+
+    @property
+    def channel(self) -> socket.socket:
+        """The agent's socket, for who takes over from *agent*."""
+        return self._agent
 
     def set_timeout(self, timeout_s: float) -> None:
         """Bound each wait for the agent."""
@@ -105,16 +139,24 @@ def boot(kind: Kind, *, memory: str | None = None, timeout_s: float = BOOT_TIMEO
 
     Raises UnavailableError if the agent has not greeted after *timeout_s*; QEMU has ended then.
     """
-    append = f"{_QUICK} {_clock(kind)} rdinit={system.interpreter()}"
-    append += " -- " + " ".join(system.command()[1:])
-    files = ["-kernel", kind.kernel, "-initrd", kind.initrd, "-append", append]
     with ExitStack() as undo:
-        machine = undo.enter_context(Machine(kind, files, memory=memory))
+        machine = undo.enter_context(Machine(kind, _kernel(kind), memory=memory))
         machine.set_timeout(timeout_s)
         machine.agent.greet()
         machine.set_timeout(_ANSWER_TIMEOUT_S)
         undo.pop_all()
     return machine
+
+
+def command_line(kind: Kind) -> list[str]:
+    """Return what machines of *kind* are booted by, but for descriptors and the memory's file."""
+    return [*_devices(kind, None, 0, 0), *_drives(NO_DISKS), *_kernel(kind)]
+
+
+def _kernel(kind: Kind) -> list[str]:
+    append = f"{_QUICK} {_clock(kind)} rdinit={system.interpreter()}"
+    append += " -- " + " ".join(system.command()[1:])
+    return ["-kernel", kind.kernel, "-initrd", kind.initrd, "-append", append]
 
 
 def _devices(kind: Kind, memory: str | None, agent: int, control: int) -> list[str]:
@@ -132,17 +174,35 @@ def _devices(kind: Kind, memory: str | None, agent: int, control: int) -> list[s
     ]  # fmt: skip
 
 
-def _spawn(words: list[str], pass_fds: tuple[int, ...]) -> "subprocess.Popen[bytes]":
+def _drives(disks: Disks) -> list[str]:
+    """Return the arguments for both disks: the guest learns their size once, in the template."""
+    words: list[str] = []
+    for name, path in disks._asdict().items():
+        source = f"driver=file,filename={path}" if path else f"driver=null-co,size={_DISK_BYTES}"
+        access = "read-only=on" if name == "image" else "discard=unmap"
+        words += ["-blockdev", f"{source},node-name={name},{access}"]
+        words += ["-device", f"virtio-blk-pci,drive={name}"]
+    return words
+
+
+def _spawn(
+    words: list[str], pass_fds: tuple[int, ...], said: int, confine: Callable[[], None] | None
+) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         words,
         pass_fds=pass_fds,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=said,
         cwd="/",
         env={},
-        preexec_fn=_confine,
+        preexec_fn=confine,
     )
+
+
+def _last_line(said: int) -> str:
+    lines = os.pread(said, _MOST_SAID, 0).decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it says nothing"
 
 
 def _confine() -> None:

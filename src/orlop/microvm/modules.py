@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import zstandard
 
 #: What is not built into Debian's cloud kernel. A kernel that has one built in has no file for it.
-WANTED = ("erofs", "overlay", "virtio_blk", "virtio_net", "veth")
+WANTED = ("erofs", "overlay", "virtio_blk", "virtio_net", "ext4")
 _SUFFIXES = (".ko", ".ko.xz", ".ko.zst")
 
 

@@ -17,7 +17,9 @@ from orlop.errors import UnsupportedError
 from orlop.microvm.cpio import CpioWriter
 
 AGENT = "orlop.guest.agent"
-_PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+#: Packages of which the agent imports modules only when a container needs them.
+_LATER = ("orlop.runtime", "orlop.kernel")
+PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _FOLDERS = ("/dev", "/proc", "/sys", "/tmp", "/run", "/etc", "/containers")
 #: Where modules of the guest's kernel lie, named so that their order is the order to load them in.
 MODULES = "/modules"
@@ -26,9 +28,12 @@ CODE = "/code"
 _SCRIPT = "/agent.py"
 
 _LOOK = """
-import json, sys
+import json, pkgutil, sys
 sys.path.insert(0, sys.argv[1])
-__import__(sys.argv[2])
+for name in sys.argv[2:]:
+    package = __import__(name, fromlist=[""])
+    for found in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}."):
+        __import__(found.name)
 files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
 print(json.dumps(files))
 """
@@ -69,7 +74,7 @@ def write(writer: CpioWriter, kernel_modules: list[tuple[str, bytes]]) -> None:
 
 
 def _imports() -> dict[str, str]:
-    words = [interpreter(), "-I", "-S", "-c", _LOOK, _PACKAGES, AGENT]
+    words = [interpreter(), "-I", "-S", "-c", _LOOK, PACKAGES, AGENT, *_LATER]
     result = subprocess.run(words, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise UnsupportedError(f"{interpreter()} cannot run the agent: {result.stderr[-300:]}")
@@ -79,8 +84,8 @@ def _imports() -> dict[str, str]:
 
 def _place(path: str) -> str:
     """Return where the module at *path* lies in the guest: our own package is moved."""
-    if path.startswith(f"{_PACKAGES}/orlop/"):
-        return CODE + path.removeprefix(_PACKAGES)
+    if path.startswith(f"{PACKAGES}/orlop/"):
+        return CODE + path.removeprefix(PACKAGES)
     return path
 
 

@@ -3,7 +3,7 @@
 The template's memory is a file, which each clone maps privately: it reads the template's pages and
 copies those it writes. Devices are in a second file of 100 KiB. QEMU, docs/devel/migration.
 
-    templates/KEY/memory, state     KEY: kernel, system image, QEMU, size, processor
+    templates/KEY/memory, state     KEY: QEMU, its command line, the processor
 """
 
 import fcntl
@@ -14,7 +14,15 @@ import subprocess
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from orlop.microvm.machine import Kind, Machine, boot, program
+from orlop.microvm.machine import (
+    NO_DISKS,
+    Disks,
+    Kind,
+    Machine,
+    boot,
+    command_line,
+    program,
+)
 
 _CAPABILITIES = ("x-ignore-shared", "events")
 
@@ -25,7 +33,7 @@ class Template(NamedTuple):
     kind: Kind
     folder: str
 
-    def clone(self, hostname: str) -> Machine:
+    def clone(self, hostname: str, *, disks: Disks = NO_DISKS, jailed: bool = False) -> Machine:
         """Start a machine that goes on from the template, with an identity of its own.
 
         No clone is handed out before its random generator has been seeded anew. Raises
@@ -34,7 +42,9 @@ class Template(NamedTuple):
         with ExitStack() as undo:
             waiting = ["-incoming", "defer"]
             memory = _memory(self.kind, self.folder, share=False)
-            machine = undo.enter_context(Machine(self.kind, waiting, memory=memory))
+            machine = undo.enter_context(
+                Machine(self.kind, waiting, memory=memory, disks=disks, jailed=jailed)
+            )
             _allow(machine)
             machine.control.command("migrate-incoming", uri=f"file:{self.folder}/state")
             machine.control.migrated()
@@ -69,7 +79,7 @@ def _save(kind: Kind, folder: str) -> None:
         machine.control.command("migrate", uri=f"file:{folder}/state")
         machine.control.migrated()
     for name in ("memory", "state"):
-        os.chmod(f"{folder}/{name}", 0o400)
+        os.chmod(f"{folder}/{name}", 0o444)  # for the users of machines, if they are given it
 
 
 def _memory(kind: Kind, folder: str, *, share: bool) -> str:
@@ -88,5 +98,5 @@ def _key(kind: Kind) -> str:
     version = subprocess.run([program(), "--version"], capture_output=True, check=True).stdout
     with open("/proc/cpuinfo") as file:
         model = next((line for line in file if line.startswith("model name")), "")
-    inputs = (*kind, version, model)
+    inputs = (*command_line(kind), version, model)
     return hashlib.sha256(repr(inputs).encode()).hexdigest()[:24]

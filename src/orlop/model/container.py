@@ -236,7 +236,7 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     cgroup_parent: str = ""
     resources: Resources = Resources()
     annotations: dict[str, str] = {}
-    runtime: str = ""  # the name that the client used for it; there is one runtime
+    runtime: str = ""  # as the client calls it: "vm" is a virtual machine, any other name our own
     owner: str = ""  # the process whose end is the container's: engine/owners.py
     expires_ns: int = 0  # when the engine ends it, whoever has it; 0 for never
     expires_boot: str = ""  # the same, by the machine's own time: engine/deadlines.py

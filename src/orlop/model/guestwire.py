@@ -9,10 +9,11 @@ with a broken header ends the conversation.
 
 import struct
 
-from orlop.errors import CorruptError
+from orlop.errors import CorruptError, OrlopError
 from orlop.model.light import Iterator, NamedTuple
 
 MOST_PAYLOAD = 64 * 1024
+_MOST_REASON = 1000
 #: How many bytes of one stream may be on their way before the reader has to grant more.
 WINDOW = 256 * 1024
 
@@ -22,7 +23,7 @@ CREDIT_BYTES = struct.Struct("<I")
 HELLO = 1  # guest: the agent waits for requests
 IDENTIFY = 2  # host: JSON, who this machine is from now on
 DONE = 3  # guest: the request on this stream was carried out
-FAILED = 4  # guest: the request on this stream was refused; one sentence
+FAILED = 4  # guest: the request was refused; an exit status in decimal, a blank, a sentence
 RUN = 5  # host: JSON, a process to start on this stream
 STDIN = 6  # host: input; an empty payload closes it
 STDOUT = 7  # guest: output; an empty payload is its end
@@ -30,7 +31,17 @@ STDERR = 8  # guest: the same for errors
 EXITED = 9  # guest: the exit status as decimal text
 SIGNAL = 10  # host: the signal's number as decimal text
 CREDIT = 11  # both: CREDIT_BYTES more may be sent on this stream
-_KINDS = range(HELLO, CREDIT + 1)
+PART = 12  # host: the beginning of a request on this stream that is longer than a frame
+START = 13  # host: JSON, a container to start; its first process is this stream
+EXEC = 14  # host: JSON, another process in the container, on this stream
+STARTED = 15  # guest: the program of this stream's process runs
+RESIZE = 16  # host: the terminal's height and width as decimal text
+_KINDS = range(HELLO, RESIZE + 1)
+
+#: Where files that come with a START lie in the guest, by their numbers.
+FILES = "/files"
+#: How long a request may be, with all its parts.
+MOST_REQUEST = 4 << 20
 
 
 class Frame(NamedTuple):
@@ -45,6 +56,20 @@ class Frame(NamedTuple):
         if len(self.payload) > MOST_PAYLOAD:
             raise ValueError(f"a frame of {len(self.payload)} bytes")
         return _HEADER.pack(len(self.payload), self.stream, self.kind, bytes(3)) + self.payload
+
+
+def request(kind: int, stream: int, payload: bytes) -> Iterator[Frame]:
+    """Yield the frames of a request of any length up to MOST_REQUEST."""
+    while len(payload) > MOST_PAYLOAD:
+        yield Frame(PART, stream, payload[:MOST_PAYLOAD])
+        payload = payload[MOST_PAYLOAD:]
+    yield Frame(kind, stream, payload)
+
+
+def failure(stream: int, error: Exception) -> Frame:
+    """Return what tells the host that the request on *stream* was refused."""
+    code = error.exit_code if isinstance(error, OrlopError) else OrlopError.exit_code
+    return Frame(FAILED, stream, f"{code} {error}".encode(errors="replace")[:_MOST_REASON])
 
 
 class Decoder:

@@ -79,6 +79,14 @@ def compile(policy: Seccomp, *, cache: str | None = None) -> Filter:  # noqa: A0
     return _compiled[text]
 
 
+def remember(policy: Seccomp, program: bytes) -> None:
+    """Have compile() return *program* for *policy*: another machine has compiled it."""
+    notifies = _NOTIFY in _actions(policy)
+    listener, metadata = _listener(policy, notifies=notifies)
+    flags = _flags(policy, notifies=notifies)
+    _compiled[_text(policy)] = Filter(program, flags, listener, metadata)
+
+
 def default_cache() -> str:
     """Return the folder of compiled filters in the run directory."""
     return os.environ.get("ORLOP_RUN", "/run/orlop") + "/seccomp"

@@ -18,8 +18,9 @@ from orlop.model.sizes import parse_limit
 
 _LONGEST_S = 1e9
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
-#: The names that clients may give the runtime: each means Orlop's own, the first is the default.
-RUNTIMES = ("orlop", "runc", "io.containerd.runc.v2")
+#: The names that clients may give the runtime: `vm` is a virtual machine, each other one means
+#: Orlop's own, and the first is the default.
+RUNTIMES = ("orlop", "runc", "io.containerd.runc.v2", "vm")
 
 
 def parse_create(body: wire.Create, *, platform: str = "") -> ContainerOptions:

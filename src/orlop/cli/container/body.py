@@ -160,6 +160,7 @@ def _optional(args: ContainerArguments) -> dict[str, Any]:
         "StorageOpt": values.key_values(args.storage_opt, option="--storage-opt"),
         "Sysctls": values.key_values(args.sysctl, option="--sysctl"),
         "Annotations": values.key_values(args.annotation, option="--annotation"),
+        "Runtime": args.runtime,
         "Dns": args.dns,
         "DnsSearch": args.dns_search,
         "DnsOptions": args.dns_option,

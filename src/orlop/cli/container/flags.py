@@ -196,6 +196,12 @@ class ContainerArguments(Command):
         help="no-new-privileges, seccomp=FILE, seccomp=unconfined, …",
         group=_ISOLATION,
     )
+    runtime = text(
+        "--runtime",
+        metavar="NAME",
+        help='"vm": in a virtual machine of its own (see: orlop vm setup)',
+        group=_ISOLATION,
+    )
     privileged = flag("--privileged", help="give it all capabilities and devices", group=_ISOLATION)
     device_cgroup_rule = texts(
         "--device-cgroup-rule", metavar="RULE", help="such as 'c 1:3 rwm'", group=_ISOLATION

@@ -15,6 +15,7 @@ from orlop.engine.answers import Created, ImageRecord
 from orlop.engine.containers import logs, names
 from orlop.engine.containers.bundle import Bundles, layer_keys, needs_others
 from orlop.engine.containers.id_ranges import IDRanges
+from orlop.engine.containers.kind import is_in_machine
 from orlop.engine.containers.lifecycle import parse_signal
 from orlop.engine.containers.merge import merge, wanted_mounts
 from orlop.engine.context import Context
@@ -70,6 +71,10 @@ class Creation:
         names.check_name(name)
         records.check_name(name)
         container = self._describe(options, image, name)
+        if is_in_machine(container):
+            from orlop.engine import machines  # not for an engine that has none
+
+            machines.check(container.options, image.id)
         await logs.attributes_of(container)  # refuses what no start could do
         warnings = _warnings(options, image)
         since = times.note("resolve", since)

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from orlop.model.container import Container
 
+#: The runtime of containers in virtual machines.
+VM = "vm"
+
 
 class Kind(NamedTuple):
     """What all containers that start in the same way have, and what they lack."""
@@ -54,6 +57,11 @@ def kind_of(container: Container) -> Kind:
     if container.is_pod:
         return _POD
     return _BY_RECIPE if container.recipe else _STORED
+
+
+def is_in_machine(container: Container) -> bool:
+    """Whether it runs in a virtual machine: engine/machines.py."""
+    return container.options.runtime == VM
 
 
 def bundle_of(container: Container) -> str:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -14,7 +15,7 @@ from orlop.engine.containers import logs
 from orlop.engine.containers.bundle import Bundles, layer_keys
 from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.containers.health import Health
-from orlop.engine.containers.kind import kind_of
+from orlop.engine.containers.kind import is_in_machine, kind_of
 from orlop.engine.context import Context, Live
 from orlop.engine.joining import open_namespaces
 from orlop.engine.networks.networks import Networks
@@ -35,6 +36,9 @@ from orlop.model.container import Container, HealthState, Status, Step
 from orlop.model.signals import signal_number
 from orlop.model.timeline import steps_of
 
+if TYPE_CHECKING:
+    from orlop.engine.machines import Machines
+
 log = logging.getLogger(__name__)
 
 _STOP_TIMEOUT_S = 10
@@ -52,6 +56,12 @@ class Lifecycle:
         self._bundles = bundles
         self.networks = networks
         self._health = health
+
+    @functools.cached_property
+    def _machines(self) -> "Machines":
+        from orlop.engine.machines import Machines  # not for an engine that has none
+
+        return Machines(self._context)
 
     async def start(self, container_id: str, *, images: int | None = None) -> bool:
         """Run it; False where it runs already. It waits for who else changes it.
@@ -80,6 +90,8 @@ class Lifecycle:
         try:
             await self._context.stacks.make_ready(layer_keys(container))  # gone with a reboot
             self._bundles.prepare(container)
+            if is_in_machine(container):
+                await self._machines.prepare(container)
             since = times.note("prepare_bundle", since)
             with open_namespaces(self._bundles.joined(container)) as others:
                 async with (
@@ -124,6 +136,8 @@ class Lifecycle:
         begun_ns = time.time_ns()
         try:
             message = self._bundles.start_message(container)
+            if is_in_machine(container):
+                message = self._machines.start_message(container, message)
             await logs.complete(message["io"]["log"], container)
             if self._context.telemetry.is_detailed():
                 message["timeline"] = True

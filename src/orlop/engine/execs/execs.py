@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from orlop.engine.containers.bundle import Bundles
 from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
-from orlop.engine.containers.kind import bundle_of, kind_of
+from orlop.engine.containers.kind import bundle_of, is_in_machine, kind_of
 from orlop.engine.context import Context
 from orlop.engine.execs.capture import Captured, collect
 from orlop.engine.execs.messages import (
@@ -135,6 +135,10 @@ class Execs:
         container = self._usable(exec_.container)
         options = exec_.options
         self._context.live(container.id).altered |= options.privileged
+        if is_in_machine(container):
+            from orlop.engine.machines import stand_in  # not for an engine that has none
+
+            message["process"] = stand_in(container, message["process"])
         fds: tuple[int, ...] = ()
         if client is not None:
             message["attach"] = attach_message(exec_, client)

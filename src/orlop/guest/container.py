@@ -1,0 +1,87 @@
+"""The container of a virtual machine: its root from two disks, its processes by `runtime/`.
+
+/dev/vda   the image: EROFS, read only, shared with all machines of the image
+/dev/vdb   what the container writes: ext4; without it the writes are in memory
+"""
+
+import os
+from binascii import a2b_base64
+from collections.abc import Mapping
+from typing import Any
+
+from orlop.errors import InvalidArgumentError, WrongStateError
+from orlop.kernel.mount import MountFlag, mount
+from orlop.model.guestwire import FILES
+from orlop.model.mount import Mount
+from orlop.runtime import joining, seccomp
+from orlop.runtime.bundle import Bundle, Starting, Stdio, Target
+from orlop.runtime.cgroups import v2
+from orlop.runtime.execute import execute
+from orlop.runtime.start import start
+
+#: What a start would import: the template has it in memory.
+PREPARED = (joining, v2)
+
+_IMAGE, _WRITES = "/image", "/writes"
+_DISK = "/dev/vda"
+_ROOT = (
+    Mount(
+        "overlay",
+        "overlay",
+        "/",
+        (f"lowerdir+={_IMAGE}", f"upperdir={_WRITES}/fs", f"workdir={_WRITES}/work"),
+    ),
+)
+
+
+class Container:
+    """The one container of this machine, from its start on."""
+
+    def __init__(self) -> None:
+        self._bundle: Bundle | None = None
+        self._first: Starting | None = None
+
+    def start(self, what: Mapping[str, Any], stdio: Stdio | None) -> Starting:
+        """Start what the host describes: id, config.json, the filter's program, files.
+
+        Raises OrlopError or OSError; WrongStateError for a second container.
+        """
+        if self._bundle is not None:
+            raise WrongStateError("this virtual machine has its container already")
+        config = what["config"]
+        if policy := config.get("linux", {}).get("seccomp"):
+            seccomp.remember(policy, bytes.fromhex(what["filter"]))
+        _mount_disks()
+        _write_files(what["files"])
+        bundle = Bundle(what["id"], "/", config, _ROOT)
+        self._first = start(bundle, stdio)
+        self._bundle = bundle
+        return self._first
+
+    def execute(self, what: Mapping[str, Any], stdio: Stdio | None) -> Starting:
+        """Start another process in the container. Raises OrlopError or OSError."""
+        if self._bundle is None or self._first is None:
+            raise WrongStateError("this virtual machine has no container yet")
+        first = self._first
+        target = Target(self._bundle.id, first.pid, first.pidfd, self._bundle.config, first.cgroup)
+        return execute(target, what["process"], stdio)
+
+
+def _mount_disks() -> None:
+    for folder in (_IMAGE, _WRITES):
+        os.makedirs(folder, exist_ok=True)
+    mount(_DISK, _IMAGE, fstype="erofs", flags=MountFlag.RDONLY)
+    mount("tmpfs", _WRITES, fstype="tmpfs")
+    for name in ("fs", "work"):
+        os.mkdir(f"{_WRITES}/{name}", 0o755)
+
+
+def _write_files(files: Mapping[str, tuple[int, str]]) -> None:
+    """Write the files that config.json binds into the root, by their names in FILES."""
+    os.makedirs(FILES, exist_ok=True)
+    for name, (mode, content) in files.items():
+        if not name.isdecimal():
+            raise InvalidArgumentError(f"no file can be called {name!r}")
+        with open(f"{FILES}/{name}", "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(a2b_base64(content))
