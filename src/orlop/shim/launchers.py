@@ -39,11 +39,16 @@ class _Known(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    """An order that no launcher has yet; *fds* are copies of ours."""
+    """An order that no launcher has yet; *fds* are copies of ours unless they are *held*."""
 
     order: Start | Exec
     fds: tuple[int, ...]
     done: Done
+    held: bool
+
+    def close(self) -> None:
+        if not self.held:
+            _close(self.fds)
 
 
 class _Launcher:
@@ -126,8 +131,12 @@ class Launchers:
                 except BlockingIOError:  # it has not listened for long
                     self._end(launcher)
 
-    def order(self, order: Start | Exec, fds: Sequence[int], done: Done) -> None:
-        """Give an order; *fds* stay the caller's.
+    def order(
+        self, order: Start | Exec, fds: Sequence[int], done: Done, *, held: bool = False
+    ) -> None:
+        """Give an order; *fds* stay the caller's, who has *held* them until *done* is called.
+
+        If not, they are copied where the order has to wait.
 
         Raises:
             UnsupportedError: it is too long for a message.
@@ -140,13 +149,7 @@ class Launchers:
         if launcher is not None:
             self._give(launcher, order, fds, done)
             return
-        copies: list[int] = []
-        try:
-            copies.extend(map(os.dup, fds))
-        except BaseException:
-            _close(copies)
-            raise
-        self._queue.append(_Waiting(order, tuple(copies), done))
+        self._queue.append(_Waiting(order, tuple(fds) if held else _copies(fds), done, held))
 
     def pid_of(self, order: Start | Exec) -> int:
         """Return the process that is being made by *order*; 0 if there is none, or none yet."""
@@ -157,7 +160,7 @@ class Launchers:
         """End all."""
         queue, self._queue = self._queue, deque()
         for waiting in queue:
-            _close(waiting.fds)
+            waiting.close()
             waiting.done(None)
         for launcher in list(self._running):
             self._end(launcher)
@@ -244,7 +247,7 @@ class Launchers:
             except (OSError, UnsupportedError):
                 waiting.done(None)
             finally:
-                _close(waiting.fds)
+                waiting.close()
 
     def _answered(self, launcher: _Launcher) -> None:
         try:
@@ -341,6 +344,16 @@ def _is_stopped(pid: int) -> bool:
 def _has_executed(pid: int) -> bool:
     """Whether a child that nobody has reaped has come to its program."""
     return not int(read_stat(pid)[6]) & FORKED
+
+
+def _copies(fds: Sequence[int]) -> tuple[int, ...]:
+    copies: list[int] = []
+    try:
+        copies.extend(map(os.dup, fds))
+    except BaseException:
+        _close(copies)
+        raise
+    return tuple(copies)
 
 
 def _close(fds: Sequence[int]) -> None:

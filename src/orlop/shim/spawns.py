@@ -115,7 +115,9 @@ class Spawns:
             self._take_pools(spawn, kept, message)
             order, fds = start_order(spawn, kept, message, command)
             spawn.since = spawn.times.note("take_pools", spawn.since)
-            self.launchers.order(order, fds, lambda made: self._made(key, spawn, made, answer))
+            self.launchers.order(
+                order, fds, lambda made: self._made(key, spawn, made, answer), held=True
+            )
         except BaseException:
             self._give_back(spawn)
             raise
