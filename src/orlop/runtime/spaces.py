@@ -8,6 +8,7 @@ Linux 6.15 the kernel copies no mount that is in none.
 """
 
 import os
+import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -144,6 +145,13 @@ def _keep_only_shm(size_bytes: int) -> None:
         os.close(made)
     pivot_root(".", ".")
     umount(".", Unmount.DETACH)
+
+
+def open_socket(namespace: int, family: int) -> socket.socket:
+    """Return a TCP socket of a network *namespace*, which does not block."""
+    with _back(Namespace.NET):
+        setns(namespace, Namespace.NET)
+        return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
 
 def copy_shm(namespace: int) -> int:

@@ -147,15 +147,16 @@ async def _render(
 
 async def attach_websocket(call: Call) -> Reply:
     """GET /containers/{name}/attach/ws."""
-    from orlop.api.docker import websocket  # rare
+    from orlop.api.docker.websocket import relay  # rare
+    from orlop.api.websocket import accept
 
     container = call.engine.containers.get(call.name)
-    headers = websocket.accept(call.request)
+    headers = accept(call.request)
     request = _request(call, b"", framed=False)
 
     async def take(client: socket.socket, pending: bytes) -> None:
         ours, theirs = socket.socketpair()
-        relaying = asyncio.create_task(websocket.relay(client, pending, ours))
+        relaying = asyncio.create_task(relay(client, pending, ours))
         await hand_over(
             theirs, call.engine.containers.attach(container.id, theirs, request), terminal=True
         )

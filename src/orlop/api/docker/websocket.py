@@ -1,4 +1,4 @@
-"""A container's streams over a WebSocket: binary messages, both outputs in one. RFC 6455.
+"""A container's streams over a WebSocket: binary messages, both outputs in one.
 
 client <-- messages --> _Relay <-- socket pair --> the stdio process, as for any attach
 """
@@ -7,63 +7,35 @@ import asyncio
 import contextlib
 import socket
 
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError, generate_accept_token
+from orlop.api.websocket import WebSocket
 
-from orlop.api.messages import Request
-from orlop.errors import InvalidArgumentError
-
-_VERSION = "13"
 _CHUNK = 64 << 10
-_ENDED = 1000  # the normal closure
 #: Timeout for writes to a client that may be gone.
 _CLOSING_S = 5.0
 
 
-def accept(request: Request) -> dict[str, str]:
-    """Return the headers that accept *request*; InvalidArgumentError if it is not an upgrade."""
-    headers = request.headers
-    key = headers.get("sec-websocket-key", "")
-    if headers.get("upgrade", "").lower() != "websocket" or not key:
-        raise InvalidArgumentError(
-            "this is for a websocket", hint="send Upgrade: websocket and Sec-WebSocket-Key"
-        )
-    if headers.get("sec-websocket-version") != _VERSION:
-        raise InvalidArgumentError(f"only version {_VERSION} of websockets is spoken here")
-    return {"Sec-WebSocket-Accept": generate_accept_token(key.encode("latin-1")).decode()}
-
-
 async def relay(client: socket.socket, pending: bytes, ours: socket.socket) -> None:
     """Copy bytes between *client*'s messages and *ours* until one of them ends; close both."""
-    them = await asyncio.open_connection(sock=client)
-    us = await asyncio.open_connection(sock=ours)
+    them = await WebSocket.open(client, pending)
+    reader, writer = await asyncio.open_connection(sock=ours)
     with ours.dup() as to_stdio:
         try:
-            await _Relay(them, us[0], to_stdio, pending).run()
+            await _Relay(them, reader, to_stdio).run()
         finally:
-            for _, writer in (them, us):
-                writer.close()
-
-
-_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+            them.close()
+            writer.close()
 
 
 class _Relay:
     """*to_stdio* is not a stream's: a failure to write to one loses what it has still to read."""
 
     def __init__(
-        self,
-        client: _Streams,
-        from_stdio: asyncio.StreamReader,
-        to_stdio: socket.socket,
-        pending: bytes,
+        self, client: WebSocket, from_stdio: asyncio.StreamReader, to_stdio: socket.socket
     ) -> None:
-        self._from_client, self._to_client = client
+        self._client = client
         self._from_stdio = from_stdio
         self._to_stdio = to_stdio
         self._takes_input = True
-        self._connection = Connection(ConnectionType.SERVER, trailing_data=pending)
 
     async def run(self) -> None:
         up = asyncio.create_task(self._up())
@@ -77,25 +49,8 @@ class _Relay:
 
     async def _up(self) -> None:
         """Write the client's data, until it closes or breaks the protocol."""
-        with contextlib.suppress(ConnectionError, RemoteProtocolError, LocalProtocolError):
-            while await self._take():
-                data = await self._from_client.read(_CHUNK)
-                self._connection.receive_data(data or None)
-
-    async def _take(self) -> bool:
-        """Handle the received data; False once the client has closed."""
-        for event in self._connection.events():
-            match event:
-                case BytesMessage(data=data):
-                    await self._give(bytes(data))
-                case TextMessage(data=text):
-                    await self._give(text.encode())
-                case Ping() | CloseConnection():
-                    self._to_client.write(self._connection.send(event.response()))
-                    if isinstance(event, CloseConnection):
-                        await self._to_client.drain()
-                        return False
-        return True
+        async for piece in self._client.pieces():
+            await self._give(piece.data)
 
     async def _give(self, data: bytes) -> None:
         """Give the container its input; what comes after its end is dropped."""
@@ -113,9 +68,7 @@ class _Relay:
 
     async def _down(self) -> None:
         """Send the container's output, and its end."""
-        with contextlib.suppress(ConnectionError, LocalProtocolError):
+        with contextlib.suppress(ConnectionError):
             while data := await self._output():
-                self._to_client.write(self._connection.send(BytesMessage(data=data)))
-                await self._to_client.drain()
-            self._to_client.write(self._connection.send(CloseConnection(code=_ENDED)))
-            await self._to_client.drain()
+                await self._client.send(data)
+            await self._client.end()

@@ -9,6 +9,7 @@ recorded as running, the next one removes.
 import asyncio
 import logging
 import secrets
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ from orlop.engine.networks.networks import Networks
 from orlop.engine.spec import Given, cgroups_path
 from orlop.engine.spec.namespaces import sysctls
 from orlop.engine.threads import in_thread
-from orlop.errors import InvalidArgumentError, NotFoundError, WrongStateError
+from orlop.errors import InvalidArgumentError, NotFoundError, UnavailableError, WrongStateError
 from orlop.model.container import Container, ContainerOptions, Step
 from orlop.model.image import Process
 from orlop.runtime import cgroups
@@ -31,6 +32,7 @@ from orlop.runtime.cgroups import Statistics
 
 log = logging.getLogger(__name__)
 
+_LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _LONGEST_NAME = 64  # of a host, sethostname(2)
 
 
@@ -67,6 +69,32 @@ class Pods:
             return await in_thread(cgroups.open(path.rpartition("/")[0]).statistics)
         except FileNotFoundError:  # nothing has run in it, or it has been removed
             return None
+
+    async def connect(self, ref: str, port: int) -> socket.socket:
+        """Return a connection to a *port* of the pod's loopback interface; the caller closes it.
+
+        UnavailableError if nothing listens there.
+        """
+        pod = self.get(ref)
+        why = ""
+        for family, address in _LOOPBACK:
+            connection = await self._socket(pod, family)
+            try:
+                await asyncio.get_running_loop().sock_connect(connection, (address, port))
+            except OSError as error:
+                connection.close()
+                why = why or error.strerror or str(error)
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                return connection
+        raise UnavailableError(f"pod {pod.name} answers on no port {port}: {why}")
+
+    async def _socket(self, pod: Container, family: int) -> socket.socket:
+        if pod.options.network != "host":
+            return await self._context.spaces.open_socket(pod.id, family)
+        return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
     def note_request(self, pod_id: str, request: bytes) -> None:
         """Record what its API keeps about it."""

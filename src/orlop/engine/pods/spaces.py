@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -75,6 +76,11 @@ class Spaces:
             yield namespace
         finally:
             os.close(namespace)
+
+    async def open_socket(self, pod_id: str, family: int) -> socket.socket:
+        """Return a TCP socket in the pod's network; WrongStateError if it has none."""
+        with self.open_network(pod_id) as namespace:
+            return await self._call(spaces.open_socket, namespace, family)
 
     @contextlib.asynccontextmanager
     async def joined(self, container: Container) -> AsyncIterator[Joined]:
