@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from orlop.engine import fork_images
 from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
 from orlop.engine.containers.containers import Containers
-from orlop.engine.containers.kind import kind_of
+from orlop.engine.containers.kind import kind_of, refuse_in_machine
 from orlop.engine.context import Context
 from orlop.engine.owners import Owners, Terms, owned
 from orlop.engine.threads import in_thread
@@ -36,6 +36,7 @@ class Forks:
         With *processes* they do not begin, but go on where *ref* is: see fork_images.
         """
         source = self._containers.get(ref)
+        refuse_in_machine(source, "forks")
         if not kind_of(source).has_snapshot:
             raise UnsupportedError(
                 f"sandbox {source.name} has its files in memory", hint="fork it by `import orlop`"

@@ -18,13 +18,14 @@ from typing import Any
 import msgspec
 
 from orlop.engine.containers.kind import VM
+from orlop.engine.containers.written import WRITES
 from orlop.engine.context import Context
 from orlop.engine.images.host import HOST
 from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.layers import transfer
 from orlop.microvm import accelerator, jail, setup
-from orlop.microvm.disk import image_disk
+from orlop.microvm.disk import DEFAULT_BYTES, image_disk, make_writes
 from orlop.microvm.machine import Disks, Kind
 from orlop.microvm.template import Template, template
 from orlop.model.container import Container, ContainerOptions
@@ -112,7 +113,7 @@ class Machines:
             hostname=guest.get("hostname", container.id[:12]),
             kind=made.kind,
             template=made.folder,
-            disks=Disks(image=self._disk(container), writes=""),
+            disks=Disks(image=self._disk(container), writes=self._writes(container)),
             bundle=str(bundle),
         )
         _write(bundle / "config.json", jail.config(jailed, guest))
@@ -133,6 +134,12 @@ class Machines:
         if known is None or not os.path.exists(known.folder):
             known = self._templates[kind] = template(root, kind)
         return known
+
+    def _writes(self, container: Container) -> str:
+        path = str(self._context.settings.containers / container.id / WRITES)
+        size_bytes = container.options.disk_bytes or DEFAULT_BYTES
+        make_writes(path, size_bytes, user=jail.user_of(container.id))
+        return path
 
     def _disk(self, container: Container) -> str:
         """Return the disk of the container's image; made at the image's first start."""

@@ -1,12 +1,13 @@
 """The container of a virtual machine: its root from two disks, its processes by `runtime/`.
 
 /dev/vda   the image: EROFS, read only, shared with all machines of the image
-/dev/vdb   what the container writes: ext4; without it the writes are in memory
+/dev/vdb   what the container writes: ext4
 """
 
 import os
 from binascii import a2b_base64
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from orlop.errors import InvalidArgumentError, WrongStateError
@@ -23,7 +24,7 @@ from orlop.runtime.start import start
 PREPARED = (joining, v2)
 
 _IMAGE, _WRITES = "/image", "/writes"
-_DISK = "/dev/vda"
+_IMAGE_DISK, _WRITES_DISK = "/dev/vda", "/dev/vdb"
 _ROOT = (
     Mount(
         "overlay",
@@ -58,6 +59,11 @@ class Container:
         self._bundle = bundle
         return self._first
 
+    def ended(self, pid: int) -> None:
+        """Take note of a process that has ended; after the first one all writes are on the disk."""
+        if self._first is not None and pid == self._first.pid:
+            os.sync()
+
     def execute(self, what: Mapping[str, Any], stdio: Stdio | None) -> Starting:
         """Start another process in the container. Raises OrlopError or OSError."""
         if self._bundle is None or self._first is None:
@@ -70,10 +76,11 @@ class Container:
 def _mount_disks() -> None:
     for folder in (_IMAGE, _WRITES):
         os.makedirs(folder, exist_ok=True)
-    mount(_DISK, _IMAGE, fstype="erofs", flags=MountFlag.RDONLY)
-    mount("tmpfs", _WRITES, fstype="tmpfs")
+    mount(_IMAGE_DISK, _IMAGE, fstype="erofs", flags=MountFlag.RDONLY)
+    mount(_WRITES_DISK, _WRITES, fstype="ext4", data="discard,noinit_itable")
     for name in ("fs", "work"):
-        os.mkdir(f"{_WRITES}/{name}", 0o755)
+        with suppress(FileExistsError):
+            os.mkdir(f"{_WRITES}/{name}", 0o755)
 
 
 def _write_files(files: Mapping[str, tuple[int, str]]) -> None:

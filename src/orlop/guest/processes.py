@@ -141,4 +141,5 @@ class Processes:
         if process.status is not None and not process.outputs and process.starting is None:
             process.close()
             del self._by_stream[stream]
+            self._container.ended(process.pid)
             self._send(Frame(wire.EXITED, stream, str(process.status).encode()))

@@ -179,7 +179,7 @@ def _drives(disks: Disks) -> list[str]:
     words: list[str] = []
     for name, path in disks._asdict().items():
         source = f"driver=file,filename={path}" if path else f"driver=null-co,size={_DISK_BYTES}"
-        access = "read-only=on" if name == "image" else "discard=unmap"
+        access = "read-only=on" if name == "image" else "discard=unmap,cache.no-flush=on"
         words += ["-blockdev", f"{source},node-name={name},{access}"]
         words += ["-device", f"virtio-blk-pci,drive={name}"]
     return words

@@ -23,6 +23,8 @@ from orlop.microvm.template import Template
 from orlop.model import guestwire as wire
 
 SOCKET = "/run/commands"
+#: Kills the container's process, not the machine: what it has written comes to its disk.
+END = signal.SIGRTMAX
 _MOST_REQUEST = 128 << 10
 _STREAMS = Ports(0, 1, 2)
 
@@ -87,7 +89,9 @@ class Supervisor:
 
     def _forward_signals(self) -> None:
         for number in os.read(self._wakeup, 4096):
-            if number == signal.SIGWINCH:
+            if number == END:
+                self._relay.signal(self._first, signal.SIGKILL)
+            elif number == signal.SIGWINCH:
                 height, width = terminal_size(0)
                 self._relay.resize(self._first, height, width)
             else:

@@ -1,8 +1,13 @@
 """`--runtime vm`: the same commands, and a kernel of the container's own."""
 
+import fcntl
 import os
+import pty
+import select
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +71,7 @@ def test_a_container_in_a_machine_lives_as_every_other(engine: EngineProcess) ->
     script = "trap 'echo bye; exit 9' TERM; echo ready; while true; do sleep 0.1; done"
     assert orlop(engine, "run", "-d", "--name", "life", *VM, IMAGE, "sh", "-c", script).stdout
     try:
-        await_log(engine, "life", "ready\n")
+        assert await_log(engine, "life") == "ready\n"
         assert "life" in orlop(engine, "ps").stdout
         ran = orlop(engine, "exec", "-i", "life", "sh", "-c", "cat; ps; exit 5", stdin="x\n")
         assert ran.returncode == 5
@@ -80,10 +85,45 @@ def test_a_container_in_a_machine_lives_as_every_other(engine: EngineProcess) ->
         assert orlop(engine, "rm", "-f", "life").returncode == 0
 
 
+def test_what_a_container_has_written_outlives_its_machine(engine: EngineProcess) -> None:
+    script = "cat /kept; echo $RANDOM > /kept; cat /kept; sleep 1000"
+    orlop(engine, "run", "-d", "--name", "kept", *VM, IMAGE, "sh", "-c", script)
+    try:
+        first = await_log(engine, "kept")
+        assert first.strip().isdecimal()
+        assert orlop(engine, "kill", "kept").returncode == 0
+        assert orlop(engine, "start", "kept").returncode == 0
+        again = await_log(engine, "kept", longer_than=first)
+        assert again.startswith(first + first)
+    finally:
+        orlop(engine, "rm", "-f", "kept")
+
+
+def test_a_terminal_has_the_size_of_the_clients_and_takes_input(engine: EngineProcess) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 41, 101, 0, 0))
+    script = "sleep 1; stty size; read word; echo got $word; kill -INT $$; sleep 10"
+    words = ["run", "--rm", "-it", *VM, IMAGE, "sh", "-c", script]
+    client = subprocess.Popen(
+        [sys.executable, "-m", "orlop", *words],
+        env=engine.environment(),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = read_until(ours, b"41 101")
+    os.write(ours, b"hello\n")
+    assert b"got hello" in seen + read_until(ours, b"got hello")
+    assert client.wait(60) == 130
+    os.close(ours)
+
+
 def test_kill_ends_the_machine(engine: EngineProcess) -> None:
     orlop(engine, "run", "-d", "--name", "loop", *VM, IMAGE, "sh", "-c", "echo up; sleep 1000")
     try:
-        await_log(engine, "loop", "up\n")
+        assert await_log(engine, "loop") == "up\n"
         jailed = int(engine.out("inspect", "loop", "--format", "{{.State.Pid}}"))
         status = Path(f"/proc/{jailed}/status").read_text()
         assert "CapEff:\t0000000000000000" in status
@@ -115,8 +155,17 @@ def test_what_a_machine_does_not_have_is_refused(
     assert f"the runtime vm does not have {named}" in done.stderr
 
 
-def await_log(engine: EngineProcess, name: str, text: str) -> None:
+def await_log(engine: EngineProcess, name: str, *, longer_than: str = "") -> str:
     deadline = time.monotonic() + 60
-    while orlop(engine, "logs", name).stdout != text:
+    while len(text := orlop(engine, "logs", name).stdout) <= len(longer_than):
         assert time.monotonic() < deadline, engine.log()[-2000:]
         time.sleep(0.05)
+    return text
+
+
+def read_until(fd: int, text: bytes) -> bytes:
+    seen = b""
+    while text not in seen:
+        assert select.select([fd], [], [], 60)[0], seen
+        seen += os.read(fd, 4096)
+    return seen

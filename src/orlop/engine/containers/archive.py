@@ -9,8 +9,14 @@ from typing import Any, NamedTuple
 
 from orlop.engine.answers import Change, ContainerSize, PathStat
 from orlop.engine.containers.bundle import layer_keys
+from orlop.engine.containers.kind import is_in_machine, refuse_in_machine
 from orlop.engine.containers.room import bounded
-from orlop.engine.containers.written import open_whole_root, unless_removed, written
+from orlop.engine.containers.written import (
+    open_whole_root,
+    unless_removed,
+    written,
+    written_in_machine,
+)
 from orlop.engine.context import Context
 from orlop.engine.joining import open_root as open_running_root
 from orlop.engine.requests import PutOptions
@@ -56,6 +62,7 @@ class Archive:
 
         A stopped one has no mounts, so a path in a volume is looked for there.
         """
+        refuse_in_machine(container, "cp")
         inside, shown = path, ""
         if container.running:
             with open_running_root(container) as root:
@@ -124,6 +131,7 @@ class Archive:
             await in_thread(unpack)
 
     async def export(self, container: Container) -> AsyncIterator[bytes]:
+        refuse_in_machine(container, "export")
         """Return a tar of its root, without what is mounted in that."""
         return self._exported(container)
 
@@ -149,8 +157,11 @@ class Archive:
             return without_mount_points(await in_thread(look), container)
 
     async def size(self, container: Container) -> ContainerSize:
-        async with written(self._context, container) as files:
-            usage = await in_thread(files.usage)
+        if is_in_machine(container):
+            usage = written_in_machine(self._context, container)
+        else:
+            async with written(self._context, container) as files:
+                usage = await in_thread(files.usage)
         layers = {layer.key: layer.size for layer in self._context.metadata.layers.list()}
         below = sum(layers.get(key, 0) for key in container.layers)
         return ContainerSize(writable=usage, total=usage + below)

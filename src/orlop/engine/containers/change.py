@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from orlop.engine.containers import names
 from orlop.engine.containers.bundle import Bundles, layer_keys
 from orlop.engine.containers.cgroup import running_cgroup
-from orlop.engine.containers.kind import kind_of
+from orlop.engine.containers.kind import kind_of, refuse_in_machine
 from orlop.engine.containers.lifecycle import Lifecycle
 from orlop.engine.context import Context
 from orlop.engine.networks import links
@@ -80,6 +80,8 @@ def _changed(container: Container, request: UpdateRequest) -> Container:
         for field in msgspec.structs.fields(Resources)
         if getattr(request.resources, field.name) != getattr(default, field.name)
     }
+    if not all(name.startswith("cpu") for name in named):
+        refuse_in_machine(container, "limits that change, but for processors")
     return replace(
         container,
         options=replace(

@@ -5,6 +5,7 @@ The only place that asks whether a container was started by a recipe, or is a po
 
 from typing import NamedTuple
 
+from orlop.errors import UnsupportedError
 from orlop.model.container import Container
 
 #: The runtime of containers in virtual machines.
@@ -52,16 +53,27 @@ _POD = Kind(
 )
 
 
+_IN_MACHINE = _STORED._replace(can_be_joined=False)
+
+
 def kind_of(container: Container) -> Kind:
     """Return what *container*, which may be a pod, has and lacks."""
     if container.is_pod:
         return _POD
-    return _BY_RECIPE if container.recipe else _STORED
+    if container.recipe:
+        return _BY_RECIPE
+    return _IN_MACHINE if is_in_machine(container) else _STORED
 
 
 def is_in_machine(container: Container) -> bool:
     """Whether it runs in a virtual machine: engine/machines.py."""
     return container.options.runtime == VM
+
+
+def refuse_in_machine(container: Container, what: str) -> None:
+    """Raise UnsupportedError if only a guest's kernel could do *what*."""
+    if is_in_machine(container):
+        raise UnsupportedError(f"the runtime {VM} does not have {what}")
 
 
 def bundle_of(container: Container) -> str:

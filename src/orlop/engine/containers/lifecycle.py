@@ -46,6 +46,8 @@ _KILL_WAIT_S = 10
 _REPLACED_S = 10.0  # a dead shim has a successor long before
 _RETRY_S = 0.02
 _SIGKILL = 9
+_END_IN_MACHINE = 64  # microvm/supervisor.py
+_MACHINE_ENDS_S = 3.0
 
 
 class Lifecycle:
@@ -249,11 +251,23 @@ class Lifecycle:
 
     async def _signal(self, container: Container, signal: int) -> None:
         if signal == _SIGKILL and kind_of(container).has_own_cgroup:
-            await in_thread(cgroup_of(container).kill)
+            if not is_in_machine(container) or not await self._end_in_machine(container):
+                await in_thread(cgroup_of(container).kill)
             return
         if container.status == Status.PAUSED:  # a frozen process would never see it
             await self.unpause(container.id)
         await self._context.shim.request({"op": "signal", "id": container.id, "signal": signal})
+
+    async def _end_in_machine(self, container: Container) -> bool:
+        """Kill the process in a guest that still answers; its writes come to its disk."""
+        over = self.next_exit(container.id)
+        with contextlib.suppress(OrlopError):
+            if container.status == Status.PAUSED:
+                await self.unpause(container.id)
+            message = {"op": "signal", "id": container.id, "signal": _END_IN_MACHINE}
+            await self._context.shim.request(message)
+            return await _within(over, _MACHINE_ENDS_S)
+        return False
 
     async def _give_up(self, container_id: str) -> None:
         """Take a container that waits for its next try out of its restart policy's hands."""

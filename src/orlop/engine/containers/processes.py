@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from orlop.engine.answers import Processes
 from orlop.engine.containers.cgroup import cgroup_of, running_cgroup
-from orlop.engine.containers.kind import kind_of
+from orlop.engine.containers.kind import kind_of, refuse_in_machine
 from orlop.engine.context import Context
 from orlop.engine.threads import in_thread
 from orlop.errors import InvalidArgumentError, NotRunningError, OrlopError
@@ -28,6 +28,7 @@ class Inside:
     async def top(self, container: Container, ps_args: str) -> Processes:
         """Return what ps(1), asked with *ps_args*, says of the container's processes."""
         _check_running(container)
+        refuse_in_machine(container, "top")
         if not _ARGUMENT.fullmatch(ps_args):
             raise InvalidArgumentError(f"invalid ps arguments {ps_args[:100]!r}")
         pids = set(await in_thread(lambda: list(cgroup_of(container).pids())))

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 from orlop.engine.containers.bundle import layer_keys
-from orlop.engine.containers.kind import kind_of
+from orlop.engine.containers.kind import kind_of, refuse_in_machine
 from orlop.engine.context import Context
 from orlop.engine.images.host import HOST, host_base
 from orlop.engine.joining import open_namespace
@@ -19,6 +19,9 @@ from orlop.model.mount import Mount
 from orlop.snapshots.lent import Lent, Upper
 from orlop.snapshots.view import open_mounted_root, open_root
 
+#: The disk of what a container in a virtual machine writes, in its folder.
+WRITES = "writes.ext4"
+_BLOCK = 512
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -56,6 +59,7 @@ async def written(context: Context, container: Container) -> AsyncIterator[Writt
 
     NotFoundError where the container is removed meanwhile.
     """
+    refuse_in_machine(container, "diff and commit")
     if kind_of(container).has_snapshot:
         with unless_removed(context, container):
             yield _Snapshot(context, container)
@@ -68,6 +72,15 @@ async def written(context: Context, container: Container) -> AsyncIterator[Writt
         give_back(uppers)
         context.snapshots.remove(name)
         context.sweep_soon()
+
+
+def written_in_machine(context: Context, container: Container) -> int:
+    """Return the bytes that the disk of a container in a virtual machine takes on this host."""
+    path = context.settings.containers / container.id / WRITES
+    try:
+        return path.stat().st_blocks * _BLOCK
+    except FileNotFoundError:  # it was never started
+        return 0
 
 
 def open_whole_root(context: Context, container: Container) -> tuple[int, bool]:
