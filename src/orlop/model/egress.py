@@ -31,6 +31,17 @@ class Destination(NamedTuple):
     first_port: int = 0
     last_port: int = 0
 
+    def __str__(self) -> str:
+        """Return a text that parse() takes."""
+        where = self.name or self.network.removesuffix("/128" if ":" in self.network else "/32")
+        if not self.protocol:
+            return where
+        where = f"[{where}]" if ":" in where else where
+        ports = str(self.first_port)
+        if self.last_port != self.first_port:
+            ports += f"-{self.last_port}"
+        return f"{'' if self.protocol == 'tcp' else f'{self.protocol}:'}{where}:{ports}"
+
 
 def parse(text: str) -> Destination:
     """Return the destination; InvalidArgumentError for what cannot be one."""

@@ -27,6 +27,7 @@ from orlop.model.egress import Destination, parse, parse_all
 )
 def test_what_is_meant(text: str, expected: Destination) -> None:
     assert parse(text) == expected
+    assert parse(str(expected)) == expected
 
 
 @pytest.mark.parametrize(

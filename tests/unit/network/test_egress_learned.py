@@ -69,6 +69,32 @@ def test_a_name_of_the_world_does_not_lead_there(address: str) -> None:
     assert not Learned().plan(OUTLET, [found(address)], 0).opened
 
 
+@pytest.mark.parametrize(
+    ("address", "entry", "listed"),
+    [
+        ("10.2.0.7", "a.example:443", "10.2.0.7:443"),
+        ("fd77::7", "udp:*.example:53", "udp:[fd77::7]:53"),
+        ("192.168.1.1", "a.example", "192.168.1.1"),
+    ],
+)
+def test_a_private_address_is_named_as_it_has_to_be_listed(
+    address: str, entry: str, listed: str
+) -> None:
+    one = Found(address, 300, (parse(entry),))
+    (told,) = Learned().plan(OUTLET, [one, one], 0).withheld
+    assert told == (parse(entry).name, listed)
+    there = OUTLET._replace(destinations=(parse(entry), parse(listed)))
+    assert not Learned().plan(there, [one], 0).withheld
+    other = OUTLET._replace(destinations=(parse(entry), parse("10.2.0.7:80"), parse("fd77::7:1")))
+    assert Learned().plan(other, [one], 0).withheld
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "127.0.0.1", "169.254.169.254"])
+def test_of_other_addresses_nothing_is_told(address: str) -> None:
+    assert not Learned().plan(OUTLET, [found(address)], 0).withheld
+    assert not Learned().plan(OUTLET, [found("10.1.0.77", ours=True)], 0).withheld
+
+
 def test_a_name_of_ours_leads_to_a_neighbor() -> None:
     (only,) = Learned().plan(OUTLET, [found("fd01::77", ours=True)], 0).opened
     assert only[0] == Opening("br0", "fd01::2", "fd01::77", "tcp", 443)

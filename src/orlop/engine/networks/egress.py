@@ -6,6 +6,7 @@ Attaching a container only needs `Guards.apply` and `Guards.withdraw`.
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from orlop.engine.networks.attachment import Attachment
+from orlop.engine.networks.withheld import Report
 from orlop.errors import InvalidArgumentError, UnavailableError
 from orlop.kernel.netlink import links
 from orlop.kernel.nftables import Nftables
@@ -38,6 +39,7 @@ class Guards:
     def __init__(self, home: Home, nft: Nftables, table: str) -> None:
         self._home = home
         self._egress = Egress(nft, f"{table}-egress")
+        self._report = Report()
         self._unknown: list[Attachment] = []  # failed in reconcile: older rules still hold them
 
     def apply(self, attachment: Attachment) -> None:
@@ -61,7 +63,7 @@ class Guards:
 
     def open(self, container: str, found: Sequence[Found]) -> None:
         """Open, for a while, the addresses that a name of a container's list resolved to."""
-        self._egress.learn(container, found)
+        self._report.of(container, self._egress.learn(container, found))
 
     def restore(self) -> None:
         """Restore the rules, after somebody has changed them."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from orlop.kernel.nftables import Nftables
 from orlop.network.egress import rules
-from orlop.network.egress.learned import Found, Learned, Opening
+from orlop.network.egress.learned import Found, Learned, Opening, Withheld
 from orlop.network.egress.outlet import Outlet
 from orlop.network.firewall.bridges import is_there, make_table
 
@@ -79,8 +79,12 @@ class Egress:
                 del self._leaving[name]
             self._drop_lists()
 
-    def learn(self, container: str, found: Sequence[Found]) -> None:
-        """Open the addresses that a name resolved to for a container's outlets, for a while."""
+    def learn(self, container: str, found: Sequence[Found]) -> list[Withheld]:
+        """Open the addresses that a name resolved to for a container's outlets, for a while.
+
+        Returns the private ones, which stay closed.
+        """
+        withheld: list[Withheld] = []
         for outlet in [self._outlets[name] for name in self._containers.get(container, ())]:
             now = self._clock()
             changes = self._learned.plan(outlet, found, now)
@@ -90,6 +94,8 @@ class Egress:
                 if not self._run(commands):
                     self._nft.run(commands)
                 self._learned.done(outlet, changes, now)
+            withheld += changes.withheld
+        return withheld
 
     def restore(self) -> None:
         """Restore the rules, because somebody has changed them."""

@@ -59,9 +59,17 @@ class Opening(NamedTuple):
         return f"{'ports' if self.protocol else 'all'}{6 if ':' in self.address else 4}"
 
 
+class Withheld(NamedTuple):
+    """A private address that an entry's name resolved to: it opens if it is listed itself."""
+
+    name: str  # as in the entry
+    address: str  # an entry's text
+
+
 class Changes(NamedTuple):
     opened: Sequence[tuple[Opening, int]]  # with seconds from now
     closed: Sequence[Opening]
+    withheld: Sequence[Withheld] = ()
 
 
 class Learned:
@@ -74,6 +82,7 @@ class Learned:
         """Return what to open and close; done() confirms that it was done."""
         known = self._outlets.get(outlet.interface, {})
         opened: dict[Opening, int] = {}
+        found = tuple(found)
         for one in found:
             seconds = min(max(one.ttl_s, _LEAST_S), _MOST_S)
             for opening in _openings(outlet, one):
@@ -83,7 +92,8 @@ class Learned:
         room = _MOST - len(opened)
         others = sorted((until, one) for one, until in known.items() if one not in opened)
         closed = [one for _, one in others[: max(0, len(others) - room)]]
-        return Changes(tuple(opened.items()), closed)
+        withheld = dict.fromkeys(each for one in found for each in _withheld(outlet, one))
+        return Changes(tuple(opened.items()), closed, tuple(withheld))
 
     def done(self, outlet: Outlet, changes: Changes, now: float) -> None:
         known = self._outlets.setdefault(outlet.interface, {})
@@ -118,6 +128,27 @@ def _openings(outlet: Outlet, found: Found) -> Iterator[Opening]:
         if ip_address(source).version == address.version:
             for one in found.destinations:
                 yield Opening(outlet.bridge, source, str(address), one.protocol, one.first_port)
+
+
+def _withheld(outlet: Outlet, found: Found) -> Iterator[Withheld]:
+    """Yield what a name's owner may have meant to open, unless the list has it."""
+    address = ip_address(found.address)
+    if found.ours or not any(address in network for network in _PRIVATE):
+        return
+    for one in found.destinations:
+        if not any(_covers(listed, address, one) for listed in outlet.destinations):
+            wanted = Destination(str(ip_network(address)), "", *one[2:])
+            yield Withheld(one.name, str(wanted))
+
+
+def _covers(listed: Destination, address: _Address, wanted: Destination) -> bool:
+    """Whether packets of *wanted*'s protocol and port to *address* pass because of *listed*."""
+    if not listed.network or address not in ip_network(listed.network):
+        return False
+    if not listed.protocol:
+        return True
+    is_port = listed.first_port <= wanted.first_port <= listed.last_port
+    return listed.protocol == wanted.protocol and is_port
 
 
 def _is_forbidden(outlet: Outlet, text: str) -> bool:

@@ -5,6 +5,8 @@ import struct
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from orlop.engine.engine import Engine
 from orlop.network.dns.message import bare, read_query, wire_name
 from tests.integration.engine.harness import with_engine
@@ -54,7 +56,7 @@ def test_a_name_that_is_rebound_opens_nothing_inside(tmp_path: Path, outside: Wo
 
 
 def test_an_alias_opens_what_is_at_its_end_and_no_name_on_the_way(
-    tmp_path: Path, outside: World
+    tmp_path: Path, outside: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work(engine: Engine) -> None:
         await made(engine, "a", "10.1.0.0/24")
@@ -73,6 +75,8 @@ def test_an_alias_opens_what_is_at_its_end_and_no_name_on_the_way(
         }
         with added(outside, _LAN):
             assert dict(zip(expected, await tries(some, *expected), strict=True)) == expected
+        hints = [record.__dict__["hint"] for record in caplog.records if "private" in record.msg]
+        assert hints == [f"if it is meant, list too: {_LAN}"]
 
     with_engine(tmp_path, work, timeout_s=300)
 
