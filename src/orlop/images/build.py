@@ -98,56 +98,75 @@ def import_layer(stream: Stream, content: Content, *, keep: Keep = keep_nothing)
         return writer.finish()
 
 
-def build_image(
-    content: Content,
-    process: Process,
-    *,
-    base: Base | Platform | None = None,
-    layer: Layer | None = None,
-    history: History,
-    keep: Keep = keep_nothing,
-) -> Built:
-    """Store the documents of an image: *base*, then *layer*, with the settings *process*.
+class Draft(NamedTuple):
+    """An image in memory. Its layers are stored; its documents are not."""
+
+    config: ImageConfig
+    layers: tuple[Descriptor, ...] = ()  # bottom first
+    is_docker: bool = False  # its documents have Docker's media types, as those of its base
+
+    def extended(self, process: Process, history: History, layer: Layer | None = None) -> "Draft":
+        """Return it with the settings *process*, one more step and perhaps one more layer.
+
+        The step's `created` and author become the image's.
+        """
+        step = msgspec.structs.replace(history, empty_layer=layer is None)
+        diff_ids, layers = self.config.rootfs.diff_ids, self.layers
+        if layer is not None:
+            kind = DOCKER_LAYER_GZIP if self.is_docker else OCI_LAYER_GZIP
+            layers += (msgspec.structs.replace(layer.descriptor, media_type=kind),)
+            diff_ids += (layer.diff_id,)
+        config = msgspec.structs.replace(
+            self.config,
+            created=step.created,
+            author=step.author,
+            config=process,
+            rootfs=RootFS("layers", diff_ids),
+            history=(*self.config.history, step),
+        )
+        return self._replace(config=config, layers=layers)
+
+
+def draft(base: Base | Platform | None = None) -> Draft:
+    """Return an image that begins with *base*.
 
     A *base* that is only a platform has no layers; the default is the host's platform.
-    *history* is the new step; its `created` becomes the image's.
     """
-    added = (layer,) if layer else ()
-    step = msgspec.structs.replace(history, empty_layer=layer is None)
-    config = _config(base, added, process, step)
-    base = base if isinstance(base, Base) else None
-    data = encode(config)
-    docker = base is not None and base.manifest.config.media_type == DOCKER_CONFIG
-    described = _store(content, data, DOCKER_CONFIG if docker else OCI_CONFIG, keep)
-    layers = base.manifest.layers if base else ()
-    kind = DOCKER_LAYER_GZIP if docker else OCI_LAYER_GZIP
-    new = tuple(msgspec.structs.replace(one.descriptor, media_type=kind) for one in added)
+    if isinstance(base, Base):
+        platform, old = base.config.platform, base.config
+        config = ImageConfig(
+            architecture=platform.architecture,
+            variant=platform.variant,
+            os=platform.os,
+            os_version=old.os_version,
+            config=old.config,
+            rootfs=RootFS("layers", old.rootfs.diff_ids),
+            history=old.history,
+        )
+        is_docker = base.manifest.config.media_type == DOCKER_CONFIG
+        return Draft(config, base.manifest.layers, is_docker)
+    platform = base or host_platform()
+    return Draft(
+        ImageConfig(
+            architecture=platform.architecture,
+            variant=platform.variant,
+            os=platform.os,
+            rootfs=RootFS("layers", ()),
+        )
+    )
+
+
+def store_image(content: Content, image: Draft, *, keep: Keep = keep_nothing) -> Built:
+    """Store the documents of *image*."""
+    media_type = DOCKER_CONFIG if image.is_docker else OCI_CONFIG
+    described = _store(content, encode(image.config), media_type, keep)
     manifest = Manifest(
         schema_version=2,
-        media_type=DOCKER_MANIFEST if docker else OCI_MANIFEST,
+        media_type=DOCKER_MANIFEST if image.is_docker else OCI_MANIFEST,
         config=described,
-        layers=layers + new,
+        layers=image.layers,
     )
     return Built(_store(content, encode(manifest), manifest.media_type, keep), described)
-
-
-def _config(
-    base: Base | Platform | None, added: tuple[Layer, ...], process: Process, step: History
-) -> ImageConfig:
-    platform = base.config.platform if isinstance(base, Base) else base or host_platform()
-    base = base if isinstance(base, Base) else None
-    diff_ids = base.config.rootfs.diff_ids if base else ()
-    return ImageConfig(
-        created=step.created,
-        author=step.author,
-        architecture=platform.architecture,
-        variant=platform.variant,
-        os=platform.os,
-        os_version=base.config.os_version if base else "",
-        config=process,
-        rootfs=RootFS("layers", diff_ids + tuple(layer.diff_id for layer in added)),
-        history=(*(base.config.history if base else ()), step),
-    )
 
 
 def _store(content: Content, data: bytes, media_type: str, keep: Keep) -> Descriptor:

@@ -8,7 +8,7 @@ import enum
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -41,6 +41,38 @@ class Found(NamedTuple):
     kind: ChangeKind | None
     status: os.stat_result | None = None  # None if it was deleted
     opaque: bool = False  # the folder hides the base's folder
+    touched: bool = False  # a folder whose time differs, and nothing else
+
+
+def without_mount_points(found: Iterable[Found], targets: Collection[str]) -> Iterator[Found]:
+    """Leave out what had to be made to mount something on *targets*, and the folders around it.
+
+    Only what is still empty. *targets* are paths from the root, with a leading "/".
+    """
+    points = {target.strip("/") for target in targets}
+    around = {
+        "/".join(parts[:n]) for parts in (p.split("/") for p in points) for n in range(len(parts))
+    }
+    held: list[Found] = []
+    for item in found:
+        held = [one for one in held if not one.path or item.path.startswith(one.path + "/")]
+        if not _may_be_made_for(item, points, around):
+            yield from held
+            held = []
+            yield item
+        elif item.status is not None and stat.S_ISDIR(item.status.st_mode):
+            held.append(item)
+
+
+def _may_be_made_for(item: Found, points: set[str], around: set[str]) -> bool:
+    if item.status is None or item.opaque:
+        return False
+    is_folder = stat.S_ISDIR(item.status.st_mode)
+    if item.kind is ChangeKind.ADDED:
+        is_empty = stat.S_ISREG(item.status.st_mode) and not item.status.st_size
+        is_point = item.path in points and (is_folder or is_empty)
+        return is_point or (is_folder and item.path in around)
+    return item.kind is None or (item.touched and item.path in around)
 
 
 def changes(found: Iterable[Found]) -> Iterator[Change]:
@@ -68,7 +100,8 @@ def in_upper(upper: int, lower: int, *, prefix: str = "") -> Iterator[Found]:
                 continue
         else:
             opaque = stat.S_ISDIR(status.st_mode) and _is_opaque(upper, path)
-            found = Found(path, _kind(status, was, opaque=opaque), status, opaque)
+            kind, touched = _kind(status, was, opaque=opaque), _is_touched(status, was)
+            found = Found(path, kind, status, opaque, touched)
         yield found._replace(path=_join(prefix, path))
         if found.opaque:
             for name in _hidden(upper, lower, path):
@@ -81,7 +114,8 @@ def in_copy(tree: int, base: int) -> Iterator[Found]:
         was = _status(base, path)
         if was is not None and not stat.S_ISDIR(status.st_mode) and _same_file(status, was):
             continue
-        yield Found(path, _kind(status, was, opaque=False), status)
+        kind, touched = _kind(status, was, opaque=False), _is_touched(status, was)
+        yield Found(path, kind, status, touched=touched)
         if stat.S_ISDIR(status.st_mode) and was is not None and stat.S_ISDIR(was.st_mode):
             for name in _hidden(tree, base, path):
                 yield Found(_join(path, name), ChangeKind.DELETED)
@@ -155,6 +189,12 @@ def _kind(status: os.stat_result, was: os.stat_result | None, *, opaque: bool) -
     if folders and not opaque and _attributes(status) == _attributes(was):
         return None
     return ChangeKind.CHANGED
+
+
+def _is_touched(status: os.stat_result, was: os.stat_result | None) -> bool:
+    if was is None or not stat.S_ISDIR(status.st_mode):
+        return False
+    return _attributes(status)[:-1] == _attributes(was)[:-1]
 
 
 def _attributes(status: os.stat_result) -> tuple[int, ...]:

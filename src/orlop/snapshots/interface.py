@@ -6,7 +6,7 @@ contract is tests/integration/snapshots/contract.py; a driver of another package
 registers in the entry-point group `orlop.snapshots`, as the built-in ones do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NewType, Protocol
 
 from orlop.layers.budget import DEFAULT, Budget
@@ -116,11 +116,23 @@ class Snapshots(Protocol):
     def usage(self, snapshot: str) -> int:
         """Return the bytes the snapshot's own changes take on disk."""
 
-    def changes(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[Change]:
-        """Yield what differs from *layers*, in order of path."""
+    def changes(
+        self, snapshot: str, layers: Sequence[LayerKey], *, mount_points: Collection[str] = ()
+    ) -> Iterator[Change]:
+        """Yield what differs from *layers*, in order of path.
 
-    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: Output) -> None:
-        """Write what differs from *layers* as the tar of a layer."""
+        *mount_points* are left out where they are empty and *layers* do not have them.
+        """
+
+    def export_diff(
+        self,
+        snapshot: str,
+        layers: Sequence[LayerKey],
+        out: Output,
+        *,
+        mount_points: Collection[str] = (),
+    ) -> None:
+        """Write what changes() yields as the tar of a layer."""
 
     def sync(self) -> None:
         """Return when every layer added so far would outlive a power cut."""

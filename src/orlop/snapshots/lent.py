@@ -7,12 +7,12 @@ opened.
 
 import functools
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from orlop.errors import NotFoundError
-from orlop.layers.diff import Change, changes, in_upper, walk
+from orlop.layers.diff import Change, changes, in_upper, walk, without_mount_points
 from orlop.layers.write import Output, TarWriter, export
 from orlop.model.mount import Mount
 from orlop.snapshots.unpacked import closing, opened
@@ -31,10 +31,16 @@ class Upper(NamedTuple):
 class Lent:
     """*lower* returns the mounts of the layers below, as Snapshots.mounts() with *readonly*.
 
-    It is called once, when they are first needed.
+    It is called once, when they are first needed. *mount_points* as of Snapshots.changes().
     """
 
-    def __init__(self, lower: Callable[[], Sequence[Mount]], uppers: Sequence[Upper]) -> None:
+    def __init__(
+        self,
+        lower: Callable[[], Sequence[Mount]],
+        uppers: Sequence[Upper],
+        mount_points: Collection[str] = (),
+    ) -> None:
+        self._mount_points = mount_points
         self._lower = functools.cache(lower)
         self._uppers = uppers
 
@@ -55,7 +61,8 @@ class Lent:
         """As Snapshots.changes()."""
         for upper in self._uppers:
             with self._below(upper) as lower:
-                yield from changes(in_upper(upper.fd, lower, prefix=upper.target))
+                found = in_upper(upper.fd, lower, prefix=upper.target)
+                yield from changes(without_mount_points(found, self._mount_points))
 
     def export_diff(self, out: Output) -> None:
         """As Snapshots.export_diff()."""
@@ -63,6 +70,7 @@ class Lent:
         for upper in self._uppers:
             with self._below(upper) as lower:
                 found = in_upper(upper.fd, lower, prefix=upper.target)
+                found = without_mount_points(found, self._mount_points)
                 export(found, upper.fd, writer, prefix=upper.target)
         writer.close()
 

@@ -6,13 +6,13 @@ later compared with it.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from orlop.errors import UnsupportedError
 from orlop.layers.budget import Account
 from orlop.layers.copy import lay_over
-from orlop.layers.diff import Change, changes, in_copy
+from orlop.layers.diff import Change, changes, in_copy, without_mount_points
 from orlop.layers.removal import remove_tree
 from orlop.layers.write import Output, TarWriter, export
 from orlop.model.mount import Mount
@@ -79,14 +79,23 @@ class Native(UnpackedLayers):
         options = ("bind", "ro") if readonly else ("bind",)
         return (Mount("bind", f"{path}/fs", "/", options), *Bases(path).read())
 
-    def changes(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[Change]:
+    def changes(
+        self, snapshot: str, layers: Sequence[LayerKey], *, mount_points: Collection[str] = ()
+    ) -> Iterator[Change]:
         with self._opened(snapshot, layers) as (tree, base):
-            yield from changes(in_copy(tree, base))
+            yield from changes(without_mount_points(in_copy(tree, base), mount_points))
 
-    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: Output) -> None:
+    def export_diff(
+        self,
+        snapshot: str,
+        layers: Sequence[LayerKey],
+        out: Output,
+        *,
+        mount_points: Collection[str] = (),
+    ) -> None:
         writer = TarWriter(out)
         with self._opened(snapshot, layers) as (tree, base):
-            export(in_copy(tree, base), tree, writer)
+            export(without_mount_points(in_copy(tree, base), mount_points), tree, writer)
         writer.close()
 
     @contextmanager

@@ -1,13 +1,13 @@
 """Overlay on unpacked layers: each layer is a folder, shared by all images that have it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
 from orlop.errors import InvalidArgumentError
 from orlop.layers.budget import Account
 from orlop.layers.copy import copy_upper
-from orlop.layers.diff import Change, changes, in_upper
+from orlop.layers.diff import Change, changes, in_upper, without_mount_points
 from orlop.layers.removal import remove_tree
 from orlop.layers.write import Output, TarWriter, export
 from orlop.model.mount import Mount
@@ -154,14 +154,25 @@ class Overlay(UnpackedLayers):
                 write_patch(fd, patch)
         return Stack(name if patch else None, patch.get("") or root_attributes(layers))
 
-    def changes(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[Change]:
+    def changes(
+        self, snapshot: str, layers: Sequence[LayerKey], *, mount_points: Collection[str] = ()
+    ) -> Iterator[Change]:
         for prefix, upper, lower in self._opened(snapshot, layers):
-            yield from changes(in_upper(upper, lower, prefix=prefix))
+            found = in_upper(upper, lower, prefix=prefix)
+            yield from changes(without_mount_points(found, mount_points))
 
-    def export_diff(self, snapshot: str, layers: Sequence[LayerKey], out: Output) -> None:
+    def export_diff(
+        self,
+        snapshot: str,
+        layers: Sequence[LayerKey],
+        out: Output,
+        *,
+        mount_points: Collection[str] = (),
+    ) -> None:
         writer = TarWriter(out)
         for prefix, upper, lower in self._opened(snapshot, layers):
-            export(in_upper(upper, lower, prefix=prefix), upper, writer, prefix=prefix)
+            found = without_mount_points(in_upper(upper, lower, prefix=prefix), mount_points)
+            export(found, upper, writer, prefix=prefix)
         writer.close()
 
     def _opened(self, snapshot: str, layers: Sequence[LayerKey]) -> Iterator[tuple[str, int, int]]:

@@ -14,7 +14,7 @@ import pytest
 from orlop.errors import AlreadyExistsError, CorruptError, NotFoundError, UnsupportedError
 from orlop.images.archives.load import LoadedImage, load_folder, load_tar
 from orlop.images.archives.save import Saved, save_folder, save_tar
-from orlop.images.build import Base, LayerWriter, build_image, import_layer
+from orlop.images.build import Base, LayerWriter, draft, import_layer, store_image
 from orlop.images.changes import apply_changes
 from orlop.model import image as documents
 from orlop.model.digest import DiffID
@@ -441,16 +441,15 @@ def test_an_imported_root_file_system_is_an_image_for_umoci(
     assert str(layer.diff_id) == digest_of(tar)
     process = apply_changes(Process(), ['CMD ["/hello"]', "ENV A=1 B='two words'", "WORKDIR srv"])
     history = History(created="2026-01-02T03:04:05Z", comment="imported")
-    built = build_image(content, process, layer=layer, history=history)
+    built = store_image(content, draft().extended(process, history, layer))
     base = Base(
         decode_manifest(content.read(built.descriptor)), decode_config(content.read(built.config))
     )
     with LayerWriter(content) as writer:
         writer.write(samples.tar_of({"more": b"!"}))
         upper = writer.finish()
-    child = build_image(
-        content, base.config.config, base=base, layer=upper, history=History(created_by="commit")
-    )
+    step = History(created_by="commit")
+    child = store_image(content, draft(base).extended(base.config.config, step, upper))
     content.publish({"localhost/child:1": child.descriptor})
     image = f"{content.root}:localhost/child:1"
     subprocess.run(["umoci", "unpack", "--image", image, tmp_path / "bundle"], check=True)

@@ -231,6 +231,23 @@ class SnapshotsContract:
             (ChangeKind.ADDED, "/made/deep"),
         }
 
+    def test_empty_mount_points_are_no_changes(self, driver: Snapshots) -> None:
+        keys = put(driver, layer(lower))
+        driver.prepare("one", keys)
+        with root_of(driver, "one", keys) as root:
+            for folder in ("proc", "srv/data", "full", "mine"):
+                (root / folder).mkdir(parents=True)
+            for file in ("etc/hosts", "full/file", "opt"):
+                (root / file).touch()
+        points = ["/proc", "/etc/hosts", "/srv/data", "/full"]
+        found = {(one.kind, one.path) for one in driver.changes("one", keys, mount_points=points)}
+        kept = {"/full", "/full/file", "/mine", "/opt"}
+        assert found == {(ChangeKind.ADDED, path) for path in kept}
+        out = io.BytesIO()
+        driver.export_diff("one", keys, out, mount_points=points)
+        with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+            assert {"/" + name for name in tar.getnames()} - {"/."} == kept
+
     def test_exported_changes_make_the_same_tree_again(self, driver: Snapshots) -> None:
         keys = put(driver, layer(lower), layer(upper))
         driver.prepare("one", keys)

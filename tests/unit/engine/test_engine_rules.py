@@ -7,8 +7,6 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from orlop.engine.answers import Change
-from orlop.engine.containers.archive import without_mount_points
 from orlop.engine.containers.exits import should_restart
 from orlop.engine.containers.health import judge, pause_ns
 from orlop.engine.containers.lifecycle import parse_signal
@@ -216,14 +214,6 @@ def test_filters_of_a_listing_are_all_needed_and_their_values_alternatives() -> 
     assert not any(fits(CONTAINER, {"name": [name]}) for name in ("^we$", "^eb", "[", "(?"))
     assert fits(CONTAINER, {"status": [Status.CREATED], "health": ["none"]})
     assert not fits(CONTAINER, {"label!": ["tier"]})
-
-
-def test_diff_hides_a_folder_that_changed_for_a_mount_point_only() -> None:
-    seen = [("C", "/etc"), ("A", "/etc/hosts"), ("C", "/srv"), ("A", "/srv/x"), ("A", "/data")]
-    changes = [Change(kind=kind, path=path) for kind, path in seen]
-    container = replace(CONTAINER, mounts=(MountPoint(type="volume", target="/data"),))
-    left = [(change.kind, change.path) for change in without_mount_points(changes, container)]
-    assert left == [("C", "/srv"), ("A", "/srv/x")]
 
 
 def test_events_come_from_the_past_and_live_and_pass_filters() -> None:

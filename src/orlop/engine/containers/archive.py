@@ -37,12 +37,6 @@ from orlop.runtime import users
 from orlop.runtime.failure import StepError
 from orlop.snapshots.view import open_root
 
-#: Made by the runtime where an image has nothing to mount on.
-_MOUNT_POINTS = frozenset(
-    ["/dev", "/proc", "/sys", "/sbin/docker-init"]
-    + [f"/dev/{name}" for name in ("console", "mqueue", "pts", "shm")]
-    + [f"/etc/{name}" for name in ("hostname", "hosts", "resolv.conf")]
-)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
@@ -154,7 +148,7 @@ class Archive:
             def look() -> list[Change]:
                 return [Change(kind=c.kind, path=c.path) for c in files.changes()]
 
-            return without_mount_points(await in_thread(look), container)
+            return await in_thread(look)
 
     async def size(self, container: Container) -> ContainerSize:
         if is_in_machine(container):
@@ -212,18 +206,3 @@ def _owner(root: int, container: Container, options: PutOptions) -> tuple[int, i
     except (OSError, StepError):
         return None
     return identity.uid, identity.gid
-
-
-def without_mount_points(changes: list[Change], container: Container) -> list[Change]:
-    """Leave out what only had to be there to be mounted on, and folders that changed just so."""
-    targets = {*_MOUNT_POINTS, *(mount.target for mount in container.mounts)}
-    ours = {change.path for change in changes if change.kind == "A" and change.path in targets}
-    real = {change.path for change in changes if change.kind != "C"} - ours
-    touched = {posixpath.dirname(path) for path in ours}
-    needed = {posixpath.dirname(path) for path in real}
-    idle = {
-        change.path
-        for change in changes
-        if change.kind == "C" and change.path in touched and change.path not in needed
-    }
-    return [change for change in changes if change.path not in ours | idle]

@@ -25,6 +25,14 @@ _BLOCK = 512
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+#: Made by the runtime where an image has nothing to mount on.
+_MOUNT_POINTS = frozenset(
+    ["/dev", "/proc", "/sys", "/sbin/docker-init"]
+    + [f"/dev/{name}" for name in ("console", "mqueue", "pts", "shm")]
+    + [f"/etc/{name}" for name in ("hostname", "hosts", "resolv.conf")]
+)
+
+
 class Written(Protocol):
     """See Snapshots, of which these are the methods with the snapshot known. They block."""
 
@@ -42,15 +50,16 @@ class _Snapshot:
         self._snapshots = context.snapshots
         self._id = container.id
         self._keys = layer_keys(container)
+        self._mount_points = mount_points_of(container)
 
     def usage(self) -> int:
         return self._snapshots.usage(self._id)
 
     def changes(self) -> Iterator[Change]:
-        return self._snapshots.changes(self._id, self._keys)
+        return self._snapshots.changes(self._id, self._keys, mount_points=self._mount_points)
 
     def export_diff(self, out: Output) -> None:
-        self._snapshots.export_diff(self._id, self._keys, out)
+        self._snapshots.export_diff(self._id, self._keys, out, mount_points=self._mount_points)
 
 
 @asynccontextmanager
@@ -67,7 +76,8 @@ async def written(context: Context, container: Container) -> AsyncIterator[Writt
     uppers = await lent(context, container.id)
     name = f"look-{secrets.token_hex(8)}"
     try:
-        yield Lent(lambda: _below(context, container, name), uppers)
+        points = mount_points_of(container)
+        yield Lent(lambda: _below(context, container, name), uppers, points)
     finally:
         give_back(uppers)
         context.snapshots.remove(name)
@@ -81,6 +91,11 @@ def written_in_machine(context: Context, container: Container) -> int:
         return path.stat().st_blocks * _BLOCK
     except FileNotFoundError:  # it was never started
         return 0
+
+
+def mount_points_of(container: Container) -> set[str]:
+    """Return where something is mounted in the container; made there if its image lacks it."""
+    return {*_MOUNT_POINTS, *(mount.target for mount in container.mounts)}
 
 
 def open_whole_root(context: Context, container: Container) -> tuple[int, bool]:

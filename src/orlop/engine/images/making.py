@@ -19,7 +19,7 @@ from orlop.engine.streams import Outflow, sent_by_client
 from orlop.engine.threads import in_thread
 from orlop.images.archives.load import LoadedImage
 from orlop.images.archives.save import Saved, save_tar
-from orlop.images.build import Base, Built, LayerWriter, build_image
+from orlop.images.build import Base, Built, LayerWriter, draft, store_image
 from orlop.images.changes import apply_changes
 from orlop.images.progress import Kind
 from orlop.images.pull import Layer
@@ -74,15 +74,8 @@ class Maker:
         async with leased(self._context) as lease:
             with sent_by_client():
                 layer = await archives.import_layer(self._context, source, lease)
-                built = await in_thread(
-                    build_image,
-                    self._context.content,
-                    process,
-                    base=base,
-                    layer=layer,
-                    history=step,
-                    keep=lease.add,
-                )
+                image = draft(base).extended(process, step, layer)
+                built = await in_thread(store_image, self._context.content, image, keep=lease.add)
                 return await self._finish(built, reference, comment=step.comment)
 
     async def commit(
@@ -99,15 +92,8 @@ class Maker:
         )
         async with leased(self._context) as lease, written(self._context, container) as files:
             layer = await in_thread(self._layer_of, files, lease)
-            built = await in_thread(
-                build_image,
-                self._context.content,
-                process,
-                base=base,
-                layer=layer,
-                history=step,
-                keep=lease.add,
-            )
+            image = draft(base).extended(process, step, layer)
+            built = await in_thread(store_image, self._context.content, image, keep=lease.add)
             parent = container.image if base else ""
             return await self._finish(built, reference, comment=request.message, parent=parent)
 
