@@ -13,6 +13,7 @@ OrlopError
 ├── UnsupportedError       this host or build cannot do it
 ├── UnavailableError       a peer did not answer; worth trying again
 ├── ExhaustedError         a disk, a quota or a limit is full
+├── CommandFailedError     a command of a build ended with a status other than 0
 └── CorruptError           stored or received bytes are not what they should be
 
 Add a class only when some caller would act differently on it. What the kernel
@@ -118,6 +119,17 @@ class ExhaustedError(OrlopError):
 
     status = 507
     grpc_code = 8
+
+
+class CommandFailedError(OrlopError):
+    """A command of a build ended with *code*, a status other than 0."""
+
+    status = 400
+    grpc_code = 2
+
+    def __init__(self, message: str, *, code: int = 1, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
 
 
 class CorruptError(OrlopError):

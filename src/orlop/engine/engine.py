@@ -46,6 +46,7 @@ from orlop.store.faults import explained
 from orlop.store.metadata import Metadata
 
 if TYPE_CHECKING:
+    from orlop.engine.builds.builds import Builds
     from orlop.engine.namespaces.clients import Clients
 
 log = logging.getLogger(__name__)
@@ -139,10 +140,19 @@ class Engine:
         await self.networks.reconcile()
         await reconcile.resume(self._context, exits=self._exits, removal=self._removal, fresh=fresh)
         await self.forks.resume()
+        if settings.builds.exists():
+            await self.builds.resume()
         self.owners.resume()
         await reconcile.discard_orphans(self._context, self.volumes)
         await in_thread(_mark_boot, settings)
         self._context.sweep_soon()
+
+    @functools.cached_property
+    def builds(self) -> "Builds":
+        """Builds of images: loaded when the first one comes."""
+        from orlop.engine.builds.builds import Builds
+
+        return Builds(self._context, images=self.images, containers=self.containers)
 
     @functools.cached_property
     def fork_sources(self) -> ForkSources:

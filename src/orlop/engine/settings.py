@@ -75,6 +75,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.root / "content"
 
     @property
+    def builds(self) -> Path:
+        """Folders of running builds."""
+        return self.root / "builds"
+
+    @property
     def metadata(self) -> Path:
         return self.root / "metadata.db"
 

@@ -127,7 +127,8 @@ class Unpacker:
     """Writes a layer entry by entry; see apply(). After the last: finish(), always: close().
 
     Without *whiteouts* the tar is not a layer: names that begin with `.wh.` are ordinary
-    names, and the root may have other mounts inside it.
+    names, and the root may have other mounts inside it. A layer says what it changes, and
+    so do entries that *keeps_times*: folders that get new files keep their times.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Unpacker:
         *,
         flat: bool = False,
         whiteouts: bool = True,
+        keeps_times: bool = False,
     ) -> None:
         self._folders = Folders(root, mounts=not whiteouts, making=account.folder)
         self._account = account
@@ -147,6 +149,7 @@ class Unpacker:
         marks = FlatMarks() if flat else OverlayMarks()
         self._marks: Marks = marks
         self._whiteouts = whiteouts
+        self._keeps_times = whiteouts or keeps_times
         self._own = marks.own if isinstance(marks, FlatMarks) else None
         self._times: dict[bytes, int] = {}  # of folders, set after the last file is added to them
         self._make: dict[bytes, Callable[[Entry, bytes, bytes, int], None]] = {
@@ -332,7 +335,7 @@ class Unpacker:
             self._times.setdefault(path, 0)
         if self._own is None and not self._root_given:
             self._times[b""] = 0
-        elif self._own is not None and self._whiteouts:  # a layer says what it changes
+        elif self._own is not None and self._keeps_times:
             self._times = {**self._folders.times, **self._times}
         for path, mtime_ns in self._times.items():
             fd = self._folders.existing(path)

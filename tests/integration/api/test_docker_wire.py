@@ -55,7 +55,7 @@ def test_versions_that_are_not_spoken(engine: EngineProcess, version: str, words
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("POST", "/build", 501),
+        ("POST", "/build", 400),
         ("POST", "/session", 501),
         ("POST", "/networks/create", 400),
         ("POST", "/networks/none/connect", 400),

@@ -10,7 +10,7 @@ import msgspec
 from orlop.api.failures import translate_os_error
 from orlop.api.messages import Reply, Stream
 from orlop.engine.answers import Progress
-from orlop.errors import OrlopError
+from orlop.errors import CommandFailedError, OrlopError
 
 Message = dict[str, Any]
 #: Lines kept for a client that does not read; then the oldest progress is dropped.
@@ -29,7 +29,10 @@ def line(message: object) -> bytes:
 def error_line(error: OrlopError) -> bytes:
     """Return the line that ends a stream whose status has long been sent."""
     text = str(error)
-    return line({"errorDetail": {"message": text}, "error": text})
+    detail: Message = {"message": text}
+    if isinstance(error, CommandFailedError):
+        detail = {"code": error.code, **detail}
+    return line({"errorDetail": detail, "error": text})
 
 
 def render_progress(progress: Progress) -> Message:
@@ -50,6 +53,14 @@ class Lines:
 
     def __init__(self) -> None:
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._taken = asyncio.Event()
+
+    async def put(self, message: Message) -> None:
+        """As emit(), but wait for a slow client: no line is lost."""
+        while self._lines.qsize() >= _BACKLOG:
+            self._taken.clear()
+            await self._taken.wait()
+        self.emit(message)
 
     def emit(self, message: Message) -> None:
         if self._lines.qsize() >= _BACKLOG:
@@ -88,6 +99,7 @@ class Lines:
             while piece is not None:
                 yield piece
                 piece = await self._lines.get()
+                self._taken.set()
             task.result()
         except OrlopError as error:
             yield error_line(error)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from orlop.api.docker import (
     archive,
     attach,
+    builds,
     containers,
     execs,
     images,
@@ -90,6 +91,8 @@ IMAGES: Sequence[Route] = (
     Route("GET", "/distribution/{name:path}/json", images.distribution),
 )
 
+BUILDS: Sequence[Route] = (Route("POST", "/build", builds.build),)
+
 VOLUMES: Sequence[Route] = (
     Route("GET", "/volumes", volumes.list_volumes),
     Route("POST", "/volumes/create", volumes.create, completes=True),
@@ -114,7 +117,6 @@ NETWORKS: Sequence[Route] = (
 
 #: Docker's endpoints that we do not have: each answers with the status that clients expect.
 ABSENT: Sequence[Route] = (
-    Route("POST", "/build", system.no_build),
     Route("POST", "/build/prune", system.no_build_cache),
     Route("POST", "/build/cancel", system.no_build),
     Route("POST", "/session", system.no_build),
@@ -132,4 +134,4 @@ ABSENT: Sequence[Route] = (
     ),
 )
 
-ROUTES: Sequence[Route] = (*SYSTEM, *CONTAINERS, *IMAGES, *VOLUMES, *NETWORKS, *ABSENT)
+ROUTES: Sequence[Route] = (*SYSTEM, *CONTAINERS, *IMAGES, *BUILDS, *VOLUMES, *NETWORKS, *ABSENT)

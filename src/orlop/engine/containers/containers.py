@@ -10,6 +10,7 @@ from orlop.engine.answers import (
     ContainerSize,
     Created,
     Finished,
+    ImageRecord,
     LogEntry,
     PathStat,
     Processes,
@@ -79,9 +80,19 @@ class Containers:
         self._archive = Archive(context)
         self._inside = Inside(context)
 
-    async def create(self, options: ContainerOptions, *, name: str | None = None) -> Created:
-        """Make a container. NotFoundError "No such image: …" where the image is not here."""
-        return await self._creation.create(options, name)
+    async def create(
+        self,
+        options: ContainerOptions,
+        *,
+        name: str | None = None,
+        image: ImageRecord | None = None,
+    ) -> Created:
+        """Make a container. NotFoundError "No such image: …" where the image is not here.
+
+        An *image*, whose layers are ready to be mounted, is used in place of the one that the
+        options name.
+        """
+        return await self._creation.create(options, name, image=image)
 
     async def prepare(self, options: ContainerOptions, undo: ExitStack) -> Container:
         """Make what containers with these *options* need; see Creation.prepare."""

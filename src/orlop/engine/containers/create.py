@@ -57,11 +57,13 @@ class Creation:
         self._volumes = volumes
         self._id_ranges = IDRanges(context.records)
 
-    async def create(self, options: ContainerOptions, name: str | None) -> Created:
+    async def create(
+        self, options: ContainerOptions, name: str | None, *, image: ImageRecord | None = None
+    ) -> Created:
         """Make the container; see Containers.create."""
         records, times = self._context.records, self._context.telemetry.recorder()
         begun = since = times.now()
-        image = self._images.resolve(options.image)
+        image = image or self._images.resolve(options.image)
         _check_platform(options, image)
         options = self._by_id(self._networks.resolve(options))
         if options.disk_bytes is None:

@@ -27,11 +27,14 @@ from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import NO_FILTERS, CommitRequest, Credentials, Filters
 from orlop.engine.threads import in_thread
 from orlop.errors import WrongStateError
+from orlop.images.build import Built, Draft
+from orlop.images.pull import Layer
 from orlop.model.container import Container
 from orlop.model.image import Descriptor
 from orlop.model.moments import rfc3339_ns
 from orlop.model.reference import Reference
 from orlop.snapshots.interface import LayerKey
+from orlop.store.leases import Lease
 from orlop.store.metadata import ImageRecord as Stored
 
 #: Holds a container still while inside.
@@ -75,8 +78,26 @@ class Images:
             layers = layers_of(self._context, image.manifest)
             async with leased(self._context) as lease:
                 lease.add(*(layer.descriptor.digest for layer in layers))
-                await self._unpacker.unpack(layers, source=None, listener=lambda *_: None)
+                await self.unpack(layers)
         await self._context.stacks.make_ready(keys)
+
+    async def unpack(self, layers: Sequence[Layer]) -> None:
+        """Have stored *layers*, bottom first and leased, ready to be mounted together."""
+        await self._unpacker.unpack(layers, source=None, listener=lambda *_: None)
+
+    def base(self, image: ImageRecord) -> Draft:
+        """Return an image that begins with *image*, which is not the built-in one."""
+        return self._maker.base(image)
+
+    async def keep(self, built: Draft | Built, names: Sequence[Reference], lease: Lease) -> str:
+        """Give *names* to an image that was built, whose layers are leased; returns its id.
+
+        Without names it is a dangling image.
+        """
+        record = await self._maker.keep(built, names, lease)
+        for name in names:
+            self._tell("tag", record.config, name.familiar)
+        return record.config
 
     async def pull(
         self,

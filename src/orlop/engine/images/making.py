@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from orlop.engine.answers import Progress, ProgressCallback
+from orlop.engine.answers import ImageRecord, Progress, ProgressCallback
 from orlop.engine.containers.kind import kind_of
 from orlop.engine.containers.written import Written, written
 from orlop.engine.context import Context
@@ -19,7 +19,7 @@ from orlop.engine.streams import Outflow, sent_by_client
 from orlop.engine.threads import in_thread
 from orlop.images.archives.load import LoadedImage
 from orlop.images.archives.save import Saved, save_tar
-from orlop.images.build import Base, Built, LayerWriter, draft, store_image
+from orlop.images.build import Base, Built, Draft, LayerWriter, draft, store_image
 from orlop.images.changes import apply_changes
 from orlop.images.progress import Kind
 from orlop.images.pull import Layer
@@ -96,6 +96,21 @@ class Maker:
             built = await in_thread(store_image, self._context.content, image, keep=lease.add)
             parent = container.image if base else ""
             return await self._finish(built, reference, comment=request.message, parent=parent)
+
+    def base(self, image: ImageRecord) -> Draft:
+        """See Images.base()."""
+        assert image.manifest is not None
+        manifest = decode_manifest(self._context.content.read(image.manifest))
+        return draft(Base(manifest, image.config))
+
+    async def keep(self, built: Draft | Built, names: Sequence[Reference], lease: Lease) -> Stored:
+        """See Images.keep()."""
+        if isinstance(built, Draft):
+            content = self._context.content
+            built = await in_thread(store_image, content, built, keep=lease.add)
+        for name in names[1:]:
+            await self._finish(built, name, comment="")
+        return await self._finish(built, names[0] if names else None, comment="")
 
     def _saved(self, refs: Sequence[str]) -> list[Saved]:
         """Return each image that is meant once, with the names that *refs* give it."""
