@@ -9,6 +9,7 @@ import pytest
 from orlop.model import image as documents
 from orlop.model.digest import DiffID, Digest
 from orlop.model.image import Descriptor, ImageConfig, Index, Manifest, RootFS, digest_of
+from orlop.store.builds import BuildRecord
 from orlop.store.collect import Item, Sweeper, collect
 from orlop.store.content import Blob, Content
 from orlop.store.metadata import ImageRecord, Metadata
@@ -151,3 +152,23 @@ def test_a_lease_waits_for_a_collection_to_end(tmp_path: Path) -> None:
         collect(content, metadata)
         puller.join()
     assert found == [content.has(stray)]
+
+
+def test_the_cache_of_builds_keeps_layers_and_images(content: Content, metadata: Metadata) -> None:
+    image = make_image(content, b"of an image")
+    layer = stored(content, b"of a step", documents.OCI_LAYER)
+    diff_id = DiffID(digest_of(b"unpacked"))
+    metadata.builds.put(BuildRecord(key="image", blob=image.manifest))
+    metadata.builds.put(BuildRecord(key="step", blob=layer, diff_id=diff_id))
+    kept: set[str] = set()
+    sweeper = Sweeper(
+        "layer", items=lambda: [Item(diff_id, 1)], live=lambda live, key: key in live.layers,
+        remove=kept.add,
+    )  # fmt: skip
+    removed = collect(content, metadata, sweepers=[sweeper]).removed
+    assert removed == [("blob", image.target.digest)]  # the index, which the cache does not name
+    metadata.builds.remove("step")
+    assert collect(content, metadata, sweepers=[sweeper]).removed == [
+        ("blob", layer.digest),
+        ("layer", diff_id),
+    ]

@@ -1,4 +1,4 @@
-"""Garbage collection of everything that no image, container or lease needs.
+"""Garbage collection of everything that no image, container, build cache or lease needs.
 
 Marking starts from the records and follows manifests down to layers; sweeping removes the
 rest. Blobs of a running download are leased; leases.py explains why there are no races. An
@@ -80,12 +80,16 @@ def collect(
 
 
 def mark(content: Content, metadata: Metadata) -> Live:
-    """Return everything that images, containers and leases need."""
+    """Return everything that images, containers, the cache of builds and leases need."""
     live = Live(set(), set())
     for image in metadata.images.list():
         mark_image(content, image, live)
     for container in metadata.containers.list():
         _mark_container(container, live)
+    for record in metadata.builds.list():
+        _follow(content, record.blob, live)
+        if record.diff_id is not None:
+            live.layers.add(record.diff_id)
     for digest in metadata.leases.digests():
         live.blobs.add(digest)
         live.layers.add(digest)

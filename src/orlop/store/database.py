@@ -66,6 +66,11 @@ MIGRATIONS: Sequence[str] = (
         namespace TEXT, kind TEXT, key TEXT, record BLOB NOT NULL,
         PRIMARY KEY (namespace, kind, key)) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE builds (
+        key TEXT PRIMARY KEY, place TEXT NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX builds_by_place ON builds (place);
+    """,
 )
 
 _MEANING: dict[int, tuple[type[OrlopError], str]] = {

@@ -21,6 +21,7 @@ from orlop.model.digest import Digest
 from orlop.model.image import Descriptor
 from orlop.model.network import Network
 from orlop.model.reference import Reference, parse_reference
+from orlop.store.builds import Builds
 from orlop.store.content import Content
 from orlop.store.database import Database
 from orlop.store.leases import Leases
@@ -81,6 +82,7 @@ class Metadata:
         self.networks = Networks(self._database)
         self.layers = Layers(self._database)
         self.leases = Leases()
+        self.builds = Builds(self._database)
         self.memberships = Memberships(self._database)
         self.namespaces = Namespaces(self._database)
 

@@ -2,8 +2,10 @@
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -12,6 +14,7 @@ from orlop.build.arguments import PROXIES, of_platforms
 from orlop.build.ignore import Ignore
 from orlop.build.parse import MOST_BYTES, Dockerfile, parse
 from orlop.engine.builds import folder
+from orlop.engine.builds.cache import Cache, Flights
 from orlop.engine.builds.layers import Layers
 from orlop.engine.builds.order import InOrder
 from orlop.engine.builds.request import BuildEvent, BuildRequest, Tell
@@ -39,6 +42,7 @@ class Builds:
         self._context = context
         self._images = images
         self._containers = containers
+        self._flights = Flights()
 
     async def resume(self) -> None:
         """Remove what builds of an engine before this one have left on disk."""
@@ -56,22 +60,24 @@ class Builds:
             folder.build_folder(self._context.settings.builds) as own,
         ):
             await folder.unpack(source, own / "context")
-            root = os.open(own / "context", _FOLDER)
-            try:
+            with (
+                _opened(own) as own_fd,
+                _opened(own / "context") as root,
+            ):
                 file = await in_thread(_read_dockerfile, root, request.dockerfile)
                 tools = Tools(
                     request=request,
                     images=self._images,
                     containers=self._containers,
                     layers=Layers(self._context, self._images, lease),
+                    cache=Cache(self._context, lease, self._flights, reads=not request.no_cache),
                     context=root,
                     folder=own,
+                    own=own_fd,
                     created=_created(request),
                     platforms=_platforms(request),
                 )
                 return await self._solve(file, tools, tell, lease)
-            finally:
-                os.close(root)
 
     async def _solve(self, file: Dockerfile, tools: Tools, tell: Tell, lease: Lease) -> str:
         request = tools.request
@@ -90,7 +96,20 @@ class Builds:
             names = " ".join(sorted(unused))[:500]
             text = f"[Warning] One or more build-args [{names}] were not consumed"
             await tell(BuildEvent(kind="notice", text=text))
-        return await self._images.keep(image, request.tags, lease)
+        found = await tools.cache.find_image(image)
+        built = found or await self._images.store(image, lease)
+        if found is None:
+            await tools.cache.put_image(image, built)
+        return await self._images.keep(built, request.tags)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, _FOLDER)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _counted(tell: Tell, total: int) -> Tell:

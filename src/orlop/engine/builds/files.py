@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from orlop.build.ignore import Ignore, match_name
-from orlop.errors import InvalidArgumentError, NotFoundError
+from orlop.errors import CorruptError, InvalidArgumentError, NotFoundError
+from orlop.images.archives.members import Decompressed
 from orlop.kernel.paths import make_directories, open_in_root
 from orlop.layers.apply import Unpacker
 from orlop.layers.budget import DEFAULT, Account
 from orlop.layers.diff import ChangeKind, Found, walk
-from orlop.layers.header import FILE, FOLDER, LINK, SYMLINK, Entry
+from orlop.layers.header import BLOCK_DEVICE, CHAR, FILE, FOLDER, LINK, SYMLINK, Entry, clean
+from orlop.layers.tar import TarReader
 from orlop.layers.write import TarWriter, export
 from orlop.runtime import users
 from orlop.runtime.failure import StepError
@@ -32,31 +34,40 @@ class Owner(NamedTuple):
     mode: int | None = None
 
 
-class Selection(NamedTuple):
-    """Files below *root*, a descriptor, by paths that a client wrote."""
+class Options(NamedTuple):
+    """How sources are copied."""
+
+    excluded: str = ""  # lines as in .dockerignore, about paths inside a source
+    parents: bool = False  # with the folders that a source's path names
+    unpacks: bool = False  # archives, in place of copying them
+
+
+class Source(NamedTuple):
+    """A file or folder below *root*, a descriptor, at a path that a client wrote."""
 
     root: int
-    paths: tuple[str, ...]  # clean, relative to the root; "" is the root
-    excluded: Ignore | None = None
+    path: str  # clean, relative to the root; "" is the root
+    shown: str  # with --parents, where it goes
 
 
-def select(root: int, patterns: Sequence[str], excluded: Ignore | None = None) -> Selection:
+def select(root: int, patterns: Sequence[str]) -> list[Source]:
     """Return what *patterns* name below *root*. NotFoundError where one names nothing."""
-    paths: list[str] = []
+    found: list[Source] = []
     for pattern in patterns:
-        clean = _inside(pattern)
-        found = list(_matching(root, clean)) if _WILD & set(clean) else [clean]
-        if not found:
+        path = _inside(pattern)
+        paths = list(_matching(root, path)) if _WILD & set(path) else [path]
+        if not paths:
             raise NotFoundError(f"no file matches {pattern[:300]}")
-        paths += found
-    return Selection(root, tuple(paths), excluded)
+        pivot = len(_inside(pattern.partition("/./")[0])) if "/./" in pattern else 0
+        found += [Source(root, one, one[pivot:].lstrip("/")) for one in paths]
+    return found
 
 
 def _inside(pattern: str) -> str:
-    clean = posixpath.normpath(pattern.lstrip("/") or ".")
-    if clean == ".." or clean.startswith("../"):
+    path = posixpath.normpath(pattern.lstrip("/") or ".")
+    if path == ".." or path.startswith("../"):
         raise InvalidArgumentError(f"forbidden path outside the build context: {pattern[:300]}")
-    return "" if clean == "." else clean
+    return "" if path == "." else path
 
 
 def _matching(root: int, pattern: str) -> Iterator[str]:
@@ -87,39 +98,70 @@ def _names(root: int, path: str) -> list[str]:
         os.close(fd)
 
 
-def digest(selection: Selection, owner: Owner) -> str:
-    """Return a digest of all that copy() would write but for times."""
-    writer = _Digest(owner)
-    for path in selection.paths:
-        writer.begin(path)
-        _read(selection, path, "", writer)
+def digest(sources: Sequence[Source], options: Options) -> str:
+    """Return a digest of all that copy() would write but for times and owners."""
+    writer = _Digest()
+    for source in sources:
+        writer.begin(source.shown)
+        _read(source, "", options, writer)
     return writer.hexdigest()
 
 
-def copy(selection: Selection, root: int, target: str, owner: Owner) -> None:
-    """Copy the selection to *target* in the tree *root*, a descriptor.
+def copy(sources: Sequence[Source], root: int, target: str, owner: Owner, options: Options) -> None:
+    """Copy *sources* to *target* in the tree *root*, a descriptor.
 
     A target that ends in "/", or is a folder, gets files by their names, and what is in folders.
     """
     account = Account(DEFAULT, "archive", fd=root)
     unpacker = Unpacker(root, account, flat=True, whiteouts=False, keeps_times=True)
-    to_folder = target.endswith("/") or is_folder(root, target)
-    if len(selection.paths) > 1 and not target.endswith("/"):
+    to_folder = target.endswith("/") or options.parents or is_folder(root, target)
+    if len(sources) > 1 and not (target.endswith("/") or options.parents):
         raise InvalidArgumentError(
             "with more than one source the destination must be a folder, and end with a /"
         )
     try:
         writer = _Into(unpacker, owner)
-        for path in selection.paths:
+        for source in sources:
+            if options.unpacks and _unpacked(source, target, unpacker, account):
+                continue
             into = target.strip("/")
-            is_there = is_folder(root, into)
-            if not is_folder(selection.root, path) and to_folder:
-                into = posixpath.join(into, posixpath.basename(path))
-            writer.begin(into, keeps_root=is_there)
-            _read(selection, path, into, writer)
+            if options.parents:
+                into = posixpath.join(into, source.shown)
+            elif to_folder and not is_folder(source.root, source.path):
+                into = posixpath.join(into, posixpath.basename(source.path))
+            writer.begin(into, keeps_root=is_folder(root, into))
+            _read(source, into, options, writer)
         unpacker.finish()
     finally:
         unpacker.close()
+
+
+def _unpacked(source: Source, target: str, unpacker: Unpacker, account: Account) -> bool:
+    """Unpack the source into the folder *target* if it is an archive; False if it is none."""
+    with opened(source.root, source.path) as found:
+        if not stat.S_ISREG(os.fstat(found).st_mode) or not _is_archive(found):
+            return False
+        prefix = os.fsencode(target.strip("/"))
+        with open(f"/proc/self/fd/{found}", "rb") as file:
+            reader = TarReader(account.metered(Decompressed(file)))
+            for entry in reader:
+                if entry.kind in (CHAR, BLOCK_DEVICE):
+                    raise InvalidArgumentError(f"{source.path[:200]} has a device")
+                entry.name = prefix + b"/" + clean(entry.name)
+                if entry.kind == LINK:
+                    entry.link = prefix + b"/" + clean(entry.link)
+                if entry.name.rstrip(b"/") != prefix:
+                    unpacker.take(entry, reader)
+    return True
+
+
+def _is_archive(fd: int) -> bool:
+    """Whether the regular file *fd* (O_PATH) is a tar, compressed or not, with a first entry."""
+    with open(f"/proc/self/fd/{fd}", "rb") as file:
+        try:
+            return next(iter(TarReader(Decompressed(file))), None) is not None
+        except (CorruptError, OSError):
+            return False
 
 
 def is_folder(root: int, path: str) -> bool:
@@ -136,25 +178,27 @@ def make_folder(root: int, path: str) -> None:
     os.close(make_directories(root, path))
 
 
-def _read(selection: Selection, path: str, shown: str, writer: TarWriter) -> None:
-    """Give the file, or what is in the folder, at *path* to *writer*, as *shown*."""
-    with opened(selection.root, path) as found:
+def _read(source: Source, shown: str, options: Options, writer: TarWriter) -> None:
+    """Give the file, or what is in the folder, that *source* is to *writer*, as *shown*."""
+    excluded = Ignore(options.excluded)
+    with opened(source.root, source.path) as found:
         status = os.fstat(found)
         if stat.S_ISDIR(status.st_mode):
             with opened(found, ".", _FOLDER) as tree:
-                export(_inner(tree, path, shown, selection.excluded), tree, writer, prefix=shown)
+                export(_inner(tree, shown, excluded), tree, writer, prefix=shown)
             return
-    with _plain(selection.root, path) as (parent, name):
-        renamed = _Renamed(writer, os.fsencode(shown or posixpath.basename(path)))
-        export([Found(name, ChangeKind.ADDED, status)], parent, renamed)
+    name = posixpath.basename(source.path)
+    if not excluded.leaves_out(name):
+        with _plain(source.root, source.path) as (parent, real):
+            renamed = _Renamed(writer, os.fsencode(shown or name))
+            export([Found(real, ChangeKind.ADDED, status)], parent, renamed)
 
 
-def _inner(tree: int, path: str, shown: str, excluded: Ignore | None) -> Iterator[Found]:
-    for inner, status in walk(tree):
-        whole = posixpath.join(path, inner) if inner else path
-        if excluded is not None and whole and excluded.leaves_out(whole):
+def _inner(tree: int, shown: str, excluded: Ignore) -> Iterator[Found]:
+    for path, status in walk(tree):
+        if path and excluded.leaves_out(path):
             continue
-        name = f"{shown}/{inner}" if shown and inner else shown or inner
+        name = f"{shown}/{path}" if shown and path else shown or path
         yield Found(name, ChangeKind.ADDED, status)
 
 
@@ -238,8 +282,8 @@ class _Pieces:
 class _Digest(TarWriter):
     """Digests entries in place of writing them."""
 
-    def __init__(self, owner: Owner) -> None:
-        self._hash = hashlib.sha256(repr(owner).encode())
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
 
     def begin(self, name: str) -> None:
         self._hash.update(b"\0source %d:" % len(name) + os.fsencode(name))

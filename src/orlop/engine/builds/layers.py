@@ -41,7 +41,7 @@ class Layers:
         """Return what blocking *work* finds in the image's root, a descriptor, read-only."""
 
         def look() -> T:
-            with self._root(image, readonly=True) as (_, root):
+            with self.root(image, readonly=True) as (_, root):
                 return work(root)
 
         return await in_thread(look)
@@ -50,7 +50,7 @@ class Layers:
         """Return the layer of what blocking *work* changes in the image's root, a descriptor."""
 
         def change() -> Layer:
-            with self._root(image, readonly=False) as (name, root):
+            with self.root(image, readonly=False) as (name, root):
                 work(root)
                 with self._writer() as writer:
                     self._context.snapshots.export_diff(name, keys_of(image), writer)
@@ -70,7 +70,7 @@ class Layers:
             return await in_thread(export)
 
     @contextmanager
-    def _root(self, image: Draft, *, readonly: bool) -> Iterator[tuple[str, int]]:
+    def root(self, image: Draft, *, readonly: bool) -> Iterator[tuple[str, int]]:
         """Make a snapshot, which is removed at the end; yield its name and its open root."""
         snapshots, keys = self._context.snapshots, keys_of(image)
         name = f"build-{secrets.token_hex(8)}"

@@ -39,6 +39,7 @@ class BuildEvent(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""  # step: the instruction; cached and done: the layer
     data: bytes = b""  # output: what the command has written
     seconds: float = 0.0  # done: how long the step took
+    why: str = ""  # done: why it was not in the cache
 
 
 #: Takes an event, and returns when there is room for more.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from orlop.build.arguments import declared
 from orlop.build.parse import Dockerfile, Stage
 from orlop.engine.answers import ImageRecord, Progress
+from orlop.engine.builds.cache import Cache
 from orlop.engine.builds.layers import Layers
 from orlop.engine.builds.order import InOrder
 from orlop.engine.builds.request import BuildEvent, BuildRequest
@@ -21,14 +22,16 @@ from orlop.model.reference import parse_reference
 
 
 class Tools(NamedTuple):
-    """What the steps of one build work with."""
+    """What the steps of one build work with. It ends with the build."""
 
     request: BuildRequest
     images: Images
     containers: Containers
     layers: Layers
+    cache: Cache
     context: int  # the client's files, an open folder
-    folder: Path  # the build's own
+    folder: Path  # the build's own, with the client's files in it
+    own: int  # that folder, open
     created: str  # the time of new steps, RFC 3339
     platforms: Mapping[str, str]  # the automatic arguments
 

@@ -27,7 +27,7 @@ from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import NO_FILTERS, CommitRequest, Credentials, Filters
 from orlop.engine.threads import in_thread
 from orlop.errors import WrongStateError
-from orlop.images.build import Built, Draft
+from orlop.images.build import Built, Draft, store_image
 from orlop.images.pull import Layer
 from orlop.model.container import Container
 from orlop.model.image import Descriptor
@@ -89,12 +89,16 @@ class Images:
         """Return an image that begins with *image*, which is not the built-in one."""
         return self._maker.base(image)
 
-    async def keep(self, built: Draft | Built, names: Sequence[Reference], lease: Lease) -> str:
-        """Give *names* to an image that was built, whose layers are leased; returns its id.
+    async def store(self, image: Draft, lease: Lease) -> Built:
+        """Store the documents of an image that was built, and lease them."""
+        return await in_thread(store_image, self._context.content, image, keep=lease.add)
+
+    async def keep(self, built: Built, names: Sequence[Reference]) -> str:
+        """Give *names* to an image that was built and is leased; returns its id.
 
         Without names it is a dangling image.
         """
-        record = await self._maker.keep(built, names, lease)
+        record = await self._maker.keep(built, names)
         for name in names:
             self._tell("tag", record.config, name.familiar)
         return record.config

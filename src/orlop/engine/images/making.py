@@ -103,11 +103,8 @@ class Maker:
         manifest = decode_manifest(self._context.content.read(image.manifest))
         return draft(Base(manifest, image.config))
 
-    async def keep(self, built: Draft | Built, names: Sequence[Reference], lease: Lease) -> Stored:
+    async def keep(self, built: Built, names: Sequence[Reference]) -> Stored:
         """See Images.keep()."""
-        if isinstance(built, Draft):
-            content = self._context.content
-            built = await in_thread(store_image, content, built, keep=lease.add)
         for name in names[1:]:
             await self._finish(built, name, comment="")
         return await self._finish(built, names[0] if names else None, comment="")
