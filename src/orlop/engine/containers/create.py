@@ -65,13 +65,8 @@ class Creation:
         begun = since = times.now()
         image = image or self._images.resolve(options.image)
         _check_platform(options, image)
-        options = self._by_id(self._networks.resolve(options))
-        if options.disk_bytes is None:
-            options = replace(options, disk_bytes=self._context.settings.container_disk_bytes)
-        if name is None:
-            name = names.generate(records.is_taken)
-        names.check_name(name)
-        records.check_name(name)
+        options = self._limited(self._by_id(self._networks.resolve(options)))
+        name = self._checked(name)
         container = self._describe(options, image, name)
         if is_in_machine(container):
             from orlop.engine import machines  # not for an engine that has none
@@ -101,6 +96,21 @@ class Creation:
         self._context.telemetry.done("create", container.id, times.steps, begin_ns=begun)
         self._context.announce(container, "create")
         return Created(id=container.id, warnings=warnings)
+
+    def _limited(self, options: ContainerOptions) -> ContainerOptions:
+        """Return *options* with the engine's limit of a disk where they have none."""
+        if options.disk_bytes is not None:
+            return options
+        return replace(options, disk_bytes=self._context.settings.container_disk_bytes)
+
+    def _checked(self, name: str | None) -> str:
+        """Return *name*, which can be taken, or a new one."""
+        records = self._context.records
+        if name is None:
+            name = names.generate(records.is_taken)
+        names.check_name(name)
+        records.check_name(name)
+        return name
 
     def _by_id(self, options: ContainerOptions) -> ContainerOptions:
         """Return *options* with the ids of containers to be joined: names can change."""
