@@ -107,6 +107,8 @@ class Resources(Value, frozen=True, kw_only=True):
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     pids_limit: int | None = None
+    hugepage_bytes: dict[str, int] = {}  # by size: "2MB"
+    unified: dict[str, str] = {}  # files of cgroup v2
     blkio_weight: int | None = None
     blkio_weight_device: tuple[WeightDevice, ...] = ()
     read_bps: tuple[ThrottleDevice, ...] = ()
@@ -125,6 +127,7 @@ class MountPoint(Value, frozen=True, kw_only=True):
     target: str
     source: str = ""  # host path for bind, volume name for volume ("" = anonymous)
     read_only: bool = False
+    read_only_top: bool = False  # bind: what is mounted below it is left as it is
     propagation: str = ""  # bind: rprivate (default), rslave, …
     non_recursive: bool = False
     create_host_path: bool = False  # -v makes a missing host folder, --mount does not
@@ -204,6 +207,8 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     cap_drop: tuple[str, ...] = ()
     security_opt: tuple[str, ...] = ()
     group_add: tuple[str, ...] = ()
+    #: Whether /etc/group adds groups: always, never, or ("") if the user is given without one.
+    groups_policy: Literal["", "merge", "strict"] = ""
     oom_score_adj: int = 0
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None

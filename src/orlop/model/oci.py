@@ -21,6 +21,8 @@ class User(TypedDict, total=False):
     additionalGids: list[int]
     username: str  # on Linux ours: NAME[:GROUP], looked up in the container's own files
     additionalGroups: list[str]  # ours: likewise, names or numbers
+    #: Ours: whether /etc/group adds groups, "merge" or "strict"; unless said, if no GROUP is.
+    groupsPolicy: str
 
 
 class Capabilities(TypedDict, total=False):

@@ -42,6 +42,7 @@ PROCESS: Shape = {
         "additionalGids": [_U32],
         "username": str,
         "additionalGroups": _WORDS,
+        "groupsPolicy": str,
     },
     "args": _WORDS,
     "env": _WORDS,

@@ -26,13 +26,18 @@ class Identity(NamedTuple):
     home: str
 
 
-def resolve(root: int, text: str) -> Identity:
-    """Return the user *text* in the container at *root*; StepError if it does not exist."""
+def resolve(root: int, text: str, *, policy: str = "") -> Identity:
+    """Return the user *text* in the container at *root*; StepError if it does not exist.
+
+    Groups of /etc/group are added with the *policy* "merge", with "" if *text* has no group, and
+    never with "strict".
+    """
     user, colon, group = text.partition(":")
     if colon and (not group or ":" in group):
         raise StepError(f"invalid user {text!r}")
     name, uid, gid, home = _user(root, user or "0")
-    groups = _memberships(root, name) if name and not group else ()
+    is_member = policy == "merge" or (not policy and not group)
+    groups = _memberships(root, name) if name and is_member else ()
     if group:
         gid = group_id(root, group)
     return Identity(uid, gid, (*dict.fromkeys((gid, *groups)),), home)
@@ -42,7 +47,7 @@ def find(root: int, user: oci.User, *, needs_home: bool = True) -> Identity:
     """Return a process's *user* in the container at *root*; StepError if it does not exist."""
     more = tuple(user.get("additionalGids", ()))
     if name := user.get("username"):
-        found = resolve(root, name)
+        found = resolve(root, name, policy=user.get("groupsPolicy", ""))
         more = (*dict.fromkeys((*found.groups, *more)),)
     else:
         uid = user.get("uid", 0)

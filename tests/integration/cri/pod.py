@@ -91,8 +91,10 @@ class Pod:
 
     def output(self, name: str, stream: str = "stdout") -> str:
         """Return what a container has written, as a kubelet reads the log."""
-        text = ""
-        for line in (self.logs / name / "0.log").read_text().splitlines():
+        text, log = "", self.logs / name / "0.log"
+        if not log.exists():  # nothing has been written yet
+            return ""
+        for line in log.read_text().splitlines():
             match = _LINE.fullmatch(line)
             assert match is not None, line
             if match[2] == stream:

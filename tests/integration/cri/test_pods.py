@@ -8,7 +8,7 @@ import pytest
 
 from orlop.api.cri import v1
 from tests.integration.cri.kubelet import Kubelet, RefusedError
-from tests.integration.cri.pod import Pod
+from tests.integration.cri.pod import Pod, eventually
 from tests.integration.engines import EngineProcess
 
 FOREVER = ("sleep", "1000000")
@@ -42,10 +42,10 @@ def test_a_life_in_the_order_of_a_kubelet(pod: Pod) -> None:
         v1.ListContainersRequest(filter=v1.ContainerFilter(pod_sandbox_id=pod.id))
     ).containers
     assert (listed.id, listed.state) == (container, v1.CONTAINER_RUNNING)
+    eventually(lambda: pod.output("main") == "out\nweb\n")
     kubelet(v1.StopContainerRequest(container_id=container, timeout=0))
     status = pod.status(container)
     assert (status.state, status.exit_code, status.reason) == (v1.CONTAINER_EXITED, 137, "Error")
-    assert pod.output("main") == "out\nweb\n"
     assert pod.output("main", "stderr") == "err\n"
     pod.stop()
     assert pod.sandbox().state == v1.SANDBOX_NOTREADY

@@ -1,7 +1,10 @@
 """The part of CRI's RuntimeService that is about the node."""
 
+import json
+
 from orlop import __version__
 from orlop.api.cri import v1
+from orlop.api.cri.parse_pod import HANDLERS
 
 _VERSION = "v1"
 
@@ -17,11 +20,18 @@ class NodeCalls:
             runtime_api_version=_VERSION,
         )
 
-    async def Status(self, _request: v1.StatusRequest) -> v1.StatusResponse:
+    async def Status(self, request: v1.StatusRequest) -> v1.StatusResponse:
         ready = [
             v1.RuntimeCondition(type=name, status=True) for name in ("RuntimeReady", "NetworkReady")
         ]
-        return v1.StatusResponse(status=v1.RuntimeStatus(conditions=ready))
+        features = v1.RuntimeHandlerFeatures(recursive_read_only_mounts=True)
+        info = {"version": json.dumps(__version__)} if request.verbose else {}
+        return v1.StatusResponse(
+            status=v1.RuntimeStatus(conditions=ready),
+            info=info,
+            runtime_handlers=[v1.RuntimeHandler(name=one, features=features) for one in HANDLERS],
+            features=v1.RuntimeFeatures(),
+        )
 
     async def RuntimeConfig(self, _request: v1.RuntimeConfigRequest) -> v1.RuntimeConfigResponse:
         linux = v1.LinuxRuntimeConfiguration(cgroup_driver=v1.CGROUPFS)

@@ -1,6 +1,7 @@
 """From CRI's ContainerConfig to the engine's options."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -21,6 +22,10 @@ _PROPAGATION = {
     v1.PROPAGATION_HOST_TO_CONTAINER: "rslave",
     v1.PROPAGATION_BIDIRECTIONAL: "rshared",
 }
+_POLICIES: dict[v1.SupplementalGroupsPolicy, Literal["merge", "strict"]] = {
+    v1.Merge: "merge",
+    v1.Strict: "strict",
+}
 _NO_CHECK = Health(test=("NONE",))  # a kubelet has its own probes
 
 
@@ -36,6 +41,7 @@ def container_options(config: v1.ContainerConfig, pod: v1.PodSandboxConfig) -> C
     """Return what a container of *pod* is to be, but for what it shares with the pod."""
     security = config.linux.security_context
     capabilities = security.capabilities
+    _refuse_unsupported(config)
     limits = config.linux.resources
     return ContainerOptions(
         image=config.image.image,
@@ -45,6 +51,8 @@ def container_options(config: v1.ContainerConfig, pod: v1.PodSandboxConfig) -> C
         working_dir=config.working_dir,
         user=_user(security),
         group_add=tuple(map(str, security.supplemental_groups)),
+        groups_policy=_POLICIES[security.supplemental_groups_policy],
+        stop_signal=_stop_signal(config.stop_signal),
         terminal=config.tty,
         open_stdin=config.stdin,
         stdin_once=config.stdin_once,
@@ -70,6 +78,13 @@ def container_options(config: v1.ContainerConfig, pod: v1.PodSandboxConfig) -> C
     )
 
 
+def _refuse_unsupported(config: v1.ContainerConfig) -> None:
+    if config.CDI_devices:
+        raise UnsupportedError("CDI devices are not supported")
+    if config.linux.security_context.capabilities.add_ambient_capabilities:
+        raise UnsupportedError("ambient capabilities are not supported")
+
+
 def limits_of(limits: v1.LinuxContainerResources) -> Resources:
     """Return a container's limits; 0 names none."""
     memory = limits.memory_limit_in_bytes or None
@@ -81,6 +96,8 @@ def limits_of(limits: v1.LinuxContainerResources) -> Resources:
         cpu_period_us=limits.cpu_period or None,
         cpuset_cpus=limits.cpuset_cpus,
         cpuset_mems=limits.cpuset_mems,
+        hugepage_bytes={one.page_size: one.limit for one in limits.hugepage_limits},
+        unified=dict(limits.unified),
     )
 
 
@@ -148,14 +165,31 @@ def _pid(modes: v1.NamespaceOption) -> str:
     return ""
 
 
+def _stop_signal(signal: v1.Signal) -> str:
+    """Return the signal as the engine knows it: "SIGRTMIN+3"; "" for the image's."""
+    if signal == v1.RUNTIME_DEFAULT:
+        return ""
+    return v1.Signal.Name(signal).replace("PLUS", "+").replace("MINUS", "-")
+
+
 def _mount(mount: v1.Mount) -> MountPoint:
     if mount.HasField("image"):
         raise UnsupportedError("image volumes are not supported")
+    if mount.uidMappings or mount.gidMappings:
+        raise UnsupportedError("mounts with mapped ids are not supported")
+    if mount.recursive_read_only and not (
+        mount.readonly and mount.propagation == v1.PROPAGATION_PRIVATE
+    ):
+        raise InvalidArgumentError(
+            f"the recursively read-only mount on {mount.container_path[:200]} has to be read-only"
+            " and private"
+        )
     return MountPoint(
         type="bind",
         target=mount.container_path,
         source=mount.host_path,
         read_only=mount.readonly,
+        read_only_top=not mount.recursive_read_only,
         propagation=_PROPAGATION[mount.propagation],
         create_host_path=True,
     )

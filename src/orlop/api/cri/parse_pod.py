@@ -2,9 +2,10 @@
 
 from orlop.api.cri import v1
 from orlop.api.cri.labels import name_of
-from orlop.errors import InvalidArgumentError
+from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import ContainerOptions
 
+HANDLERS = ("", "orlop")  # both the same
 _POD = "POD"  # in the place of a container's name
 
 
@@ -21,6 +22,13 @@ def pod_options(request: v1.RunPodSandboxRequest) -> ContainerOptions:
     config = request.config
     security = config.linux.security_context
     modes = security.namespace_options
+    if request.runtime_handler not in HANDLERS:
+        raise InvalidArgumentError(
+            f"there is no runtime handler {request.runtime_handler[:100]!r}",
+            hint=f"use {' or '.join(map(repr, HANDLERS))}",
+        )
+    if modes.userns_options.uids and modes.userns_options.mode == v1.POD:
+        raise UnsupportedError("pods with a user namespace of their own are not supported")
     network = "host" if modes.network == v1.NODE else "default"
     return ContainerOptions(
         hostname=config.hostname,
@@ -31,8 +39,19 @@ def pod_options(request: v1.RunPodSandboxRequest) -> ContainerOptions:
         dns=tuple(config.dns_config.servers),
         dns_search=tuple(config.dns_config.searches),
         dns_options=tuple(config.dns_config.options),
+        port_bindings=_bindings(config) if network != "host" else {},
         sysctls=dict(config.linux.sysctls),
         cgroup_parent=config.linux.cgroup_parent,
         privileged=security.privileged,
         request=request.SerializeToString(deterministic=True),
     )
+
+
+def _bindings(config: v1.PodSandboxConfig) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Return the ports of the host by those of the pod; a mapping without one is none."""
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for one in config.port_mappings:
+        if one.host_port:
+            port = f"{one.container_port}/{v1.Protocol.Name(one.protocol).lower()}"
+            found[port] = (*found.get(port, ()), (one.host_ip, str(one.host_port)))
+    return found

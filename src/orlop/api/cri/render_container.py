@@ -55,6 +55,7 @@ def render_status(container: Container, image: ImageRecord | None) -> v1.Contain
         mounts=config.mounts,
         log_path=container.log_path,
         resources=v1.ContainerResources(linux=_resources(container)),
+        stop_signal=_stop_signal(container.options.stop_signal),
     )
 
 
@@ -84,4 +85,16 @@ def _resources(container: Container) -> v1.LinuxContainerResources:
         oom_score_adj=container.options.oom_score_adj,
         cpuset_cpus=limits.cpuset_cpus,
         cpuset_mems=limits.cpuset_mems,
+        hugepage_limits=[
+            v1.HugepageLimit(page_size=size, limit=value)
+            for size, value in limits.hugepage_bytes.items()
+        ],
+        unified=limits.unified,
     )
+
+
+def _stop_signal(signal: str) -> str:
+    """Return a signal as the CRI calls it; RUNTIME_DEFAULT for one that it has not."""
+    text = signal.upper().replace("+", "PLUS").replace("-", "MINUS") or "SIGTERM"
+    name = text if text.startswith("SIG") else f"SIG{text}"
+    return name if name in v1.Signal.keys() else "RUNTIME_DEFAULT"  # noqa: SIM118 - not a mapping

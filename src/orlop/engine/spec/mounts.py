@@ -147,7 +147,7 @@ def _user(point: MountPoint) -> OCIMount:
         raise InvalidArgumentError(f"invalid propagation {how!r} of the mount on {target}")
     words = ["bind" if point.non_recursive else "rbind", how]
     if point.read_only:  # recursive, otherwise a mount below the source would stay writable
-        words.append("ro" if point.non_recursive else "rro")
+        words.append("ro" if point.non_recursive or point.read_only_top else "rro")
     return {"destination": target, "type": "bind", "source": point.source, "options": words}
 
 

@@ -59,7 +59,9 @@ def process(given: Given, security: Security) -> Process:
     """Return the container's first process."""
     options = given.options
     argv = command(options, given.image)
-    user = user_of(options.user or given.image.user, options.group_add)
+    user = user_of(
+        options.user or given.image.user, options.group_add, policy=options.groups_policy
+    )
     result: Process = {
         "terminal": options.terminal,
         "args": [INIT_TARGET, "--", *argv] if options.init else list(argv),
@@ -115,16 +117,21 @@ def capabilities(names: Iterable[str]) -> Capabilities:
 
 def _exec_user(text: str, base: User) -> User:
     """Return the container's user, or another one with the groups added to the container."""
-    return user_of(text, base.get("additionalGroups", ())) if text else base
+    if not text:
+        return base
+    groups, policy = base.get("additionalGroups", ()), base.get("groupsPolicy", "")
+    return user_of(text, groups, policy=policy)
 
 
-def user_of(text: str, groups: Iterable[str]) -> User:
+def user_of(text: str, groups: Iterable[str], *, policy: str = "") -> User:
     """Return the user as written; the runtime looks names up in the container's own files."""
     if len(text) > 256 or any(character < " " for character in text):
         raise InvalidArgumentError(f"invalid user {text[:100]!r}")
     user: User = {"username": text or "0"}  # root, too, has the groups of /etc/group
     if extra := list(groups):
         user["additionalGroups"] = extra
+    if policy:
+        user["groupsPolicy"] = policy
     return user
 
 

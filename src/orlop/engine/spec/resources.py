@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from orlop.errors import InvalidArgumentError
 from orlop.model import oci
 from orlop.model.container import Resources, ThrottleDevice, WeightDevice
+from orlop.runtime.cgroups.layout import detect
 
 DEFAULT_PIDS = 4096  # a fork bomb stays in its container; -1 or 0 lifts it
 _PERIOD_US = 100_000
@@ -54,7 +55,24 @@ def update(limits: Resources) -> oci.Resources:
         result["pids"] = {"limit": limits.pids_limit if limits.pids_limit > 0 else -1}
     if block := _block(limits):
         result["blockIO"] = block
+    if pages := _hugepages(limits):
+        result["hugepageLimits"] = pages
+    if limits.unified:
+        result["unified"] = dict(limits.unified)
     return result
+
+
+def _hugepages(limits: Resources) -> list[oci.HugepageLimit]:
+    """Return the limits; none of 0 where the kernel cannot keep it."""
+    for size, value in limits.hugepage_bytes.items():
+        if not 0 <= value <= _MOST:
+            raise InvalidArgumentError(f"the limit of pages of {size[:20]} cannot be {value}")
+    is_kept = "hugetlb" in detect().controllers
+    return [
+        {"pageSize": size, "limit": value}
+        for size, value in limits.hugepage_bytes.items()
+        if value or is_kept
+    ]
 
 
 def _memory(limits: Resources) -> oci.Memory:
