@@ -39,6 +39,7 @@ from orlop.snapshots.view import open_root
 _LEAST_MIB = 256
 _GUEST_MIB = 96  # for the guest's kernel and agent
 _MOST_FILE = 2 << 20
+_OTHERS = ("host", "container:", "ns:", "pod:")
 _OWN = ("", "private", "shareable", "none")
 
 
@@ -54,7 +55,8 @@ def check(options: ContainerOptions, image: str) -> None:
         "--ipc": options.ipc not in _OWN,
         "--uts": options.uts not in _OWN,
         "--volumes-from": bool(options.volumes_from),
-        "networks": options.network != "none",
+        "--network host or another container's": options.network.startswith(_OTHERS),
+        "several networks": len(options.networks) > 1,
     }
     for name in (name for name, is_wanted in refused.items() if is_wanted):
         raise _refusal(name)
@@ -84,15 +86,12 @@ class Machines:
         self._context = context
         self._templates: dict[Kind, Template] = {}
 
-    async def prepare(self, container: Container) -> None:
-        """Have the jail's bundle ready to start.
+    async def start_message(self, container: Container, message: dict[str, Any]) -> dict[str, Any]:
+        """Return the shim's op "start" of the jail, from that of the container, whose files exist.
 
         Raises NotFoundError before `orlop vm setup`. The first start of a kind boots a machine.
         """
         await in_thread(self._prepare, container)
-
-    def start_message(self, container: Container, message: dict[str, Any]) -> dict[str, Any]:
-        """Return the shim's op "start" of the jail, from that of the container."""
         root = jail.ROOT
         return {
             **message,
@@ -168,6 +167,7 @@ def _memory_mib(wanted_bytes: int) -> int:
 def _request(container: Container, guest: Config) -> dict[str, object]:
     """Return what the agent starts: config.json without the host's paths, and their contents."""
     files: dict[str, object] = {}
+    sysctls: dict[str, str] = {}
     mounts = []
     for mount in guest.get("mounts", []):
         if mount.get("type") == "bind":
@@ -176,14 +176,25 @@ def _request(container: Container, guest: Config) -> dict[str, object]:
             mount["source"] = f"{FILES}/{name}"
         mounts.append(mount)
     guest["mounts"] = mounts
+    if container.options.network != "none":  # the machine's own is the container's
+        linux = guest["linux"]
+        linux["namespaces"] = [one for one in linux["namespaces"] if one["type"] != "network"]
+        given = linux.pop("sysctl", {})
+        linux["sysctl"] = {key: value for key, value in given.items() if not _is_of_network(key)}
+        sysctls = {key: value for key, value in given.items() if _is_of_network(key)}
     policy = guest.get("linux", {}).get("seccomp")
     return {
         "id": container.id,
         "config": guest,
         "filter": seccomp.compile(policy).program.hex() if policy else "",
         "files": files,
+        "sysctls": sysctls,
         "terminal": container.options.terminal,
     }
+
+
+def _is_of_network(key: str) -> bool:
+    return key.replace("/", ".").startswith("net.")
 
 
 def _content(mount: OCIMount) -> tuple[int, str]:

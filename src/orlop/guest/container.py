@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from orlop.errors import InvalidArgumentError, WrongStateError
+from orlop.guest import network
 from orlop.kernel.mount import MountFlag, mount
 from orlop.model.guestwire import FILES
 from orlop.model.mount import Mount
@@ -53,6 +54,10 @@ class Container:
         if policy := config.get("linux", {}).get("seccomp"):
             seccomp.remember(policy, bytes.fromhex(what["filter"]))
         _mount_disks()
+        if card := what["card"]:
+            network.set_up(card)
+        for key, value in what["sysctls"].items():
+            network.write_sysctl(key, value)
         _write_files(what["files"])
         bundle = Bundle(what["id"], "/", config, _ROOT)
         self._first = start(bundle, stdio)

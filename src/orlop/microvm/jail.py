@@ -17,7 +17,7 @@ from orlop.microvm.accelerator import KVM
 from orlop.microvm.machine import Disks, Kind
 from orlop.microvm.system import CODE, PACKAGES, interpreter
 from orlop.model.mount import Mount
-from orlop.model.oci import Config, Device, OCIMount, Resources
+from orlop.model.oci import Capabilities, Config, Device, OCIMount, Resources
 from orlop.model.oci import Process as OCIProcess
 
 _PLACE = "/machine"
@@ -28,6 +28,14 @@ _USERS = 1 << 28
 OVERHEAD_BYTES = 96 << 20
 _MOST_TASKS = 64
 _SEALED = ("nosuid", "nodev")
+_NETWORK = ["CAP_NET_ADMIN"]
+_UNTIL_QEMU_RUNS: Capabilities = {
+    "bounding": _NETWORK,
+    "effective": _NETWORK,
+    "permitted": _NETWORK,
+    "inheritable": _NETWORK,
+    "ambient": _NETWORK,
+}
 _SPEC = "1.2.1"
 
 #: The jail's root: a folder in memory with places to mount on.
@@ -66,6 +74,7 @@ def config(jailed: Jailed, guest: Config) -> Config:
     process = guest.get("process", {})
     linux = guest.get("linux", {})
     first = command(user_of(jailed.id), "supervisor", f"{_PLACE}/machine.json")
+    first["capabilities"] = _UNTIL_QEMU_RUNS
     first["terminal"] = process.get("terminal", False)
     if size := process.get("consoleSize"):
         first["consoleSize"] = size
@@ -140,6 +149,7 @@ def _resources(kind: Kind, guest: Resources) -> Resources:
 
 
 def _devices(kind: Kind) -> Iterator[Device]:
+    yield {"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 0o666}
     if kind.accelerator == KVM:
         status = os.stat("/dev/kvm")
         yield {

@@ -5,6 +5,7 @@ QEMU dies with the thread that started it, and its end closes both.
 """
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from orlop.kernel.namespaces import Namespace, unshare
 from orlop.kernel.process import set_parent_death_signal
 from orlop.microvm import system
 from orlop.microvm.link import Link
+from orlop.microvm.network import make_tap
 from orlop.microvm.qmp import Qmp
 
 PROGRAM = "qemu-system-x86_64"
@@ -68,12 +70,13 @@ class Machine:
         *,
         memory: str | None = None,
         disks: Disks = NO_DISKS,
-        jailed: bool = False,
+        tap: int | None = None,
     ) -> None:
         """Start QEMU with *arguments* beside those of *kind*, and take up its control protocol.
 
-        If *jailed*, this process is in namespaces of the machine's own already. Raises
-        UnsupportedError if QEMU is not installed, UnavailableError if it ends at once.
+        With *tap*, the descriptor of a tap device, this process is in namespaces of the machine's
+        own already. Raises UnsupportedError if QEMU is not installed, UnavailableError if it ends
+        at once.
         """
         self.kind = kind
         with ExitStack() as undo:
@@ -81,11 +84,15 @@ class Machine:
             control, their_control = (undo.enter_context(end) for end in socket.socketpair())
             agent.settimeout(BOOT_TIMEOUT_S)
             control.settimeout(_ANSWER_TIMEOUT_S)
-            ends = (their_agent.fileno(), their_control.fileno())
-            words = [*_devices(kind, memory, *ends), *_drives(disks), *arguments]
             said = os.memfd_create("qemu")
             undo.callback(os.close, said)
-            self._process = _spawn(words, ends, said, None if jailed else _confine)
+            card = tap if tap is not None else os.dup(said)
+            if tap is None:
+                undo.callback(os.close, card)
+            ends = (their_agent.fileno(), their_control.fileno(), card)
+            words = [*_devices(kind, memory, *ends), *_drives(disks), *arguments]
+            confine = functools.partial(_confine, card) if tap is None else None
+            self._process = _spawn(words, ends, said, confine)
             undo.callback(self._end)
             their_agent.close()
             their_control.close()
@@ -150,7 +157,7 @@ def boot(kind: Kind, *, memory: str | None = None, timeout_s: float = BOOT_TIMEO
 
 def command_line(kind: Kind) -> list[str]:
     """Return what machines of *kind* are booted by, but for descriptors and the memory's file."""
-    return [*_devices(kind, None, 0, 0), *_drives(NO_DISKS), *_kernel(kind)]
+    return [*_devices(kind, None, 0, 0, 0), *_drives(NO_DISKS), *_kernel(kind)]
 
 
 def _kernel(kind: Kind) -> list[str]:
@@ -159,7 +166,7 @@ def _kernel(kind: Kind) -> list[str]:
     return ["-kernel", kind.kernel, "-initrd", kind.initrd, "-append", append]
 
 
-def _devices(kind: Kind, memory: str | None, agent: int, control: int) -> list[str]:
+def _devices(kind: Kind, memory: str | None, agent: int, control: int, tap: int) -> list[str]:
     """Return the arguments that a template and its clones must share: QEMU saves by device."""
     backing = ["-object", memory] if memory else []
     return [
@@ -170,6 +177,7 @@ def _devices(kind: Kind, memory: str | None, agent: int, control: int) -> list[s
         "-accel", kind.accelerator, "-cpu", "host" if kind.accelerator == "kvm" else "max",
         "-chardev", f"socket,id=agent,fd={agent}", "-device", "virtio-serial-pci",
         "-device", "virtserialport,chardev=agent,name=orlop.agent",
+        "-netdev", f"tap,id=card,fd={tap}", "-device", "virtio-net-pci,netdev=card,romfile=",
         "-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control",
     ]  # fmt: skip
 
@@ -205,10 +213,14 @@ def _last_line(said: int) -> str:
     return lines[-1] if lines else "it says nothing"
 
 
-def _confine() -> None:
-    """Tie QEMU's life to its starter's, and give it a network without interfaces."""
+def _confine(card: int) -> None:
+    """Tie QEMU's life to its starter's, and give it a network with nothing but its tap.
+
+    The tap becomes the descriptor *card*, which is on QEMU's command line already.
+    """
     set_parent_death_signal(signal.SIGKILL)
     unshare(Namespace.NET | Namespace.IPC)
+    os.dup2(make_tap(), card)
 
 
 def _clock(kind: Kind) -> str:

@@ -16,8 +16,10 @@ from contextlib import suppress
 from typing import Any
 
 from orlop.errors import OrlopError
+from orlop.kernel.capabilities import capset
 from orlop.microvm.forwarding import catch_signals, make_raw, terminal_size
 from orlop.microvm.machine import Disks, Kind
+from orlop.microvm.network import hand_over, make_tap
 from orlop.microvm.relay import End, Ports, Relay
 from orlop.microvm.template import Template
 from orlop.model import guestwire as wire
@@ -53,16 +55,21 @@ class Supervisor:
         self._wakeup = catch_signals()
         template = Template(Kind(*what["kind"]), what["template"])
         disks = Disks(*what["disks"])
-        self._machine = template.clone(what["hostname"], disks=disks, jailed=True)
+        tap = make_tap()
+        card = hand_over()
+        capset(0, 0, 0)  # from here on there is a guest to fear
+        self._machine = template.clone(what["hostname"], disks=disks, tap=tap)
         self._relay = Relay(self._machine.channel)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(SOCKET)
         self._listener.listen(64)
         self._clients: dict[int, Client] = {}
         with open(what["request"], "rb") as file:
-            request = file.read()
+            request = json.load(file) | {"card": card and card._asdict()}
         make_raw(0)
-        self._first = self._relay.add(wire.START, request, _STREAMS, self._ended)
+        self._first = self._relay.add(
+            wire.START, json.dumps(request).encode(), _STREAMS, self._ended
+        )
 
     def serve(self) -> None:
         """Relay until the container's process has ended. Raises OrlopError if the machine fails."""

@@ -33,7 +33,7 @@ class Template(NamedTuple):
     kind: Kind
     folder: str
 
-    def clone(self, hostname: str, *, disks: Disks = NO_DISKS, jailed: bool = False) -> Machine:
+    def clone(self, hostname: str, *, disks: Disks = NO_DISKS, tap: int | None = None) -> Machine:
         """Start a machine that goes on from the template, with an identity of its own.
 
         No clone is handed out before its random generator has been seeded anew. Raises
@@ -43,7 +43,7 @@ class Template(NamedTuple):
             waiting = ["-incoming", "defer"]
             memory = _memory(self.kind, self.folder, share=False)
             machine = undo.enter_context(
-                Machine(self.kind, waiting, memory=memory, disks=disks, jailed=jailed)
+                Machine(self.kind, waiting, memory=memory, disks=disks, tap=tap)
             )
             _allow(machine)
             machine.control.command("migrate-incoming", uri=f"file:{self.folder}/state")

@@ -8,9 +8,16 @@ import pytest
 
 from orlop.microvm import accelerator, setup
 from orlop.microvm.machine import Kind
+from orlop.microvm.template import Template, template
 from tests.outside import outside
 
 ROOT = Path(__file__).parents[3] / ".cache" / "vm"
+
+
+@pytest.fixture(scope="session")
+def saved(kind: Kind) -> Template:
+    """The template of the smallest machines, kept beside the tests, too."""
+    return template(str(ROOT), kind)
 
 
 @pytest.fixture(scope="session")

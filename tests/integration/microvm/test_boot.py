@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from orlop.errors import UnavailableError
-from orlop.microvm.machine import Kind, Machine, boot
+from orlop.microvm.machine import Kind, Machine
 from orlop.microvm.system import interpreter
+from orlop.microvm.template import Template
 
 
 @pytest.fixture(scope="module")
-def machine(kind: Kind) -> Iterator[Machine]:
-    with boot(kind) as machine:
-        machine.agent.identify("guest-1")
+def machine(saved: Template) -> Iterator[Machine]:
+    with saved.clone("guest-1") as machine:
         yield machine
 
 
@@ -77,9 +77,9 @@ def test_the_machine_dies_with_the_process_that_started_it(kind: Kind) -> None:
         os.close(fd)
 
 
-def test_qemu_has_an_empty_network_and_a_seccomp_filter(machine: Machine) -> None:
+def test_qemu_has_a_network_of_its_own_and_a_seccomp_filter(machine: Machine) -> None:
     process = Path(f"/proc/{machine.pid}")
     assert process.joinpath("ns/net").readlink() != Path("/proc/self/ns/net").readlink()
     interfaces = process.joinpath("net/dev").read_text().splitlines()[2:]
-    assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+    assert [line.split(":")[0].strip() for line in interfaces] == ["lo", "tap0"]
     assert "Seccomp:\t2" in process.joinpath("status").read_text()

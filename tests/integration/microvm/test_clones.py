@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orlop.errors import UnavailableError
-from orlop.microvm.machine import Kind, Machine
+from orlop.microvm.machine import Machine
 from orlop.microvm.system import interpreter
 from orlop.microvm.template import Template, template
 from tests.integration.microvm.conftest import ROOT
@@ -23,11 +23,6 @@ print([os.getrandom(32).hex(), os.urandom(32).hex(), read("/etc/machine-id"),
        read("/proc/sys/kernel/random/boot_id"), read("/proc/sys/kernel/random/uuid"),
        os.uname().nodename, str(time.time())])
 """
-
-
-@pytest.fixture(scope="module")
-def saved(kind: Kind) -> Template:
-    return template(str(ROOT), kind)
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,13 @@ import fcntl
 import os
 import pty
 import select
+import socket
 import struct
 import subprocess
 import sys
 import termios
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +122,25 @@ def test_a_terminal_has_the_size_of_the_clients_and_takes_input(engine: EnginePr
     os.close(ours)
 
 
+def test_a_machine_is_on_its_networks_with_ports_and_egress_lists(engine: EngineProcess) -> None:
+    port = free_port()
+    script = "mkdir /w; echo hello > /w/index.html; echo up; httpd -f -h /w"
+    options = ("--name", "web", "-p", f"127.0.0.1:{port}:80", *VM[:2])
+    orlop(engine, "run", "-d", *options, IMAGE, "sh", "-c", script)
+    try:
+        await_log(engine, "web")
+        address = engine.out("inspect", "web", "--format", "{{.NetworkSettings.IPAddress}}")
+        inside = orlop(engine, "run", "--rm", IMAGE, "wget", "-qO-", f"http://{address}/").stdout
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            assert (inside, answer.read()) == ("hello\n", b"hello\n")
+        ping = f"ip -o addr; timeout 1 wget -qO- http://{address}/ || echo none"
+        alone = orlop(engine, "run", "--rm", "--egress", "none", *VM[:2], IMAGE, "sh", "-c", ping)
+        assert "eth0    inet 172." in alone.stdout
+        assert alone.stdout.endswith("none\n"), alone
+    finally:
+        orlop(engine, "rm", "-f", "web")
+
+
 def test_kill_ends_the_machine(engine: EngineProcess) -> None:
     orlop(engine, "run", "-d", "--name", "loop", *VM, IMAGE, "sh", "-c", "echo up; sleep 1000")
     try:
@@ -143,7 +164,7 @@ def test_kill_ends_the_machine(engine: EngineProcess) -> None:
         (("--privileged",), "--privileged"),
         (("-v", "/tmp:/host"), "volumes and bind mounts"),
         (("--pid", "host"), "--pid"),
-        (("--network", "default"), "networks"),
+        (("--network", "host"), "--network host"),
     ],
 )
 def test_what_a_machine_does_not_have_is_refused(
@@ -161,6 +182,13 @@ def await_log(engine: EngineProcess, name: str, *, longer_than: str = "") -> str
         assert time.monotonic() < deadline, engine.log()[-2000:]
         time.sleep(0.05)
     return text
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def read_until(fd: int, text: bytes) -> bytes:

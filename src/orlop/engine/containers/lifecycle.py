@@ -92,8 +92,6 @@ class Lifecycle:
         try:
             await self._context.stacks.make_ready(layer_keys(container))  # gone with a reboot
             self._bundles.prepare(container)
-            if is_in_machine(container):
-                await self._machines.prepare(container)
             since = times.note("prepare_bundle", since)
             with open_namespaces(self._bundles.joined(container)) as others:
                 async with (
@@ -139,7 +137,7 @@ class Lifecycle:
         try:
             message = self._bundles.start_message(container)
             if is_in_machine(container):
-                message = self._machines.start_message(container, message)
+                message = await self._machines.start_message(container, message)
             await logs.complete(message["io"]["log"], container)
             if self._context.telemetry.is_detailed():
                 message["timeline"] = True
