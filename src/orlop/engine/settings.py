@@ -80,6 +80,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.root / "builds"
 
     @property
+    def build_caches(self) -> Path:
+        """Folders of cache mounts."""
+        return self.root / "build-caches"
+
+    @property
+    def build_secrets(self) -> Path:
+        """Files of secret mounts, while their command runs."""
+        return self.run / "build-secrets"
+
+    @property
     def metadata(self) -> Path:
         return self.root / "metadata.db"
 

@@ -15,6 +15,7 @@ from orlop.build.ignore import Ignore
 from orlop.build.parse import MOST_BYTES, Dockerfile, parse
 from orlop.engine.builds import folder
 from orlop.engine.builds.cache import Cache, Flights
+from orlop.engine.builds.cache_mounts import Caches
 from orlop.engine.builds.layers import Layers
 from orlop.engine.builds.order import InOrder
 from orlop.engine.builds.request import BuildEvent, BuildRequest, Tell
@@ -43,10 +44,13 @@ class Builds:
         self._images = images
         self._containers = containers
         self._flights = Flights()
+        self._caches = Caches(context.settings.build_caches)
 
     async def resume(self) -> None:
         """Remove what builds of an engine before this one have left on disk."""
-        await in_thread(folder.remove_old, self._context.settings.builds)
+        settings = self._context.settings
+        await in_thread(folder.remove_old, settings.builds)
+        await in_thread(folder.remove_old, settings.build_secrets)
 
     async def build(self, request: BuildRequest, source: AsyncIterator[bytes], tell: Tell) -> str:
         """Build the image whose context is the tar *source*; returns its id.
@@ -71,6 +75,8 @@ class Builds:
                     containers=self._containers,
                     layers=Layers(self._context, self._images, lease),
                     cache=Cache(self._context, lease, self._flights, reads=not request.no_cache),
+                    caches=self._caches,
+                    secrets_folder=self._context.settings.build_secrets,
                     context=root,
                     folder=own,
                     own=own_fd,

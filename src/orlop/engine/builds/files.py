@@ -107,8 +107,10 @@ def digest(sources: Sequence[Source], options: Options) -> str:
     return writer.hexdigest()
 
 
-def copy(sources: Sequence[Source], root: int, target: str, owner: Owner, options: Options) -> None:
-    """Copy *sources* to *target* in the tree *root*, a descriptor.
+def copy(
+    sources: Sequence[Source], root: int, target: str, owner: Owner | None, options: Options
+) -> None:
+    """Copy *sources* to *target* in the tree *root*, a descriptor; without *owner* as they are.
 
     A target that ends in "/", or is a folder, gets files by their names, and what is in folders.
     """
@@ -243,7 +245,7 @@ class _Renamed(TarWriter):
 class _Into(TarWriter):
     """Writes entries into a tree, as their owner's."""
 
-    def __init__(self, unpacker: Unpacker, owner: Owner) -> None:
+    def __init__(self, unpacker: Unpacker, owner: Owner | None) -> None:
         self._unpacker = unpacker
         self._owner = owner
         self._root = b""
@@ -259,9 +261,10 @@ class _Into(TarWriter):
             name in (b"", b".") or (self._keeps_root and name == self._root)
         ):
             return
-        entry.uid, entry.gid = self._owner.uid, self._owner.gid
-        if self._owner.mode is not None and entry.kind != SYMLINK:
-            entry.mode = self._owner.mode
+        if self._owner is not None:
+            entry.uid, entry.gid = self._owner.uid, self._owner.gid
+            if self._owner.mode is not None and entry.kind != SYMLINK:
+                entry.mode = self._owner.mode
         entry.stored = entry.size if entry.kind == FILE else 0
         self._unpacker.take(entry, _Pieces(data))  # type: ignore[arg-type] # only pieces() is called
 

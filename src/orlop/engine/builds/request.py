@@ -27,6 +27,7 @@ class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
     extra_hosts: tuple[str, ...] = ()
     cgroup_parent: str = ""
     credentials: Mapping[str, Credentials] = {}  # by registry
+    secrets: Mapping[str, bytes] = {}  # by id; they reach no layer, log or key
 
 
 class BuildEvent(msgspec.Struct, frozen=True, kw_only=True):

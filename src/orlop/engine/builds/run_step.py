@@ -2,8 +2,12 @@
 
 import json
 
+from msgspec.structs import replace
+
 from orlop.build.arguments import PROXIES
+from orlop.build.mounts import RunMount, parse_mount
 from orlop.build.parse import Instruction
+from orlop.engine.builds import mounting
 from orlop.engine.builds.cache import settings
 from orlop.engine.builds.request import BuildEvent
 from orlop.engine.builds.run import run as run_container
@@ -12,7 +16,7 @@ from orlop.errors import CommandFailedError
 from orlop.images.pull import Layer
 from orlop.model.container import Container, ContainerOptions, Health
 
-_FLAGS = frozenset({"network", "security"})
+_FLAGS = frozenset({"network", "security", "mount"})
 _DEFAULT_SHELL = ("/bin/sh", "-c")
 _MOST_SHOWN = 1000
 
@@ -23,6 +27,7 @@ async def run(state: State, one: Instruction) -> None:
     if flags.get("security", "sandbox") != "sandbox":
         raise one.wrong("--security has no other value than sandbox here")
     command, arguments = _command(state, one), _arguments(state)
+    mounts = _mounts(state, one)
     request = state.tools.request
     network = _network(one, flags.get("network", ""), request.network)
     options = ContainerOptions(
@@ -43,7 +48,18 @@ async def run(state: State, one: Instruction) -> None:
         "network": network,
         **settings(state.process),
     }
-    made = await state.grown(one, inputs, lambda: _layer(state, one, options))
+    if mounts:
+        inputs |= {"mounts": mounting.inputs(mounts)}
+        shown_files = [await mounting.digest_of(state, one, m) for m in mounts if m.kind == "bind"]
+        inputs |= {"mounted files": json.dumps(shown_files)}
+
+    async def make() -> Layer:
+        async with mounting.mounted(state, one, mounts) as ready:
+            environment = (*options.environment, *ready.environment)
+            given = replace(options, mounts=tuple(ready.points), environment=environment)
+            return await _layer(state, one, given)
+
+    made = await state.grown(one, inputs, make)
     prefix = [f"|{len(shown)}", *(f"{n}={v}" for n, v in shown.items())] if shown else []
     state.extend(state.process, " ".join(["RUN", *prefix, *command]), made)
 
@@ -63,6 +79,11 @@ async def _layer(state: State, one: Instruction, options: ContainerOptions) -> L
         text = f"{one.place}: the command '{shown}' returned a non-zero code: {status}"
         raise CommandFailedError(text, code=status)
     return layers[0]
+
+
+def _mounts(state: State, one: Instruction) -> list[RunMount]:
+    texts = [state.expanded(one, value) for name, value in one.flags if name == "mount"]
+    return [parse_mount(one, text, state.process.working_dir) for text in texts]
 
 
 def _command(state: State, one: Instruction) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from orlop.build.arguments import declared
 from orlop.build.parse import Dockerfile, Stage
 from orlop.engine.answers import ImageRecord, Progress
 from orlop.engine.builds.cache import Cache
+from orlop.engine.builds.cache_mounts import Caches
 from orlop.engine.builds.layers import Layers
 from orlop.engine.builds.order import InOrder
 from orlop.engine.builds.request import BuildEvent, BuildRequest
@@ -29,6 +30,8 @@ class Tools(NamedTuple):
     containers: Containers
     layers: Layers
     cache: Cache
+    caches: Caches  # of cache mounts
+    secrets_folder: Path  # in memory, if the run folder is
     context: int  # the client's files, an open folder
     folder: Path  # the build's own, with the client's files in it
     own: int  # that folder, open
