@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
+from functools import cached_property
 from typing import Any, TypeVar
 
 from orlop.engine.answers import Finished
@@ -16,8 +18,9 @@ from orlop.engine.settings import Settings
 from orlop.engine.shimlink import Link
 from orlop.engine.telemetry.telemetry import Telemetry
 from orlop.engine.threads import in_thread
-from orlop.errors import OrlopError
+from orlop.errors import OrlopError, UnsupportedError
 from orlop.model.container import Container
+from orlop.snapshots import choose
 from orlop.snapshots.interface import Snapshots
 from orlop.store.content import Content
 from orlop.store.metadata import Metadata
@@ -28,6 +31,8 @@ T = TypeVar("T")
 _SWEEP_AFTER_S = 1.0
 _MOST_PAUSE_S = 30.0
 _COMMANDS = 8
+_NO = "of which nothing is known"
+_MOUNTED_BY_CLIENTS = ("overlay", "native")
 
 
 class Live:
@@ -75,6 +80,32 @@ class Context:
         self._sweep: asyncio.Task[None] | None = None
         self._unswept = False
 
+    @cached_property
+    def clients_driver(self) -> Snapshots:
+        """The driver of snapshots that clients mount; UnsupportedError if there is none.
+
+        The mounts of EROFS layers are made by descriptor, which no client can.
+        """
+        if self.snapshots.name in _MOUNTED_BY_CLIENTS:
+            return self.snapshots
+        return choose.snapshots(str(self.settings.snapshots), _MOUNTED_BY_CLIENTS[0])
+
+    def snapshot_of(self, container: Container) -> tuple[Snapshots, str]:
+        """Return the driver and the snapshot with a container's root; UnsupportedError."""
+        if container.rootfs:
+            raise UnsupportedError(f"the root of container {container.name} is a folder, {_NO}")
+        if container.snapshot:
+            return self.clients_driver, container.snapshot
+        return self.snapshots, container.id
+
+    def drivers(self) -> list[Snapshots]:
+        """Return the drivers in use."""
+        is_used = (self.settings.snapshots / _MOUNTED_BY_CLIENTS[0]).is_dir()
+        with suppress(UnsupportedError):
+            if is_used and self.clients_driver is not self.snapshots:
+                return [self.snapshots, self.clients_driver]
+        return [self.snapshots]
+
     def live(self, container_id: str) -> Live:
         """Return it; of a container that is gone, a fresh one that nobody keeps."""
         if not self.records.has(container_id):
@@ -106,7 +137,8 @@ class Context:
             await asyncio.sleep(pause_s)
             pause_s = _SWEEP_AFTER_S if self._unswept else min(2 * pause_s, _MOST_PAUSE_S)
             self._unswept = False
-            await self._try(in_thread(self.snapshots.collect), "sweep snapshots")
+            for driver in await in_thread(self.drivers):
+                await self._try(in_thread(driver.collect), "sweep snapshots")
             await self._try(self._catch_up(), "write what a full disk did not take")
 
     async def _catch_up(self) -> None:

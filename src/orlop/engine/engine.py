@@ -164,7 +164,9 @@ class Engine:
         """What containerd's clients keep; loaded for the first of them."""
         from orlop.engine.namespaces.clients import Clients
 
-        return Clients(self._context, images=self.images)
+        return Clients(
+            self._context, images=self.images, containers=self.containers, execs=self.execs
+        )
 
     @property
     def telemetry(self) -> Telemetry:

@@ -126,8 +126,12 @@ async def discard_orphans(context: Context, volumes: Volumes) -> None:
 def _discard_orphans(context: Context, volumes: Volumes) -> None:
     containers = context.records.all()
     known = {name for one in containers for name in (one.id, bundle_of(one))}
-    for name in context.snapshots.snapshots() - known:
-        context.snapshots.remove(name)
+    kept = set(known)
+    if context.metadata.has_clients:
+        kept |= {one.value.name for one in context.metadata.clients.snapshots.list_all()}
+    for driver in context.drivers():
+        for name in driver.snapshots() - kept:
+            driver.remove(name)
     for folder in (context.settings.bundles, context.settings.containers):
         with contextlib.suppress(FileNotFoundError):
             for name in set(os.listdir(folder)) - known:

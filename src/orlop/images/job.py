@@ -1,8 +1,8 @@
 """The messages between the engine and a worker: one JSON value per line.
 
-    engine -> worker   Job, StackJob or ArchiveJob
+    engine -> worker   Job, MeasureJob, StackJob or ArchiveJob
     worker -> engine   Report: ready, once; then for each job progress…, and done or failed;
-                       for an archive also keep…, image… or layer
+                       for an archive also keep…, image… or layer; for MeasureJob layer
 
 A worker runs any number of jobs, one after the other, each in a confined fork
 (programs/confinement.py). It ends when its input ends, or its parent.
@@ -37,6 +37,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="la
     source: Source | None = None  # None: the blob is stored already
 
 
+class MeasureJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="measure"):
+    """Find out the DiffID of a stored layer, and its size uncompressed."""
+
+    layer: Descriptor
+    content: str  # the store's folder
+    budget: Budget = DEFAULT
+
+
 class StackJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="stack"):
     """Prepare an image's unpacked layers to be mounted together."""
 
@@ -55,7 +63,7 @@ class ArchiveJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     budget: Budget = DEFAULT
 
 
-AnyJob = Job | StackJob | ArchiveJob
+AnyJob = Job | MeasureJob | StackJob | ArchiveJob
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,7 +77,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
     digest: Digest | None = None  # for keep: a blob in use, as soon as its digest is known
     image: LoadedImage | None = None  # an image of an archive, now stored
-    layer: Layer | None = None  # the layer made from a root file system
+    layer: Layer | None = None  # made from a root file system, or measured
     missing: tuple[str, ...] = ()  # for ready: protections that this host lacks
     hint: str | None = None
 

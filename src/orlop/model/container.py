@@ -246,6 +246,8 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     expires_ns: int = 0  # when the engine ends it, whoever has it; 0 for never
     expires_boot: str = ""  # the same, by the machine's own time: engine/deadlines.py
     pod: str = ""  # id of the pod that it belongs to
+    #: config.json, made by the client. It alone counts; other options only describe it.
+    spec: bytes = b""
     request: bytes = b""  # what the API that made it wants to find again; the engine reads it not
 
 
@@ -286,6 +288,8 @@ class Container(Value, frozen=True, kw_only=True):
     mounts: tuple[MountPoint, ...] = ()  # resolved: volumes have names, sources are host paths
     driver: str = ""  # snapshot driver
     layers: tuple[str, ...] = ()  # LayerKeys, bottom first
+    snapshot: str = ""  # a client's, of its driver, that is the root; else the one named by the id
+    rootfs: str = ""  # the host's folder that is the root, where no snapshot is
     log_path: str = ""
     recipe: str = ""  # of a sandbox: what it was started by, whose bundle is its own
     cgroup: str = ""  # path, where the id does not tell it
@@ -338,6 +342,7 @@ class Exec(Value, frozen=True, kw_only=True):
     running: bool = False
     pid: int = 0
     exit_code: int | None = None
+    finished_ns: int = 0
     usage: tuple[int, ...] = ()  # of one that is grouped, when it has ended: shim/usage.py
     timed_out: bool = False
     oom_killed: bool = False

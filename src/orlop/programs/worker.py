@@ -4,6 +4,7 @@ images/job.py has the messages. Everything that a job may need is imported befor
 one is read, so that an engine that keeps a worker ready pays for it early.
 """
 
+import hashlib
 import os
 import signal
 import sys
@@ -18,14 +19,24 @@ from orlop.errors import ExhaustedError, OrlopError, UnavailableError
 from orlop.images.archives.load import load_tar
 from orlop.images.build import import_layer
 from orlop.images.fetch import Consumer, fetch_blob, replay
-from orlop.images.job import MAX_LINE_BYTES, AnyJob, ArchiveJob, Job, Report, StackJob, failure
+from orlop.images.job import (
+    MAX_LINE_BYTES,
+    AnyJob,
+    ArchiveJob,
+    Job,
+    MeasureJob,
+    Report,
+    StackJob,
+    failure,
+)
 from orlop.images.progress import Kind, Progress
+from orlop.images.pull import Layer
 from orlop.images.registry import Registry
 from orlop.kernel.process import set_parent_death_signal
 from orlop.layers.budget import What, exceeded
 from orlop.layers.feed import through
 from orlop.layers.tar import Stream
-from orlop.model.digest import Digest
+from orlop.model.digest import DiffID, Digest
 from orlop.programs.confinement import Plan, Reach, limit
 from orlop.snapshots.choose import DRIVERS, open_driver
 from orlop.snapshots.interface import layer_key
@@ -34,6 +45,7 @@ from orlop.store.content import Content
 from orlop.store.faults import fault
 
 _PROGRESS_EVERY_S = 0.1
+_BLOCK = 1 << 20
 
 
 def main() -> int:
@@ -87,7 +99,7 @@ def _in_child(job: AnyJob, out: BinaryIO, plan: Plan, parent: int) -> int:
 
 def _confine(job: AnyJob, plan: Plan) -> None:
     """Drop privileges that the job does not need, and tie our life to the parent's."""
-    if isinstance(job, ArchiveJob):
+    if isinstance(job, ArchiveJob | MeasureJob):
         plan.enter(Reach((job.content,)), job.budget)
     elif isinstance(job, Job) and job.driver in DRIVERS:
         plan.enter(_reach(job), job.budget)
@@ -102,6 +114,8 @@ def _report_on(job: AnyJob, out: BinaryIO, stream: int) -> Report:
             return _take_apart(job, out, stream)
         if isinstance(job, StackJob):
             return _stack(job)
+        if isinstance(job, MeasureJob):
+            return _measure(job, out)
         return _unpack(job, _reporter(out))
     except OrlopError as error:
         return failure(error)
@@ -182,6 +196,22 @@ def _unpack(job: Job, progress: Progress) -> Report:
         return driver.add_layer(key, tar, budget=job.budget)
 
     size = through(produce, consume, diff_id=job.diff_id)
+    return Report(event="done", size=size)
+
+
+def _measure(job: MeasureJob, out: BinaryIO) -> Report:
+    content, digest = Content(Path(job.content)), hashlib.sha256()
+
+    def consume(tar: Stream) -> int:
+        size = 0
+        while data := tar.read(_BLOCK):
+            digest.update(data)
+            size += len(data)
+        return size
+
+    size = through(lambda take: replay(content, job.layer, take), consume, diff_id=None)
+    diff_id = DiffID(f"sha256:{digest.hexdigest()}")
+    _say(out, Report(event="layer", layer=Layer(job.layer, diff_id)))
     return Report(event="done", size=size)
 
 

@@ -325,6 +325,17 @@ class Attach(TypedDict):
     tell_status: NotRequired[bool]
 
 
+class AttachFifos(TypedDict):
+    """op "attach" to the stdio process, with named pipes in the place of a socket: fifos.py.
+
+    *fifos* names the streams of the descriptors that come along; "stdin" is open for reading.
+    """
+
+    key: str
+    wait: bool
+    fifos: list[str]
+
+
 class Detach(TypedDict):
     """op "detach" to the stdio process: send away the clients that wait for *key*."""
 

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from orlop.shim.attachment import FULL, Attachment, Input
+from orlop.shim.attachment import FULL, Input
 from orlop.shim.compression import Compressions
 from orlop.shim.courier import Courier
+from orlop.shim.fifos import Client
 from orlop.shim.log import Log, Sink
 from orlop.shim.logfile import LogFile
 from orlop.shim.loop import Loop
@@ -49,7 +50,7 @@ class Pump:
         self._loop = loop
         self._io = io
         self._events = events
-        self._attachments: list[Attachment] = []
+        self._attachments: list[Client] = []
         self._paused = False
         self._stdin_told = False
         self._courier: Courier | None = None
@@ -61,7 +62,7 @@ class Pump:
             os.set_blocking(fd, False)
         self._resume()
 
-    def attach(self, client: Attachment) -> None:
+    def attach(self, client: Client) -> None:
         """Let *client* see the output from now on."""
         client.multiplex = not self._io["terminal"] if client.framed is None else client.framed
         client.on_room = self._room
@@ -196,7 +197,7 @@ class Pump:
             self._loop.forget(fd)
             os.close(fd)
 
-    def _typed(self, client: Attachment, data: bytes) -> None:
+    def _typed(self, client: Client, data: bytes) -> None:
         if self._input is None or self._input.closed:
             return
         if data:
@@ -222,7 +223,7 @@ class Pump:
             self._stdin_told = True
             self._events.stdin_closed()
 
-    def _gone(self, client: Attachment) -> None:
+    def _gone(self, client: Client) -> None:
         with contextlib.suppress(ValueError):
             self._attachments.remove(client)
         if client.wants_input and self._io["stdin_once"] and not self.drained:

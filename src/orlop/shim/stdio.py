@@ -19,6 +19,7 @@ from orlop.shim.build import BUILD
 from orlop.shim.channel import Channel, Message, accept, close_all
 from orlop.shim.compression import Compressions
 from orlop.shim.failure import failure
+from orlop.shim.fifos import Client, Fifos
 from orlop.shim.loop import Loop
 from orlop.shim.pump import Events, Pump
 
@@ -45,9 +46,9 @@ class Stdio:
         self._channels: set[Channel] = set()
         self._held: dict[str, Held] = {}
         self._kept: dict[str, dict[str, int]] = {}  # of starts that are under way
-        self._waiting: dict[str, list[Attachment]] = {}
-        self._clients: set[Attachment] = set()
-        self._impatient: list[tuple[str, Attachment]] = []  # came before we knew who runs
+        self._waiting: dict[str, list[Client]] = {}
+        self._clients: set[Client] = set()
+        self._impatient: list[tuple[str, Client]] = []  # came before we knew who runs
         self._settled = False
         self._ticking = False
         self._operations = {
@@ -75,7 +76,7 @@ class Stdio:
         gone = self._channels.discard
         self._channels.add(Channel(self._loop, sock, on_message=self._dispatch, on_close=gone))
 
-    def _drop_waiting(self, clients: list[tuple[str, Attachment]]) -> None:
+    def _drop_waiting(self, clients: list[tuple[str, Client]]) -> None:
         for key, client in clients:
             if client in self._waiting.get(key, ()):
                 client.drop()
@@ -149,7 +150,7 @@ class Stdio:
     def _drop_kept(self, key: str) -> None:
         close_all(list(self._kept.pop(key, {}).values()))
 
-    def _begin(self, pump: Pump, client: Attachment) -> None:
+    def _begin(self, pump: Pump, client: Client) -> None:
         pump.attach(client)
         if not self._ticking:
             self._ticking = True
@@ -228,7 +229,13 @@ class Stdio:
         self._drop_waiting(self._impatient)
         self._impatient.clear()
 
-    def _client(self, message: Message, fds: list[int]) -> Attachment:
+    def _client(self, message: Message, fds: list[int]) -> Client:
+        if "fifos" in message:
+            by_name = dict(zip(message["fifos"], fds, strict=True))
+            fds.clear()
+            pipes = Fifos(self._loop, by_name)
+            self._clients.add(pipes)
+            return pipes
         keys = parse_keys(message["detach_keys"])
         pending = base64.b64decode(message["pending"]) if message["stdin"] else None
         (fd,) = fds
@@ -245,7 +252,7 @@ class Stdio:
         self._clients.add(client)
         return client
 
-    def _forget_waiting(self, key: str, client: Attachment) -> None:
+    def _forget_waiting(self, key: str, client: Client) -> None:
         waiting = self._waiting.get(key, [])
         if client in waiting:
             waiting.remove(client)

@@ -1,17 +1,19 @@
 """What containerd's clients keep in namespaces, and which blobs stay because of it."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from orlop.errors import InvalidArgumentError
-from orlop.model.clients import Blob, Ingest, Lease
+from orlop.model.clients import Blob, ClientContainer, Ingest, Lease, Snapshot
 from orlop.model.digest import Digest, parse_digest
 from orlop.store.database import Database
-from orlop.store.objects import Objects, kinds_in
+from orlop.store.objects import Entry, Objects, kinds_in
 
 CONTENT = "content"  # the type of a lease's resource
 _ROOT = "containerd.io/gc.root"
+SNAPSHOTS = "snapshots/"  # how the types of the other resources begin
 _REFERENCE = "containerd.io/gc.ref.content"
+_SNAPSHOT = "containerd.io/gc.ref.snapshot."
 
 
 class ClientRecords:
@@ -22,6 +24,8 @@ class ClientRecords:
         self.leases = Objects(database, "lease", Lease)
         self.blobs = Objects(database, "blob", Blob)
         self.ingests = Objects(database, "ingest", Ingest)
+        self.snapshots = Objects(database, "snapshot", Snapshot)
+        self.containers = Objects(database, "container", ClientContainer)
 
     def kinds_in(self, namespace: str) -> list[str]:
         """Return the kinds of the objects that *namespace* has."""
@@ -44,6 +48,30 @@ class ClientRecords:
             pending |= {(where[0], digest) for digest in named} - seen
         expected = (one.value.expected for one in self.ingests.list_all())
         return set(_digests([*(digest for _, digest in seen), *expected]))
+
+    def live_layers(self) -> set[str]:
+        """Return the layers of all snapshots."""
+        return {layer for one in self.snapshots.list_all() for layer in one.value.layers}
+
+    def unneeded_snapshots(self) -> Sequence[Entry[Snapshot]]:
+        """Return the snapshots that no lease, container, image or other snapshot needs."""
+        now_ns = time.time_ns()
+        every = {(one.namespace, one.key): one for one in self.snapshots.list_all()}
+        pending = {where for where, one in every.items() if _ROOT in one.value.labels}
+        for namespace, _, lease in self.leases.list_all():
+            if not is_over(lease, now_ns):
+                ids = (one.id for one in lease.resources if one.type.startswith(SNAPSHOTS))
+                pending |= {(namespace, one) for one in ids}
+        for namespace, _, container in self.containers.list_all():
+            pending.add((namespace, container.snapshot_key))
+        for namespace, _, blob in self.blobs.list_all():
+            named = (v for k, v in blob.labels.items() if k.startswith(_SNAPSHOT))
+            pending |= {(namespace, key) for key in named}
+        while pending:
+            found = every.pop(where := pending.pop(), None)
+            if found is not None and found.value.parent:
+                pending.add((where[0], found.value.parent))
+        return [*every.values()]
 
     def forget_gone(self, has: Callable[[Digest], bool]) -> None:
         """Forget expired leases, and what is known of blobs that are gone."""

@@ -95,6 +95,7 @@ def mark(content: Content, metadata: Metadata) -> Live:
         live.layers.add(digest)
     if metadata.has_clients:
         live.blobs.update(metadata.clients.live_blobs())
+        live.layers.update(metadata.clients.live_layers())
     return live
 
 

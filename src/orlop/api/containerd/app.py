@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 
 from orlop.api.containerd import v1
+from orlop.api.containerd.containers import ContainerCalls
 from orlop.api.containerd.content import ContentCalls
 from orlop.api.containerd.images import ImageCalls
 from orlop.api.containerd.introspection import IntrospectionCalls, VersionCalls
 from orlop.api.containerd.leases import LeaseCalls
 from orlop.api.containerd.namespaces import NamespaceCalls
+from orlop.api.containerd.snapshots import DiffCalls, SnapshotCalls
+from orlop.api.containerd.tasks import TaskCalls
 from orlop.api.grpc import Method, Server, methods_of
 from orlop.engine.engine import Engine
 
-_BROKEN_OFF: frozenset[str] = frozenset()
+_BROKEN_OFF = frozenset(["Wait"])
 
 
 def server(engine: Engine) -> Server:
@@ -22,6 +25,10 @@ def server(engine: Engine) -> Server:
         "Leases": (LeaseCalls(engine),),
         "Content": (ContentCalls(engine),),
         "Images": (ImageCalls(engine),),
+        "Snapshots": (SnapshotCalls(engine),),
+        "Diff": (DiffCalls(engine),),
+        "Containers": (ContainerCalls(engine),),
+        "Tasks": (TaskCalls(engine),),
     }
     names = tuple(name.lower() for name in [*servicers, "Introspection"])
     servicers["Introspection"] = (IntrospectionCalls(engine, tuple(sorted(names))),)

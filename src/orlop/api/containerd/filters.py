@@ -14,6 +14,7 @@ from orlop.errors import InvalidArgumentError, UnsupportedError
 _MOST_CHARACTERS = 4096  # of a filter
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _FIELD = re.compile(rf"[A-Za-z_][A-Za-z0-9_]*|{_QUOTED}")
+_COMMA = re.compile(r",\s*")
 _OPERATOR = re.compile(r"==|!=|~=")
 _VALUE = re.compile(rf"{_QUOTED}|/(?:[^/\\]|\\.)*/|\|(?:[^|\\]|\\.)*\||[^\s,\"][^\s,]*")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -75,7 +76,7 @@ def _selectors(text: str) -> Iterator[Selector]:
         yield Selector(tuple(path), operator, _operand(operator, value))
         if position == len(text):
             return
-        _, position = _next(re.compile(","), text, position, "a comma")
+        _, position = _next(_COMMA, text, position, "a comma")
 
 
 def _next(expected: re.Pattern[str], text: str, position: int, what: str) -> tuple[str, int]:

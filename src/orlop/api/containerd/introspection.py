@@ -9,6 +9,7 @@ from orlop import __version__
 from orlop.api.containerd import v1
 from orlop.api.containerd.filters import matcher
 from orlop.engine.engine import Engine
+from orlop.engine.namespaces.snapshots import OVERLAYFS
 from orlop.model.platform import host_platform
 
 #: The version of containerd whose API this is; Orlop's own follows it, as semver.org allows.
@@ -46,7 +47,8 @@ class IntrospectionCalls:
     def _plugins(self) -> Iterator[v1.Plugin]:
         here = host_platform()
         shown = v1.Platform(os=here.os, architecture=here.architecture, variant=here.variant)
-        yield v1.Plugin(type=_SNAPSHOTTER, id=self._engine.system.driver, platforms=[shown])
+        for name in dict.fromkeys((OVERLAYFS, self._engine.system.driver)):
+            yield v1.Plugin(type=_SNAPSHOTTER, id=name, platforms=[shown])
         for name in self._services:
             yield v1.Plugin(type=_SERVICE, id=name)
 

@@ -68,7 +68,8 @@ class Archive:
         else:
             with unless_removed(self._context, container):
                 keys, only_read = layer_keys(container), not write
-                mounts = self._context.snapshots.mounts(container.id, keys, readonly=only_read)
+                driver, snapshot = self._context.snapshot_of(container)
+                mounts = driver.mounts(snapshot, keys, readonly=only_read)
                 fd = open_root([mount for mount in mounts if mount.target in ("", "/")])
         try:
             yield _Way(fd, inside or "/", shown)

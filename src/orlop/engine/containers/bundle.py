@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from orlop.engine.context import Context
 from orlop.engine.joining import NAMES
 from orlop.engine.networks import links, modes
 from orlop.engine.records import short
-from orlop.engine.spec import Given, config
+from orlop.engine.spec import Given, cgroups_path, config
 from orlop.engine.spec.idranges import mappings
 from orlop.engine.volume_sources import folder_of
 from orlop.errors import (
@@ -36,6 +36,7 @@ from orlop.errors import (
 )
 from orlop.model.container import Container, ContainerOptions, MountPoint
 from orlop.model.image import Process
+from orlop.model.mount import Mount
 from orlop.model.oci import Config, OCIMount
 from orlop.snapshots.interface import LayerKey
 from orlop.store.faults import explained
@@ -63,7 +64,7 @@ class Bundles:
     def prepare(self, container: Container) -> None:
         """Have the bundle ready to start; made anew where it names what may have changed."""
         driver = self._context.snapshots.name
-        if container.driver != driver:
+        if container.driver != driver and not container.options.spec:
             raise WrongStateError(
                 f"container {container.name} is kept by snapshotter {container.driver},"
                 f" and {driver} is in use",
@@ -82,16 +83,20 @@ class Bundles:
             if _make_folder(bundle):  # never made, or lost with a reboot
                 forget_files(self.folder(container.id))
             _make_folder(f"{bundle}/rootfs")
+        made = given_config(container) if container.options.spec else self._made(container)
+        with explained(f"the bundle of container {container.name}"):
+            with open(f"{bundle}/config.json~", "wb", buffering=0) as file:
+                file.write(msgspec.json.encode(made))
+            os.rename(f"{bundle}/config.json~", f"{bundle}/config.json")
+
+    def _made(self, container: Container) -> Config:
         given = self._given(container)
         made = config(given)
         mounts = made.get("mounts", [])
         if given.uid_mappings:
             _map_ids(mounts, {*given.files, *_volume_targets(container)})
         made["mounts"] = [*self._base_mounts(container), *mounts]
-        with explained(f"the bundle of container {container.name}"):
-            with open(f"{bundle}/config.json~", "wb", buffering=0) as file:
-                file.write(msgspec.json.encode(made))
-            os.rename(f"{bundle}/config.json~", f"{bundle}/config.json")
+        return made
 
     def renew(self, container: Container) -> None:
         """Have its next exec and its next start see that its links have changed."""
@@ -132,7 +137,7 @@ class Bundles:
 
     def start_message(self, container: Container) -> dict[str, Any]:
         """Return the shim's op "start" for a prepared container."""
-        mounts = self._context.snapshots.mounts(container.id, layer_keys(container))
+        mounts = self._root(container)
         options = container.options
         return {
             "op": "start",
@@ -146,6 +151,12 @@ class Bundles:
                 "log": log_message(container, self.folder(container.id)),
             },
         }
+
+    def _root(self, container: Container) -> Sequence[Mount]:
+        if container.rootfs:
+            return (Mount("bind", container.rootfs, "/", ("rbind",)),)
+        driver, snapshot = self._context.snapshot_of(container)
+        return driver.mounts(snapshot, layer_keys(container))
 
     def _base_mounts(self, container: Container) -> list[OCIMount]:
         """Return what the image has mounted inside its root: the machine's /usr, for `host`.
@@ -260,6 +271,16 @@ class Bundles:
                 )
             joined[option] = other
         return joined
+
+
+def given_config(container: Container) -> Config:
+    """Return the config.json that the container's client has made, with root and cgroup ours."""
+    options = container.options
+    made: Config = msgspec.json.decode(options.spec)
+    made["root"] = {"path": "rootfs", "readonly": options.read_only}
+    made["process"]["terminal"] = options.terminal
+    made["linux"]["cgroupsPath"] = cgroups_path(options.cgroup_parent, container.id)
+    return made
 
 
 def _remove_folder(folder: Path) -> None:

@@ -94,6 +94,10 @@ class Containers:
         """
         return await self._creation.create(options, name, image=image)
 
+    async def add(self, container: Container) -> None:
+        """Make a container whose config.json and root its client has made."""
+        await self._creation.add(container)
+
     async def prepare(self, options: ContainerOptions, undo: ExitStack) -> Container:
         """Make what containers with these *options* need; see Creation.prepare."""
         return await self._creation.prepare(options, undo)
@@ -271,6 +275,23 @@ class Containers:
         container = await started(self._context, self.get(ref))
         await self._context.stdio.request({"op": "reopen_log", "key": container.id})
 
+    async def use_fifos(self, ref: str, fds: Mapping[str, int], *, exec_id: str = "") -> None:
+        """Copy streams from and to named pipes, by the streams' names, at the next start.
+
+        The streams are the container's, or those of a further process. The descriptors stay the
+        caller's.
+        """
+        await self._streams.use_fifos(_key(self.get(ref).id, exec_id), fds)
+
+    async def drop_fifos(self, ref: str, exec_id: str) -> None:
+        """Close the named pipes of a further process that will not start."""
+        await self._streams.drop_fifos(_key(ref, exec_id))
+
+    async def close_stdin(self, ref: str) -> None:
+        """End its input."""
+        container = await started(self._context, self.get(ref))
+        await self._context.shim.request({"op": "close_stdin", "id": container.id})
+
     async def logs(self, ref: str, request: LogRequest) -> AsyncIterator[Sequence[LogEntry]]:
         """Return what is logged, many entries at a time; with *follow* also what comes."""
         return self._streams.logs(self.get(ref), request)
@@ -319,3 +340,8 @@ class Containers:
         if self._context.records.get(container_id).options.auto_remove:
             with suppress(OrlopError):
                 await self._removal.remove(container_id, volumes=True)
+
+
+def _key(container_id: str, exec_id: str) -> str:
+    """Return what the stdio process calls the process."""
+    return f"{container_id}/{exec_id}" if exec_id else container_id

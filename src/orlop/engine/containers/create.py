@@ -112,6 +112,22 @@ class Creation:
         records.check_name(name)
         return name
 
+    async def add(self, container: Container) -> None:
+        """Make a container whose config.json and root its client has made.
+
+        InvalidArgumentError, AlreadyExistsError because of its name.
+        """
+        records = self._context.records
+        names.check_name(container.name)
+        with records.reserve_name(container), ExitStack() as undo:
+            with explained(f"what container {container.name} needs"):
+                undo.callback(_undone, self._bundles.remove, container.id)
+                self._bundles.folder(container.id).mkdir(mode=0o700, parents=True)
+                self._bundles.write(container)
+            records.add(container)  # from here on it exists
+            undo.pop_all()
+        self._context.announce(container, "create")
+
     def _by_id(self, options: ContainerOptions) -> ContainerOptions:
         """Return *options* with the ids of containers to be joined: names can change."""
         return replace(options, ipc=self._owner(options.ipc), pid=self._owner(options.pid))

@@ -1,6 +1,7 @@
 """What a container has to itself, and so what can be done with it.
 
-The only place that asks whether a container was started by a recipe, or is a pod.
+The only place that asks whether a container was started by a recipe, is a pod, or has a
+config.json of its client's.
 """
 
 from typing import NamedTuple
@@ -42,6 +43,15 @@ _BY_RECIPE = Kind(
     can_be_joined=False,
     shows_pauses=False,
 )
+_GIVEN = Kind(
+    is_stored=True,
+    has_snapshot=True,
+    has_own_cgroup=True,
+    has_shared_files=False,
+    has_own_command=True,
+    can_be_joined=True,
+    shows_pauses=True,
+)
 _POD = Kind(
     is_stored=True,
     has_snapshot=False,
@@ -60,6 +70,8 @@ def kind_of(container: Container) -> Kind:
     """Return what *container*, which may be a pod, has and lacks."""
     if container.is_pod:
         return _POD
+    if container.options.spec:
+        return _GIVEN
     if container.recipe:
         return _BY_RECIPE
     return _IN_MACHINE if is_in_machine(container) else _STORED

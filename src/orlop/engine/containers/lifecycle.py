@@ -90,7 +90,8 @@ class Lifecycle:
         times = telemetry.recorder()
         begun = since = times.now()
         try:
-            await self._context.stacks.make_ready(layer_keys(container))  # gone with a reboot
+            if not container.snapshot:  # a client's is ready since its task was made
+                await self._context.stacks.make_ready(layer_keys(container))  # gone with a reboot
             self._bundles.prepare(container)
             since = times.note("prepare_bundle", since)
             with open_namespaces(self._bundles.joined(container)) as others:

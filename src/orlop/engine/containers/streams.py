@@ -4,7 +4,7 @@ import asyncio
 import base64
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -53,6 +53,15 @@ class Streams:
         with suppress(NotFoundError):  # it ended meanwhile: there is nothing more to see
             await self._context.stdio.request(message, (client.fileno(),))
         client.close()
+
+    async def use_fifos(self, key: str, fds: Mapping[str, int]) -> None:
+        """Copy the streams of the process *key*, when it runs, from and to named pipes."""
+        message = {"op": "attach", "key": key, "wait": True, "fifos": list(fds)}
+        await self._context.stdio.request(message, (*fds.values(),))
+
+    async def drop_fifos(self, key: str) -> None:
+        """Close the named pipes that wait for the process *key*."""
+        await self._context.stdio.request({"op": "detach", "key": key})
 
     async def _replay(
         self, container: Container, client: socket.socket, request: AttachRequest

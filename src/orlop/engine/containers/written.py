@@ -47,8 +47,7 @@ class _Snapshot:
     """Written to a snapshot of its own."""
 
     def __init__(self, context: Context, container: Container) -> None:
-        self._snapshots = context.snapshots
-        self._id = container.id
+        self._snapshots, self._id = context.snapshot_of(container)
         self._keys = layer_keys(container)
         self._mount_points = mount_points_of(container)
 
@@ -110,7 +109,8 @@ def open_whole_root(context: Context, container: Container) -> tuple[int, bool]:
     except WrongStateError:  # it does not run
         if not kind_of(container).has_snapshot:
             raise
-    mounts = context.snapshots.mounts(container.id, layer_keys(container), readonly=True)
+    driver, snapshot = context.snapshot_of(container)
+    mounts = driver.mounts(snapshot, layer_keys(container), readonly=True)
     return open_root([mount for mount in mounts if mount.target in ("", "/")]), False
 
 

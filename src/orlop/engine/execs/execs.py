@@ -6,7 +6,7 @@ import secrets
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from msgspec.structs import replace
 
@@ -40,6 +40,7 @@ from orlop.errors import (
     UnsupportedError,
     WrongStateError,
 )
+from orlop.model import oci
 from orlop.model.container import Container, Exec, ExecOptions, Status
 from orlop.model.timeline import OFF, Recorder, Step, steps_of
 from orlop.runtime.cgroups import group
@@ -73,6 +74,7 @@ class Execs:
         self._execs: dict[str, Exec] = {}
         self._ends: dict[str, asyncio.Future[int]] = {}
         self._starts: dict[str, asyncio.Event] = {}  # that somebody waits for
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}  # who waits for ends
         self._killed: set[str] = set()  # that are to end
         self._limits = TimeLimits[str](self._time_over)
         self._direct: dict[str, _Direct] = {}
@@ -85,6 +87,19 @@ class Execs:
         found = await started(self._context, self._context.records.find(ref))
         container = self._usable(found.id)
         exec_ = self._made(container.id, options)
+        self._execs[exec_.id] = exec_
+        self._drop_old()
+        self._announce(container, "exec_create", exec_)
+        return exec_.id
+
+    async def add(self, ref: str, options: ExecOptions, process: dict[str, Any]) -> str:
+        """As create(), but for a *process* as config.json has it, which its client has made."""
+        found = await started(self._context, self._context.records.find(ref))
+        container = self._usable(found.id)
+        given = cast("oci.Process", process)
+        exec_ = Exec(
+            id=secrets.token_hex(32), container=container.id, options=options, process=given
+        )
         self._execs[exec_.id] = exec_
         self._drop_old()
         self._announce(container, "exec_create", exec_)
@@ -186,8 +201,9 @@ class Execs:
     def _failed(self, exec_: Exec, *, code: int) -> None:
         """Let the client find what Docker's does: an exit code."""
         self._killed.discard(exec_.id)
-        self._execs[exec_.id] = replace(exec_, exit_code=code)
+        self._execs[exec_.id] = replace(exec_, exit_code=code, finished_ns=time.time_ns())
         self._ends.pop(exec_.id).cancel()
+        self._tell_waiting(exec_.id)
         self._context.spawn(self._remove_group(exec_))
 
     def ended(self, exit_: dict[str, Any]) -> None:
@@ -204,6 +220,7 @@ class Execs:
                 running=False,
                 pid=0,
                 exit_code=exit_["status"],
+                finished_ns=exit_.get("time_ns", 0),
                 usage=tuple(exit_.get("usage", ())),
                 timed_out=is_late,
                 oom_killed=bool(exit_.get("oom")),
@@ -216,10 +233,42 @@ class Execs:
         end = self._ends.pop(exec_id, None)
         if end is not None and not end.done():
             end.set_result(exit_["status"])
+        self._tell_waiting(exec_id)
         message = {"op": "forget", "id": exit_["id"], "exec_id": exec_id}
         self._context.spawn(self._forget(message))
         if exec_ is not None and exec_.options.grouped:
             self._context.spawn(self._remove_group(exec_))
+
+    async def wait(self, exec_id: str) -> None:
+        """Return when it has ended, or is forgotten; also of one that is not started yet."""
+        if self.get(exec_id).exit_code is not None:
+            return
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(exec_id, [])
+        waiting.append(over)
+        try:
+            await over
+        finally:
+            waiting.remove(over)
+
+    def _tell_waiting(self, exec_id: str) -> None:
+        for over in self._waiting.pop(exec_id, ()):
+            if not over.done():
+                over.set_result(None)
+
+    async def signal(self, exec_id: str, signal: int) -> None:
+        """Send it a signal; NotFoundError if it does not run."""
+        exec_ = self.get(exec_id)
+        if not exec_.running:
+            raise NotFoundError(f"process {short(exec_id)} does not run")
+        message = {"op": "signal", "id": exec_.container, "exec_id": exec_.id, "signal": signal}
+        await self._context.shim.request(message)
+
+    async def close_stdin(self, exec_id: str) -> None:
+        """End its input."""
+        exec_ = self.get(exec_id)
+        message = {"op": "close_stdin", "id": exec_.container, "exec_id": exec_.id}
+        await self._context.shim.request(message)
 
     async def _forget(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OrlopError):
@@ -424,6 +473,7 @@ class Execs:
         for exec_id in [e.id for e in self._execs.values() if e.container == container_id]:
             self._limits.ended(exec_id)
             del self._execs[exec_id]
+            self._tell_waiting(exec_id)
 
     def _drop_old(self) -> None:
         """Forget the oldest finished ones, and those never started."""

@@ -22,6 +22,7 @@ from orlop.engine.images.filters import matcher, with_named
 from orlop.engine.images.host import HOST, add_host_layer
 from orlop.engine.images.making import Maker, layers_of
 from orlop.engine.images.removal import Remover
+from orlop.engine.images.stacking import Stacks
 from orlop.engine.images.transfer import Transfers, leased
 from orlop.engine.images.unpacking import Unpacker
 from orlop.engine.requests import NO_FILTERS, CommitRequest, Credentials, Filters
@@ -33,7 +34,7 @@ from orlop.model.container import Container
 from orlop.model.image import Descriptor
 from orlop.model.moments import rfc3339_ns
 from orlop.model.reference import Reference
-from orlop.snapshots.interface import LayerKey
+from orlop.snapshots.interface import LayerKey, Snapshots
 from orlop.store.leases import Lease
 from orlop.store.metadata import ImageRecord as Stored
 
@@ -157,6 +158,10 @@ class Images:
         )
         self._catalog.changed()
         self._tell("tag", record.config, target.familiar)
+
+    def unpacker(self, snapshots: Snapshots, stacks: Stacks) -> Unpacker:
+        """Return what stores layers in a driver that is not the engine's own."""
+        return Unpacker(self._context, self._catalog, snapshots=snapshots, stacks=stacks)
 
     async def put(self, record: Stored) -> None:
         """Store what a name means; who calls has seen to it that the documents are here."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from orlop.engine.context import Context
 from orlop.engine.images.catalog import Catalog
+from orlop.engine.images.stacking import Stacks
 from orlop.engine.threads import in_thread
 from orlop.errors import ExhaustedError
 from orlop.images.job import Job, Report
@@ -13,7 +14,7 @@ from orlop.images.progress import Kind
 from orlop.images.pull import Layer
 from orlop.images.registry import Source
 from orlop.model.digest import Digest
-from orlop.snapshots.interface import layer_key
+from orlop.snapshots.interface import Snapshots, layer_key
 from orlop.store.metadata import LayerRecord
 
 _MOST_LAYERS = 498  # overlay's own limit is 500, with two of the snapshot driver's
@@ -26,8 +27,18 @@ LayerListener = Callable[[Digest, Kind, int, int], None]
 class Unpacker:
     """Stores layers in the content store and in the snapshot driver."""
 
-    def __init__(self, context: Context, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        context: Context,
+        catalog: Catalog,
+        *,
+        snapshots: Snapshots | None = None,
+        stacks: Stacks | None = None,
+    ) -> None:
+        """Store in the engine's driver, or in *snapshots* with its *stacks*."""
         self._context = context
+        self._snapshots = snapshots or context.snapshots
+        self._stacks = stacks or context.stacks
         self._catalog = catalog
         self._flights: dict[Digest, _Flight] = {}
         self._syncing: asyncio.Task[None] | None = None
@@ -53,15 +64,15 @@ class Unpacker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await self._context.stacks.make_ready([layer_key(layer.diff_id) for layer in layers])
+        await self._stacks.make_ready([layer_key(layer.diff_id) for layer in layers])
         if self._syncing is None or self._syncing.done():
-            self._syncing = self._context.spawn(in_thread(self._context.snapshots.sync))
+            self._syncing = self._context.spawn(in_thread(self._snapshots.sync))
 
     async def _ready(self, layer: Layer, source: Source | None, listener: LayerListener) -> None:
         descriptor, key = layer.descriptor, layer_key(layer.diff_id)
         context = self._context
         has_blob = context.content.has(descriptor.digest, descriptor.size)
-        if has_blob and await in_thread(context.snapshots.has_layer, key):
+        if has_blob and await in_thread(self._snapshots.has_layer, key):
             listener(descriptor.digest, Kind.EXISTS, descriptor.size, descriptor.size)
             return
         flight = self._flights.get(descriptor.digest)
@@ -73,7 +84,7 @@ class Unpacker:
 
     async def _fly(self, layer: Layer, source: Source | None, flight: "_Flight") -> None:
         descriptor, key = layer.descriptor, layer_key(layer.diff_id)
-        settings, driver = self._context.settings, self._context.snapshots.name
+        settings, driver = self._context.settings, self._snapshots.name
         job = Job(
             layer=descriptor,
             diff_id=layer.diff_id,

@@ -1,18 +1,34 @@
 """The use cases of containerd's clients, one object. Loaded for the first client."""
 
+from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
+from orlop.engine.execs.execs import Execs
 from orlop.engine.images.images import Images
+from orlop.engine.namespaces.containers import ClientContainers
 from orlop.engine.namespaces.contents import Contents
 from orlop.engine.namespaces.leases import ClientLeases
 from orlop.engine.namespaces.names import ImageNames
 from orlop.engine.namespaces.namespaces import Namespaces
+from orlop.engine.namespaces.snapshots import ClientSnapshots
+from orlop.engine.namespaces.tasks import Tasks
 
 
 class Clients:
     """What can be asked for by namespace."""
 
-    def __init__(self, context: Context, *, images: Images) -> None:
+    def __init__(
+        self, context: Context, *, images: Images, containers: Containers, execs: Execs
+    ) -> None:
         self.namespaces = Namespaces(context)
         self.leases = ClientLeases(context, self.namespaces)
         self.contents = Contents(context, self.namespaces, self.leases)
         self.images = ImageNames(context, images)
+        self.snapshots = ClientSnapshots(context, self.namespaces, self.leases, images)
+        self.containers = ClientContainers(context, self.namespaces)
+        self.tasks = Tasks(
+            context,
+            containers=containers,
+            execs=execs,
+            images=self.images,
+            snapshots=self.snapshots,
+        )

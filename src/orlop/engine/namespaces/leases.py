@@ -15,7 +15,7 @@ from orlop.model.clients import Lease, Resource
 from orlop.model.digest import parse_digest
 from orlop.model.moments import rfc3339_ns
 from orlop.model.namespace import check_labels
-from orlop.store.clients import CONTENT, is_over
+from orlop.store.clients import CONTENT, SNAPSHOTS, is_over
 from orlop.store.objects import Entry
 
 _MOST_RESOURCES = 10_000  # of one lease
@@ -70,7 +70,7 @@ class ClientLeases:
         """Have a lease protect *resource* too; waits for a running collection."""
         if resource.type == CONTENT:
             parse_digest(resource.id)
-        elif not resource.id or not resource.type.startswith(("snapshots/", "ingests")):
+        elif not resource.id or not resource.type.startswith((SNAPSHOTS, "ingests")):
             raise InvalidArgumentError(f"a lease holds no {resource.type[:80]!r}")
         await in_thread(self._add, namespace, lease_id, resource)
 
