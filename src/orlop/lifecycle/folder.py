@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 
 from orlop.errors import AlreadyExistsError, CorruptError, InvalidArgumentError, NotFoundError
 from orlop.lifecycle.statefile import RECORD
@@ -219,9 +220,12 @@ def all_folders(root: str) -> Iterator[Folder]:
 
 
 def read(path: str) -> bytes:
-    """Return a file's content, up to a limit."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Return a file's content, up to a limit; InvalidArgumentError for a pipe or a device."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, read(2) says it
+            raise InvalidArgumentError(f"{path} is no regular file")
         data = b""
         while len(data) <= _MOST_BYTES and (part := os.read(fd, 1 << 20)):
             data += part

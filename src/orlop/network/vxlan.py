@@ -129,6 +129,7 @@ class Vxlan(Bridged):
         self.home.netlink.ask(links.make("vxlan", wanted.data(parent.ifindex), settings))
         alias = Settings(alias=ownership.alias(self.engine, network.id))
         self.home.netlink.ask(links.change(wanted.name, alias))
+        self.home.silence(wanted.name)  # or every member gets the tunnel's own packets
         up = links.change(wanted.name, Settings(up=True))
         _, answer = self.home.netlink.ask(up, links.look(wanted.name))
         return links.read(answer)

@@ -129,6 +129,20 @@ def test_a_process_that_waits_for_its_start_holds_no_folder_of_the_hosts(
     assert set(folders) <= {(s.st_dev, s.st_ino) for s in inside}
 
 
+@pytest.mark.parametrize("kind", ["pipe", "zero", "terminal"])
+def test_a_configuration_that_is_no_file_is_refused_at_once(
+    program: Program, bundle: OCIBundle, kind: str
+) -> None:
+    path = bundle.write() / "config.json"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"zero": "/dev/zero", "terminal": "/dev/ptmx"}[kind])
+    line = program.refused("run", "--bundle", path.parent, program.id())
+    assert f"{path} is no regular file" in line
+
+
 @pytest.mark.parametrize(
     "name", ["..", ".", "", "../x", "a/b", "/etc", "a\0b"[:1] + "\n", "é", "a" * 1025]
 )

@@ -95,6 +95,13 @@ def test_nothing_between_known_peers_reaches_a_third(underlay: Underlay) -> None
     to_two.close()
 
 
+def test_a_tunnel_has_no_address_and_says_nothing_itself(underlay: Underlay) -> None:
+    one = underlay.network(1)[0]
+    name = run(one.pid, "ip", "-br", "link", "show", "type", "vxlan").split()[0]
+    assert "inet6" in run(one.pid, "ip", "address", "show", "dev", "eth0")
+    assert "inet" not in run(one.pid, "ip", "address", "show", "dev", name)
+
+
 def _wait_for_entry(host: Host, mac: str) -> None:
     until(lambda: mac in host.entries())
 

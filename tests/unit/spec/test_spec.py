@@ -1,5 +1,7 @@
 """config.json from options: Docker's defaults, and what is refused."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -147,6 +149,12 @@ def test_seccomp_follows_the_capabilities() -> None:
 
     assert "mount" not in names(config())
     assert "mount" in names(config(cap_add=("SYS_ADMIN",)))
+
+
+def test_a_pipe_in_place_of_a_seccomp_profile_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "profile")
+    with pytest.raises(InvalidArgumentError, match="is not JSON"):
+        config(security_opt=(f"seccomp={tmp_path}/profile",))
 
 
 def test_security_options_are_read() -> None:

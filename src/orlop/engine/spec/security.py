@@ -129,13 +129,17 @@ def _profile(choice: str) -> dict[str, Any]:
     return profile
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)  # of a pipe nobody may be the writer
+
+
 def _file(path: str) -> str:
     if not os.path.isabs(path):
         raise InvalidArgumentError(
             f"seccomp profile {path[:100]!r} is neither JSON nor an absolute path"
         )
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=_open_at_once) as file:
             text = file.read(_MOST_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgumentError(f"cannot read seccomp profile {path}: {error}") from error
