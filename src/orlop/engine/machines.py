@@ -130,8 +130,11 @@ class Machines:
             memory_mib=_memory_mib(memory),
         )
         known = self._templates.get(kind)
-        if known is None or not os.path.exists(known.folder):
+        try:
+            os.utime(known.folder if known else "")  # who is in use stays
+        except FileNotFoundError:
             known = self._templates[kind] = template(root, kind)
+        assert known is not None
         return known
 
     def _writes(self, container: Container) -> str:

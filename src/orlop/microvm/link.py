@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from orlop.errors import CorruptError, UnavailableError
+from orlop.errors import CorruptError, ExhaustedError, UnavailableError
 from orlop.model import guestwire as wire
 from orlop.model.guestwire import CREDIT_BYTES, MOST_PAYLOAD, WINDOW, Decoder, Frame
 
 _CHUNK = 1 << 16
 _SEED_BYTES = 64
+MOST_OUTPUT = 16 << 20
 
 
 class Output(NamedTuple):
@@ -61,8 +62,13 @@ class Link:
         *,
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        most_bytes: int = MOST_OUTPUT,
     ) -> Output:
-        """Run a process in the guest to its end. Raises UnavailableError if it is refused."""
+        """Run a process in the guest to its end.
+
+        Raises UnavailableError if it is refused, ExhaustedError if there are more than
+        *most_bytes* of output; it goes on then.
+        """
         what = {"args": list(args), "env": dict(env or {})}
         stream = self._send(wire.RUN, json.dumps(what).encode())
         rest, credit, ended = memoryview(stdin), WINDOW, False
@@ -79,6 +85,8 @@ class Link:
                 credit = min(WINDOW, credit + CREDIT_BYTES.unpack(frame.payload)[0])
             elif frame.kind in output:
                 output[frame.kind] += frame.payload
+                if sum(map(len, output.values())) > most_bytes:
+                    raise ExhaustedError(f"a command in a machine gives over {most_bytes} bytes")
                 more = CREDIT_BYTES.pack(len(frame.payload))
                 self._sock.sendall(Frame(wire.CREDIT, stream, more).encode())
 

@@ -197,7 +197,7 @@ class Relay:
 
 
 def _end(kind: int, payload: bytes) -> End:
-    number, _, reason = payload.decode(errors="replace").partition(" ")
-    if not number.isdecimal() or int(number) > 255:
+    number, _, reason = payload.partition(b" ")
+    if not number.isdigit() or len(number) > 3 or int(number) > 255:
         raise CorruptError("a virtual machine reports an exit status that is none")
-    return End(int(number), reason if kind == wire.FAILED else "")
+    return End(int(number), reason.decode(errors="replace") if kind == wire.FAILED else "")

@@ -1,15 +1,19 @@
 """What has to be there before the first machine: kernel and system image, kept by their inputs.
 
 microvm/packages/linux-image-…/     Debian's package, unpacked
-microvm/images/KEY/vmlinux, initrd  KEY is a digest of everything in them
+microvm/images/KEY/vmlinux, initrd  KEY is a digest of what they were built from
 microvm/current                     a link to the image that new machines use
+microvm/source                      what it was built from, in JSON
 """
 
 import hashlib
 import io
+import json
 import os
 import platform
+import shutil
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 
 from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError
@@ -32,35 +36,63 @@ def set_up(root: str, kernel: str | None = None) -> str:
         path, module_folder = kernelfile.fetch(f"{folder}/packages")
     else:
         path, module_folder = kernel, ""
-    image = _read(path)
-    if not module_folder:
-        module_folder = f"/lib/modules/{kernelfile.release(image) or platform.release()}"
-    files = {"vmlinux": kernelfile.vmlinux(image), "initrd": _initrd(module_folder)}
-    built = _keep(f"{folder}/images", files)
-    _point(f"{folder}/current", built)
-    return built
+    return _build(folder, path, module_folder)
 
 
 def current(root: str) -> str:
-    """Return the folder of the image in use. Raises NotFoundError before the first set_up()."""
-    link = f"{root}/microvm/current"
-    if not os.path.exists(f"{link}/initrd"):
+    """Return the folder of the image in use; it is built again if this host's files have changed.
+
+    Raises NotFoundError before the first set_up().
+    """
+    folder = f"{root}/microvm"
+    try:
+        with open(f"{folder}/source") as file:
+            source = json.load(file)
+    except FileNotFoundError:
         raise NotFoundError(
             "there is no kernel for virtual machines yet", hint="run: orlop vm setup"
-        )
-    return os.path.realpath(link)
+        ) from None
+    if _seen(source["files"]) != source["files"]:
+        return _build(folder, source["kernel"], source["modules"])
+    return os.path.realpath(f"{folder}/current")
 
 
-def _initrd(module_folder: str) -> bytes:
+def _build(folder: str, path: str, module_folder: str) -> str:
+    image = _read(path)
+    if not module_folder:
+        module_folder = f"/lib/modules/{kernelfile.release(image) or platform.release()}"
     archive = io.BytesIO()
     writer = CpioWriter(archive)
-    system.write(writer, modules.wanted(module_folder))
+    kernel_modules = modules.wanted(module_folder)
+    used = [*system.write(writer, kernel_modules), system.__file__]
     writer.close()
-    return archive.getvalue()
+    inputs = [image, *(data for _, data in kernel_modules), *map(_read, used)]
+    files = {"vmlinux": kernelfile.vmlinux(image), "initrd": archive.getvalue()}
+    built = _keep(f"{folder}/images", inputs, files)
+    source = {"kernel": path, "modules": module_folder, "files": _seen(used)}
+    with open(f"{folder}/source.new", "w") as file:
+        json.dump(source, file)
+    _point(f"{folder}/current", built)
+    os.rename(f"{folder}/source.new", f"{folder}/source")
+    for name in os.listdir(f"{folder}/images"):
+        if name != os.path.basename(built):
+            shutil.rmtree(f"{folder}/images/{name}", ignore_errors=True)
+    return built
 
 
-def _keep(folder: str, files: dict[str, bytes]) -> str:
-    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in files.values()))
+def _seen(paths: Iterable[str]) -> dict[str, list[int]]:
+    """Return size and time of change of each file that exists."""
+    found: dict[str, list[int]] = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            status = os.stat(path)
+            found[path] = [status.st_size, status.st_mtime_ns]
+    return found
+
+
+def _keep(folder: str, inputs: Iterable[bytes], files: dict[str, bytes]) -> str:
+    """Write *files*, unless they have been built of the same inputs before."""
+    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in inputs))
     target = f"{folder}/{digest.hexdigest()[:24]}"
     if os.path.exists(target):
         return target
@@ -87,4 +119,4 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise InvalidArgumentError(f"cannot read the kernel {path}: {error.strerror}") from error
+        raise InvalidArgumentError(f"cannot read {path}: {error.strerror}") from error

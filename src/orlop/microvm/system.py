@@ -49,8 +49,8 @@ def interpreter() -> str:
     return os.path.realpath(sys.executable)
 
 
-def write(writer: CpioWriter, kernel_modules: list[tuple[str, bytes]]) -> None:
-    """Add everything that the guest has to *writer*.
+def write(writer: CpioWriter, kernel_modules: list[tuple[str, bytes]]) -> list[str]:
+    """Add everything that the guest has to *writer*; return the paths of this host's files.
 
     Raises UnsupportedError if this host's Python cannot run the agent.
     """
@@ -63,7 +63,8 @@ def write(writer: CpioWriter, kernel_modules: list[tuple[str, bytes]]) -> None:
     for number, (name, data) in enumerate(kernel_modules):
         writer.file(f"{MODULES}/{number:02}-{name}.ko", data)
     binaries = [interpreter()]
-    for name, path in sorted(_imports().items()):
+    imports = _imports()
+    for name, path in sorted(imports.items()):
         if path.endswith(".py"):
             writer.file(_place(path) + "c", _compiled(name, path))
         else:
@@ -71,6 +72,7 @@ def write(writer: CpioWriter, kernel_modules: list[tuple[str, bytes]]) -> None:
     for path in dict.fromkeys([*binaries, *_libraries(binaries)]):
         with open(path, "rb") as file:
             writer.file(path, file.read(), mode=0o755)
+    return [*imports.values(), *binaries]
 
 
 def _imports() -> dict[str, str]:

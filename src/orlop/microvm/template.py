@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from orlop.microvm.machine import (
     program,
 )
 
+_UNUSED_S = 24 * 3600
 _CAPABILITIES = ("x-ignore-shared", "events")
 
 
@@ -68,7 +70,16 @@ def template(root: str, kind: Kind) -> Template:
                 os.mkdir(staged, 0o700)
                 _save(kind, staged)
                 os.rename(staged, target)
+                remove_unused(parent)
+    os.utime(target)
     return Template(kind, target)
+
+
+def remove_unused(parent: str) -> None:
+    """Remove the templates that nobody has asked for in a day; who runs by one keeps its files."""
+    for entry in os.scandir(parent):
+        if entry.is_dir() and entry.stat().st_mtime < time.time() - _UNUSED_S:
+            shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _save(kind: Kind, folder: str) -> None:

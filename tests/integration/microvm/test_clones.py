@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from orlop.errors import UnavailableError
-from orlop.microvm.machine import Machine
+from orlop.microvm import setup
+from orlop.microvm.machine import Kind, Machine
 from orlop.microvm.system import interpreter
-from orlop.microvm.template import Template, template
+from orlop.microvm.template import Template, remove_unused, template
 from tests.integration.microvm.conftest import ROOT
 
 _WHO = """
@@ -68,6 +70,34 @@ def test_a_template_is_used_again(saved: Template) -> None:
     assert template(str(ROOT), saved.kind) == saved
     assert Path(saved.folder, "memory").stat() == before
     assert not Path(saved.folder).with_name("building").exists()
+
+
+def test_only_templates_that_nobody_uses_are_removed(saved: Template, tmp_path: Path) -> None:
+    parent = tmp_path / "templates"
+    for name, age_s in (("old", 25 * 3600), ("used", 3600)):
+        (parent / name).mkdir(parents=True)
+        os.utime(parent / name, (time.time() - age_s,) * 2)
+    remove_unused(str(parent))
+    assert [path.name for path in parent.iterdir()] == ["used"]
+    assert Path(saved.folder).stat().st_mtime > time.time() - 3600
+
+
+def test_the_guests_system_is_built_again_when_a_file_of_the_host_changes(
+    kind: Kind, tmp_path: Path
+) -> None:
+    image = Path(kind.kernel).parent
+    root = tmp_path / "microvm"
+    (root / "images").mkdir(parents=True)
+    (root / "images" / "before").symlink_to(image)
+    (root / "current").symlink_to("images/before")
+    source = json.loads((image.parents[1] / "source").read_text())
+    (root / "source").write_text(json.dumps(source))
+    assert setup.current(str(tmp_path)) == str(image)
+    source["files"][setup.__file__] = [0, 0]
+    (root / "source").write_text(json.dumps(source))
+    built = setup.current(str(tmp_path))
+    assert built == str(root / "images" / image.name)
+    assert setup.current(str(tmp_path)) == built
 
 
 def test_a_damaged_template_is_refused_in_a_sentence(saved: Template, tmp_path: Path) -> None:
