@@ -47,6 +47,7 @@ class EngineProcess:
             **{k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "ORLOP_"))},
             "ORLOP_ROOT": str(self.root),
             "ORLOP_RUN": str(self.run),
+            "ORLOP_CNI_CONF": str(self.run.parent / "cni"),  # not the machine's
             "DOCKER_HOST": self.url,
             "HOME": str(self.home),
         }

@@ -24,6 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     debug: bool = False
     layer_budget: Budget = DEFAULT  # the most that one layer of an image may ask for
     container_disk_bytes: int = 0  # that a container may write unless it says; 0: no limit
+    cni_configurations: Path | None = Path("/etc/cni/net.d")  # None: pods are on our own network
+    cni_plugins: tuple[str, ...] = ("/opt/cni/bin", "/usr/lib/cni")
     metrics: str = ""  # HOST:PORT at which Prometheus finds them, too; "" for none
 
     @property
@@ -116,6 +118,10 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         layer_budget=parse_budget(environment.get("ORLOP_LAYER_BUDGET", "")),
         container_disk_bytes=_size(environment, "ORLOP_CONTAINER_DISK"),
         debug=bool(environment.get("ORLOP_DEBUG")),
+        cni_configurations=None
+        if environment.get("ORLOP_CNI_CONF") == "none"
+        else _folder(environment, "ORLOP_CNI_CONF", Path("/etc/cni/net.d")),
+        cni_plugins=_folders(environment, "ORLOP_CNI_PLUGINS", ("/opt/cni/bin", "/usr/lib/cni")),
         metrics=environment.get("ORLOP_METRICS", ""),
     )
 
@@ -126,6 +132,17 @@ def _size(environment: Mapping[str, str], name: str) -> int:
         return parse_size(text) if text else 0
     except ValueError as error:
         raise InvalidArgumentError(f"{name} is {text!r}", hint=str(error)) from None
+
+
+def _folders(
+    environment: Mapping[str, str], name: str, default: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return absolute paths, separated by colons."""
+    words = tuple(filter(None, environment.get(name, "").split(":")))
+    for word in words:
+        if not Path(word).is_absolute():
+            raise InvalidArgumentError(f"{name} has {word!r}", hint="it must be an absolute path")
+    return words or default
 
 
 def _folder(environment: Mapping[str, str], name: str, default: Path) -> Path:

@@ -228,6 +228,7 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     port_bindings: dict[str, tuple[tuple[str, str], ...]] = {}  # "80/tcp": (host IP, host port)
     publish_all: bool = False
     bandwidth: Bandwidth = Bandwidth()
+    plugin_arguments: dict[str, str] = {}  # of a pod, for CNI plugins
     egress: tuple[str, ...] | None = None  # all that may be sent to: model/egress.py
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
@@ -295,6 +296,7 @@ class Container(Value, frozen=True, kw_only=True):
     cgroup: str = ""  # path, where the id does not tell it
     endpoints: tuple[Endpoint, ...] = ()  # chosen at its start, empty when it is stopped
     ports: tuple[PortMapping, ...] = ()  # likewise
+    plugged: tuple[str, ...] = ()  # of a pod: its addresses from CNI plugins, with prefixes
     moving: bool = False  # it is being connected or disconnected: endpoints may not be real yet
     is_pod: bool = False  # a pod: namespaces for containers, and no process
 

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.kernel.loopback import raise_loopback
@@ -36,6 +37,9 @@ from orlop.runtime.filesystems import filesystem
 from orlop.runtime.options import Options
 from orlop.runtime.plan import Namespaces
 from orlop.runtime.sysctl import plan_sysctls
+
+if TYPE_CHECKING:
+    from orlop.kernel.netlink.links import Counters
 
 SHM = "/dev/shm"
 _KINDS = {
@@ -152,6 +156,17 @@ def open_socket(namespace: int, family: int) -> socket.socket:
     with _back(Namespace.NET):
         setns(namespace, Namespace.NET)
         return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
+
+def traffic(namespace: int) -> "dict[str, Counters]":
+    """Return what went through the interfaces of a network *namespace*, but for lo."""
+    from orlop.kernel.netlink.connection import Netlink  # few ask for it
+    from orlop.kernel.netlink.links import each_counted
+
+    with _back(Namespace.NET):
+        setns(namespace, Namespace.NET)
+        with Netlink() as there:
+            return {name: seen for name, seen in each_counted(there) if name != "lo"}
 
 
 def copy_shm(namespace: int) -> int:

@@ -22,7 +22,7 @@ def server(engine: Engine) -> Server:
     streaming = Streaming(engine)
     servicers = {
         "RuntimeService": (
-            NodeCalls(),
+            NodeCalls(engine),
             PodCalls(engine),
             ContainerCalls(engine),
             EventCalls(engine),

@@ -5,12 +5,16 @@ import json
 from orlop import __version__
 from orlop.api.cri import v1
 from orlop.api.cri.parse_pod import HANDLERS
+from orlop.engine.engine import Engine
 
 _VERSION = "v1"
 
 
 class NodeCalls:
     """Which runtime this is, and what it can do."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     async def Version(self, _request: v1.VersionRequest) -> v1.VersionResponse:
         return v1.VersionResponse(
@@ -21,8 +25,15 @@ class NodeCalls:
         )
 
     async def Status(self, request: v1.StatusRequest) -> v1.StatusResponse:
+        problem = await self._engine.pods.network_problem()
         ready = [
-            v1.RuntimeCondition(type=name, status=True) for name in ("RuntimeReady", "NetworkReady")
+            v1.RuntimeCondition(type="RuntimeReady", status=True),
+            v1.RuntimeCondition(
+                type="NetworkReady",
+                status=not problem,
+                reason="NetworkPluginNotReady" if problem else "",
+                message=problem,
+            ),
         ]
         features = v1.RuntimeHandlerFeatures(recursive_read_only_mounts=True)
         info = {"version": json.dumps(__version__)} if request.verbose else {}

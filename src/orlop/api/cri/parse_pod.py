@@ -1,9 +1,11 @@
 """From CRI's PodSandboxConfig to the engine's options."""
 
+from orlop.api.bandwidth import EGRESS, INGRESS, annotated_rate
 from orlop.api.cri import v1
 from orlop.api.cri.labels import name_of
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import ContainerOptions
+from orlop.model.network import Bandwidth
 
 HANDLERS = ("", "orlop")  # both the same
 _POD = "POD"  # in the place of a container's name
@@ -40,11 +42,26 @@ def pod_options(request: v1.RunPodSandboxRequest) -> ContainerOptions:
         dns_search=tuple(config.dns_config.searches),
         dns_options=tuple(config.dns_config.options),
         port_bindings=_bindings(config) if network != "host" else {},
+        bandwidth=Bandwidth(
+            ingress_bps=annotated_rate(config.annotations, INGRESS),
+            egress_bps=annotated_rate(config.annotations, EGRESS),
+        ),
+        plugin_arguments=_plugin_arguments(config.metadata),
         sysctls=dict(config.linux.sysctls),
         cgroup_parent=config.linux.cgroup_parent,
         privileged=security.privileged,
         request=request.SerializeToString(deterministic=True),
     )
+
+
+def _plugin_arguments(metadata: v1.PodSandboxMetadata) -> dict[str, str]:
+    """Return the arguments that CNI plugins for Kubernetes read."""
+    return {
+        "IgnoreUnknown": "1",
+        "K8S_POD_NAMESPACE": metadata.namespace,
+        "K8S_POD_NAME": metadata.name,
+        "K8S_POD_UID": metadata.uid,
+    }
 
 
 def _bindings(config: v1.PodSandboxConfig) -> dict[str, tuple[tuple[str, str], ...]]:

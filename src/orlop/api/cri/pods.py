@@ -123,7 +123,8 @@ def pod_status(pod: Container) -> v1.PodSandboxStatus:
 
 def _network(pod: Container) -> v1.PodSandboxNetworkStatus:
     """Return the pod's addresses; none if it is in the host's network."""
-    found = [text.partition("/")[0] for one in pod.endpoints for text in one.addresses]
+    own = (text for one in pod.endpoints for text in one.addresses)
+    found = [text.partition("/")[0] for text in (*own, *pod.plugged)]
     return v1.PodSandboxNetworkStatus(
         ip=found[0] if found else "", additional_ips=[v1.PodIP(ip=ip) for ip in found[1:]]
     )

@@ -163,7 +163,7 @@ class StatsCalls:
         return _Pod(
             pod,
             await self._engine.pods.stats(pod.id),
-            await self._engine.networks.counters(pod),
+            await self._engine.pods.traffic(pod.id),
             await self._counted(running),
         )
 

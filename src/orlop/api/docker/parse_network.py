@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from orlop.api.bandwidth import EGRESS, INGRESS, annotated_rate
 from orlop.api.docker import wire
 from orlop.engine.requests import NetworkRequest
 from orlop.errors import InvalidArgumentError, NotFoundError, UnsupportedError
@@ -19,14 +20,6 @@ from orlop.model.ports import PROTOCOLS, parse_ports
 
 DEFAULT = "bridge"
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|[kMGTP]|[KMGTP]i)?")
-_UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15} | {
-    f"{letter}i": float(1 << shift)
-    for letter, shift in zip("KMGTP", (10, 20, 30, 40, 50), strict=True)
-}
-#: What Kubernetes calls the limits; by these names docker's clients can set them too.
-INGRESS_ANNOTATION = "kubernetes.io/ingress-bandwidth"
-EGRESS_ANNOTATION = "kubernetes.io/egress-bandwidth"
 
 
 def with_network(
@@ -202,9 +195,9 @@ def _bandwidth(host: wire.HostConfig) -> Bandwidth:
     given = host.bandwidth or wire.Bandwidth()
     notes = host.annotations or {}
     made = Bandwidth(
-        ingress_bps=given.ingress_rate or _rate(notes, INGRESS_ANNOTATION),
+        ingress_bps=given.ingress_rate or annotated_rate(notes, INGRESS),
         ingress_burst_bits=given.ingress_burst or 0,
-        egress_bps=given.egress_rate or _rate(notes, EGRESS_ANNOTATION),
+        egress_bps=given.egress_rate or annotated_rate(notes, EGRESS),
         egress_burst_bits=given.egress_burst or 0,
     )
     for word, rate, burst in (
@@ -216,16 +209,6 @@ def _bandwidth(host: wire.HostConfig) -> Bandwidth:
         if burst and not rate:
             raise InvalidArgumentError(f"invalid {word} bandwidth: a burst needs a rate")
     return made
-
-
-def _rate(annotations: Mapping[str, str], name: str) -> int:
-    text = annotations.get(name, "")
-    match = _QUANTITY.fullmatch(text)
-    if match is None and text:
-        raise InvalidArgumentError(
-            f"invalid annotation {name}={text[:100]}", hint="bits a second, such as 10M"
-        )
-    return int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
 
 
 def _refuse_conflicts(options: ContainerOptions, *, linked: bool) -> None:

@@ -8,11 +8,13 @@ recorded as running, the next one removes.
 
 import asyncio
 import logging
+import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -21,14 +23,25 @@ from orlop.engine.containers import names
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
 from orlop.engine.networks.networks import Networks
+from orlop.engine.pods.plugins import NetworkPlugins
 from orlop.engine.spec import Given, cgroups_path
 from orlop.engine.spec.namespaces import sysctls
 from orlop.engine.threads import in_thread
-from orlop.errors import InvalidArgumentError, NotFoundError, UnavailableError, WrongStateError
+from orlop.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    OrlopError,
+    UnavailableError,
+    WrongStateError,
+)
 from orlop.model.container import Container, ContainerOptions, Step
 from orlop.model.image import Process
 from orlop.runtime import cgroups
 from orlop.runtime.cgroups import Statistics
+
+if TYPE_CHECKING:
+    from orlop.kernel.netlink.links import Counters
+    from orlop.network.cni.configuration import Configuration
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +59,15 @@ class Pods:
         self._context = context
         self._containers = containers
         self._networks = networks
+        self._plugins = NetworkPlugins(context.settings)
+
+    async def network_problem(self) -> str:
+        """Return why new pods get no network; "" if they do."""
+        try:
+            await self._plugins.network()
+        except UnavailableError as error:
+            return str(error)
+        return ""
 
     def list(self) -> Sequence[Container]:
         """Return the pods, newest first."""
@@ -69,6 +91,15 @@ class Pods:
             return await in_thread(cgroups.open(path.rpartition("/")[0]).statistics)
         except FileNotFoundError:  # nothing has run in it, or it has been removed
             return None
+
+    async def traffic(self, pod_id: str) -> "Mapping[str, Counters]":
+        """Return what went through its interfaces, by their names inside."""
+        pod = self.get(pod_id)
+        if not pod.plugged:
+            return await self._networks.counters(pod)
+        with suppress(WrongStateError):  # it is being stopped
+            return await self._context.spaces.traffic(pod_id)
+        return {}
 
     async def connect(self, ref: str, port: int) -> socket.socket:
         """Return a connection to a *port* of the pod's loopback interface; the caller closes it.
@@ -103,7 +134,8 @@ class Pods:
 
     async def run(self, options: ContainerOptions, *, name: str) -> Container:
         """Make a pod that is ready for containers; nothing is left of one that cannot be."""
-        options = self._networks.resolve(options)
+        plugged = await self._plugins.network() if options.network == "default" else None
+        options = _unplugged(options) if plugged else self._networks.resolve(options)
         pod = Container(
             id=secrets.token_hex(32),
             name=name,
@@ -120,9 +152,13 @@ class Pods:
             try:
                 async with self._networks.joined(pod) as (joined, own):
                     await self._context.spaces.make(joined, wanted, own.get("network"))
+                    if plugged is not None:
+                        joined = await self._plug(joined, plugged)
                     ready = replace(joined, status=pod.moved(Step.START), started_ns=time.time_ns())
                     records.save(ready)  # from here on it is ready
             except BaseException:
+                if plugged is not None:
+                    await self._drop_plugged(pod.id)
                 await self._context.spaces.release(pod.id)
                 self._forget(pod.id)
                 raise
@@ -162,10 +198,32 @@ class Pods:
         pod = self.get(pod_id)
         if not pod.running:
             return
+        if pod.plugged:
+            await self._unplug(pod_id)  # if it fails the pod stays, and can be stopped again
         self._networks.ended(pod)
         await spaces.release(pod_id)
         self._ended(pod)
         self._announce(pod, "die")
+
+    async def _plug(self, pod: Container, network: "Configuration") -> Container:
+        with self._context.spaces.open_network(pod.id) as namespace:
+            addresses = await self._plugins.attach(pod, network, namespace)
+        return replace(pod, plugged=addresses)
+
+    async def _unplug(self, pod_id: str) -> None:
+        namespace = await self._context.spaces.take_network(pod_id)
+        try:
+            await self._plugins.detach(pod_id, namespace)
+        finally:
+            if namespace is not None:
+                os.close(namespace)
+
+    async def _drop_plugged(self, pod_id: str) -> None:
+        """Undo what plugins have done for a pod that cannot be; or the next engine does it."""
+        try:
+            await self._unplug(pod_id)
+        except (OrlopError, OSError) as error:
+            log.warning("a pod is still on its network", extra={"pod": pod_id, "why": str(error)})
 
     def _announce(self, pod: Container, action: str) -> None:
         self._context.events.publish("pod", action, id=pod.id, attributes={"name": pod.name})
@@ -174,7 +232,7 @@ class Pods:
     def _ended(self, pod: Container) -> None:
         """Record that it is not ready any more."""
         status, now_ns = pod.moved(Step.EXIT), time.time_ns()
-        ended = replace(pod, status=status, finished_ns=now_ns, endpoints=(), ports=())
+        ended = replace(pod, status=status, finished_ns=now_ns, endpoints=(), ports=(), plugged=())
         self._context.records.note(ended)
 
     async def _stop_container(self, container: Container) -> None:
@@ -191,6 +249,12 @@ class Pods:
 
     async def reconcile(self) -> None:
         """Put right what an engine before us left: run before the networks are."""
+        await self._reconcile()
+        stale = await self._plugins.stale([pod.id for pod in self._context.records.pods()])
+        if stale:
+            self._context.spawn(self._plugins.delete(stale))
+
+    async def _reconcile(self) -> None:
         records, spaces = self._context.records, self._context.spaces
         pods = records.pods()
         if not pods:
@@ -204,6 +268,11 @@ class Pods:
         for pod_id in held:
             if not spaces.has(pod_id):
                 await spaces.release(pod_id)
+
+
+def _unplugged(options: ContainerOptions) -> ContainerOptions:
+    """Return the options of a pod whose network plugins make, in a namespace with none of ours."""
+    return replace(options, network="none", networks={})
 
 
 def _in_pod(options: ContainerOptions, pod: Container) -> ContainerOptions:

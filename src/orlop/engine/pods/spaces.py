@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from orlop.engine.shimlink import Link
 from orlop.engine.threads import finished
@@ -19,6 +19,9 @@ from orlop.model.container import Container, ContainerOptions
 from orlop.runtime import spaces
 from orlop.runtime.spaces import SHM, Wanted
 from orlop.shim.channel import close_all
+
+if TYPE_CHECKING:
+    from orlop.kernel.netlink.links import Counters
 
 T = TypeVar("T")
 _MODE = "pod:"
@@ -68,6 +71,17 @@ class Spaces:
         """Let no container start in them any more; the shim holds them still."""
         close_all(list(self._pods.pop(pod_id, {}).values()))
 
+    async def take_network(self, pod_id: str) -> int | None:
+        """Return a pod's network namespace, even after forget(); the caller closes it."""
+        try:
+            held = await self._shim().request({"op": "take", "id": pod_id})
+        except NotFoundError:
+            return None
+        opened: dict[str, int] = dict(zip(held["names"], held["fds"], strict=True))
+        network = opened.pop("network", None)
+        close_all(list(opened.values()))
+        return network
+
     @contextlib.contextmanager
     def open_network(self, pod_id: str) -> Iterator[int]:
         """Give a descriptor of the pod's network namespace; WrongStateError if it has none."""
@@ -81,6 +95,11 @@ class Spaces:
         """Return a TCP socket in the pod's network; WrongStateError if it has none."""
         with self.open_network(pod_id) as namespace:
             return await self._call(spaces.open_socket, namespace, family)
+
+    async def traffic(self, pod_id: str) -> "dict[str, Counters]":
+        """Return what went through the pod's interfaces; WrongStateError if it has no network."""
+        with self.open_network(pod_id) as namespace:
+            return await self._call(spaces.traffic, namespace)
 
     @contextlib.asynccontextmanager
     async def joined(self, container: Container) -> AsyncIterator[Joined]:
