@@ -25,7 +25,7 @@ class RunMount(NamedTuple):
     """One mount, its defaults filled in."""
 
     kind: str  # bind, cache, tmpfs or secret
-    target: str  # absolute; "" for a secret that is only a variable
+    target: str  # absolute
     source: str = ""  # bind: a path in what it is *from*
     origin: str = ""  # bind: a stage or an image; "" for the context
     id: str = ""  # cache, secret
@@ -35,7 +35,6 @@ class RunMount(NamedTuple):
     gid: int = 0
     read_only: bool = False
     required: bool = False
-    variable: str = ""  # secret: also in the environment
     size_bytes: int | None = None
 
 
@@ -86,9 +85,9 @@ def _secret(given: dict[str, str], target: str, working_dir: str) -> RunMount:
     name = given.get("id", "") or posixpath.basename(target)
     if not name:
         raise ValueError("an id is missing")
-    variable = given.get("env", "")
-    if target or not variable:
-        target = joined(working_dir, target or f"/run/secrets/{name}")
+    if given.get("env"):  # it would be in the container's record, and so on disk
+        raise ValueError("a secret is a file, and no variable: read it from its target")
+    target = joined(working_dir, target or f"/run/secrets/{name}")
     return RunMount(
         kind="secret",
         target=target,
@@ -98,7 +97,6 @@ def _secret(given: dict[str, str], target: str, working_dir: str) -> RunMount:
         gid=_number(given, "gid"),
         read_only=True,
         required=_flag(given, "required", default=False),
-        variable=variable,
     )
 
 

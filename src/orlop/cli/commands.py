@@ -43,6 +43,7 @@ CONTAINER: dict[str, tuple[str, str]] = {
     "update": (_C + "update:UpdateCommand", "Change limits of containers"),
 }
 IMAGE: dict[str, tuple[str, str]] = {
+    "build": (_I + "build:BuildCommand", "Build an image from a Dockerfile"),
     "images": (_I + "images:ImagesCommand", "List images"),
     "pull": (_I + "transfer:PullCommand", "Fetch an image from a registry"),
     "push": (_I + "transfer:PushCommand", "Send an image to a registry"),
@@ -99,7 +100,7 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             "prune": (_I + "manage:ImagePruneCommand", "Remove unused images"),
             **{
                 name: IMAGE[name]
-                for name in ("pull", "push", "tag", "history", "save", "load", "import")
+                for name in ("build", "pull", "push", "tag", "history", "save", "load", "import")
             },
         },
     ),
@@ -135,6 +136,14 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             ),
             "join": (_N + "hosts:NetworkJoinCommand", "Join a network shared with other hosts"),
             "members": (_N + "hosts:NetworkMembersCommand", "List the hosts of a network"),
+        },
+    ),
+    "builder": (
+        "Manage the cache of builds",
+        {
+            "build": IMAGE["build"],
+            "du": (_I + "builder:BuilderDuCommand", "Show what the cache of builds keeps"),
+            "prune": (_I + "builder:BuilderPruneCommand", "Remove what the cache need not keep"),
         },
     ),
     "vm": (

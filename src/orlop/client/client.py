@@ -13,6 +13,7 @@ from orlop.client.calls import Caller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from orlop.client.builds import Builds
     from orlop.client.containers import Containers
     from orlop.client.execs import Execs
     from orlop.client.images import Images
@@ -37,6 +38,12 @@ class Client(Caller):
         from orlop.client.execs import Execs
 
         return Execs(self)
+
+    @property
+    def builds(self) -> Builds:
+        from orlop.client.builds import Builds
+
+        return Builds(self)
 
     @property
     def images(self) -> Images:

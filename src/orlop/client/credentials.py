@@ -55,6 +55,20 @@ def header_for(image: str) -> str | None:
     return None if found is None else header(found, registry=registry)
 
 
+def config_header() -> str | None:
+    """Return X-Registry-Config: the credentials of all registries that the file names."""
+    config = _read()
+    registries = {*(config.get("auths") or {}), *(config.get("credHelpers") or {})}
+    found: dict[str, Any] = {}
+    for key in registries:
+        registry = HUB if key == HUB_KEY else key
+        if (credentials := find(registry)) is not None:
+            found[key] = json.loads(
+                base64.urlsafe_b64decode(header(credentials, registry=registry))
+            )
+    return base64.urlsafe_b64encode(json.dumps(found).encode()).decode() if found else None
+
+
 def header(credentials: Credentials, *, registry: str) -> str:
     """Return the value of X-Registry-Auth."""
     value = {"serveraddress": key_of(registry)}

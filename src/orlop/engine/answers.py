@@ -116,12 +116,26 @@ class Change(Answer, frozen=True, kw_only=True):
     path: str
 
 
+class CacheItem(Answer, frozen=True, kw_only=True):
+    """Something that the cache of builds keeps: a step's layer, or the folder of a mount."""
+
+    key: str
+    what: str
+    size: int
+    created_ns: int = 0
+    used_ns: int = 0
+    uses: int = 0
+    shared: bool = False  # an image has this layer
+    is_mount: bool = False
+
+
 class DiskUsage(Answer, frozen=True, kw_only=True):
     layers: int  # all layers on this machine
     unused_layers: int  # those of them that no container uses
     images: tuple[ImageSummary, ...] = ()
     containers: tuple[tuple[Container, ContainerSize], ...] = ()
     volumes: tuple[tuple[Volume, int, int], ...] = ()  # with its size and number of users
+    cache: tuple[CacheItem, ...] = ()
 
 
 class VolumeAnswer(Answer, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from orlop.engine.answers import DiskUsage, ImageSummary, Info, Pruned
+from orlop.engine.answers import CacheItem, DiskUsage, ImageSummary, Info, Pruned
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
 from orlop.engine.garbage import remove_garbage
@@ -105,6 +105,11 @@ class System:
             size = await in_thread(tree_size, Path(answer.mountpoint))
             users = self._volumes.users_of(answer.volume.name)
             volumes.append((answer.volume, size, users))
+        cache: tuple[CacheItem, ...] = ()
+        if self._context.metadata.builds.list():
+            from orlop.engine.builds.usage import items  # not for an engine that builds nothing
+
+            cache = tuple(await in_thread(items, self._context))
         layers = {layer.key: layer.size for layer in self._context.metadata.layers.list()}
         in_use = {key for record in records for key in record.layers}
         return DiskUsage(
@@ -113,6 +118,7 @@ class System:
             images=_with_shared_sizes(images, layers),
             containers=tuple(containers),
             volumes=tuple(volumes),
+            cache=cache,
         )
 
     async def prune(self, filters: Filters = NO_FILTERS, *, volumes: bool = False) -> Pruned:

@@ -30,8 +30,8 @@ RUN = parse(b"FROM a\nRUN x").stages[0].steps[0]
             RunMount("secret", "/run/secrets/s", id="s", mode=0o400, read_only=True),
         ),
         (
-            "type=secret,id=s,env=S,required",
-            RunMount("secret", "", id="s", mode=0o400, read_only=True, required=True, variable="S"),
+            "type=secret,id=s,required",
+            RunMount("secret", "/run/secrets/s", id="s", mode=0o400, read_only=True, required=True),
         ),
     ],
 )
@@ -45,6 +45,7 @@ def test_a_mount_is_parsed(text: str, expected: RunMount) -> None:
         *("type=ssh", "type=cache", "target=/..", "target=/x,what=y", "target=/x,ro=maybe"),
         *("type=cache,target=/x,sharing=no", "type=cache,target=/x,mode=9", "type=secret"),
         "type=cache,target=/x,uid=-1",
+        "type=secret,id=s,env=S",
     ],
 )
 def test_a_wrong_mount_is_refused_with_its_place(text: str) -> None:

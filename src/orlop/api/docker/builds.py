@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from orlop.api.docker import wire
-from orlop.api.docker.answers import to_credentials
+from orlop.api.docker.answers import filters_of, json, to_credentials
 from orlop.api.docker.lines import Lines
 from orlop.api.docker.parse_resources import parse_resources
 from orlop.api.docker.routing import Call
@@ -24,17 +24,21 @@ _SHORT = 12
 async def build(call: Call) -> Reply:
     """POST /build: the context is the body, a tar; the answer a stream of JSON lines."""
     request = parse_build(call.query, call.request)
-    quiet = call.query.flag("q")
+    quiet, tells_events = call.query.flag("q"), call.query.flag("events")
     lines = Lines()
 
     async def tell(event: BuildEvent) -> None:
         text = "" if quiet else _rendered(event)
-        if text:
+        if tells_events:
+            await lines.put({"build": render_event(event)})
+        elif text:
             await lines.put({"stream": text})
 
     async def work() -> None:
         image = await call.engine.builds.build(request, call.request.body, tell)
         await lines.put({"aux": {"ID": image}})
+        if tells_events:
+            return
         if quiet:
             await lines.put({"stream": f"{image}\n"})
             return
@@ -54,6 +58,43 @@ def _rendered(event: BuildEvent) -> str:
     if event.kind == "cached":
         return " ---> Using cache\n"
     return f"{event.text}\n" if event.text else ""
+
+
+def render_event(event: BuildEvent) -> dict[str, object]:
+    """Return the event as clients of events=1 get it: what is empty is left out."""
+    text = event.data.decode(errors="replace") if event.data else event.text
+    shape = {
+        "kind": event.kind,
+        "number": event.number,
+        "total": event.total,
+        "stage": event.stage,
+        "text": text,
+        "why": event.why,
+    }
+    shown: dict[str, object] = {name: value for name, value in shape.items() if value}
+    return {**shown, "seconds": round(event.seconds, 3)} if event.kind == "done" else shown
+
+
+async def prune(call: Call) -> Reply:
+    """POST /build/prune: remove what the cache need not keep."""
+    pruned = await call.engine.builds.prune(
+        filters_of(call.request),
+        everything=call.query.flag("all"),
+        keep_bytes=call.query.integer("keep-storage") or 0,
+    )
+    return json({"CachesDeleted": list(pruned.names) or None, "SpaceReclaimed": pruned.reclaimed})
+
+
+def _secrets(request: Request) -> dict[str, bytes]:
+    """Decode X-Orlop-Build-Secrets: base64url of JSON, base64 by id."""
+    text = request.headers.get("x-orlop-build-secrets", "")
+    if not text:
+        return {}
+    try:
+        decoded = wire.decode(base64.urlsafe_b64decode(text), dict[str, str], what="the secrets")
+        return {name: base64.b64decode(value) for name, value in decoded.items()}
+    except (binascii.Error, ValueError):
+        raise InvalidArgumentError("X-Orlop-Build-Secrets is not base64") from None
 
 
 def parse_build(query: Query, request: Request) -> BuildRequest:
@@ -92,6 +133,7 @@ def parse_build(query: Query, request: Request) -> BuildRequest:
         extra_hosts=_hosts(query),
         cgroup_parent=query.text("cgroupparent"),
         credentials=_credentials(request),
+        secrets=_secrets(request),
     )
 
 

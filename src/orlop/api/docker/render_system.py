@@ -15,7 +15,7 @@ from orlop.api.docker.render_image import render_volume
 from orlop.api.docker.render_network import Networks
 from orlop.api.docker.routing import MAX_VERSION, MIN_VERSION, version_text
 from orlop.api.docker.times import rfc3339
-from orlop.engine.answers import DiskUsage, Info, VolumeAnswer
+from orlop.engine.answers import CacheItem, DiskUsage, Info, VolumeAnswer
 
 Shape = dict[str, Any]
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
@@ -184,5 +184,20 @@ def render_disk_usage(usage: DiskUsage, *, volumes: Path, networks: Networks) ->
             )
             for volume, size, users in usage.volumes
         ],
-        "BuildCache": [],
+        "BuildCache": [_cache_item(item) for item in usage.cache],
+    }
+
+
+def _cache_item(item: CacheItem) -> Shape:
+    return {
+        "ID": item.key,
+        "Type": "exec.cachemount" if item.is_mount else "regular",
+        "Description": item.what,
+        "InUse": False,
+        "Shared": item.shared,
+        "Size": item.size,
+        "CreatedAt": rfc3339(item.created_ns),
+        "LastUsedAt": rfc3339(item.used_ns),
+        "LastUsedNs": item.used_ns,
+        "UsageCount": item.uses,
     }

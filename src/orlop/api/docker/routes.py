@@ -91,7 +91,10 @@ IMAGES: Sequence[Route] = (
     Route("GET", "/distribution/{name:path}/json", images.distribution),
 )
 
-BUILDS: Sequence[Route] = (Route("POST", "/build", builds.build),)
+BUILDS: Sequence[Route] = (
+    Route("POST", "/build", builds.build),
+    Route("POST", "/build/prune", builds.prune, completes=True),
+)
 
 VOLUMES: Sequence[Route] = (
     Route("GET", "/volumes", volumes.list_volumes),
@@ -117,7 +120,6 @@ NETWORKS: Sequence[Route] = (
 
 #: Docker's endpoints that we do not have: each answers with the status that clients expect.
 ABSENT: Sequence[Route] = (
-    Route("POST", "/build/prune", system.no_build_cache),
     Route("POST", "/build/cancel", system.no_build),
     Route("POST", "/session", system.no_build),
     Route("POST", "/grpc", system.no_build),

@@ -91,11 +91,6 @@ async def no_build(_call: Call) -> Reply:
     )
 
 
-async def no_build_cache(_call: Call) -> Reply:
-    """POST /build/prune: there is no cache to prune."""
-    return json({"CachesDeleted": None, "SpaceReclaimed": 0})
-
-
 async def no_swarm(_call: Call) -> Reply:
     """Answer as an engine without swarm."""
     return Response.message(503, "this node is not a swarm manager: Orlop has no swarm mode")

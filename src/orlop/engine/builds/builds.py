@@ -13,7 +13,8 @@ from orlop.build import graph
 from orlop.build.arguments import PROXIES, of_platforms
 from orlop.build.ignore import Ignore
 from orlop.build.parse import MOST_BYTES, Dockerfile, parse
-from orlop.engine.builds import folder
+from orlop.engine.answers import Pruned
+from orlop.engine.builds import folder, usage
 from orlop.engine.builds.cache import Cache, Flights
 from orlop.engine.builds.cache_mounts import Caches
 from orlop.engine.builds.layers import Layers
@@ -23,9 +24,13 @@ from orlop.engine.builds.stage import run_stage
 from orlop.engine.builds.stages import Stages, Tools, global_arguments
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
+from orlop.engine.filters import refuse_unknown
+from orlop.engine.garbage import remove_garbage
 from orlop.engine.images.images import Images
 from orlop.engine.images.transfer import leased
+from orlop.engine.requests import NO_FILTERS, Filters
 from orlop.engine.threads import in_thread
+from orlop.engine.when import parse_until
 from orlop.errors import InvalidArgumentError, NotFoundError
 from orlop.images.build import Draft
 from orlop.model.image import History
@@ -85,6 +90,30 @@ class Builds:
                 )
                 return await self._solve(file, tools, tell, lease)
 
+    async def prune(
+        self, filters: Filters = NO_FILTERS, *, everything: bool = False, keep_bytes: int = 0
+    ) -> Pruned:
+        """Remove from the cache what no image has, or *everything*.
+
+        The filter "until" is about the last use. *keep_bytes* of the latest may stay.
+        """
+        refuse_unknown(filters, {"until", "unused-for"})
+        until_ns = parse_until({"until": filters.get("until") or filters.get("unused-for") or ()})
+        return await self._prune(usage.Policy(everything, until_ns, keep_bytes))
+
+    async def _prune(self, policy: usage.Policy) -> Pruned:
+        unused = await in_thread(self._caches.unused)
+        names, freed = await in_thread(usage.prune, self._context, policy, unused=unused)
+        freed += await in_thread(remove_garbage, self._context)
+        return Pruned(names=tuple(names), reclaimed=freed)
+
+    async def _trim(self) -> None:
+        """Remove what the cache does not keep by itself."""
+        if await in_thread(usage.is_too_large, self._context):
+            until_ns = time.time_ns() - usage.MOST_AGE_NS
+            await self._prune(usage.Policy(until_ns=until_ns))
+            await self._prune(usage.Policy(keep_bytes=usage.MOST_BYTES))
+
     async def _solve(self, file: Dockerfile, tools: Tools, tell: Tell, lease: Lease) -> str:
         request = tools.request
         target = graph.target_stage(file, request.target)
@@ -106,6 +135,7 @@ class Builds:
         built = found or await self._images.store(image, lease)
         if found is None:
             await tools.cache.put_image(image, built)
+        self._context.spawn(self._trim())
         return await self._images.keep(built, request.tags)
 
 

@@ -53,6 +53,7 @@ class Caches:
                 fresh.rename(path)
             except OSError:  # another step was quicker
                 fresh.rmdir()
+        os.utime(path)  # when it was last used, for prune
         return path
 
 

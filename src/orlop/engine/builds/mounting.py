@@ -6,7 +6,6 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from orlop.build import graph
 from orlop.build.mounts import RunMount
@@ -22,20 +21,12 @@ from orlop.model.container import MountPoint
 _EVERYTHING = files.Options()
 
 
-class Mounted(NamedTuple):
-    """Mounts that are ready, and what a command gets in its environment."""
-
-    points: Sequence[MountPoint]
-    environment: Sequence[str]
-
-
 @asynccontextmanager
 async def mounted(
     state: State, one: Instruction, mounts: Sequence[RunMount]
-) -> AsyncIterator[Mounted]:
+) -> AsyncIterator[Sequence[MountPoint]]:
     """Make ready what *mounts* need; it is gone at the end, but for caches."""
     points: list[MountPoint] = []
-    environment: list[str] = []
     async with AsyncExitStack() as stack:
         own = state.tools.folder / f"mounts-{secrets.token_hex(4)}"
         stack.push_async_callback(in_thread, remove_tree, str(own))
@@ -53,14 +44,11 @@ async def mounted(
                 secret = _secret(state, one, mount)
                 if secret is None:
                     continue
-                if mount.variable:
-                    environment.append(f"{mount.variable}={secret.decode(errors='replace')}")
-                if mount.target:
-                    path = state.tools.secrets_folder / secrets.token_hex(8)
-                    stack.callback(path.unlink, missing_ok=True)
-                    await in_thread(_write_secret, path, secret, mount)
-                    points.append(_bind(mount, path))
-        yield Mounted(points, environment)
+                path = state.tools.secrets_folder / secrets.token_hex(8)
+                stack.callback(path.unlink, missing_ok=True)
+                await in_thread(_write_secret, path, secret, mount)
+                points.append(_bind(mount, path))
+        yield points
 
 
 def _bind(mount: RunMount, path: Path) -> MountPoint:

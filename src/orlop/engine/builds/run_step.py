@@ -54,10 +54,8 @@ async def run(state: State, one: Instruction) -> None:
         inputs |= {"mounted files": json.dumps(shown_files)}
 
     async def make() -> Layer:
-        async with mounting.mounted(state, one, mounts) as ready:
-            environment = (*options.environment, *ready.environment)
-            given = replace(options, mounts=tuple(ready.points), environment=environment)
-            return await _layer(state, one, given)
+        async with mounting.mounted(state, one, mounts) as points:
+            return await _layer(state, one, replace(options, mounts=tuple(points)))
 
     made = await state.grown(one, inputs, make)
     prefix = [f"|{len(shown)}", *(f"{n}={v}" for n, v in shown.items())] if shown else []
