@@ -51,6 +51,7 @@ class Live:
         self.begun_s: float | None = None  # of time.monotonic(), if this engine has started it
         self.retries = 0  # since it last ran for a while
         self.restarts = 0  # requests that start it again after this end: no auto-remove
+        self.pid = 0  # of its last start by this engine, which may be over
         self.stopping = False  # somebody waits for its end: no restart
         self.altered = False  # a privileged process was started in it
 

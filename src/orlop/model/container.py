@@ -345,6 +345,7 @@ class Exec(Value, frozen=True, kw_only=True):
     pid: int = 0
     exit_code: int | None = None
     finished_ns: int = 0
+    last_pid: int = 0  # also of one that has ended
     usage: tuple[int, ...] = ()  # of one that is grouped, when it has ended: shim/usage.py
     timed_out: bool = False
     oom_killed: bool = False

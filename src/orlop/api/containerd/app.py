@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from orlop.api.containerd import v1
 from orlop.api.containerd.containers import ContainerCalls
 from orlop.api.containerd.content import ContentCalls
+from orlop.api.containerd.events import EventCalls
 from orlop.api.containerd.images import ImageCalls
 from orlop.api.containerd.introspection import IntrospectionCalls, VersionCalls
 from orlop.api.containerd.leases import LeaseCalls
@@ -29,6 +30,7 @@ def server(engine: Engine) -> Server:
         "Diff": (DiffCalls(engine),),
         "Containers": (ContainerCalls(engine),),
         "Tasks": (TaskCalls(engine),),
+        "Events": (EventCalls(engine),),
     }
     names = tuple(name.lower() for name in [*servicers, "Introspection"])
     servicers["Introspection"] = (IntrospectionCalls(engine, tuple(sorted(names))),)

@@ -31,8 +31,8 @@ class ImageCalls:
 
     async def Create(self, request: v1.CreateImageRequest) -> v1.CreateImageResponse:
         asked = request.image
-        namespace()
-        made = await self._images.create(asked.name, parse_descriptor(asked.target), asked.labels)
+        target = parse_descriptor(asked.target)
+        made = await self._images.create(namespace(), asked.name, target, asked.labels)
         return v1.CreateImageResponse(image=_shown(made))
 
     async def Update(self, request: v1.UpdateImageRequest) -> v1.UpdateImageResponse:
@@ -44,13 +44,13 @@ class ImageCalls:
         if of_labels or not paths:
             before = self._images.get(asked.name).labels
             labels = masked_labels(before, asked.labels, of_labels)
-        changed = await self._images.update(asked.name, target, labels)
+        changed = await self._images.update(namespace(), asked.name, target, labels)
         return v1.UpdateImageResponse(image=_shown(changed))
 
     async def Delete(self, request: v1.DeleteImageRequest) -> Empty:
         if not request.name:
             raise InvalidArgumentError("the call names no image")
-        await self._images.remove(request.name, sync=request.sync)
+        await self._images.remove(namespace(), request.name, sync=request.sync)
         return Empty()
 
 

@@ -182,7 +182,7 @@ class Lifecycle:
 
     def _seen_running(self, running: Container) -> None:
         live = self._context.live(running.id)
-        live.stopping, live.begun_s = False, time.monotonic()
+        live.stopping, live.begun_s, live.pid = False, time.monotonic(), running.pid
         self._context.announce_volumes(running, "mount")
         self._context.announce(running, "start")
         self._health.watch(running)

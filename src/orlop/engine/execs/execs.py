@@ -175,7 +175,7 @@ class Execs:
         steps = tuple(steps_of(told.get("steps", ())))
         ran = self._execs[exec_.id]  # and may have ended
         pid = told["pid"] if ran.running else 0
-        self._execs[exec_.id] = replace(ran, pid=pid, steps=steps)
+        self._execs[exec_.id] = replace(ran, pid=pid, last_pid=told["pid"], steps=steps)
         if options.limit_s and ran.running:
             self._limits.begin(exec_.id, options.limit_s)
         if exec_.id in self._starts:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from orlop.engine.context import Context
+from orlop.engine.namespaces.events import ClientEvents
 from orlop.engine.namespaces.namespaces import Namespaces
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.model.clients import ClientContainer
@@ -18,7 +19,8 @@ _MOST_BYTES = 4 << 20  # of a spec, and of all extensions
 class ClientContainers:
     """The containers of all namespaces."""
 
-    def __init__(self, context: Context, namespaces: Namespaces) -> None:
+    def __init__(self, context: Context, namespaces: Namespaces, events: ClientEvents) -> None:
+        self._events = events
         self._store = context.metadata.clients.containers
         self._namespaces = namespaces
 
@@ -38,6 +40,13 @@ class ClientContainers:
         _check(container)
         self._namespaces.ensure(namespace)
         self._store.add(namespace, container_id, container)
+        self._events.publish(
+            namespace,
+            "/containers/create",
+            id=container_id,
+            image=container.image,
+            runtime={"name": container.runtime},
+        )
         return container
 
     def update(
@@ -48,6 +57,14 @@ class ClientContainers:
         _check(container)
         changed = replace(container, task=before.task, updated_ns=time.time_ns())
         self._store.put(namespace, container_id, changed)
+        self._events.publish(
+            namespace,
+            "/containers/update",
+            id=container_id,
+            image=changed.image,
+            labels=changed.labels,
+            snapshot_key=changed.snapshot_key,
+        )
         return changed
 
     def remove(self, namespace: str, container_id: str) -> None:
@@ -57,6 +74,7 @@ class ClientContainers:
                 f"the container {container_id} has a task", hint="delete the task first"
             )
         self._store.remove(namespace, container_id)
+        self._events.publish(namespace, "/containers/delete", id=container_id)
 
 
 def _check(container: ClientContainer) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from orlop.engine.context import Context
+from orlop.engine.namespaces.events import ClientEvents
 from orlop.engine.namespaces.leases import ClientLeases
 from orlop.engine.namespaces.namespaces import Namespaces
 from orlop.engine.threads import in_thread
@@ -106,7 +107,14 @@ class Ingesting:
 class Contents:
     """The blobs, and those that are being written."""
 
-    def __init__(self, context: Context, namespaces: Namespaces, leases: ClientLeases) -> None:
+    def __init__(
+        self,
+        context: Context,
+        namespaces: Namespaces,
+        leases: ClientLeases,
+        events: ClientEvents,
+    ) -> None:
+        self._events = events
         self._context = context
         self._content = context.content
         self._blobs = context.metadata.clients.blobs
@@ -138,6 +146,7 @@ class Contents:
         """Remove the blob; WrongStateError if an image, a container or a lease needs it."""
         blob = self.info(namespace, digest)
         await in_thread(self._remove, namespace, blob.digest)
+        self._events.publish(namespace, "/content/delete", digest=digest)
 
     def _remove(self, namespace: str, digest: Digest) -> None:
         with self._context.metadata.leases.closed():

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from orlop.engine.context import Context
 from orlop.engine.images.images import Images
+from orlop.engine.namespaces.events import ClientEvents
 from orlop.errors import (
     AlreadyExistsError,
     CorruptError,
@@ -33,7 +34,8 @@ from orlop.store.metadata import ImageRecord
 class ImageNames:
     """Every namespace has the same images. A short name means what it means to Docker."""
 
-    def __init__(self, context: Context, images: Images) -> None:
+    def __init__(self, context: Context, images: Images, events: ClientEvents) -> None:
+        self._events = events
         self._content = context.content
         self._store = context.metadata.images
         self._images = images
@@ -49,17 +51,21 @@ class ImageNames:
         """Return all that have a name."""
         return [one for one in self._store.list() if not one.dangling]
 
-    async def create(self, name: str, target: Descriptor, labels: Mapping[str, str]) -> ImageRecord:
+    async def create(
+        self, namespace: str, name: str, target: Descriptor, labels: Mapping[str, str]
+    ) -> ImageRecord:
         """Give the stored image *target* a name; AlreadyExistsError if that is taken.
 
         WrongStateError if documents of it are not stored.
         """
         with suppress(NotFoundError):
             raise AlreadyExistsError(f"the image {self.get(name).name} exists")
-        return await self._put(_canonical(name), target, labels, time.time_ns())
+        made = await self._put(_canonical(name), target, labels, time.time_ns())
+        self._events.publish(namespace, "/images/create", name=made.name, labels=made.labels)
+        return made
 
     async def update(
-        self, name: str, target: Descriptor | None, labels: Mapping[str, str] | None
+        self, namespace: str, name: str, target: Descriptor | None, labels: Mapping[str, str] | None
     ) -> ImageRecord:
         """Change what the name means, or its labels; NotFoundError if there is no such name."""
         before = self.get(name)
@@ -67,15 +73,19 @@ class ImageNames:
         if target is None or target.digest == before.target.digest:
             changed = replace(before, labels=check_labels(dict(kept)))
             await self._images.put(changed)
-            return changed
-        return await self._put(before.name, target, kept, time.time_ns())
+        else:
+            changed = await self._put(before.name, target, kept, time.time_ns())
+        self._events.publish(namespace, "/images/update", name=changed.name, labels=changed.labels)
+        return changed
 
-    async def remove(self, name: str, *, sync: bool) -> None:
+    async def remove(self, namespace: str, name: str, *, sync: bool) -> None:
         """Take the name away; NotFoundError if there is none.
 
         What nothing needs any more is removed, with *sync* before this returns.
         """
-        await self._images.untag(self.get(name), sync=sync)
+        found = self.get(name)
+        await self._images.untag(found, sync=sync)
+        self._events.publish(namespace, "/images/delete", name=found.name)
 
     async def _put(
         self, name: str, target: Descriptor, labels: Mapping[str, str], created_ns: int

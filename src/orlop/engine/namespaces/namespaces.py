@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from orlop.engine.context import Context
+from orlop.engine.namespaces.events import ClientEvents
 from orlop.errors import AlreadyExistsError, NotFoundError, WrongStateError
 from orlop.model.namespace import Namespace, check_identifier, check_labels
 
@@ -13,7 +14,8 @@ from orlop.model.namespace import Namespace, check_identifier, check_labels
 class Namespaces:
     """All namespaces of one engine."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, events: ClientEvents) -> None:
+        self._events = events
         self._store = context.metadata.namespaces
         self._clients = context.metadata.clients
 
@@ -23,6 +25,7 @@ class Namespaces:
             name=check_identifier("namespace", name), labels=check_labels(dict(labels))
         )
         self._store.add(made)
+        self._events.publish(name, "/namespaces/create", name=name, labels=made.labels)
         return made
 
     def get(self, name: str) -> Namespace:
@@ -41,6 +44,7 @@ class Namespaces:
         kept = check_labels({key: value for key, value in labels.items() if value})
         changed = replace(self.get(name), labels=kept)
         self._store.put(changed)
+        self._events.publish(name, "/namespaces/update", name=name, labels=kept)
         return changed
 
     def ensure(self, name: str) -> None:
@@ -54,3 +58,4 @@ class Namespaces:
         if kinds:
             raise WrongStateError(f"the namespace {name} has {', '.join(f'{k}s' for k in kinds)}")
         self._store.remove(name)
+        self._events.publish(name, "/namespaces/delete", name=name)

@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from orlop.engine.context import Context
 from orlop.engine.images.images import Images
 from orlop.engine.images.stacking import Stacks
 from orlop.engine.images.transfer import leased
+from orlop.engine.namespaces.events import ClientEvents
 from orlop.engine.namespaces.leases import ClientLeases
 from orlop.engine.namespaces.namespaces import Namespaces
 from orlop.engine.threads import in_thread
@@ -60,8 +61,15 @@ class ClientSnapshots:
     """The snapshots of all namespaces."""
 
     def __init__(
-        self, context: Context, namespaces: Namespaces, leases: ClientLeases, images: Images
+        self,
+        context: Context,
+        namespaces: Namespaces,
+        leases: ClientLeases,
+        *,
+        images: Images,
+        events: ClientEvents,
     ) -> None:
+        self._events = events
         self._context = context
         self._namespaces = namespaces
         self._leases = leases
@@ -119,6 +127,7 @@ class ClientSnapshots:
             self._check_new(namespace, key)  # somebody may have been quicker
             self._namespaces.ensure(namespace)
             self._store.add(namespace, key, replace(made, place=_place(mounts)))
+        self._tell(namespace, "prepare", key=key, parent=parent)
         return mounts
 
     def mounts(self, namespace: str, key: str) -> Sequence[Mount]:
@@ -134,6 +143,7 @@ class ClientSnapshots:
         if snapshot.name:
             await in_thread(self._driver.remove, snapshot.name)
         self._context.sweep_soon()
+        self._tell(namespace, "remove", key=key)
 
     async def commit(
         self, namespace: str, name: str, key: str, *, labels: Mapping[str, str], lease: str
@@ -161,6 +171,7 @@ class ClientSnapshots:
             self._store.remove(namespace, key)
         await in_thread(self._driver.remove, snapshot.name)
         self._context.sweep_soon()
+        self._tell(namespace, "commit", key=key, name=name)
 
     def relabel(self, namespace: str, key: str, labels: Mapping[str, str]) -> Snapshot:
         """Replace the labels of a snapshot."""
@@ -221,6 +232,9 @@ class ClientSnapshots:
                 resource = Resource(id=layer.descriptor.digest, type="content")
                 await self._leases.add(namespace, lease, resource)
             return layer
+
+    def _tell(self, namespace: str, action: str, **fields: Any) -> None:
+        self._events.publish(namespace, f"/snapshot/{action}", snapshotter=OVERLAYFS, **fields)
 
     async def _make(self, snapshot: Snapshot, held: Lease) -> None:
         """Make the driver's snapshot, ready to be mounted."""

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -16,6 +16,7 @@ from orlop.engine.containers.cgroup import running_cgroup
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
 from orlop.engine.execs.execs import Execs
+from orlop.engine.namespaces.events import ClientEvent, ClientEvents
 from orlop.engine.namespaces.fifos import opened
 from orlop.engine.namespaces.names import ImageNames
 from orlop.engine.namespaces.snapshots import ClientSnapshots, RootFS
@@ -30,8 +31,25 @@ from orlop.errors import (
     WrongStateError,
 )
 from orlop.model.clients import ClientContainer, Task, Typed
-from orlop.model.container import Container, ContainerOptions, ExecOptions, LogOptions, Status
+from orlop.model.container import (
+    Container,
+    ContainerOptions,
+    Event,
+    ExecOptions,
+    LogOptions,
+    Status,
+)
 from orlop.model.namespace import check_identifier
+
+#: What the engine's events about containers mean for tasks.
+_TOPICS = {
+    "start": "/tasks/start",
+    "die": "/tasks/exit",
+    "exec_die": "/tasks/exit",
+    "oom": "/tasks/oom",
+    "pause": "/tasks/paused",
+    "unpause": "/tasks/resumed",
+}
 
 
 class Process(NamedTuple):
@@ -63,13 +81,23 @@ class Tasks:
         execs: Execs,
         images: ImageNames,
         snapshots: ClientSnapshots,
+        events: ClientEvents,
     ) -> None:
+        self._events = events
+        events.translate = self._translated
         self._context = context
         self._store = context.metadata.clients.containers
         self._containers = containers
         self._execs = execs
         self._images = images
         self._snapshots = snapshots
+        #: Whose containers of the engine the tasks are, and what ran in them last.
+        self._where = {
+            one.value.task.id: (one.namespace, one.key)
+            for one in self._store.list_all()
+            if one.value.task is not None
+        }
+        self._pids: dict[str, int] = {}
         self._processes: dict[tuple[str, str], dict[str, _Exec]] = {}
         self._changing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -96,9 +124,13 @@ class Tasks:
                         await self._containers.use_fifos(made.id, fds)
                     task = replace(pipes, id=made.id)
                     self._store.put(namespace, container_id, replace(record, task=task))
+                    self._where[made.id] = (namespace, container_id)
                 except BaseException:
                     await self._containers.remove(made.id)
                     raise
+        streams = {"stdin": pipes.stdin, "stdout": pipes.stdout, "stderr": pipes.stderr}
+        told = {**streams, "terminal": pipes.terminal}
+        self._events.publish(namespace, "/tasks/create", container_id=container_id, io=told)
         return 0
 
     async def _clear(self, name: str) -> None:
@@ -155,14 +187,18 @@ class Tasks:
         if not exec_id:
             if not await self._containers.start(task.id):
                 raise WrongStateError(f"the task {container_id} runs already")
-            return self._containers.get(task.id).pid
+            pid = self._pids[task.id] = self._context.live(task.id).pid
+            return pid
         exec_ = self._exec(namespace, container_id, exec_id)
         try:
             await self._execs.start(exec_.id)
         except OrlopError:
             await self._containers.drop_fifos(task.id, exec_.id)
             raise
-        return self._execs.get(exec_.id).pid
+        pid = self._execs.get(exec_.id).last_pid
+        self._pids[exec_.id] = pid
+        self._tell(namespace, "exec-started", container_id, exec_id=exec_id, pid=pid)
+        return pid
 
     async def wait(self, namespace: str, container_id: str, exec_id: str) -> Process:
         """Return the process once it has ended."""
@@ -212,6 +248,18 @@ class Tasks:
             self._store.put(namespace, container_id, replace(record, task=None))
             for one in self._processes.pop((namespace, container_id), {}).values():
                 await self._containers.drop_fifos(task.id, one.id)
+                self._pids.pop(one.id, None)
+            self._where.pop(task.id, None)
+            self._pids.pop(task.id, None)
+        self._tell(
+            namespace,
+            "delete",
+            container_id,
+            id=container_id,
+            pid=over.pid,
+            exit_status=over.exit_code,
+            exited_at=over.exited_ns,
+        )
         return over
 
     async def remove_process(self, namespace: str, container_id: str, exec_id: str) -> Process:
@@ -220,6 +268,7 @@ class Tasks:
         if over.status == Status.RUNNING:
             raise WrongStateError(f"the process {exec_id} runs", hint="kill it first")
         made = self._processes[namespace, container_id].pop(exec_id)
+        self._pids.pop(made.id, None)
         if over.status == Status.CREATED:
             await self._containers.drop_fifos(self._task(namespace, container_id).id, made.id)
         return over
@@ -266,6 +315,7 @@ class Tasks:
                 if fds:
                     await self._containers.use_fifos(task.id, fds, exec_id=made)
             known[exec_id] = _Exec(made, pipes)
+        self._tell(namespace, "exec-added", container_id, exec_id=exec_id)
 
     async def pause(self, namespace: str, container_id: str) -> None:
         """Stop all processes of the task."""
@@ -307,6 +357,30 @@ class Tasks:
         known = self._processes.get((namespace, container_id), {})
         names = {self._execs.get(one.id).pid: name for name, one in known.items()}
         return {pid: names.get(pid, "") for pid in pids}
+
+    def _tell(self, namespace: str, action: str, container_id: str, **fields: Any) -> None:
+        topic = f"/tasks/{action}"
+        self._events.publish(namespace, topic, container_id=container_id, **fields)
+
+    def _translated(self, event: Event) -> ClientEvent | None:
+        """Return what an event of the engine says of a task; None if it is of none."""
+        where = self._where.get(event.id)
+        action = event.action.partition(":")[0]
+        if where is None or action not in _TOPICS:
+            return None
+        namespace, container_id = where
+        fields: dict[str, object] = {"container_id": container_id}
+        if action == "start":
+            fields["pid"] = self._pids[event.id] = self._context.live(event.id).pid
+        elif action in ("die", "exec_die"):
+            ended, name = event.id, container_id
+            if action == "exec_die":
+                ended = event.attributes["execID"]
+                known = self._processes.get(where, {}).items()
+                name = next((name for name, one in known if one.id == ended), "")
+            fields |= {"id": name, "pid": self._pids.pop(ended, 0), "exited_at": event.time_ns}
+            fields["exit_status"] = int(event.attributes["exitCode"])
+        return ClientEvent(namespace, _TOPICS[action], event.time_ns, fields)
 
     def _has_task(self, record: ClientContainer) -> bool:
         """Whether the container has a task; what Docker's client has removed is gone."""
