@@ -1,13 +1,15 @@
 """Terminals, descriptors and sockets: what passes between the caller and a process."""
 
+import fcntl
 import os
 import re
 import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -191,6 +193,36 @@ def test_more_output_than_a_pipe_holds_arrives_whole(program: Program, bundle: O
     with on_terminal(program, "run", "--bundle", bundle.write(), program.id()) as terminal:
         terminal.expect("x{300000}")
         assert terminal.wait() == 3
+
+
+def test_what_a_terminal_says_is_not_lost_where_it_is_read_late(
+    program: Program, bundle: OCIBundle
+) -> None:
+    bundle.process["terminal"] = True
+    bundle.process["args"] = ["sh", "-c", "head -c 16000 /dev/zero | tr '\\0' x; exit 3"]
+    command: list[str | Path] = [program.script, "--root", program.root]
+    command += ["run", "--bundle", bundle.write(), program.id()]
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with open(writer, "wb") as stdout:
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout)
+    with open(reader, "rb") as pipe:
+        await_end_of_child(running)  # the pipe is full, and the terminal has the rest
+        time.sleep(0.3)
+        assert len(pipe.read()) == 16000
+    assert running.wait(20) == 3
+
+
+def await_end_of_child(running: subprocess.Popen[bytes]) -> None:
+    """Wait until a child of *running* has ended, or it has itself."""
+    deadline = time.monotonic() + 20
+    while running.poll() is None:
+        assert time.monotonic() < deadline, f"process {running.pid} has no child that has ended"
+        with suppress(FileNotFoundError):
+            listed = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+            if any(") Z " in Path(f"/proc/{pid}/stat").read_text() for pid in listed):
+                return
+        time.sleep(0.02)
 
 
 def test_standard_input_is_the_containers(program: Program, bundle: OCIBundle) -> None:

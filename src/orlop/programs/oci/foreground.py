@@ -176,8 +176,10 @@ def _copy(copies: list[Copy], pidfd: int) -> None:
             poller.register(fd, event)
         if not ended:
             poller.register(pidfd, select.POLLIN)
-        ready = poller.poll(0 if ended else None)
-        if ended and not any(fd in waiting and waiting[fd].target in (1, 2) for fd, _ in ready):
+        outputs = [copy for copy in copies if copy.target in (1, 2)]
+        is_read = ended and not any(copy.pending for copy in outputs)
+        ready = poller.poll(0 if is_read else None)
+        if is_read and not any(waiting[fd] in outputs for fd, _ in ready):
             return
         for fd, _ in ready:
             if fd == pidfd:
