@@ -93,6 +93,7 @@ def test_an_image_goes_to_a_registry_and_comes_back(
     for name in (image, remote):
         ctr("images", "rm", "--sync", name)
     assert ctr("content", "ls", "-q") == ""
-    ctr("content", "fetch", "--plain-http", remote)
+    ctr("images", "pull", "--plain-http", remote)
     assert ctr("images", "ls", "-q").split() == [remote]
     assert {*ctr("content", "ls", "-q").split()} <= blobs
+    assert ctr("run", "--rm", remote, "pulled", "echo", "hello") == "hello\n"

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
+from orlop.api.containerd import v1
 from tests.integration.containerd.conftest import Ctr, FailedError
 from tests.integration.engines import EngineProcess
 
@@ -146,6 +148,26 @@ def test_further_processes_run_in_a_task(ctr: Ctr, task: str) -> None:
         ctr(*words, "a", task, "false")
 
 
+def test_metrics_and_limits_are_those_of_the_cgroup(
+    engine: EngineProcess, ctr: Ctr, task: str
+) -> None:
+    request = v1.UpdateTaskRequest(container_id=task)
+    limits = {"memory": {"limit": 64 << 20, "swap": 64 << 20}, "pids": {"limit": 77}}
+    request.resources.value = json.dumps(limits).encode()
+    with grpc.insecure_channel(f"unix:{engine.run / 'containerd.sock'}") as channel:
+        update = channel.unary_unary(
+            "/containerd.services.tasks.v1.Tasks/Update",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=bytes,
+        )
+        update(request, metadata=(("containerd-namespace", "default"),), timeout=20)
+    rows = dict(line.split()[:2] for line in ctr("tasks", "metrics", task).splitlines() if line)
+    assert rows["pids.current"] == "1"
+    assert rows["pids.limit"] == "77"
+    limit = rows.get("memory.limit_in_bytes") or rows.get("memory.usage_limit")
+    assert limit == str(64 << 20)
+
+
 def test_a_task_is_paused_and_resumed(ctr: Ctr, task: str) -> None:
     ctr("tasks", "pause", task)
     assert state(ctr) == "PAUSED"
@@ -211,3 +233,52 @@ def test_a_namespace_that_is_used_is_not_removed(ctr: Ctr) -> None:
     with pytest.raises(FailedError, match="the namespace default has"):
         ctr("namespaces", "rm", "default")
     ctr("containers", "rm", "kept")
+
+
+def test_streams_go_to_named_pipes_only(engine: EngineProcess, ctr: Ctr, tmp_path: Path) -> None:
+    ctr("containers", "create", "--snapshotter", "overlayfs", NAME, "kept", "echo", "text")
+    plain, link, pipe = (tmp_path / name for name in ("plain", "link", "pipe"))
+    plain.write_text("before")
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    with grpc.insecure_channel(f"unix:{engine.run / 'containerd.sock'}") as channel:
+        create = channel.unary_unary(
+            "/containerd.services.tasks.v1.Tasks/Create",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=bytes,
+        )
+        for path in (plain, link, "pipe", "/dev/null", tmp_path / "none", "file:///tmp/x"):
+            request = v1.CreateTaskRequest(container_id="kept", stdout=str(path))
+            with pytest.raises(grpc.RpcError, match=r"INVALID_ARGUMENT|UNIMPLEMENTED"):
+                create(request, metadata=(("containerd-namespace", "default"),), timeout=20)
+    assert plain.read_text() == "before"
+    assert ctr("tasks", "ls", "-q") == engine.out("ps", "-aq") == ""
+    ctr("containers", "rm", "kept")
+
+
+@pytest.mark.parametrize("delay_s", [0.05, 0.09, 0.13])
+def test_a_run_that_the_engines_death_cuts_short_can_be_cleared_up(
+    engine: EngineProcess, ctr: Ctr, delay_s: float
+) -> None:
+    address = str(engine.run / "containerd.sock")
+    words = ["ctr", "-a", address, "run", "--rm", NAME, "cut", "sleep", "100"]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+        time.sleep(delay_s)
+        engine.stop(signal.SIGKILL)
+        client.kill()
+    engine.start()
+    if "cut" in ctr("tasks", "ls", "-q"):
+        with contextlib.suppress(FailedError):  # it was never started
+            ctr("tasks", "kill", "-s", "SIGKILL", "cut")
+        eventually(lambda: state(ctr) != "RUNNING")
+        with contextlib.suppress(FailedError):
+            ctr("tasks", "rm", "--force", "cut")
+    if "cut" in ctr("containers", "ls", "-q"):
+        ctr("containers", "rm", "cut")
+    with contextlib.suppress(FailedError):
+        ctr("snapshots", "rm", "cut")
+    assert ctr("run", "--rm", NAME, "cut", "echo", "again") == "again\n"
+    assert engine.out("ps", "-aq") == ""
+    engine.stop()
+    engine.start()  # which removes what nobody knows of
+    assert [*(engine.root / "snapshots" / "overlay" / "snapshots").iterdir()] == []

@@ -12,7 +12,7 @@ from orlop.api.containerd.leases import LeaseCalls
 from orlop.api.containerd.namespaces import NamespaceCalls
 from orlop.api.containerd.snapshots import DiffCalls, SnapshotCalls
 from orlop.api.containerd.tasks import TaskCalls
-from orlop.api.grpc import Method, Server, methods_of
+from orlop.api.grpc import Server, methods_of
 from orlop.engine.engine import Engine
 
 _BROKEN_OFF = frozenset(["Wait"])
@@ -35,10 +35,10 @@ def server(engine: Engine) -> Server:
     names = tuple(name.lower() for name in [*servicers, "Introspection"])
     servicers["Introspection"] = (IntrospectionCalls(engine, tuple(sorted(names))),)
     methods = methods_of(v1.DESCRIPTOR, servicers, broken_off=_BROKEN_OFF)
-    return Server(dict(_renamed(path, method) for path, method in methods.items()))
+    return Server({path_of(path): method for path, method in methods.items()})
 
 
-def _renamed(path: str, method: Method) -> tuple[str, Method]:
-    """Return the path that clients use: each service is in a package of its own."""
+def path_of(path: str) -> str:
+    """Return the path of a method as clients use it: each service is in a package of its own."""
     service, _, name = path.removeprefix(f"/{v1.DESCRIPTOR.package}.").partition("/")
-    return f"/containerd.services.{service.lower()}.v1.{service}/{name}", method
+    return f"/containerd.services.{service.lower()}.v1.{service}/{name}"

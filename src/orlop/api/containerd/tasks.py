@@ -1,14 +1,18 @@
 """The service Tasks: what runs."""
 
+import time
+from contextlib import suppress
+
 from google.protobuf.empty_pb2 import Empty
 
 from orlop.api.containerd import v1
 from orlop.api.containerd.filters import matcher
 from orlop.api.containerd.headers import namespace
+from orlop.api.containerd.metrics import metrics
 from orlop.api.containerd.shapes import moment, typed
 from orlop.engine.engine import Engine
 from orlop.engine.namespaces.tasks import Process
-from orlop.errors import UnsupportedError
+from orlop.errors import NotFoundError, UnsupportedError, WrongStateError
 from orlop.model.clients import Task
 from orlop.model.container import Status
 
@@ -104,6 +108,24 @@ class TaskCalls:
     async def ListPids(self, request: v1.ListPidsRequest) -> v1.ListPidsResponse:
         pids = await self._tasks.pids(namespace(), request.container_id)
         return v1.ListPidsResponse(processes=[v1.ProcessInfo(pid=pid) for pid in pids])
+
+    async def Metrics(self, request: v1.MetricsRequest) -> v1.MetricsResponse:
+        """Return the counters of the running tasks that the filters choose, by "id"."""
+        wanted, where = matcher(request.filters), namespace()
+        found = []
+        for container_id, _ in self._tasks.list(where):
+            if wanted({"id": container_id}):
+                with suppress(NotFoundError, WrongStateError):  # it has ended
+                    counted = await self._tasks.statistics(where, container_id)
+                    now = moment(time.time_ns())
+                    metric = v1.Metric(timestamp=now, id=container_id, data=metrics(counted))
+                    found.append(metric)
+        return v1.MetricsResponse(metrics=found)
+
+    async def Update(self, request: v1.UpdateTaskRequest) -> Empty:
+        """Change limits; annotations are for runtimes that know them, as ours does not."""
+        await self._tasks.update(namespace(), request.container_id, typed(request.resources))
+        return Empty()
 
     async def Wait(self, request: v1.WaitTaskRequest) -> v1.WaitTaskResponse:
         over = await self._tasks.wait(namespace(), request.container_id, request.exec_id)

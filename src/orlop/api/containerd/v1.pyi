@@ -1363,3 +1363,151 @@ class TaskState(_message.Message):
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     def __init__(self, container_id: _Optional[str] = ...) -> None: ...
+
+class PidsUse(_message.Message):
+    __slots__ = ("current", "limit")
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    current: int
+    limit: int
+    def __init__(self, current: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class V1Processor(_message.Message):
+    __slots__ = ("usage", "throttling")
+    class Usage(_message.Message):
+        __slots__ = ("total", "kernel", "user", "per_cpu")
+        TOTAL_FIELD_NUMBER: _ClassVar[int]
+        KERNEL_FIELD_NUMBER: _ClassVar[int]
+        USER_FIELD_NUMBER: _ClassVar[int]
+        PER_CPU_FIELD_NUMBER: _ClassVar[int]
+        total: int
+        kernel: int
+        user: int
+        per_cpu: _containers.RepeatedScalarFieldContainer[int]
+        def __init__(self, total: _Optional[int] = ..., kernel: _Optional[int] = ..., user: _Optional[int] = ..., per_cpu: _Optional[_Iterable[int]] = ...) -> None: ...
+    class Throttling(_message.Message):
+        __slots__ = ("periods", "throttled_periods", "throttled_time")
+        PERIODS_FIELD_NUMBER: _ClassVar[int]
+        THROTTLED_PERIODS_FIELD_NUMBER: _ClassVar[int]
+        THROTTLED_TIME_FIELD_NUMBER: _ClassVar[int]
+        periods: int
+        throttled_periods: int
+        throttled_time: int
+        def __init__(self, periods: _Optional[int] = ..., throttled_periods: _Optional[int] = ..., throttled_time: _Optional[int] = ...) -> None: ...
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    THROTTLING_FIELD_NUMBER: _ClassVar[int]
+    usage: V1Processor.Usage
+    throttling: V1Processor.Throttling
+    def __init__(self, usage: _Optional[_Union[V1Processor.Usage, _Mapping]] = ..., throttling: _Optional[_Union[V1Processor.Throttling, _Mapping]] = ...) -> None: ...
+
+class V1Memory(_message.Message):
+    __slots__ = ("cache", "rss", "total_cache", "total_rss", "total_inactive_file", "total_active_file", "usage")
+    class Entry(_message.Message):
+        __slots__ = ("limit", "usage", "max", "failcnt")
+        LIMIT_FIELD_NUMBER: _ClassVar[int]
+        USAGE_FIELD_NUMBER: _ClassVar[int]
+        MAX_FIELD_NUMBER: _ClassVar[int]
+        FAILCNT_FIELD_NUMBER: _ClassVar[int]
+        limit: int
+        usage: int
+        max: int
+        failcnt: int
+        def __init__(self, limit: _Optional[int] = ..., usage: _Optional[int] = ..., max: _Optional[int] = ..., failcnt: _Optional[int] = ...) -> None: ...
+    CACHE_FIELD_NUMBER: _ClassVar[int]
+    RSS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_CACHE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_RSS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_INACTIVE_FILE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_ACTIVE_FILE_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    cache: int
+    rss: int
+    total_cache: int
+    total_rss: int
+    total_inactive_file: int
+    total_active_file: int
+    usage: V1Memory.Entry
+    def __init__(self, cache: _Optional[int] = ..., rss: _Optional[int] = ..., total_cache: _Optional[int] = ..., total_rss: _Optional[int] = ..., total_inactive_file: _Optional[int] = ..., total_active_file: _Optional[int] = ..., usage: _Optional[_Union[V1Memory.Entry, _Mapping]] = ...) -> None: ...
+
+class V1Blocks(_message.Message):
+    __slots__ = ("io_service_bytes_recursive", "io_serviced_recursive")
+    class Entry(_message.Message):
+        __slots__ = ("op", "device", "major", "minor", "value")
+        OP_FIELD_NUMBER: _ClassVar[int]
+        DEVICE_FIELD_NUMBER: _ClassVar[int]
+        MAJOR_FIELD_NUMBER: _ClassVar[int]
+        MINOR_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        op: str
+        device: str
+        major: int
+        minor: int
+        value: int
+        def __init__(self, op: _Optional[str] = ..., device: _Optional[str] = ..., major: _Optional[int] = ..., minor: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
+    IO_SERVICE_BYTES_RECURSIVE_FIELD_NUMBER: _ClassVar[int]
+    IO_SERVICED_RECURSIVE_FIELD_NUMBER: _ClassVar[int]
+    io_service_bytes_recursive: _containers.RepeatedCompositeFieldContainer[V1Blocks.Entry]
+    io_serviced_recursive: _containers.RepeatedCompositeFieldContainer[V1Blocks.Entry]
+    def __init__(self, io_service_bytes_recursive: _Optional[_Iterable[_Union[V1Blocks.Entry, _Mapping]]] = ..., io_serviced_recursive: _Optional[_Iterable[_Union[V1Blocks.Entry, _Mapping]]] = ...) -> None: ...
+
+class V1Metrics(_message.Message):
+    __slots__ = ("pids", "cpu", "memory", "blkio")
+    PIDS_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    BLKIO_FIELD_NUMBER: _ClassVar[int]
+    pids: PidsUse
+    cpu: V1Processor
+    memory: V1Memory
+    blkio: V1Blocks
+    def __init__(self, pids: _Optional[_Union[PidsUse, _Mapping]] = ..., cpu: _Optional[_Union[V1Processor, _Mapping]] = ..., memory: _Optional[_Union[V1Memory, _Mapping]] = ..., blkio: _Optional[_Union[V1Blocks, _Mapping]] = ...) -> None: ...
+
+class V2Processor(_message.Message):
+    __slots__ = ("usage_usec", "user_usec", "system_usec", "nr_periods", "nr_throttled", "throttled_usec")
+    USAGE_USEC_FIELD_NUMBER: _ClassVar[int]
+    USER_USEC_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_USEC_FIELD_NUMBER: _ClassVar[int]
+    NR_PERIODS_FIELD_NUMBER: _ClassVar[int]
+    NR_THROTTLED_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_USEC_FIELD_NUMBER: _ClassVar[int]
+    usage_usec: int
+    user_usec: int
+    system_usec: int
+    nr_periods: int
+    nr_throttled: int
+    throttled_usec: int
+    def __init__(self, usage_usec: _Optional[int] = ..., user_usec: _Optional[int] = ..., system_usec: _Optional[int] = ..., nr_periods: _Optional[int] = ..., nr_throttled: _Optional[int] = ..., throttled_usec: _Optional[int] = ...) -> None: ...
+
+class V2Memory(_message.Message):
+    __slots__ = ("anon", "file", "inactive_anon", "active_anon", "inactive_file", "active_file", "usage", "usage_limit", "swap_usage", "max_usage")
+    ANON_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    INACTIVE_ANON_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_ANON_FIELD_NUMBER: _ClassVar[int]
+    INACTIVE_FILE_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FILE_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    USAGE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SWAP_USAGE_FIELD_NUMBER: _ClassVar[int]
+    MAX_USAGE_FIELD_NUMBER: _ClassVar[int]
+    anon: int
+    file: int
+    inactive_anon: int
+    active_anon: int
+    inactive_file: int
+    active_file: int
+    usage: int
+    usage_limit: int
+    swap_usage: int
+    max_usage: int
+    def __init__(self, anon: _Optional[int] = ..., file: _Optional[int] = ..., inactive_anon: _Optional[int] = ..., active_anon: _Optional[int] = ..., inactive_file: _Optional[int] = ..., active_file: _Optional[int] = ..., usage: _Optional[int] = ..., usage_limit: _Optional[int] = ..., swap_usage: _Optional[int] = ..., max_usage: _Optional[int] = ...) -> None: ...
+
+class V2Metrics(_message.Message):
+    __slots__ = ("pids", "cpu", "memory")
+    PIDS_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    pids: PidsUse
+    cpu: V2Processor
+    memory: V2Memory
+    def __init__(self, pids: _Optional[_Union[PidsUse, _Mapping]] = ..., cpu: _Optional[_Union[V2Processor, _Mapping]] = ..., memory: _Optional[_Union[V2Memory, _Mapping]] = ...) -> None: ...

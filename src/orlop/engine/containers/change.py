@@ -59,6 +59,8 @@ class Changes:
                     await self._context.shim.request({"op": "change", "id": container_id})
                 with running_cgroup(container) as cgroup:
                     await in_thread(cgroup.update, limits)
+            elif container.options.spec:
+                raise WrongStateError(f"container {container.name} does not run")
             elif (self._bundles.path(container_id) / "config.json").exists():
                 await self._context.stacks.make_ready(layer_keys(changed))
                 self._bundles.write(changed)

@@ -7,8 +7,28 @@ import msgspec
 
 from orlop.errors import InvalidArgumentError
 from orlop.model.clients import Typed
+from orlop.model.container import Resources
 
 _MOST_DEPTH = 64
+
+
+#: What can change, as config.json calls it and as ContainerOptions does.
+_LIMITS = {
+    "memory": {
+        "limit": "memory_bytes",
+        "reservation": "memory_reservation_bytes",
+        "swap": "memory_swap_bytes",
+    },
+    "cpu": {
+        "shares": "cpu_shares",
+        "quota": "cpu_quota_us",
+        "period": "cpu_period_us",
+        "cpus": "cpuset_cpus",
+        "mems": "cpuset_mems",
+    },
+    "pids": {"limit": "pids_limit"},
+    "blockIO": {"weight": "blkio_weight"},
+}
 
 
 class Spec(NamedTuple):
@@ -45,6 +65,22 @@ def parse_process(typed: Typed) -> dict[str, Any]:
     process = _object(typed.value, "the process")
     check_args(process)
     return process
+
+
+def parse_resources(typed: Typed) -> Resources:
+    """Return the limits in config.json's resources that can change; InvalidArgumentError."""
+    tree = _object(typed.value, "the resources")
+    limits: dict[str, Any] = {}
+    for part, names in _LIMITS.items():
+        values = _part(tree, part)
+        for name, option in names.items():
+            value = values.get(name)
+            if value is not None and value != "":
+                limits[option] = value
+    try:
+        return msgspec.convert(limits, Resources)
+    except msgspec.ValidationError as error:
+        raise InvalidArgumentError(f"invalid resources: {error}") from None
 
 
 def check_args(process: dict[str, Any]) -> list[str]:

@@ -20,7 +20,8 @@ from orlop.engine.namespaces.events import ClientEvent, ClientEvents
 from orlop.engine.namespaces.fifos import opened
 from orlop.engine.namespaces.names import ImageNames
 from orlop.engine.namespaces.snapshots import ClientSnapshots, RootFS
-from orlop.engine.namespaces.specs import Spec, parse_process, parse_spec
+from orlop.engine.namespaces.specs import Spec, parse_process, parse_resources, parse_spec
+from orlop.engine.requests import UpdateRequest
 from orlop.engine.threads import in_thread
 from orlop.errors import (
     AlreadyExistsError,
@@ -40,6 +41,7 @@ from orlop.model.container import (
     Status,
 )
 from orlop.model.namespace import check_identifier
+from orlop.runtime.cgroups import Statistics
 
 #: What the engine's events about containers mean for tasks.
 _TOPICS = {
@@ -357,6 +359,15 @@ class Tasks:
         known = self._processes.get((namespace, container_id), {})
         names = {self._execs.get(one.id).pid: name for name, one in known.items()}
         return {pid: names.get(pid, "") for pid in pids}
+
+    async def statistics(self, namespace: str, container_id: str) -> Statistics:
+        """Return the counters of a running task; WrongStateError for one that does not run."""
+        return await self._containers.stats(self._task(namespace, container_id).id)
+
+    async def update(self, namespace: str, container_id: str, limits: Typed) -> None:
+        """Change the limits of a task to those of config.json's resources."""
+        request = UpdateRequest(resources=parse_resources(limits))
+        await self._containers.update(self._task(namespace, container_id).id, request)
 
     def _tell(self, namespace: str, action: str, container_id: str, **fields: Any) -> None:
         topic = f"/tasks/{action}"
