@@ -235,7 +235,7 @@ class ContainerOptions(Value, frozen=True, kw_only=True):
     dns_options: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
     ipc: str = ""  # "", private, shareable, host, none, container:NAME, pod:ID
-    pid: str = ""  # "", host, container:NAME, pod:ID
+    pid: str = ""  # "", host, container:NAME, pod:ID; of a pod: "pod" if its containers share one
     uts: str = ""  # "", host, pod:ID
     cgroupns: str = ""  # "", private, host
     userns: str = ""  # "", host, auto, FIRST:SIZE, or a NAME of /etc/subuid

@@ -117,7 +117,7 @@ def _prepare(wanted: Wanted) -> None:
     for path, value in wanted.sysctls:
         _write_sysctl(path, value)
     if wanted.new & Namespace.MOUNT:
-        _keep_only_shm(wanted.shm_bytes)
+        keep_only_tmpfs(wanted.shm_bytes)
 
 
 def _write_sysctl(path: str, value: str) -> None:
@@ -135,8 +135,8 @@ def _write_sysctl(path: str, value: str) -> None:
         ) from error
 
 
-def _keep_only_shm(size_bytes: int) -> None:
-    """Make the pod's /dev/shm the root of this thread's mount namespace, and its only mount."""
+def keep_only_tmpfs(size_bytes: int) -> None:
+    """Make a new tmpfs the root of this thread's mount namespace, and its only mount."""
     mount("", "/", flags=int(MountFlag.REC | MountFlag.PRIVATE))
     options = Options(set_=_SEALED, filesystem=(("mode", "1777"), ("size", str(size_bytes))))
     made = filesystem("tmpfs", "shm", options)

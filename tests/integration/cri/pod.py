@@ -42,12 +42,16 @@ class Pod:
         self.id = answer.pod_sandbox_id
         return self
 
-    def create(self, name: str = "main", *command: str, **changes: Any) -> str:
+    def create(
+        self,
+        name: str = "main",
+        *command: str,
+        pid: v1.NamespaceMode = v1.CONTAINER,
+        **changes: Any,
+    ) -> str:
         """Make a container and return its id; *changes* are of its ContainerConfig."""
         (self.logs / name).mkdir(exist_ok=True)
-        context = v1.LinuxContainerSecurityContext(
-            namespace_options=v1.NamespaceOption(pid=v1.CONTAINER)
-        )
+        context = v1.LinuxContainerSecurityContext(namespace_options=v1.NamespaceOption(pid=pid))
         config = v1.ContainerConfig(
             metadata=v1.ContainerMetadata(name=name),
             image=v1.ImageSpec(image=IMAGE),

@@ -162,7 +162,7 @@ def _pid(modes: v1.NamespaceOption) -> str:
         if not modes.target_id:
             raise InvalidArgumentError("the pid mode TARGET needs a target_id")
         return f"container:{modes.target_id}"
-    return ""
+    return "pod" if modes.pid == v1.POD else ""
 
 
 def _stop_signal(signal: v1.Signal) -> str:

@@ -37,6 +37,7 @@ def pod_options(request: v1.RunPodSandboxRequest) -> ContainerOptions:
         labels=dict(config.labels),
         network=network,
         ipc="host" if modes.ipc == v1.NODE else "",
+        pid="pod" if modes.pid == v1.POD else "",
         uts="host" if network == "host" else "",
         dns=tuple(config.dns_config.servers),
         dns_search=tuple(config.dns_config.searches),

@@ -279,11 +279,14 @@ def _in_pod(options: ContainerOptions, pod: Container) -> ContainerOptions:
     """Return *options* with what a container has from its pod."""
     shared = f"pod:{pod.id}"
     own = pod.options
+    if options.pid == "pod" != own.pid:
+        raise InvalidArgumentError(f"pod {pod.name} has no process namespace to share")
     return replace(
         options,
         pod=pod.id,
         network="host" if own.network == "host" else shared,
         ipc="host" if own.ipc == "host" else shared,
+        pid=shared if options.pid == "pod" else options.pid,
         uts="host" if own.uts == "host" else shared,
         hostname=own.hostname,
         dns=own.dns,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MODE = "pod:"
+_OF_PAUSE = ("network", "ipc", "uts")
 _MODES = ("network", "ipc", "uts", "pid")
 
 
@@ -60,7 +61,16 @@ class Spaces:
         if network is not None:
             made["network"] = os.dup(network)
         self._pods[pod.id] = made
+        if options.pid == "pod":
+            made |= await self._pause(pod.id)
         await self._hold(pod.id)
+
+    async def _pause(self, pod_id: str) -> dict[str, int]:
+        """Have the shim start a process that keeps a pid namespace."""
+        inside = {kind: fd for kind, fd in self._pods[pod_id].items() if kind in _OF_PAUSE}
+        message = {"op": "pause", "id": pod_id, "names": list(inside)}
+        held = await self._shim().request(message, list(inside.values()))
+        return dict(zip(held["names"], held["fds"], strict=True))
 
     async def release(self, pod_id: str) -> None:
         """Let go of them: they last as long as a process is in them. None is no error."""
