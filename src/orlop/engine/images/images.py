@@ -86,6 +86,10 @@ class Images:
         """Have stored *layers*, bottom first and leased, ready to be mounted together."""
         await self._unpacker.unpack(layers, source=None, listener=lambda *_: None)
 
+    async def add_layer(self, layer: Layer, tar: bytes) -> None:
+        """Unpack a stored layer that this engine has made, from its small *tar*."""
+        await self._unpacker.add(layer, tar)
+
     def base(self, image: ImageRecord) -> Draft:
         """Return an image that begins with *image*, which is not the built-in one."""
         return self._maker.base(image)

@@ -5,9 +5,15 @@ from collections.abc import Sequence
 
 from orlop.engine.images.workers import Workers
 from orlop.engine.settings import Settings
+from orlop.engine.threads import in_thread
+from orlop.errors import ExhaustedError
 from orlop.images.job import StackJob
+from orlop.layers.budget import DEFAULT
 from orlop.model.digest import DiffID
 from orlop.snapshots.interface import LayerKey, Snapshots
+
+#: What a stack may ask for to be made in the engine's own process.
+_LITTLE = DEFAULT._replace(entries=1000, processor_s=1)
 
 
 class Stacks:
@@ -33,6 +39,15 @@ class Stacks:
             task = self._made[keys] = asyncio.ensure_future(self._make(keys))
             task.add_done_callback(lambda _: self._made.pop(keys, None))
         await asyncio.shield(task)
+
+    async def make_here(self, layers: Sequence[LayerKey]) -> None:
+        """As make_ready(), in this process if that takes little; a worker takes longer to ask."""
+        if self._snapshots.is_stacked(layers):
+            return
+        try:
+            await in_thread(self._snapshots.stack, layers, budget=_LITTLE)
+        except ExhaustedError:
+            await self.make_ready(layers)
 
     async def _make(self, keys: tuple[LayerKey, ...]) -> None:
         job = StackJob(

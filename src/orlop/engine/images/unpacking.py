@@ -1,6 +1,7 @@
 """Fetch and unpack layers: all of an image in parallel, each of them once."""
 
 import asyncio
+import io
 import time
 from collections.abc import Callable, Iterable
 
@@ -65,6 +66,21 @@ class Unpacker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         await self._stacks.make_ready([layer_key(layer.diff_id) for layer in layers])
+        self._sync_soon()
+
+    async def add(self, layer: Layer, tar: bytes) -> None:
+        """Unpack a layer that this engine has just made and stored, from its small *tar*.
+
+        A layer of others is unpacked by a worker: only this engine wrote this one.
+        """
+        key = layer_key(layer.diff_id)
+        size = await in_thread(self._snapshots.add_layer, key, io.BytesIO(tar))
+        record = LayerRecord(self._snapshots.name, key, size, time.time_ns())
+        await in_thread(self._context.metadata.layers.put, record)
+        self._catalog.changed()
+        self._sync_soon()
+
+    def _sync_soon(self) -> None:
         if self._syncing is None or self._syncing.done():
             self._syncing = self._context.spawn(in_thread(self._snapshots.sync))
 
