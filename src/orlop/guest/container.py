@@ -12,7 +12,7 @@ from typing import Any
 
 from orlop.errors import InvalidArgumentError, WrongStateError
 from orlop.guest import network
-from orlop.kernel.mount import MountFlag, mount
+from orlop.kernel.mount import MountFlag, Unmount, mount, umount
 from orlop.model.guestwire import FILES
 from orlop.model.mount import Mount
 from orlop.runtime import joining, seccomp
@@ -42,6 +42,7 @@ class Container:
     def __init__(self) -> None:
         self._bundle: Bundle | None = None
         self._first: Starting | None = None
+        self._is_rehearsal = False
 
     def start(self, what: Mapping[str, Any], stdio: Stdio | None) -> Starting:
         """Start what the host describes: id, config.json, the filter's program, files.
@@ -53,7 +54,11 @@ class Container:
         config = what["config"]
         if policy := config.get("linux", {}).get("seccomp"):
             seccomp.remember(policy, bytes.fromhex(what["filter"]))
-        _mount_disks()
+        is_rehearsal = what.get("rehearsal", False)
+        if is_rehearsal:
+            _mount_own_system()
+        else:
+            _mount_disks()
         if card := what["card"]:
             network.set_up(card)
         for key, value in what["sysctls"].items():
@@ -61,12 +66,16 @@ class Container:
         _write_files(what["files"])
         bundle = Bundle(what["id"], "/", config, _ROOT)
         self._first = start(bundle, stdio)
-        self._bundle = bundle
+        self._bundle, self._is_rehearsal = bundle, is_rehearsal
         return self._first
 
     def ended(self, pid: int) -> None:
         """Take note of a process that has ended; after the first one all writes are on the disk."""
-        if self._first is not None and pid == self._first.pid:
+        if self._first is None or pid != self._first.pid:
+            return
+        if self._is_rehearsal:
+            self._forget()
+        else:
             os.sync()
 
     def execute(self, what: Mapping[str, Any], stdio: Stdio | None) -> Starting:
@@ -76,6 +85,24 @@ class Container:
         first = self._first
         target = Target(self._bundle.id, first.pid, first.pidfd, self._bundle.config, first.cgroup)
         return execute(target, what["process"], stdio)
+
+    def _forget(self) -> None:
+        """Let another container take the place of the one that was a rehearsal."""
+        if self._first is not None and self._first.cgroup is not None:
+            self._first.cgroup.remove()
+            os.close(self._first.pidfd)
+        self._bundle = self._first = None
+        for place in (_IMAGE, _WRITES):
+            umount(place, Unmount.DETACH)
+
+
+def _mount_own_system() -> None:
+    for folder in (_IMAGE, _WRITES):
+        os.makedirs(folder, exist_ok=True)
+    mount("/", _IMAGE, flags=MountFlag.BIND)
+    mount("tmpfs", _WRITES, fstype="tmpfs")
+    for name in ("fs", "work"):
+        os.mkdir(f"{_WRITES}/{name}", 0o755)
 
 
 def _mount_disks() -> None:
