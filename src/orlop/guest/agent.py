@@ -6,6 +6,7 @@ import signal
 
 from orlop.errors import OrlopError
 from orlop.guest import identity, system
+from orlop.guest.names import Names
 from orlop.guest.processes import Processes
 from orlop.model import guestwire as wire
 from orlop.model.guestwire import Decoder, Frame
@@ -32,7 +33,8 @@ class Agent:
     def __init__(self, channel: int) -> None:
         self._channel = channel
         self._decoder = Decoder()
-        self._processes = Processes(self.send)
+        self._names = Names(self.send)
+        self._processes = Processes(self.send, self._names.open)
 
     def serve(self) -> None:
         """Answer requests, one after the other; returns when the host has gone."""
@@ -43,6 +45,8 @@ class Agent:
             poll = select.poll()
             poll.register(self._channel, select.POLLIN)
             poll.register(wakeup, select.POLLIN)
+            if self._names.fileno() >= 0:
+                poll.register(self._names.fileno(), select.POLLIN)
             for fd, events in self._processes.interests():
                 poll.register(fd, events)
             for fd, _ in poll.poll():
@@ -52,6 +56,8 @@ class Agent:
                         return
                     for frame in self._decoder.feed(data):
                         self._answer(frame)
+                elif fd == self._names.fileno():
+                    self._names.take()
                 elif fd == wakeup:
                     os.read(fd, _CHUNK)
                     self._processes.reap()
@@ -69,6 +75,8 @@ class Agent:
             if frame.kind == wire.IDENTIFY:
                 identity.take(frame.payload)
                 self.send(Frame(wire.DONE, frame.stream))
+            elif frame.kind == wire.ANSWER:
+                self._names.answer(frame)
             else:
                 self._processes.answer(frame)
         except (OSError, OrlopError, ValueError, KeyError, TypeError) as error:

@@ -6,7 +6,7 @@
 
 import os
 from binascii import a2b_base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -39,7 +39,9 @@ _ROOT = (
 class Container:
     """The one container of this machine, from its start on."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_names: Callable[[], None]) -> None:
+        """*open_names* is called once the network is there."""
+        self._open_names = open_names
         self._bundle: Bundle | None = None
         self._first: Starting | None = None
         self._is_rehearsal = False
@@ -61,6 +63,7 @@ class Container:
             _mount_disks()
         if card := what["card"]:
             network.set_up(card)
+            self._open_names()
         for key, value in what["sysctls"].items():
             network.write_sysctl(key, value)
         _write_files(what["files"])

@@ -27,11 +27,11 @@ Send = Callable[[Frame], None]
 class Processes:
     """The processes that the host has asked for, by stream."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, open_names: Callable[[], None]) -> None:
         self._send = send
         self._by_stream: dict[int, GuestProcess] = {}
         self._parts: dict[int, bytes] = {}
-        self._container = Container()
+        self._container = Container(open_names)
 
     def answer(self, frame: Frame) -> None:
         """Do what *frame* asks. What comes for a process that has ended is dropped."""

@@ -55,9 +55,12 @@ class Stream:
 class Relay:
     """All streams over one channel. add(), then turn() until it is over."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(
+        self, channel: socket.socket, *, on_question: Callable[[int, bytes], None] | None = None
+    ) -> None:
         channel.settimeout(0)
         self._channel = channel
+        self._on_question = on_question
         self._decoder = Decoder()
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
@@ -83,6 +86,11 @@ class Relay:
         """Set the size of a process's terminal."""
         if stream in self._streams:
             self._send(Frame(wire.RESIZE, stream, f"{height} {width}".encode()))
+
+    def answer(self, number: int, message: bytes) -> None:
+        """Answer a question of the guest."""
+        if self._unsent_bytes < _MOST_UNSENT:
+            self._send(Frame(wire.ANSWER, number, message))
 
     def interests(self) -> Iterator[tuple[int, int]]:
         """Yield descriptors and what poll(2) is to wait for; one may come twice."""
@@ -124,7 +132,10 @@ class Relay:
         if not data:
             raise UnavailableError("the virtual machine has ended")
         for frame in self._decoder.feed(data):
-            if stream := self._streams.get(frame.stream):
+            if frame.kind == wire.QUESTION:
+                if self._on_question is not None:
+                    self._on_question(frame.stream, frame.payload)
+            elif stream := self._streams.get(frame.stream):
                 self._take(frame, stream)
 
     def _take(self, frame: Frame, stream: Stream) -> None:

@@ -19,6 +19,7 @@ from orlop.errors import OrlopError
 from orlop.kernel.capabilities import capset
 from orlop.microvm.forwarding import catch_signals, make_raw, terminal_size
 from orlop.microvm.machine import Disks, Kind
+from orlop.microvm.names import Names
 from orlop.microvm.network import hand_over, make_tap
 from orlop.microvm.relay import End, Ports, Relay
 from orlop.microvm.template import Template
@@ -59,7 +60,8 @@ class Supervisor:
         card = hand_over()
         capset(0, 0, 0)  # from here on there is a guest to fear
         self._machine = template.clone(what["hostname"], disks=disks, tap=tap)
-        self._relay = Relay(self._machine.channel)
+        self._names = Names()
+        self._relay = Relay(self._machine.channel, on_question=self._names.ask)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(SOCKET)
         self._listener.listen(64)
@@ -76,6 +78,7 @@ class Supervisor:
         while not self._over:
             poll = select.poll()
             wanted = {self._wakeup: select.POLLIN, self._listener.fileno(): select.POLLIN}
+            wanted[self._names.fileno()] = select.POLLIN
             wanted |= dict.fromkeys(self._clients, select.POLLIN)
             for fd, events in self._relay.interests():
                 wanted[fd] = wanted.get(fd, 0) | events
@@ -86,6 +89,9 @@ class Supervisor:
                     self._forward_signals()
                 elif fd == self._listener.fileno():
                     self._accept()
+                elif fd == self._names.fileno():
+                    if answer := self._names.answer():
+                        self._relay.answer(*answer)
                 elif fd in self._clients:
                     self._hear(self._clients[fd])
                 else:

@@ -36,7 +36,12 @@ START = 13  # host: JSON, a container to start; its first process is this stream
 EXEC = 14  # host: JSON, another process in the container, on this stream
 STARTED = 15  # guest: the program of this stream's process runs
 RESIZE = 16  # host: the terminal's height and width as decimal text
-_KINDS = range(HELLO, RESIZE + 1)
+QUESTION = 17  # guest: a message of DNS; its stream numbers questions, not processes
+ANSWER = 18  # host: the answer to the question of that number
+_KINDS = range(HELLO, ANSWER + 1)
+MOST_STREAM = (1 << 32) - 1
+#: Where name servers of containers' networks are, in the guest and in its jail.
+NAME_SERVER = ("127.0.0.11", 53)
 
 #: Where files that come with a START lie in the guest, by their numbers.
 FILES = "/files"

@@ -122,23 +122,30 @@ def test_a_terminal_has_the_size_of_the_clients_and_takes_input(engine: EnginePr
     os.close(ours)
 
 
-def test_a_machine_is_on_its_networks_with_ports_and_egress_lists(engine: EngineProcess) -> None:
+def test_a_machine_is_on_its_network_with_names_ports_and_egress_lists(
+    engine: EngineProcess,
+) -> None:
     port = free_port()
     script = "mkdir /w; echo hello > /w/index.html; echo up; httpd -f -h /w"
-    options = ("--name", "web", "-p", f"127.0.0.1:{port}:80", *VM[:2])
+    assert orlop(engine, "network", "create", "mine").returncode == 0
+    mine = ("--network", "mine")
+    options = ("--name", "web", "-p", f"127.0.0.1:{port}:80", *mine, *VM[:2])
     orlop(engine, "run", "-d", *options, IMAGE, "sh", "-c", script)
     try:
         await_log(engine, "web")
-        address = engine.out("inspect", "web", "--format", "{{.NetworkSettings.IPAddress}}")
-        inside = orlop(engine, "run", "--rm", IMAGE, "wget", "-qO-", f"http://{address}/").stdout
+        fetch = ("wget", "-qO-", "http://web/")
+        inside = orlop(engine, "run", "--rm", *mine, IMAGE, *fetch).stdout
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
             assert (inside, answer.read()) == ("hello\n", b"hello\n")
-        ping = f"ip -o addr; timeout 1 wget -qO- http://{address}/ || echo none"
-        alone = orlop(engine, "run", "--rm", "--egress", "none", *VM[:2], IMAGE, "sh", "-c", ping)
-        assert "eth0    inet 172." in alone.stdout
-        assert alone.stdout.endswith("none\n"), alone
+        assert orlop(engine, "exec", "web", *fetch).stdout == "hello\n"
+        script = "nslookup web; timeout 1 wget -qO- http://web/ || echo none"
+        alone = ("--egress", "10.1.2.3", *mine, *VM[:2])
+        said = orlop(engine, "run", "--rm", *alone, IMAGE, "sh", "-c", script).stdout
+        assert "can't find web: NXDOMAIN" in said
+        assert said.endswith("none\n")
     finally:
         orlop(engine, "rm", "-f", "web")
+        assert orlop(engine, "network", "rm", "mine").returncode == 0
 
 
 def test_kill_ends_the_machine(engine: EngineProcess) -> None:

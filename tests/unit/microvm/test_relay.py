@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from orlop.errors import CorruptError, OrlopError, UnavailableError
+from orlop.microvm.names import Names
 from orlop.microvm.relay import End, Ports, Relay
 from orlop.model import guestwire as wire
 from orlop.model.guestwire import CREDIT_BYTES, MOST_PAYLOAD, WINDOW, Decoder, Frame
@@ -135,6 +136,18 @@ def unsent(host: Host) -> int:
     return sum(map(len, host.relay._unsent))
 
 
+def test_questions_that_wait_are_bounded() -> None:
+    names = Names()
+    for number in range(1000):
+        names.ask(number, b"\x12\x34question")
+    assert len(names._waiting) == 256
+    names.ask(1, b"x")
+    names.ask(1, bytes(5000))
+    assert len(names._waiting) == 256
+    assert names.answer() is None
+    names.close()
+
+
 def test_the_end_of_the_machine_is_told(host: Host) -> None:
     host.guest.close()
     with pytest.raises(UnavailableError, match="the virtual machine has ended"):
@@ -148,7 +161,7 @@ def test_nothing_that_a_guest_sends_is_held_without_bound(host: Host, seed: int)
     with suppress(BlockingIOError, OrlopError):
         for _ in range(400):
             size = chance.choice((0, 1, 4, 100, MOST_PAYLOAD))
-            data = Frame(chance.randrange(0, 20), FIRST, chance.randbytes(size)).encode()
+            data = Frame(chance.randrange(0, 22), FIRST, chance.randbytes(size)).encode()
             if chance.random() < 0.01:
                 data = chance.randbytes(50)
             host.guest.send(data)
