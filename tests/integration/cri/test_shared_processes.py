@@ -89,3 +89,19 @@ def test_a_pod_without_a_namespace_to_share_shares_none(pod: Pod) -> None:
     with pytest.raises(RefusedError) as refused:
         start(pod, "main", "true")
     assert refused.value.code == "INVALID_ARGUMENT"
+
+
+def test_a_debugging_container_sees_the_processes_of_its_target(pod: Pod) -> None:
+    target = pod.start("main", "sleep", "987133")
+    options = v1.NamespaceOption(pid=v1.TARGET, target_id=target)
+    context = v1.LinuxContainerSecurityContext(namespace_options=options)
+    debugging = pod.start(
+        "debug",
+        "sleep",
+        "987134",
+        linux=v1.LinuxContainerConfig(security_context=context),
+    )
+    assert shown(pod, debugging, "cat /proc/1/cmdline") == "sleep\0" + "987133\0"
+    with pytest.raises(RefusedError) as refused:
+        pod.create("wrong", "true", pid=v1.TARGET)
+    assert refused.value.code == "INVALID_ARGUMENT"
