@@ -1,6 +1,7 @@
 """Digests: the names of blobs. OCI image spec, descriptor.md "Digests"."""
 
 import re
+from collections.abc import Sequence
 from typing import NewType
 
 from orlop.errors import InvalidArgumentError
@@ -29,3 +30,14 @@ def split_digest(digest: Digest) -> tuple[str, str]:
     """Return the algorithm and the hex part."""
     algorithm, _, hexadecimal = digest.partition(":")
     return algorithm, hexadecimal
+
+
+def chain_id(diff_ids: Sequence[DiffID]) -> str:
+    """Return the ChainID of layers, bottom first. OCI image spec, config.md "Layer ChainID"."""
+    import hashlib  # rarely needed, and slow to import
+
+    first, *others = diff_ids
+    chain = str(first)
+    for diff_id in others:
+        chain = f"sha256:{hashlib.sha256(f'{chain} {diff_id}'.encode()).hexdigest()}"
+    return chain

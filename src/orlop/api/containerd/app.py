@@ -11,15 +11,18 @@ from orlop.api.containerd.introspection import IntrospectionCalls, VersionCalls
 from orlop.api.containerd.leases import LeaseCalls
 from orlop.api.containerd.namespaces import NamespaceCalls
 from orlop.api.containerd.snapshots import DiffCalls, SnapshotCalls
+from orlop.api.containerd.streaming import Channels, StreamingCalls
 from orlop.api.containerd.tasks import TaskCalls
+from orlop.api.containerd.transfer import TransferCalls
 from orlop.api.grpc import Server, methods_of
 from orlop.engine.engine import Engine
 
-_BROKEN_OFF = frozenset(["Wait"])
+_BROKEN_OFF = frozenset(["Wait", "Transfer"])
 
 
 def server(engine: Engine) -> Server:
     """Return the server that answers containerd's clients with what *engine* does."""
+    channels = Channels()
     servicers: dict[str, Sequence[object]] = {
         "Version": (VersionCalls(),),
         "Namespaces": (NamespaceCalls(engine),),
@@ -31,6 +34,8 @@ def server(engine: Engine) -> Server:
         "Containers": (ContainerCalls(engine),),
         "Tasks": (TaskCalls(engine),),
         "Events": (EventCalls(engine),),
+        "Streaming": (StreamingCalls(channels),),
+        "Transfer": (TransferCalls(engine, channels),),
     }
     names = tuple(name.lower() for name in [*servicers, "Introspection"])
     servicers["Introspection"] = (IntrospectionCalls(engine, tuple(sorted(names))),)

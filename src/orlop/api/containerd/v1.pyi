@@ -34,6 +34,13 @@ class TaskStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STOPPED: _ClassVar[TaskStatus]
     PAUSED: _ClassVar[TaskStatus]
     PAUSING: _ClassVar[TaskStatus]
+
+class AuthType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NONE: _ClassVar[AuthType]
+    CREDENTIALS: _ClassVar[AuthType]
+    REFRESH: _ClassVar[AuthType]
+    HEADER: _ClassVar[AuthType]
 STAT: WriteAction
 WRITE: WriteAction
 COMMIT: WriteAction
@@ -47,6 +54,10 @@ RUNNING: TaskStatus
 STOPPED: TaskStatus
 PAUSED: TaskStatus
 PAUSING: TaskStatus
+NONE: AuthType
+CREDENTIALS: AuthType
+REFRESH: AuthType
+HEADER: AuthType
 
 class VersionResponse(_message.Message):
     __slots__ = ("version", "revision")
@@ -1511,3 +1522,169 @@ class V2Metrics(_message.Message):
     cpu: V2Processor
     memory: V2Memory
     def __init__(self, pids: _Optional[_Union[PidsUse, _Mapping]] = ..., cpu: _Optional[_Union[V2Processor, _Mapping]] = ..., memory: _Optional[_Union[V2Memory, _Mapping]] = ...) -> None: ...
+
+class StreamInit(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class TransferOptions(_message.Message):
+    __slots__ = ("progress_stream",)
+    PROGRESS_STREAM_FIELD_NUMBER: _ClassVar[int]
+    progress_stream: str
+    def __init__(self, progress_stream: _Optional[str] = ...) -> None: ...
+
+class TransferRequest(_message.Message):
+    __slots__ = ("source", "destination", "options")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    source: _any_pb2.Any
+    destination: _any_pb2.Any
+    options: TransferOptions
+    def __init__(self, source: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., destination: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., options: _Optional[_Union[TransferOptions, _Mapping]] = ...) -> None: ...
+
+class RegistryResolver(_message.Message):
+    __slots__ = ("auth_stream", "headers")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    AUTH_STREAM_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    auth_stream: str
+    headers: _containers.ScalarMap[str, str]
+    def __init__(self, auth_stream: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class OCIRegistry(_message.Message):
+    __slots__ = ("reference", "resolver")
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    RESOLVER_FIELD_NUMBER: _ClassVar[int]
+    reference: str
+    resolver: RegistryResolver
+    def __init__(self, reference: _Optional[str] = ..., resolver: _Optional[_Union[RegistryResolver, _Mapping]] = ...) -> None: ...
+
+class AuthRequest(_message.Message):
+    __slots__ = ("host", "reference", "wwwauthenticate")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    WWWAUTHENTICATE_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    reference: str
+    wwwauthenticate: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, host: _Optional[str] = ..., reference: _Optional[str] = ..., wwwauthenticate: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AuthResponse(_message.Message):
+    __slots__ = ("auth_type", "secret", "username", "expire_at")
+    AUTH_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    USERNAME_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_AT_FIELD_NUMBER: _ClassVar[int]
+    auth_type: AuthType
+    secret: str
+    username: str
+    expire_at: _timestamp_pb2.Timestamp
+    def __init__(self, auth_type: _Optional[_Union[AuthType, str]] = ..., secret: _Optional[str] = ..., username: _Optional[str] = ..., expire_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Data(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class WindowUpdate(_message.Message):
+    __slots__ = ("update",)
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    update: int
+    def __init__(self, update: _Optional[int] = ...) -> None: ...
+
+class TransferProgress(_message.Message):
+    __slots__ = ("event", "name", "parents", "progress", "total")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PARENTS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    event: str
+    name: str
+    parents: _containers.RepeatedScalarFieldContainer[str]
+    progress: int
+    total: int
+    def __init__(self, event: _Optional[str] = ..., name: _Optional[str] = ..., parents: _Optional[_Iterable[str]] = ..., progress: _Optional[int] = ..., total: _Optional[int] = ...) -> None: ...
+
+class UnpackConfiguration(_message.Message):
+    __slots__ = ("platform", "snapshotter")
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTTER_FIELD_NUMBER: _ClassVar[int]
+    platform: Platform
+    snapshotter: str
+    def __init__(self, platform: _Optional[_Union[Platform, _Mapping]] = ..., snapshotter: _Optional[str] = ...) -> None: ...
+
+class ImageReference(_message.Message):
+    __slots__ = ("name", "is_prefix", "allow_overwrite", "add_digest", "skip_named_digest")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IS_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_OVERWRITE_FIELD_NUMBER: _ClassVar[int]
+    ADD_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SKIP_NAMED_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    is_prefix: bool
+    allow_overwrite: bool
+    add_digest: bool
+    skip_named_digest: bool
+    def __init__(self, name: _Optional[str] = ..., is_prefix: _Optional[bool] = ..., allow_overwrite: _Optional[bool] = ..., add_digest: _Optional[bool] = ..., skip_named_digest: _Optional[bool] = ...) -> None: ...
+
+class ImageStore(_message.Message):
+    __slots__ = ("name", "labels", "platforms", "all_metadata", "manifest_limit", "extra_references", "unpacks")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    PLATFORMS_FIELD_NUMBER: _ClassVar[int]
+    ALL_METADATA_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_REFERENCES_FIELD_NUMBER: _ClassVar[int]
+    UNPACKS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    labels: _containers.ScalarMap[str, str]
+    platforms: _containers.RepeatedCompositeFieldContainer[Platform]
+    all_metadata: bool
+    manifest_limit: int
+    extra_references: _containers.RepeatedCompositeFieldContainer[ImageReference]
+    unpacks: _containers.RepeatedCompositeFieldContainer[UnpackConfiguration]
+    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., platforms: _Optional[_Iterable[_Union[Platform, _Mapping]]] = ..., all_metadata: _Optional[bool] = ..., manifest_limit: _Optional[int] = ..., extra_references: _Optional[_Iterable[_Union[ImageReference, _Mapping]]] = ..., unpacks: _Optional[_Iterable[_Union[UnpackConfiguration, _Mapping]]] = ...) -> None: ...
+
+class ImageImportStream(_message.Message):
+    __slots__ = ("stream", "media_type", "force_compress")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    FORCE_COMPRESS_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    media_type: str
+    force_compress: bool
+    def __init__(self, stream: _Optional[str] = ..., media_type: _Optional[str] = ..., force_compress: _Optional[bool] = ...) -> None: ...
+
+class ImageExportStream(_message.Message):
+    __slots__ = ("stream", "media_type", "platforms", "all_platforms", "skip_compatibility_manifest", "skip_non_distributable")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    PLATFORMS_FIELD_NUMBER: _ClassVar[int]
+    ALL_PLATFORMS_FIELD_NUMBER: _ClassVar[int]
+    SKIP_COMPATIBILITY_MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    SKIP_NON_DISTRIBUTABLE_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    media_type: str
+    platforms: _containers.RepeatedCompositeFieldContainer[Platform]
+    all_platforms: bool
+    skip_compatibility_manifest: bool
+    skip_non_distributable: bool
+    def __init__(self, stream: _Optional[str] = ..., media_type: _Optional[str] = ..., platforms: _Optional[_Iterable[_Union[Platform, _Mapping]]] = ..., all_platforms: _Optional[bool] = ..., skip_compatibility_manifest: _Optional[bool] = ..., skip_non_distributable: _Optional[bool] = ...) -> None: ...

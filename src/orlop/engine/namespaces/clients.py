@@ -12,6 +12,7 @@ from orlop.engine.namespaces.names import ImageNames
 from orlop.engine.namespaces.namespaces import Namespaces
 from orlop.engine.namespaces.snapshots import ClientSnapshots
 from orlop.engine.namespaces.tasks import Tasks
+from orlop.engine.namespaces.transfers import Transfers
 
 
 class Clients:
@@ -29,6 +30,13 @@ class Clients:
             context, self.namespaces, self.leases, images=images, events=self.events
         )
         self.containers = ClientContainers(context, self.namespaces, self.events)
+        self.transfers = Transfers(
+            context,
+            images=images,
+            names=self.images,
+            contents=self.contents,
+            snapshots=self.snapshots,
+        )
         self.tasks = Tasks(
             context,
             containers=containers,

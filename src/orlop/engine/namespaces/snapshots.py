@@ -33,7 +33,7 @@ from orlop.images.build import LayerWriter
 from orlop.images.job import MeasureJob, Report
 from orlop.images.pull import Layer
 from orlop.model.clients import Resource, Snapshot
-from orlop.model.digest import DiffID, Digest
+from orlop.model.digest import DiffID, Digest, chain_id
 from orlop.model.image import DOCKER_LAYER, OCI_LAYER, Descriptor
 from orlop.model.mount import Mount
 from orlop.model.namespace import check_labels
@@ -221,6 +221,30 @@ class ClientSnapshots:
         await in_thread(self._driver.remove, snapshot.name)
         self._context.sweep_soon()
         return diff_id, bytes_
+
+    async def add_image(self, namespace: str, layers: Sequence[Layer]) -> str:
+        """Make the snapshots of an image's layers; return the key of the last, "" without layers.
+
+        They have the keys that clients look for: each names all layers up to it.
+        """
+        self._namespaces.ensure(namespace)
+        key, keys = "", tuple(layer.diff_id for layer in layers)
+        async with leased(self._context) as held:
+            held.add(*(layer.descriptor.digest for layer in layers), *map(Digest, keys))
+            await self._unpacker.unpack(layers, source=None, listener=lambda *_: None)
+            for number in range(len(keys)):
+                parent, key = key, chain_id(keys[: number + 1])
+                now_ns = time.time_ns()
+                made = Snapshot(
+                    kind="committed",
+                    parent=parent,
+                    layers=keys[: number + 1],
+                    created_ns=now_ns,
+                    updated_ns=now_ns,
+                )
+                if self._store.find(namespace, key) is None:
+                    self._store.add(namespace, key, made)
+        return key
 
     async def diff(self, namespace: str, mounts: Sequence[Mount], lease: str) -> Layer:
         """Store what was written to the snapshot whose *mounts* they are as a layer."""
