@@ -75,4 +75,5 @@ class Peering(Value, frozen=True, kw_only=True):
     members: tuple[str, ...] = ()  # hosts whose packets are accepted
     replicate: tuple[str, ...] = ()  # hosts that get frames without a known destination
     neighbours: tuple[Neighbour, ...] = ()
+    local: tuple[HostEndpoint, ...] = ()  # endpoints here, which nobody elsewhere may pass for
     is_whole: bool = True  # False after a start, until all members have been heard: remove nothing

@@ -3,7 +3,8 @@
 The kernel learns nothing by itself: the engines tell it where each endpoint is (`know`). The
 bridge answers ARP and neighbour discovery for endpoints on other hosts, and sends frames only
 to the right host. Only broadcasts, and frames to unknown addresses, go to every host. Packets
-are not encrypted; those from hosts that are not members are dropped.
+are not encrypted; those from hosts that are not members are dropped, and frames from elsewhere
+with an address that is here.
 docs/decisions/vxlan-peers.md has the reasons.
 """
 
@@ -14,6 +15,8 @@ import socket
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from orlop.kernel.netlink import links, neighbours
 from orlop.kernel.netlink.links import Link, Port, Settings
@@ -89,12 +92,16 @@ class Vxlan(Bridged):
         with refusals(f"bring {ownership.device_name('ov-', network)} up to date"):
             if before is None or before.members != peering.members:
                 self._filter(network, tunnel.tunnel_of(network))
+            elif before.local != peering.local:
+                self._refilter(network, before, peering)
+                if replace(before, local=peering.local) == peering:
+                    return
             self._tell(network, bridge)
 
     def strays(self, networks: Collection[Network], endpoints: Collection[Endpoint]) -> list[str]:
         """Return interfaces that belong to none of these; remove filters without a network."""
         known = {self._table(network.id) for network in networks}
-        for name in self._tables():
+        for name in self._tables("inet") | self._tables("bridge"):
             if name not in known:
                 self._unfilter(name)
         return super().strays(networks, endpoints)
@@ -194,7 +201,7 @@ class Vxlan(Bridged):
     def _ensure_filter(self, network: Network, wanted: Tunnel, undo: ExitStack) -> None:
         """Make sure there is a filter; an earlier engine's stays until we know the members."""
         name = self._table(network.id)
-        is_there = name in self._tables()
+        is_there = name in self._tables("inet") & self._tables("bridge")
         if not is_there:
             undo.callback(self._unfilter, name)
         if not is_there or network.id in self._peerings:
@@ -202,27 +209,39 @@ class Vxlan(Bridged):
 
     def _filter(self, network: Network, wanted: Tunnel) -> None:
         """Accept packets of members only: one transaction, the old rules are valid until then."""
-        peering = self._peerings.get(network.id)
-        members = peering.members if peering is not None else ()
+        peering = self._peerings.get(network.id) or Peering()
+        version = wanted.version
+        members = [each for each in peering.members if (":" in each) == (version == 6)]
         name = self._table(network.id)
         self._nft().run(
-            f"add table inet {name}\ndelete table inet {name}\n"
-            + _rules(
-                name, wanted, [each for each in members if (":" in each) == (wanted.version == 6)]
-            )
+            _without(name)
+            + _rules(name, wanted, members)
+            + _elements("add", name, _addresses_here(network, peering))
         )
+
+    def _refilter(self, network: Network, before: Peering, after: Peering) -> None:
+        """Change which addresses are here."""
+        old, new = _addresses_here(network, before), _addresses_here(network, after)
+        name, gone = self._table(network.id), old - new
+        commands = _elements("add", name, gone | new - old) + _elements("delete", name, gone)
+        try:
+            self._nft().run(commands)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            self._filter(network, tunnel.tunnel_of(network))
 
     def _unfilter(self, name: str) -> None:
         with suppress(OSError):
-            self._nft().run(f"add table inet {name}\ndelete table inet {name}")
+            self._nft().run(_without(name))
 
-    def _tables(self) -> Collection[str]:
+    def _tables(self, family: str) -> set[str]:
         """Return the names of our existing filters.
 
         It accepts any format: a new connection's first `list tables` prints text and JSON,
         one after the other (libnftables 1.1.3).
         """
-        listing = self._nft().listing("list tables inet")
+        listing = self._nft().listing(f"list tables {family}")
         return set(re.findall(rf"\b{re.escape(self._table(''))}[0-9a-f]{{12}}\b", listing))
 
     def _nft(self) -> Nftables:
@@ -249,6 +268,34 @@ def _wanted(peering: Peering, bridge: int, link: int, *, is_flooding: bool) -> _
     return _Entries(frozenset(forwards), frozenset(entries))
 
 
+def _addresses_here(network: Network, peering: Peering) -> set[tuple[str, str]]:
+    """Return the addresses of endpoints here and of the bridge, each with its set."""
+    here = {("macs", bridge_mac(network))}
+    here.update(_in_set(subnet.gateway) for subnet in network.subnets if subnet.gateway)
+    for each in peering.local:
+        here.add(("macs", each.mac))
+        here.update(_in_set(address) for address in each.addresses)
+    return here
+
+
+def _in_set(address: str) -> tuple[str, str]:
+    return "here6" if ":" in address else "here4", address
+
+
+def _elements(verb: str, name: str, some: Collection[tuple[str, str]]) -> str:
+    return "".join(
+        f"{verb} element bridge {name} {which} {{ {address} }}\n" for which, address in some
+    )
+
+
+def _without(name: str) -> str:
+    """Return the commands that remove the filter *name*, whether it exists or not."""
+    return "".join(
+        f"add table {family} {name}\ndelete table {family} {name}\n"
+        for family in ("inet", "bridge")
+    )
+
+
 def _rules(name: str, wanted: Tunnel, members: Sequence[str]) -> str:
     family, address = ("ip", "ipv4_addr") if wanted.version == 4 else ("ip6", "ipv6_addr")
     elements = f"elements = {{ {', '.join(members)} }};" if members else ""
@@ -260,6 +307,24 @@ table inet {name} {{
         type filter hook input priority -10; policy accept;
         {ours} {family} saddr @members accept
         {ours} counter drop comment "no member of this network"
+    }}
+}}
+table bridge {name} {{
+    set macs {{ type ether_addr; }}
+    set here4 {{ type ipv4_addr; }}
+    set here6 {{ type ipv6_addr; }}
+    chain prerouting {{
+        comment "a member sends nothing that claims to be from somebody here"
+        type filter hook prerouting priority -312; policy accept;
+        iifname "{wanted.name}" goto from-elsewhere
+    }}
+    chain from-elsewhere {{
+        ether saddr @macs drop
+        arp saddr ether @macs drop
+        arp saddr ip @here4 drop
+        ip saddr @here4 drop
+        ip6 saddr @here6 drop
+        icmpv6 type nd-neighbor-advert icmpv6 taddr @here6 drop
     }}
 }}
 """

@@ -64,7 +64,7 @@ def run_and_die(folder: Path, work: Callable[[Engine], Awaitable[None]]) -> None
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
-def with_engine(folder: Path, work: Work, *, timeout_s: float = 60) -> None:
+def with_engine(folder: Path, work: Work, *, timeout_s: float = 300) -> None:
     """Run *work* against an engine that is opened for it."""
 
     async def run() -> None:

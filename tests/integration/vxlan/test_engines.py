@@ -1,5 +1,6 @@
 """Real engines on hosts of their own: containers, the command line, kills."""
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -7,11 +8,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.integration.engines import EngineProcess, docker_archive
+from tests.integration.networks.egress.arrivals import arriving
+from tests.integration.networks.egress.frames import Host, forged, letter, to_neighbor
 from tests.integration.vxlan.hosts import Underlay, hold_namespace, run, until
+
+#: Frames of a container's making that have its own addresses.
+_OWN = {
+    *("plain", "broadcast", "multicast"),
+    *("IPv6", "IPv6 multicast", "link-local", "ping", "MLD", "long ND"),
+}
+
+#: What hosts hold back that filter bridged frames, and what a bridge answers itself.
+_MAYBE = {"a fragment", "long ARP"}
 
 
 class EngineHost(EngineProcess):
@@ -51,6 +64,9 @@ class EngineHost(EngineProcess):
         )
         assert not check or done.returncode == 0, f"{arguments}: {done.stderr}{self.log()[-3000:]}"
         return (done.stdout or done.stderr).strip()
+
+    def pid_of(self, name: str) -> int:
+        return int(self.out("inspect", "--format", "{{.State.Pid}}", name))
 
     def members(self) -> list[str]:
         form = "{{.Address}} {{.Status}}"
@@ -127,6 +143,29 @@ def test_containers_of_two_engines_find_each_other(engines: list[EngineHost]) ->
     until(lambda: fetch(one, "elsewhere") == "there")
     two.docker("rm", "-f", "elsewhere")
     until(lambda: fetch(one, "other") == "")
+
+
+def test_a_container_passes_for_nobody_on_another_host(engines: list[EngineHost]) -> None:
+    one, two = engines
+    joined(engines)
+    serve(one, "peer")
+    serve(two, "sender", "--cap-add", "NET_RAW", "--cap-add", "NET_ADMIN")
+    peer, sender = _host(one, "peer"), _host(two, "sender")
+    fetch(two, peer.ip)  # the hosts know of both
+    frames = to_neighbor(sender, peer) | forged(sender, peer, Host("", "", "fd20::1"))
+    ends = {f"/proc/{one.pid_of('peer')}/ns/net": letter(sender, peer, peer)}
+    come = asyncio.run(arriving(Placed(two.pid_of("sender")), frames, ends, enough=_OWN))
+    assert come - _MAYBE == _OWN
+
+
+class Placed(NamedTuple):
+    pid: int
+
+
+def _host(engine: EngineHost, name: str) -> Host:
+    (shown,) = json.loads(engine.out("inspect", name))
+    found = shown["NetworkSettings"]["Networks"]["web"]
+    return Host(found["MacAddress"], found["IPAddress"], found["GlobalIPv6Address"])
 
 
 def test_killed_engines_go_on_and_find_each_other_again(engines: list[EngineHost]) -> None:

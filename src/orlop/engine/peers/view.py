@@ -58,6 +58,7 @@ class View:
             members=tuple(sorted({member.address for member in known})),
             replicate=tuple(sorted({member.address for member in here})),
             neighbours=tuple(self._neighbours(here)),
+            local=tuple(self.local[mac] for mac in sorted(self.local)),
             is_whole=is_whole,
         )
 

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 from orlop.model.container import Container
 from tests.integration.names.scene import run_in
@@ -45,8 +46,15 @@ def _arrived(seen: socket.socket, names: list[str]) -> set[str]:
             found |= {name for name in names if mark(name) in frame}
 
 
+class Sender(Protocol):
+    """Who has a process in the network namespace that frames are sent from."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+
 async def arriving(
-    sender: Container, frames: dict[str, bytes], ends: dict[str, bytes], *, enough: set[str]
+    sender: Sender, frames: dict[str, bytes], ends: dict[str, bytes], *, enough: set[str]
 ) -> set[str]:
     """Send *frames*, and after them one to each of *ends*, by namespace; return what came.
 
