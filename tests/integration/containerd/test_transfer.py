@@ -30,10 +30,10 @@ def test_an_image_is_pushed_and_pulled_by_the_engine(
 ) -> None:
     remote = f"{loopback_registry}/busybox:moved"
     ctr("images", "tag", image, remote)
-    assert "complete" in ctr("images", "push", "--local=false", remote)
+    ctr("images", "push", "--local=false", remote)
     for name in (image, remote):
         ctr("images", "rm", "--sync", name)
-    assert "complete" in ctr("images", "pull", "--local=false", "--platform", HERE, remote)
+    ctr("images", "pull", "--local=false", "--platform", HERE, remote)
     assert ctr("images", "check").splitlines()[1].split()[-1] == "true"
     assert len(ctr("snapshots", "ls").splitlines()) == 2
     assert ctr("run", "--rm", remote, "one", "echo", "pulled") == "pulled\n"
