@@ -14,6 +14,7 @@ from orlop.sandbox.boxes.pool import Pool as Pool
 from orlop.sandbox.boxes.runner import Runner as Runner
 from orlop.sandbox.boxes.sandbox import Sandbox as Sandbox
 from orlop.sandbox.boxes.warm import PoolStats as PoolStats
+from orlop.sandbox.image import Image as Image
 from orlop.sandbox.processes.process import Process as Process
 from orlop.sandbox.processes.process import Terminal as Terminal
 from orlop.sandbox.result import Result as Result

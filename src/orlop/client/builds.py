@@ -15,7 +15,7 @@ from orlop.errors import InvalidArgumentError, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
     from typing import Any
 
     from orlop.client.calls import Caller
@@ -32,7 +32,7 @@ class Builds:
 
     def build(
         self, context: Iterator[bytes], *, query: Mapping[str, Any], secrets: str = ""
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any]]:
         """Build, yielding messages; *secrets* is what secrets_header() has made."""
         headers = {"Content-Type": "application/x-tar"}
         if config := config_header():

@@ -8,7 +8,7 @@ from orlop.model import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from types import TracebackType
     from typing import Any, Self, TypeVar
 
@@ -154,7 +154,7 @@ class Caller:
         query: Query | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any]:
         """Make one request and yield the JSON values of its answer, one per line, as they come."""
         response = self.open(method, path, query=query, body=body, headers=headers)
         try:

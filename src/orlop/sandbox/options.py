@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orlop.client.address import Settings, settings
 from orlop.errors import InvalidArgumentError
@@ -17,6 +17,9 @@ from orlop.sandbox.arguments import (
     is_count,
     user_text,
 )
+
+if TYPE_CHECKING:
+    from orlop.sandbox.image import Image  # which few programs need
 
 _DISK_BYTES = 1 << 30  # that a sandbox may write unless it asks for another number
 #: Stays, and takes leave of orphans that end: `wait` reaps them with the shell's own. Where
@@ -47,7 +50,7 @@ def named(face: type[Face]) -> type[Face]:
 class Options:
     """Keyword arguments of Sandbox and AsyncSandbox; Sandbox's docstring explains each."""
 
-    image: str = "host"
+    image: "str | Image" = "host"
     name: str | None = None
     memory: int | str | None = None
     cpus: float | None = None
@@ -71,7 +74,9 @@ class Options:
     engine: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("image", "workdir", "network", "userns"):
+        if not callable(getattr(self.image, "reference", None)):
+            check_text("image", self.image)
+        for name in ("workdir", "network", "userns"):
             check_text(name, getattr(self, name))
         for name in ("name", "engine"):
             if getattr(self, name) is not None:
@@ -109,6 +114,11 @@ class Options:
         return dict.fromkeys(self.ports, 0)
 
     @property
+    def reference(self) -> str:
+        """The engine's name or id of *image*, which is built first if it is an Image."""
+        return self.image if isinstance(self.image, str) else self.image.reference(self.engine)
+
+    @property
     def disk_bytes(self) -> int | None:
         """*disk* as a number."""
         return None if self.disk is None else _size("disk", self.disk)
@@ -119,7 +129,7 @@ class Options:
 
     def body(self) -> dict[str, Any]:
         """Return the body of a create request; InvalidArgumentError for what cannot be."""
-        if not self.image:
+        if not self.reference:
             raise InvalidArgumentError("a sandbox needs an image")
         check_variables(self.environment)
         _check_ports(self.published)
@@ -130,7 +140,7 @@ class Options:
             )
         _check_egress(self.egress, self.network)
         body = {
-            "Image": self.image,
+            "Image": self.reference,
             "Entrypoint": list(self.command[:1]),
             "Cmd": list(self.command[1:]),
             "Env": variables(self.environment),

@@ -41,7 +41,7 @@ class _Boxes:
     def exec(self, command: Command) -> Handle:
         """See Box.exec. UnsupportedError where that is not so easy."""
         options = self._options
-        return with_image(options.settings(), options.image, lambda: self._start(command))
+        return with_image(options.settings(), options.reference, lambda: self._start(command))
 
     def _start(self, command: Command) -> Handle:
         options = self._options

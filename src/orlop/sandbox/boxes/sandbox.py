@@ -29,7 +29,7 @@ class Sandbox(Options, Closing, Commands):
 
     Options:
         image: what its files are at first: a reference, which is pulled where it is missing;
-            a snapshot; or "host", this machine's own programs.
+            an Image, which is built; a snapshot; or "host", this machine's own programs.
         name: the container's name, for `orlop` and `docker`.
         memory: limit in bytes, or such as "256m"; files in memory count, too.
         cpus: limit in processors' worth of time, such as 0.5.

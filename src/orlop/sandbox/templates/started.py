@@ -38,7 +38,7 @@ class StartedTemplate:
         self._setup_s = options.setup_timeout
         with Client(self._settings) as client:
             with_image(
-                self._settings, options.image, lambda: self._open(client, options, lifetime_s)
+                self._settings, options.reference, lambda: self._open(client, options, lifetime_s)
             )
         weakref.finalize(self, _let_go, self._holder, self._idle)
 

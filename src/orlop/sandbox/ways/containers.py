@@ -39,7 +39,9 @@ class ContainerWay:
 
     def start(self, options: Options) -> Box:
         with _client(self._settings, options) as client:
-            return with_image(self._settings, options.image, lambda: self._open(client, options))
+            return with_image(
+                self._settings, options.reference, lambda: self._open(client, options)
+            )
 
     def start_many(self, options: Options, count: int) -> list[Box]:
         with ExitStack() as undo:

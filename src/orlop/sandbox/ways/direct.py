@@ -47,7 +47,7 @@ class DirectWay:
         if not is_direct(options) or tuple(options.command) != IDLE:
             return ContainerWay(self._settings).start(options)
         try:
-            return with_image(self._settings, options.image, lambda: self._start(options))
+            return with_image(self._settings, options.reference, lambda: self._start(options))
         except UnsupportedError:
             return ContainerWay(self._settings).start(options)
 
@@ -61,7 +61,7 @@ class DirectWay:
         message = {**start_message(options), "count": count}
         try:
             return with_image(
-                self._settings, options.image, lambda: started(self._settings, message)
+                self._settings, options.reference, lambda: started(self._settings, message)
             )
         except UnsupportedError:
             return usual.start_many(options, count)
