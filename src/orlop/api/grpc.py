@@ -30,6 +30,7 @@ from orlop.api.connections import Places
 from orlop.api.failures import translate_os_error
 from orlop.api.protobuf import message_class
 from orlop.errors import ExhaustedError, InvalidArgumentError, OrlopError, UnsupportedError, kind_of
+from orlop.model.plain import one_line
 
 log = logging.getLogger(__name__)
 
@@ -290,7 +291,7 @@ def _seconds_left(headers: Headers) -> float | None:
 
 
 def _refused(error: OrlopError) -> Outcome:
-    return Outcome(error.grpc_code, str(error), kind_of(error))
+    return Outcome(error.grpc_code, one_line(str(error)), kind_of(error))
 
 
 async def _only(messages: AsyncIterator[Message]) -> Message:

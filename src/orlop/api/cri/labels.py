@@ -2,6 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import TypeVar
+
+from orlop.errors import InvalidArgumentError
+
+T = TypeVar("T")
 
 _LONGEST_NAME = 255  # of a container
 _HASH = 16
@@ -19,3 +24,10 @@ def name_of(*parts: object) -> str:
 def selects(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     """Whether *labels* have all that are *wanted*, with their values."""
     return all(labels.get(key) == value for key, value in wanted.items())
+
+
+def known(table: Mapping[int, T], number: int, what: str) -> T:
+    """Return what a number of an enumeration means; InvalidArgumentError if it means nothing."""
+    if number not in table:
+        raise InvalidArgumentError(f"there is no {what} {number}")
+    return table[number]

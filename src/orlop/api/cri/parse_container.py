@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from orlop.api.cri import v1
-from orlop.api.cri.labels import name_of
+from orlop.api.cri.labels import known, name_of
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import (
     ContainerOptions,
@@ -17,15 +17,16 @@ from orlop.model.container import (
     Resources,
 )
 
-_PROPAGATION = {
+_PROPAGATION: dict[int, str] = {
     v1.PROPAGATION_PRIVATE: "rprivate",
     v1.PROPAGATION_HOST_TO_CONTAINER: "rslave",
     v1.PROPAGATION_BIDIRECTIONAL: "rshared",
 }
-_POLICIES: dict[v1.SupplementalGroupsPolicy, Literal["merge", "strict"]] = {
+_POLICIES: dict[int, Literal["", "merge", "strict"]] = {
     v1.Merge: "merge",
     v1.Strict: "strict",
 }
+_SIGNALS = {number: name for name, number in v1.Signal.items()}
 _NO_CHECK = Health(test=("NONE",))  # a kubelet has its own probes
 
 
@@ -51,7 +52,7 @@ def container_options(config: v1.ContainerConfig, pod: v1.PodSandboxConfig) -> C
         working_dir=config.working_dir,
         user=_user(security),
         group_add=tuple(map(str, security.supplemental_groups)),
-        groups_policy=_POLICIES[security.supplemental_groups_policy],
+        groups_policy=known(_POLICIES, security.supplemental_groups_policy, "groups policy"),
         stop_signal=_stop_signal(config.stop_signal),
         terminal=config.tty,
         open_stdin=config.stdin,
@@ -169,7 +170,7 @@ def _stop_signal(signal: v1.Signal) -> str:
     """Return the signal as the engine knows it: "SIGRTMIN+3"; "" for the image's."""
     if signal == v1.RUNTIME_DEFAULT:
         return ""
-    return v1.Signal.Name(signal).replace("PLUS", "+").replace("MINUS", "-")
+    return known(_SIGNALS, signal, "signal").replace("PLUS", "+").replace("MINUS", "-")
 
 
 def _mount(mount: v1.Mount) -> MountPoint:
@@ -190,7 +191,7 @@ def _mount(mount: v1.Mount) -> MountPoint:
         source=mount.host_path,
         read_only=mount.readonly,
         read_only_top=not mount.recursive_read_only,
-        propagation=_PROPAGATION[mount.propagation],
+        propagation=known(_PROPAGATION, mount.propagation, "propagation"),
         create_host_path=True,
     )
 

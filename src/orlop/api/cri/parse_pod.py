@@ -2,12 +2,13 @@
 
 from orlop.api.bandwidth import EGRESS, INGRESS, annotated_rate
 from orlop.api.cri import v1
-from orlop.api.cri.labels import name_of
+from orlop.api.cri.labels import known, name_of
 from orlop.errors import InvalidArgumentError, UnsupportedError
 from orlop.model.container import ContainerOptions
 from orlop.model.network import Bandwidth
 
 HANDLERS = ("", "orlop")  # both the same
+_PROTOCOLS: dict[int, str] = {v1.TCP: "tcp", v1.UDP: "udp", v1.SCTP: "sctp"}
 _POD = "POD"  # in the place of a container's name
 
 
@@ -70,6 +71,6 @@ def _bindings(config: v1.PodSandboxConfig) -> dict[str, tuple[tuple[str, str], .
     found: dict[str, tuple[tuple[str, str], ...]] = {}
     for one in config.port_mappings:
         if one.host_port:
-            port = f"{one.container_port}/{v1.Protocol.Name(one.protocol).lower()}"
+            port = f"{one.container_port}/{known(_PROTOCOLS, one.protocol, 'protocol')}"
             found[port] = (*found.get(port, ()), (one.host_ip, str(one.host_port)))
     return found
