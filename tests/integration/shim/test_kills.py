@@ -1,6 +1,7 @@
 """kill -9 of the stdio process, of the shim, and of both: what stays and what is said."""
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -38,7 +39,15 @@ def test_log_goes_on_after_the_stdio_process_is_killed(shim: Shim) -> None:
         kill_and_wait(shim.stdio_pid)
         eventually(lambda: _answers(shim))
     assert shim.wait_exit("writer")["status"] == 0
-    assert lines_of(shim, "writer") == [f"line {i}" for i in range(200)]
+    numbers = [int(line.removeprefix("line ")) for line in lines_of(shim, "writer")]
+    assert numbers == sorted(set(numbers))
+    # What it has read and not yet written when it is killed is lost: at most a block each time.
+    assert numbers[-1] == 199
+    assert _holes(numbers) <= 3
+
+
+def _holes(numbers: list[int]) -> int:
+    return sum(later - earlier > 1 for earlier, later in itertools.pairwise([-1, *numbers]))
 
 
 def _answers(shim: Shim) -> bool:
@@ -88,7 +97,7 @@ def test_killed_shim_is_replaced_by_one_that_adopts_the_containers(shim: Shim) -
     pid = next(item["pid"] for item in shim.request(op="list"))
     time.sleep(0.1)
     shim.kill_shim()
-    assert state_of(pid) in ("S", "R")
+    assert state_of(pid) not in ("", "Z")
     shim.again()
     assert [item["pid"] for item in shim.request(op="list")] == [pid]
     assert shim.stdio_pid == stdio
@@ -176,7 +185,7 @@ def test_shim_killed_during_a_start_leaves_a_known_container_or_nothing(
     shim.again()
     running = [item for item in shim.request(op="list") if item.get("running")]
     if running:
-        assert state_of(running[0]["pid"]) in ("S", "R")
+        assert state_of(running[0]["pid"]) not in ("", "Z")
         shim.request(op="signal", id="race", signal=9)
         assert shim.wait_exit("race")["status"] == 137
     eventually(lambda: shim.cgroups() == [])

@@ -18,6 +18,7 @@ from tests.integration.networks.egress.world import (
     ADDRESS,
     NAMESERVER,
     OTHER,
+    World,
     box,
     inside,
     opened,
@@ -35,11 +36,16 @@ _WANTED = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _names_last(outside: World) -> None:
+    """What a name opens stays open to the end of a test, on a busy machine too."""
+    outside.names.ttl_s = 3600
+
+
 async def _holds(where: list[str]) -> None:
     assert dict(zip(_WANTED, await tries(where, *_WANTED), strict=True)) == _WANTED
 
 
-@pytest.mark.usefixtures("outside")
 def test_a_list_holds_while_no_engine_runs_and_the_next_one_knows_it(tmp_path: Path) -> None:
     async def first(engine: Engine) -> None:
         await made(engine, "a", "10.1.0.0/24")
@@ -61,7 +67,6 @@ def test_a_list_holds_while_no_engine_runs_and_the_next_one_knows_it(tmp_path: P
     asyncio.run(second())
 
 
-@pytest.mark.usefixtures("outside")
 def test_rules_that_somebody_removes_come_back_with_what_names_opened(tmp_path: Path) -> None:
     async def work(engine: Engine) -> None:
         some = await box(engine, "some", "bridge", _LISTED)
@@ -92,7 +97,6 @@ async def _owned_by_another(folder: Path) -> AsyncIterator[None]:
             owner.kill()
 
 
-@pytest.mark.usefixtures("outside")
 def test_an_engine_that_cannot_take_lists_over_leaves_them_and_adds_none(tmp_path: Path) -> None:
     async def first(engine: Engine) -> None:
         await made(engine, "a", "10.1.0.0/24")
@@ -117,7 +121,6 @@ def test_an_engine_that_cannot_take_lists_over_leaves_them_and_adds_none(tmp_pat
     asyncio.run(second())
 
 
-@pytest.mark.usefixtures("outside")
 def test_who_cannot_be_held_to_a_list_does_not_start(tmp_path: Path) -> None:
     async def work(engine: Engine) -> None:
         await made(engine, "a", "10.1.0.0/24")
@@ -136,7 +139,6 @@ def test_who_cannot_be_held_to_a_list_does_not_start(tmp_path: Path) -> None:
     with_engine(tmp_path, work, timeout_s=300)
 
 
-@pytest.mark.usefixtures("outside")
 def test_who_has_an_address_next_is_held_to_its_own_list(tmp_path: Path) -> None:
     async def work(engine: Engine) -> None:
         await made(engine, "a", "10.1.0.0/30")
@@ -156,7 +158,6 @@ def test_who_has_an_address_next_is_held_to_its_own_list(tmp_path: Path) -> None
     with_engine(tmp_path, work, timeout_s=300)
 
 
-@pytest.mark.usefixtures("outside")
 def test_a_list_holds_on_networks_that_come_later(tmp_path: Path) -> None:
     async def work(engine: Engine) -> None:
         await made(engine, "a", "10.1.0.0/24", internal=True)
