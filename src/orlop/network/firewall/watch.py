@@ -1,7 +1,8 @@
 """Notice when somebody removes our rules or bridges: `nft flush ruleset`, a reload.
 
-The kernel notifies about all changes of rules and links. Our own changes of rules are
-filtered out in the kernel, by the address of their socket.
+The kernel notifies about all changes of rules and links. It drops by filters what is not of
+interest: our own changes of rules, by the address of their socket, and links that do not go.
+A container that starts makes and changes links some 25 times.
 """
 
 import ctypes
@@ -25,8 +26,11 @@ _DELETIONS = frozenset((_DELTABLE, _DELCHAIN, _DELRULE, _DELSET, _DELSETELEM))
 _RTM_DELLINK = 17
 _OTHERS = (b"FORWARD\0", b"DOCKER-USER\0", b"firewalld\0")  # chains and tables that beside.py uses
 _HEADER = struct.Struct("=IHHII")
-_RECEIVE_BYTES = 1 << 20
-_LOAD_WORD, _EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+_QUEUED_BYTES = 1 << 20
+_LONGEST_BYTES = 1 << 16
+# BPF_LD|W|ABS, BPF_LD|H|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+_LOAD_WORD, _LOAD_HALF, _EQUAL, _RETURN = 0x20, 0x28, 0x15, 0x06
+_DROP, _PASS = (_RETURN, 0, 0, 0), (_RETURN, 0, 0, 0xFFFFFFFF)
 
 
 class Changes(NamedTuple):
@@ -47,7 +51,7 @@ class Watch:
     def __init__(self, table: str, port: int) -> None:
         self._tag = table.encode()
         self._rules = _subscribe(_NETLINK_NETFILTER, _NFNLGRP_NFTABLES, _without(port))
-        self._links = _subscribe(socket.NETLINK_ROUTE, _RTNLGRP_LINK, None)
+        self._links = _subscribe(socket.NETLINK_ROUTE, _RTNLGRP_LINK, _of(_RTM_DELLINK))
         self._poll = select.epoll()
         self._poll.register(self._rules, select.EPOLLIN)
         self._poll.register(self._links, select.EPOLLIN)
@@ -98,12 +102,11 @@ class Watch:
                     continue
 
 
-def _subscribe(protocol: int, group: int, program: bytes | None) -> socket.socket:
+def _subscribe(protocol: int, group: int, program: bytes) -> socket.socket:
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-        if program is not None:
-            _attach(made, program)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUED_BYTES)
+        _attach(made, program)
         made.bind((0, 0))  # without an address it counts as the kernel, and hears nothing
         made.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
     except BaseException:
@@ -115,13 +118,23 @@ def _subscribe(protocol: int, group: int, program: bytes | None) -> socket.socke
 def _without(port: int) -> bytes:
     """Return a classic BPF program that drops messages that come from *port*.
 
-    The port is at offset 12 of the first message's header, in the machine's byte order,
-    while the program loads it in network order.
+    The port is at offset 12 of the first message's header, as the kind is at offset 4, in the
+    machine's byte order, while programs load numbers in network order.
     """
-    swapped = int.from_bytes(port.to_bytes(4, sys.byteorder), "big")
-    steps = ((_LOAD_WORD, 0, 0, 12), (_EQUAL, 0, 1, swapped), (_RETURN, 0, 0, 0))
-    last = (_RETURN, 0, 0, 0xFFFFFFFF)
-    return b"".join(struct.pack("=HBBI", *step) for step in (*steps, last))
+    return _program((_LOAD_WORD, 0, 0, 12), (_EQUAL, 0, 1, _swapped(port, 4)), _DROP, _PASS)
+
+
+def _of(kind: int) -> bytes:
+    """Return a classic BPF program that drops messages that are not of this *kind*."""
+    return _program((_LOAD_HALF, 0, 0, 4), (_EQUAL, 1, 0, _swapped(kind, 2)), _DROP, _PASS)
+
+
+def _swapped(number: int, size: int) -> int:
+    return int.from_bytes(number.to_bytes(size, sys.byteorder), "big")
+
+
+def _program(*steps: tuple[int, int, int, int]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *step) for step in steps)
 
 
 def _attach(to: socket.socket, program: bytes) -> None:
@@ -136,7 +149,7 @@ def _attach(to: socket.socket, program: bytes) -> None:
 def _messages(of: socket.socket) -> Iterator[tuple[int, bytes]]:
     while True:
         try:
-            data = of.recv(_RECEIVE_BYTES)
+            data = of.recv(_LONGEST_BYTES)
         except BlockingIOError:
             return
         start = 0
