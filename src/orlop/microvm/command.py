@@ -9,19 +9,21 @@ import select
 import signal
 import socket
 import sys
+import time
 
 from orlop.microvm.forwarding import catch_signals, make_raw, terminal_size
 from orlop.microvm.supervisor import SOCKET
 
 _FAILED = 125
 _MOST_ANSWER = 4096
+_PATIENCE_S = 60.0
+_PAUSE_S = 0.02
 
 
 def main() -> None:
     """Run the process that argv describes, in JSON; its end is ours."""
     wakeup = catch_signals()
-    supervisor = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    supervisor.connect(SOCKET)
+    supervisor = _connect()
     make_raw(0)
     socket.send_fds(supervisor, [sys.argv[1].encode()], (0, 1, 2))
     poll = select.poll()
@@ -34,6 +36,23 @@ def main() -> None:
                     supervisor.send(_message(number))
             else:
                 _exit(supervisor.recv(_MOST_ANSWER))
+
+
+def _connect() -> socket.socket:
+    """Connect to the supervisor, which listens once the machine is there; or say why not."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        supervisor = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            supervisor.connect(SOCKET)
+        except (FileNotFoundError, ConnectionRefusedError):
+            supervisor.close()
+            if time.monotonic() > deadline:
+                sys.stderr.write("orlop: the virtual machine does not come up\n")
+                sys.exit(_FAILED)
+            time.sleep(_PAUSE_S)
+        else:
+            return supervisor
 
 
 def _message(number: int) -> bytes:

@@ -147,7 +147,7 @@ def boot(kind: Kind, *, memory: str | None = None, timeout_s: float = BOOT_TIMEO
     Raises UnavailableError if the agent has not greeted after *timeout_s*; QEMU has ended then.
     """
     with ExitStack() as undo:
-        machine = undo.enter_context(Machine(kind, _kernel(kind), memory=memory))
+        machine = undo.enter_context(Machine(kind, _kernel(kind, _clock(kind)), memory=memory))
         machine.set_timeout(timeout_s)
         machine.agent.greet()
         machine.set_timeout(_ANSWER_TIMEOUT_S)
@@ -156,12 +156,15 @@ def boot(kind: Kind, *, memory: str | None = None, timeout_s: float = BOOT_TIMEO
 
 
 def command_line(kind: Kind) -> list[str]:
-    """Return what machines of *kind* are booted by, but for descriptors and the memory's file."""
-    return [*_devices(kind, None, 0, 0, 0), *_drives(NO_DISKS), *_kernel(kind)]
+    """Return what machines of *kind* are booted by, but for what changes from boot to boot.
+
+    These are descriptors, the memory's file and the processor's frequency.
+    """
+    return [*_devices(kind, None, 0, 0, 0), *_drives(NO_DISKS), *_kernel(kind, "")]
 
 
-def _kernel(kind: Kind) -> list[str]:
-    append = f"{_QUICK} {_clock(kind)} rdinit={system.interpreter()}"
+def _kernel(kind: Kind, clock: str) -> list[str]:
+    append = f"{_QUICK} {clock} rdinit={system.interpreter()}"
     append += " -- " + " ".join(system.command()[1:])
     return ["-kernel", kind.kernel, "-initrd", kind.initrd, "-append", append]
 

@@ -45,6 +45,7 @@ class Stream:
         self.input_open = True
         self.unwritten: dict[int, deque[bytes]] = {wire.STDOUT: deque(), wire.STDERR: deque()}
         self.unwritten_bytes = 0
+        self.started = False
         self.end: End | None = None
 
     def port(self, kind: int) -> int:
@@ -76,6 +77,10 @@ class Relay:
             os.set_blocking(fd, False)
         self._streams[self._number] = Stream(ports, ended)
         return self._number
+
+    def has_started(self, stream: int) -> bool:
+        """Whether the program of a process runs."""
+        return stream in self._streams and self._streams[stream].started
 
     def signal(self, stream: int, number: int) -> None:
         """Send a signal to a process; one that has ended gets none."""
@@ -152,7 +157,9 @@ class Relay:
         elif kind in (wire.EXITED, wire.FAILED):
             stream.end = _end(kind, payload)
             self._finish(frame.stream, stream)
-        elif kind != wire.STARTED:
+        elif kind == wire.STARTED:
+            stream.started = True
+        else:
             raise CorruptError(f"the virtual machine sends a frame of kind {kind}")
 
     def _read(self, number: int, stream: Stream) -> None:

@@ -77,12 +77,7 @@ class Supervisor:
         """Relay until the container's process has ended. Raises OrlopError if the machine fails."""
         while not self._over:
             poll = select.poll()
-            wanted = {self._wakeup: select.POLLIN, self._listener.fileno(): select.POLLIN}
-            wanted[self._names.fileno()] = select.POLLIN
-            wanted |= dict.fromkeys(self._clients, select.POLLIN)
-            for fd, events in self._relay.interests():
-                wanted[fd] = wanted.get(fd, 0) | events
-            for fd, events in wanted.items():
+            for fd, events in self._interests().items():
                 poll.register(fd, events)
             for fd, events in poll.poll():
                 if fd == self._wakeup:
@@ -96,6 +91,16 @@ class Supervisor:
                     self._hear(self._clients[fd])
                 else:
                     self._relay.move(fd, events)
+
+    def _interests(self) -> dict[int, int]:
+        """Return what to wait for, by descriptors."""
+        wanted = {self._wakeup: select.POLLIN, self._names.fileno(): select.POLLIN}
+        if self._relay.has_started(self._first):  # until then there is nothing to join
+            wanted[self._listener.fileno()] = select.POLLIN
+        wanted |= dict.fromkeys(self._clients, select.POLLIN)
+        for fd, events in self._relay.interests():
+            wanted[fd] = wanted.get(fd, 0) | events
+        return wanted
 
     def _ended(self, end: End) -> None:
         self._over, self.end = True, end

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from orlop.microvm.machine import Kind
-from tests.integration.engines import EngineProcess
+from tests.integration.engines import EngineProcess, processes_of
 from tests.integration.microvm.conftest import ROOT
 
 VM = ("--runtime", "vm", "--network", "none")
@@ -146,6 +147,34 @@ def test_a_machine_is_on_its_network_with_names_ports_and_egress_lists(
     finally:
         orlop(engine, "rm", "-f", "web")
         assert orlop(engine, "network", "rm", "mine").returncode == 0
+
+
+def test_a_command_that_comes_early_waits_for_the_machine(engine: EngineProcess) -> None:
+    orlop(engine, "run", "-d", "--name", "early", *VM, IMAGE, "sleep", "1000")
+    try:
+        done = orlop(engine, "exec", "early", "echo", "here")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "here\n", "")
+    finally:
+        orlop(engine, "rm", "-f", "early")
+
+
+def test_machines_outlive_engine_and_shim_but_not_qemu(engine: EngineProcess) -> None:
+    orlop(engine, "run", "-d", "--name", "last", *VM, IMAGE, "sh", "-c", "echo up; sleep 1000")
+    try:
+        await_log(engine, "last")
+        jailed = int(engine.out("inspect", "last", "--format", "{{.State.Pid}}"))
+        engine.stop(signal.SIGKILL)
+        for pid in processes_of(engine.run):
+            if "orlop.shim" in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGKILL)
+        engine.start()
+        assert orlop(engine, "exec", "last", "echo", "here").stdout == "here\n"
+        (qemu,) = Path(f"/proc/{jailed}/task/{jailed}/children").read_text().split()
+        os.kill(int(qemu), signal.SIGKILL)
+        assert engine.out("wait", "last") == "125"
+        assert "the virtual machine has ended" in orlop(engine, "logs", "last").stderr
+    finally:
+        assert orlop(engine, "rm", "-f", "last").returncode == 0
 
 
 def test_kill_ends_the_machine(engine: EngineProcess) -> None:

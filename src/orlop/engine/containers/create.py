@@ -231,6 +231,8 @@ def _check_shared(container: Container) -> None:
     if any(mount.type == "volume" and not mount.source for mount in wanted):
         raise UnsupportedError("a volume of its own is no recipe's")
     options = container.options
+    if is_in_machine(container):
+        raise UnsupportedError("no recipe makes a virtual machine")
     if container.health is not None or options.terminal or needs_others(options):
         raise UnsupportedError(
             "no recipe has health checks, terminals, links or others' namespaces"
