@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from orlop.engine.threads import in_thread
+from orlop.engine.threads import beside_client
 from orlop.errors import CorruptError, InvalidArgumentError, UnavailableError
 
 _BLOCK = 1 << 18
@@ -79,7 +80,7 @@ class Outflow:
 
     async def stream(self, work: Callable[["Outflow"], object]) -> AsyncGenerator[bytes]:
         """Run blocking *work* in a thread and yield what it writes; raise what it raises."""
-        task = asyncio.ensure_future(in_thread(self._run, work))
+        task = asyncio.ensure_future(beside_client(partial(self._run, work)))
         try:
             while (piece := await self._pieces.get()) is not None:
                 yield piece

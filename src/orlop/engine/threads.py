@@ -13,6 +13,9 @@ T = TypeVar("T")
 #: For who waits for other machines: however many those are, the engine's own work has threads.
 _MOST_ABROAD = 32
 _abroad = ThreadPoolExecutor(_MOST_ABROAD, thread_name_prefix="registry")
+#: For who waits for clients, which send and read as slowly as they like.
+_MOST_BESIDE = 32
+_beside = ThreadPoolExecutor(_MOST_BESIDE, thread_name_prefix="client")
 
 _under_way: set[asyncio.Future[Any]] = set()
 
@@ -42,6 +45,12 @@ async def abroad(function: Callable[[], T], *, break_off: Callable[[], None] = l
     """
     call = functools.partial(contextvars.copy_context().run, function)
     return await finished(_begun(call, _abroad), break_off=break_off)
+
+
+async def beside_client(function: Callable[[], T]) -> T:
+    """As in_thread(), for a *function* that waits for a client to send or to read."""
+    call = functools.partial(contextvars.copy_context().run, function)
+    return await finished(_begun(call, _beside))
 
 
 def _begun(call: Callable[[], T], threads: ThreadPoolExecutor | None = None) -> asyncio.Future[T]:

@@ -47,3 +47,23 @@ def test_a_mount_that_cannot_be_is_refused(build: Build) -> None:
         done = build(f"FROM busybox:test\nRUN --mount={mount} true\n", check=False)
         assert "Dockerfile:2: RUN: " in done.stderr
         assert why in done.stderr
+
+
+def test_a_locked_cache_can_be_mounted_twice(build: Build, tag: str) -> None:
+    cache = f"--mount=type=cache,id={tag},sharing=locked"
+    done = build(
+        f"FROM busybox:test\nRUN {cache},target=/a {cache},target=/b echo here > /a/f && cat /b/f\n"
+    )
+    assert "here\n" in done.stdout
+
+
+def test_owners_of_mounted_files_make_another_step(
+    engine: EngineProcess, build: Build, tag: str
+) -> None:
+    text = (
+        "FROM busybox:test AS one\nARG N\nRUN echo x > /f && chown $N /f\nFROM busybox:test\n"
+        "RUN --mount=from=one,source=/f,target=/f stat -c %u /f > /owner\n"
+    )
+    for owner in ("1", "2"):
+        build(text, "--build-arg", f"N={owner}", "-t", tag)
+        assert engine.out("run", "--rm", tag, "cat", "/owner") == owner

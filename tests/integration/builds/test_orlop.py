@@ -107,5 +107,7 @@ def test_prune_removes_what_no_image_has(
     engine.docker("builder", "prune", "-f")
     assert len(orlop(engine, "builder", "du").stdout.splitlines()) == 2  # the layer of the image
     engine.docker("rmi", tag)
+    engine.docker("system", "prune", "-f", "--filter", "label=none")
+    assert len(orlop(engine, "builder", "du").stdout.splitlines()) > 1
     assert "Total reclaimed space: " in orlop(engine, "builder", "prune", "-f").stdout
     assert len(orlop(engine, "builder", "du").stdout.splitlines()) == 1

@@ -80,6 +80,12 @@ def test_a_program_that_is_missing_is_named(ctr: Ctr) -> None:
     assert ctr("containers", "ls", "-q") == ctr("tasks", "ls", "-q") == ""
 
 
+def test_a_runtime_that_we_are_not_is_refused(ctr: Ctr) -> None:
+    with pytest.raises(FailedError, match="there is no runtime"):
+        ctr("run", "--rm", "--runtime", "io.containerd.kata.v2", NAME, "one", "true")
+    assert ctr("containers", "ls", "-q") == ""
+
+
 def test_options_of_run_are_in_force(ctr: Ctr, tmp_path: Path) -> None:
     tmp_path.joinpath("file").write_text("from outside")
     tmp_path.chmod(0o755)

@@ -19,7 +19,7 @@ _OPERATOR = re.compile(r"==|!=|~=")
 _VALUE = re.compile(rf"{_QUOTED}|/(?:[^/\\]|\\.)*/|\|(?:[^|\\]|\\.)*\||[^\s,\"][^\s,]*")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 #: A search takes time that grows with the length to the power of the number of repetitions.
-_MOST_REPETITIONS = 2
+_MOST_REPETITIONS = 1
 _REPETITION = re.compile(r"(?<!\\)[*+?{]")
 _GROUP = re.compile(r"(?<!\\)\(")
 
@@ -96,7 +96,7 @@ def _operand(operator: str, text: str) -> str:
     if _GROUP.search(expression) or len(_REPETITION.findall(expression)) > _MOST_REPETITIONS:
         raise UnsupportedError(
             f"the expression {expression[:80]!r} is too complex",
-            hint=f"no groups, and at most {_MOST_REPETITIONS} repetitions",
+            hint=f"no groups, and at most {_MOST_REPETITIONS} repetition",
         )
     try:
         re.compile(expression)

@@ -24,7 +24,7 @@ from orlop.engine.builds.stage import run_stage
 from orlop.engine.builds.stages import Stages, Tools, global_arguments
 from orlop.engine.containers.containers import Containers
 from orlop.engine.context import Context
-from orlop.engine.filters import refuse_unknown
+from orlop.engine.filters import label_matches, refuse_unknown
 from orlop.engine.garbage import remove_garbage
 from orlop.engine.images.images import Images
 from orlop.engine.images.transfer import leased
@@ -95,9 +95,12 @@ class Builds:
     ) -> Pruned:
         """Remove from the cache what no image has, or *everything*.
 
-        The filter "until" is about the last use. *keep_bytes* of the latest may stay.
+        The filter "until" is about the last use. *keep_bytes* of the latest may stay. Nothing in
+        it has labels: `docker system prune` sends filters by label here, too.
         """
-        refuse_unknown(filters, {"until", "unused-for"})
+        refuse_unknown(filters, {"until", "unused-for", "label", "label!"})
+        if not label_matches({}, filters):
+            return Pruned(names=(), reclaimed=0)
         until_ns = parse_until({"until": filters.get("until") or filters.get("unused-for") or ()})
         return await self._prune(usage.Policy(everything, until_ns, keep_bytes))
 

@@ -98,9 +98,9 @@ def _names(root: int, path: str) -> list[str]:
         os.close(fd)
 
 
-def digest(sources: Sequence[Source], options: Options) -> str:
-    """Return a digest of all that copy() would write but for times and owners."""
-    writer = _Digest()
+def digest(sources: Sequence[Source], options: Options, *, owners: bool = False) -> str:
+    """Return a digest of all that copy() would write but for times, and perhaps *owners*."""
+    writer = _Digest(owners=owners)
     for source in sources:
         writer.begin(source.shown)
         _read(source, "", options, writer)
@@ -285,8 +285,9 @@ class _Pieces:
 class _Digest(TarWriter):
     """Digests entries in place of writing them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, owners: bool) -> None:
         self._hash = hashlib.sha256()
+        self._owners = owners
 
     def begin(self, name: str) -> None:
         self._hash.update(b"\0source %d:" % len(name) + os.fsencode(name))
@@ -294,7 +295,8 @@ class _Digest(TarWriter):
     def add(self, entry: Entry, data: Iterable[bytes | memoryview] = ()) -> None:
         xattrs = sorted((entry.xattrs or {}).items())
         link = entry.link if entry.kind in (LINK, SYMLINK) else b""
-        what = (entry.name, entry.kind, entry.mode, entry.size, link, xattrs)
+        owner = (entry.uid, entry.gid) if self._owners else ()
+        what = (entry.name, entry.kind, entry.mode, entry.size, link, xattrs, *owner)
         self._hash.update(repr(what).encode())
         for piece in data:
             self._hash.update(piece)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from orlop.engine.streams import Inflow, sent_by_client
-from orlop.engine.threads import in_thread
+from orlop.engine.threads import beside_client, in_thread
 from orlop.errors import InvalidArgumentError, NotFoundError
 from orlop.images.archives.members import Decompressed
 from orlop.kernel.paths import open_in_root
@@ -63,7 +63,7 @@ async def unpack(source: AsyncIterator[bytes], folder: Path) -> None:
             os.close(root)
 
     with sent_by_client():
-        await in_thread(work)
+        await beside_client(work)
 
 
 def read_text(root: int, path: str, *, most_bytes: int) -> bytes:

@@ -30,13 +30,13 @@ async def mounted(
     async with AsyncExitStack() as stack:
         own = state.tools.folder / f"mounts-{secrets.token_hex(4)}"
         stack.push_async_callback(in_thread, remove_tree, str(own))
+        caches = await _caches(state, mounts, stack)
         for number, mount in enumerate(mounts):
             if mount.kind == "tmpfs":
                 size = mount.size_bytes
                 points.append(MountPoint(type="tmpfs", target=mount.target, tmpfs_size_bytes=size))
             elif mount.kind == "cache":
-                path = await stack.enter_async_context(state.tools.caches.used(mount))
-                points.append(_bind(mount, path))
+                points.append(_bind(mount, caches[mount.id, mount.sharing]))
             elif mount.kind == "bind":
                 path = await _files(state, one, mount, own / str(number))
                 points.append(_bind(mount, path))
@@ -49,6 +49,17 @@ async def mounted(
                 await in_thread(_write_secret, path, secret, mount)
                 points.append(_bind(mount, path))
         yield points
+
+
+async def _caches(
+    state: State, mounts: Sequence[RunMount], stack: AsyncExitStack
+) -> dict[tuple[str, str], Path]:
+    """Use the folders of cache mounts, each once and in one order: no two wait for each other."""
+    wanted = {(one.id, one.sharing): one for one in mounts if one.kind == "cache"}
+    return {
+        key: await stack.enter_async_context(state.tools.caches.used(wanted[key]))
+        for key in sorted(wanted)
+    }
 
 
 def _bind(mount: RunMount, path: Path) -> MountPoint:
@@ -88,7 +99,8 @@ async def digest_of(state: State, one: Instruction, mount: RunMount) -> str:
 
     def look(root: int) -> str:
         try:
-            return files.digest(files.select(root, [mount.source or "/"]), _EVERYTHING)
+            source = files.select(root, [mount.source or "/"])
+            return files.digest(source, _EVERYTHING, owners=True)
         except OrlopError as error:
             raise one.wrong(error) from error
 

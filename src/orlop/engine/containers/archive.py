@@ -21,7 +21,7 @@ from orlop.engine.context import Context
 from orlop.engine.joining import open_root as open_running_root
 from orlop.engine.requests import PutOptions
 from orlop.engine.streams import Inflow, Outflow, sent_by_client
-from orlop.engine.threads import in_thread
+from orlop.engine.threads import beside_client, in_thread
 from orlop.engine.volume_sources import open_folder
 from orlop.errors import (
     ExhaustedError,
@@ -123,11 +123,11 @@ class Archive:
                 transfer.write(way.root, way.path, source, owner=owner, ids=ids, keep_kinds=keep)
 
         with sent_by_client():
-            await in_thread(unpack)
+            await beside_client(unpack)
 
     async def export(self, container: Container) -> AsyncIterator[bytes]:
-        refuse_in_machine(container, "export")
         """Return a tar of its root, without what is mounted in that."""
+        refuse_in_machine(container, "export")
         return self._exported(container)
 
     async def _exported(self, container: Container) -> AsyncIterator[bytes]:

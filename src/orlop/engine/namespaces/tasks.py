@@ -29,6 +29,7 @@ from orlop.errors import (
     NotFoundError,
     NotRunningError,
     OrlopError,
+    UnsupportedError,
     WrongStateError,
 )
 from orlop.model.clients import ClientContainer, Task, Typed
@@ -42,6 +43,9 @@ from orlop.model.container import (
 )
 from orlop.model.namespace import check_identifier
 from orlop.runtime.cgroups import Statistics
+
+#: Names of what we are one of; who names another one wants what we do not do.
+_RUNTIMES = ("", "io.containerd.runc.v1", "io.containerd.runc.v2")
 
 #: What the engine's events about containers mean for tasks.
 _TOPICS = {
@@ -111,6 +115,10 @@ class Tasks:
         async with self._change(namespace, container_id) as record:
             if self._has_task(record):
                 raise AlreadyExistsError(f"the container {container_id} has a task")
+            if record.runtime not in _RUNTIMES:
+                raise UnsupportedError(
+                    f"there is no runtime {record.runtime[:100]!r}", hint=f"use {_RUNTIMES[-1]}"
+                )
             spec = parse_spec(record.spec, namespace=namespace)
             root = None
             if record.snapshot_key:
